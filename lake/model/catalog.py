@@ -1,0 +1,234 @@
+"""The datasets of a lake, read from `schemas/*.toml`: the product's own and the user's."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import polars as pl
+from polars.exceptions import PolarsError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lake.errors import SchemaError, UnknownNameError, UsageError
+from lake.model.dataset import PARTITIONS, TYPES, Check, Column, Dataset, Granularity, RowKind
+from lake.model.timeframe import Timeframe
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+_PARTITION_COLUMNS = (
+    Column("exchange", "string", "Exchange id as in ccxt; `chain:protocol` for a DEX."),
+    Column("symbol", "string", "Unified symbol, as `BTC/USDT` or `BTC/USDT:USDT`."),
+    Column("date", "date", "UTC calendar day of the time column.", unit="day"),
+)
+_SPARSE_FROM_SECONDS = 3600
+
+
+class _ColumnFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: str
+    meaning: Annotated[str, Field(min_length=1)]
+    unit: str = ""
+    nullable: bool = False
+
+
+class _CheckFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    rule: str
+
+
+class _DatasetFile(BaseModel):
+    """The format of a dataset file."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Name
+    title: str
+    description: str
+    rows: RowKind
+    date: Literal["day", "year", "by_timeframe"]
+    time_column: Name
+    key: Annotated[list[Name], Field(min_length=1)]
+    sort: list[Name] = []
+    keep_when: str | None = None
+    columns: dict[Name, _ColumnFile]
+    checks: dict[Name, _CheckFile] = {}
+
+
+class Catalog:
+    """Datasets by name.
+
+    Parameters
+    ----------
+    files
+        Dataset files; the name of each must be its own.
+    granularity
+        Of single tables (by name), what differs from their file: `{"funding": "day"}`.
+
+    Raises
+    ------
+    SchemaError
+        A file is malformed: says file, key and reason.
+    """
+
+    def __init__(
+        self, files: Iterable[Path], granularity: Mapping[str, Granularity] | None = None
+    ) -> None:
+        self._files: dict[str, _DatasetFile] = {}
+        self._granularity = dict(granularity or {})
+        for path in files:
+            spec = _read(path)
+            if spec.name in self._files:
+                raise SchemaError(
+                    f"{path}: name: a dataset called {spec.name!r} exists already",
+                    "Give it another name; the datasets of the product cannot be replaced.",
+                )
+            self._files[spec.name] = spec
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        return tuple(sorted(self._files))
+
+    def dataset(self, name: str) -> Dataset:
+        """The dataset of a table's name, as `trades` or `bars_1m`.
+
+        Raises
+        ------
+        UnknownNameError
+            There is none: names the closest.
+        """
+        family, _, timeframe_name = name.rpartition("_")
+        spec = self._files.get(name)
+        if spec is not None and spec.date != "by_timeframe":
+            return self._resolve(spec, None)
+        spec = self._files.get(family)
+        if spec is not None and spec.date == "by_timeframe":
+            try:
+                return self._resolve(spec, Timeframe.of_table_suffix(timeframe_name))
+            except UsageError as error:
+                raise UnknownNameError(f"there is no dataset {name!r}", error.message) from None
+        raise UnknownNameError(f"there is no dataset {name!r}", self._suggestion(name))
+
+    def has_timeframes(self, family: str) -> bool:
+        """Whether the family has one table a timeframe."""
+        spec = self._files.get(family)
+        return spec is not None and spec.date == "by_timeframe"
+
+    def _suggestion(self, name: str) -> str:
+        names = [f + "_1m" if self.has_timeframes(f) else f for f in self.families]
+        close = difflib.get_close_matches(name, names, n=len(names), cutoff=0.5)
+        return "Datasets: " + ", ".join([*close, *(n for n in names if n not in close)]) + "."
+
+    def _resolve(self, spec: _DatasetFile, timeframe: Timeframe | None) -> Dataset:
+        name = f"{spec.name}_{timeframe.table_suffix}" if timeframe else spec.name
+        columns = [Column(name=key, **column.model_dump()) for key, column in spec.columns.items()]
+        return Dataset(
+            name=name,
+            family=spec.name,
+            title=spec.title,
+            description=spec.description.strip(),
+            columns=(*_PARTITION_COLUMNS, *columns),
+            key=tuple(spec.key),
+            time_column=spec.time_column,
+            sort=tuple(dict.fromkeys(spec.sort or [spec.time_column, *spec.key])),
+            granularity=self._granularity.get(name) or _granularity(spec, timeframe),
+            rows=spec.rows,
+            checks=tuple(Check(key, check.rule) for key, check in spec.checks.items()),
+            keep_when=spec.keep_when,
+            timeframe=timeframe,
+        )
+
+
+def builtin_files() -> tuple[Path, ...]:
+    """The product's dataset files: in the installed package, or beside it in a checkout."""
+    package = Path(str(resources.files("lake")))
+    for folder in (package / "schemas", package.parent / "schemas"):
+        if folder.is_dir():
+            return tuple(sorted(folder.glob("*.toml")))
+    raise SchemaError("the dataset files of lake are missing", "Install the package again.")
+
+
+@cache
+def builtin() -> Catalog:
+    """The product's own datasets."""
+    return Catalog(builtin_files())
+
+
+def parse_granularity(text: str) -> tuple[str, Granularity]:
+    """The table and granularity of `TABLE=day` or `TABLE=year`."""
+    name, _, value = text.partition("=")
+    for granularity in get_args(Granularity):
+        if name and value == granularity:
+            return name, granularity
+    raise UsageError(f"{text!r} is not TABLE=day or TABLE=year", "For example funding=day.")
+
+
+def _granularity(spec: _DatasetFile, timeframe: Timeframe | None) -> Granularity:
+    if spec.date != "by_timeframe":
+        return spec.date
+    dense = timeframe is not None and timeframe.seconds < _SPARSE_FROM_SECONDS
+    return "day" if dense else "year"
+
+
+def _read(path: Path) -> _DatasetFile:
+    try:
+        spec = _DatasetFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SchemaError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SchemaError(f"{path}: not TOML: {error}") from error
+    except ValidationError as error:
+        raise _explained(path, error) from error
+    if spec.name != path.stem:
+        raise _refusal(path, "name", f"is {spec.name!r}, but the file is called {path.stem}.toml")
+    _require_known_columns(path, spec)
+    _require_working_checks(path, spec)
+    return spec
+
+
+def _require_known_columns(path: Path, spec: _DatasetFile) -> None:
+    for name, column in spec.columns.items():
+        if name in PARTITIONS:
+            raise _refusal(path, f"columns.{name}", "every dataset has it already; leave it out")
+        if column.type not in TYPES:
+            raise _refusal(
+                path, f"columns.{name}.type", f"{column.type!r} is none of {', '.join(TYPES)}"
+            )
+    named = {"time_column": [spec.time_column], "key": spec.key, "sort": spec.sort}
+    for key, names in named.items():
+        for name in names:
+            if name not in spec.columns:
+                raise _refusal(path, key, f"{name!r} is not among the columns")
+            if key != "sort" and spec.columns[name].nullable:
+                raise _refusal(path, key, f"column {name!r} must not be nullable")
+            if spec.columns[name].type.startswith("list"):
+                raise _refusal(path, key, f"column {name!r} is a list")
+    if spec.columns[spec.time_column].type != "timestamp":
+        raise _refusal(path, "time_column", f"column {spec.time_column!r} is not a timestamp")
+
+
+def _require_working_checks(path: Path, spec: _DatasetFile) -> None:
+    schema = {column.name: column.dtype for column in _PARTITION_COLUMNS}
+    schema |= {name: TYPES[column.type] for name, column in spec.columns.items()}
+    empty = pl.DataFrame(schema=schema)
+    for name, check in spec.checks.items():
+        key = f"checks.{name}.rule"
+        try:
+            result = empty.select(pl.sql_expr(check.rule).alias("result")).schema["result"]
+        except PolarsError as error:
+            reason = str(error).splitlines()[0]
+            raise _refusal(path, key, f"{check.rule!r} does not work: {reason}") from error
+        if result != pl.Boolean:
+            raise _refusal(path, key, f"{check.rule!r} gives {result}, not true or false")
+
+
+def _refusal(path: Path, key: str, reason: str) -> SchemaError:
+    return SchemaError(f"{path}: {key}: {reason}")
+
+
+def _explained(path: Path, error: ValidationError) -> SchemaError:
+    first: Any = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    return _refusal(path, key or "file", first["msg"])

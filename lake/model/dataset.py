@@ -1,0 +1,130 @@
+"""A dataset: the columns, key and rules of one Delta table. It is data, not code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Literal
+
+import polars as pl
+
+from lake.model.timeframe import Timeframe
+
+Granularity = Literal["day", "year"]
+RowKind = Literal["immutable", "revisable"]
+
+TIMESTAMP = pl.Datetime("us", "UTC")
+TYPES: Mapping[str, pl.DataType] = {
+    "timestamp": TIMESTAMP,
+    "date": pl.Date(),
+    "string": pl.String(),
+    "float64": pl.Float64(),
+    "int64": pl.Int64(),
+    "boolean": pl.Boolean(),
+    "list<float64>": pl.List(pl.Float64()),
+    "list<string>": pl.List(pl.String()),
+}
+PARTITIONS = ("exchange", "symbol", "date")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its type (a name of `TYPES`), unit, whether it may be null, what it means."""
+
+    name: str
+    type: str
+    meaning: str
+    unit: str = ""
+    nullable: bool = False
+
+    @property
+    def dtype(self) -> pl.DataType:
+        return TYPES[self.type]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A rule that every row must pass (null passes): a Polars SQL expression over its columns."""
+
+    name: str
+    rule: str
+
+    @property
+    def expression(self) -> pl.Expr:
+        return pl.sql_expr(self.rule)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What one table holds.
+
+    Attributes
+    ----------
+    name
+        The table: `trades`, `bars_1m`.
+    family
+        The dataset file that it comes from: `trades`, `bars`.
+    columns
+        All columns in order, `exchange`, `symbol` and `date` first.
+    key
+        Columns beside exchange and symbol that make a row unique, the time column or an id.
+    time_column
+        The column that ranges and `date` refer to.
+    sort
+        Order of the rows in a file.
+    granularity
+        `day`: `date` is the UTC day of the time column. `year`: it is the first day of its year
+        in storage, because a file a day would hold a handful of rows; every read shows the day.
+    rows
+        `immutable`: a stored row is never touched. `revisable`: a row of the same key replaces
+        it where a value differs.
+    keep_when
+        Of revisable rows: an SQL condition over the stored row `t` and the new row `s`
+        under which the stored one stays, whatever the new one says.
+    timeframe
+        Of a family with one table a timeframe: which one.
+    """
+
+    name: str
+    family: str
+    title: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    time_column: str
+    sort: tuple[str, ...]
+    granularity: Granularity
+    rows: RowKind
+    checks: tuple[Check, ...] = field(default=())
+    keep_when: str | None = None
+    timeframe: Timeframe | None = None
+
+    @property
+    def polars_schema(self) -> pl.Schema:
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    @property
+    def full_key(self) -> tuple[str, ...]:
+        return ("exchange", "symbol", *self.key)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over names, types and nullability of the columns, and the key."""
+        facts = [[c.name, c.type, c.nullable] for c in self.columns]
+        text = json.dumps([facts, list(self.full_key)], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def empty(self) -> pl.DataFrame:
+        return pl.DataFrame(schema=self.polars_schema)
+
+    def partition_date(self) -> pl.Expr:
+        """The stored `date` of a row."""
+        day = pl.col(self.time_column).dt.date()
+        return (day if self.granularity == "day" else day.dt.truncate("1y")).alias("date")
+
+    def partition_date_of(self, time: datetime) -> date:
+        """The stored `date` of rows at `time`."""
+        return time.date() if self.granularity == "day" else date(time.year, 1, 1)

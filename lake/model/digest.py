@@ -1,0 +1,125 @@
+"""Content digests: a property of rows, whatever their order, files, compression or library.
+
+The digest of the rows of one market-day is SHA-256 over, in this order:
+
+1. the number of rows, as 8 bytes little-endian;
+2. for each column of the dataset but `exchange`, `symbol` and `date`, in the dataset's order, its
+   name and type in UTF-8, each followed by a zero byte, and then its values of the rows sorted by
+   the dataset's key (strings by code point):
+
+   - validity: a byte a row, 1 for a value, 0 for null;
+   - timestamp, int64: 8 bytes little-endian a row (timestamps: microseconds since 1970 UTC);
+     float64: its IEEE 754 bits, 8 bytes little-endian; boolean: one byte; date: days since 1970,
+     8 bytes little-endian; null counts as 0;
+   - string: the length of each in bytes, 8 bytes little-endian a row, then all of them in UTF-8,
+     joined; null counts as empty;
+   - list: the length of each, 8 bytes little-endian a row, then validity and values of all
+     elements as a column of their own.
+
+The digest of many rows is SHA-256 over one line a market-day, sorted,
+`exchange TAB symbol TAB date TAB digest LF` in UTF-8, with `date` the calendar day as 2026-01-31
+and `digest` in lower-case hex.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.frames import sorted_by
+
+
+def digest(dataset: Dataset, frame: pl.DataFrame) -> str:
+    """Digest of rows of a dataset, 64 hex digits. The frame has its columns, in any order."""
+    return combined(market_day_lines(dataset, frame))
+
+
+def market_day_lines(dataset: Dataset, frame: pl.DataFrame) -> list[str]:
+    """The line of each market-day of the rows."""
+    day = pl.col(dataset.time_column).dt.date().alias("date")
+    rows = sorted_by(frame.with_columns(day), [*PARTITIONS, *dataset.key])
+    runs = rows.select(PARTITIONS).with_row_index("start").unique(PARTITIONS, keep="first")
+    runs = runs.sort("start")
+    ends = [*runs["start"][1:], rows.height]
+    names = [column for column in dataset.columns if column.name not in PARTITIONS]
+    columns = [(f"{c.name}\0{c.type}\0".encode(), _Encoded.of(rows[c.name])) for c in names]
+    lines = []
+    for (start, exchange, symbol, date), end in zip(runs.iter_rows(), ends, strict=True):
+        state = hashlib.sha256((end - start).to_bytes(8, "little"))
+        for head, encoded in columns:
+            state.update(head)
+            encoded.update(state, start, end)
+        lines.append(f"{exchange}\t{symbol}\t{date}\t{state.hexdigest()}\n")
+    return lines
+
+
+def combined(lines: Iterable[str]) -> str:
+    """Digest of the lines of market-days."""
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A column as bytes, of which any run of rows can be hashed.
+
+    Attributes
+    ----------
+    validity
+        A byte a row.
+    fixed
+        The values, `width` bytes a row; of strings and lists their lengths.
+    starts
+        Of strings and lists: where the content of each row starts, and the last one ends.
+    content
+        Of strings: all of them in UTF-8. Of lists: their elements.
+    """
+
+    validity: bytes
+    fixed: bytes
+    width: int
+    starts: list[int] | None = None
+    content: bytes | _Encoded = b""
+
+    @classmethod
+    def of(cls, values: pl.Series) -> _Encoded:
+        validity = values.is_not_null().cast(pl.UInt8).to_numpy().tobytes()
+        if isinstance(values.dtype, pl.List):
+            lengths = values.list.len().fill_null(0)
+            elements = values.drop_nulls().list.explode(empty_as_null=False)
+            return cls(validity, _words(lengths), 8, _starts(lengths), cls.of(elements))
+        if values.dtype == pl.String:
+            texts = values.fill_null("")
+            lengths = texts.str.len_bytes()
+            joined = "".join(texts).encode()
+            return cls(validity, _words(lengths), 8, _starts(lengths), joined)
+        if values.dtype == pl.Boolean:
+            flags = values.fill_null(value=False).cast(pl.UInt8)
+            return cls(validity, flags.to_numpy().tobytes(), 1)
+        if values.dtype == pl.Float64:
+            bits = values.fill_null(0.0).to_numpy().astype("<f8", copy=False)
+            return cls(validity, bits.tobytes(), 8)
+        return cls(validity, _words(values.to_physical()), 8)
+
+    def update(self, state: hashlib._Hash, start: int, end: int) -> None:
+        """Add the rows `[start, end)` to a hash."""
+        state.update(memoryview(self.validity)[start:end])
+        state.update(memoryview(self.fixed)[start * self.width : end * self.width])
+        if self.starts is None:
+            return
+        first, last = self.starts[start], self.starts[end]
+        if isinstance(self.content, _Encoded):
+            self.content.update(state, first, last)
+        else:
+            state.update(memoryview(self.content)[first:last])
+
+
+def _words(values: pl.Series) -> bytes:
+    return values.cast(pl.Int64).fill_null(0).to_numpy().astype("<i8", copy=False).tobytes()
+
+
+def _starts(lengths: pl.Series) -> list[int]:
+    return [0, *lengths.cast(pl.Int64).cum_sum()]

@@ -1,0 +1,35 @@
+"""A market: one symbol on one exchange, by ccxt's unified names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lake.errors import UsageError
+
+_EXCHANGE = re.compile(r"[a-z0-9_]+(:[a-z0-9_]+)?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Market:
+    """An exchange's id (`binance`; `ethereum:uniswap_v3` for a DEX) and a symbol on it.
+
+    A symbol is ccxt's unified one: `BTC/USDT` (spot), `BTC/USDT:USDT` (perpetual).
+    """
+
+    exchange: str
+    symbol: str
+
+    def __post_init__(self) -> None:
+        if _EXCHANGE.fullmatch(self.exchange) is None:
+            raise UsageError(
+                f"{self.exchange!r} is not an exchange's id",
+                "Ids are lower case, as in ccxt: binance, kraken, okx.",
+            )
+        if not self.symbol.strip() or not self.symbol.isprintable():
+            raise UsageError(
+                f"{self.symbol!r} is not a symbol", "Symbols look like BTC/USDT or BTC/USDT:USDT."
+            )
+
+    def __str__(self) -> str:
+        return f"{self.exchange} {self.symbol}"

@@ -1,0 +1,87 @@
+"""A selection of rows: exchanges, symbols and a range of time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import reduce
+from operator import and_
+
+import polars as pl
+
+from lake.errors import UnknownNameError, UsageError
+from lake.model.dataset import Dataset
+from lake.model.time import iso
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Rows of these exchanges and symbols (none named: all), in `[start, end)` (None: open)."""
+
+    exchanges: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ()
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for time in (self.start, self.end):
+            if time is not None and time.tzinfo is None:
+                raise UsageError(f"{time} has no time zone", "Give times with tzinfo=datetime.UTC.")
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise UsageError(
+                f"range is empty or reversed: {iso(self.start)} is not before {iso(self.end)}",
+                "A range is [since, until): since must be earlier than until.",
+            )
+
+    def within(self, outer: Selection) -> Selection:
+        """The part of this selection that lies in another.
+
+        Raises
+        ------
+        UnknownNameError
+            They have no exchange, symbol or time in common.
+        """
+        start = max(filter(None, (self.start, outer.start)), default=None)
+        end = min(filter(None, (self.end, outer.end)), default=None)
+        if start is not None and end is not None and start >= end:
+            raise UnknownNameError(
+                f"the range asked for is outside {_bound(outer.start)} to {_bound(outer.end)}"
+            )
+        return Selection(
+            _common("exchange", self.exchanges, outer.exchanges),
+            _common("symbol", self.symbols, outer.symbols),
+            start,
+            end,
+        )
+
+    def predicate(self, dataset: Dataset) -> pl.Expr | None:
+        """The selection over stored rows, bounds on `date` included so that files are pruned."""
+        terms = []
+        if self.exchanges:
+            terms.append(pl.col("exchange").is_in(list(self.exchanges)))
+        if self.symbols:
+            terms.append(pl.col("symbol").is_in(list(self.symbols)))
+        if self.start is not None:
+            start = self.start.astimezone(UTC)
+            terms.append(pl.col("date") >= dataset.partition_date_of(start))
+            terms.append(pl.col(dataset.time_column) >= start)
+        if self.end is not None:
+            end = self.end.astimezone(UTC)
+            terms.append(pl.col("date") <= dataset.partition_date_of(end))
+            terms.append(pl.col(dataset.time_column) < end)
+        return reduce(and_, terms) if terms else None
+
+
+def _common(what: str, asked: tuple[str, ...], there: tuple[str, ...]) -> tuple[str, ...]:
+    if not asked or not there:
+        return asked or there
+    common = tuple(name for name in asked if name in there)
+    if not common:
+        raise UnknownNameError(
+            f"{what} {', '.join(asked)} is not in the selection", f"It has {', '.join(there)}."
+        )
+    return common
+
+
+def _bound(time: datetime | None) -> str:
+    return iso(time) if time else "any time"

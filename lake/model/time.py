@@ -1,0 +1,93 @@
+"""Times and half-open ranges: always UTC, always microseconds, `[start, end)`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from lake.errors import UsageError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+_AGO = re.compile(r"(\d{1,6})(s|m|h|d|w)")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TimeRange:
+    """The half-open range `[start, end)` of UTC times; never empty."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.utcoffset() != timedelta(0) or self.end.utcoffset() != timedelta(0):
+            raise UsageError(
+                f"range {self.start} to {self.end} is not in UTC",
+                "Give times with tzinfo=datetime.UTC.",
+            )
+        if self.start >= self.end:
+            raise UsageError(
+                f"range is empty or reversed: {iso(self.start)} is not before {iso(self.end)}",
+                "A range is [since, until): since must be earlier than until.",
+            )
+
+    @property
+    def duration(self) -> timedelta:
+        return self.end - self.start
+
+    def __str__(self) -> str:
+        return f"[{iso(self.start)}, {iso(self.end)})"
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """UTC time of a Unix time in milliseconds."""
+    return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def to_ms(time: datetime) -> int:
+    """Unix time in milliseconds, rounded down."""
+    return (time - EPOCH) // MILLISECOND
+
+
+def to_ms_ceiling(time: datetime) -> int:
+    """Unix time in milliseconds, rounded up."""
+    return -((EPOCH - time) // MILLISECOND)
+
+
+def iso(time: datetime) -> str:
+    """ISO-8601 with `Z`, as short as is exact: `2026-01-01T00:00:00Z`."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def parse_time(text: str, now: datetime) -> datetime:
+    """UTC time of what a user typed.
+
+    Parameters
+    ----------
+    text
+        `2026-01-01`, `2026-01-01T12:00Z` (any ISO-8601; without a zone it is UTC), `now`,
+        or a time ago: `90s`, `30m`, `12h`, `7d`, `2w`.
+    now
+        The present, for `now` and times ago.
+
+    Raises
+    ------
+    UsageError
+        The text is none of these.
+    """
+    text = text.strip()
+    if text == "now":
+        return now
+    if ago := _AGO.fullmatch(text):
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        time = datetime.fromisoformat(text)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{text!r} is not a time",
+            "Write 2026-01-01, 2026-01-01T12:00Z, 7d (seven days ago; s m h d w), or now.",
+        ) from None

@@ -1,0 +1,202 @@
+"""Settings: command line > `LAKE_*` > nearest `lake.toml` upward > user's file > default."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+from lake.errors import ConfigError
+
+FILE_NAME = "lake.toml"
+ENV_PREFIX = "LAKE_"
+DEFAULT_URI = "lake-data"
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HttpSettings(_Section):
+    """How exchanges are asked."""
+
+    timeout_seconds: Seconds = 30.0
+    concurrency: Count = 8
+    rate_limit: bool = True
+
+
+class RetrySettings(_Section):
+    """What is done when an answer fails; a venue's Retry-After has precedence over the waits."""
+
+    attempts: Count = 8
+    wait_initial_seconds: Seconds = 0.5
+    wait_max_seconds: Seconds = 60.0
+
+
+class IngestSettings(_Section):
+    """How ingestion writes: rows a commit bound memory, fewer commits are faster."""
+
+    batch_rows: Count = 250_000
+
+
+class ExchangeSettings(_Section):
+    """Of one exchange: where it is asked instead of at its own hosts, and credentials."""
+
+    url: str | None = None
+    api_key: SecretStr | None = None
+    secret: SecretStr | None = None
+    password: SecretStr | None = None
+
+
+class LogSettings(_Section):
+    """What is written to stderr beside progress and errors."""
+
+    level: Literal["debug", "info", "warning", "error"] = "warning"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(_Section):
+    """All settings of a lake; an unknown key is an error."""
+
+    uri: str = DEFAULT_URI
+    http: HttpSettings = HttpSettings()
+    retry: RetrySettings = RetrySettings()
+    ingest: IngestSettings = IngestSettings()
+    exchanges: dict[str, ExchangeSettings] = {}
+    log: LogSettings = LogSettings()
+
+
+class _Environment(Settings, BaseSettings):
+    """How `LAKE_*` variables are read."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Settings of one origin, as given: a file, the environment, or the caller."""
+
+    origin: str
+    values: dict[str, Any]
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    config: Path | None = None,
+    folder: Path | None = None,
+) -> Settings:
+    """The settings in force.
+
+    Parameters
+    ----------
+    overrides
+        What the caller decides, above all else.
+    config
+        A file to read instead of the nearest `lake.toml`.
+    folder
+        Where the search for `lake.toml` upward starts; the current folder by default.
+
+    Raises
+    ------
+    ConfigError
+        A file cannot be read, or a key or value is not known: says which, and where.
+    """
+    return merged(layers(overrides, config=config, folder=folder))
+
+
+def layers(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    config: Path | None = None,
+    folder: Path | None = None,
+) -> tuple[Layer, ...]:
+    """Settings by origin, weakest first. Each is checked by itself, so that errors name it."""
+    found = [Layer(str(path), _file_values(path)) for path in _files(config, folder or Path.cwd())]
+    found.append(Layer("environment", _environment_values()))
+    found.append(Layer("command line", dict(overrides or {})))
+    for layer in found:
+        _validated(layer)
+    return tuple(found)
+
+
+def merged(found: tuple[Layer, ...]) -> Settings:
+    """The settings that the layers give together."""
+    values: dict[str, Any] = {}
+    for layer in found:
+        values = _deep_merge(values, layer.values)
+    return _validated(Layer("settings", values))
+
+
+def _files(config: Path | None, folder: Path) -> Iterator[Path]:
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    user_file = home / "lake" / FILE_NAME
+    if user_file.is_file():
+        yield user_file
+    if config is not None:
+        yield config
+        return
+    for parent in (folder.absolute(), *folder.absolute().parents):
+        if (parent / FILE_NAME).is_file():
+            yield parent / FILE_NAME
+            return
+
+
+def _file_values(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    uri = values.get("uri")
+    if isinstance(uri, str) and "://" not in uri:
+        values["uri"] = str(path.absolute().parent / Path(uri).expanduser())
+    return values
+
+
+def _environment_values() -> dict[str, Any]:
+    for name in os.environ:
+        key = name.removeprefix(ENV_PREFIX).split("__")[0].lower()
+        if name.startswith(ENV_PREFIX) and key not in Settings.model_fields:
+            close = difflib.get_close_matches(key, Settings.model_fields, n=1)
+            hint = f"Did you mean {ENV_PREFIX}{close[0].upper()}? " if close else ""
+            raise ConfigError(
+                f"environment: there is no setting {name}", f"{hint}`lake config` lists them all."
+            )
+    try:
+        return EnvSettingsSource(_Environment)()
+    except SettingsError as error:
+        raise ConfigError(f"environment: {error}") from error
+
+
+def _validated(layer: Layer) -> Settings:
+    try:
+        return Settings.model_validate(layer.values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        reason = "is not a setting" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError(
+            f"{layer.origin}: {key}: {reason}", "`lake config` lists all settings."
+        ) from None
+
+
+def _deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        mine = result.get(key)
+        both = isinstance(mine, Mapping) and isinstance(value, Mapping)
+        result[key] = _deep_merge(mine, value) if both else value  # type: ignore[arg-type]
+    return result
