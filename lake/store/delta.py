@@ -1,0 +1,266 @@
+"""Delta tables: create, open at a version, merge. Nothing else imports Delta's writers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import stamina
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema
+from deltalake import WriterProperties as _WriterProperties
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from lake.errors import CommitConflictError, DamagedError, SchemaError, UnknownNameError
+from lake.model.dataset import PARTITIONS, Column, Dataset
+from lake.model.time import from_ms, iso
+from lake.store.faults import translated
+
+_DELTA_TYPES: Mapping[str, Any] = {
+    "timestamp": "timestamp",
+    "date": "date",
+    "string": "string",
+    "float64": "double",
+    "int64": "long",
+    "boolean": "boolean",
+    "list<float64>": {"type": "array", "elementType": "double", "containsNull": True},
+    "list<string>": {"type": "array", "elementType": "string", "containsNull": True},
+}
+_WRITER = _WriterProperties(compression="ZSTD", compression_level=3)
+# Cleaning the log up after a commit would delete versions that a bundle has pinned.
+_AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+_CONFLICT_ATTEMPTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge did: the table's version after it, and rows that were new or replaced."""
+
+    version: int
+    inserted: int
+    updated: int
+
+
+def create(path: Path, dataset: Dataset) -> DeltaTable:
+    """Make the table of a dataset, or open it where another writer was faster."""
+    fields = [_field(column) for column in dataset.columns]
+    schema = Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
+    statistics = dict.fromkeys([dataset.time_column, *dataset.key])
+    with translated(f"table {dataset.name}"):
+        return DeltaTable.create(
+            path,
+            schema=schema,
+            mode="ignore",
+            partition_by=list(PARTITIONS),
+            name=dataset.name,
+            description=dataset.title,
+            configuration={
+                "delta.enableExpiredLogCleanup": "false",
+                "delta.dataSkippingStatsColumns": ",".join(statistics),
+            },
+        )
+
+
+def open_table(path: Path, dataset: Dataset, version: int | None = None) -> DeltaTable:
+    """The table of a dataset, at its latest version or at another.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such table, or no such version.
+    SchemaError
+        The table has other columns than the dataset.
+    DamagedError
+        Its log cannot be read.
+    """
+    with translated(f"table {dataset.name}"):
+        try:
+            table = DeltaTable(path, version=version)
+        except TableNotFoundError:
+            raise UnknownNameError(
+                f"table {dataset.name} does not exist yet",
+                f"Ingest something into it: `lake ingest {dataset.family} --help`.",
+            ) from None
+        except DeltaError:
+            if version is not None:
+                _require_version(path, dataset, version)
+            raise
+    _require_schema(table, dataset)
+    return table
+
+
+def merge(
+    table: DeltaTable, dataset: Dataset, rows: pl.DataFrame, metadata: Mapping[str, Any]
+) -> Merged:
+    """Insert the rows whose key is new; replace revisable ones that differ. One commit, or none.
+
+    Parameters
+    ----------
+    table
+        A handle at any version; afterwards at the latest.
+    rows
+        Conformed and not empty.
+    metadata
+        Goes into the commit as `userMetadata`.
+
+    Raises
+    ------
+    CommitConflictError
+        Other writers won the race each time.
+    """
+    metrics: dict[str, Any] = {}
+    with translated(f"table {dataset.name}"):
+        try:
+            for attempt in stamina.retry_context(
+                on=CommitFailedError, attempts=_CONFLICT_ATTEMPTS, timeout=None, wait_max=2.0
+            ):
+                with attempt:
+                    table.update_incremental()
+                    metrics = _merge_once(table, dataset, rows, metadata)
+        except CommitFailedError as error:
+            raise CommitConflictError(
+                f"table {dataset.name}: other writers kept committing first "
+                f"({_CONFLICT_ATTEMPTS} attempts)",
+                "Run the same command again: nothing of this batch was written.",
+            ) from error
+    return Merged(
+        table.version(), metrics["num_target_rows_inserted"], metrics["num_target_rows_updated"]
+    )
+
+
+def _merge_once(
+    table: DeltaTable, dataset: Dataset, rows: pl.DataFrame, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    commit = CommitProperties(
+        custom_metadata={"userMetadata": json.dumps(metadata, separators=(",", ":"))}
+    )
+    merger = table.merge(
+        rows,
+        predicate=_predicate(dataset, rows),
+        source_alias="s",
+        target_alias="t",
+        writer_properties=_WRITER,
+        commit_properties=commit,
+        post_commithook_properties=_AFTER_COMMIT,
+    ).when_not_matched_insert_all()
+    if dataset.rows == "revisable":
+        merger = merger.when_matched_update_all(predicate=_differs(dataset))
+    return merger.execute()
+
+
+def _predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
+    """Keys are equal; and literals, without which a merge reads the whole table."""
+    terms = [
+        f"t.{_quoted(name)} IN ({', '.join(_literal(v) for v in rows[name].unique().sort())})"
+        for name in PARTITIONS
+    ]
+    time = _quoted(dataset.time_column)
+    terms.append(f"t.{time} >= {_literal(rows[dataset.time_column].min())}")
+    terms.append(f"t.{time} <= {_literal(rows[dataset.time_column].max())}")
+    keys = (*PARTITIONS, *dataset.key)
+    terms.extend(f"t.{_quoted(name)} = s.{_quoted(name)}" for name in keys)
+    return " AND ".join(terms)
+
+
+def _differs(dataset: Dataset) -> str:
+    values = [c.name for c in dataset.columns if c.name not in {*PARTITIONS, *dataset.key}]
+    terms = [f"(t.{_quoted(v)} IS DISTINCT FROM s.{_quoted(v)})" for v in values]
+    different = f"({' OR '.join(terms)})"
+    return f"{different} AND NOT ({dataset.keep_when})" if dataset.keep_when else different
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"arrow_cast('{value.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
+    if isinstance(value, date):
+        return f"DATE '{value}'"
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _field(column: Column) -> dict[str, Any]:
+    unit = f" [{column.unit}]" if column.unit else ""
+    return {
+        "name": column.name,
+        "type": _DELTA_TYPES[column.type],
+        "nullable": column.nullable,
+        "metadata": {"comment": f"{column.meaning}{unit}"},
+    }
+
+
+def _require_schema(table: DeltaTable, dataset: Dataset) -> None:
+    stored = {field.name: field.type for field in table.schema().fields}
+    wanted = [(column.name, _DELTA_TYPES[column.type]) for column in dataset.columns]
+    for name, kind in wanted:
+        if name not in stored:
+            raise SchemaError(
+                f"table {dataset.name} has no column {name!r}, but its dataset file has",
+                f"Restore schemas/{dataset.family}.toml to what it was when the table was made.",
+            )
+        if json.loads(stored[name].to_json()) != kind:
+            raise SchemaError(
+                f"table {dataset.name}: column {name!r} is of another type than its dataset file "
+                "says",
+                f"Restore schemas/{dataset.family}.toml to what it was when the table was made.",
+            )
+
+
+def latest_version(path: Path) -> int:
+    """The table's newest version, from its log's file names."""
+    return max(int(file.stem) for file in (path / "_delta_log").glob("[0-9]*.json"))
+
+
+def _require_version(path: Path, dataset: Dataset, version: int) -> None:
+    newest = latest_version(path)
+    if not 0 <= version <= newest:
+        raise UnknownNameError(
+            f"table {dataset.name} has no version {version}", f"It has versions 0 to {newest}."
+        )
+
+
+def version_as_of(path: Path, dataset: Dataset, time: datetime) -> int:
+    """The last version committed at or before a time, by the times in the commits themselves.
+
+    The times of log files are not used: copying or restoring a lake changes them.
+
+    Raises
+    ------
+    UnknownNameError
+        The table is younger than that.
+    """
+    with translated(f"table {dataset.name}"):
+        low, high = 0, latest_version(path)
+        first = committed_at(path, low)
+        if first > time:
+            raise UnknownNameError(
+                f"table {dataset.name} did not exist at {iso(time)}", f"It begins at {iso(first)}."
+            )
+        while low < high:
+            middle = (low + high + 1) // 2
+            if committed_at(path, middle) <= time:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
+def commit_info(path: Path, version: int) -> dict[str, Any]:
+    """The `commitInfo` of a version: time, operation, metrics, userMetadata."""
+    with (path / "_delta_log" / f"{version:020}.json").open(encoding="utf-8") as log:
+        for line in log:
+            if line.startswith('{"commitInfo"'):
+                info: dict[str, Any] = json.loads(line)["commitInfo"]
+                return info
+    raise DamagedError(f"{path.name}: commit {version} has no commitInfo")
+
+
+def committed_at(path: Path, version: int) -> datetime:
+    """When a version was committed."""
+    return from_ms(commit_info(path, version)["timestamp"])

@@ -1,0 +1,54 @@
+"""What storage and Delta raise, said in the lake's own errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deltalake.exceptions import CommitFailedError, DeltaError
+from polars.exceptions import PolarsError
+
+from lake.errors import DamagedError, LakeError, StorageError
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_FULL = ("no space left", "os error 28", "quota exceeded")
+_DENIED = ("permission denied", "os error 13", "read-only file system", "os error 30")
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turn what goes wrong in the block into a `LakeError` that says where.
+
+    A `CommitFailedError` passes: another writer was faster, and the caller tries again.
+    """
+    try:
+        yield
+    except (LakeError, CommitFailedError):
+        raise
+    except (OSError, DeltaError, PolarsError) as error:
+        raise explained(error, where) from error
+
+
+def explained(error: BaseException, where: str) -> LakeError:
+    """The `LakeError` that an error of storage, Delta or Polars amounts to."""
+    text = _COLOURS.sub("", str(error)).strip()
+    low = text.lower()
+    if any(word in low for word in _FULL):
+        return StorageError(
+            f"{where}: the disk is full",
+            "Free some space and run the same command again: what was committed is kept.",
+        )
+    if any(word in low for word in _DENIED):
+        return StorageError(
+            f"{where}: not writable or not readable ({_first_line(text)})",
+            "Check the owner and the permissions of the lake's folder.",
+        )
+    return DamagedError(
+        f"{where}: cannot be read: {_first_line(text)}",
+        "A file is missing or damaged: restore it from a backup. No other data are affected.",
+    )
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0] if text else "no reason given"

@@ -1,0 +1,170 @@
+"""The lake's own record: which intervals are covered, which jobs ran, what each commit did."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import polars as pl
+
+from lake.model.dataset import TIMESTAMP
+from lake.model.intervals import RangeSet, union
+from lake.model.market import Market
+from lake.model.selection import Selection
+from lake.model.time import TimeRange, from_ms
+from lake.store import delta
+from lake.store.faults import translated
+from lake.store.store import Origin, Store
+from lake.version import VERSION
+
+_ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """An interval that a source has answered for, and how many rows it gave."""
+
+    range: TimeRange
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job that is running; `finish` closes its record."""
+
+    id: str
+    command: str
+    arguments: Mapping[str, Any]
+    started_at: datetime
+
+
+class Ledger:
+    """Reads and writes the tables `coverage` and `jobs`, and reads commits."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def covered(self, table: str, market: Market) -> RangeSet:
+        """What is known of a table and market."""
+        rows = self.coverage(Selection((market.exchange,), (market.symbol,)))
+        rows = rows.filter(pl.col("dataset") == table)
+        pairs = rows.select("timestamp", "end").iter_rows()
+        return union(TimeRange(start, end) for start, end in pairs)
+
+    def coverage(self, selection: Selection) -> pl.DataFrame:
+        """Rows of `coverage`."""
+        dataset = self._store.catalog.dataset("coverage")
+        if not self._store.exists("coverage"):
+            return dataset.empty()
+        return self._store.snapshot(dataset).collect(selection)
+
+    def record_coverage(
+        self, table: str, market: Market, settled: Iterable[Covered], origin: Origin
+    ) -> None:
+        """Record settled intervals; neighbours of one kind become one."""
+        now = self._store.now()
+        records = [
+            {
+                "exchange": market.exchange,
+                "symbol": market.symbol,
+                "dataset": table,
+                "timestamp": item.range.start,
+                "end": item.range.end,
+                "status": "fetched" if item.rows else "empty",
+                "rows": item.rows,
+                "source": origin.source,
+                "job_id": origin.job_id,
+                "recorded_at": now,
+            }
+            for item in joined(settled)
+        ]
+        if records:
+            times = dict.fromkeys(("timestamp", "end", "recorded_at"), TIMESTAMP)
+            frame = pl.DataFrame(records, schema_overrides=times)
+            self._store.write(self._store.catalog.dataset("coverage"), frame, origin)
+
+    def start(self, command: str, arguments: Mapping[str, Any]) -> Job:
+        """Record a job as running."""
+        now = self._store.now()
+        job = Job(f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}", command, arguments, now)
+        self._write_job(job, "running", {})
+        return job
+
+    def finish(
+        self,
+        job: Job,
+        status: Literal["ok", "failed", "interrupted"],
+        counts: Mapping[str, int],
+        error: str | None = None,
+    ) -> None:
+        """Record how a job ended; `counts`: rows, inserted, updated, rejected."""
+        self._write_job(job, status, {**counts, "error": error, "finished_at": self._store.now()})
+
+    def jobs(self) -> pl.DataFrame:
+        """Rows of `jobs`, oldest first."""
+        dataset = self._store.catalog.dataset("jobs")
+        if not self._store.exists("jobs"):
+            return dataset.empty()
+        return self._store.snapshot(dataset).collect()
+
+    def commits(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
+        """What each commit of a table did, newest first."""
+        path = self._store.root.tables / table
+        with translated(f"table {table}"):
+            newest = delta.latest_version(path)
+            oldest = max(0, newest + 1 - limit) if limit else 0
+            return [
+                _commit(path.name, v, delta.commit_info(path, v))
+                for v in range(newest, oldest - 1, -1)
+            ]
+
+    def _write_job(self, job: Job, status: str, outcome: Mapping[str, Any]) -> None:
+        row = {
+            "exchange": _ANY,
+            "symbol": _ANY,
+            "timestamp": job.started_at,
+            "job_id": job.id,
+            "command": job.command,
+            "arguments": json.dumps(job.arguments, sort_keys=True),
+            "status": status,
+            "version": VERSION,
+            **outcome,
+        }
+        types = {"timestamp": TIMESTAMP, "finished_at": TIMESTAMP, "error": pl.String()}
+        frame = pl.DataFrame([row], schema_overrides={k: v for k, v in types.items() if k in row})
+        self._store.write(self._store.catalog.dataset("jobs"), frame, Origin(job.id, "lake"))
+
+
+def joined(settled: Iterable[Covered]) -> list[Covered]:
+    """Intervals in order, neighbours that both have rows, or both have none, made one."""
+    result: list[Covered] = []
+    for item in sorted(settled, key=lambda covered: covered.range):
+        last = result[-1] if result else None
+        if last and last.range.end == item.range.start and bool(last.rows) == bool(item.rows):
+            merged = TimeRange(last.range.start, item.range.end)
+            result[-1] = Covered(merged, last.rows + item.rows)
+        else:
+            result.append(item)
+    return result
+
+
+def _commit(table: str, version: int, info: Mapping[str, Any]) -> dict[str, Any]:
+    metrics = info.get("operationMetrics") or {}
+    said = json.loads(info.get("userMetadata") or "{}")
+    return {
+        "time": from_ms(info["timestamp"]),
+        "table": table,
+        "version": version,
+        "operation": info.get("operation"),
+        "job": said.get("job"),
+        "source": said.get("source"),
+        "rows": said.get("rows"),
+        "inserted": metrics.get("num_target_rows_inserted"),
+        "updated": metrics.get("num_target_rows_updated"),
+        "rejected": said.get("rejected"),
+        "digest": said.get("digest"),
+    }

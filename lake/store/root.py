@@ -1,0 +1,166 @@
+"""The root of a lake: a folder with a marker, where its tables and bundles are."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lake.errors import ConfigError, DamagedError
+from lake.model.catalog import Catalog, builtin_files
+from lake.model.dataset import Granularity
+from lake.model.time import iso
+from lake.store.faults import explained
+
+FORMAT = 1
+MARKER = "lake.json"
+
+
+@dataclass(frozen=True)
+class Root:
+    """An existing lake.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    id
+        Unique for ever, in every manifest of the lake.
+    granularity
+        Tables whose `date` differs from their dataset file, decided when the lake was made.
+    """
+
+    path: Path
+    id: str
+    granularity: Mapping[str, Granularity]
+
+    @classmethod
+    def create(
+        cls, uri: str, now: datetime, granularity: Mapping[str, Granularity] | None = None
+    ) -> Root:
+        """Make a lake in a new or empty folder.
+
+        Raises
+        ------
+        ConfigError
+            There is a lake already, the folder holds something else, or it cannot be written.
+        """
+        path = _local_path(uri)
+        catalog = Catalog(builtin_files())
+        for name in granularity or {}:
+            catalog.dataset(name)
+        if (path / MARKER).exists():
+            raise ConfigError(f"{path} is a lake already", "Use it as it is: `lake status`.")
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise ConfigError(
+                f"{path} exists and is not an empty folder", "Give a new folder: `lake init PATH`."
+            )
+        marker = {
+            "format": FORMAT,
+            "id": str(uuid.uuid4()),
+            "created_at": iso(now),
+            "granularity": dict(granularity or {}),
+        }
+        try:
+            for folder in ("tables", "bundles", "schemas"):
+                (path / folder).mkdir(parents=True, exist_ok=True)
+            put_new(path / MARKER, json.dumps(marker, indent=2).encode() + b"\n")
+        except OSError as error:
+            raise explained(error, f"lake {path}") from error
+        return cls.open(uri)
+
+    @classmethod
+    def open(cls, uri: str) -> Root:
+        """Find the lake at a URI.
+
+        Raises
+        ------
+        ConfigError
+            There is none, or it is of a newer format.
+        DamagedError
+            Its marker cannot be read.
+        """
+        path = _local_path(uri)
+        try:
+            text = (path / MARKER).read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            raise ConfigError(
+                f"{path} is not a lake: it has no {MARKER}",
+                f"Make one with `lake init {uri}`, or name another by --lake or LAKE_URI.",
+            ) from None
+        except OSError as error:
+            raise explained(error, f"lake {path}") from error
+        marker = _parsed(path, text)
+        if marker["format"] > FORMAT:
+            raise ConfigError(
+                f"{path} has lake format {marker['format']}; this version reads up to {FORMAT}",
+                "Install a newer version of lake.",
+            )
+        return cls(path, marker["id"], marker.get("granularity", {}))
+
+    @property
+    def tables(self) -> Path:
+        return self.path / "tables"
+
+    @property
+    def bundles(self) -> Path:
+        return self.path / "bundles"
+
+    def catalog(self) -> Catalog:
+        """The datasets of the product, and those of the lake's own `schemas/`."""
+        own = sorted((self.path / "schemas").glob("*.toml"))
+        return Catalog([*builtin_files(), *own], self.granularity)
+
+
+def put_new(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises
+    ------
+    FileExistsError
+        There is one already; it is left as it is.
+    """
+    _put(path, content, os.link)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, in the place of what is there."""
+    _put(path, content, os.replace)
+
+
+def _put(path: Path, content: bytes, move: Callable[[Path, Path], None]) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        move(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _local_path(uri: str) -> Path:
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme != "file":
+        raise ConfigError(
+            f"{uri}: a lake on {scheme}:// is not supported yet", "Give the path of a folder."
+        )
+    return Path(rest if separator else uri).expanduser().absolute()
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    with suppress(ValueError, KeyError, TypeError):
+        marker: dict[str, Any] = json.loads(text)
+        if isinstance(marker["format"], int) and isinstance(marker["id"], str):
+            return marker
+    raise DamagedError(
+        f"{path / MARKER} is damaged", "Restore it from a backup; the tables are not affected."
+    )

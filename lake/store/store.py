@@ -1,0 +1,142 @@
+"""The store of one lake: its tables, and the one path by which rows get into them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+from deltalake import DeltaTable
+
+from lake.errors import SchemaError, UsageError
+from lake.model.dataset import Dataset
+from lake.model.digest import digest
+from lake.store import delta
+from lake.store.conform import conform, quarantine_rows
+from lake.store.root import Root
+from lake.store.snapshot import Snapshot
+from lake.version import VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where rows come from: the job that brings them and the source that gave them."""
+
+    job_id: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of rows: new, replaced an older form, refused; the rest was there already."""
+
+    rows: int
+    inserted: int
+    updated: int
+    rejected: int
+    version: int
+
+    @property
+    def unchanged(self) -> int:
+        return self.rows - self.inserted - self.updated - self.rejected
+
+
+class Store:
+    """Tables of a lake. Safe to share among threads; writes of one table wait for each other.
+
+    Parameters
+    ----------
+    root
+        The lake.
+    now
+        The present.
+    """
+
+    def __init__(self, root: Root, now: Callable[[], datetime]) -> None:
+        self.root = root
+        self.catalog = root.catalog()
+        self.now = now
+        self._handles: dict[str, DeltaTable] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables that exist."""
+        logs = self.root.tables.glob("*/_delta_log")
+        return tuple(sorted(log.parent.name for log in logs))
+
+    def exists(self, name: str) -> bool:
+        return (self.root.tables / name / "_delta_log").is_dir()
+
+    def write(self, dataset: Dataset, frame: pl.DataFrame, origin: Origin) -> Written:
+        """Conform, quarantine, make unique, merge: the one way in.
+
+        Rows that are in the table already change nothing, so writing twice is harmless.
+
+        Parameters
+        ----------
+        frame
+            `exchange`, `symbol` and the columns of the dataset.
+
+        Raises
+        ------
+        SchemaError
+            The frame as a whole does not fit.
+        CommitConflictError, StorageError, DamagedError
+            Nothing of it was written, except refused rows into quarantine.
+        """
+        conformed = conform(dataset, frame)
+        rejected = conformed.rejected.height
+        if rejected:
+            self._quarantine(dataset, conformed.rejected, origin)
+        if conformed.rows.is_empty():
+            version = self.snapshot(dataset).version if self.exists(dataset.name) else -1
+            return Written(frame.height, 0, 0, rejected, version)
+        metadata = {
+            "job": origin.job_id,
+            "source": origin.source,
+            "lake": VERSION,
+            "rows": frame.height,
+            "rejected": rejected,
+            "digest": digest(dataset, conformed.rows),
+        }
+        with self._lock(dataset.name):
+            merged = delta.merge(self._handle(dataset), dataset, conformed.rows, metadata)
+        return Written(frame.height, merged.inserted, merged.updated, rejected, merged.version)
+
+    def snapshot(
+        self, dataset: Dataset, *, version: int | None = None, as_of: datetime | None = None
+    ) -> Snapshot:
+        """A table at its latest version, at another, or as it was at a time.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such table or version.
+        """
+        path = self.root.tables / dataset.name
+        if version is not None and as_of is not None:
+            raise UsageError("version and as_of exclude each other", "Give one of them.")
+        if as_of is not None and self.exists(dataset.name):
+            version = delta.version_as_of(path, dataset, as_of)
+        return Snapshot(dataset, delta.open_table(path, dataset, version))
+
+    def _quarantine(self, dataset: Dataset, rejected: pl.DataFrame, origin: Origin) -> None:
+        if dataset.name == "quarantine":
+            raise SchemaError(f"rows for quarantine are refused: {rejected['reason'][0]}")
+        rows = quarantine_rows(dataset, rejected, origin.job_id, self.now())
+        self.write(self.catalog.dataset("quarantine"), rows, origin)
+
+    def _handle(self, dataset: Dataset) -> DeltaTable:
+        path = self.root.tables / dataset.name
+        if dataset.name not in self._handles:
+            if not self.exists(dataset.name):
+                delta.create(path, dataset)
+            self._handles[dataset.name] = delta.open_table(path, dataset)
+        return self._handles[dataset.name]
+
+    def _lock(self, name: str) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(name, threading.Lock())
