@@ -1,0 +1,40 @@
+"""`lake config`: the settings in force, and where each comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import typer
+
+from lake.cli.output import show
+from lake.cli.session import Session, command
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("config")(command(config))
+
+
+def config(session: Session) -> None:
+    """Show every setting with its value and origin; secrets are masked."""
+    import polars as pl
+
+    from lake.settings import layers, merged
+
+    found = layers(session.overrides(), config=session.config)
+    origins: dict[str, str] = {}
+    for layer in found:
+        origins |= {key: layer.origin for key, _ in _flat(layer.values)}
+    rows = [
+        {"setting": key, "value": str(value), "origin": origins.get(key, "default")}
+        for key, value in _flat(merged(found).model_dump(mode="json"))
+    ]
+    show(session, pl.DataFrame(rows))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,180 @@
+"""`lake ingest`: bring data in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lake.cli.output import show
+from lake.cli.session import Format, Session, command
+from lake.errors import UsageError
+
+if TYPE_CHECKING:
+    from lake.api import Lake
+    from lake.jobs.ingest import Wish
+    from lake.jobs.report import IngestReport
+
+_SNAPSHOTS = ("orderbooks", "instruments")
+_RANGES = ("bars", "trades", "funding")
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("ingest")(command(ingest))
+
+
+def ingest(
+    session: Session,
+    datasets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DATASET]...",
+            help="bars, trades, funding, orderbooks, instruments, or a table as bars_1h. "
+            "Without one: go on with everything that is covered.",
+        ),
+    ] = None,
+    exchange: Annotated[
+        list[str] | None,
+        typer.Option("--exchange", "-e", help="Exchange id as in ccxt; may be repeated."),
+    ] = None,
+    symbol: Annotated[
+        list[str] | None,
+        typer.Option("--symbol", "-s", help="BTC/USDT, BTC/USDT:USDT, …; may be repeated."),
+    ] = None,
+    timeframe: Annotated[
+        list[str] | None,
+        typer.Option("--timeframe", "-t", help="Of bars: 1m (default), 1h, …; may be repeated."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Start, inclusive: 2026-01-01, 2026-01-01T12:00Z, 7d. "
+            "Without it: go on from what is covered."
+        ),
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="End, exclusive; now by default.")] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Of order books: levels a side.")] = None,
+    refetch: Annotated[
+        bool,
+        typer.Option("--refetch", help="Ask again for what is covered: take a venue's revisions."),
+    ] = False,
+) -> None:
+    """Fetch what is missing from exchanges, and store it. Run it again to go on.
+
+    lake ingest bars -e binance -s BTC/USDT -t 1m --since 30d
+
+    lake ingest trades funding -e binance -s BTC/USDT:USDT --since 2026-01-01 --until 2026-01-08
+
+    lake ingest
+    """
+    lake = session.lake()
+    names = _tables(datasets or [], timeframe or [])
+    ranges = [name for name in names if name not in _SNAPSHOTS]
+    reports = []
+    if ranges or not names:
+        wishes = _wishes(session, lake, ranges, exchange or [], symbol or [], since, until, refetch)
+        from lake.cli.progress import Bar
+
+        reports.append(lake.ingest_all(wishes, Bar(session)))
+    for name in names:
+        if name in _SNAPSHOTS:
+            reports += _snapshots(lake, name, exchange or [], symbol or [], depth)
+    _show(session, reports)
+
+
+def _tables(datasets: list[str], timeframes: list[str]) -> list[str]:
+    from lake.model.timeframe import Timeframe
+
+    names: list[str] = []
+    for name in datasets:
+        if name == "bars":
+            names += [f"bars_{Timeframe.parse(t).table_suffix}" for t in timeframes or ["1m"]]
+        else:
+            names.append(name)
+    if timeframes and "bars" not in datasets:
+        raise UsageError("--timeframe goes with bars", "Write `lake ingest bars -t 1h …`.")
+    return list(dict.fromkeys(names))
+
+
+def _wishes(
+    session: Session,
+    lake: Lake,
+    tables: list[str],
+    exchanges: list[str],
+    symbols: list[str],
+    since: str | None,
+    until: str | None,
+    refetch: bool,
+) -> list[Wish]:
+    """What is asked for; without symbols: everything covered that fits the other options."""
+    from lake.jobs.ingest import Wish
+    from lake.model.market import Market
+    from lake.model.time import parse_time
+
+    now = session.now
+    start = parse_time(since, now) if since else None
+    end = parse_time(until, now) if until else None
+    for name in tables:
+        _require_fetchable(lake, name)
+    if symbols and not (exchanges and tables):
+        raise UsageError(
+            "symbols are given, but no dataset or no exchange",
+            "Write `lake ingest bars -e binance -s BTC/USDT …`.",
+        )
+    if symbols:
+        pairs = [(t, Market(e, s)) for t in tables for e in exchanges for s in symbols]
+    else:
+        pairs = [
+            (table, market)
+            for table, market in lake.covered_markets()
+            if table in (tables or [table]) and market.exchange in (exchanges or [market.exchange])
+        ]
+    if not pairs:
+        raise UsageError(
+            "nothing is covered yet, so there is nothing to go on with",
+            "Say what to fetch: `lake ingest bars -e binance -s BTC/USDT -t 1m --since 30d`.",
+        )
+    return [Wish(lake.dataset(table), market, start, end, refetch) for table, market in pairs]
+
+
+def _require_fetchable(lake: Lake, name: str) -> None:
+    if lake.dataset(name).family not in _RANGES:
+        raise UsageError(
+            f"{name} does not come from exchanges",
+            f"These do: {', '.join((*_RANGES, *_SNAPSHOTS))}.",
+        )
+
+
+def _snapshots(
+    lake: Lake, name: str, exchanges: list[str], symbols: list[str], depth: int | None
+) -> list[IngestReport]:
+    if not exchanges or (name == "orderbooks" and not symbols):
+        raise UsageError(
+            f"{name} of which exchange and symbol?",
+            f"Write `lake ingest {name} -e binance -s BTC/USDT`.",
+        )
+    if name == "orderbooks":
+        return [lake.ingest_order_books(exchange, symbols, depth) for exchange in exchanges]
+    return [lake.ingest_instruments(exchange, symbols) for exchange in exchanges]
+
+
+def _show(session: Session, reports: list[IngestReport]) -> None:
+    import polars as pl
+
+    rows = [
+        {
+            "table": table.table,
+            "rows": table.rows,
+            "inserted": table.inserted,
+            "updated": table.updated,
+            "rejected": table.rejected,
+            "version": table.version,
+            "job": report.job_id,
+        }
+        for report in reports
+        for table in report.tables
+    ]
+    counts = ("rows", "inserted", "updated", "rejected", "version")
+    schema = {"table": pl.String(), **dict.fromkeys(counts, pl.Int64()), "job": pl.String()}
+    if rows or session.format is not Format.table:
+        show(session, pl.DataFrame(rows, schema=schema))

@@ -1,0 +1,90 @@
+"""`lake sql`, `tables`, `describe`, `status`: look into a lake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lake.cli.output import show, show_stream, write_parquet
+from lake.cli.session import Format, Session, command
+from lake.errors import UsageError
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+_BATCH_ROWS = 100_000
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("sql")(command(sql))
+    app.command("tables")(command(tables))
+    app.command("describe")(command(describe))
+    app.command("status")(command(status))
+
+
+def sql(
+    session: Session,
+    query: Annotated[str, typer.Argument(help="One SELECT; every table is a view.")],
+    at: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TABLE=VERSION", help="Read a table at a version."),
+    ] = None,
+    bundle: Annotated[
+        str | None, typer.Option(help="Read the tables as a bundle pins them.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="Write the result to this Parquet file."),
+    ] = None,
+) -> None:
+    """Run SQL (DuckDB's) over the tables of the lake. Nothing can be written by it."""
+    lake = session.lake()
+    if bundle and at:
+        raise UsageError("--bundle and --at exclude each other", "A bundle pins its versions.")
+    if bundle:
+        relation = lake.bundle(bundle).sql(query)
+    else:
+        relation = lake.sql(query, at=dict(_version(text) for text in at or []))
+    if to is not None:
+        rows = write_parquet(_frames(relation), to)
+        session.stderr().print(f"Wrote {rows:,} rows to {to}.", highlight=False)
+    else:
+        show_stream(session, _frames(relation))
+
+
+def tables(session: Session) -> None:
+    """List the tables: rows, markets, times, size, version."""
+    show(session, session.lake().tables())
+
+
+def describe(
+    session: Session, table: Annotated[str, typer.Argument(help="As bars_1m, trades.")]
+) -> None:
+    """Show the columns of a table: type, unit, meaning."""
+    lake = session.lake()
+    dataset = lake.dataset(table)
+    if session.format is Format.table:
+        session.stderr().print(f"{dataset.title}. {dataset.description}\n", highlight=False)
+    show(session, lake.describe(table))
+
+
+def status(session: Session) -> None:
+    """Show by table and market what is there, what is covered, and holes."""
+    show(session, session.lake().status())
+
+
+def _version(text: str) -> tuple[str, int]:
+    table, _, version = text.partition("=")
+    if not table or not version.isdecimal():
+        raise UsageError(f"--at {text}: not TABLE=VERSION", "For example --at bars_1m=3.")
+    return table, int(version)
+
+
+def _frames(relation: duckdb.DuckDBPyRelation) -> Iterator[pl.DataFrame]:
+    from lake.read.sql import batches
+
+    return batches(relation, _BATCH_ROWS)

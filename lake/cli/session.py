@@ -1,0 +1,189 @@
+"""Options that every command takes, and what a command needs from them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lake.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lake.api import Lake
+    from lake.settings import Settings
+
+_PANEL = "Global options"
+
+
+class Format(StrEnum):
+    """How data are printed."""
+
+    table = "table"
+    json = "json"
+    ndjson = "ndjson"
+    csv = "csv"
+    parquet = "parquet"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the global options say."""
+
+    uri: str | None
+    config: Path | None
+    format: Format
+    quiet: bool
+    verbose: bool
+    no_color: bool
+
+    @property
+    def now(self) -> datetime:
+        """The present; the only clock of the program is here and in the API's default."""
+        return datetime.now(UTC)
+
+    def overrides(self) -> dict[str, Any]:
+        """Settings that the options decide."""
+        chosen: dict[str, Any] = {}
+        if self.uri is not None:
+            chosen["uri"] = self.uri
+        if self.verbose:
+            chosen["log"] = {"level": "debug"}
+        if self.quiet:
+            chosen["log"] = {"level": "error"}
+        return chosen
+
+    def settings(self) -> Settings:
+        """The settings in force; logging is set up by them."""
+        from lake.settings import load_settings
+
+        settings = load_settings(self.overrides(), config=self.config)
+        _set_up_logging(settings)
+        return settings
+
+    def lake(self) -> Lake:
+        """The lake that the options name."""
+        from lake.api import Lake
+
+        return Lake(self.settings())
+
+    def stderr(self) -> Console:
+        """Where progress and notes go."""
+        from rich.console import Console
+
+        return Console(stderr=True, quiet=self.quiet, no_color=self.no_color or None)
+
+
+def _global_options(
+    lake: Annotated[
+        str | None,
+        typer.Option("--lake", metavar="URI", help="Folder of the lake.", rich_help_panel=_PANEL),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="Settings file instead of the nearest lake.toml.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    output: Annotated[
+        Format | None,
+        typer.Option("--format", "-o", help="How data are printed.", rich_help_panel=_PANEL),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Same as --format json.", rich_help_panel=_PANEL)
+    ] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Same as --format csv.", rich_help_panel=_PANEL)
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No progress, no notes.", rich_help_panel=_PANEL),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Log what happens.", rich_help_panel=_PANEL),
+    ] = False,
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="No colour.", rich_help_panel=_PANEL)
+    ] = False,
+) -> None:
+    """Only its signature is used: each command takes these options too."""
+
+
+_GLOBALS = inspect.signature(_global_options, eval_str=True).parameters
+
+
+def global_parameters() -> list[inspect.Parameter]:
+    """The global options as keyword parameters of a command."""
+    return [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in _GLOBALS.values()]
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take the global options; it gets them as `session`, its first parameter.
+
+    An option counts wherever it stands: `lake --json tables` and `lake tables --json`.
+    """
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [context, *own, *global_parameters()]
+
+    @functools.wraps(function)
+    def run(context: typer.Context, **given: Any) -> None:
+        before = context.find_root().obj or {}
+        chosen = {name: given.pop(name) or before.get(name) for name in _GLOBALS}
+        function(_session(chosen), **given)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def _session(chosen: Mapping[str, Any]) -> Session:
+    formats = {chosen["output"]} - {None}
+    formats |= {Format.json} if chosen["json"] else set()
+    formats |= {Format.csv} if chosen["csv"] else set()
+    if len(formats) > 1:
+        raise UsageError("several output formats are given", "Choose one of them.")
+    return Session(
+        uri=chosen["lake"],
+        config=chosen["config"],
+        format=formats.pop() if formats else Format.table,
+        quiet=bool(chosen["quiet"]),
+        verbose=bool(chosen["verbose"]),
+        no_color=bool(chosen["no_color"]),
+    )
+
+
+def _set_up_logging(settings: Settings) -> None:
+    import structlog
+
+    level = logging.getLevelNamesMapping()[settings.log.level.upper()]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.log.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

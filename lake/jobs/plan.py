@@ -1,0 +1,71 @@
+"""What to fetch: wanted minus covered, cut into windows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from lake.errors import UsageError
+from lake.model.dataset import Dataset
+from lake.model.intervals import RangeSet, split
+from lake.model.market import Market
+from lake.model.time import TimeRange, iso
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A window of one dataset and market: small enough for memory, large enough to be quick."""
+
+    dataset: Dataset
+    market: Market
+    window: TimeRange
+
+
+def wanted(
+    dataset: Dataset,
+    market: Market,
+    covered: RangeSet,
+    since: datetime | None,
+    until: datetime | None,
+    now: datetime,
+) -> TimeRange | None:
+    """The range that is asked for; None where no bar begins in it.
+
+    Without `since` it goes on from where the coverage begins, so that holes are filled too;
+    without `until` it reaches the present. For bars it is widened to whole bars: all whose open
+    time is in `[since, until)`.
+
+    Raises
+    ------
+    UsageError
+        It reaches into the future, or there is nothing to go on from.
+    """
+    if since is None and not covered:
+        raise UsageError(
+            f"nothing of {dataset.name} of {market} is covered yet, so there is nothing to go on "
+            "from",
+            "Say where to begin: --since 30d, or --since 2026-01-01.",
+        )
+    for name, time in (("since", since), ("until", until)):
+        if time is not None and time > now:
+            raise UsageError(
+                f"{name} {iso(time)} is in the future: it is {iso(now)}",
+                "Leave --until out to fetch up to now.",
+            )
+    start = covered[0].start if since is None else since
+    end = now if until is None else until
+    if until is not None and start >= end:
+        TimeRange(start, end)  # raises: the range is empty or reversed
+    if dataset.timeframe is not None:
+        start, end = dataset.timeframe.ceiling(start), dataset.timeframe.ceiling(end)
+    return TimeRange(start, end) if start < end else None
+
+
+def tasks(
+    dataset: Dataset, market: Market, missing: Iterable[TimeRange], step: timedelta
+) -> Iterator[Task]:
+    """Windows that tile exactly what is missing, each within a multiple of `step`."""
+    for gap in missing:
+        for window in split(gap, step):
+            yield Task(dataset, market, window)

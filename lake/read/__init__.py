@@ -1,0 +1,1 @@
+"""Reading: SQL over tables, and bundles that pin them."""

@@ -1,0 +1,1 @@
+"""Bundles: manifests that pin table versions, and reads through them."""

@@ -1,0 +1,176 @@
+"""The manifest of a bundle: which rows of which table version, and what they must add up to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer
+
+from lake.errors import ConfigError, DamagedError
+from lake.model.selection import Selection
+from lake.model.time import iso
+
+FORMAT: Literal[1] = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_serializer("*", mode="wrap", when_used="json")
+    def _iso_times(self, value: Any, handler: Any) -> Any:
+        return iso(value) if hasattr(value, "astimezone") else handler(value)
+
+
+class SelectionPart(_Part):
+    """Which rows: exchanges, symbols, and `[start, end)`; a bound of None is open."""
+
+    exchanges: tuple[str, ...]
+    symbols: tuple[str, ...]
+    start: AwareDatetime | None
+    end: AwareDatetime | None
+
+    @property
+    def selection(self) -> Selection:
+        return Selection(self.exchanges, self.symbols, self.start, self.end)
+
+
+class Ref(_Part):
+    """One table in a bundle.
+
+    Attributes
+    ----------
+    table, table_id, uri, version
+        The Delta table (URI relative to the lake) and the version that is read.
+    rows, bytes
+        Rows of the selection, and the size of the data files that hold them.
+    first, last
+        Time of the first and of the last row.
+    schema_fingerprint, digest
+        What the columns and the rows must add up to; `lake.model.digest` says how.
+    """
+
+    table: str
+    table_id: str
+    uri: str
+    version: int
+    selection: SelectionPart
+    rows: int
+    bytes: int
+    first: AwareDatetime
+    last: AwareDatetime
+    schema_fingerprint: str
+    digest: str
+
+
+class DateRange(_Part):
+    start: AwareDatetime
+    end: AwareDatetime
+
+
+class Metadata(_Part):
+    """What the bundle is, in short."""
+
+    symbols: tuple[str, ...]
+    exchanges: tuple[str, ...]
+    datasets: tuple[str, ...]
+    date_range: DateRange
+    data_quality_score: float | None = None
+    note: str = ""
+    lake_id: str
+    created_by: str
+
+
+class ColumnPart(_Part):
+    """A column in the data dictionary."""
+
+    type: str
+    unit: str
+    nullable: bool
+    meaning: str
+
+
+class Manifest(_Part):
+    """A market data bundle.
+
+    `version` is when it was pinned. `id` is the digest of what it selects and of the rows
+    themselves: the same selection of the same rows has the same id. `checksum` is the SHA-256 of
+    this document without it, as JSON with sorted keys and no spaces.
+    """
+
+    format: Literal[1] = FORMAT
+    id: str
+    version: AwareDatetime
+    metadata: Metadata
+    bars: dict[str, Ref] = {}
+    trades: Ref | None = None
+    orderbooks: Ref | None = None
+    funding: Ref | None = None
+    chain: dict[str, Ref] = {}
+    other: dict[str, Ref] = {}
+    quality_report: str | None = None
+    data_dictionary: dict[str, dict[str, ColumnPart]]
+    instruments: tuple[dict[str, Any], ...] = ()
+    access: dict[str, str] = Field(default_factory=dict)
+    checksum: str = ""
+
+    def refs(self) -> Iterator[tuple[str, Ref]]:
+        """Every ref with its place in the manifest, as `bars.1m`."""
+        for section in ("bars", "chain", "other"):
+            for key, ref in getattr(self, section).items():
+                yield f"{section}.{key}", ref
+        for section in ("trades", "orderbooks", "funding"):
+            ref = getattr(self, section)
+            if ref is not None:
+                yield section, ref
+
+    def content_id(self) -> str:
+        """What `id` must be."""
+        fields = {"table", "selection", "rows", "schema_fingerprint", "digest"}
+        content = {place: ref.model_dump(mode="json", include=fields) for place, ref in self.refs()}
+        return _digest(content)
+
+    def document_checksum(self) -> str:
+        """What `checksum` must be."""
+        return _digest(self.model_dump(mode="json", exclude={"checksum"}))
+
+    def sealed(self) -> Manifest:
+        """The manifest with id and checksum filled in."""
+        named = self.model_copy(update={"id": self.content_id()})
+        return named.model_copy(update={"checksum": named.document_checksum()})
+
+    def to_json(self) -> bytes:
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+
+def parse(text: bytes, where: str) -> Manifest:
+    """The manifest of a file.
+
+    Raises
+    ------
+    ConfigError
+        It is of a newer format.
+    DamagedError
+        It is no manifest.
+    """
+    try:
+        values = json.loads(text)
+        if isinstance(values, dict) and values.get("format", 0) > FORMAT:
+            raise ConfigError(
+                f"{where} has bundle format {values['format']}; this version reads up to {FORMAT}",
+                "Install a newer version of lake.",
+            )
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DamagedError(f"{where} is damaged: {place}: {first['msg']}") from error
+    except (ValueError, TypeError) as error:
+        raise DamagedError(f"{where} is not a manifest: {error}") from error
+
+
+def _digest(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

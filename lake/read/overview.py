@@ -1,0 +1,176 @@
+"""What a lake holds, as frames: tables, coverage, commits, bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import polars as pl
+
+from lake.errors import UnknownNameError
+from lake.model.dataset import TIMESTAMP
+from lake.model.intervals import RangeSet, union
+from lake.model.selection import Selection
+from lake.model.time import TimeRange
+from lake.read.bundles.repository import Repository
+from lake.store.ledger import Ledger
+from lake.store.snapshot import EVERYTHING
+from lake.store.store import Store
+
+_MARKET = ("exchange", "symbol")
+_OWN = frozenset({"coverage", "quarantine", "jobs", "instruments"})
+_COMMIT = {
+    "time": TIMESTAMP,
+    "table": pl.String(),
+    "version": pl.Int64(),
+    "operation": pl.String(),
+    "job": pl.String(),
+    "source": pl.String(),
+    "rows": pl.Int64(),
+    "inserted": pl.Int64(),
+    "updated": pl.Int64(),
+    "rejected": pl.Int64(),
+    "digest": pl.String(),
+}
+
+
+def tables(store: Store) -> pl.DataFrame:
+    """One row a table: table, version, markets, rows, first, last, files, bytes, title."""
+    records = []
+    for name in store.tables():
+        dataset = store.catalog.dataset(name)
+        snapshot = store.snapshot(dataset)
+        files = snapshot.files()
+        records.append(
+            {
+                "table": name,
+                "version": snapshot.version,
+                "markets": files.select(_MARKET).n_unique() if files.height else 0,
+                "rows": int(files["rows"].sum()),
+                "first": files["first"].min(),
+                "last": files["last"].max(),
+                "files": files.height,
+                "bytes": int(files["bytes"].sum()),
+                "title": dataset.title,
+            }
+        )
+    schema = ("table", "version", "markets", "rows", "first", "last", "files", "bytes", "title")
+    return _frame(records, schema, {"first": TIMESTAMP, "last": TIMESTAMP})
+
+
+def status(store: Store) -> pl.DataFrame:
+    """One row a table and market.
+
+    Returns
+    -------
+    DataFrame
+        table, exchange, symbol, rows, first, last (times of rows), covered_since, covered_until,
+        holes (intervals between those two that were never answered).
+    """
+    covered = _covered(coverage(store, None, EVERYTHING))
+    records = []
+    for name in store.tables():
+        if name in _OWN:
+            continue
+        files = store.snapshot(store.catalog.dataset(name)).files()
+        stored = files.group_by(_MARKET).agg(
+            pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()
+        )
+        found = {row[:2]: row[2:] for row in stored.iter_rows()}
+        markets = {*found, *(market for table, market in covered if table == name)}
+        for market in sorted(markets):
+            rows, first, last = found.get(market, (0, None, None))
+            known = covered.get((name, market), ())
+            records.append(
+                {
+                    "table": name,
+                    "exchange": market[0],
+                    "symbol": market[1],
+                    "rows": rows,
+                    "first": first,
+                    "last": last,
+                    "covered_since": known[0].start if known else None,
+                    "covered_until": known[-1].end if known else None,
+                    "holes": sum(1 for _ in pairwise(known)),
+                }
+            )
+    times = ("first", "last", "covered_since", "covered_until")
+    schema = ("table", *_MARKET, "rows", *times, "holes")
+    return _frame(records, schema, dict.fromkeys(times, TIMESTAMP))
+
+
+def coverage(store: Store, table: str | None, selection: Selection) -> pl.DataFrame:
+    """Covered intervals, neighbours joined: table, exchange, symbol, start, end."""
+    if table is not None:
+        store.catalog.dataset(table)
+    rows = Ledger(store).coverage(selection)
+    columns = ("table", *_MARKET, "start", "end")
+    records = [
+        dict(zip(columns, (*key, item.start, item.end), strict=True))
+        for key, group in rows.group_by("dataset", *_MARKET)
+        if table in (None, key[0])
+        for item in union(TimeRange(*row) for row in group.select("timestamp", "end").rows())
+    ]
+    frame = _frame(records, columns, {"start": TIMESTAMP, "end": TIMESTAMP})
+    return frame.sort("table", *_MARKET, "start")
+
+
+def versions(store: Store, table: str) -> pl.DataFrame:
+    """The commits of a table, newest first."""
+    store.catalog.dataset(table)
+    if not store.exists(table):
+        raise UnknownNameError(f"table {table} does not exist yet", "`lake tables` lists tables.")
+    return pl.DataFrame(Ledger(store).commits(table), schema=_COMMIT)
+
+
+def audit(store: Store, table: str | None, limit: int | None) -> pl.DataFrame:
+    """The commits of one table or of all, newest first."""
+    names = store.tables() if table is None else (table,)
+    found = [versions(store, name) for name in names]
+    commits = pl.concat(found) if found else pl.DataFrame(schema=_COMMIT)
+    ordered = commits.sort("time", "table", "version", descending=True)
+    return ordered.head(limit) if limit else ordered
+
+
+def bundles(repository: Repository) -> pl.DataFrame:
+    """One row a bundle: name (null where none points to it), id, pinned_at, what is in it."""
+    names: dict[str, list[str]] = {}
+    for name, bundle_id in repository.names().items():
+        names.setdefault(bundle_id, []).append(name)
+    records = []
+    for bundle_id in repository.ids():
+        manifest = repository.load(bundle_id)
+        records.append(
+            {
+                "name": ", ".join(names.get(bundle_id, [])) or None,
+                "id": bundle_id,
+                "pinned_at": manifest.version,
+                "datasets": ", ".join(manifest.metadata.datasets),
+                "exchanges": ", ".join(manifest.metadata.exchanges),
+                "symbols": ", ".join(manifest.metadata.symbols),
+                "first": manifest.metadata.date_range.start,
+                "last": manifest.metadata.date_range.end,
+                "rows": sum(ref.rows for _, ref in manifest.refs()),
+            }
+        )
+    times = ("pinned_at", "first", "last")
+    schema = ("name", "id", "pinned_at", "datasets", "exchanges", "symbols", *times[1:], "rows")
+    frame = _frame(records, schema, dict.fromkeys(times, TIMESTAMP))
+    return frame.sort("pinned_at", "id")
+
+
+def _covered(rows: pl.DataFrame) -> dict[tuple[str, tuple[str, str]], RangeSet]:
+    known: dict[tuple[str, tuple[str, str]], list[TimeRange]] = {}
+    for table, exchange, symbol, start, end in rows.iter_rows():
+        known.setdefault((table, (exchange, symbol)), []).append(TimeRange(start, end))
+    return {key: union(ranges) for key, ranges in known.items()}
+
+
+def _frame(
+    records: list[dict[str, Any]], names: Iterable[str], types: dict[str, pl.DataType]
+) -> pl.DataFrame:
+    """Records as a frame, with its columns also where there are none."""
+    if not records:
+        return pl.DataFrame(schema={name: types.get(name, pl.String()) for name in names})
+    return pl.DataFrame(records, schema_overrides=types)

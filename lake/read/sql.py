@@ -1,0 +1,193 @@
+"""SQL over the tables of a lake, by DuckDB: every table is a view, and nothing can be written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from lake.errors import DamagedError, UnknownNameError, UsageError
+from lake.model.dataset import Dataset
+from lake.model.selection import Selection
+from lake.model.time import iso
+from lake.store.snapshot import EVERYTHING, Snapshot
+
+if TYPE_CHECKING:
+    import duckdb
+
+_DUCKDB_TYPES: Mapping[str, str] = {
+    "timestamp": "TIMESTAMPTZ",
+    "date": "DATE",
+    "string": "VARCHAR",
+    "float64": "DOUBLE",
+    "int64": "BIGINT",
+    "boolean": "BOOLEAN",
+    "list<float64>": "DOUBLE[]",
+    "list<string>": "VARCHAR[]",
+}
+_PIVOT = re.compile(r"\s*(pivot|from|select|with)\b", re.IGNORECASE)
+_EXPLAIN = re.compile(r"\s*explain(\s+analyze\b)?(\s*\([^)]*\))?", re.IGNORECASE)
+
+
+class View:
+    """A table, or a selection of it, as SQL sees it: opened only when a query names it."""
+
+    def __init__(
+        self, open_snapshot: Callable[[], Snapshot], selection: Selection = EVERYTHING
+    ) -> None:
+        self.open_snapshot = open_snapshot
+        self.selection = selection
+
+
+def query(
+    sql: str, views: Mapping[str, View], parameters: Sequence[Any] | None = None
+) -> duckdb.DuckDBPyRelation:
+    """The result of a query over views; it reads when it is fetched.
+
+    Times are shown in UTC. Only SELECT (and DESCRIBE, SUMMARIZE, SHOW, EXPLAIN) is let through.
+
+    Raises
+    ------
+    UsageError
+        It is not a query, or DuckDB does not understand it.
+    UnknownNameError
+        It names a table that is not there.
+    """
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
+    connection.execute("SET TimeZone = 'UTC'")
+    try:
+        _require_query(connection, sql)
+        for name in _named(connection, sql, views):
+            _create_view(connection, name, views[name])
+        if parameters is not None:
+            return connection.sql(sql, params=list(parameters))
+        return connection.sql(sql)
+    except duckdb.CatalogException as error:
+        known = ", ".join(sorted(views)) or "none yet: ingest something first"
+        raise UnknownNameError(f"SQL: {_line(error)}", f"Tables: {known}.") from error
+    except duckdb.IOException as error:
+        raise damaged(error) from error
+    except duckdb.Error as error:
+        raise UsageError(f"SQL: {error}", "`lake describe TABLE` lists columns.") from error
+
+
+def batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.DataFrame]:
+    """The result in frames of about so many rows; at least one, which may be empty.
+
+    Raises
+    ------
+    UsageError
+        DuckDB cannot compute a value, or Arrow cannot carry its type.
+    DamagedError
+        A data file is missing or damaged.
+    """
+    import duckdb
+
+    intervals = [str(kind) == "INTERVAL" for kind in relation.types]
+    if any(intervals):
+        shown = [
+            f'CAST("{name}" AS VARCHAR) AS "{name}"' if is_interval else f'"{name}"'
+            for name, is_interval in zip(relation.columns, intervals, strict=True)
+        ]
+        relation = relation.project(", ".join(shown))
+    try:
+        reader = relation.to_arrow_reader(rows)
+        yield pl.DataFrame(reader.schema.empty_table())
+        for batch in reader:
+            yield pl.DataFrame(batch)
+    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        raise damaged(error) from error
+    except (duckdb.Error, PolarsError) as error:
+        raise UsageError(f"SQL: {error}") from error
+
+
+def damaged(error: BaseException) -> DamagedError:
+    """What a file that DuckDB cannot read amounts to."""
+    return DamagedError(
+        f"SQL: {_line(error)}", "A data file is missing or damaged: restore it from a backup."
+    )
+
+
+def _require_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    import duckdb
+
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        raise UsageError(f"SQL: one query is run at a time, not {len(statements)}")
+    statement = statements[0]
+    if statement.type == duckdb.StatementType.EXPLAIN:
+        _require_query(connection, _EXPLAIN.sub("", sql, count=1))
+    elif statement.type == duckdb.StatementType.MULTI and _PIVOT.match(sql):
+        return  # what DuckDB makes of a PIVOT
+    elif statement.type != duckdb.StatementType.SELECT:
+        raise UsageError(
+            f"SQL: {statement.type.name} is refused: a lake is read by SQL, never written",
+            "Rows come in by `lake ingest`; results go out by `lake sql … -o parquet > FILE`.",
+        )
+
+
+def _named(
+    connection: duckdb.DuckDBPyConnection, sql: str, views: Mapping[str, View]
+) -> Iterable[str]:
+    """The views that a query needs; all of them where that cannot be told."""
+    import duckdb
+
+    try:
+        tables = {name.lower() for name in connection.get_table_names(sql)}
+    except duckdb.Error:
+        tables = set()
+    return [name for name in views if name in tables] or views
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -> None:
+    snapshot = view.open_snapshot()
+    dataset = snapshot.dataset
+    files = [f"{snapshot.uri}/{path}" for path in snapshot.files(view.selection)["path"]]
+    if files:
+        connection.execute(f'SET VARIABLE "files of {name}" = ?', [files])
+        source = (
+            f"read_parquet(getvariable('files of {name}'), hive_partitioning = true, hive_types = "
+            "{'exchange': VARCHAR, 'symbol': VARCHAR, 'date': DATE})"
+        )
+    else:
+        source = f"(SELECT {_typed_nulls(dataset)} WHERE false)"
+    # Names come from dataset files, which admit [a-z0-9_] only; values are quoted.
+    text = f"SELECT {_columns(dataset)} FROM {source}{_where(dataset, view.selection)}"  # noqa: S608
+    connection.execute(f'CREATE VIEW "{name}" AS {text}')
+
+
+def _columns(dataset: Dataset) -> str:
+    names = {column.name: f'"{column.name}"' for column in dataset.columns}
+    if dataset.granularity == "year":
+        names["date"] = f'CAST("{dataset.time_column}" AS DATE) AS "date"'
+    return ", ".join(names.values())
+
+
+def _typed_nulls(dataset: Dataset) -> str:
+    return ", ".join(f'NULL::{_DUCKDB_TYPES[c.type]} AS "{c.name}"' for c in dataset.columns)
+
+
+def _where(dataset: Dataset, selection: Selection) -> str:
+    terms = []
+    for column, values in (("exchange", selection.exchanges), ("symbol", selection.symbols)):
+        if values:
+            terms.append(f'"{column}" IN ({", ".join(_text(value) for value in values)})')
+    time = f'"{dataset.time_column}"'
+    if selection.start is not None:
+        terms.append(f"{time} >= TIMESTAMPTZ '{iso(selection.start)}'")
+    if selection.end is not None:
+        terms.append(f"{time} < TIMESTAMPTZ '{iso(selection.end)}'")
+    return f" WHERE {' AND '.join(terms)}" if terms else ""
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0]
