@@ -1,0 +1,213 @@
+"""Runs a sandbox: in a background thread of this process, or in the foreground until stopped."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from functools import partial
+from threading import Thread
+from types import TracebackType
+from typing import Self, TypeVar
+
+from lake.sandbox.control import application
+from lake.sandbox.exchange import CACHE_BYTES, Clock, Revision, utc_now
+from lake.sandbox.faults import Fault, FaultPlan, RandomFaults
+from lake.sandbox.market import MarketData
+from lake.sandbox.server import LOOPBACK, LogEntry, Server, listening
+from lake.sandbox.synthetic import Synthetic
+
+T = TypeVar("T")
+
+
+class Sandbox:
+    """An exchange on this machine, running as long as the `with` block.
+
+    Any client of Binance's can use it whose base URLs `https://<host>` become
+    `<sandbox.url>/<host>`; see `redirect`.
+
+    Parameters
+    ----------
+    data : MarketData, optional
+        The markets; `Synthetic()` unless told.
+    now : callable, optional
+        The clock, real time unless told: nothing at or after it is served.
+    host, port : str, int
+        Where to listen; port 0 is any free one.
+    weight_limit : bool, default True
+        Whether to refuse clients that use more request weight than Binance allows.
+    cache_bytes : int
+        Memory for rendered rows.
+
+    Raises
+    ------
+    ConfigError
+        On entering: the port is in use, or the host is not loopback.
+    """
+
+    def __init__(
+        self,
+        data: MarketData | None = None,
+        *,
+        now: Clock = utc_now,
+        host: str = LOOPBACK,
+        port: int = 0,
+        weight_limit: bool = True,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self._server = Server(
+            data or Synthetic(), now=now, weight_limit=weight_limit, cache_bytes=cache_bytes
+        )
+        self._address = (host, port)
+        self.url = ""
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.url.rpartition(":")[2])
+
+    def __enter__(self) -> Self:
+        ready: Future[str] = Future()
+        self._thread = Thread(target=self._run, args=(ready,), name="lake-sandbox", daemon=True)
+        self._thread.start()
+        self.url = ready.result()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join()
+
+    def _run(self, ready: "Future[str]") -> None:
+        try:
+            asyncio.run(self._serve(ready))
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    async def _serve(self, ready: "Future[str]") -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        async with listening(application(self._server), *self._address) as url:
+            ready.set_result(url)
+            await self._stopped.wait()
+
+    def _do(self, act: Callable[[], T]) -> T:
+        """Run something in the server's thread, where all of its state is touched."""
+
+        async def acting() -> T:
+            return act()
+
+        return asyncio.run_coroutine_threadsafe(acting(), self._loop).result()
+
+    def fail(self, *faults: Fault) -> None:
+        """Add faults to the script; each befalls the next requests that it matches."""
+        for fault in faults:
+            self._do(partial(self._server.faults.add, fault))
+
+    def fail_at_random(self, faults: RandomFaults) -> None:
+        """Let faults befall a share of all requests, instead of any set before."""
+        self._do(lambda: self._server.faults.set(FaultPlan(random=faults)))
+
+    def go_down(self) -> None:
+        """Answer everything with 503, until `recover`."""
+        self._do(lambda: self._server.faults.set(FaultPlan(down=True)))
+
+    def recover(self) -> None:
+        """End all faults."""
+        self._do(lambda: self._server.faults.set(FaultPlan()))
+
+    def revise(
+        self,
+        symbol: str,
+        interval: str,
+        timestamp: datetime,
+        *,
+        exchange: str | None = None,
+        **changes: str | int,
+    ) -> None:
+        """Serve a bar changed from now on, as a venue does that corrects itself.
+
+        Parameters
+        ----------
+        symbol, interval, timestamp
+            ccxt's unified symbol, Binance's interval, and when the bar opens.
+        exchange : str, optional
+            ccxt's id; without it, the first exchange that has the symbol.
+        **changes
+            New values of columns of `Bars`: decimals as they are to be written.
+
+        Raises
+        ------
+        UsageError
+            No such market, interval, bar or column.
+        """
+        revision = Revision(symbol, interval, timestamp, changes, exchange)
+        self._do(lambda: self._server.exchange.revise(revision))
+
+    @property
+    def log(self) -> Sequence[LogEntry]:
+        """The requests to the exchanges so far, oldest first; the last 100,000 are kept."""
+        return self._do(lambda: list(self._server.log))
+
+    def clear_log(self) -> None:
+        """Forget the requests so far."""
+        self._do(self._server.log.clear)
+
+
+def serve(
+    data: MarketData,
+    *,
+    host: str = LOOPBACK,
+    port: int = 0,
+    now: Clock = utc_now,
+    weight_limit: bool = True,
+    on_ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve a sandbox in this thread, the main one, until SIGINT or SIGTERM.
+
+    Parameters
+    ----------
+    data : MarketData
+        The markets.
+    host, port, now, weight_limit
+        As for `Sandbox`.
+    on_ready : callable
+        Called with the URL once requests are answered.
+
+    Raises
+    ------
+    ConfigError
+        The port is in use, or the host is not loopback.
+    """
+
+    async def serving() -> None:
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopped.set)
+        server = Server(data, now=now, weight_limit=weight_limit)
+        async with listening(application(server), host, port) as url:
+            on_ready(url)
+            await stopped.wait()
+
+    asyncio.run(serving())
+
+
+def redirect(urls: object, base: str) -> object:
+    """ccxt's `urls["api"]` with every `https://<host>/…` turned into `<base>/<host>/…`.
+
+    Examples
+    --------
+    >>> exchange.urls["api"] = redirect(exchange.urls["api"], sandbox.url)
+    """
+    if isinstance(urls, dict):
+        return {name: redirect(url, base) for name, url in urls.items()}
+    if isinstance(urls, str) and urls.startswith("https://"):
+        return f"{base}/{urls.removeprefix('https://')}"
+    return urls

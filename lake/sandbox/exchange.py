@@ -1,0 +1,201 @@
+"""The exchange behind a dialect: the markets, a clock that hides the future, pages, revisions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from lake.errors import UnknownNameError, UsageError
+from lake.sandbox.intervals import HOUR_MS, INTERVALS, Interval
+from lake.sandbox.market import Bars, Book, Funding, Market, MarketData, Trades
+from lake.sandbox.pages import Pages, Rows, Span
+
+CACHE_BYTES = 256 << 20
+
+Clock = Callable[[], datetime]
+RenderTrades = Callable[[Trades], list[bytes]]
+RenderBars = Callable[[Interval, Bars], list[bytes]]
+RenderFunding = Callable[[Market, Funding], list[bytes]]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COLUMNS = frozenset(Bars.__slots__) - {"open_ms"}
+
+# Trades are cut by position and settlements by time; both use the numbering of bars for it.
+_TRADE_BLOCKS = Interval("trades", 1, 4096)
+_FUNDING_BLOCKS = Interval("funding", 8 * HOUR_MS, 128)
+
+
+def utc_now() -> datetime:
+    """The real time, in UTC: the default clock of a sandbox."""
+    return datetime.now(UTC)
+
+
+def milliseconds(time: datetime) -> int:
+    """Milliseconds since the epoch, rounded down; a time without a zone is taken as UTC."""
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return (aware - _EPOCH) // timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A bar as a venue serves it later on.
+
+    Parameters
+    ----------
+    symbol : str
+        ccxt's unified symbol.
+    interval : str
+        As in Binance's parameter, such as `1m`.
+    timestamp : datetime
+        When the bar opens.
+    changes : mapping
+        New values of columns of `Bars`: decimals as they are to be written, `trades` an integer.
+    exchange : str, optional
+        ccxt's id; without it, the first exchange that has the symbol.
+    """
+
+    symbol: str
+    interval: str
+    timestamp: datetime
+    changes: Mapping[str, str | int]
+    exchange: str | None = None
+
+
+class Exchange:
+    """Serves a `MarketData` up to the present, in pages.
+
+    Parameters
+    ----------
+    data : MarketData
+        The markets.
+    now : callable
+        The clock: nothing at or after it is served.
+    cache_bytes : int
+        Memory for rendered rows.
+    """
+
+    def __init__(self, data: MarketData, now: Clock, cache_bytes: int = CACHE_BYTES) -> None:
+        self.data = data
+        self.now = now
+        self._markets = {(m.exchange, m.id): m for m in data.markets}
+        self._pages = Pages(cache_bytes)
+        self._revisions: dict[tuple[Market, Interval], dict[int, dict[str, str | int]]] = {}
+
+    def now_ms(self) -> int:
+        """The present, in milliseconds since the epoch."""
+        return milliseconds(self.now())
+
+    def markets(self, exchange: str) -> list[Market]:
+        """The markets of one exchange."""
+        return [market for market in self.data.markets if market.exchange == exchange]
+
+    def market(self, exchange: str, symbol_id: str) -> Market | None:
+        """The market of an exchange with this id."""
+        return self._markets.get((exchange, symbol_id))
+
+    def count(self, market: Market) -> int:
+        """How many trades have happened."""
+        return self.data.position_at(market, self.now_ms())
+
+    def trades(self, market: Market, span: Span, render: RenderTrades) -> bytes:
+        """A JSON list of trades; `span` is one of positions."""
+
+        def load(start: int, stop: int) -> Rows:
+            stop = min(stop, self.data.position_at(market, market.until_ms))
+            return Rows.of(list(range(start, stop)), render(self.data.trades(market, start, stop)))
+
+        happened = span.clipped(0, self.count(market))
+        return _json_list(self._pages.cut((market, render), _TRADE_BLOCKS, load, happened).pieces)
+
+    def bars(self, market: Market, interval: Interval, span: Span, render: RenderBars) -> bytes:
+        """A JSON list of the bars that open in `span`; the last one may still be open."""
+
+        def load(start: int, end: int) -> Rows:
+            bars = self._bars(market, interval, start, end)
+            return Rows.of(bars.open_ms, render(interval, bars))
+
+        now_ms = self.now_ms()
+        present = interval.floor(now_ms)
+
+        def still_open() -> list[bytes]:
+            if not span.start <= present < span.end:
+                return []
+            return render(interval, self._bars(market, interval, present, now_ms))
+
+        closed = span.clipped(interval.floor(market.since_ms), min(present, market.until_ms))
+        key = (market, interval)
+        if span.latest:
+            last = still_open()
+            rest = replace(closed, limit=span.limit - len(last))
+            return _json_list([*self._pages.cut(key, interval, load, rest).pieces, *last])
+        page = self._pages.cut(key, interval, load, closed)
+        return _json_list(page.pieces if page.count == span.limit else page.pieces + still_open())
+
+    def funding(self, market: Market, span: Span, render: RenderFunding) -> bytes:
+        """A JSON list of the funding settlements in `span`."""
+
+        def load(start: int, end: int) -> Rows:
+            funding = self.data.funding(market, start, end)
+            return Rows.of(funding.times_ms, render(market, funding))
+
+        happened = span.clipped(market.since_ms, min(self.now_ms(), market.until_ms))
+        return _json_list(self._pages.cut((market, render), _FUNDING_BLOCKS, load, happened).pieces)
+
+    def book(self, market: Market, levels: int) -> Book:
+        """The present order book."""
+        return self.data.book(market, self.now_ms(), levels)
+
+    def revise(self, revision: Revision) -> None:
+        """Serve a bar changed from now on, as a venue does that corrects itself.
+
+        Only this bar changes: not the trades, nor the bars of other intervals.
+
+        Raises
+        ------
+        UsageError
+            No such market, interval, bar or column.
+        """
+        market = self._named(revision.symbol, revision.exchange)
+        interval = INTERVALS.get(revision.interval)
+        if interval is None:
+            raise UsageError(
+                f"There is no interval {revision.interval!r}.",
+                f"Use one of {', '.join(INTERVALS)}.",
+            )
+        unknown = revision.changes.keys() - _COLUMNS
+        if unknown:
+            raise UsageError(
+                f"A bar has no {', '.join(sorted(unknown))}.",
+                f"It has {', '.join(sorted(_COLUMNS))}.",
+            )
+        opens = milliseconds(revision.timestamp)
+        end = interval.opens(interval.index(opens) + 1)
+        if opens != interval.floor(opens) or not self._bars(market, interval, opens, end).open_ms:
+            raise UsageError(
+                f"{market.symbol} has no {interval.name} bar that opens at {revision.timestamp}.",
+                "Give the opening time of a bar that is served.",
+            )
+        revised = self._revisions.setdefault((market, interval), {})
+        revised[opens] = revised.get(opens, {}) | dict(revision.changes)
+        self._pages.forget((market, interval), interval.block(opens))
+
+    def _named(self, symbol: str, exchange: str | None) -> Market:
+        for market in self.data.markets:
+            if market.symbol == symbol and exchange in (None, market.exchange):
+                return market
+        known = ", ".join(sorted({m.symbol for m in self.data.markets}))
+        where = exchange or "the sandbox"
+        raise UnknownNameError(f"There is no market {symbol} on {where}.", f"It has {known}.")
+
+    def _bars(self, market: Market, interval: Interval, start_ms: int, end_ms: int) -> Bars:
+        """Bars as they are served: those of the market, with revisions."""
+        bars = self.data.bars(market, interval, start_ms, end_ms)
+        for opens, changes in self._revisions.get((market, interval), {}).items():
+            if opens in bars.open_ms:
+                row = bars.open_ms.index(opens)
+                for column, value in changes.items():
+                    getattr(bars, column)[row] = value
+        return bars
+
+
+def _json_list(pieces: list[bytes]) -> bytes:
+    return b"[" + b",".join(pieces) + b"]"

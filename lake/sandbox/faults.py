@@ -1,0 +1,191 @@
+"""Which answers go wrong, and how: by a script, at random from a seed, or all of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+
+from lake.errors import UsageError
+from lake.sandbox import noise
+
+KINDS = (
+    "429",  # refused, with Retry-After
+    "418",  # banned, with Retry-After
+    "500",
+    "502",
+    "503",
+    # the connection is aborted before an answer; aiohttp's client quietly asks once more if the
+    # connection had been used before, so it takes two of these in a row to be seen there
+    "reset",
+    "timeout",  # no answer for `hang_seconds`, then the connection is aborted
+    "cut",  # the connection is aborted in the middle of the body
+    "truncated",  # a well-formed 200 with half of the body
+    "html",  # 200 and a page for humans
+    "empty",  # 200 and no body
+    "duplicate",  # the previous answer of the same endpoint and symbol
+    "shuffled",  # the rows of a page in another order
+)
+_HTML = b"<html><head><title>Maintenance</title></head><body>Be right back.</body></html>"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One way in which an answer goes wrong.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    match : str, default ""
+        A part of the path and query, `/host/path?query`, of the requests that it befalls.
+    times : int, default 1
+        How many requests it befalls.
+    skip : int, default 0
+        How many matching requests it spares first.
+    retry_after : float, default 1
+        Seconds in the header of 429 and 418.
+    hang_seconds : float, default 30
+        How long a `timeout` hangs.
+    """
+
+    kind: str
+    match: str = ""
+    times: int = 1
+    skip: int = 0
+    retry_after: float = 1.0
+    hang_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(
+                f"There is no fault of kind {self.kind!r}.", f"Use one of {', '.join(KINDS)}."
+            )
+        if self.times < 0 or self.skip < 0 or self.retry_after < 0 or self.hang_seconds < 0:
+            raise UsageError(f"A number of the fault {self.kind!r} is negative.", "Use 0 or more.")
+
+
+@dataclass(frozen=True, slots=True)
+class RandomFaults:
+    """Faults in a share of all answers.
+
+    Parameters
+    ----------
+    rate : float
+        The share, 0 to 1.
+    kinds : sequence of str
+        Each as likely as the others.
+    seed : int, default 0
+        The same seed strikes the same requests, counted from when the faults were set.
+    retry_after, hang_seconds : float
+        As for `Fault`.
+    """
+
+    rate: float
+    kinds: Sequence[str]
+    seed: int = 0
+    retry_after: float = 1.0
+    hang_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate <= 1 or not self.kinds:
+            raise UsageError(
+                f"Random faults need a rate and kinds, not {self.rate} and {list(self.kinds)}.",
+                "Use a rate from 0 to 1 and at least one kind.",
+            )
+        for number in range(len(self.kinds)):
+            self.fault(number)
+
+    def fault(self, number: int) -> Fault:
+        """The fault of the kind with this number."""
+        return Fault(
+            self.kinds[number], retry_after=self.retry_after, hang_seconds=self.hang_seconds
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """All faults of a sandbox: `down` beats the script, the script beats chance."""
+
+    script: tuple[Fault, ...] = ()
+    random: RandomFaults | None = None
+    down: bool = False
+
+
+@dataclass(slots=True)
+class _Scripted:
+    fault: Fault
+    skip: int
+    times: int
+
+
+class Faults:
+    """Picks the fault of each request."""
+
+    def __init__(self) -> None:
+        self.set(FaultPlan())
+
+    def set(self, plan: FaultPlan) -> None:
+        """Forget everything, then follow a plan."""
+        self.random = plan.random
+        self.down = plan.down
+        self._count = 0
+        self._script: list[_Scripted] = []
+        for fault in plan.script:
+            self.add(fault)
+
+    def add(self, fault: Fault) -> None:
+        """Put a fault at the end of the script."""
+        self._script.append(_Scripted(fault, fault.skip, fault.times))
+
+    def pick(self, url: str) -> Fault | None:
+        """The fault that befalls a request of `/host/path?query`, which uses it up."""
+        if self.down:
+            return Fault("503")
+        return self._scripted(url) or self._by_chance()
+
+    def _scripted(self, url: str) -> Fault | None:
+        for entry in self._script:
+            if entry.fault.match not in url or entry.times == 0:
+                continue
+            if entry.skip:
+                entry.skip -= 1
+                continue
+            entry.times -= 1
+            return entry.fault
+        return None
+
+    def _by_chance(self) -> Fault | None:
+        random = self.random
+        if random is None:
+            return None
+        self._count += 1
+        counters = np.array([2 * self._count, 2 * self._count + 1])
+        struck, kind = noise.uniform(noise.key(random.seed, "faults"), counters).tolist()
+        return random.fault(int(kind * len(random.kinds))) if struck < random.rate else None
+
+
+def spoiled(kind: str, body: bytes, seed: int = 0) -> tuple[bytes, str]:
+    """A body and its content type, as faults of the contents leave them.
+
+    `truncated`, `html`, `empty` and `shuffled` change the body; any other kind does not.
+    """
+    if kind == "truncated":
+        return body[: len(body) // 2], "application/json"
+    if kind == "html":
+        return _HTML, "text/html"
+    if kind == "empty":
+        return b"", "application/json"
+    if kind == "shuffled":
+        return _shuffled(body, seed), "application/json"
+    return body, "application/json"
+
+
+def _shuffled(body: bytes, seed: int) -> bytes:
+    rows = orjson.loads(body)
+    if not isinstance(rows, list) or len(rows) < 2:
+        return body
+    order = np.argsort(noise.words(seed, np.arange(len(rows)))).tolist()
+    if order == sorted(order):
+        order.reverse()
+    return orjson.dumps([rows[place] for place in order])

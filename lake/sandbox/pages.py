@@ -1,0 +1,131 @@
+"""Pages of rendered JSON rows, cut from blocks that are computed once and kept while they fit."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lake.sandbox.intervals import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """JSON rows in ascending order of a number (a time or a position), joined by commas."""
+
+    at: NDArray[np.int64]
+    text: bytes
+    starts: list[int]  # of each row in `text`, and of one past the last
+
+    @classmethod
+    def of(cls, at: list[int], rows: list[bytes]) -> "Rows":
+        """Join rows whose numbers are `at`."""
+        starts = list(accumulate((len(row) + 1 for row in rows), initial=0))
+        return cls(np.array(at, dtype=np.int64), b",".join(rows), starts)
+
+    def within(self, low: int, high: int) -> tuple[int, int]:
+        """Which rows, as a half-open range of indices, have numbers in `[low, high)`."""
+        first, last = np.searchsorted(self.at, (low, high)).tolist()
+        return first, max(first, last)
+
+    def cut(self, first: int, last: int) -> bytes:
+        """The text of the rows `[first, last)`, at least one."""
+        return self.text[self.starts[first] : self.starts[last] - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What is asked for: rows with numbers in `[start, end)`, the first `limit` or the last."""
+
+    start: int
+    end: int
+    limit: int
+    latest: bool = False
+
+    def clipped(self, low: int, high: int) -> "Span":
+        """The part of it inside `[low, high)`."""
+        return replace(self, start=max(self.start, low), end=min(self.end, high))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """So many rows, in pieces to be joined by commas."""
+
+    count: int
+    pieces: list[bytes]
+
+
+Load = Callable[[int, int], Rows]
+
+
+class Pages:
+    """Cuts pages from cached blocks of rows.
+
+    Parameters
+    ----------
+    capacity_bytes : int
+        Text kept at most; the blocks not asked for longest go first.
+    """
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity = capacity_bytes
+        self._size = 0
+        self._blocks: OrderedDict[tuple[Hashable, int], Rows] = OrderedDict()
+
+    def cut(self, key: Hashable, blocks: Interval, load: Load, span: Span) -> Page:
+        """A page of rows, in ascending order.
+
+        Parameters
+        ----------
+        key : hashable
+            Names the rows; the same key always means the same `blocks` and `load`.
+        blocks : Interval
+            Says where the blocks begin and end.
+        load : callable
+            Gives all rows of `[start, end)`, the span of one block.
+        span : Span
+            What is asked for.
+        """
+        left = span.limit
+        pieces: list[bytes] = []
+        for block in _blocks(blocks, span):
+            if left <= 0:
+                break
+            rows = self._block(key, blocks, load, block)
+            first, last = rows.within(span.start, span.end)
+            if span.latest:
+                first = max(first, last - left)
+            else:
+                last = min(last, first + left)
+            if first < last:
+                left -= last - first
+                pieces.append(rows.cut(first, last))
+        return Page(span.limit - left, pieces[::-1] if span.latest else pieces)
+
+    def forget(self, key: Hashable, block: int) -> None:
+        """Drop a block whose rows are no longer what `load` would give."""
+        rows = self._blocks.pop((key, block), None)
+        if rows is not None:
+            self._size -= len(rows.text)
+
+    def _block(self, key: Hashable, blocks: Interval, load: Load, block: int) -> Rows:
+        rows = self._blocks.get((key, block))
+        if rows is not None:
+            self._blocks.move_to_end((key, block))
+            return rows
+        rows = load(blocks.block_opens(block), blocks.block_opens(block + 1))
+        self._blocks[key, block] = rows
+        self._size += len(rows.text)
+        while self._size > self._capacity and len(self._blocks) > 1:
+            _, dropped = self._blocks.popitem(last=False)
+            self._size -= len(dropped.text)
+        return rows
+
+
+def _blocks(blocks: Interval, span: Span) -> range:
+    if span.start >= span.end:
+        return range(0)
+    ascending = range(blocks.block(span.start), blocks.block(span.end - 1) + 1)
+    return ascending[::-1] if span.latest else ascending

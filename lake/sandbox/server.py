@@ -1,0 +1,152 @@
+"""The HTTP server: routes a request to its venue, counts its weight, and lets faults befall it."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import formatdate
+from http import HTTPStatus
+
+from aiohttp import web
+
+from lake.errors import ConfigError
+from lake.sandbox.binance import answer, error_body
+from lake.sandbox.exchange import CACHE_BYTES, Clock, Exchange, utc_now
+from lake.sandbox.faults import Fault, Faults
+from lake.sandbox.market import MarketData
+from lake.sandbox.parameters import Refusal
+from lake.sandbox.transport import Answer, refusal, send, spoil
+from lake.sandbox.venues import VENUES, Venue
+from lake.sandbox.weights import Meter
+
+LOOPBACK = "127.0.0.1"
+
+_LOG_ENTRIES = 100_000  # some 30 MB; the oldest go first
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One request to an exchange: when, what, and what came of it.
+
+    `path` is `/host/path`; `status` is 0 where no answer came; `fault` is its kind, or empty.
+    """
+
+    time: datetime
+    path: str
+    query: str
+    status: int
+    fault: str
+
+
+class Server:
+    """The sandbox's state, and its handler of requests to the exchanges.
+
+    Parameters
+    ----------
+    data : MarketData
+        The markets.
+    now : callable
+        The clock: nothing at or after it is served.
+    weight_limit : bool
+        Whether to refuse clients that use too much request weight.
+    cache_bytes : int
+        Memory for rendered rows.
+    """
+
+    def __init__(
+        self,
+        data: MarketData,
+        *,
+        now: Clock = utc_now,
+        weight_limit: bool = True,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self.exchange = Exchange(data, now, cache_bytes)
+        self.faults = Faults()
+        self.log: deque[LogEntry] = deque(maxlen=_LOG_ENTRIES)
+        self._weight_limit = weight_limit
+        self._meters = {host: Meter(venue.weight_limit) for host, venue in VENUES.items()}
+        self._previous: dict[tuple[str, str], Answer] = {}
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request to `/<host>/<path>`."""
+        host, _, path = request.path.lstrip("/").partition("/")
+        venue = VENUES.get(host)
+        fault: Fault | None = None
+        if venue is None or not path.startswith(venue.prefix.lstrip("/")):
+            message = f"Path {request.path}, Method {request.method} is invalid"
+            ready = Answer(404, error_body(-5000, message), self._headers())
+        else:
+            endpoint = path.removeprefix(venue.prefix.lstrip("/"))
+            ready, fault = self._ready(request, venue, endpoint)
+        kind = fault.kind if fault else ""
+        status = 0 if kind in ("reset", "timeout") else ready.status
+        time = self.exchange.now()
+        self.log.append(LogEntry(time, request.path, request.query_string, status, kind))
+        return await send(request, ready, kind, fault.hang_seconds if fault else 0.0)
+
+    def _ready(
+        self, request: web.Request, venue: Venue, endpoint: str
+    ) -> tuple[Answer, Fault | None]:
+        """The answer to send and the fault to send it with."""
+        charge = self._meters[venue.host].charge(_weight(request, venue, endpoint))
+        headers = self._headers() | {"X-MBX-USED-WEIGHT-1M": str(charge.used)}
+        if self._weight_limit and charge.status:
+            return refusal(charge.status, charge.retry_after, charge.message, headers), None
+        fault = self.faults.pick(request.path_qs)
+        honest = self._honest(request, venue, endpoint, headers)
+        page = (request.path, request.query.get("symbol", ""))
+        previous = self._previous.get(page, honest)
+        if honest.status == HTTPStatus.OK:
+            self._previous[page] = honest
+        if fault is None:
+            return honest, None
+        return (previous if fault.kind == "duplicate" else spoil(honest, fault)), fault
+
+    def _honest(
+        self, request: web.Request, venue: Venue, endpoint: str, headers: Mapping[str, str]
+    ) -> Answer:
+        try:
+            body = answer(self.exchange, venue, endpoint, list(request.query.items()))
+        except Refusal as error:
+            return Answer(error.status, error_body(error.code, error.message), headers)
+        return Answer(200, body, headers)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Date": formatdate(self.exchange.now_ms() / 1000, usegmt=True)}
+
+
+def _weight(request: web.Request, venue: Venue, endpoint: str) -> int:
+    limit = request.query.get("limit", "")
+    default = 100 if endpoint == "depth" and not venue.futures else 500
+    return venue.weight(endpoint, int(limit) if limit.isascii() and limit.isdigit() else default)
+
+
+@asynccontextmanager
+async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
+    """Serve an application while the context lasts; gives its URL.
+
+    Raises
+    ------
+    ConfigError
+        The host is not this machine's loopback, or the port cannot be had.
+    """
+    if host not in (LOOPBACK, "localhost"):
+        raise ConfigError(
+            f"The sandbox serves this machine only, not {host}.", f"Use the host {LOOPBACK}."
+        )
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, LOOPBACK, port).start()
+        except OSError as error:
+            raise ConfigError(
+                f"The sandbox cannot listen on {LOOPBACK}:{port}: {error.strerror}.",
+                "Choose another port, or 0 for any free one.",
+            ) from error
+        address = runner.addresses[0]
+        yield f"http://{LOOPBACK}:{address[1]}"
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,89 @@
+"""Sends an answer over HTTP, whole or with the fault that befalls it."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from lake.sandbox.binance import error_body
+from lake.sandbox.faults import Fault, spoiled
+
+_TOO_MANY = -1003
+_GATEWAY = b"<html><head><title>%d</title></head><body><h1>%d</h1></body></html>"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer that is ready to be sent."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    content_type: str = "application/json"
+
+
+async def send(request: web.Request, answer: Answer, kind: str, hang: float) -> web.StreamResponse:
+    """Send an answer, or break off as a fault of the connection does.
+
+    Parameters
+    ----------
+    request : aiohttp.web.Request
+        Whom to answer.
+    answer : Answer
+        What to say.
+    kind : str
+        `reset`, `timeout` or `cut` break off; with anything else the answer is sent.
+    hang : float
+        Seconds that a `timeout` takes.
+    """
+    if kind == "cut":
+        return await _cut(request, answer)
+    if kind == "timeout":
+        await asyncio.sleep(hang)
+    if kind in ("reset", "timeout"):
+        return _abort(request)
+    return web.Response(
+        status=answer.status,
+        body=answer.body,
+        headers=answer.headers,
+        content_type=answer.content_type,
+    )
+
+
+def refusal(status: int, retry_after: float, message: str, headers: Mapping[str, str]) -> Answer:
+    """A 429 or 418 as Binance sends it, with `Retry-After` in seconds."""
+    extra = {"Retry-After": f"{retry_after:g}"}
+    return Answer(status, error_body(_TOO_MANY, message), {**headers, **extra})
+
+
+def spoil(answer: Answer, fault: Fault) -> Answer:
+    """An answer as a fault of its status or contents leaves it."""
+    if fault.kind in ("429", "418"):
+        message = "Too many requests queued."
+        return refusal(int(fault.kind), fault.retry_after, message, answer.headers)
+    if fault.kind in ("500", "502", "503"):
+        status = int(fault.kind)
+        return Answer(status, _GATEWAY % (status, status), answer.headers, "text/html")
+    if fault.kind in ("truncated", "html", "empty", "shuffled"):
+        body, content_type = spoiled(fault.kind, answer.body)
+        status = answer.status if fault.kind == "shuffled" else 200
+        return Answer(status, body, answer.headers, content_type)
+    return answer
+
+
+def _abort(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+async def _cut(request: web.Request, answer: Answer) -> web.StreamResponse:
+    response = web.StreamResponse(headers=dict(answer.headers))
+    response.content_type = answer.content_type
+    response.content_length = len(answer.body)
+    await response.prepare(request)
+    await response.write(answer.body[: len(answer.body) // 2])
+    if request.transport is not None:
+        request.transport.close()  # unlike abort(), it lets the half arrive
+    return response

@@ -1,0 +1,72 @@
+"""Counts request weight a minute, and says when Binance would refuse a client, then ban it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import time
+
+_WINDOW_SECONDS = 60
+_PATIENCE = 10  # refusals in one minute before the ban; Binance does not publish its number
+_BAN_SECONDS = 120.0  # Binance's shortest ban
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a request meets: the weight used in this minute, and a refusal or none.
+
+    `status` is 0 (welcome), 429 (too much weight) or 418 (banned for going on regardless);
+    `retry_after` is in seconds.
+    """
+
+    used: int
+    status: int = 0
+    retry_after: float = 0.0
+    message: str = ""
+
+
+class Meter:
+    """The request weight that the clients of one host used.
+
+    Parameters
+    ----------
+    limit : int
+        Weight allowed in each calendar minute.
+    clock : callable, default time.time
+        Seconds; real time even if the market's clock stands still, or no client could wait.
+    """
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._window = 0
+        self._used = 0
+        self._refused = 0
+        self._banned_until = 0.0
+
+    def charge(self, weight: int) -> Charge:
+        """Count a request."""
+        now = self._clock()
+        window = int(now // _WINDOW_SECONDS)
+        if window != self._window:
+            self._window, self._used, self._refused = window, 0, 0
+        self._used += weight
+        if now < self._banned_until:
+            return self._ban(now)
+        if self._used <= self._limit:
+            return Charge(self._used)
+        self._refused += 1
+        if self._refused > _PATIENCE:
+            self._banned_until = now + _BAN_SECONDS
+            return self._ban(now)
+        wait = (window + 1) * _WINDOW_SECONDS - now
+        message = (
+            f"Too much request weight used; current limit is {self._limit} request weight "
+            "per 1 MINUTE. Please use WebSocket Streams for live updates to avoid polling the API."
+        )
+        return Charge(self._used, 429, wait, message)
+
+    def _ban(self, now: float) -> Charge:
+        message = (
+            f"Way too much request weight used; IP banned until {self._banned_until * 1000:.0f}. "
+            "Please use WebSocket Streams for live updates to avoid bans."
+        )
+        return Charge(self._used, 418, self._banned_until - now, message)
