@@ -78,10 +78,11 @@ for module in (init, demo, ingest, query, bundle, audit, config, sandbox):
 
 def main() -> None:
     """Run the command line; the process ends with one of the exit codes above."""
-    sys.exit(_run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:]))
 
 
-def _run(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:
+    """Run one command; gives its exit code."""
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()

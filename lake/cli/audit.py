@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lake.cli.output import show
-from lake.cli.session import Session, command
+from lake.cli.session import Format, Session, command
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,7 +22,7 @@ def audit(
 ) -> None:
     """Show who wrote what, when: commits with job, source and counts, newest first."""
     lake = session.lake()
-    if jobs:
-        show(session, lake.jobs().reverse().head(limit).drop("exchange", "symbol", "date"))
-    else:
-        show(session, lake.audit(table, limit))
+    found = lake.jobs().reverse().head(limit) if jobs else lake.audit(table, limit)
+    if session.format is Format.table:
+        found = found.drop("exchange", "symbol", "date", "digest", "arguments", strict=False)
+    show(session, found)

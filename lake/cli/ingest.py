@@ -67,18 +67,20 @@ def ingest(
 
     lake ingest
     """
+    from lake.cli.progress import Bar, tell
+
     lake = session.lake()
     names = _tables(datasets or [], timeframe or [])
     ranges = [name for name in names if name not in _SNAPSHOTS]
     reports = []
     if ranges or not names:
         wishes = _wishes(session, lake, ranges, exchange or [], symbol or [], since, until, refetch)
-        from lake.cli.progress import Bar
-
         reports.append(lake.ingest_all(wishes, Bar(session)))
     for name in names:
         if name in _SNAPSHOTS:
-            reports += _snapshots(lake, name, exchange or [], symbol or [], depth)
+            taken = _snapshots(lake, name, exchange or [], symbol or [], depth)
+            tell(session, taken)
+            reports += taken
     _show(session, reports)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.progress import (
@@ -34,16 +35,17 @@ class Bar:
     """Shows how far an ingestion is, where stderr is a terminal."""
 
     def __init__(self, session: Session) -> None:
-        self._console = session.stderr()
+        self._session = session
+        console = session.stderr()
         self._progress = Progress(
             TextColumn("ingesting"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
             _Rows(),
             TimeRemainingColumn(compact=True),
-            console=self._console,
+            console=console,
             transient=True,
-            disable=not self._console.is_terminal or session.quiet,
+            disable=not console.is_terminal or session.quiet,
         )
         self._task: TaskID | None = None
 
@@ -59,8 +61,15 @@ class Bar:
 
     def finished(self, report: IngestReport) -> None:
         self._progress.stop()
+        tell(self._session, [report])
+
+
+def tell(session: Session, reports: Iterable[IngestReport]) -> None:
+    """Say on stderr what a user should know of ingestions beside their counts."""
+    console = session.stderr()
+    for report in reports:
         for note in notes(report):
-            self._console.print(note, highlight=False)
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def notes(report: IngestReport) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,10 +63,11 @@ class Session:
 
     def settings(self) -> Settings:
         """The settings in force; logging is set up by them."""
+        from lake import log
         from lake.settings import load_settings
 
         settings = load_settings(self.overrides(), config=self.config)
-        _set_up_logging(settings)
+        log.configure(settings.log.level, settings.log.format)
         return settings
 
     def lake(self) -> Lake:
@@ -165,25 +164,4 @@ def _session(chosen: Mapping[str, Any]) -> Session:
         quiet=bool(chosen["quiet"]),
         verbose=bool(chosen["verbose"]),
         no_color=bool(chosen["no_color"]),
-    )
-
-
-def _set_up_logging(settings: Settings) -> None:
-    import structlog
-
-    level = logging.getLevelNamesMapping()[settings.log.level.upper()]
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if settings.log.format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

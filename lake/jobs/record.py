@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import structlog
-
 from lake.errors import LakeError
 from lake.jobs.report import Status, Tally
+from lake.log import get_logger
 from lake.store.ledger import Job, Ledger
 
-_log = structlog.get_logger("lake.jobs")
+_log = get_logger(__name__)
 
 
 @contextmanager

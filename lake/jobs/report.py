@@ -22,7 +22,7 @@ class TableReport:
     inserted: int
     updated: int
     rejected: int
-    version: int
+    version: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Tally:
     tables: dict[str, TableReport] = field(default_factory=dict)
 
     def add(self, table: str, written: Written) -> None:
-        so_far = self.tables.get(table, TableReport(table, 0, 0, 0, 0, -1))
+        so_far = self.tables.get(table, TableReport(table, 0, 0, 0, 0, None))
         self.tables[table] = TableReport(
             table,
             so_far.rows + written.rows,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
@@ -16,6 +16,7 @@ from lake.model.frames import sorted_by, varying
 from lake.model.time import EPOCH, iso
 
 LAST_TIME = datetime(2200, 1, 1, tzinfo=UTC)
+REASON = "_reason"
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Conformed:
     rows
         Fit the dataset's schema, pass its checks, unique on its key, in its sort order.
     rejected
-        The other rows, with their columns as they came, and `reason`: the names of the rules that
-        they break, comma-separated.
+        The other rows, with their columns as they came, and `_reason`: the names of the rules
+        that they break, comma-separated.
     """
 
     rows: pl.DataFrame
@@ -57,11 +58,11 @@ def conform(dataset: Dataset, frame: pl.DataFrame) -> Conformed:
         pl.any_horizontal(list(broken.values())).fill_null(value=False).alias("_bad")
     )
     good = marked.filter(~pl.col("_bad")).drop("_bad")
-    bad = marked.filter("_bad").select(*names, reason=_reason(broken))
+    bad = marked.filter("_bad").select(*names, _reason(broken).alias(REASON))
     unique, conflicting = _unique(dataset, good)
     rows = unique.with_columns(dataset.partition_date())
     rows = sorted_by(rows, ("exchange", "symbol", *dataset.sort))
-    return Conformed(rows, pl.concat([bad, conflicting.select(*names, "reason")]))
+    return Conformed(rows, pl.concat([bad, conflicting.select(*names, REASON)]))
 
 
 def quarantine_rows(
@@ -69,8 +70,11 @@ def quarantine_rows(
 ) -> pl.DataFrame:
     """Rejected rows as rows of `quarantine`."""
     records = []
-    for row in rejected.iter_rows(named=True):
-        reason = row.pop("reason")
+    temporal = {name: dtype for name, dtype in rejected.schema.items() if dtype.is_temporal()}
+    plain = rejected.with_columns(pl.col(list(temporal)).to_physical())
+    for row in plain.iter_rows(named=True):
+        row |= {name: _time(row[name], dtype) for name, dtype in temporal.items()}
+        reason = row.pop(REASON)
         text = json.dumps(row, default=_json_value, sort_keys=True)
         time = row[dataset.time_column]
         records.append(
@@ -78,7 +82,7 @@ def quarantine_rows(
                 "exchange": row["exchange"],
                 "symbol": row["symbol"],
                 "dataset": dataset.name,
-                "timestamp": time if time and EPOCH <= time < LAST_TIME else EPOCH,
+                "timestamp": time if _is_usable(time) else EPOCH,
                 "row_digest": hashlib.sha256(text.encode()).hexdigest(),
                 "reason": reason,
                 "row": text,
@@ -160,21 +164,50 @@ def _unique(dataset: Dataset, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Data
     Immutable rows of one key that say different things are a contradiction: the later ones are
     given back beside, with a reason.
     """
-    nothing = rows.clear().with_columns(pl.lit("").alias("reason"))
+    nothing = rows.clear().with_columns(pl.lit("").alias(REASON))
     key = varying(rows, dataset.full_key) or [dataset.time_column]
     if (
         rows.select(pl.struct(key).n_unique() if len(key) > 1 else pl.col(key).n_unique()).item()
         == rows.height
     ):
         return rows, nothing
-    keep: Literal["first", "last"] = "first" if dataset.rows == "immutable" else "last"
-    kept = rows.unique(key, keep=keep, maintain_order=True)
     if dataset.rows == "revisable":
-        return kept, nothing
+        return _latest(dataset, rows, key), nothing
+    kept = rows.unique(key, keep="first", maintain_order=True)
     said = [c for c in rows.columns if c not in {*PARTITIONS, "received_at"}]
     versions = rows.unique([*PARTITIONS[:2], *said], keep="first", maintain_order=True)
     later = versions.filter(~pl.struct(key).is_first_distinct())
-    return kept, later.with_columns(pl.lit("contradicts_earlier_row").alias("reason"))
+    return kept, later.with_columns(pl.lit("contradicts_earlier_row").alias(REASON))
+
+
+def _latest(dataset: Dataset, rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    """The last row of each key; where `keep_when` protects an earlier one from it, that one."""
+    if dataset.keep_when is None:
+        return rows.unique(key, keep="last", maintain_order=True)
+    turns = rows.with_columns(pl.int_range(pl.len()).over(key).alias("_turn"))
+    kept, *later = turns.partition_by("_turn", include_key=False, maintain_order=True)
+    same = " AND ".join(f't."{name}" = s."{name}"' for name in key)
+    replacing = f"SELECT s.* FROM s JOIN t ON {same} WHERE NOT ({dataset.keep_when})"  # noqa: S608
+    for turn in later:
+        new = pl.SQLContext(t=kept, s=turn).execute(replacing, eager=True)
+        kept = pl.concat([kept.join(new, on=key, how="anti"), new.select(kept.columns)])
+    return kept
+
+
+def _is_usable(time: datetime | date | int | None) -> bool:
+    return isinstance(time, datetime) and EPOCH <= time < LAST_TIME
+
+
+def _time(value: int | None, dtype: pl.DataType) -> datetime | date | int | None:
+    """A stored time as Python's; where those end, at the year 9999, the number itself."""
+    if value is None:
+        return None
+    try:
+        if dtype == pl.Date:
+            return EPOCH.date() + timedelta(days=value)
+        return EPOCH + timedelta(microseconds=value)
+    except OverflowError:
+        return value
 
 
 def _json_value(value: Any) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import polars as pl
 import stamina
@@ -15,7 +18,13 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Sc
 from deltalake import WriterProperties as _WriterProperties
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from lake.errors import CommitConflictError, DamagedError, SchemaError, UnknownNameError
+from lake.errors import (
+    CommitConflictError,
+    DamagedError,
+    SchemaError,
+    UnknownNameError,
+    UsageError,
+)
 from lake.model.dataset import PARTITIONS, Column, Dataset
 from lake.model.time import from_ms, iso
 from lake.store.faults import translated
@@ -45,6 +54,32 @@ class Merged:
     updated: int
 
 
+class LocalTable(DeltaTable):
+    """A Delta table in a folder of any name: Delta gives its files percent-encoded, for URLs."""
+
+    @property
+    def folder(self) -> str:
+        """The table's folder as on disk."""
+        return unquote(urlsplit(self.table_uri).path).rstrip("/")
+
+    def file_uris(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Paths of the data files as on disk; Polars reads the table by them."""
+        encoded = urlsplit(self.table_uri).path.rstrip("/")
+        uris = super().file_uris(*args, **kwargs)
+        if encoded == self.folder:
+            return uris
+        return [self.folder + uri.removeprefix(encoded) for uri in uris]
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a table: a creation that failed leaves an empty log."""
+    try:
+        with os.scandir(path / "_delta_log") as entries:
+            return any(entry.name.endswith((".json", ".parquet")) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def create(path: Path, dataset: Dataset) -> DeltaTable:
     """Make the table of a dataset, or open it where another writer was faster."""
     fields = [_field(column) for column in dataset.columns]
@@ -65,7 +100,7 @@ def create(path: Path, dataset: Dataset) -> DeltaTable:
         )
 
 
-def open_table(path: Path, dataset: Dataset, version: int | None = None) -> DeltaTable:
+def open_table(path: Path, dataset: Dataset, version: int | None = None) -> LocalTable:
     """The table of a dataset, at its latest version or at another.
 
     Raises
@@ -79,13 +114,13 @@ def open_table(path: Path, dataset: Dataset, version: int | None = None) -> Delt
     """
     with translated(f"table {dataset.name}"):
         try:
-            table = DeltaTable(path, version=version)
+            table = LocalTable(path, version=version)
         except TableNotFoundError:
             raise UnknownNameError(
                 f"table {dataset.name} does not exist yet",
                 f"Ingest something into it: `lake ingest {dataset.family} --help`.",
             ) from None
-        except DeltaError:
+        except (DeltaError, OverflowError):
             if version is not None:
                 _require_version(path, dataset, version)
             raise
@@ -214,7 +249,12 @@ def _require_schema(table: DeltaTable, dataset: Dataset) -> None:
 
 def latest_version(path: Path) -> int:
     """The table's newest version, from its log's file names."""
-    return max(int(file.stem) for file in (path / "_delta_log").glob("[0-9]*.json"))
+    versions = [int(file.stem) for file in (path / "_delta_log").glob("[0-9]*.json")]
+    if not versions:
+        raise DamagedError(
+            f"table {path.name}: its log is empty", "Restore the table from a backup."
+        )
+    return max(versions)
 
 
 def _require_version(path: Path, dataset: Dataset, version: int) -> None:
@@ -234,7 +274,11 @@ def version_as_of(path: Path, dataset: Dataset, time: datetime) -> int:
     ------
     UnknownNameError
         The table is younger than that.
+    UsageError
+        The time has no zone.
     """
+    if time.tzinfo is None:
+        raise UsageError(f"{time} has no time zone", "Give times with tzinfo=datetime.UTC.")
     with translated(f"table {dataset.name}"):
         low, high = 0, latest_version(path)
         first = committed_at(path, low)
@@ -253,12 +297,14 @@ def version_as_of(path: Path, dataset: Dataset, time: datetime) -> int:
 
 def commit_info(path: Path, version: int) -> dict[str, Any]:
     """The `commitInfo` of a version: time, operation, metrics, userMetadata."""
-    with (path / "_delta_log" / f"{version:020}.json").open(encoding="utf-8") as log:
+    with suppress(ValueError), (path / "_delta_log" / f"{version:020}.json").open("rb") as log:
         for line in log:
-            if line.startswith('{"commitInfo"'):
+            if line.startswith(b'{"commitInfo"'):
                 info: dict[str, Any] = json.loads(line)["commitInfo"]
                 return info
-    raise DamagedError(f"{path.name}: commit {version} has no commitInfo")
+    raise DamagedError(
+        f"table {path.name}: commit {version} cannot be read", "Restore its log from a backup."
+    )
 
 
 def committed_at(path: Path, version: int) -> datetime:

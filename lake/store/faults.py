@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deltalake.exceptions import CommitFailedError, DeltaError
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 
 from lake.errors import DamagedError, LakeError, StorageError
 
@@ -26,7 +26,7 @@ def translated(where: str) -> Iterator[None]:
         yield
     except (LakeError, CommitFailedError):
         raise
-    except (OSError, DeltaError, PolarsError) as error:
+    except (OSError, DeltaError, PolarsError, PanicException) as error:  # a file cut short panics
         raise explained(error, where) from error
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from lake.errors import ConfigError, DamagedError
-from lake.model.catalog import Catalog, builtin_files
+from lake.model.catalog import Catalog, builtin_files, parse_granularity
 from lake.model.dataset import Granularity
 from lake.model.time import iso
 from lake.store.faults import explained
@@ -54,8 +55,10 @@ class Root:
         """
         path = _local_path(uri)
         catalog = Catalog(builtin_files())
-        for name in granularity or {}:
-            catalog.dataset(name)
+        chosen = {
+            catalog.dataset(name).name: parse_granularity(f"{name}={value}")[1]
+            for name, value in (granularity or {}).items()
+        }
         if (path / MARKER).exists():
             raise ConfigError(f"{path} is a lake already", "Use it as it is: `lake status`.")
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
@@ -66,7 +69,7 @@ class Root:
             "format": FORMAT,
             "id": str(uuid.uuid4()),
             "created_at": iso(now),
-            "granularity": dict(granularity or {}),
+            "granularity": chosen,
         }
         try:
             for folder in ("tables", "bundles", "schemas"):
@@ -89,7 +92,7 @@ class Root:
         """
         path = _local_path(uri)
         try:
-            text = (path / MARKER).read_text(encoding="utf-8")
+            text = (path / MARKER).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise ConfigError(
                 f"{path} is not a lake: it has no {MARKER}",
@@ -103,7 +106,7 @@ class Root:
                 f"{path} has lake format {marker['format']}; this version reads up to {FORMAT}",
                 "Install a newer version of lake.",
             )
-        return cls(path, marker["id"], marker.get("granularity", {}))
+        return cls(path, marker["id"], marker["granularity"])
 
     @property
     def tables(self) -> Path:
@@ -153,13 +156,22 @@ def _local_path(uri: str) -> Path:
         raise ConfigError(
             f"{uri}: a lake on {scheme}:// is not supported yet", "Give the path of a folder."
         )
-    return Path(rest if separator else uri).expanduser().absolute()
+    path = Path(unquote(rest) if separator else uri).expanduser().absolute()
+    text = str(path)
+    if unquote(text) != text or "\\" in text or not text.isprintable():
+        raise ConfigError(
+            f"{text!r} cannot hold a lake: Delta misreads percent codes, backslashes and control "
+            "characters in a path",
+            "Give the folder another name; spaces and letters of any language are fine.",
+        )
+    return path
 
 
-def _parsed(path: Path, text: str) -> dict[str, Any]:
+def _parsed(path: Path, text: bytes) -> dict[str, Any]:
     with suppress(ValueError, KeyError, TypeError):
         marker: dict[str, Any] = json.loads(text)
-        if isinstance(marker["format"], int) and isinstance(marker["id"], str):
+        known = isinstance(marker["format"], int) and isinstance(marker["id"], str)
+        if known and isinstance(marker.setdefault("granularity", {}), dict):
             return marker
     raise DamagedError(
         f"{path / MARKER} is damaged", "Restore it from a backup; the tables are not affected."

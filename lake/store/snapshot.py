@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from urllib.parse import unquote
 
 import polars as pl
-from deltalake import DeltaTable
 
 from lake.errors import UnknownNameError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.frames import sorted_by
 from lake.model.selection import Selection
+from lake.store.delta import LocalTable
 from lake.store.faults import translated
 
 EVERYTHING = Selection()
+# Delta's log cuts the times of its statistics down to milliseconds.
+TIME_STEP = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Snapshot:
     """A table at a version. Later commits do not change what it gives."""
 
     dataset: Dataset
-    table: DeltaTable
+    table: LocalTable
 
     @property
     def version(self) -> int:
@@ -36,7 +39,8 @@ class Snapshot:
 
     @property
     def uri(self) -> str:
-        return self.table.table_uri.removeprefix("file://").rstrip("/")
+        """The table's folder."""
+        return self.table.folder
 
     def scan(
         self,
@@ -84,7 +88,8 @@ class Snapshot:
         -------
         DataFrame
             `path` (relative to the table, as on disk), `exchange`, `symbol`, `date` (as stored),
-            `rows`, `bytes`, `first` and `last` time; ordered by market and time.
+            `rows`, `bytes`, `first` and `last` time, rounded down to milliseconds; ordered by
+            market and time.
         """
         with translated(f"table {self.dataset.name}"):
             actions = pl.DataFrame(self.table.get_add_actions(flatten=True))
@@ -109,7 +114,7 @@ class Snapshot:
         if selection.symbols:
             terms.append(pl.col("symbol").is_in(list(selection.symbols)))
         if selection.start is not None:
-            terms.append(pl.col("last") >= selection.start)
+            terms.append(pl.col("last") + TIME_STEP > selection.start)
         if selection.end is not None:
             terms.append(pl.col("first") < selection.end)
         return pl.all_horizontal(terms)

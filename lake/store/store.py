@@ -14,7 +14,7 @@ from lake.errors import SchemaError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.digest import digest
 from lake.store import delta
-from lake.store.conform import conform, quarantine_rows
+from lake.store.conform import REASON, conform, quarantine_rows
 from lake.store.root import Root
 from lake.store.snapshot import Snapshot
 from lake.version import VERSION
@@ -30,13 +30,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of rows: new, replaced an older form, refused; the rest was there already."""
+    """What became of rows: new, replaced an older form, refused; the rest was there already.
+
+    `version` is the table's afterwards; None where all rows were refused before it existed.
+    """
 
     rows: int
     inserted: int
     updated: int
     rejected: int
-    version: int
+    version: int | None
 
     @property
     def unchanged(self) -> int:
@@ -64,11 +67,11 @@ class Store:
 
     def tables(self) -> tuple[str, ...]:
         """Names of the tables that exist."""
-        logs = self.root.tables.glob("*/_delta_log")
-        return tuple(sorted(log.parent.name for log in logs))
+        folders = self.root.tables.glob("*")
+        return tuple(sorted(folder.name for folder in folders if delta.exists(folder)))
 
     def exists(self, name: str) -> bool:
-        return (self.root.tables / name / "_delta_log").is_dir()
+        return delta.exists(self.root.tables / name)
 
     def write(self, dataset: Dataset, frame: pl.DataFrame, origin: Origin) -> Written:
         """Conform, quarantine, make unique, merge: the one way in.
@@ -92,7 +95,7 @@ class Store:
         if rejected:
             self._quarantine(dataset, conformed.rejected, origin)
         if conformed.rows.is_empty():
-            version = self.snapshot(dataset).version if self.exists(dataset.name) else -1
+            version = self.snapshot(dataset).version if self.exists(dataset.name) else None
             return Written(frame.height, 0, 0, rejected, version)
         metadata = {
             "job": origin.job_id,
@@ -125,7 +128,7 @@ class Store:
 
     def _quarantine(self, dataset: Dataset, rejected: pl.DataFrame, origin: Origin) -> None:
         if dataset.name == "quarantine":
-            raise SchemaError(f"rows for quarantine are refused: {rejected['reason'][0]}")
+            raise SchemaError(f"rows for quarantine are refused: {rejected[REASON][0]}")
         rows = quarantine_rows(dataset, rejected, origin.job_id, self.now())
         self.write(self.catalog.dataset("quarantine"), rows, origin)
 

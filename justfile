@@ -1,0 +1,46 @@
+# Recipes of lake; `just` alone tests and lints.
+
+default: test lint
+
+# Set up .venv with everything that development needs
+setup:
+    scripts/setup dev
+
+# Show the whole way of the data, without a network
+demo *options:
+    scripts/demo {{ options }}
+
+# Run the tests
+test *options:
+    scripts/test {{ options }}
+
+# Check format, lint, types and layers
+lint:
+    scripts/lint
+
+# Format, and mend what can be mended
+format: setup
+    .venv/bin/ruff format .
+    .venv/bin/ruff check --fix .
+
+# Measure against baselines in the same run; prints ratios
+bench *options: setup
+    .venv/bin/python -m pytest tests/bench -m bench -s -n 0 {{ options }}
+
+# Pin the newest versions of all dependencies (needs uv)
+lock:
+    uv pip compile --quiet --upgrade pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "just lock" -o requirements.lock
+    uv pip compile --quiet --upgrade pyproject.toml --group dev -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "just lock" -o requirements-dev.lock
+
+# Prove that the command runs without the development dependencies
+bare:
+    rm -rf .venv-bare
+    python3 -m venv .venv-bare
+    .venv-bare/bin/pip install --quiet --require-hashes -r requirements.lock
+    .venv-bare/bin/pip install --quiet --no-deps --no-build-isolation .
+    .venv-bare/bin/lake demo
+    rm -rf .venv-bare
+
+# Everything that CI runs
+ci:
+    .ci/run
