@@ -1,0 +1,92 @@
+"""Order books: the depth to ask a venue for, and a book as one row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from lake.model.dataset import TIMESTAMP
+from lake.model.time import from_ms
+
+# What venues take where they do not take any number, from their documentation
+_BINANCE = (5, 10, 20, 50, 100, 500, 1000)
+ALLOWED_DEPTHS: Mapping[str, tuple[int, ...]] = {
+    "binance": (*_BINANCE, 5000),
+    "binanceus": (*_BINANCE, 5000),
+    "binanceusdm": _BINANCE,
+    "binancecoinm": _BINANCE,
+    "bitfinex": (1, 25, 100),
+    "bitget": (1, 5, 15, 50, 100, 150),
+    "huobi": (5, 10, 20, 150),
+    "htx": (5, 10, 20, 150),
+    "kucoin": (20, 100),
+    "kucoinfutures": (20, 100),
+}
+
+_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "timestamp": TIMESTAMP,
+    "sequence": pl.Int64,
+    "bid_prices": pl.List(pl.Float64),
+    "bid_amounts": pl.List(pl.Float64),
+    "ask_prices": pl.List(pl.Float64),
+    "ask_amounts": pl.List(pl.Float64),
+    "received_at": TIMESTAMP,
+}
+
+
+def depth_to_ask(exchange_id: str, depth: int | None) -> int | None:
+    """The smallest depth that a venue takes and that holds `depth` levels; else its largest.
+
+    Parameters
+    ----------
+    exchange_id
+        The venue, as ccxt spells it.
+    depth
+        Levels a side; None for the venue's own choice.
+    """
+    allowed = ALLOWED_DEPTHS.get(exchange_id)
+    if depth is None or allowed is None:
+        return depth
+    return next((most for most in allowed if most >= depth), allowed[-1])
+
+
+def book_row(book: Mapping[str, Any], depth: int | None, received_at: datetime) -> pl.DataFrame:
+    """One row of `orderbooks` from a book of ccxt's.
+
+    Parameters
+    ----------
+    book
+        As `fetch_order_book` gives it: levels of price and amount, best first.
+    depth
+        Levels to keep; None for all.
+    received_at
+        When it came; also its time where the venue gives none.
+
+    Raises
+    ------
+    ValueError
+        A level has no price or no amount.
+    """
+    milliseconds, nonce = book.get("timestamp"), book.get("nonce")
+    bid_prices, bid_amounts = _side(book["bids"], depth)
+    ask_prices, ask_amounts = _side(book["asks"], depth)
+    row = {
+        "timestamp": received_at if milliseconds is None else from_ms(milliseconds),
+        "sequence": -1 if nonce is None else int(nonce),
+        "bid_prices": bid_prices,
+        "bid_amounts": bid_amounts,
+        "ask_prices": ask_prices,
+        "ask_amounts": ask_amounts,
+        "received_at": received_at,
+    }
+    return pl.DataFrame([row], schema=_SCHEMA)
+
+
+def _side(levels: Any, depth: int | None) -> tuple[list[float], list[float]]:
+    kept = [level[:2] for level in levels[:depth]]
+    if any(value is None for level in kept for value in level):
+        raise ValueError("a level without price or amount")
+    return [float(price) for price, _ in kept], [float(amount) for _, amount in kept]

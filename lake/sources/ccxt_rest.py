@@ -1,0 +1,216 @@
+"""The source of any exchange that ccxt knows: bars, trades, funding, books, instruments by REST."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import polars as pl
+
+from lake.errors import SourceError, UnknownNameError, UsageError
+from lake.log import get_logger
+from lake.model.dataset import Dataset
+from lake.model.market import Market
+from lake.model.time import TimeRange
+from lake.model.timeframe import Timeframe
+from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
+from lake.sources.base import Page
+from lake.sources.books import book_row, depth_to_ask
+from lake.sources.ccxt_client import connect
+from lake.sources.instruments import instrument_row
+from lake.sources.names import unknown
+from lake.sources.venues import binance
+from lake.sources.venues.unified import UnifiedVenue
+
+_METHODS = {
+    "bars": "fetchOHLCV",
+    "trades": "fetchTrades",
+    "funding": "fetchFundingRateHistory",
+    "orderbooks": "fetchOrderBook",
+    "instruments": "fetchMarkets",
+}
+# a window is a handful of pages: few enough to run many at once, enough to be worth a task
+_WINDOW_BARS = 10_000
+_WINDOWS = {"trades": timedelta(hours=6), "funding": timedelta(days=360)}
+
+_log = get_logger(__name__)
+
+
+class _Venue(Protocol):
+    """Pages of one market."""
+
+    def bars(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]: ...
+
+    def trades(self, window: TimeRange) -> AsyncGenerator[Page]: ...
+
+    def funding(self, window: TimeRange) -> AsyncGenerator[Page]: ...
+
+
+class CcxtSource:
+    """Market data of one exchange by REST; an implementation of `lake.sources.base.Source`.
+
+    Spot and USD-M markets of Binance are asked through its own endpoints, which give quote
+    volume, trade count and taker-buy volumes; everything else through ccxt's unified methods,
+    with what the venue gives. Use it in one event loop, and close it; it is an asynchronous
+    context manager that does.
+
+    Parameters
+    ----------
+    exchange_id
+        As ccxt spells it: `binance`, `kraken`.
+    now
+        The local clock, in UTC.
+    http, retry
+        How to ask.
+    exchange
+        Another URL, and credentials.
+    unified
+        Use the unified methods even where there is a better way.
+
+    Raises
+    ------
+    UnknownNameError
+        ccxt has no such exchange: names the closest.
+    """
+
+    def __init__(
+        self,
+        exchange_id: str,
+        *,
+        now: Callable[[], datetime],
+        http: HttpSettings | None = None,
+        retry: RetrySettings | None = None,
+        exchange: ExchangeSettings | None = None,
+        unified: bool = False,
+    ) -> None:
+        self.client = connect(
+            exchange_id,
+            now=now,
+            http=http or HttpSettings(),
+            retry=retry or RetrySettings(),
+            settings=exchange or ExchangeSettings(),
+        )
+        self._unified = unified
+        self._venues: dict[str, _Venue] = {}
+
+    async def __aenter__(self) -> CcxtSource:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def name(self) -> str:
+        return f"ccxt:{self.client.id}"
+
+    @property
+    def requests(self) -> int:
+        return self.client.requests
+
+    async def market(self, symbol: str) -> Market:
+        await self._described(symbol)
+        return Market(self.client.id, symbol)
+
+    async def require(self, dataset: Dataset) -> None:
+        exchange = self.client.exchange
+        has = [family for family, method in _METHODS.items() if exchange.has.get(method) is True]
+        if dataset.family not in has:
+            raise UnknownNameError(
+                f"{self.client.id} does not have {dataset.family}", f"It has {', '.join(has)}."
+            )
+        timeframe = dataset.timeframe
+        if timeframe is not None and str(timeframe) not in exchange.timeframes:
+            near = ", ".join(nearest_timeframes(timeframe, exchange.timeframes))
+            raise UnknownNameError(
+                f"{self.client.id} has no bars of {timeframe}", f"It has, closest first: {near}."
+            )
+
+    def window(self, dataset: Dataset) -> timedelta:
+        if dataset.timeframe is not None:
+            return timedelta(seconds=dataset.timeframe.seconds * _WINDOW_BARS)
+        return _WINDOWS.get(dataset.family, timedelta(days=1))
+
+    async def fetch(
+        self, dataset: Dataset, market: Market, window: TimeRange
+    ) -> AsyncGenerator[Page]:
+        await self.require(dataset)
+        described = await self._described(market.symbol)
+        async with aclosing(self._pages(dataset, described, window)) as pages:
+            async for page in pages:
+                yield page
+
+    def _pages(
+        self, dataset: Dataset, market: Mapping[str, Any], window: TimeRange
+    ) -> AsyncGenerator[Page]:
+        venue = self._venue(market)
+        if dataset.timeframe is not None:
+            return venue.bars(dataset.timeframe, window)
+        if dataset.family == "trades":
+            return venue.trades(window)
+        if dataset.family == "funding":
+            if not market.get("swap"):
+                raise UnknownNameError(
+                    f"{self.client.id} {market['symbol']} has no funding: it is no perpetual swap",
+                    "Perpetual swaps are called like BTC/USDT:USDT.",
+                )
+            return venue.funding(window)
+        raise UsageError(
+            f"{dataset.name} cannot be fetched for {window}: venues give only the present",
+            "Take a snapshot instead.",
+        )
+
+    def _venue(self, market: Mapping[str, Any]) -> _Venue:
+        symbol = market["symbol"]
+        if symbol not in self._venues:
+            own = binance.serves(self.client.id, market) and not self._unified
+            kind = binance.BinanceVenue if own else UnifiedVenue
+            self._venues[symbol] = kind(self.client, market)
+        return self._venues[symbol]
+
+    async def _described(self, symbol: str) -> Mapping[str, Any]:
+        markets = await self.client.markets()
+        if symbol not in markets:
+            names = {name: (str(market["id"]),) for name, market in markets.items()}
+            raise unknown(f"{self.client.id} has no market", symbol, names)
+        market: Mapping[str, Any] = markets[symbol]
+        return market
+
+    async def order_book(self, market: Market, depth: int | None) -> pl.DataFrame:
+        await self._described(market.symbol)
+        asked = depth_to_ask(self.client.id, depth)
+
+        def read(book: Any) -> pl.DataFrame:
+            return book_row(book, depth, self.client.now())
+
+        row = await self.client.ask("fetch_order_book", market.symbol, asked, read=read)
+        if depth is not None and asked is not None and asked < depth:
+            _log.warning("book_is_shallower", market=str(market), asked=depth, most=asked)
+        return row
+
+    async def instruments(self) -> dict[str, pl.DataFrame]:
+        markets = await self.client.markets()
+        mode = self.client.exchange.precisionMode
+        try:
+            return {name: instrument_row(market, mode) for name, market in markets.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise SourceError(
+                f"{self.client.id} describes a market in an unknown way: {error!r}",
+                "A newer ccxt may read it.",
+            ) from error
+
+    async def close(self) -> None:
+        await self.client.close()
+
+
+def nearest_timeframes(wanted: Timeframe, names: Mapping[str, Any]) -> list[str]:
+    """A venue's timeframes, those of the most similar length first."""
+    lengths = {}
+    for name in names:
+        try:
+            lengths[name] = Timeframe.parse(name).seconds
+        except UsageError:
+            continue  # venues have names such as "tick" that the lake has no bars of
+    return sorted(lengths, key=lambda name: abs(math.log(lengths[name] / wanted.seconds)))

@@ -1,0 +1,79 @@
+"""Instruments: the specification of a market, as a row, from ccxt's market."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+from ccxt.base.decimal_to_precision import DECIMAL_PLACES, TICK_SIZE
+
+from lake.model.dataset import TIMESTAMP
+from lake.model.time import from_ms
+
+_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "venue_symbol": pl.String,
+    "type": pl.String,
+    "base": pl.String,
+    "quote": pl.String,
+    "settle": pl.String,
+    "linear": pl.Boolean,
+    "active": pl.Boolean,
+    "tick_size": pl.Float64,
+    "lot_size": pl.Float64,
+    "min_amount": pl.Float64,
+    "min_cost": pl.Float64,
+    "contract_size": pl.Float64,
+    "expiry": TIMESTAMP,
+    "maker_fee": pl.Float64,
+    "taker_fee": pl.Float64,
+}
+
+
+def instrument_row(market: Mapping[str, Any], precision_mode: int) -> pl.DataFrame:
+    """One row of `instruments`, without `valid_from`.
+
+    Parameters
+    ----------
+    market
+        ccxt's market: https://docs.ccxt.com/#/README?id=market-structure
+    precision_mode
+        ccxt's, of the exchange: what the numbers in `precision` mean.
+    """
+    precision, limits = market.get("precision") or {}, market.get("limits") or {}
+    row = {
+        "venue_symbol": str(market["id"]),
+        "type": market.get("type"),
+        "base": market.get("base"),
+        "quote": market.get("quote"),
+        "settle": market.get("settle"),
+        "linear": market.get("linear"),
+        "active": market.get("active"),
+        "tick_size": step_size(precision.get("price"), precision_mode),
+        "lot_size": step_size(precision.get("amount"), precision_mode),
+        "min_amount": _number((limits.get("amount") or {}).get("min")),
+        "min_cost": _number((limits.get("cost") or {}).get("min")),
+        "contract_size": _number(market.get("contractSize")),
+        "expiry": None if market.get("expiry") is None else from_ms(int(market["expiry"])),
+        "maker_fee": _number(market.get("maker")),
+        "taker_fee": _number(market.get("taker")),
+    }
+    return pl.DataFrame([row], schema=_SCHEMA)
+
+
+def step_size(precision: float | None, precision_mode: int) -> float | None:
+    """The step that a precision of ccxt's stands for.
+
+    Significant digits are no step: it grows with the number, so there is none to give.
+    """
+    if precision is None:
+        return None
+    if precision_mode == TICK_SIZE:
+        return float(precision)
+    if precision_mode == DECIMAL_PLACES:
+        return float(f"1e{-int(precision)}")
+    return None
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,1 @@
+"""How single venues are asked: requests, columnar parsers, checks of pages."""

@@ -1,0 +1,226 @@
+"""Binance's answers as frames: columnar parsers, and the checks that a true page passes.
+
+Formats: https://github.com/binance/binance-spot-api-docs/blob/master/rest-api.md and
+https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from lake.model.dataset import TIMESTAMP
+from lake.model.time import TimeRange, iso
+from lake.model.timeframe import Timeframe
+from lake.sources.faults import Fault
+from lake.sources.frames import bar_end, sorted_by, times, with_closed
+
+# positions of a kline; the twelfth is unused
+_KLINE_FLOATS = {
+    "open": 1,
+    "high": 2,
+    "low": 3,
+    "close": 4,
+    "volume": 5,
+    "quote_volume": 7,
+    "taker_buy_volume": 9,
+    "taker_buy_quote_volume": 10,
+}
+_KLINE_INTEGERS = {"timestamp": 0, "close_time": 6, "trade_count": 8}
+_KLINE_LENGTH = 12
+
+
+def parse_klines(answer: Any) -> pl.DataFrame:
+    """Bars of a `klines` answer, sorted, and `close_time`, the last millisecond of each.
+
+    Numbers are decimals in strings, read to the nearest double; what is no number becomes null.
+
+    Raises
+    ------
+    Fault
+        The answer has another shape.
+    """
+    _require_list(answer)
+    try:
+        columns = list(zip(*answer, strict=True)) or [()] * _KLINE_LENGTH
+        frame = pl.DataFrame(
+            [
+                *(pl.Series(name, columns[at], pl.String) for name, at in _KLINE_FLOATS.items()),
+                *(pl.Series(name, columns[at], pl.Int64) for name, at in _KLINE_INTEGERS.items()),
+            ]
+        ).with_columns(
+            pl.col(*_KLINE_FLOATS).cast(pl.Float64, strict=False),
+            (pl.col("timestamp", "close_time") * 1000).cast(TIMESTAMP),
+        )
+    except (IndexError, TypeError, ValueError, PolarsError) as error:
+        raise Fault(f"rows that are no klines: {error}") from error
+    return sorted_by(frame, "timestamp")
+
+
+def checked_klines(
+    bars: pl.DataFrame, timeframe: Timeframe, window: TimeRange, reached: datetime
+) -> pl.DataFrame:
+    """Bars as `bars` has them, if they can be what was asked for.
+
+    Raises
+    ------
+    Fault
+        A bar is outside the window, off the grid, there twice, or of another timeframe: the
+        answer is one to another question.
+    """
+    bars = with_closed(bars, timeframe, reached)
+    if bars.height:
+        _require_within(bars, window)
+        _require_once(bars, "timestamp")
+        if not _on_grid(bars["timestamp"], timeframe):
+            raise Fault(f"bars that do not open on the grid of {timeframe}")
+        # Binance has cut single bars short at outages; a page of another timeframe is all wrong
+        right = pl.col("close_time") + pl.duration(milliseconds=1) == bar_end(timeframe)
+        if 2 * bars.select(right.sum()).item() < bars.height:
+            raise Fault(f"bars of another timeframe than {timeframe}")
+    return bars.drop("close_time")
+
+
+def _on_grid(opens: pl.Series, timeframe: Timeframe) -> bool:
+    if timeframe.unit == "M":
+        return all(timeframe.floor(time) == time for time in opens)
+    milliseconds = opens.dt.epoch("ms").to_numpy()
+    off_grid = (milliseconds - milliseconds[0]) % (timeframe.seconds * 1000)
+    return timeframe.floor(opens[0]) == opens[0] and not off_grid.any()
+
+
+def parse_agg_trades(answer: Any) -> pl.DataFrame:
+    """Trades of an `aggTrades` answer, sorted by id, with the id also as the integer `id`.
+
+    Raises
+    ------
+    Fault
+        The answer has another shape.
+    """
+    columns = _columns(answer, ("a", "T", "p", "q", "f", "l", "m"))
+    try:
+        frame = pl.DataFrame(
+            {
+                "timestamp": times(columns["T"]),
+                "id": pl.Series(columns["a"], dtype=pl.Int64),
+                "price": pl.Series(columns["p"], dtype=pl.String).cast(pl.Float64, strict=False),
+                "amount": pl.Series(columns["q"], dtype=pl.String).cast(pl.Float64, strict=False),
+                "buyer_is_maker": pl.Series(columns["m"], dtype=pl.Boolean),
+                "first_id": pl.Series(columns["f"], dtype=pl.Int64),
+                "last_id": pl.Series(columns["l"], dtype=pl.Int64),
+            }
+        )
+    except (TypeError, ValueError, PolarsError) as error:
+        raise Fault(f"rows that are no aggregated trades: {error}") from error
+    side = pl.when("buyer_is_maker").then(pl.lit("sell")).otherwise(pl.lit("buy"))
+    return sorted_by(frame, "id").select(
+        "timestamp",
+        pl.col("id").cast(pl.String).alias("trade_id"),
+        "price",
+        "amount",
+        pl.when(pl.col("buyer_is_maker").is_not_null()).then(side).alias("side"),
+        "first_id",
+        "last_id",
+        "id",
+    )
+
+
+def checked_trades(
+    trades: pl.DataFrame, window: TimeRange | None = None, from_id: int | None = None
+) -> pl.DataFrame:
+    """Trades, if they can be what was asked for: those of a window, or those from an id on.
+
+    Raises
+    ------
+    Fault
+        One is outside the window, before the id, there twice, or has no id or time.
+    """
+    if trades.height:
+        if trades["id"].null_count() or trades["timestamp"].null_count():
+            raise Fault("a trade without an id or a time")
+        _require_once(trades, "id")
+        if window is not None:
+            _require_within(trades, window)
+        if from_id is not None and trades["id"][0] < from_id:
+            raise Fault(f"trade {trades['id'][0]}, but those from {from_id} on were asked for")
+    return trades
+
+
+def trade_gaps(trades: pl.DataFrame, from_id: int | None) -> str | None:
+    """What is odd about the ids or the times of a page: missing ids, time that runs backward."""
+    if trades.is_empty():
+        return None
+    ids = trades["id"]
+    expected = ids[0] if from_id is None else from_id
+    missing = ids[-1] - expected + 1 - trades.height
+    if missing:
+        return f"{missing} ids from {expected} to {ids[-1]} are missing"
+    return None if trades["timestamp"].is_sorted() else "times that run backward"
+
+
+def parse_funding(answer: Any) -> pl.DataFrame:
+    """Rates of a `fundingRate` answer, sorted; old rows have an empty mark price, a null here.
+
+    Raises
+    ------
+    Fault
+        The answer has another shape.
+    """
+    columns = _columns(answer, ("fundingTime", "fundingRate"))
+    try:
+        frame = pl.DataFrame(
+            {
+                "timestamp": times(columns["fundingTime"]),
+                "funding_rate": pl.Series(columns["fundingRate"], dtype=pl.String),
+                "mark_price": pl.Series([row.get("markPrice") for row in answer], dtype=pl.String),
+            }
+        )
+    except (TypeError, ValueError, PolarsError) as error:
+        raise Fault(f"rows that are no funding rates: {error}") from error
+    numbers = pl.col("funding_rate", "mark_price").cast(pl.Float64, strict=False)
+    return sorted_by(frame.with_columns(numbers), "timestamp")
+
+
+def checked_funding(rates: pl.DataFrame, window: TimeRange) -> pl.DataFrame:
+    """Rates, if all are of the window and no two of one time.
+
+    Raises
+    ------
+    Fault
+        They are not.
+    """
+    if rates.height:
+        _require_within(rates, window)
+        _require_once(rates, "timestamp")
+    return rates
+
+
+def _require_list(answer: Any) -> None:
+    if not isinstance(answer, list):
+        raise Fault(f"{type(answer).__name__} where a list of rows was due")
+
+
+def _columns(answer: Any, keys: Sequence[str]) -> dict[str, list[Any]]:
+    _require_list(answer)
+    try:
+        return {key: [row[key] for row in answer] for key in keys}
+    except (KeyError, TypeError) as error:
+        raise Fault(f"rows without {error}") from error
+
+
+def _require_within(frame: pl.DataFrame, window: TimeRange) -> None:
+    column = frame["timestamp"]
+    first, last = column.min(), column.max()
+    if column.null_count() or not isinstance(first, datetime) or not isinstance(last, datetime):
+        raise Fault("a row without a time")
+    if first < window.start or last >= window.end:
+        raise Fault(f"rows of {iso(first)} to {iso(last)}, but {window} was asked for")
+
+
+def _require_once(frame: pl.DataFrame, column: str) -> None:
+    if frame[column].n_unique() != frame.height:
+        raise Fault(f"rows of one page with the same {column}")

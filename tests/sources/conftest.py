@@ -1,0 +1,231 @@
+"""Sandboxes and small servers to ask, sources that ask them, and what they should have got."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from aiohttp import web
+
+from lake.model.catalog import builtin
+from lake.model.intervals import RangeSet, union
+from lake.model.time import TimeRange, from_ms, to_ms_ceiling
+from lake.sandbox import Market as SandboxMarket
+from lake.sandbox import Sandbox, Synthetic
+from lake.sandbox.intervals import INTERVALS
+from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
+from lake.sources.ccxt_rest import CcxtSource
+
+NOW = datetime(2024, 3, 1, 12, 0, 30, tzinfo=UTC)
+SAMPLES = Path(__file__).parents[3] / "shared" / "data" / "cex" / "samples"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Serving = Callable[[Handler], AbstractAsyncContextManager[str]]
+Connect = Callable[..., CcxtSource]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """All pages of a window together."""
+
+    frame: pl.DataFrame
+    settled: RangeSet
+    pages: int
+
+
+Fetch = Callable[..., Awaitable[Fetched]]
+
+
+@pytest.fixture(scope="session")
+def now() -> datetime:
+    return NOW
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """An exchange of one's own, at `NOW`, that does not mind how much is asked."""
+    with Sandbox(now=lambda: NOW, weight_limit=False) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def quiet() -> Iterator[Sandbox]:
+    """An exchange for tests that change nothing."""
+    with Sandbox(now=lambda: NOW, weight_limit=False) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def serving() -> Serving:
+    """Serves a handler on loopback: `async with serving(handler) as url`."""
+
+    @asynccontextmanager
+    async def serve(handler: Handler) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handler)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def connect() -> Connect:
+    """A source: `connect(exchange_id, url, …)`, impatient, without ccxt's rate limiter."""
+
+    def connecting(
+        exchange_id: str,
+        url: str,
+        *,
+        now: Callable[[], datetime] = lambda: NOW,
+        attempts: int = 4,
+        timeout_seconds: float = 5.0,
+        unified: bool = False,
+    ) -> CcxtSource:
+        return CcxtSource(
+            exchange_id,
+            now=now,
+            http=HttpSettings(rate_limit=False, timeout_seconds=timeout_seconds),
+            retry=RetrySettings(
+                attempts=attempts, wait_initial_seconds=0.001, wait_max_seconds=0.01
+            ),
+            exchange=ExchangeSettings(url=url),
+            unified=unified,
+        )
+
+    return connecting
+
+
+@pytest.fixture(scope="session")
+def fetch() -> Fetch:
+    """All of a window: `await fetch(source, dataset, symbol, start, end)`."""
+
+    async def fetching(
+        source: CcxtSource, dataset: str, symbol: str, start: datetime, end: datetime
+    ) -> Fetched:
+        market = await source.market(symbol)
+        window = TimeRange(start, end)
+        pages = [page async for page in source.fetch(builtin().dataset(dataset), market, window)]
+        frames = [page.frame for page in pages if page.frame.height]
+        settled = [page.settled for page in pages if page.settled is not None]
+        assert sum((s.duration for s in union(settled)), start - start) == sum(
+            (s.duration for s in settled), start - start
+        ), "settled intervals overlap"
+        frame = pl.concat(frames) if frames else pl.DataFrame()
+        return Fetched(frame, union(settled), len(pages))
+
+    return fetching
+
+
+@pytest.fixture(scope="session")
+def truth() -> "Truth":
+    """What the sandbox's markets really did."""
+    return Truth()
+
+
+class Truth:
+    """The sandbox's data, read without HTTP or ccxt."""
+
+    def __init__(self) -> None:
+        self._data = Synthetic()
+
+    def market(self, exchange: str, symbol: str) -> SandboxMarket:
+        for market in self._data.markets:
+            if (market.exchange, market.symbol) == (exchange, symbol):
+                return market
+        raise LookupError(symbol)
+
+    def bars(
+        self, exchange: str, symbol: str, interval: str, start: datetime, end: datetime
+    ) -> pl.DataFrame:
+        """Bars that open in a range; the one that is open at `NOW` has what has happened."""
+        market, grid = self.market(exchange, symbol), INTERVALS[interval]
+        first, last = to_ms_ceiling(start), to_ms_ceiling(end) - 1
+        stop = min(grid.opens(grid.index(last) + 1), to_ms_ceiling(NOW))
+        bars = self._data.bars(market, grid, grid.floor(first), stop)
+        opens = [from_ms(time) for time in bars.open_ms]
+        ends = [from_ms(grid.opens(grid.index(time) + 1)) for time in bars.open_ms]
+        frame = pl.DataFrame(
+            {
+                "timestamp": pl.Series(opens, dtype=pl.Datetime("us", "UTC")),
+                "open": list(map(float, bars.open)),
+                "high": list(map(float, bars.high)),
+                "low": list(map(float, bars.low)),
+                "close": list(map(float, bars.close)),
+                "volume": list(map(float, bars.volume)),
+                "quote_volume": list(map(float, bars.quote_volume)),
+                "trade_count": bars.trades,
+                "taker_buy_volume": list(map(float, bars.taker_volume)),
+                "taker_buy_quote_volume": list(map(float, bars.taker_quote_volume)),
+                "closed": [end <= NOW for end in ends],
+            }
+        )
+        return frame.filter(pl.col("timestamp") >= start)
+
+    def trades(self, exchange: str, symbol: str, start: datetime, end: datetime) -> pl.DataFrame:
+        market = self.market(exchange, symbol)
+        first, stop = to_ms_ceiling(start), min(to_ms_ceiling(end), to_ms_ceiling(NOW))
+        positions = [self._data.position_at(market, time) for time in (first, stop)]
+        trades = self._data.trades(market, *positions)
+        return pl.DataFrame(
+            {
+                "timestamp": pl.Series(
+                    [from_ms(time) for time in trades.times_ms], dtype=pl.Datetime("us", "UTC")
+                ),
+                "trade_id": list(map(str, trades.ids)),
+                "price": list(map(float, trades.prices)),
+                "amount": list(map(float, trades.amounts)),
+                "side": ["sell" if sell else "buy" for sell in trades.sells],
+            }
+        )
+
+    def funding(self, exchange: str, symbol: str, start: datetime, end: datetime) -> pl.DataFrame:
+        market = self.market(exchange, symbol)
+        stop = min(to_ms_ceiling(end), to_ms_ceiling(NOW))
+        funding = self._data.funding(market, to_ms_ceiling(start), stop)
+        return pl.DataFrame(
+            {
+                "timestamp": pl.Series(
+                    [from_ms(time) for time in funding.times_ms], dtype=pl.Datetime("us", "UTC")
+                ),
+                "funding_rate": list(map(float, funding.rates)),
+                "mark_price": [float(price) if price else None for price in funding.mark_prices],
+            }
+        )
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What the lake logs from `info` on, however its logs are configured."""
+    lines: list[str] = []
+    package = logging.getLogger("lake")
+    handler, level = logging.Handler(), package.level
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    yield lines
+    package.setLevel(level)
+    package.removeHandler(handler)
+
+
+@pytest.fixture(scope="session")
+def sample() -> Callable[[str], Any]:
+    """A recorded answer, as bytes: `sample("bybit/http_get_orderbook.json")`."""
+
+    def read(name: str) -> bytes:
+        path = SAMPLES / name
+        if not path.is_file():
+            pytest.skip(f"the recorded answers are not here: {path}")
+        return path.read_bytes()
+
+    return read

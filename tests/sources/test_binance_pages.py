@@ -1,0 +1,221 @@
+"""Binance's answers as frames, and which pages are believed."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lake.model.time import TimeRange, from_ms, to_ms
+from lake.model.timeframe import Timeframe
+from lake.sources.faults import Fault
+from lake.sources.frames import bars_known_until, unreadable, with_closed
+from lake.sources.venues.binance_pages import (
+    checked_funding,
+    checked_klines,
+    checked_trades,
+    parse_agg_trades,
+    parse_funding,
+    parse_klines,
+    trade_gaps,
+)
+
+START = datetime(2024, 3, 1, tzinfo=UTC)
+MINUTE = Timeframe(1, "m")
+LATER = START + timedelta(days=365)
+
+
+def kline(open_time: datetime, close_time: datetime, number: str = "1.5") -> list[Any]:
+    opened, closed = to_ms(open_time), to_ms(close_time) - 1
+    return [opened, number, "2", "1", "1.7", "10", closed, "15", 3, "4", "6", "0"]
+
+
+def minutes(*numbers: int) -> list[list[Any]]:
+    opens = (START + timedelta(minutes=n) for n in numbers)
+    return [kline(time, time + timedelta(minutes=1)) for time in opens]
+
+
+def hour(rows: list[list[Any]], timeframe: Timeframe = MINUTE) -> pl.DataFrame:
+    window = TimeRange(START, START + timedelta(hours=1))
+    return checked_klines(parse_klines(rows), timeframe, window, LATER)
+
+
+def trade(trade_id: int, second: float = 0.0, **changes: Any) -> dict[str, Any]:
+    time = to_ms(START) + int(second * 1000)
+    row = {"a": trade_id, "p": "1.5", "q": "2", "f": trade_id, "l": trade_id, "T": time, "m": True}
+    return {**row, "M": True, **changes}
+
+
+def test_a_kline_keeps_every_column() -> None:
+    row = hour(minutes(5)).row(0, named=True)
+    assert row == {
+        "timestamp": START + timedelta(minutes=5),
+        "open": 1.5,
+        "high": 2.0,
+        "low": 1.0,
+        "close": 1.7,
+        "volume": 10.0,
+        "quote_volume": 15.0,
+        "trade_count": 3,
+        "taker_buy_volume": 4.0,
+        "taker_buy_quote_volume": 6.0,
+        "closed": True,
+    }
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 10**20), st.integers(0, 18))
+def test_decimals_are_read_to_the_nearest_double(number: float, digits: int, places: int) -> None:
+    for text in (repr(number), f"{digits}.{'0' * places}1", f"0.{digits}"):
+        row = kline(START, START + timedelta(minutes=1), text)
+        assert parse_klines([row])["open"][0] == float(text)
+
+
+@given(st.permutations(range(8)))
+def test_a_shuffled_page_is_put_in_order(order: list[int]) -> None:
+    assert hour(minutes(*order))["timestamp"].to_list() == [
+        START + timedelta(minutes=n) for n in range(8)
+    ]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(minutes(-1, 0), id="before the window"),
+        pytest.param(minutes(59, 60), id="after the window"),
+        pytest.param(minutes(3, 4, 4), id="twice"),
+        pytest.param(
+            [kline(START + timedelta(seconds=90), START + timedelta(seconds=150))], id="off grid"
+        ),
+        pytest.param([kline(START, START + timedelta(hours=1))], id="another timeframe"),
+        pytest.param([[None, *minutes(0)[0][1:]]], id="no time"),
+        pytest.param([minutes(0)[0][:5]], id="too short"),
+        pytest.param([minutes(0)[0], minutes(1)[0][:9]], id="of different lengths"),
+        pytest.param([["x", *minutes(0)[0][1:]]], id="a word for a time"),
+        pytest.param([[to_ms(START), 1.5, *minutes(0)[0][2:]]], id="a number for a decimal"),
+        pytest.param({"code": 0}, id="an object"),
+        pytest.param("rows", id="a string"),
+        pytest.param([None], id="null rows"),
+        pytest.param([1, 2], id="number rows"),
+        pytest.param(None, id="nothing"),
+    ],
+)
+def test_a_page_that_cannot_be_true_is_a_fault(rows: Any) -> None:
+    with pytest.raises(Fault):
+        hour(rows)
+
+
+def test_a_bar_that_an_outage_cut_short_is_believed() -> None:
+    rows = minutes(0, 1, 2)
+    rows[1][6] -= 30_000
+    assert hour(rows).height == 3
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "opens", "ends"),
+    [
+        ("1w", datetime(2024, 2, 26, tzinfo=UTC), datetime(2024, 3, 4, tzinfo=UTC)),
+        ("1M", datetime(2024, 2, 1, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC)),
+        ("3d", datetime(2024, 2, 29, tzinfo=UTC), datetime(2024, 3, 3, tzinfo=UTC)),
+    ],
+)
+def test_weeks_and_months_have_their_own_grid(
+    timeframe: str, opens: datetime, ends: datetime
+) -> None:
+    grid, window = Timeframe.parse(timeframe), TimeRange(opens, LATER)
+    assert checked_klines(parse_klines([kline(opens, ends)]), grid, window, LATER).height == 1
+    wrong = kline(opens + timedelta(days=1), ends + timedelta(days=1))
+    with pytest.raises(Fault, match="grid"):
+        checked_klines(parse_klines([wrong]), grid, window, LATER)
+
+
+def test_numbers_that_cannot_be_read_are_null_and_all_of_them_are_a_changed_format() -> None:
+    rows = [kline(START, START + timedelta(minutes=1), "n/a"), *minutes(1)]
+    bars = hour(rows)
+    assert bars["open"].to_list() == [None, 1.5]
+    required = ("timestamp", "open", "close")
+    assert unreadable(bars, required) is None
+    assert unreadable(hour(rows[:1]), required) == "open"
+    assert unreadable(hour([]), required) is None
+
+
+@given(st.integers(0, 10**7), st.sampled_from(["1m", "3m", "1h", "1d", "1w", "1M"]))
+def test_a_bar_is_closed_once_its_end_is_reached(seconds: int, name: str) -> None:
+    timeframe, reached = Timeframe.parse(name), START + timedelta(seconds=seconds)
+    current = timeframe.floor(reached)
+    opens = [timeframe.floor(current - timedelta(seconds=1)), current]
+    bars = with_closed(pl.DataFrame({"timestamp": opens}), timeframe, reached)
+    assert bars["closed"].to_list() == [True, False]
+    assert bars_known_until(bars, timeframe, reached) == current
+    assert bars_known_until(bars[:1], timeframe, reached) == current
+    assert bars_known_until(bars[:0], timeframe, reached) <= current
+
+
+def test_trades_keep_ids_and_the_takers_side() -> None:
+    rows = [trade(8, 1, m=False), trade(7, 0, f=3, l=5)]
+    trades = parse_agg_trades(rows)
+    assert trades["trade_id"].to_list() == ["7", "8"]
+    assert trades["side"].to_list() == ["sell", "buy"]
+    assert trades["first_id"].to_list() == [3, 8]
+    assert trades["last_id"].to_list() == [5, 8]
+    assert trades["timestamp"].to_list() == [START, START + timedelta(seconds=1)]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda: parse_agg_trades([{"a": 1}]),
+        lambda: parse_agg_trades([trade(1, p=1.5)]),
+        lambda: parse_agg_trades({"a": 1}),
+        lambda: checked_trades(parse_agg_trades([trade(1), trade(1)])),
+        lambda: checked_trades(parse_agg_trades([trade(1, T=None)])),
+        lambda: checked_trades(parse_agg_trades([trade(1)]), from_id=2),
+        lambda: checked_trades(
+            parse_agg_trades([trade(1, 3600)]), TimeRange(START, START + timedelta(hours=1))
+        ),
+    ],
+)
+def test_trades_that_cannot_be_an_answer_are_a_fault(check: Callable[[], Any]) -> None:
+    with pytest.raises(Fault):
+        check()
+
+
+@given(st.sets(st.integers(0, 60), min_size=1), st.integers(0, 60))
+def test_missing_ids_are_counted(ids: set[int], from_id: int) -> None:
+    from_id = min(from_id, *ids)
+    trades = checked_trades(parse_agg_trades([trade(n, n) for n in ids]), from_id=from_id)
+    missing = set(range(from_id, max(ids))) - ids
+    oddity = trade_gaps(trades, from_id)
+    assert (oddity is None) == (not missing)
+    assert oddity is None or oddity.startswith(f"{len(missing)} ids")
+
+
+def test_time_that_runs_backward_is_odd() -> None:
+    assert trade_gaps(parse_agg_trades([trade(1, 5), trade(2, 4)]), 1) == "times that run backward"
+
+
+def test_funding_has_a_mark_price_where_the_venue_says() -> None:
+    time = to_ms(START)
+    rows = [
+        {"symbol": "A", "fundingTime": time + 9, "fundingRate": "0.0001", "markPrice": "12.5"},
+        {"symbol": "A", "fundingTime": time, "fundingRate": "-0.0002", "markPrice": ""},
+        {"symbol": "A", "fundingTime": time + 5, "fundingRate": "0.0003"},
+    ]
+    rates = parse_funding(rows)
+    assert rates["timestamp"].to_list() == [from_ms(time), from_ms(time + 5), from_ms(time + 9)]
+    assert rates["funding_rate"].to_list() == [-0.0002, 0.0003, 0.0001]
+    assert rates["mark_price"].to_list() == [None, None, 12.5]
+    with pytest.raises(Fault):
+        checked_funding(rates, TimeRange(START, START + timedelta(milliseconds=9)))
+    with pytest.raises(Fault):
+        checked_funding(parse_funding(rows[:1] * 2), TimeRange(START, LATER))
+
+
+def test_recorded_klines_and_trades(sample: Callable[[str], bytes]) -> None:
+    bars = parse_klines(orjson.loads(sample("binance/klines_response.json")))
+    assert bars.height > 0
+    assert unreadable(bars, ("timestamp", "open", "high", "low", "close", "volume")) is None
+    assert bars.select((pl.col("high") >= pl.col("low")).all()).item()

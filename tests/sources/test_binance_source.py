@@ -1,0 +1,534 @@
+"""Binance through the real ccxt client: equal to the truth, whatever goes wrong on the way."""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from aiohttp import ClientSession, web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from lake.errors import SourceUnavailableError, UnknownNameError, UsageError
+from lake.model.catalog import builtin
+from lake.model.intervals import union
+from lake.model.market import Market as LakeMarket
+from lake.model.time import TimeRange, to_ms
+from lake.sandbox import Fault, Market, RandomFaults, Sandbox, Synthetic, Trades
+
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+SPOT, QUIET, SWAP = (
+    ("binance", "BTC/USDT"),
+    ("binance", "XRP/ETH"),
+    ("binanceusdm", "BTC/USDT:USDT"),
+)
+
+# what is wrong with an answer, and how often in a row it may be
+KINDS = ("429", "418", "500", "502", "503", "reset", "cut", "truncated", "html", "empty")
+LIES = ("duplicate", "shuffled")
+
+
+def same(left: pl.DataFrame, right: pl.DataFrame, columns: list[str] | None = None) -> None:
+    columns = columns or right.columns
+    assert_frame_equal(left.select(columns), right.select(columns), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("market", "timeframe", "back"),
+    [
+        (SPOT, "1s", 40 * MINUTE),
+        (SPOT, "1m", 3 * DAY),
+        (QUIET, "1m", 3 * DAY),
+        (SWAP, "1m", 3 * DAY),
+        (SPOT, "15m", 30 * DAY),
+        (QUIET, "1h", 100 * DAY),
+        (SWAP, "4h", 200 * DAY),
+        (SPOT, "1d", 500 * DAY),
+        (SPOT, "3d", 600 * DAY),
+        (SPOT, "1w", 400 * DAY),
+        (SWAP, "1M", 800 * DAY),
+        (("binanceus", "ETH/USDT"), "1h", 20 * DAY),
+    ],
+)
+def test_bars_equal_the_truth(
+    quiet: Sandbox,
+    connect: Any,
+    fetch: Any,
+    truth: Any,
+    now: datetime,
+    market: tuple[str, str],
+    timeframe: str,
+    back: timedelta,
+) -> None:
+    exchange, symbol = market
+    start, end = now - back, now + HOUR
+    dataset = f"bars_{timeframe.replace('M', 'mo')}"
+
+    async def asking() -> Any:
+        async with connect(exchange, quiet.url) as source:
+            return await fetch(source, dataset, symbol, start, end)
+
+    got, wanted = asyncio.run(asking()), truth.bars(exchange, symbol, timeframe, start, end)
+    reached = now - timedelta(seconds=5)
+    step = builtin().dataset(dataset).timeframe
+    assert step is not None
+    same(got.frame, wanted, [c for c in wanted.columns if c != "closed"])
+    ends = [step.after(time) for time in got.frame["timestamp"]]
+    assert got.frame["closed"].to_list() == [bar_end <= reached for bar_end in ends]
+    # all that is settled is closed, and all up to the open bar is settled
+    assert len(got.settled) == 1
+    assert got.settled[0].start == start
+    assert step.floor(reached) - timedelta(seconds=step.seconds) <= got.settled[0].end <= reached
+
+
+@pytest.mark.parametrize("market", [SPOT, QUIET, SWAP])
+def test_trades_equal_the_truth(
+    quiet: Sandbox, connect: Any, fetch: Any, truth: Any, now: datetime, market: tuple[str, str]
+) -> None:
+    exchange, symbol = market
+
+    async def asking(start: datetime, end: datetime) -> Any:
+        async with connect(exchange, quiet.url) as source:
+            return await fetch(source, "trades", symbol, start, end)
+
+    start = now - 30 * HOUR
+    past = asyncio.run(asking(start, start + 7 * HOUR))
+    same(past.frame, truth.trades(*market, start, start + 7 * HOUR))
+    assert past.settled == (TimeRange(start, start + 7 * HOUR),)
+    present = asyncio.run(asking(now - 2 * HOUR, now + HOUR))
+    same(present.frame, truth.trades(*market, now - 2 * HOUR, now + HOUR))
+    assert present.settled == (TimeRange(now - 2 * HOUR, now - timedelta(seconds=10)),)
+
+
+def test_funding_equals_the_truth(
+    quiet: Sandbox, connect: Any, fetch: Any, truth: Any, now: datetime
+) -> None:
+    start = now - 1000 * DAY
+
+    async def asking() -> Any:
+        async with connect("binanceusdm", quiet.url) as source:
+            return await fetch(source, "funding", SWAP[1], start, now + DAY)
+
+    got = asyncio.run(asking())
+    same(got.frame, truth.funding(*SWAP, start, now + DAY))
+    assert got.frame.height > 2900
+    assert got.settled == (TimeRange(start, now - MINUTE),)
+
+
+def test_instruments_and_book_equal_the_truth(quiet: Sandbox, connect: Any, truth: Any) -> None:
+    async def asking() -> Any:
+        async with connect("binance", quiet.url) as source:
+            book = await source.order_book(LakeMarket("binance", "BTC/USDT"), 7)
+            return await source.instruments(), book
+
+    instruments, book = asyncio.run(asking())
+    row = instruments["BTC/USDT"].row(0, named=True)
+    market = truth.market(*SPOT)
+    assert row["venue_symbol"] == "BTCUSDT"
+    assert row["tick_size"] == pytest.approx(10.0**-market.price_places, rel=1e-12)
+    assert row["lot_size"] == pytest.approx(10.0**-market.amount_places, rel=1e-12)
+    assert (row["type"], row["base"], row["quote"]) == ("spot", "BTC", "USDT")
+    schema = builtin().dataset("instruments").polars_schema
+    assert all(schema[name] == dtype for name, dtype in instruments["BTC/USDT"].schema.items())
+    level = book.row(0, named=True)
+    assert len(level["bid_prices"]) == len(level["ask_amounts"]) == 7
+    assert level["bid_prices"] == sorted(level["bid_prices"], reverse=True)
+    assert level["bid_prices"][0] < level["ask_prices"][0]
+    assert level["sequence"] > 0
+    schema = builtin().dataset("orderbooks").polars_schema
+    assert all(schema[name] == dtype for name, dtype in book.schema.items())
+
+
+async def everything(source: Any, fetch: Any, now: datetime) -> dict[str, Any]:
+    """Several pages of each kind from the past, one after another."""
+    start, symbol = now - 20 * DAY, SWAP[1]
+    book = await source.order_book(await source.market(symbol), 5)
+    return {
+        "bars": await fetch(source, "bars_1m", symbol, start, start + 50 * HOUR),
+        "trades": await fetch(source, "trades", symbol, start, start + 5 * HOUR),
+        "funding": await fetch(source, "funding", symbol, now - 500 * DAY, now),
+        "book": book.drop("received_at"),
+        "instruments": pl.concat((await source.instruments()).values()),
+    }
+
+
+def assert_same(left: dict[str, Any], right: dict[str, Any]) -> None:
+    for name in ("bars", "trades", "funding"):
+        assert_frame_equal(left[name].frame, right[name].frame, check_exact=True)
+        assert left[name].settled == right[name].settled
+    assert_frame_equal(left["book"], right["book"])
+    assert_frame_equal(left["instruments"], right["instruments"])
+
+
+@pytest.fixture(scope="module")
+def faultless(connect: Any, fetch: Any, now: datetime) -> dict[str, Any]:
+    async def asking(url: str) -> dict[str, Any]:
+        async with connect("binanceusdm", url) as source:
+            return await everything(source, fetch, now)
+
+    with Sandbox(now=lambda: now, weight_limit=False) as sandbox:
+        return asyncio.run(asking(sandbox.url))
+
+
+ENDPOINTS = ("exchangeInfo", "klines", "aggTrades", "fundingRate", "depth")
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("kind", [*KINDS, *LIES, "timeout"])
+def test_each_fault_changes_nothing(
+    sandbox: Sandbox,
+    connect: Any,
+    fetch: Any,
+    now: datetime,
+    faultless: dict[str, Any],
+    kind: str,
+    endpoint: str,
+) -> None:
+    times = 1 if kind in (*LIES, "timeout") else 2
+    for skip in (0, 2):
+        sandbox.fail(Fault(kind, endpoint, times, skip, retry_after=0.01, hang_seconds=1.0))
+
+    async def asking() -> dict[str, Any]:
+        async with connect("binanceusdm", sandbox.url, timeout_seconds=0.25) as source:
+            return await everything(source, fetch, now)
+
+    assert_same(asyncio.run(asking()), faultless)
+    struck = [entry.fault for entry in sandbox.log if entry.fault]
+    assert struck
+    assert set(struck) == {kind}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_faults_at_random_change_nothing(
+    sandbox: Sandbox, connect: Any, fetch: Any, now: datetime, faultless: dict[str, Any], seed: int
+) -> None:
+    sandbox.fail_at_random(RandomFaults(0.4, [*KINDS, *LIES], seed=seed, retry_after=0.01))
+
+    async def asking() -> dict[str, Any]:
+        async with connect("binanceusdm", sandbox.url, attempts=30) as source:
+            return await everything(source, fetch, now)
+
+    assert_same(asyncio.run(asking()), faultless)
+    assert any(entry.fault for entry in sandbox.log)
+
+
+@pytest.mark.parametrize("dataset", ["bars_1m", "trades"])
+def test_a_quiet_market_survives_repeated_answers(
+    sandbox: Sandbox, connect: Any, fetch: Any, truth: Any, now: datetime, dataset: str
+) -> None:
+    # an old empty answer again, or an old page inside a larger window, looks like a quiet market
+    start = now - 9 * DAY
+
+    async def asking() -> Any:
+        async with connect("binance", sandbox.url) as source:
+            await fetch(source, dataset, QUIET[1], start + 3 * HOUR, start + 4 * HOUR)
+            sandbox.fail(Fault("duplicate", match="XRPETH"))
+            wide = await fetch(source, dataset, QUIET[1], start, start + 6 * HOUR)
+            await fetch(source, dataset, QUIET[1], now - 3000 * DAY, now - 2999 * DAY)
+            sandbox.fail(Fault("duplicate", match="XRPETH"))
+            return wide, await fetch(source, dataset, QUIET[1], start, start + 6 * HOUR)
+
+    if dataset == "trades":
+        wanted = truth.trades(*QUIET, start, start + 6 * HOUR)
+    else:
+        wanted = truth.bars(*QUIET, "1m", start, start + 6 * HOUR)
+    for got in asyncio.run(asking()):
+        same(got.frame, wanted)
+        assert got.settled == (TimeRange(start, start + 6 * HOUR),)
+
+
+@given(st.integers(0, 10 * 86_400_000), st.integers(1, 40 * 3_600_000))
+@settings(max_examples=15, deadline=None)
+def test_any_window_of_bars_equals_the_truth(
+    quiet: Sandbox, connect: Any, fetch: Any, truth: Any, now: datetime, back_ms: int, long_ms: int
+) -> None:
+    start = now - timedelta(milliseconds=back_ms)
+    end = start + timedelta(milliseconds=long_ms)
+
+    async def asking() -> Any:
+        async with connect("binance", quiet.url) as source:
+            return await fetch(source, "bars_1m", QUIET[1], start, end)
+
+    got, wanted = asyncio.run(asking()), truth.bars(*QUIET, "1m", start, end)
+    if wanted.height:
+        same(got.frame, wanted, ["timestamp", "open", "close", "volume"])
+    else:
+        assert got.frame.is_empty()
+    if end < now - HOUR:
+        assert got.settled == (TimeRange(start, end),)
+
+
+@given(st.integers(0, 86_400_000), st.integers(1, 4 * 3_600_000))
+@settings(max_examples=15, deadline=None)
+def test_any_window_of_trades_equals_the_truth(
+    quiet: Sandbox, connect: Any, fetch: Any, truth: Any, now: datetime, back_ms: int, long_ms: int
+) -> None:
+    start = now - DAY - timedelta(milliseconds=back_ms)
+    end = start + timedelta(milliseconds=long_ms)
+
+    async def asking() -> Any:
+        async with connect("binance", quiet.url) as source:
+            return await fetch(source, "trades", QUIET[1], start, end)
+
+    got, wanted = asyncio.run(asking()), truth.trades(*QUIET, start, end)
+    assert got.frame.height == wanted.height
+    if wanted.height:
+        same(got.frame, wanted)
+    assert got.settled == (TimeRange(start, end),)
+
+
+def test_windows_side_by_side_on_one_client(
+    quiet: Sandbox, connect: Any, fetch: Any, truth: Any, now: datetime
+) -> None:
+    start = now - 10 * DAY
+
+    async def asking() -> Any:
+        async with connect("binance", quiet.url) as source:
+            return await asyncio.gather(
+                *(
+                    fetch(source, "bars_1m", symbol, start + n * DAY, start + (n + 1) * DAY)
+                    for symbol in (SPOT[1], QUIET[1])
+                    for n in range(6)
+                )
+            )
+
+    got = asyncio.run(asking())
+    for symbol, parts in ((SPOT[1], got[:6]), (QUIET[1], got[6:])):
+        wanted = truth.bars("binance", symbol, "1m", start, start + 6 * DAY)
+        same(pl.concat([one.frame for one in parts]), wanted)
+        assert union(s for one in parts for s in one.settled) == (
+            TimeRange(start, start + 6 * DAY),
+        )
+
+
+@pytest.mark.parametrize("venue", ["binance", "unified"])
+@pytest.mark.parametrize("dataset", ["bars_1m", "trades"])
+def test_a_fast_local_clock_settles_nothing_that_has_not_happened(
+    quiet: Sandbox, connect: Any, fetch: Any, now: datetime, dataset: str, venue: str
+) -> None:
+    async def asking() -> Any:
+        fast = now + 3 * HOUR
+        async with connect(
+            "binance", quiet.url, now=lambda: fast, unified=venue == "unified"
+        ) as source:
+            return await fetch(source, dataset, SPOT[1], now - HOUR, fast)
+
+    got = asyncio.run(asking())
+    assert got.settled[-1].end <= now
+    assert got.settled[-1].end >= now - 2 * MINUTE
+    if dataset != "trades":
+        assert got.frame["closed"].to_list() == [True] * (got.frame.height - 1) + [False]
+
+
+def test_nothing_is_asked_for_a_window_of_the_future(
+    sandbox: Sandbox, connect: Any, fetch: Any, now: datetime
+) -> None:
+    async def asking() -> Any:
+        async with connect("binance", sandbox.url) as source:
+            await source.market(SPOT[1])
+            sandbox.clear_log()
+            return [
+                await fetch(source, dataset, SPOT[1], now + HOUR, now + DAY)
+                for dataset in ("bars_1m", "trades")
+            ]
+
+    for got in asyncio.run(asking()):
+        assert got.frame.is_empty()
+        assert got.settled == ()
+    assert len(sandbox.log) == 0
+
+
+def test_a_long_time_before_the_listing_costs_little(
+    sandbox: Sandbox, connect: Any, fetch: Any, truth: Any, now: datetime
+) -> None:
+    listed = datetime(2020, 1, 1, tzinfo=now.tzinfo)
+
+    async def asking() -> Any:
+        async with connect("binance", sandbox.url) as source:
+            return await fetch(source, "bars_1m", SPOT[1], listed - 900 * DAY, listed + HOUR)
+
+    got = asyncio.run(asking())
+    same(got.frame, truth.bars(*SPOT, "1m", listed, listed + HOUR))
+    assert got.settled == (TimeRange(listed - 900 * DAY, listed + HOUR),)
+    assert len([entry for entry in sandbox.log if "klines" in entry.path]) < 8
+
+
+def test_a_venue_that_stays_down_is_unavailable(
+    sandbox: Sandbox, connect: Any, fetch: Any, now: datetime
+) -> None:
+    async def asking() -> None:
+        async with connect("binance", sandbox.url) as source:
+            await source.market(SPOT[1])
+            sandbox.go_down()
+            await fetch(source, "bars_1m", SPOT[1], now - DAY, now)
+
+    with pytest.raises(SourceUnavailableError, match="binance gave no usable answer in 4 attempts"):
+        asyncio.run(asking())
+
+
+@pytest.mark.parametrize("lies", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("dataset", "endpoint"),
+    [("trades", "aggTrades"), ("bars_1m", "klines"), ("funding", "funding")],
+)
+def test_an_empty_answer_is_not_believed_at_once(
+    quiet: Sandbox,
+    serving: Any,
+    connect: Any,
+    fetch: Any,
+    truth: Any,
+    now: datetime,
+    dataset: str,
+    endpoint: str,
+    lies: int,
+) -> None:
+    # the answer number `lies` is an empty list, as of a replica that is behind
+    count = 0
+
+    async def handle(request: web.Request) -> web.Response:
+        nonlocal count
+        count += endpoint in request.path
+        if endpoint in request.path and count == lies:
+            return web.Response(body=b"[]", content_type="application/json")
+        async with ClientSession() as session, session.get(quiet.url + request.path_qs) as answer:
+            return web.Response(body=await answer.read(), content_type="application/json")
+
+    start = now - 600 * DAY
+    end = start + {"trades": 3 * HOUR, "bars_1m": 30 * HOUR, "funding": 400 * DAY}[dataset]
+
+    async def asking() -> Any:
+        async with serving(handle) as url, connect("binanceusdm", url) as source:
+            return await fetch(source, dataset, SWAP[1], start, end)
+
+    got = asyncio.run(asking())
+    if dataset == "bars_1m":
+        same(got.frame, truth.bars(*SWAP, "1m", start, end))
+    else:
+        same(got.frame, getattr(truth, dataset)(*SWAP, start, end))
+    assert got.settled == (TimeRange(start, end),)
+
+
+class Gapped(Synthetic):
+    """A market whose ids jump: Binance has some such jumps."""
+
+    JUMP = 1000
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def trades(self, market: Market, start: int, stop: int) -> Trades:
+        trades = super().trades(market, start, stop)
+        ids = [n + self.JUMP * (n >= self.at) for n in trades.ids]
+        return Trades(ids, trades.times_ms, trades.prices, trades.amounts, trades.sells)
+
+    def position_of(self, market: Market, trade_id: int) -> int:
+        if trade_id >= self.at:
+            trade_id = max(self.at, trade_id - self.JUMP)
+        return super().position_of(market, trade_id)
+
+
+@pytest.mark.parametrize("place", [0, 1, 150, 999, 1000, 1001])
+def test_a_gap_of_ids_is_reported_and_passed(
+    connect: Any,
+    fetch: Any,
+    truth: Any,
+    now: datetime,
+    said: list[str],
+    place: int,
+) -> None:
+    start, end = now - 30 * DAY, now - 30 * DAY + 7 * HOUR
+    plain = truth.trades(*SPOT, start, end)
+    data = Gapped(int(plain["trade_id"][place]))
+
+    async def asking(url: str) -> Any:
+        async with connect("binance", url) as source:
+            return await fetch(source, "trades", SPOT[1], start, end)
+
+    with Sandbox(data, now=lambda: now, weight_limit=False) as sandbox:
+        got = asyncio.run(asking(sandbox.url))
+    same(got.frame, plain, ["timestamp", "price", "amount"])
+    assert got.settled == (TimeRange(start, end),)
+    assert any("trades_irregular" in line and "are missing" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "best"),
+    [
+        ("BTCUSDT", "BTC/USDT"),
+        ("btc/usdt", "BTC/USDT"),
+        ("BTC-USDT", "BTC/USDT"),
+        ("BTX/USDT", "BTC/USDT"),
+    ],
+)
+def test_an_unknown_symbol_names_the_closest(
+    quiet: Sandbox, connect: Any, wrong: str, best: str
+) -> None:
+    async def asking() -> None:
+        async with connect("binance", quiet.url) as source:
+            await source.market(wrong)
+
+    with pytest.raises(UnknownNameError) as caught:
+        asyncio.run(asking())
+    assert repr(wrong) in caught.value.message
+    assert caught.value.hint.startswith(f"Did you mean {best}")
+    assert "in all" in caught.value.hint
+
+
+def test_what_a_venue_lacks_is_said(
+    quiet: Sandbox, connect: Any, fetch: Any, now: datetime
+) -> None:
+    async def asking(exchange: str, dataset: str, symbol: str) -> None:
+        async with connect(exchange, quiet.url) as source:
+            await fetch(source, dataset, symbol, now - DAY, now)
+
+    with pytest.raises(UnknownNameError, match="2m") as timeframe:
+        asyncio.run(asking("binance", "bars_2m", SPOT[1]))
+    assert "closest first: 3m, 1m" in timeframe.value.hint
+    with pytest.raises(UnknownNameError, match="no perpetual swap"):
+        asyncio.run(asking("binance", "funding", SPOT[1]))
+    with pytest.raises(UsageError, match="only the present"):
+        asyncio.run(asking("binance", "orderbooks", SPOT[1]))
+
+
+def test_a_dataset_that_a_venue_lacks_is_refused_without_asking(connect: Any) -> None:
+    async def asking(dataset: str) -> None:
+        async with connect("kraken", "http://127.0.0.1:1") as source:
+            await source.require(builtin().dataset(dataset))
+
+    asyncio.run(asking("bars_4h"))
+    with pytest.raises(UnknownNameError, match="does not have funding") as caught:
+        asyncio.run(asking("funding"))
+    assert caught.value.hint == "It has bars, trades, orderbooks, instruments."
+    with pytest.raises(UnknownNameError, match="no bars of 3m") as timeframe:
+        asyncio.run(asking("bars_3m"))
+    assert timeframe.value.hint.startswith("It has, closest first: 5m, 1m, 15m")
+
+
+def test_markets_are_asked_for_once(sandbox: Sandbox, connect: Any) -> None:
+    async def asking() -> None:
+        async with connect("binance", sandbox.url) as source:
+            await asyncio.gather(*(source.market(SPOT[1]) for _ in range(10)))
+            await source.instruments()
+
+    asyncio.run(asking())
+    asked = [entry.path for entry in sandbox.log if "exchangeInfo" in entry.path]
+    assert len(asked) == len(set(asked)) > 0
+
+
+def test_times_are_whole_milliseconds_in_requests(
+    sandbox: Sandbox, connect: Any, fetch: Any, now: datetime
+) -> None:
+    start = now - HOUR + timedelta(microseconds=1)
+
+    async def asking() -> Any:
+        async with connect("binance", sandbox.url) as source:
+            return await fetch(source, "trades", SPOT[1], start, now - 30 * MINUTE)
+
+    got = asyncio.run(asking())
+    assert got.frame["timestamp"].min() >= start
+    assert f"startTime={to_ms(now - HOUR) + 1}&endTime={to_ms(now - 30 * MINUTE) - 1}" in {
+        part for entry in sandbox.log for part in [entry.query.partition("&limit")[0]]
+    } | {entry.query[entry.query.find("startTime") :] for entry in sandbox.log}

@@ -1,0 +1,350 @@
+"""One strict request: rubbish, refusals, pauses, clocks, and what errors say."""
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import ccxt.async_support as ccxt
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from lake.errors import SourceError, SourceUnavailableError, UnknownNameError
+from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
+from lake.sources.ccxt_client import Client, connect, redirected
+from lake.sources.ccxt_strict import parse_json
+
+NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
+GOOD = b'[[1,"2"]]'
+
+Reply = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
+
+
+def client(
+    url: str,
+    *,
+    now: Callable[[], datetime] = lambda: NOW,
+    http: HttpSettings | None = None,
+    exchange: ExchangeSettings | None = None,
+    attempts: int = 4,
+) -> Client:
+    return connect(
+        "binance",
+        now=now,
+        http=http or HttpSettings(rate_limit=False, timeout_seconds=0.3),
+        retry=RetrySettings(attempts=attempts, wait_initial_seconds=0.001, wait_max_seconds=0.01),
+        settings=exchange or ExchangeSettings(url=url),
+    )
+
+
+def answer(body: bytes = GOOD, status: int = 200, **headers: str) -> Reply:
+    async def reply(_: web.Request) -> web.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        kind = "text/html" if body.startswith(b"<") else "application/json"
+        return web.Response(body=body, status=status, headers=named, content_type=kind)
+
+    return reply
+
+
+async def reset(request: web.Request) -> web.Response:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+async def cut(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    response.content_length = 100
+    await response.prepare(request)
+    await response.write(b'[[1,"2')
+    await asyncio.sleep(0.01)
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+async def silence(_: web.Request) -> web.Response:
+    await asyncio.sleep(0.6)
+    return web.Response(body=GOOD)
+
+
+def scripted(*replies: Reply) -> Reply:
+    """Each reply once, then good answers."""
+    left = list(replies)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await (left.pop(0) if left else answer())(request)
+
+    return handle
+
+
+async def klines(source: Client) -> Any:
+    try:
+        return await source.ask("publicGetKlines", {"symbol": "BTCUSDT", "interval": "1m"})
+    finally:
+        await source.close()
+
+
+RUBBISH = {
+    "truncated": answer(GOOD[:5]),
+    "half a number": answer(b"[1, 2"),
+    "a page for humans": answer(b"<html>Be right back.</html>"),
+    "empty": answer(b""),
+    "NaN": answer(b'[{"a": NaN}]'),
+    "500": answer(b"<html>Oops</html>", 500),
+    "502 in JSON": answer(b'{"code": -1, "msg": "gateway"}', 502),
+    "503": answer(b"", 503),
+    "408": answer(b"{}", 408),
+    "418": answer(b'{"code": -1003, "msg": "banned"}', 418, Retry_After="0.01"),
+    "429": answer(b'{"code": -1003, "msg": "slow down"}', 429, Retry_After="0.01"),
+    "429 without a word": answer(b"", 429),
+    "403 by a firewall": answer(b"<html>Forbidden</html>", 403),
+    "reset": reset,
+    "cut": cut,
+    "silence": silence,
+    "disconnected, says the venue": answer(b'{"code": -1001, "msg": "Internal error"}', 400),
+}
+
+
+@pytest.mark.parametrize("kind", RUBBISH)
+def test_rubbish_is_asked_for_again(
+    serving: Any, kind: str, said: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def asking() -> None:
+        async with serving(scripted(RUBBISH[kind], RUBBISH[kind])) as url:
+            source = client(url)
+            assert await klines(source) == [[1, "2"]]
+            # aiohttp by itself repeats a GET on a connection that turns out to be dead
+            assert source.requests == (2 if kind == "reset" else 3)
+
+    asyncio.run(asking())
+    assert any("asked_again" in line for line in said)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kind", ["truncated", "503", "cut", "reset", "empty", "429"])
+def test_rubbish_for_ever_is_an_error_that_says_all(serving: Any, kind: str) -> None:
+    async def asking() -> None:
+        async with serving(scripted(*[RUBBISH[kind]] * 9)) as url:
+            await klines(client(url))
+
+    with pytest.raises(SourceUnavailableError) as caught:
+        asyncio.run(asking())
+    message = caught.value.message
+    assert message.startswith("binance gave no usable answer in 4 attempts: GET klines")
+    assert "BTCUSDT" in message
+    assert caught.value.hint
+    assert caught.value.code == "source_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "said"),
+    [
+        (400, b'{"code": -1121, "msg": "Invalid symbol."}', UnknownNameError, "Invalid symbol"),
+        (400, b'{"code": -1100, "msg": "Illegal character"}', SourceError, "Illegal character"),
+        (401, b'{"code": -2014, "msg": "API-key format invalid."}', SourceError, "API-key"),
+        (451, b'{"message": "restricted location"}', SourceError, "restricted location"),
+        (404, b'{"path": "nothing here"}', SourceError, "nothing here"),
+    ],
+)
+def test_a_refusal_is_final_and_in_the_venues_words(
+    serving: Any, status: int, body: bytes, error: type[Exception], said: str
+) -> None:
+    async def asking() -> None:
+        async with serving(scripted(answer(body, status))) as url:
+            source = client(url)
+            with pytest.raises(error, match=said) as caught:
+                await klines(source)
+            assert not isinstance(caught.value, SourceUnavailableError)
+            assert source.requests == 1
+
+    asyncio.run(asking())
+
+
+@pytest.mark.parametrize("pause", ["0.25", "date"])
+def test_retry_after_stops_all_requests_of_the_client(serving: Any, pause: str) -> None:
+    arrived: list[float] = []
+    clock = datetime.now(UTC).replace(microsecond=0)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        arrived.append(time.monotonic())
+        if len(arrived) > 1:
+            return await answer()(request)
+        date = format_datetime(clock, usegmt=True)
+        until = format_datetime(clock + timedelta(seconds=1), usegmt=True)
+        return web.Response(
+            status=429,
+            headers={"Date": date, "Retry-After": until if pause == "date" else pause},
+        )
+
+    async def first(source: Client) -> None:
+        await source.ask("publicGetKlines", {"symbol": "A", "interval": "1m"})
+
+    async def later(source: Client) -> None:
+        await asyncio.sleep(0.05)
+        await source.ask("publicGetTime")
+
+    async def asking() -> None:
+        async with serving(handle) as url:
+            source = client(url, http=HttpSettings(rate_limit=False))
+            try:
+                await asyncio.gather(first(source), *(later(source) for _ in range(5)))
+            finally:
+                await source.close()
+
+    asyncio.run(asking())
+    assert len(arrived) == 7
+    wanted = 1.0 if pause == "date" else 0.25
+    assert wanted - 0.01 <= min(arrived[1:]) - arrived[0] < wanted + 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[18446744073709551615]", [18446744073709551615]),
+        ("[18446744073709551616]", [18446744073709551616]),
+        ('{"id":131799727412345678901234}', {"id": 131799727412345678901234}),
+        ("[-9223372036854775809]", [-9223372036854775809]),
+        ("[1.25, 1e3]", [1.25, 1000.0]),
+        ("[0.12345678901234567890123]", [0.12345678901234567890123]),
+    ],
+)
+def test_integers_of_any_size_stay_exact(text: str, value: Any) -> None:
+    parsed = parse_json(text)
+    assert parsed == value
+    assert repr(parsed) == repr(value)
+
+
+def test_big_integers_survive_the_whole_way(serving: Any) -> None:
+    async def asking() -> Any:
+        async with serving(scripted(answer(b'[{"a":102090736227123456789012}]'))) as url:
+            return await klines(client(url))
+
+    assert asyncio.run(asking()) == [{"a": 102090736227123456789012}]
+
+
+def test_secrets_are_in_no_message(serving: Any) -> None:
+    echo = answer(b'{"code": -2015, "msg": "key TOPSECRET is not allowed"}', 401)
+    settings = {"api_key": SecretStr("TOPSECRET"), "secret": SecretStr("HUSH")}
+
+    async def asking(reply: Reply) -> None:
+        async with serving(scripted(*[reply] * 9)) as url:
+            await klines(client(url, exchange=ExchangeSettings(url=url, **settings)))
+
+    with pytest.raises(SourceError) as refused:
+        asyncio.run(asking(echo))
+    with pytest.raises(SourceUnavailableError) as failed:
+        asyncio.run(asking(answer(b"<html>TOPSECRET HUSH</html>", 500)))
+    for error in (refused.value, failed.value):
+        assert "TOPSECRET" not in str(error)
+        assert "HUSH" not in str(error)
+        assert "***" in str(error)
+
+
+@pytest.mark.parametrize(("behind_seconds", "expected_behind"), [(3600, 3600), (0, 0), (-3600, 0)])
+def test_the_earlier_clock_counts(serving: Any, behind_seconds: int, expected_behind: int) -> None:
+    date = format_datetime(NOW - timedelta(seconds=behind_seconds), usegmt=True)
+
+    async def asking() -> datetime:
+        async with serving(scripted(answer(Date=date))) as url:
+            source = client(url)
+            assert source.venue_now() == NOW
+            await klines(source)
+            return source.venue_now()
+
+    assert asyncio.run(asking()) == NOW - timedelta(seconds=expected_behind)
+
+
+def test_ccxts_rate_limiter_is_kept(serving: Any) -> None:
+    async def asking(*, rate_limit: bool) -> float:
+        async with serving(scripted()) as url:
+            source = client(url, http=HttpSettings(rate_limit=rate_limit))
+            started = time.monotonic()
+            request = {"symbol": "A", "interval": "1m"}
+            await asyncio.gather(*(source.ask("publicGetKlines", request) for _ in range(20)))
+            taken = time.monotonic() - started
+            await source.close()
+            return taken
+
+    # 20 requests of weight 2 at 50 ms for a weight of 5: 0.02 s each
+    assert asyncio.run(asking(rate_limit=True)) > 0.3
+    assert asyncio.run(asking(rate_limit=False)) < 0.3
+
+
+def test_no_more_requests_at_once_than_set(serving: Any) -> None:
+    under_way = most = 0
+
+    async def handle(_: web.Request) -> web.Response:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.01)
+        under_way -= 1
+        return web.Response(body=GOOD, content_type="application/json")
+
+    async def asking() -> None:
+        async with serving(handle) as url:
+            source = client(url, http=HttpSettings(rate_limit=False, concurrency=3))
+            await asyncio.gather(*(source.ask("publicGetTime") for _ in range(12)))
+            await source.close()
+
+    asyncio.run(asking())
+    assert most == 3
+
+
+def test_an_unknown_exchange_names_the_closest() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        connect(
+            "binanse",
+            now=lambda: NOW,
+            http=HttpSettings(),
+            retry=RetrySettings(),
+            settings=ExchangeSettings(),
+        )
+    assert caught.value.message == "there is no exchange 'binanse'"
+    assert caught.value.hint.startswith("Did you mean binance")
+
+
+@pytest.mark.parametrize("exchange_id", ccxt.exchanges)
+def test_every_exchange_can_be_redirected(exchange_id: str) -> None:
+    source = connect(
+        exchange_id,
+        now=lambda: NOW,
+        http=HttpSettings(),
+        retry=RetrySettings(),
+        settings=ExchangeSettings(url="http://127.0.0.1:1/"),
+    )
+    urls = str(source.exchange.urls["api"])
+    assert urls.count("://") == urls.count("http://127.0.0.1:1/")
+
+
+def test_redirection_keeps_host_and_path() -> None:
+    urls = {"a": "https://api.x.com/v1", "b": ["http://y.io"], "c": {"d": "wss://z.io"}, "e": None}
+    assert redirected(urls, "http://127.0.0.1:1") == {
+        "a": "http://127.0.0.1:1/api.x.com/v1",
+        "b": ["http://127.0.0.1:1/y.io"],
+        "c": {"d": "wss://z.io"},
+        "e": None,
+    }
+
+
+def test_nothing_is_left_open(
+    serving: Any, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    async def asking() -> None:
+        async with serving(scripted(reset, reset, *[answer(b"", 500)] * 4)) as url:
+            with pytest.raises(SourceUnavailableError):
+                await klines(client(url))
+            client(url)  # never used, never closed: nothing was opened
+
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(asking())
+        gc.collect()
+    said = [record.getMessage() for record in caplog.records]
+    assert not [text for text in said if "nclosed" in text or "release all resources" in text]
+    assert not [w for w in recwarn if issubclass(w.category, ResourceWarning)]

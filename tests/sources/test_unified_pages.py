@@ -1,0 +1,155 @@
+"""What an answer of unknown manners tells: derived ids, overlap, progress, beginnings."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lake.model.time import from_ms, to_ms
+from lake.sources.frames import derived_ids
+from lake.sources.venues.unified_pages import (
+    Cursor,
+    Series,
+    ids_that_differ,
+    is_stuck,
+    new_rows,
+    parse_bars,
+    parse_funding,
+    parse_trades,
+    within,
+)
+
+START = datetime(2024, 3, 1, tzinfo=UTC)
+
+TRADES = Series(
+    family="trades",
+    method="fetch_trades",
+    arguments=("BTC/USDT",),
+    read=parse_trades,
+    key="trade_id",
+    limit=None,
+    lookback=timedelta(minutes=1),
+    hop=timedelta(hours=1),
+    settle=timedelta(seconds=10),
+)
+
+
+def trade(second: float, price: float = 1.0, trade_id: str | None = None) -> dict[str, Any]:
+    time = to_ms(START) + int(second * 1000)
+    return {"id": trade_id, "timestamp": time, "side": "buy", "price": price, "amount": 2.0}
+
+
+def ids(frame: pl.DataFrame) -> list[str]:
+    return frame["trade_id"].to_list()
+
+
+# few seconds and prices, so that equal trades are common
+Tape = st.lists(st.tuples(st.integers(0, 6), st.sampled_from([1.0, 2.0])), max_size=40)
+
+
+@given(Tape, st.integers(0, 40), st.integers(0, 40))
+def test_overlapping_pages_merge_to_the_multiset_maximum(
+    tape: list[tuple[int, float]], cut: int, back: int
+) -> None:
+    tape = sorted(tape, key=lambda row: row[0])
+    # the first page ends anywhere; the second begins with the moment that the first ended in
+    first = tape[:cut]
+    since = first[-1][0] if first else 0
+    second = [row for row in tape if row[0] >= max(0, since - back % 3)]
+    pages = [parse_trades([trade(*row) for row in page]) for page in (first, second)]
+    merged = {name for page in pages for name in ids(page)}
+    wanted = parse_trades([trade(*row) for row in tape])
+    assert len(set(ids(wanted))) == len(tape)
+    assert merged == set(ids(wanted))
+
+
+@given(Tape)
+def test_equal_trades_differ_by_their_ordinal_alone(tape: list[tuple[int, float]]) -> None:
+    frame = parse_trades([trade(*row) for row in tape])
+    groups = Counter(name.rpartition(":")[0] for name in ids(frame))
+    assert sum(groups.values()) == len(tape)
+    assert {f"{group}:{n}" for group, count in groups.items() for n in range(count)} == set(
+        ids(frame)
+    )
+
+
+def test_derived_ids_say_what_they_are_made_of() -> None:
+    made = derived_ids(
+        [5, 5, None, 5], ["buy", None, "buy", "buy"], [0.1, 1e-8, 1.0, 0.1], [2.0] * 4
+    )
+    assert made == ["5:buy:0.1:2.0:0", "5::1e-08:2.0:0", None, "5:buy:0.1:2.0:1"]
+
+
+def test_an_id_is_text_as_the_venue_gives_it() -> None:
+    names = ["007", "131799727412345678901234", "a905d5c3-1ed0"]
+    frame = parse_trades([trade(n, trade_id=name) for n, name in enumerate(names)])
+    assert ids(frame) == names
+
+
+def test_garbage_becomes_null_and_stays() -> None:
+    rows = [trade(0, trade_id="1"), {"id": "2", "timestamp": None, "price": "x", "side": "up"}]
+    frame = parse_trades(rows)
+    assert frame.height == 2
+    bad = frame.filter(pl.col("trade_id") == "2").row(0, named=True)
+    assert {bad[name] for name in ("timestamp", "price", "amount", "side")} == {None}
+    assert within(frame, START, START + timedelta(seconds=9)).height == 2
+    bars = parse_bars([[to_ms(START), None, 2, True, "3", 4.5, 99]])
+    assert bars.row(0) == (START, None, 2.0, None, None, 4.5)
+    rates = parse_funding([{"timestamp": to_ms(START), "fundingRate": None}])
+    assert rates.row(0) == (START, None)
+
+
+def test_ids_of_different_trades_are_noticed() -> None:
+    same, other = trade(1, 1.0, "7"), trade(1, 2.0, "7")
+    assert ids_that_differ(parse_trades([same, same])) == []
+    assert ids_that_differ(parse_trades([same, other, trade(2, trade_id="8")])) == ["7"]
+
+
+@given(st.lists(st.integers(0, 9), max_size=20), st.lists(st.integers(0, 9), max_size=5))
+def test_new_rows_are_each_there_once(rows: list[int], known: list[int]) -> None:
+    answer = parse_trades([trade(n, trade_id=str(n)) for n in sorted(rows)])
+    overlap = parse_trades([trade(n, trade_id=str(n)) for n in known])
+    fresh = new_rows(answer, overlap, "trade_id")
+    assert ids(fresh) == [str(n) for n in sorted(set(rows) - set(known))]
+
+
+def cursor(at: float, overlap: list[dict[str, Any]] | None = None) -> Cursor:
+    start = START + timedelta(seconds=at)
+    if overlap:
+        return Cursor(start, start, parse_trades(overlap))
+    return Cursor(start, start - TRADES.lookback, parse_trades([]))
+
+
+@pytest.mark.parametrize(
+    ("where", "seconds", "odd"),
+    [
+        (cursor(100), [], "nothing new"),
+        # still before the window, yet later than what was asked for
+        (cursor(100), [45, 99], None),
+        (cursor(100), [99, 120], None),
+        # nothing shows that the answer is whole before its first trade
+        (cursor(100), [120, 130], "it begins later"),
+        (cursor(100), [100, 130], "it begins later"),
+        (cursor(100), [0, 39], "nothing new"),
+        (cursor(10, [trade(10, trade_id="10")]), [10], "nothing new"),
+        (cursor(10, [trade(10, trade_id="10")]), [10, 11], None),
+        (cursor(10, [trade(10, trade_id="10")]), [9, 11], None),
+        (cursor(10, [trade(10, trade_id="10")]), [11], "it begins later"),
+    ],
+)
+def test_what_is_odd_about_an_answer(where: Cursor, seconds: list[int], odd: str | None) -> None:
+    answer = parse_trades([trade(n, trade_id=str(n)) for n in seconds])
+    assert where.oddity(TRADES, answer) == odd
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_a_full_page_of_one_moment_is_stuck(rows: int, page: int) -> None:
+    answer = parse_trades([trade(0, trade_id=str(n)) for n in range(rows)])
+    assert is_stuck(answer, START, page) == (rows >= page)
+    later = parse_trades([trade(0), trade(1)] * rows)
+    assert not is_stuck(later, START, page)
+    assert not is_stuck(answer, from_ms(0), page)
