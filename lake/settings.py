@@ -157,9 +157,13 @@ def _file_values(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}", "Name a settings file that exists."
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        raise ConfigError(
+            f"{path} is not TOML: {error}", "The README shows a whole settings file."
+        ) from error
     uri = values.get("uri")
     if isinstance(uri, str) and "://" not in uri:
         values["uri"] = str(path.absolute().parent / Path(uri).expanduser())

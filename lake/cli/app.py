@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from lake.cli import audit, bundle, config, demo, ingest, init, query, sandbox
-from lake.cli.session import global_parameters
+from lake.cli.session import ReaderLeftError, global_parameters
 from lake.errors import (
     CommitConflictError,
     DamagedError,
@@ -97,7 +97,7 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _tell(arguments, "interrupted", "interrupted", "The same command goes on from here.")
         return INTERRUPTED
-    except BrokenPipeError:
+    except ReaderLeftError:
         # The reader has left; Python would complain of it again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE

@@ -34,6 +34,10 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
+class ReaderLeftError(Exception):
+    """Nobody reads stdout any more. (Typer would make exit code 1 of a BrokenPipeError.)"""
+
+
 @dataclass(frozen=True)
 class Session:
     """What the global options say."""
@@ -144,7 +148,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     def run(context: typer.Context, **given: Any) -> None:
         before = context.find_root().obj or {}
         chosen = {name: given.pop(name) or before.get(name) for name in _GLOBALS}
-        function(_session(chosen), **given)
+        try:
+            function(_session(chosen), **given)
+        except BrokenPipeError as error:
+            raise ReaderLeftError from error
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}

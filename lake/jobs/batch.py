@@ -15,23 +15,23 @@ from lake.sources.base import Page
 from lake.store.ledger import Covered, Ledger
 from lake.store.store import Origin, Store
 
+Part = tuple[str, Market]
+
 
 @dataclass
 class Batch:
     """Pages of several tasks. A merge of many windows costs little more than one of a few."""
 
     rows: int = 0
-    frames: dict[str, list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
-    settled: dict[tuple[str, Market], list[Covered]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
+    frames: dict[Part, list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
+    settled: dict[Part, list[Covered]] = field(default_factory=lambda: defaultdict(list))
     datasets: dict[str, Dataset] = field(default_factory=dict)
 
     def add(self, task: Task, page: Page) -> None:
         name = task.dataset.name
         self.datasets[name] = task.dataset
         if not page.frame.is_empty():
-            self.frames[name].append(of_market(page.frame, task.market))
+            self.frames[name, task.market].append(page.frame)
             self.rows += page.frame.height
         if page.settled is not None:
             rows = page.frame.height
@@ -39,9 +39,15 @@ class Batch:
 
     def write(self, store: Store, ledger: Ledger, origin: Origin, tally: Tally) -> None:
         """Commit the rows, and only then their coverage: a crash between costs a repeated fetch."""
-        for name, frames in self.frames.items():
-            rows = pl.concat(frames, how="diagonal")
-            tally.add(name, store.write(self.datasets[name], rows, origin))
+        for name, dataset in self.datasets.items():
+            parts = [
+                of_market(pl.concat(frames, how="diagonal"), market)
+                for (of, market), frames in self.frames.items()
+                if of == name
+            ]
+            if parts:
+                rows = pl.concat(parts, how="diagonal")
+                tally.add(name, store.write(dataset, rows, origin))
         for (name, market), settled in self.settled.items():
             ledger.record_coverage(name, market, settled, origin)
 

@@ -105,7 +105,7 @@ class Ingestion:
             if missing:
                 source = sources[wish.market.exchange]
                 await source.market(wish.market.symbol)
-                await source.require(wish.dataset)
+                await source.require(wish.dataset, wish.market)
                 step = source.window(wish.dataset)
                 windows = plan.tasks(wish.dataset, wish.market, missing, step)
                 tasks[wish.market.exchange].extend(windows)

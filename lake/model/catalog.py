@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -86,6 +87,8 @@ class Catalog:
                     "Give it another name; the datasets of the product cannot be replaced.",
                 )
             self._files[spec.name] = spec
+            if self._is_table_of_family(spec.name):
+                raise _refusal(path, "name", f"{spec.name!r} is a table of another dataset")
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -110,6 +113,12 @@ class Catalog:
             except UsageError as error:
                 raise UnknownNameError(f"there is no dataset {name!r}", error.message) from None
         raise UnknownNameError(f"there is no dataset {name!r}", self._suggestion(name))
+
+    def _is_table_of_family(self, name: str) -> bool:
+        family, _, suffix = name.rpartition("_")
+        with suppress(UsageError):
+            return self.has_timeframes(family) and bool(Timeframe.of_table_suffix(suffix))
+        return False
 
     def has_timeframes(self, family: str) -> bool:
         """Whether the family has one table a timeframe."""
@@ -214,14 +223,30 @@ def _require_working_checks(path: Path, spec: _DatasetFile) -> None:
     schema |= {name: TYPES[column.type] for name, column in spec.columns.items()}
     empty = pl.DataFrame(schema=schema)
     for name, check in spec.checks.items():
-        key = f"checks.{name}.rule"
-        try:
-            result = empty.select(pl.sql_expr(check.rule).alias("result")).schema["result"]
-        except PolarsError as error:
-            reason = str(error).splitlines()[0]
-            raise _refusal(path, key, f"{check.rule!r} does not work: {reason}") from error
-        if result != pl.Boolean:
-            raise _refusal(path, key, f"{check.rule!r} gives {result}, not true or false")
+        with _condition(path, f"checks.{name}.rule", check.rule):
+            _require_boolean(empty.select(pl.sql_expr(check.rule)))
+    if spec.keep_when is None:
+        return
+    if spec.rows == "immutable":
+        raise _refusal(path, "keep_when", "immutable rows are always kept; leave it out")
+    pairs = f"SELECT {spec.keep_when} FROM t CROSS JOIN s"  # noqa: S608 - over empty frames
+    with _condition(path, "keep_when", spec.keep_when):
+        _require_boolean(pl.SQLContext(t=empty, s=empty).execute(pairs, eager=True))
+
+
+def _require_boolean(result: pl.DataFrame) -> None:
+    if result.dtypes != [pl.Boolean]:
+        raise SchemaError(f"it gives {result.dtypes[0]}, not true or false")
+
+
+@contextmanager
+def _condition(path: Path, key: str, text: str) -> Iterator[None]:
+    """Turn what goes wrong with a condition into an error that says where it stands."""
+    try:
+        yield
+    except (PolarsError, SchemaError) as error:
+        reason = str(error).splitlines()[0]
+        raise _refusal(path, key, f"{text!r} does not work: {reason}") from error
 
 
 def _refusal(path: Path, key: str, reason: str) -> SchemaError:

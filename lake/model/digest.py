@@ -40,6 +40,8 @@ def digest(dataset: Dataset, frame: pl.DataFrame) -> str:
 
 def market_day_lines(dataset: Dataset, frame: pl.DataFrame) -> list[str]:
     """The line of each market-day of the rows."""
+    if frame.is_empty():
+        return []
     day = pl.col(dataset.time_column).dt.date().alias("date")
     rows = sorted_by(frame.with_columns(day), [*PARTITIONS, *dataset.key])
     runs = rows.select(PARTITIONS).with_row_index("start").unique(PARTITIONS, keep="first")

@@ -29,7 +29,15 @@ _DUCKDB_TYPES: Mapping[str, str] = {
     "list<string>": "VARCHAR[]",
 }
 _PIVOT = re.compile(r"\s*(pivot|from|select|with)\b", re.IGNORECASE)
-_EXPLAIN = re.compile(r"\s*explain(\s+analyze\b)?(\s*\([^)]*\))?", re.IGNORECASE)
+# No comments or quotes inside: what follows must be to DuckDB, too, the statement explained.
+_COMMENTS = r"(?:\s|--[^\n\r]*\r?\n|/\*(?:(?!/\*).)*?\*/)*"
+_ABOUT_TABLES = re.compile(
+    r"\b(show|describe|desc|summarize|pivot|information_schema|duckdb_\w+)\b", re.IGNORECASE
+)
+_EXPLAIN = re.compile(
+    rf"{_COMMENTS}explain\b(\s+analyze\b)?(\s*\(\s*(analyze|format)\b[\w\s,]*\))?",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class View:
@@ -106,10 +114,10 @@ def batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.DataFra
         raise UsageError(f"SQL: {error}") from error
 
 
-def damaged(error: BaseException) -> DamagedError:
+def damaged(error: BaseException, where: str = "SQL") -> DamagedError:
     """What a file that DuckDB cannot read amounts to."""
     return DamagedError(
-        f"SQL: {_line(error)}", "A data file is missing or damaged: restore it from a backup."
+        f"{where}: {_line(error)}", "A data file is missing or damaged: restore it from a backup."
     )
 
 
@@ -118,10 +126,15 @@ def _require_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
-        raise UsageError(f"SQL: one query is run at a time, not {len(statements)}")
+        raise UsageError(
+            f"SQL: one query is run at a time, not {len(statements)}", "Run them one by one."
+        )
     statement = statements[0]
     if statement.type == duckdb.StatementType.EXPLAIN:
-        _require_query(connection, _EXPLAIN.sub("", sql, count=1))
+        explain = _EXPLAIN.match(sql)
+        if explain is None:
+            raise UsageError("SQL: this form of EXPLAIN is refused", "Write EXPLAIN SELECT …")
+        _require_query(connection, sql[explain.end() :])
     elif statement.type == duckdb.StatementType.MULTI and _PIVOT.match(sql):
         return  # what DuckDB makes of a PIVOT
     elif statement.type != duckdb.StatementType.SELECT:
@@ -140,11 +153,13 @@ def _named(
     try:
         tables = {name.lower() for name in connection.get_table_names(sql)}
     except duckdb.Error:
-        tables = set()
-    return [name for name in views if name in tables] or views
+        return views
+    return views if _ABOUT_TABLES.search(sql) else [name for name in views if name in tables]
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -> None:
+    import duckdb
+
     snapshot = view.open_snapshot()
     dataset = snapshot.dataset
     files = [f"{snapshot.uri}/{path}" for path in snapshot.files(view.selection)["path"]]
@@ -158,7 +173,10 @@ def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -
         source = f"(SELECT {_typed_nulls(dataset)} WHERE false)"
     # Names come from dataset files, which admit [a-z0-9_] only; values are quoted.
     text = f"SELECT {_columns(dataset)} FROM {source}{_where(dataset, view.selection)}"  # noqa: S608
-    connection.execute(f'CREATE VIEW "{name}" AS {text}')
+    try:
+        connection.execute(f'CREATE VIEW "{name}" AS {text}')
+    except duckdb.Error as error:
+        raise damaged(error, f"table {name}") from error
 
 
 def _columns(dataset: Dataset) -> str:

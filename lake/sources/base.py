@@ -55,8 +55,8 @@ class Source(Protocol):
         """
         ...
 
-    async def require(self, dataset: Dataset) -> None:
-        """Refuse a dataset or timeframe that the venue does not have.
+    async def require(self, dataset: Dataset, market: Market) -> None:
+        """Refuse a dataset or timeframe that the venue, or this market, does not have.
 
         Raises
         ------

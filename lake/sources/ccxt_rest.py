@@ -114,7 +114,7 @@ class CcxtSource:
         await self._described(symbol)
         return Market(self.client.id, symbol)
 
-    async def require(self, dataset: Dataset) -> None:
+    async def require(self, dataset: Dataset, market: Market) -> None:
         exchange = self.client.exchange
         has = [family for family, method in _METHODS.items() if exchange.has.get(method) is True]
         if dataset.family not in has:
@@ -127,6 +127,11 @@ class CcxtSource:
             raise UnknownNameError(
                 f"{self.client.id} has no bars of {timeframe}", f"It has, closest first: {near}."
             )
+        if dataset.family == "funding" and not (await self._described(market.symbol)).get("swap"):
+            raise UnknownNameError(
+                f"{market} has no funding: it is no perpetual swap",
+                "Perpetual swaps are called like BTC/USDT:USDT.",
+            )
 
     def window(self, dataset: Dataset) -> timedelta:
         if dataset.timeframe is not None:
@@ -136,7 +141,7 @@ class CcxtSource:
     async def fetch(
         self, dataset: Dataset, market: Market, window: TimeRange
     ) -> AsyncGenerator[Page]:
-        await self.require(dataset)
+        await self.require(dataset, market)
         described = await self._described(market.symbol)
         async with aclosing(self._pages(dataset, described, window)) as pages:
             async for page in pages:
@@ -151,11 +156,6 @@ class CcxtSource:
         if dataset.family == "trades":
             return venue.trades(window)
         if dataset.family == "funding":
-            if not market.get("swap"):
-                raise UnknownNameError(
-                    f"{self.client.id} {market['symbol']} has no funding: it is no perpetual swap",
-                    "Perpetual swaps are called like BTC/USDT:USDT.",
-                )
             return venue.funding(window)
         raise UsageError(
             f"{dataset.name} cannot be fetched for {window}: venues give only the present",

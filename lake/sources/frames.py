@@ -46,6 +46,10 @@ def bar_end(timeframe: Timeframe, column: str = "timestamp") -> pl.Expr:
 
 def with_closed(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> pl.DataFrame:
     """Bars with `closed`: whether they had ended by the time that the venue had reached."""
+    times = bars["timestamp"]
+    last = times.max()
+    if isinstance(last, datetime) and not times.null_count() and timeframe.after(last) <= reached:
+        return bars.hstack([pl.Series("closed", [True]).new_from_index(0, bars.height)])
     return bars.with_columns((bar_end(timeframe) <= reached).fill_null(value=False).alias("closed"))
 
 
@@ -54,15 +58,16 @@ def bars_known_until(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime
 
     A bar that is still open, or that may open and end later than `reached`, is not known yet.
     """
-    closed = bars["closed"]
-    ended = bars if closed.all() else bars.filter(closed)
-    last = ended["timestamp"].max()
     until = reached - timedelta(seconds=_longest(timeframe))
-    if isinstance(last, datetime):
-        until = max(until, timeframe.after(last))
-    if ended.height == bars.height:
+    if bars.is_empty():
         return until
-    still_open = bars.filter(~closed)["timestamp"].min()
+    last = bars["timestamp"].max()
+    if bars["closed"].all() and isinstance(last, datetime):
+        return max(until, timeframe.after(last))
+    last_closed = bars.filter("closed")["timestamp"].max()
+    if isinstance(last_closed, datetime):
+        until = max(until, timeframe.after(last_closed))
+    still_open = bars.filter(~pl.col("closed"))["timestamp"].min()
     return min(until, still_open) if isinstance(still_open, datetime) else until
 
 
@@ -76,9 +81,10 @@ def unreadable(frame: pl.DataFrame, columns: Iterable[str]) -> str | None:
     Values that cannot be read become nulls. A row with one is refused when it is stored; where
     no row is without, it is the format that changed.
     """
-    if frame.is_empty() or frame.drop_nulls(list(columns)).height:
+    missing = [name for name in columns if frame[name].null_count()]
+    if not missing or frame.is_empty() or frame.drop_nulls(missing).height:
         return None
-    return ", ".join(name for name in columns if frame[name].null_count())
+    return ", ".join(missing)
 
 
 def sorted_by(frame: pl.DataFrame, column: str) -> pl.DataFrame:

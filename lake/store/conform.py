@@ -165,7 +165,7 @@ def _unique(dataset: Dataset, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Data
     given back beside, with a reason.
     """
     nothing = rows.clear().with_columns(pl.lit("").alias(REASON))
-    key = varying(rows, dataset.full_key) or [dataset.time_column]
+    key = varying(rows, dataset.full_key) or [dataset.key[0]]
     if (
         rows.select(pl.struct(key).n_unique() if len(key) > 1 else pl.col(key).n_unique()).item()
         == rows.height

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import unquote
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from lake.errors import UnknownNameError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
@@ -53,33 +54,71 @@ class Snapshot:
 
         `ordered`: by exchange, symbol and time. A filter put on the result prunes files too.
         """
-        dataset = self.dataset
+        schema = self.dataset.polars_schema
         for name in columns or ():
-            if name not in dataset.polars_schema:
+            if name not in schema:
                 raise UnknownNameError(
-                    f"table {dataset.name} has no column {name!r}",
-                    f"It has {', '.join(dataset.polars_schema)}.",
+                    f"table {self.dataset.name} has no column {name!r}",
+                    f"It has {', '.join(schema)}.",
                 )
-        with translated(f"table {dataset.name}"):
+        frame = self._ordered(selection) if ordered else self._unordered(selection)
+        return frame.select(columns) if columns else frame
+
+    def _ordered(self, selection: Selection) -> pl.LazyFrame:
+        """Rows in order. Files mostly are, so that a look is cheaper than the sort it saves."""
+        order = self._order(selection)
+        schema = self.dataset.polars_schema
+
+        def read(
+            columns: list[str] | None,
+            predicate: pl.Expr | None,
+            limit: int | None,
+            _batch_rows: int | None,
+        ) -> Iterator[pl.DataFrame]:
+            wanted = list(columns or schema)
+            with translated(f"table {self.dataset.name}"):
+                if predicate is None:
+                    frame = self._file_by_file(selection)
+                else:
+                    frame = self._unordered(selection).filter(predicate)
+                needed = dict.fromkeys([*wanted, *order])
+                rows = sorted_by(frame.select(list(needed)).collect(), order)
+            yield rows.select(wanted).head(rows.height if limit is None else limit)
+
+        return register_io_source(read, schema=schema, is_pure=True)
+
+    def _unordered(self, selection: Selection) -> pl.LazyFrame:
+        """Rows by Polars' own Delta scan, which prunes files by the statistics in the log."""
+        with translated(f"table {self.dataset.name}"):
             frame = pl.scan_delta(self.table)
-        predicate = selection.predicate(dataset)
+        return self._selected(frame, selection)
+
+    def _file_by_file(self, selection: Selection) -> pl.LazyFrame:
+        """The same rows with the files in order of market and time."""
+        files = self.files(selection)
+        if files.is_empty():
+            return self.dataset.empty().lazy()
+        paths = [f"{self.uri}/{path}" for path in files["path"]]
+        partitions = {name: self.dataset.polars_schema[name] for name in PARTITIONS}
+        frame = pl.scan_parquet(
+            paths, glob=False, hive_partitioning=True, hive_schema=partitions
+        ).select(list(self.dataset.polars_schema))
+        return self._selected(frame, selection)
+
+    def _selected(self, frame: pl.LazyFrame, selection: Selection) -> pl.LazyFrame:
+        predicate = selection.predicate(self.dataset)
         if predicate is not None:
             frame = frame.filter(predicate)
-        if dataset.granularity == "year":
-            frame = frame.with_columns(pl.col(dataset.time_column).dt.date().alias("date"))
-        if ordered:
-            frame = frame.sort(self._order(selection), maintain_order=True)
-        return frame.select(columns) if columns else frame
+        if self.dataset.granularity == "year":
+            time = pl.col(self.dataset.time_column)
+            frame = frame.with_columns(time.dt.date().alias("date"))
+        return frame
 
     def collect(
         self, selection: Selection = EVERYTHING, *, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
-        """The rows of a selection, read now, ordered by exchange, symbol and time."""
-        needed = dict.fromkeys([*(columns or self.dataset.polars_schema), *self._order(selection)])
-        with translated(f"table {self.dataset.name}"):
-            rows = self.scan(selection, columns=list(needed), ordered=False).collect()
-        rows = sorted_by(rows, self._order(selection))
-        return rows.select(columns) if columns else rows
+        """The rows of a selection, read now, in order."""
+        return self.scan(selection, columns=columns).collect()
 
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
         """The data files that may hold rows of a selection.

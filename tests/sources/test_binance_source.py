@@ -496,7 +496,7 @@ def test_what_a_venue_lacks_is_said(
 def test_a_dataset_that_a_venue_lacks_is_refused_without_asking(connect: Any) -> None:
     async def asking(dataset: str) -> None:
         async with connect("kraken", "http://127.0.0.1:1") as source:
-            await source.require(builtin().dataset(dataset))
+            await source.require(builtin().dataset(dataset), LakeMarket("kraken", "BTC/USD"))
 
     asyncio.run(asking("bars_4h"))
     with pytest.raises(UnknownNameError, match="does not have funding") as caught:

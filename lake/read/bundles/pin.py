@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -21,12 +21,11 @@ from lake.read.bundles.manifest import (
     Ref,
     SelectionPart,
 )
-from lake.store.snapshot import Snapshot
+from lake.store.snapshot import TIME_STEP, Snapshot
 from lake.store.store import Store
 from lake.version import VERSION
 
 _SECTIONS = ("trades", "orderbooks", "funding")
-_TICK = timedelta(microseconds=1)
 
 
 def pin(store: Store, tables: Sequence[str], selection: Selection, note: str) -> Manifest:
@@ -42,12 +41,7 @@ def pin(store: Store, tables: Sequence[str], selection: Selection, note: str) ->
     datasets = [store.catalog.dataset(name) for name in dict.fromkeys(tables)]
     snapshots = [store.snapshot(dataset) for dataset in datasets]
     refs = [measured(snapshot, _closed(snapshot, selection)) for snapshot in snapshots]
-    found = [snapshot.files(selection) for snapshot in snapshots]
-    markets = (
-        pl.concat([files.select("exchange", "symbol") for files in found])
-        .unique()
-        .sort("exchange", "symbol")
-    )
+    markets = _markets(zip(snapshots, refs, strict=True))
     manifest = Manifest(
         id="",
         version=store.now(),
@@ -120,6 +114,16 @@ def access(manifest: Manifest) -> dict[str, str]:
     }
 
 
+def _markets(pinned: Iterable[tuple[Snapshot, Ref]]) -> pl.DataFrame:
+    """Exchange and symbol of all rows."""
+    columns = ("exchange", "symbol")
+    found = [
+        snapshot.scan(ref.selection.selection, columns=columns, ordered=False).unique().collect()
+        for snapshot, ref in pinned
+    ]
+    return pl.concat(found).unique().sort(columns)
+
+
 def _closed(snapshot: Snapshot, selection: Selection) -> Selection:
     """The selection, cut before the first bar that was still open: it is not final yet."""
     if "closed" not in snapshot.dataset.polars_schema:
@@ -129,6 +133,12 @@ def _closed(snapshot: Snapshot, selection: Selection) -> Selection:
     first_open: datetime | None = is_open.select(pl.col(time).min()).collect().item()
     if first_open is None:
         return selection
+    if selection.start is not None and first_open <= selection.start:
+        raise UnknownNameError(
+            f"{snapshot.dataset.name} has no closed bar in the selection, so there is nothing to "
+            "pin",
+            "Bars that are still open are not final; ingest again after they have closed.",
+        )
     return Selection(selection.exchanges, selection.symbols, selection.start, first_open)
 
 
@@ -139,7 +149,7 @@ def _parts(files: pl.DataFrame, selection: Selection) -> Iterable[Selection]:
     )
     for exchange, symbol, first, last in spans.iter_rows():
         start = max(filter(None, (selection.start, first)))
-        stop = min(filter(None, (selection.end, last + _TICK)))
+        stop = min(filter(None, (selection.end, last + TIME_STEP)))
         while start < stop:
             end = min(_next_month(start), stop)
             yield Selection((exchange,), (symbol,), start, end)
@@ -147,11 +157,10 @@ def _parts(files: pl.DataFrame, selection: Selection) -> Iterable[Selection]:
 
 
 def _require_markets(dataset: Dataset, selection: Selection, seen: set[tuple[str, str]]) -> None:
-    exchanges = selection.exchanges or sorted({exchange for exchange, _ in seen}) or ("",)
-    symbols = selection.symbols or sorted({symbol for _, symbol in seen}) or ("",)
-    missing = [symbol for symbol in symbols if not any((e, symbol) in seen for e in exchanges)]
+    there = {name for market in seen for name in market}
+    missing = [name for name in (*selection.exchanges, *selection.symbols) if name not in there]
     if missing or not seen:
-        what = " of " + ", ".join(missing) if any(missing) else ""
+        what = " of " + ", ".join(missing) if missing else ""
         raise UnknownNameError(
             f"{dataset.name} has no rows{what} in the selection, so there is nothing to pin",
             "`lake status` shows what is there; ingest it first, or leave it out.",

@@ -58,7 +58,7 @@ class Repository:
         """Ids by name."""
         with translated("bundles"):
             files = sorted((self._folder / "names").glob("[!.]*"))
-            return {file.name: file.read_text(encoding="utf-8").strip() for file in files}
+            return {file.name: file.read_bytes().decode(errors="replace").strip() for file in files}
 
     def ids(self) -> list[str]:
         """Ids of all bundles."""

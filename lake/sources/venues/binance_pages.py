@@ -13,11 +13,10 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from lake.model.dataset import TIMESTAMP
-from lake.model.time import TimeRange, iso
+from lake.model.time import MILLISECOND, TimeRange, iso
 from lake.model.timeframe import Timeframe
 from lake.sources.faults import Fault
-from lake.sources.frames import bar_end, sorted_by, times, with_closed
+from lake.sources.frames import sorted_by, times, with_closed
 
 # positions of a kline; the twelfth is unused
 _KLINE_FLOATS = {
@@ -30,8 +29,7 @@ _KLINE_FLOATS = {
     "taker_buy_volume": 9,
     "taker_buy_quote_volume": 10,
 }
-_KLINE_INTEGERS = {"timestamp": 0, "close_time": 6, "trade_count": 8}
-_KLINE_LENGTH = 12
+_OPEN_TIME, _CLOSE_TIME, _COUNT, _KLINE_LENGTH = 0, 6, 8, 12
 
 
 def parse_klines(answer: Any) -> pl.DataFrame:
@@ -47,14 +45,17 @@ def parse_klines(answer: Any) -> pl.DataFrame:
     _require_list(answer)
     try:
         columns = list(zip(*answer, strict=True)) or [()] * _KLINE_LENGTH
+        # series by series: a query of Polars costs more than all the work on a page
         frame = pl.DataFrame(
             [
-                *(pl.Series(name, columns[at], pl.String) for name, at in _KLINE_FLOATS.items()),
-                *(pl.Series(name, columns[at], pl.Int64) for name, at in _KLINE_INTEGERS.items()),
+                times(columns[_OPEN_TIME]),
+                *(
+                    pl.Series(name, columns[at], dtype=pl.String).cast(pl.Float64, strict=False)
+                    for name, at in _KLINE_FLOATS.items()
+                ),
+                pl.Series("trade_count", columns[_COUNT], dtype=pl.Int64),
+                times(columns[_CLOSE_TIME]).alias("close_time"),
             ]
-        ).with_columns(
-            pl.col(*_KLINE_FLOATS).cast(pl.Float64, strict=False),
-            (pl.col("timestamp", "close_time") * 1000).cast(TIMESTAMP),
         )
     except (IndexError, TypeError, ValueError, PolarsError) as error:
         raise Fault(f"rows that are no klines: {error}") from error
@@ -64,7 +65,7 @@ def parse_klines(answer: Any) -> pl.DataFrame:
 def checked_klines(
     bars: pl.DataFrame, timeframe: Timeframe, window: TimeRange, reached: datetime
 ) -> pl.DataFrame:
-    """Bars as `bars` has them, if they can be what was asked for.
+    """Bars as `bars` has them, if they can be what was asked for. Takes `close_time` off `bars`.
 
     Raises
     ------
@@ -72,25 +73,33 @@ def checked_klines(
         A bar is outside the window, off the grid, there twice, or of another timeframe: the
         answer is one to another question.
     """
-    bars = with_closed(bars, timeframe, reached)
+    close_times = bars.drop_in_place("close_time")
     if bars.height:
         _require_within(bars, window)
         _require_once(bars, "timestamp")
         if not _on_grid(bars["timestamp"], timeframe):
             raise Fault(f"bars that do not open on the grid of {timeframe}")
         # Binance has cut single bars short at outages; a page of another timeframe is all wrong
-        right = pl.col("close_time") + pl.duration(milliseconds=1) == bar_end(timeframe)
-        if 2 * bars.select(right.sum()).item() < bars.height:
+        if 2 * _as_long_as(timeframe, bars["timestamp"], close_times) < bars.height:
             raise Fault(f"bars of another timeframe than {timeframe}")
-    return bars.drop("close_time")
+    return with_closed(bars, timeframe, reached)
 
 
 def _on_grid(opens: pl.Series, timeframe: Timeframe) -> bool:
     if timeframe.unit == "M":
         return all(timeframe.floor(time) == time for time in opens)
-    milliseconds = opens.dt.epoch("ms").to_numpy()
-    off_grid = (milliseconds - milliseconds[0]) % (timeframe.seconds * 1000)
+    microseconds = opens.to_physical().to_numpy()
+    off_grid = (microseconds - microseconds[0]) % (timeframe.seconds * 1_000_000)
     return timeframe.floor(opens[0]) == opens[0] and not off_grid.any()
+
+
+def _as_long_as(timeframe: Timeframe, opens: pl.Series, closes: pl.Series) -> int:
+    """How many bars are as long as the timeframe says."""
+    if timeframe.unit == "M":
+        pairs = zip(opens, closes, strict=True)
+        return sum(timeframe.after(first) == last + MILLISECOND for first, last in pairs)
+    lengths = closes.to_physical().to_numpy() - opens.to_physical().to_numpy()
+    return int((lengths == timeframe.seconds * 1_000_000 - 1000).sum())
 
 
 def parse_agg_trades(answer: Any) -> pl.DataFrame:

@@ -1,0 +1,29 @@
+"""Benchmarks print a ratio against a baseline measured in the same run.
+
+The machine may be noisy: both sides run in turn, several times, and the best of each counts.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+
+
+def best_seconds(
+    *actions: Callable[[], object], rounds: int = 3, before: Callable[[], object] = gc.collect
+) -> list[float]:
+    """The shortest time of each action, taken in turn; `before` runs untimed before each."""
+    best = [float("inf")] * len(actions)
+    for _ in range(rounds):
+        for number, action in enumerate(actions):
+            before()
+            begun = time.perf_counter()
+            action()
+            best[number] = min(best[number], time.perf_counter() - begun)
+    return best
+
+
+def report(what: str, ratio: float, bound: str) -> None:
+    """Print one line of the benchmark."""
+    print(f"\n{what}: {ratio:.2f} (bound: {bound})")

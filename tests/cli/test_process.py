@@ -1,0 +1,107 @@
+"""The command as a process: what it loads, how it is stopped, where its output goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lake.sandbox import Fault, Sandbox
+from tests.cli.conftest import SINCE
+
+LAKE = Path(sys.executable).parent / "lake"
+HEAVY = ("ccxt", "web3", "duckdb", "polars", "deltalake", "pyarrow")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ingest", "--help"], ["nope"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from lake.cli.app import run; run(sys.argv[1:]);"
+        f"loaded = [m for m in {HEAVY} if m in sys.modules]; sys.exit(','.join(loaded) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_import_lake_loads_nothing_heavy() -> None:
+    code = f"import sys, lake; sys.exit(','.join(m for m in {HEAVY} if m in sys.modules) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_that_leaves_ends_in_141(filled: Path) -> None:
+    query = "SELECT * FROM range(2000000)"
+    command = f"{LAKE} sql '{query}' --csv --lake {filled} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "range\n", "")
+
+
+def _started(path: Path, exchange: Sandbox, *arguments: str) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "LAKE_URI": str(path),
+        "LAKE_EXCHANGES__BINANCE__URL": exchange.url,
+        "LAKE_HTTP__RATE_LIMIT": "false",
+        "LAKE_HTTP__TIMEOUT_SECONDS": "60",
+        "LAKE_INGEST__BATCH_ROWS": "1000",
+    }
+    return subprocess.Popen(
+        [str(LAKE), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_an_interrupt_ends_in_130_and_keeps_what_was_fetched(
+    tmp_path: Path, exchange: Sandbox
+) -> None:
+    path = tmp_path / "lake"
+    assert _started(path, exchange, "init").wait() == 0
+    exchange.fail(Fault("timeout", match="klines", skip=1, times=1000, hang_seconds=60))
+    try:
+        child = _started(
+            path, exchange, "ingest", "bars", "-e", "binance", "-s", "BTC/USDT",
+            "--since", f"{SINCE:%Y-%m-%d}",
+        )  # fmt: skip
+        deadline = time.monotonic() + 60
+        while not any(entry.fault for entry in exchange.log) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=30)
+    finally:
+        exchange.recover()
+    assert child.returncode == 130, err
+    assert "Traceback" not in err
+    jobs = json.loads(_started(path, exchange, "audit", "--jobs", "--json").communicate()[0])
+    assert [job["status"] for job in jobs] == ["interrupted"]
+
+
+def test_the_sandbox_serves_until_it_is_stopped(tmp_path: Path, exchange: Sandbox) -> None:
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        child = _started(tmp_path, exchange, "sandbox", "serve", "--json")
+        assert child.stdout is not None
+        url = json.loads(child.stdout.readline())["url"]
+        assert url.startswith("http://127.0.0.1:")
+        child.send_signal(stop)
+        assert child.wait(timeout=10) == 0
+        assert child.stderr is not None
+        assert child.stderr.read() == ""
+
+
+def test_version_and_changelog_agree() -> None:
+    version = subprocess.run(
+        [str(LAKE), "--version"], capture_output=True, text=True, check=True
+    ).stdout.split()[-1]
+    changelog = (Path(__file__).parents[2] / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert changelog.split("## ", 2)[1].startswith(version)

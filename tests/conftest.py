@@ -1,0 +1,123 @@
+"""What many tests start from: a new lake, a way to write into it, and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, settings
+
+from lake.api import Lake, utc_now
+from lake.model.dataset import Granularity
+from lake.settings import Settings
+from lake.store.store import Origin, Store, Written
+
+T0 = datetime(2024, 1, 1, tzinfo=UTC)
+NAIVE = T0.replace(tzinfo=None)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+ORIGIN = Origin("job", "test")
+TIME = pl.Datetime("us", "UTC")
+
+NewLake = Callable[..., Lake]
+
+# Storage is as slow as the machine is busy: no example is wrong because it takes long.
+settings.register_profile("lake", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lake")
+
+
+@pytest.fixture(scope="session")
+def new_lake(tmp_path_factory: pytest.TempPathFactory) -> NewLake:
+    """Makes a lake in a folder of its own; `schemas`: dataset files by name."""
+
+    def make(
+        granularity: dict[str, Granularity] | None = None,
+        schemas: Mapping[str, str] | None = None,
+    ) -> Lake:
+        chosen = Settings(uri=str(tmp_path_factory.mktemp("lake")))
+        lake = Lake.create(chosen, granularity)
+        for name, text in (schemas or {}).items():
+            (lake.root.path / "schemas" / f"{name}.toml").write_text(text, encoding="utf-8")
+        return Lake(chosen)
+
+    return make
+
+
+@pytest.fixture
+def lake(new_lake: NewLake) -> Lake:
+    """An empty lake."""
+    return new_lake()
+
+
+def store_of(lake: Lake) -> Store:
+    """A store of its own over a lake."""
+    return Store(lake.root, utc_now)
+
+
+def write(lake: Lake | Store, table: str, frame: pl.DataFrame) -> Written:
+    """Write rows into a table."""
+    store = store_of(lake) if isinstance(lake, Lake) else lake
+    return store.write(store.catalog.dataset(table), frame, ORIGIN)
+
+
+def trades(
+    count: int = 3,
+    *,
+    first: int = 0,
+    start: datetime = T0,
+    step: timedelta = SECOND,
+    exchange: str = "binance",
+    symbol: str = "BTC/USDT",
+    **columns: Any,
+) -> pl.DataFrame:
+    """Trades with the ids `first`, `first + 1`, …, where number n happens at `start + n * step`."""
+    numbers = range(first, first + count)
+    return _rows(
+        exchange,
+        symbol,
+        {
+            "timestamp": [start + n * step for n in numbers],
+            "trade_id": [str(n) for n in numbers],
+            "price": [100.0 + n for n in numbers],
+            "amount": [1.0] * count,
+            **columns,
+        },
+    )
+
+
+def bars(
+    count: int = 3,
+    *,
+    start: datetime = T0,
+    step: timedelta = MINUTE,
+    exchange: str = "binance",
+    symbol: str = "BTC/USDT",
+    **columns: Any,
+) -> pl.DataFrame:
+    """Closed bars that open at `start`, `start + step`, …"""
+    prices = dict.fromkeys(("open", "high", "low", "close"), [100.0] * count)
+    return _rows(
+        exchange,
+        symbol,
+        {
+            "timestamp": [start + n * step for n in range(count)],
+            **prices,
+            "volume": [1.0] * count,
+            "closed": [True] * count,
+            **columns,
+        },
+    )
+
+
+def funding(times: list[datetime], symbol: str = "BTC/USDT:USDT") -> pl.DataFrame:
+    """Funding rates at some times."""
+    return _rows("binance", symbol, {"timestamp": times, "funding_rate": [0.0001] * len(times)})
+
+
+def _rows(exchange: str, symbol: str, columns: Mapping[str, Any]) -> pl.DataFrame:
+    frame = pl.DataFrame(columns, schema_overrides={"timestamp": TIME})
+    return frame.with_columns(exchange=pl.lit(exchange), symbol=pl.lit(symbol))

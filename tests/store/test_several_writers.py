@@ -1,0 +1,103 @@
+"""Several processes and threads that write the same tables: nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lake.api import Lake
+from tests.conftest import DAY, MINUTE, T0, NewLake, bars, store_of, trades, write
+
+WRITERS = 4
+ROUNDS = 3
+BATCH = 10
+
+# Each writer begins when all are ready, then writes rows of which half are another's too.
+WRITER = """
+import sys
+from tests.conftest import MINUTE, bars, store_of, trades, write
+from lake.api import Lake
+from lake.settings import Settings
+
+number, rounds, batch, *lakes = [int(a) if a.isdigit() else a for a in sys.argv[1:]]
+stores = [store_of(Lake(Settings(uri=uri))) for uri in lakes]
+print("ready", flush=True)
+sys.stdin.readline()
+inserted = 0
+for store in stores:
+    for turn in range(rounds):
+        first = (number + turn * 2) * batch // 2
+        inserted += write(store, "trades", trades(batch, first=first, step=MINUTE * 60)).inserted
+        write(store, "bars_1m", bars(batch, volume=[number + 1.0] * batch))
+print(inserted, flush=True)
+"""
+
+
+def run_writers(lakes: list[Lake]) -> int:
+    """Rows that all writers together say that they inserted as trades."""
+    arguments = [str(ROUNDS), str(BATCH), *(str(lake.root.path) for lake in lakes)]
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(number), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        for number in range(WRITERS)
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n", writer.communicate()[1]
+    outcomes = [writer.communicate("go\n", timeout=120) for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * WRITERS, outcomes
+    return sum(int(said.splitlines()[-1]) for said, _ in outcomes)
+
+
+def test_processes_that_race_create_a_table_once_and_lose_and_double_nothing(
+    new_lake: NewLake,
+) -> None:
+    lakes = [new_lake() for _ in range(2)]
+    inserted = run_writers(lakes)
+    ids = (WRITERS - 1 + (ROUNDS - 1) * 2) * BATCH // 2 + BATCH
+    for lake in lakes:
+        stored = lake.scan("trades").collect()
+        assert sorted(stored["trade_id"].to_list(), key=int) == [str(n) for n in range(ids)]
+        volumes = lake.scan("bars_1m").collect()["volume"].to_list()
+        assert len(volumes) == BATCH
+        assert set(volumes) <= {1.0, 2.0, 3.0, 4.0}
+        versions = lake.versions("trades")
+        assert (versions["operation"] == "CREATE TABLE").sum() == 1
+    assert inserted == ids * len(lakes)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one store", "a store each"])
+def test_threads_lose_and_double_nothing(lake: Lake, shared: bool) -> None:
+    common = store_of(lake)
+
+    def work(number: int) -> int:
+        store = common if shared else store_of(lake)
+        return sum(
+            write(store, "trades", trades(BATCH, first=(number + turn) * 5, step=DAY / 24)).inserted
+            for turn in range(5)
+        )
+
+    with ThreadPoolExecutor(2) as threads:
+        inserted = sum(threads.map(work, range(2)))
+    ids = lake.scan("trades").collect()["trade_id"].to_list()
+    assert len(ids) == len(set(ids)) == inserted == 5 * 5 + BATCH
+
+
+def test_a_reader_keeps_its_version_while_others_write(lake: Lake) -> None:
+    write(lake, "bars_1m", bars(3))
+    before = lake.scan("bars_1m")
+    query = lake.sql("SELECT sum(volume) FROM bars_1m")
+    write(lake, "bars_1m", bars(9, volume=[7.0] * 9))
+    assert before.collect()["volume"].to_list() == [1.0] * 3
+    assert query.fetchall() == [(3.0,)]
+    assert lake.scan("bars_1m", since=T0 + 3 * MINUTE).collect().height == 6
