@@ -47,7 +47,7 @@ class RetrySettings(_Section):
 class IngestSettings(_Section):
     """How ingestion writes: rows a commit bound memory, fewer commits are faster."""
 
-    batch_rows: Count = 250_000
+    batch_rows: Count = 125_000
 
 
 class ExchangeSettings(_Section):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -144,7 +146,9 @@ class Ingestion:
             if written is not None:
                 self._tally.add("instruments", written)
             runs.append(self._pipeline(job, source, one_writer).run(tasks[exchange]))
-        for outcome in await asyncio.gather(*runs, return_exceptions=True):
+        with _heap_at_rest():
+            outcomes = await asyncio.gather(*runs, return_exceptions=True)
+        for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 
@@ -198,6 +202,16 @@ class Ingestion:
             for (table, market), ranges in left.items()
             if ranges
         )
+
+
+@contextmanager
+def _heap_at_rest() -> Iterator[None]:
+    """Pages make many short-lived objects; collecting them need not walk all of ccxt each time."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def described(wishes: Sequence[Wish]) -> tuple[str, dict[str, Any]]:

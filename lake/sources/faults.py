@@ -165,11 +165,19 @@ class Retrier:
         SourceUnavailableError
             It still does after all attempts, or the venue wants a pause that is too long.
         """
+        try:
+            return await operation()
+        except Fault as fault:
+            return await self._repeat(asked, operation, fault)
+
+    async def _repeat(self, asked: str, operation: Callable[[], Awaitable[T]], first: Fault) -> T:
         tried = 0
 
         async def attempt() -> T:
             nonlocal tried
             tried += 1
+            if tried == 1:
+                raise first
             return await operation()
 
         try:

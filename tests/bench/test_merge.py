@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable, WriterProperties, write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
 from lake.api import Lake, utc_now
 from lake.model.dataset import Dataset
@@ -22,7 +22,6 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 ORIGIN = Origin("bench", "bench")
-ZSTD = WriterProperties(compression="ZSTD", compression_level=3)
 
 
 def _trades(count: int, days: int, first: int = 0, symbol: str = "BTC/USDT") -> pl.DataFrame:
@@ -66,7 +65,7 @@ def test_merge_of_a_million_trades_half_of_them_present(tmp_path: Path) -> None:
 
     def append() -> None:
         write_deltalake(
-            work / "tables" / "trades", conformed, mode="append", writer_properties=ZSTD
+            work / "tables" / "trades", conformed, mode="append", writer_properties=delta.WRITER
         )
 
     merged, appended = best_seconds(merge, append, before=fresh_copy)

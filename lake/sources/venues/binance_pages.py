@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 
@@ -76,9 +77,8 @@ def checked_klines(
     close_times = bars.drop_in_place("close_time")
     if bars.height:
         _require_within(bars, window)
-        _require_once(bars, "timestamp")
         if not _on_grid(bars["timestamp"], timeframe):
-            raise Fault(f"bars that do not open on the grid of {timeframe}")
+            raise Fault(f"bars that do not open on the grid of {timeframe}, or twice")
         # Binance has cut single bars short at outages; a page of another timeframe is all wrong
         if 2 * _as_long_as(timeframe, bars["timestamp"], close_times) < bars.height:
             raise Fault(f"bars of another timeframe than {timeframe}")
@@ -86,11 +86,14 @@ def checked_klines(
 
 
 def _on_grid(opens: pl.Series, timeframe: Timeframe) -> bool:
+    """Whether sorted bars open on the grid of a timeframe, no two of them at once."""
     if timeframe.unit == "M":
-        return all(timeframe.floor(time) == time for time in opens)
-    microseconds = opens.to_physical().to_numpy()
-    off_grid = (microseconds - microseconds[0]) % (timeframe.seconds * 1_000_000)
-    return timeframe.floor(opens[0]) == opens[0] and not off_grid.any()
+        return opens.n_unique() == len(opens) and all(timeframe.floor(t) == t for t in opens)
+    steps = np.diff(opens.cast(pl.Int64).to_numpy())
+    length = timeframe.seconds * 1_000_000
+    return timeframe.floor(opens[0]) == opens[0] and bool(
+        ((steps > 0) & (steps % length == 0)).all()
+    )
 
 
 def _as_long_as(timeframe: Timeframe, opens: pl.Series, closes: pl.Series) -> int:
@@ -98,7 +101,7 @@ def _as_long_as(timeframe: Timeframe, opens: pl.Series, closes: pl.Series) -> in
     if timeframe.unit == "M":
         pairs = zip(opens, closes, strict=True)
         return sum(timeframe.after(first) == last + MILLISECOND for first, last in pairs)
-    lengths = closes.to_physical().to_numpy() - opens.to_physical().to_numpy()
+    lengths = closes.cast(pl.Int64).to_numpy() - opens.cast(pl.Int64).to_numpy()
     return int((lengths == timeframe.seconds * 1_000_000 - 1000).sum())
 
 
