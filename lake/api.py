@@ -13,7 +13,8 @@ import polars as pl
 
 from lake.errors import UsageError
 from lake.jobs.ingest import Ingestion, Wish
-from lake.jobs.report import IngestReport, Progress, Silent
+from lake.jobs.record import recorded
+from lake.jobs.report import IngestReport, Progress, Silent, Tally
 from lake.jobs.snapshots import ingest_instruments, ingest_order_books
 from lake.model.dataset import Dataset, Granularity
 from lake.model.market import Market
@@ -27,7 +28,7 @@ from lake.settings import Settings, load_settings
 from lake.sources.base import Source
 from lake.store.ledger import Ledger
 from lake.store.root import Root
-from lake.store.store import Store
+from lake.store.store import Origin, Store, Written
 
 if TYPE_CHECKING:
     import duckdb
@@ -81,7 +82,9 @@ class Lake:
         Raises
         ------
         ConfigError
-            There is one already, or the folder is not empty or not writable.
+            There is one already, or the folder is not empty.
+        StorageError
+            It cannot be written.
         """
         Root.create(settings.uri, now(), granularity)
         return cls(settings, now)
@@ -148,16 +151,12 @@ class Lake:
         columns: Sequence[str] | None = None,
         ordered: bool = True,
     ) -> pl.LazyFrame:
-        """Rows of a table.
+        """Rows of a table, as `trades` or `bars_1m`.
 
         Parameters
         ----------
-        table
-            As `trades` or `bars_1m`.
-        exchange, symbol
-            One or several; all by default.
-        since, until
-            Rows whose time column is in `[since, until)`; files outside are not opened.
+        exchange, symbol, since, until
+            Which rows: their time is in `[since, until)`; files outside are not opened.
         version, as_of
             Time travel: a version of the table, or the table as it was at a time.
         columns
@@ -244,6 +243,33 @@ class Lake:
         """The bundle of a name, an id (at least eight digits), or `NAME@ID`."""
         bundle_id = self._repository.resolve(reference)
         return Bundle(self._store, self._repository.load(bundle_id), bundle_id)
+
+    def write(self, table: str, rows: pl.DataFrame, source: str = "python") -> Written:
+        """Put rows of one's own into a table, by the same way as all others: checked, merged once.
+
+        Parameters
+        ----------
+        rows
+            `exchange`, `symbol` and the columns of the dataset, with exactly their types; nullable
+            ones may be missing. Rows that break a rule go to the table `quarantine`.
+        source
+            Where they come from, for the audit.
+
+        Returns
+        -------
+        Written
+            Counts of rows that were new, replaced another, were refused, or were there already.
+
+        Raises
+        ------
+        SchemaError
+            The frame as a whole does not fit the dataset.
+        """
+        tally = Tally()
+        with recorded(self._ledger, f"write {table}", {"source": source}, tally) as job:
+            written = self._store.write(self.dataset(table), rows, Origin(job.id, source))
+            tally.add(table, written)
+        return written
 
     def ingest(
         self,

@@ -6,6 +6,7 @@ import logging
 from typing import Any, Literal
 
 import structlog
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 _RENDERERS: dict[str, Processor] = {
@@ -45,3 +46,16 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
 
 def _render(logger: WrappedLogger, name: str, event: EventDict) -> Any:
     return _RENDERERS[_format](logger, name, event)
+
+
+def _log_retry(details: RetryDetails) -> None:
+    get_logger(__name__).info(
+        "tried_again",
+        after=details.retry_num,
+        wait_seconds=round(details.wait_for, 3),
+        why=str(details.caused_by),
+    )
+
+
+# stamina's own hook writes to structlog's default logger: to stdout, into the data
+set_on_retry_hooks([_log_retry])

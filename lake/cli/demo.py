@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from datetime import datetime, timedelta
@@ -15,17 +16,19 @@ from lake.cli.session import Format, Session, command
 from lake.errors import DamagedError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from lake.api import Lake
     from lake.jobs.ingest import Wish
     from lake.read.bundles.bundle import Bundle
+    from lake.sandbox import Sandbox
 
 _SPOT, _PERPETUAL = "BTC/USDT", "BTC/USDT:USDT"
 _DAYS = 3
 _BUNDLE = "demo"
-_UNTHROTTLED = {"rate_limit": False}
 _NEXT = """Try next:
 
-  export LAKE_URI={uri}
+{path}  export LAKE_URI={uri}
   lake status
   lake sql "SELECT symbol, date, sum(volume) FROM bars_1m GROUP BY ALL ORDER BY ALL"
   lake sql --bundle {bundle} "SELECT count(*) FROM trades"
@@ -53,39 +56,41 @@ def demo(
 
     The exchange is a real HTTP server on this machine and the client is ccxt's own.
     """
-    from lake.api import Lake
+    import polars as pl
+
     from lake.sandbox import Sandbox
-    from lake.settings import load_settings
 
     uri = str(folder or Path(tempfile.mkdtemp(prefix="lake-demo-")) / "lake")
     end = session.now.replace(hour=0, minute=0, second=0, microsecond=0)
+    since, time = end - timedelta(days=_DAYS), end - timedelta(hours=12)
     with Sandbox(weight_limit=False) as sandbox:
-        exchanges = {"binance": {"url": sandbox.url}}
-        settings = load_settings(
-            {**session.overrides(), "uri": uri, "exchanges": exchanges, "http": _UNTHROTTLED}
-        )
         _say(session, f"1. An exchange at {sandbox.url}, and a new lake at {uri}")
-        lake = Lake.create(settings)
-        since = end - timedelta(days=_DAYS)
+        lake = _new_lake(session, uri, sandbox.url)
         _say(session, f"2. Ingest {_DAYS} days of {_SPOT} and {_PERPETUAL}: bars, trades, funding")
         _ingest(session, lake, since, end)
         show(session, lake.status().drop("first", "last"))
-        _say(
-            session,
-            f"3. Pin it as {_BUNDLE!r}: every read of the bundle gives these bytes for ever",
-        )
+        _say(session, f"3. Pin it as {_BUNDLE!r}: what is read from it stays the same for ever")
         bundle = lake.pin(_BUNDLE, ("bars_1m", "trades", "funding"), since=since, until=end)
         _show_pin(session, bundle)
-        time = since + timedelta(hours=12)
-        before = _close(lake, bundle, time)
+        before = _close(lake, time), _close(bundle, time)
         _say(session, f"4. The venue corrects the bar of {time:%Y-%m-%d %H:%M}; ingest it again")
-        sandbox.revise(_SPOT, "1m", time, close=f"{before[0] + 1:.2f}", high=f"{before[0] + 9:.2f}")
+        _revise(sandbox, lake, time)
         _refetch(session, lake, time)
-    after = _close(lake, bundle, time)
-    _compare(session, before, after, bundle)
+    after = _close(lake, time), _close(bundle, time)
+    _say(session, f"5. Read it back: the latest shows the revision, bundle {bundle.id[:12]} not")
+    rows = {"read": ["latest", "at the pin"], "before": before, "after": after}
+    show(session, pl.DataFrame(rows, orient="col"))
     _next_steps(session, uri)
     if bundle.verify() or after[1] != before[1] or after[0] == before[0]:
         raise DamagedError("the demo failed: the pinned read changed, or the revision is missing")
+
+
+def _new_lake(session: Session, uri: str, url: str) -> Lake:
+    from lake.api import Lake
+    from lake.settings import load_settings
+
+    chosen = {"uri": uri, "exchanges": {"binance": {"url": url}}, "http": {"rate_limit": False}}
+    return Lake.create(load_settings({**session.overrides(), **chosen}))
 
 
 def _ingest(session: Session, lake: Lake, since: datetime, end: datetime) -> None:
@@ -117,12 +122,19 @@ def _refetch(session: Session, lake: Lake, time: datetime) -> None:
     )
 
 
-def _close(lake: Lake, bundle: Bundle, time: datetime) -> tuple[float, float]:
-    """The close of a bar: at the latest version, and at the pin."""
-    one = {"symbol": _SPOT, "since": time, "until": time + timedelta(minutes=1)}
-    latest = lake.scan("bars_1m", **one).collect()["close"]  # type: ignore[arg-type]
-    pinned = bundle.scan("bars_1m", **one).collect()["close"]  # type: ignore[arg-type]
-    return latest.item(), pinned.item()
+def _revise(sandbox: Sandbox, lake: Lake, time: datetime) -> None:
+    """Let the venue say that the bar closed above what was its high."""
+    high = _bar(lake, time)["high"].item()
+    sandbox.revise(_SPOT, "1m", time, close=f"{high + 1:.2f}", high=f"{high + 2:.2f}")
+
+
+def _close(source: Lake | Bundle, time: datetime) -> float:
+    return float(_bar(source, time)["close"].item())
+
+
+def _bar(source: Lake | Bundle, time: datetime) -> pl.DataFrame:
+    until = time + timedelta(minutes=1)
+    return source.scan("bars_1m", symbol=_SPOT, since=time, until=until).collect()
 
 
 def _show_pin(session: Session, bundle: Bundle) -> None:
@@ -135,22 +147,11 @@ def _show_pin(session: Session, bundle: Bundle) -> None:
     show(session, pl.DataFrame(refs))
 
 
-def _compare(
-    session: Session, before: tuple[float, float], after: tuple[float, float], bundle: Bundle
-) -> None:
-    import polars as pl
-
-    _say(
-        session, f"5. Read it back: the latest shows the revision, bundle {bundle.id[:12]} does not"
-    )
-    rows = {"read": ["latest", "at the pin"], "before": before, "after": after}
-    show(session, pl.DataFrame(rows, orient="col"))
-
-
 def _next_steps(session: Session, uri: str) -> None:
     if session.format is not Format.table or session.quiet:
         return
-    sys.stdout.write(_NEXT.format(uri=uri, bundle=_BUNDLE, symbol=_SPOT))
+    path = "" if shutil.which("lake") else f'  export PATH="{Path(sys.executable).parent}:$PATH"\n'
+    sys.stdout.write(_NEXT.format(path=path, uri=uri, bundle=_BUNDLE, symbol=_SPOT))
 
 
 def _say(session: Session, text: str) -> None:

@@ -23,41 +23,51 @@ def add_to(app: typer.Typer) -> None:
     app.command("ingest")(command(ingest))
 
 
+Datasets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[DATASET]...",
+        help="bars, trades, funding, orderbooks, instruments, or a table as bars_1h. "
+        "Without one: go on with everything that is covered.",
+    ),
+]
+Exchanges = Annotated[
+    list[str] | None,
+    typer.Option("--exchange", "-e", help="Exchange id as in ccxt; may be repeated."),
+]
+Symbols = Annotated[
+    list[str] | None,
+    typer.Option("--symbol", "-s", help="BTC/USDT, BTC/USDT:USDT, …; may be repeated."),
+]
+Timeframes = Annotated[
+    list[str] | None,
+    typer.Option("--timeframe", "-t", help="Of bars: 1m (default), 1h, …; may be repeated."),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        help="Start, inclusive: 2026-01-01, 2026-01-01T12:00Z, 7d. "
+        "Without it: go on from what is covered."
+    ),
+]
+Until = Annotated[str | None, typer.Option(help="End, exclusive; now by default.")]
+Depth = Annotated[int | None, typer.Option(min=1, help="Of order books: levels a side.")]
+Refetch = Annotated[
+    bool,
+    typer.Option("--refetch", help="Ask again for what is covered: take a venue's revisions."),
+]
+
+
 def ingest(
     session: Session,
-    datasets: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[DATASET]...",
-            help="bars, trades, funding, orderbooks, instruments, or a table as bars_1h. "
-            "Without one: go on with everything that is covered.",
-        ),
-    ] = None,
-    exchange: Annotated[
-        list[str] | None,
-        typer.Option("--exchange", "-e", help="Exchange id as in ccxt; may be repeated."),
-    ] = None,
-    symbol: Annotated[
-        list[str] | None,
-        typer.Option("--symbol", "-s", help="BTC/USDT, BTC/USDT:USDT, …; may be repeated."),
-    ] = None,
-    timeframe: Annotated[
-        list[str] | None,
-        typer.Option("--timeframe", "-t", help="Of bars: 1m (default), 1h, …; may be repeated."),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            help="Start, inclusive: 2026-01-01, 2026-01-01T12:00Z, 7d. "
-            "Without it: go on from what is covered."
-        ),
-    ] = None,
-    until: Annotated[str | None, typer.Option(help="End, exclusive; now by default.")] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="Of order books: levels a side.")] = None,
-    refetch: Annotated[
-        bool,
-        typer.Option("--refetch", help="Ask again for what is covered: take a venue's revisions."),
-    ] = False,
+    datasets: Datasets = None,
+    exchange: Exchanges = None,
+    symbol: Symbols = None,
+    timeframe: Timeframes = None,
+    since: Since = None,
+    until: Until = None,
+    depth: Depth = None,
+    refetch: Refetch = False,
 ) -> None:
     """Fetch what is missing from exchanges, and store it. Run it again to go on.
 

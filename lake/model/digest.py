@@ -5,7 +5,7 @@ The digest of the rows of one market-day is SHA-256 over, in this order:
 1. the number of rows, as 8 bytes little-endian;
 2. for each column of the dataset but `exchange`, `symbol` and `date`, in the dataset's order, its
    name and type in UTF-8, each followed by a zero byte, and then its values of the rows sorted by
-   the dataset's key (strings by code point):
+   the dataset's time column and then by its key (strings by code point):
 
    - validity: a byte a row, 1 for a value, 0 for null;
    - timestamp, int64: 8 bytes little-endian a row (timestamps: microseconds since 1970 UTC);
@@ -27,6 +27,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from lake.model.dataset import PARTITIONS, Dataset
@@ -43,7 +44,8 @@ def market_day_lines(dataset: Dataset, frame: pl.DataFrame) -> list[str]:
     if frame.is_empty():
         return []
     day = pl.col(dataset.time_column).dt.date().alias("date")
-    rows = sorted_by(frame.with_columns(day), [*PARTITIONS, *dataset.key])
+    order = dict.fromkeys([*PARTITIONS, dataset.time_column, *dataset.key])
+    rows = sorted_by(frame.with_columns(day), order)
     runs = rows.select(PARTITIONS).with_row_index("start").unique(PARTITIONS, keep="first")
     runs = runs.sort("start")
     ends = [*runs["start"][1:], rows.height]
@@ -85,7 +87,7 @@ class _Encoded:
     validity: bytes
     fixed: bytes
     width: int
-    starts: list[int] | None = None
+    starts: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
     content: bytes | _Encoded = b""
 
     @classmethod
@@ -98,8 +100,7 @@ class _Encoded:
         if values.dtype == pl.String:
             texts = values.fill_null("")
             lengths = texts.str.len_bytes()
-            joined = "".join(texts).encode()
-            return cls(validity, _words(lengths), 8, _starts(lengths), joined)
+            return cls(validity, _words(lengths), 8, _starts(lengths), _joined(texts))
         if values.dtype == pl.Boolean:
             flags = values.fill_null(value=False).cast(pl.UInt8)
             return cls(validity, flags.to_numpy().tobytes(), 1)
@@ -114,7 +115,7 @@ class _Encoded:
         yield memoryview(self.fixed)[start * self.width : end * self.width]
         if self.starts is None:
             return
-        first, last = self.starts[start], self.starts[end]
+        first, last = int(self.starts[start]), int(self.starts[end])
         if isinstance(self.content, _Encoded):
             yield from self.content.pieces(first, last)
         else:
@@ -125,5 +126,17 @@ def _words(values: pl.Series) -> bytes:
     return values.cast(pl.Int64).fill_null(0).to_numpy().astype("<i8", copy=False).tobytes()
 
 
-def _starts(lengths: pl.Series) -> list[int]:
-    return [0, *lengths.cast(pl.Int64).cum_sum()]
+def _starts(lengths: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    starts = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths.to_numpy(), out=starts[1:])
+    return starts
+
+
+def _joined(texts: pl.Series) -> bytes:
+    """All texts in UTF-8, one after the other: what Arrow's large strings are in memory."""
+    array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    offsets, data = array.buffers()[1:]
+    if data is None:
+        return b""
+    ends = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    return bytes(memoryview(data)[ends[0] : ends[-1]])

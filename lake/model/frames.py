@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -13,8 +13,20 @@ def varying(frame: pl.DataFrame, columns: Iterable[str]) -> list[str]:
 
 
 def sorted_by(frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
-    """The rows in order of the columns, which hold no nulls; ties are in any order."""
+    """The rows in order of the columns, which hold no nulls; ties are in any order.
+
+    Rows mostly are in order already, and to see that costs a tenth of sorting them.
+    """
     names = varying(frame, columns)
-    if not names or (len(names) == 1 and frame[names[0]].is_sorted()):
-        return frame
-    return frame.sort(names)
+    return frame if _in_order(frame, names) else frame.sort(names)
+
+
+def _in_order(frame: pl.DataFrame, names: Sequence[str]) -> bool:
+    if len(names) <= 1:
+        return not names or frame[names[0]].is_sorted()
+    ahead, same = pl.lit(value=False), pl.lit(value=True)
+    for name in names:
+        before = pl.col(name).shift(1)
+        ahead = ahead | (same & (before < pl.col(name)))
+        same = same & (before == pl.col(name))
+    return bool(frame.select((ahead | same).slice(1).all()).item())

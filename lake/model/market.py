@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lake.errors import UsageError
 
+_LONGEST_SYMBOL = 60  # percent-encoded it still is a folder's name
 _EXCHANGE = re.compile(r"[a-z0-9_]+(:[a-z0-9_]+)?")
 
 
@@ -26,7 +27,8 @@ class Market:
                 f"{self.exchange!r} is not an exchange's id",
                 "Ids are lower case, as in ccxt: binance, kraken, okx.",
             )
-        if not self.symbol.strip() or not self.symbol.isprintable():
+        too_long = len(self.symbol) > _LONGEST_SYMBOL
+        if not self.symbol.strip() or not self.symbol.isprintable() or too_long:
             raise UsageError(
                 f"{self.symbol!r} is not a symbol", "Symbols look like BTC/USDT or BTC/USDT:USDT."
             )

@@ -164,21 +164,18 @@ def connect(
     session = Session(
         Retrier(exchange_id, retry), now, http.concurrency, tuple(credentials.values())
     )
-    exchange = strict(getattr(ccxt, exchange_id), session)(
-        {
-            **credentials,
-            "enableRateLimit": http.rate_limit,
-            "timeout": int(http.timeout_seconds * 1000),
-        }
-    )
+    timeout_ms = int(http.timeout_seconds * 1000)
+    options = {**credentials, "enableRateLimit": http.rate_limit, "timeout": timeout_ms}
+    exchange = strict(getattr(ccxt, exchange_id), session)(options)
     if settings.url is not None:
-        exchange.urls = {
-            **exchange.urls,
-            "api": redirected(exchange.urls["api"], settings.url.rstrip("/")),
-        }
-        # ccxt waits for TLS to say goodbye; plain HTTP has nothing to say
-        exchange.timeout_on_exit = 0 if settings.url.startswith("http://") else 250
+        _redirect(exchange, settings.url.rstrip("/"))
     return Client(exchange, session)
+
+
+def _redirect(exchange: Any, base: str) -> None:
+    exchange.urls = {**exchange.urls, "api": redirected(exchange.urls["api"], base)}
+    # ccxt waits for TLS to say goodbye; plain HTTP has nothing to say
+    exchange.timeout_on_exit = 0 if base.startswith("http://") else 250
 
 
 def redirected(urls: Any, base: str) -> Any:

@@ -10,10 +10,8 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import stamina
-from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from lake.errors import SourceUnavailableError
-from lake.log import get_logger
 from lake.settings import RetrySettings
 
 T = TypeVar("T")
@@ -25,18 +23,6 @@ ANSWERS_COMPARED = 5
 
 _SIGNED = re.compile(r"(?i)\b(signature|sign|api_?key|token|passphrase)=[^&\s]*")
 _LONGEST_REASON = 300
-
-
-_log = get_logger(__name__)
-
-
-def _log_retry(details: RetryDetails) -> None:
-    wait = round(details.wait_for, 3)
-    _log.info("asked_again", after=details.retry_num, wait_seconds=wait, why=str(details.caused_by))
-
-
-# stamina's own hook writes to structlog's default logger: to stdout, into the data
-set_on_retry_hooks([_log_retry])
 
 
 class Fault(Exception):  # noqa: N818 - it is a fault of the answer, and never leaves this package

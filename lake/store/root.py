@@ -51,7 +51,9 @@ class Root:
         Raises
         ------
         ConfigError
-            There is a lake already, the folder holds something else, or it cannot be written.
+            There is a lake already, or the folder holds something else.
+        StorageError
+            It cannot be written.
         """
         path = _local_path(uri)
         catalog = Catalog(builtin_files())

@@ -167,7 +167,7 @@ def test_the_demo_shows_a_revision_that_the_pin_does_not_see(cli: Cli, tmp_path:
     assert done.code == 0
     [latest] = [line.split() for line in done.out.splitlines() if "latest" in line]
     [pinned] = [line.split() for line in done.out.splitlines() if "at the pin" in line]
-    assert float(latest[-1]) == pytest.approx(float(latest[-2]) + 1)
+    assert float(latest[-1]) > float(latest[-2])
     assert pinned[-1] == pinned[-2] == latest[-2]
 
 

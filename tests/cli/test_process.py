@@ -67,6 +67,7 @@ def test_an_interrupt_ends_in_130_and_keeps_what_was_fetched(
 ) -> None:
     path = tmp_path / "lake"
     assert _started(path, exchange, "init").wait() == 0
+    exchange.clear_log()
     exchange.fail(Fault("timeout", match="klines", skip=1, times=1000, hang_seconds=60))
     try:
         child = _started(

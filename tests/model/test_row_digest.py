@@ -29,7 +29,7 @@ def naive_digest(frame: pl.DataFrame) -> str:
 
     lines = []
     for key, group in groupby(sorted(frame.to_dicts(), key=market_day), key=market_day):
-        rows = sorted(group, key=lambda row: row["id"])
+        rows = sorted(group, key=lambda row: (row["timestamp"], row["id"]))
         content = struct.pack("<q", len(rows))
         for column in EVERYTHING.columns:
             if column.name not in KEPT_APART:

@@ -114,3 +114,14 @@ def test_what_a_lake_holds_is_listed(lake: Lake) -> None:
     for table in ("bars_1m", "nope"):
         with pytest.raises(UnknownNameError):
             lake.versions(table)
+
+
+def test_rows_of_ones_own_go_the_way_of_all_others(lake: Lake) -> None:
+    rows = trades(3, price=[1.0, -1.0, 3.0])
+    written = lake.write("trades", rows, source="my notebook")
+    assert (written.inserted, written.rejected) == (2, 1)
+    assert lake.write("trades", rows).unchanged == 2
+    assert lake.scan("trades").collect()["price"].to_list() == [1.0, 3.0]
+    assert lake.scan("quarantine").collect()["reason"].to_list() == ["price_positive"]
+    assert lake.versions("trades")["source"].to_list() == ["my notebook", None]
+    assert lake.jobs()["command"].unique().to_list() == ["write trades"]
