@@ -188,5 +188,8 @@ def _show(session: Session, reports: list[IngestReport]) -> None:
     ]
     counts = ("rows", "inserted", "updated", "rejected", "version")
     schema = {"table": pl.String(), **dict.fromkeys(counts, pl.Int64()), "job": pl.String()}
-    if rows or session.format is not Format.table:
-        show(session, pl.DataFrame(rows, schema=schema))
+    frame = pl.DataFrame(rows, schema=schema)
+    if session.format is not Format.table:
+        show(session, frame)
+    elif rows:
+        show(session, frame.drop("job"))  # it is named on stderr already
