@@ -123,7 +123,7 @@ def test_rubbish_is_asked_for_again(
             assert source.requests == (2 if kind == "reset" else 3)
 
     asyncio.run(asking())
-    assert any("asked_again" in line for line in said)
+    assert any("tried_again" in line for line in said)
     assert capfd.readouterr().out == ""
 
 
