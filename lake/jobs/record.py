@@ -23,7 +23,7 @@ def recorded(
     job = ledger.start(command, arguments)
     try:
         yield job
-    except BaseException as error:
+    except BaseException as error:  # a kill by Ctrl-C too: recorded, and raised again
         stopped = isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
         status: Status = "interrupted" if stopped else "failed"
         try:
