@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 Names = str | Sequence[str]
+_OWN_RECORD = ("coverage", "quarantine", "jobs")
 
 
 def utc_now() -> datetime:
@@ -264,7 +265,14 @@ class Lake:
         ------
         SchemaError
             The frame as a whole does not fit the dataset.
+        UsageError
+            The table is the lake's own record.
         """
+        if table in _OWN_RECORD:
+            raise UsageError(
+                f"{table} is the lake's own record, and written by itself only",
+                f"Nobody else writes {', '.join(_OWN_RECORD)}.",
+            )
         tally = Tally()
         with recorded(self._ledger, f"write {table}", {"source": source}, tally) as job:
             written = self._store.write(self.dataset(table), rows, Origin(job.id, source))

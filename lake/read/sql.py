@@ -34,6 +34,8 @@ _COMMENTS = r"(?:\s|--[^\n\r]*\r?\n|/\*(?:(?!/\*).)*?\*/)*"
 _ABOUT_TABLES = re.compile(
     r"\b(show|describe|desc|summarize|pivot|information_schema|duckdb_\w+)\b", re.IGNORECASE
 )
+# DuckDB has one class for a Parquet file cut short and for `SELECT error('…')`.
+_OF_A_FILE = re.compile(r"\bfile ['\"]", re.IGNORECASE)
 _EXPLAIN = re.compile(
     rf"{_COMMENTS}explain\b(\s+analyze\b)?(\s*\(\s*(analyze|format)\b[\w\s,]*\))?",
     re.IGNORECASE | re.DOTALL,
@@ -108,10 +110,10 @@ def batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.DataFra
         yield pl.DataFrame(reader.schema.empty_table())
         for batch in reader:
             yield pl.DataFrame(batch)
-    except (duckdb.IOException, duckdb.InvalidInputException) as error:
-        raise damaged(error) from error
     except (duckdb.Error, PolarsError) as error:
-        raise UsageError(f"SQL: {error}") from error
+        if isinstance(error, duckdb.IOException) or _OF_A_FILE.search(str(error)):
+            raise damaged(error) from error
+        raise UsageError(f"SQL: {error}", "The query asks for what cannot be computed.") from error
 
 
 def damaged(error: BaseException, where: str = "SQL") -> DamagedError:

@@ -147,15 +147,18 @@ class Snapshot:
         return files.filter(self._touches(selection)).sort("exchange", "symbol", "first", "path")
 
     def _touches(self, selection: Selection) -> pl.Expr:
+        """Whether a file may hold rows; one that another engine wrote without statistics may."""
         terms = [pl.lit(value=True)]
         if selection.exchanges:
             terms.append(pl.col("exchange").is_in(list(selection.exchanges)))
         if selection.symbols:
             terms.append(pl.col("symbol").is_in(list(selection.symbols)))
         if selection.start is not None:
-            terms.append(pl.col("last") + TIME_STEP > selection.start)
+            after = pl.col("last") + TIME_STEP > selection.start
+            terms.append(after.fill_null(value=True))
         if selection.end is not None:
-            terms.append(pl.col("first") < selection.end)
+            before = pl.col("first") < selection.end
+            terms.append(before.fill_null(value=True))
         return pl.all_horizontal(terms)
 
     def _order(self, selection: Selection) -> list[str]:

@@ -62,6 +62,8 @@ def test_refused_with_exit_code_2(cli: Cli, command: str, words: list[str]) -> N
     ("command", "words"),
     [
         ("sql|SELECT * FROM tradez", ["tradez", "trades"]),
+        ("sql|SELECT error('boom')", ["boom"]),
+        ("sql|SELECT 'x'::INT", ["x"]),
         ("sql|SELECT nope FROM trades", ["nope", "lake describe"]),
         ("sql|DELETE FROM trades", ["never written"]),
         ("sql|COPY trades TO 'x.csv'", ["COPY", "never written"]),

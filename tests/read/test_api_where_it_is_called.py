@@ -10,7 +10,7 @@ import pytest
 
 import lake as package
 from lake.api import Lake, utc_now
-from lake.errors import ConfigError, UnknownNameError
+from lake.errors import ConfigError, UnknownNameError, UsageError
 from lake.sandbox import Sandbox
 from lake.settings import ExchangeSettings, HttpSettings, Settings
 from tests.conftest import MINUTE, bars, store_of, trades, write
@@ -125,3 +125,10 @@ def test_rows_of_ones_own_go_the_way_of_all_others(lake: Lake) -> None:
     assert lake.scan("quarantine").collect()["reason"].to_list() == ["price_positive"]
     assert lake.versions("trades")["source"].to_list() == ["my notebook", None]
     assert lake.jobs()["command"].unique().to_list() == ["write trades"]
+
+
+@pytest.mark.parametrize("table", ["coverage", "quarantine", "jobs"])
+def test_the_lakes_own_record_is_not_written_by_others(lake: Lake, table: str) -> None:
+    with pytest.raises(UsageError, match=table):
+        lake.write(table, trades())
+    assert lake.tables().is_empty()

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import ColumnProperties, WriterProperties, write_deltalake
 
 from lake.api import Lake
 from lake.errors import DamagedError, UnknownNameError, UsageError
-from tests.conftest import DAY, NAIVE, T0, NewLake, funding, store_of, trades, write
+from tests.conftest import DAY, NAIVE, SECOND, T0, NewLake, funding, store_of, trades, write
 
 DAYS = 3
 
@@ -189,3 +190,24 @@ def test_a_scan_of_a_year_opens_only_its_file(lake: Lake) -> None:
             path.write_bytes(b"ruined" * 1000)
     assert lake.scan("funding", since=T0).collect().height == 2
     assert lake.scan("funding", since=T0 + DAY, columns=["date"]).collect().height == 1
+
+
+def test_a_file_without_statistics_is_not_passed_over(lake: Lake) -> None:
+    write(lake, "trades", trades(1))
+    table = lake.root.tables / "trades"
+    more = (
+        lake.scan("trades")
+        .collect()
+        .with_columns(pl.lit("foreign").alias("trade_id"), pl.col("timestamp") + SECOND / 2)
+    )
+    none = ColumnProperties(statistics_enabled="NONE")
+    write_deltalake(
+        table,
+        more,
+        mode="append",
+        writer_properties=WriterProperties(default_column_properties=none),
+    )
+    found = lake.scan("trades", since=T0, until=T0 + SECOND).collect()
+    assert sorted(found["trade_id"]) == ["0", "foreign"]
+    [(_, ref)] = lake.pin("whole", "trades").manifest.refs()
+    assert ref.rows == 2

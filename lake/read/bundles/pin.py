@@ -72,7 +72,7 @@ def measured(snapshot: Snapshot, selection: Selection) -> Ref:
     rows = 0
     times: list[datetime] = []
     seen: set[tuple[str, str]] = set()
-    for part in _parts(files, selection):
+    for part in _parts(_spans(snapshot, files, selection), selection):
         frame = snapshot.collect(part)
         if frame.is_empty():
             continue
@@ -142,11 +142,19 @@ def _closed(snapshot: Snapshot, selection: Selection) -> Selection:
     return Selection(selection.exchanges, selection.symbols, selection.start, first_open)
 
 
-def _parts(files: pl.DataFrame, selection: Selection) -> Iterable[Selection]:
+def _spans(snapshot: Snapshot, files: pl.DataFrame, selection: Selection) -> pl.DataFrame:
+    """By market, the first and the last time: from the log, or else from the rows themselves."""
+    first, last = pl.col("first").min(), pl.col("last").max()
+    if files["first"].null_count() or files["last"].null_count():
+        time = pl.col(snapshot.dataset.time_column)
+        rows = snapshot.scan(selection, ordered=False)
+        found = rows.group_by("exchange", "symbol").agg(first=time.min(), last=time.max())
+        return found.sort("exchange", "symbol").collect()
+    return files.group_by("exchange", "symbol", maintain_order=True).agg(first, last)
+
+
+def _parts(spans: pl.DataFrame, selection: Selection) -> Iterable[Selection]:
     """The selection in pieces of one market and month: whole days, bounded memory."""
-    spans = files.group_by("exchange", "symbol", maintain_order=True).agg(
-        pl.col("first").min(), pl.col("last").max()
-    )
     for exchange, symbol, first, last in spans.iter_rows():
         start = max(filter(None, (selection.start, first)))
         stop = min(filter(None, (selection.end, last + TIME_STEP)))
