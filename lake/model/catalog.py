@@ -16,7 +16,16 @@ from polars.exceptions import PolarsError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lake.errors import SchemaError, UnknownNameError, UsageError
-from lake.model.dataset import PARTITIONS, TYPES, Check, Column, Dataset, Granularity, RowKind
+from lake.model.dataset import (
+    END,
+    PARTITIONS,
+    TYPES,
+    Check,
+    Column,
+    Dataset,
+    Granularity,
+    RowKind,
+)
 from lake.model.timeframe import Timeframe
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -51,6 +60,7 @@ class _DatasetFile(BaseModel):
     rows: RowKind
     date: Literal["day", "year", "by_timeframe"]
     time_column: Name
+    available_at: Name | None = None
     key: Annotated[list[Name], Field(min_length=1)]
     sort: list[Name] = []
     keep_when: str | None = None
@@ -147,6 +157,7 @@ class Catalog:
             checks=tuple(Check(key, check.rule) for key, check in spec.checks.items()),
             keep_when=spec.keep_when,
             timeframe=timeframe,
+            available_at=spec.available_at,
         )
 
 
@@ -193,6 +204,7 @@ def _read(path: Path) -> _DatasetFile:
     if spec.name != path.stem:
         raise _refusal(path, "name", f"is {spec.name!r}, but the file is called {path.stem}.toml")
     _require_known_columns(path, spec)
+    _require_known_availability(path, spec)
     _require_working_checks(path, spec)
     return spec
 
@@ -216,6 +228,19 @@ def _require_known_columns(path: Path, spec: _DatasetFile) -> None:
                 raise _refusal(path, key, f"column {name!r} is a list")
     if spec.columns[spec.time_column].type != "timestamp":
         raise _refusal(path, "time_column", f"column {spec.time_column!r} is not a timestamp")
+
+
+def _require_known_availability(path: Path, spec: _DatasetFile) -> None:
+    name = spec.available_at
+    if name is None:
+        return
+    if name == END:
+        if spec.date != "by_timeframe":
+            raise _refusal(path, "available_at", f"{END!r} needs date = 'by_timeframe'")
+    elif name not in spec.columns:
+        raise _refusal(path, "available_at", f"{name!r} is not among the columns, nor {END!r}")
+    elif spec.columns[name].type != "timestamp":
+        raise _refusal(path, "available_at", f"column {name!r} is not a timestamp")
 
 
 def _require_working_checks(path: Path, spec: _DatasetFile) -> None:

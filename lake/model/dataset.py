@@ -28,6 +28,8 @@ TYPES: Mapping[str, pl.DataType] = {
     "list<string>": pl.List(pl.String()),
 }
 PARTITIONS = ("exchange", "symbol", "date")
+END = "end"
+"""Availability of rows that tell of a span of time, and are known at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,9 @@ class Dataset:
         under which the stored one stays, whatever the new one says.
     timeframe
         Of a family with one table a timeframe: which one.
+    available_at
+        When a row could first be known. `end`: at the time column plus the timeframe. A column:
+        at its time, and where it is null at the time column. None: at the time column.
     """
 
     name: str
@@ -101,6 +106,7 @@ class Dataset:
     checks: tuple[Check, ...] = field(default=())
     keep_when: str | None = None
     timeframe: Timeframe | None = None
+    available_at: str | None = None
 
     @property
     def polars_schema(self) -> pl.Schema:
@@ -119,6 +125,19 @@ class Dataset:
 
     def empty(self) -> pl.DataFrame:
         return pl.DataFrame(schema=self.polars_schema)
+
+    def availability(self) -> pl.Expr:
+        """When a row could first be known: `available_at`, in microseconds of UTC.
+
+        Months are those of the calendar: a bar of `1M` that opens on 1 January is known on
+        1 February.
+        """
+        time = pl.col(self.time_column)
+        if self.available_at == END and self.timeframe is not None:
+            time = time.dt.offset_by(self.timeframe.table_suffix)
+        elif self.available_at is not None:
+            time = pl.coalesce(self.available_at, time)
+        return time.alias("available_at")
 
     def partition_date(self) -> pl.Expr:
         """The stored `date` of a row."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from lake.errors import SchemaError, UnknownNameError, UsageError
 from lake.model.catalog import Catalog, builtin, builtin_files, parse_granularity
-from lake.model.dataset import Column
-from tests.model.everything import TEXT
+from lake.model.dataset import Column, Dataset
+from tests.model.everything import EVERYTHING, TEXT
 
 FAMILIES = builtin().families
 
@@ -101,6 +104,21 @@ MALFORMED = {
         'time_column = "id"',
         "time_column: column 'id' is not a timestamp",
     ),
+    "an availability that is no column": (
+        'key = ["id"]',
+        'key = ["id"]\navailable_at = "nope"',
+        "available_at: 'nope' is not among the columns, nor 'end'",
+    ),
+    "an availability that is no time": (
+        'key = ["id"]',
+        'key = ["id"]\navailable_at = "count"',
+        "available_at: column 'count' is not a timestamp",
+    ),
+    "an end without timeframes": (
+        'key = ["id"]',
+        'key = ["id"]\navailable_at = "end"',
+        "available_at: 'end' needs date = 'by_timeframe'",
+    ),
     "a sort column that is none": (
         'key = ["id"]',
         'key = ["id"]\nsort = ["nope"]',
@@ -166,3 +184,58 @@ def test_a_dataset_of_the_product_cannot_be_replaced(tmp_path: Path, name: str) 
     path = file(tmp_path, TEXT.replace("everything", name), name)
     with pytest.raises(SchemaError, match=f"{name}.toml: name: "):
         Catalog([*builtin_files(), path])
+
+
+def available(dataset: Dataset, **columns: list[datetime | None]) -> list[datetime]:
+    schema = {name: dataset.polars_schema[name] for name in columns}
+    known: list[datetime] = (
+        pl.DataFrame(columns, schema=schema)
+        .select(dataset.availability())["available_at"]
+        .to_list()
+    )
+    return known
+
+
+@pytest.mark.parametrize(
+    ("name", "opens", "known"),
+    [
+        ("bars_1m", datetime(2024, 1, 1, 23, 59, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)),
+        ("bars_12h", datetime(2024, 1, 1, 12, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)),
+        ("bars_1w", datetime(2024, 1, 29, tzinfo=UTC), datetime(2024, 2, 5, tzinfo=UTC)),
+        ("bars_1mo", datetime(2024, 2, 1, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC)),
+        ("bars_3mo", datetime(2023, 10, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_bar_is_known_at_its_end(name: str, opens: datetime, known: datetime) -> None:
+    dataset = builtin().dataset(name)
+    assert available(dataset, timestamp=[opens]) == [known]
+    assert dataset.timeframe is not None
+    assert dataset.timeframe.after(opens) == known
+
+
+@pytest.mark.parametrize("name", ["trades", "orderbooks"])
+def test_a_row_is_known_when_it_was_received_or_else_at_its_time(name: str) -> None:
+    happened = datetime(2024, 1, 1, tzinfo=UTC)
+    received = happened.replace(microsecond=7)
+    times: list[datetime | None] = [happened, happened]
+    known = available(builtin().dataset(name), timestamp=times, received_at=[received, None])
+    assert known == [received, happened]
+
+
+def test_a_row_of_another_dataset_is_known_at_its_time() -> None:
+    time = datetime(2024, 1, 1, tzinfo=UTC)
+    assert builtin().dataset("instruments").available_at is None
+    assert available(builtin().dataset("instruments"), valid_from=[time]) == [time]
+
+
+@pytest.mark.parametrize("name", tables())
+def test_times_of_availability_are_microseconds_of_utc(name: str) -> None:
+    dataset = builtin().dataset(name)
+    known = dataset.empty().select(dataset.availability())
+    assert known.schema == {"available_at": pl.Datetime("us", "UTC")}
+
+
+def test_availability_is_no_part_of_the_fingerprint() -> None:
+    other = replace(EVERYTHING, available_at="later")
+    assert other != EVERYTHING
+    assert other.fingerprint == EVERYTHING.fingerprint

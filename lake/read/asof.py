@@ -1,0 +1,182 @@
+"""As-of alignment: what was known at each time of a grid, and how old it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from lake.errors import UsageError
+from lake.model.dataset import TIMESTAMP
+from lake.model.time import TimeRange
+from lake.model.timeframe import Timeframe
+
+AVAILABLE_AT = "available_at"
+MARKET = ("exchange", "symbol")
+_NOTHING = timedelta(0)
+
+
+def grid(start: datetime, end: datetime, every: timedelta | str) -> pl.DataFrame:
+    """Times from `start` on, `every` apart, before `end`.
+
+    Parameters
+    ----------
+    start, end
+        The range `[start, end)` in UTC.
+    every
+        The step: a duration, or a timeframe such as `5m`, `1d`, `1M` (months of the calendar).
+
+    Returns
+    -------
+    DataFrame
+        One column, `time` (Datetime us UTC), ascending.
+
+    Raises
+    ------
+    UsageError
+        The range is empty or not in UTC, or the step is not positive or no timeframe.
+    """
+    span = TimeRange(start, end)
+    if isinstance(every, str):
+        every = Timeframe.parse(every).table_suffix
+    elif every <= _NOTHING:
+        raise UsageError(f"every is {every}", "Give a step that is longer than nothing.")
+    # A zone of another name than polars' own would be another type.
+    first, last = (time.replace(tzinfo=None) for time in (span.start, span.end))
+    times = pl.datetime_range(first, last, every, closed="left", time_unit="us", eager=True)
+    return times.dt.replace_time_zone("UTC").alias("time").to_frame()
+
+
+def as_of_join(
+    times: pl.DataFrame,
+    rows: pl.DataFrame | pl.LazyFrame,
+    *,
+    staleness: timedelta | None,
+    by: Sequence[str] = MARKET,
+    on: str = "time",
+    columns: Sequence[str] | None = None,
+    prefix: str = "",
+) -> pl.DataFrame:
+    """The newest row that was known at each time.
+
+    A row is known at a time if its `available_at` is at or before it. Of several rows that became
+    known at once, the last in the order of `rows` counts.
+
+    Parameters
+    ----------
+    times
+        The times, ascending, in column `on`: with the columns `by` (then a row is asked for that
+        market), or without (then for every market of `rows`, from when its first row was known:
+        that a market will exist later is not known before).
+    rows
+        Rows with `available_at`, as from `Dataset.availability`, in order of their events.
+    staleness
+        A row that is older than this (time less `available_at`) counts as none; None: no limit.
+    by
+        Columns that say which market a row is of; empty: all rows are of one.
+    columns
+        Columns of `rows` to join; None: all but `by`.
+    prefix
+        Put before the names of joined columns, so that several joins go side by side.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `times`, those of `by`, the joined ones, and `age` (Duration us): time less
+        `available_at`. Joined columns and age are null where no row was known, or a stale one
+        only. One row for each of `times`, in their order; without `by` in `times`: ordered by
+        time, then market.
+
+    Raises
+    ------
+    UsageError
+        A column is missing, twice there, or no time in UTC; `times` are not ascending; a time is
+        null; `staleness` is negative.
+    """
+    if staleness is not None and staleness < _NOTHING:
+        raise UsageError(f"staleness is {staleness}", "Give a duration that is not negative.")
+    _require_times("times", times.schema, on)
+    known = rows.lazy().collect_schema()
+    _require_times("rows", known, AVAILABLE_AT)
+    wanted = [name for name in known if name not in by] if columns is None else list(columns)
+    _require_columns("rows", known, [*by, *wanted])
+    added = {name: f"{prefix}{name}" for name in wanted}
+    joined = rows.lazy().select(
+        *by,
+        pl.col(wanted).name.prefix(prefix),
+        pl.col(AVAILABLE_AT).alias(_KNOWN),
+    )
+    right = joined.collect().sort(_KNOWN, maintain_order=True)
+    _require_order(times, right, on)
+    left = _with_markets(times, right, on, by)
+    age = f"{prefix}age"
+    _require_free(left.columns, [*added.values(), age])
+    found = left.join_asof(
+        right,
+        left_on=on,
+        right_on=_KNOWN,
+        by=list(by) or None,
+        strategy="backward",
+        tolerance=staleness,
+        check_sortedness=False,
+    )
+    ages = (pl.col(on) - pl.col(_KNOWN)).alias(age)
+    return found.select(*left.columns, *added.values(), ages)
+
+
+_KNOWN = "known at"
+
+
+def _with_markets(
+    times: pl.DataFrame, rows: pl.DataFrame, on: str, by: Sequence[str]
+) -> pl.DataFrame:
+    """The times with the columns `by`: their own, or each market once it has been known."""
+    there = [name for name in by if name in times.columns]
+    if len(there) == len(by):
+        return times
+    if there:
+        missing = ", ".join(name for name in by if name not in there)
+        raise UsageError(
+            f"times has column {', '.join(there)} but not {missing}",
+            "Give all columns of `by`, or none of them for all markets.",
+        )
+    markets = rows.group_by(list(by)).agg(pl.col(_KNOWN).min())
+    pairs = times.join(markets, how="cross").filter(pl.col(_KNOWN) <= pl.col(on))
+    return pairs.drop(_KNOWN).sort(on, *by, maintain_order=True)
+
+
+def _require_times(what: str, schema: pl.Schema, name: str) -> None:
+    _require_columns(what, schema, [name])
+    if schema[name] != TIMESTAMP:
+        raise UsageError(
+            f"{what}: column {name!r} is {schema[name]}, not times in UTC",
+            "Cast it to pl.Datetime('us', 'UTC'); give naive times their zone first: "
+            "dt.replace_time_zone('UTC').",
+        )
+
+
+def _require_columns(what: str, schema: pl.Schema, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in schema:
+            raise UsageError(f"{what} has no column {name!r}", f"It has {', '.join(schema)}.")
+
+
+def _require_order(times: pl.DataFrame, rows: pl.DataFrame, on: str) -> None:
+    for what, column in (("times", times[on]), ("rows", rows[_KNOWN].alias(AVAILABLE_AT))):
+        if column.null_count():
+            raise UsageError(
+                f"{what}: column {column.name!r} is null in {column.null_count()} rows",
+                "Fill them in, or leave those rows out.",
+            )
+    if not times[on].is_sorted():
+        raise UsageError(f"times are not in order of {on!r}", f"Sort them: times.sort({on!r}).")
+
+
+def _require_free(taken: Sequence[str], added: Sequence[str]) -> None:
+    names = [*taken, *added]
+    for name in added:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"column {name!r} would be there twice", "Choose `columns`, or give a `prefix`."
+            )

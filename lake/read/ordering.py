@@ -1,0 +1,84 @@
+"""The order of a replay's rows that have one ordering time: the tie rule.
+
+1. Bars, which tell of the time before it, the shorter timeframe first; then funding, trades,
+   order books, then other tables by name.
+2. Exchange, then symbol.
+3. The sort columns of the dataset, then its key. Nulls come first, and a shorter string comes
+   before a longer one (in bytes of UTF-8), so that decimal ids are in numeric order: `999` before
+   `1000`. Strings of one length are in order of their code points.
+
+So no two rows are level, and the order depends neither on how files are laid out, nor on the order
+of arguments, nor on the size of batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lake.model.dataset import Dataset
+from lake.model.frames import sorted_by
+
+_FAMILIES = ("funding", "trades", "orderbooks")
+
+
+def rank(dataset: Dataset) -> tuple[int, int, str]:
+    """Sorts datasets into the order in which their rows of one instant come."""
+    if dataset.timeframe is not None:
+        return 0, dataset.timeframe.seconds, dataset.name
+    if dataset.family in _FAMILIES:
+        return 1 + _FAMILIES.index(dataset.family), 0, dataset.name
+    return 1 + len(_FAMILIES), 0, dataset.name
+
+
+def times_of(frame: pl.DataFrame, column: str) -> NDArray[np.int64]:
+    """A column of times in microseconds since 1970."""
+    return frame[column].to_physical().to_numpy()
+
+
+def arranged(dataset: Dataset, frames: Sequence[pl.DataFrame], column: str) -> pl.DataFrame:
+    """The rows of one table in order of the times in a column.
+
+    `frames`: those of each market, in order of exchange and symbol.
+    """
+    frame = pl.concat(frames, rechunk=True)
+    times = times_of(frame, column)
+    order = np.argsort(times, kind="stable")
+    markets = np.repeat(np.arange(len(frames)), [part.height for part in frames])
+    times, markets = times[order], markets[order]
+    level = (times[1:] == times[:-1]) & (markets[1:] == markets[:-1])
+    order = _ties_broken(dataset, frame, order, level)
+    return frame if np.all(order[1:] > order[:-1]) else frame[order]
+
+
+def _ties_broken(
+    dataset: Dataset, frame: pl.DataFrame, order: NDArray[np.intp], level: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """The order with rows that are level with the one before (of time and market) put right."""
+    if not level.any():
+        return order
+    runs = np.concatenate([[0], np.cumsum(~level)])
+    places = np.flatnonzero(np.concatenate([[False], level]) | np.concatenate([level, [False]]))
+    rows = order[places]
+    columns = {column.name: column for column in dataset.columns}
+    names = dict.fromkeys([*dataset.sort, *dataset.key])
+    keys = frame.select(list(names))[rows].select(
+        pl.Series("run of ties", runs[places]),
+        *(key for name in names for key in _keys(name, columns[name].type)),
+        pl.Series("row number", rows),
+    )
+    broken = order.copy()
+    broken[places] = sorted_by(keys, keys.columns)["row number"].to_numpy()
+    return broken
+
+
+def _keys(name: str, kind: str) -> list[pl.Expr]:
+    """What a column is compared by: never null, the null first."""
+    column = pl.col(name)
+    if kind == "string":
+        length = column.str.len_bytes().cast(pl.Int64).fill_null(-1)
+        return [length.alias(f"{name} length"), column.fill_null("")]
+    return [column.is_not_null().alias(f"{name} known"), column.fill_null(strategy="zero")]
