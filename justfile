@@ -23,6 +23,10 @@ format: setup
     .venv/bin/ruff format .
     .venv/bin/ruff check --fix .
 
+# Test the adapters, and show that backtests of a bundle stay the same while the lake goes on
+examples:
+    scripts/examples/run
+
 # Measure against baselines in the same run; prints ratios
 bench *options: setup
     .venv/bin/python -m pytest tests/bench -m bench -s -n 0 {{ options }}
@@ -31,6 +35,7 @@ bench *options: setup
 lock:
     uv pip compile --quiet --upgrade pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "just lock" -o requirements.lock
     uv pip compile --quiet --upgrade pyproject.toml --group dev -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "just lock" -o requirements-dev.lock
+    uv pip compile --quiet --upgrade pyproject.toml --group adapters --extra backtesting --extra vectorbt --extra nautilus --extra freqtrade -c requirements-dev.lock --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "just lock" -o requirements-adapters.lock
 
 # Prove that the command runs without the development dependencies
 bare:

@@ -1,0 +1,62 @@
+"""Frames for backtesting.py (https://kernc.github.io/backtesting.py).
+
+>>> frame = ohlcv(bundle, "bars_1h", exchange="binance", symbol="BTC/USDT")
+>>> Backtest(frame, Strategy).run()
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from lake.adapters.rows import OHLCV, closed_bars, needed
+from lake.model.selection import Selection
+from lake.read.bundles.bundle import Bundle
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def ohlcv(
+    bundle: Bundle,
+    table: str,
+    *,
+    exchange: str,
+    symbol: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> pd.DataFrame:
+    """The closed bars of one market, as `Backtest` takes them.
+
+    A bar that is missing in the bundle is missing in the frame: backtesting.py refuses NaN, and
+    nothing is invented. It lets a strategy see a bar as a whole, and fills its orders at the open
+    of the next row.
+
+    Parameters
+    ----------
+    table
+        A table of bars, as `bars_1m`.
+    since, until
+        Bars that open in `[since, until)`; with time zone.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns Open, High, Low, Close (quote) and Volume (base), float64. The index `timestamp` is
+        the bars' open time: a DatetimeIndex of nanoseconds, naive, in UTC, ascending.
+
+    Raises
+    ------
+    UnknownNameError
+        The bundle has no such table or market, or no closed bar of it in the range.
+    UsageError
+        The table holds no bars, or pandas is not installed.
+    """
+    pandas = needed("pandas", "backtesting")
+    selection = Selection((exchange,), (symbol,), since, until)
+    bars = closed_bars(bundle, table, OHLCV, selection)
+    times = bars["timestamp"].dt.replace_time_zone(None).dt.cast_time_unit("ns").to_numpy()
+    return pandas.DataFrame(
+        {name.capitalize(): bars[name].to_numpy() for name in OHLCV},
+        index=pandas.DatetimeIndex(times, name="timestamp"),
+    )

@@ -1,0 +1,271 @@
+"""Objects and catalogs of NautilusTrader (https://nautilustrader.io).
+
+>>> market = instrument(bundle, "binance", "BTC/USDT")
+>>> engine.add_instrument(market)
+>>> engine.add_data(bars(bundle, "bars_1m", market, exchange="binance", symbol="BTC/USDT"))
+
+Its prices and sizes are decimals of a fixed precision, that of the instrument. A stored value that
+is finer is refused, never rounded: the tick of today can be coarser than that of years ago. Give
+`instrument` a finer precision then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from lake.adapters.nautilus_instrument import instrument, nanoseconds
+from lake.adapters.rows import OHLCV, PRICES, bar_timeframe, closed_bars, needed, rows_of
+from lake.errors import StorageError, UsageError
+from lake.model.selection import Selection
+from lake.model.time import iso
+from lake.model.timeframe import Timeframe
+from lake.read.bundles.bundle import Bundle, as_tuple
+
+if TYPE_CHECKING:
+    from nautilus_trader.model.data import Bar, TradeTick
+    from nautilus_trader.model.instruments import CryptoPerpetual, CurrencyPair
+    from nautilus_trader.persistence.catalog import ParquetDataCatalog
+
+__all__ = ["bars", "instrument", "trade_ticks", "write_catalog"]
+
+_TRADES = "trades"
+_AGGREGATIONS = {"s": "SECOND", "m": "MINUTE", "h": "HOUR", "d": "DAY", "w": "WEEK", "M": "MONTH"}
+_LONGEST_ID = 36
+# Sums of decimals are off by some units in the last place of a double; a finer value by more.
+_NOISE = 1e-12
+
+
+def bars(
+    bundle: Bundle,
+    table: str,
+    *,
+    exchange: str,
+    symbol: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    specification: CurrencyPair | CryptoPerpetual | None = None,
+) -> list[Bar]:
+    """The closed bars of one market, of type `ID-1-MINUTE-LAST-EXTERNAL`.
+
+    Parameters
+    ----------
+    table
+        A table of bars, as `bars_1m`.
+    since, until
+        Bars that open in `[since, until)`; with time zone.
+    specification
+        What `instrument` gave; by default with the precisions of the bundle.
+
+    Returns
+    -------
+    list[Bar]
+        By time. `ts_event` and `ts_init` are the bar's end, in nanoseconds: no strategy sees it
+        earlier. A bar that is missing in the bundle is missing here.
+
+    Raises
+    ------
+    UnknownNameError
+        The bundle has no such table or market, no closed bar of it, or no specification.
+    UsageError
+        The table holds no bars, a value is finer than the precision or too large, or Nautilus is
+        not installed.
+    """
+    data = needed("nautilus_trader.model.data", "nautilus")
+    market = specification or instrument(bundle, exchange, symbol)
+    selection = Selection((exchange,), (symbol,), since, until)
+    frame = closed_bars(bundle, table, OHLCV, selection)
+    _require_exact(frame, PRICES, ("volume",), market)
+    timeframe = bar_timeframe(bundle, table)
+    # Names of tables end in what Polars calls the same duration: 1m, 1h, 1mo.
+    ends = nanoseconds(frame["timestamp"].dt.offset_by(timeframe.table_suffix))
+    return list(
+        data.Bar.from_raw_arrays_to_list(
+            data.BarType.from_str(f"{market.id}-{_step(timeframe)}-LAST-EXTERNAL"),
+            market.price_precision,
+            market.size_precision,
+            *(frame[name].to_numpy(writable=True) for name in OHLCV),
+            ends,
+            ends,
+        )
+    )
+
+
+def trade_ticks(
+    bundle: Bundle,
+    *,
+    exchange: str,
+    symbol: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    specification: CurrencyPair | CryptoPerpetual | None = None,
+) -> list[TradeTick]:
+    """The trades of one market.
+
+    Parameters are those of `bars`.
+
+    Returns
+    -------
+    list[TradeTick]
+        By `ts_init`. `ts_event` is when the venue executed the trade, `ts_init` when it was
+        received, in nanoseconds; the same where the trade was not recorded live, or the clock
+        here was behind the venue's. The aggressor is the side of the taker. Ids of more than 36
+        characters, which Nautilus refuses, are replaced by a digest of them.
+
+    Raises
+    ------
+    UnknownNameError
+        The bundle has no trades, none of the market in the range, or no specification of it.
+    UsageError
+        A value is finer than the precision or too large, or Nautilus is not installed.
+    """
+    data = needed("nautilus_trader.model.data", "nautilus")
+    market = specification or instrument(bundle, exchange, symbol)
+    selection = Selection((exchange,), (symbol,), since, until)
+    columns = ("timestamp", "received_at", "trade_id", "price", "amount", "side")
+    known = pl.max_horizontal("timestamp", "received_at").alias("known_at")
+    frame = rows_of(bundle, _TRADES, columns, selection).with_columns(known)
+    frame = frame.sort("known_at", maintain_order=True)
+    _require_exact(frame, ("price",), ("amount",), market)
+    return list(
+        data.TradeTick.from_raw_arrays_to_list(
+            market.id,
+            market.price_precision,
+            market.size_precision,
+            frame["price"].to_numpy(writable=True),
+            frame["amount"].to_numpy(writable=True),
+            _aggressors(frame["side"]),
+            [_short(one) for one in frame["trade_id"]],
+            nanoseconds(frame["timestamp"]),
+            nanoseconds(frame["known_at"]),
+        )
+    )
+
+
+def write_catalog(
+    bundle: Bundle,
+    path: Path,
+    *,
+    exchange: str,
+    symbol: str | Sequence[str],
+    tables: str | Sequence[str] = (),
+    since: datetime | None = None,
+    until: datetime | None = None,
+    specifications: Mapping[str, CurrencyPair | CryptoPerpetual] | None = None,
+) -> ParquetDataCatalog:
+    """Write a new catalog with the specifications, bars and trades of some markets, or nothing.
+
+    One table of one market is held as objects at a time.
+
+    Parameters
+    ----------
+    path
+        A folder that is not there yet.
+    tables
+        Tables of bars, and `trades`; all of these that the bundle has by default.
+    since, until
+        Rows with their time in `[since, until)`; with time zone.
+    specifications
+        By symbol, what `instrument` gave; by default with the precisions of the bundle.
+
+    Returns
+    -------
+    ParquetDataCatalog
+        The catalog, open.
+
+    Raises
+    ------
+    UnknownNameError
+        The bundle has no such table, no row of a market in a table, or no specification of it.
+    UsageError
+        The folder exists, a table holds neither bars nor trades, or what `bars` says.
+    StorageError
+        It cannot be written.
+    """
+    persistence = needed("nautilus_trader.persistence.catalog", "nautilus")
+    if path.exists():
+        raise UsageError(f"{path} exists already", "Name a folder that does not, or remove it.")
+    chosen = as_tuple(tables) or tuple(name for name in bundle.tables if _is_for(bundle, name))
+    temporary = path.absolute().with_name(f"{path.name}.{secrets.token_hex(4)}.unconfirmed")
+    try:
+        temporary.mkdir(parents=True)
+        catalog = persistence.ParquetDataCatalog(str(temporary))
+        for one in as_tuple(symbol):
+            market = (specifications or {}).get(one) or instrument(bundle, exchange, one)
+            catalog.write_data([market])
+            for table in chosen:
+                asked = {"exchange": exchange, "symbol": one, "since": since, "until": until}
+                catalog.write_data(_objects(bundle, table, asked, market))
+        temporary.rename(path)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror or error}",
+            "Check its permissions, and the space that is left.",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return persistence.ParquetDataCatalog(str(path.absolute()))
+
+
+def _is_for(bundle: Bundle, table: str) -> bool:
+    return table == _TRADES or "closed" in bundle.scan(table).collect_schema()
+
+
+def _objects(
+    bundle: Bundle, table: str, asked: dict[str, Any], market: CurrencyPair | CryptoPerpetual
+) -> list[Any]:
+    if table == _TRADES:
+        return trade_ticks(bundle, **asked, specification=market)
+    return bars(bundle, table, **asked, specification=market)
+
+
+def _require_exact(
+    frame: pl.DataFrame,
+    prices: Sequence[str],
+    sizes: Sequence[str],
+    market: CurrencyPair | CryptoPerpetual,
+) -> None:
+    """Refuse values that Nautilus would round, or cannot hold."""
+    objects = needed("nautilus_trader.model.objects", "nautilus")
+    kinds = {
+        "price": (prices, market.price_precision, objects.PRICE_MAX),
+        "size": (sizes, market.size_precision, objects.QUANTITY_MAX),
+    }
+    for kind, (names, places, largest) in kinds.items():
+        for name in names:
+            value = pl.col(name)
+            off = (value.round(places) - value).abs() > _NOISE * value.abs()
+            bad = frame.filter(off | (value.abs() > largest))
+            if not bad.is_empty():
+                raise UsageError(
+                    f"{name} {bad[name][0]!r} at {iso(bad['timestamp'][0])} does not fit "
+                    f"{market.id}: it has {places} decimal places, and Nautilus holds no more "
+                    f"than {largest:g}",
+                    f"For more places give `instrument` a {kind}_precision, and the result as "
+                    "`specification`.",
+                )
+
+
+def _step(timeframe: Timeframe) -> str:
+    return f"{timeframe.count}-{_AGGREGATIONS[timeframe.unit]}"
+
+
+def _aggressors(sides: pl.Series) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    side = needed("nautilus_trader.model.enums", "nautilus").AggressorSide
+    numbers = {"buy": int(side.BUYER), "sell": int(side.SELLER)}
+    known = sides.replace_strict(numbers, default=int(side.NO_AGGRESSOR), return_dtype=pl.UInt8)
+    return known.to_numpy(writable=True)
+
+
+def _short(trade_id: str) -> str:
+    if len(trade_id) <= _LONGEST_ID:
+        return trade_id
+    return hashlib.sha256(trade_id.encode()).hexdigest()[:_LONGEST_ID]

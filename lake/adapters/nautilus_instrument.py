@@ -1,0 +1,149 @@
+"""Instruments of NautilusTrader, from the specifications in a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from lake.adapters.rows import needed
+from lake.errors import UnknownNameError, UsageError
+from lake.read.bundles.bundle import Bundle
+
+if TYPE_CHECKING:
+    from nautilus_trader.model.instruments import CryptoPerpetual, CurrencyPair
+
+
+def instrument(
+    bundle: Bundle,
+    exchange: str,
+    symbol: str,
+    *,
+    price_precision: int | None = None,
+    size_precision: int | None = None,
+) -> CurrencyPair | CryptoPerpetual:
+    """A market by the specification that the bundle holds.
+
+    Its id is the venue's own name of the market at the exchange in capitals, with `-PERP` for
+    perpetuals: `BTCUSDT.BINANCE`, `BTCUSDT-PERP.BINANCE`, as in Nautilus' adapter for Binance.
+
+    Parameters
+    ----------
+    price_precision, size_precision
+        Decimal places; by default those of the tick and of the lot.
+
+    Returns
+    -------
+    CurrencyPair or CryptoPerpetual
+        For spot, and for `BASE/QUOTE:SETTLE` swaps. `multiplier` of a swap is its contract size;
+        fees are fractions, zero where the venue does not say; margins are zero.
+
+    Raises
+    ------
+    UnknownNameError
+        The bundle has no specification of the market.
+    UsageError
+        Its tick or lot is unknown, it is neither spot nor swap, a precision is coarser than the
+        tick or the lot or finer than Nautilus can hold, or Nautilus is not installed.
+    """
+    instruments = needed("nautilus_trader.model.instruments", "nautilus")
+    specification = _specification(bundle, exchange, symbol)
+    kind = specification["type"]
+    if kind not in ("spot", "swap"):
+        raise UsageError(
+            f"{exchange} {symbol} is a {kind}; only spot and swap markets are supported",
+            "Choose another symbol.",
+        )
+    values = _common_values(specification, price_precision, size_precision)
+    if kind == "spot":
+        return instruments.CurrencyPair(**values)
+    return instruments.CryptoPerpetual(**values, **_swap_values(specification))
+
+
+def nanoseconds(times: pl.Series) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Unix times in nanoseconds."""
+    return (times.dt.epoch("us").cast(pl.UInt64) * 1000).to_numpy(writable=True)
+
+
+def _specification(bundle: Bundle, exchange: str, symbol: str) -> dict[str, Any]:
+    for row in bundle.manifest.instruments:
+        if (row["exchange"], row["symbol"]) == (exchange, symbol):
+            return row
+    raise UnknownNameError(
+        f"bundle {bundle.id[:12]} has no specification of {exchange} {symbol}",
+        "Pin it again after `lake ingest instruments`: its tick and lot are needed.",
+    )
+
+
+def _common_values(
+    specification: Mapping[str, Any], price_precision: int | None, size_precision: int | None
+) -> dict[str, Any]:
+    """What every kind of instrument is made from."""
+    identifiers = needed("nautilus_trader.model.identifiers", "nautilus")
+    objects = needed("nautilus_trader.model.objects", "nautilus")
+    price_places = _places(specification, "tick_size", price_precision)
+    size_places = _places(specification, "lot_size", size_precision)
+    name, kind = specification["venue_symbol"], specification["type"]
+    known = nanoseconds(pl.Series([datetime.fromisoformat(specification["valid_from"])]))[0]
+    return {
+        "instrument_id": identifiers.InstrumentId(
+            identifiers.Symbol(f"{name}-PERP" if kind == "swap" else name),
+            identifiers.Venue(specification["exchange"].upper()),
+        ),
+        "raw_symbol": identifiers.Symbol(name),
+        "base_currency": objects.Currency.from_str(specification["base"]),
+        "quote_currency": objects.Currency.from_str(specification["quote"]),
+        "price_precision": price_places,
+        "size_precision": size_places,
+        "price_increment": objects.Price(_decimal(specification["tick_size"]), price_places),
+        "size_increment": objects.Quantity(_decimal(specification["lot_size"]), size_places),
+        "maker_fee": _decimal(specification["maker_fee"] or 0),
+        "taker_fee": _decimal(specification["taker_fee"] or 0),
+        "ts_event": int(known),
+        "ts_init": int(known),
+    }
+
+
+def _swap_values(specification: Mapping[str, Any]) -> dict[str, Any]:
+    """What a swap has beside."""
+    objects = needed("nautilus_trader.model.objects", "nautilus")
+    contract = _decimal(specification["contract_size"] or 1)
+    return {
+        "settlement_currency": objects.Currency.from_str(specification["settle"]),
+        "is_inverse": specification["linear"] is False,
+        "multiplier": objects.Quantity(contract, _exponent(contract)),
+    }
+
+
+def _places(specification: Mapping[str, Any], step_name: str, wanted: int | None) -> int:
+    """Decimal places: those of the step, or more."""
+    objects = needed("nautilus_trader.model.objects", "nautilus")
+    market = f"{specification['exchange']} {specification['symbol']}"
+    step = specification[step_name]
+    if not step:
+        raise UsageError(
+            f"the bundle does not say the {step_name} of {market}",
+            "Make the instrument by hand, and give it as `specification`.",
+        )
+    least, most = _exponent(_decimal(step)), int(objects.FIXED_PRECISION)
+    places = least if wanted is None else wanted
+    if not least <= places <= most:
+        raise UsageError(
+            f"{places} decimal places do not fit {market}: its {step_name} is {step}",
+            f"Give {least} to {most}." if least <= most else "Nautilus cannot hold its numbers.",
+        )
+    return places
+
+
+def _decimal(number: float) -> Decimal:
+    """The shortest decimal that is this number."""
+    return Decimal(repr(number))
+
+
+def _exponent(number: Decimal) -> int:
+    """Decimal places of a number without its trailing zeros."""
+    return max(0, -int(number.normalize().as_tuple().exponent))

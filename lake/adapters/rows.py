@@ -1,0 +1,112 @@
+"""What every adapter starts from: rows of a bundle, with errors for what is not in it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from types import ModuleType
+
+import polars as pl
+
+from lake.errors import UnknownNameError, UsageError
+from lake.model.selection import Selection
+from lake.model.time import iso
+from lake.model.timeframe import Timeframe
+from lake.read.bundles.bundle import Bundle
+
+PRICES = ("open", "high", "low", "close")
+OHLCV = (*PRICES, "volume")
+
+
+def needed(module: str, extra: str) -> ModuleType:
+    """A package that an extra of lake brings.
+
+    Raises
+    ------
+    UsageError
+        It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"package {error.name} is not installed", f"Install it: pip install 'lake[{extra}]'"
+        ) from error
+
+
+def bar_timeframe(bundle: Bundle, table: str) -> Timeframe:
+    """The timeframe of a table of bars.
+
+    Raises
+    ------
+    UnknownNameError
+        The bundle has no such table.
+    UsageError
+        It holds no bars.
+    """
+    columns = bundle.scan(table).collect_schema()
+    if "closed" not in columns:
+        raise UsageError(f"table {table} holds no bars", "Name one that does, as bars_1m.")
+    return Timeframe.of_table_suffix(table.rpartition("_")[2])
+
+
+def closed_bars(
+    bundle: Bundle, table: str, columns: Sequence[str], selection: Selection
+) -> pl.DataFrame:
+    """Closed bars of one exchange that open within the selection, by symbol and time.
+
+    Returns
+    -------
+    DataFrame
+        `symbol`, `timestamp` (open time, UTC, microseconds) and the columns asked for.
+
+    Raises
+    ------
+    UnknownNameError
+        The bundle has no such table, column or market, or no closed bar of it in the range.
+    UsageError
+        The table holds no bars.
+    """
+    bar_timeframe(bundle, table)
+    names = ["symbol", "timestamp", *columns]
+    rows = _scan(bundle, table, [*names, "closed"], selection).filter("closed")
+    return _complete(rows.select(names).collect(), bundle, table, selection)
+
+
+def rows_of(
+    bundle: Bundle, table: str, columns: Sequence[str], selection: Selection
+) -> pl.DataFrame:
+    """Rows of one exchange within the selection: `symbol` and the columns asked for.
+
+    Raises
+    ------
+    UnknownNameError
+        The bundle has no such table, column or market, or no row of it in the range.
+    """
+    rows = _scan(bundle, table, ["symbol", *columns], selection).collect()
+    return _complete(rows, bundle, table, selection)
+
+
+def _scan(bundle: Bundle, table: str, columns: Sequence[str], selection: Selection) -> pl.LazyFrame:
+    return bundle.scan(
+        table,
+        exchange=selection.exchanges,
+        symbol=selection.symbols,
+        since=selection.start,
+        until=selection.end,
+        columns=columns,
+    )
+
+
+def _complete(rows: pl.DataFrame, bundle: Bundle, table: str, selection: Selection) -> pl.DataFrame:
+    """The rows, if there are some of every market that was asked for."""
+    there = set(rows["symbol"].unique())
+    missing = [symbol for symbol in selection.symbols if symbol not in there]
+    if there and not missing:
+        return rows
+    start, end = (iso(time) if time else "any time" for time in (selection.start, selection.end))
+    what = " ".join([*selection.exchanges, ", ".join(missing)]).strip()
+    raise UnknownNameError(
+        f"{table} of bundle {bundle.id[:12]} has no rows of {what} from {start} to {end}",
+        "`lake bundle show` says what it holds.",
+    )

@@ -1,0 +1,136 @@
+"""Wide frames for vectorbt (https://vectorbt.dev): one row a bar, one column a symbol.
+
+>>> close = prices(bundle, "bars_1h", exchange="binance")
+>>> vectorbt.Portfolio.from_signals(close, entries, exits)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from lake.adapters.rows import OHLCV, bar_timeframe, closed_bars, needed
+from lake.errors import UsageError
+from lake.model.selection import Selection
+from lake.model.timeframe import Timeframe
+from lake.read.bundles.bundle import Bundle, as_tuple
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_UNITS = {"s": "s", "m": "min", "h": "h", "d": "D", "M": "MS"}
+
+
+def prices(
+    bundle: Bundle,
+    table: str,
+    column: str = "close",
+    *,
+    exchange: str,
+    symbol: str | Sequence[str] = (),
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> pd.DataFrame:
+    """One column of the closed bars of several symbols.
+
+    Parameters
+    ----------
+    table
+        A table of bars, as `bars_1m`.
+    column
+        A column of numbers of that table: `close`, `volume`, `trade_count`.
+    symbol
+        One or several; all that the bundle has by default.
+    since, until
+        Bars that open in `[since, until)`; with time zone.
+
+    Returns
+    -------
+    pandas.DataFrame
+        float64, one column a symbol (the columns' name is `symbol`, in the order asked for, else
+        sorted). A bar that is missing in the bundle is NaN, never filled. The index `timestamp` is
+        the open time: a DatetimeIndex of nanoseconds in UTC from the first to the last bar of any
+        symbol, with `freq` set. Where bars are off the timeframe's grid it is the times that
+        occur, without `freq`.
+
+    Raises
+    ------
+    UnknownNameError
+        The bundle has no such table, column or market, or no closed bar of it in the range.
+    UsageError
+        The table holds no bars, the column no numbers, or pandas is not installed.
+    """
+    selection = Selection((exchange,), as_tuple(symbol), since, until)
+    return _wide(bundle, table, (column,), selection)[column]
+
+
+def ohlcv(
+    bundle: Bundle,
+    table: str,
+    *,
+    exchange: str,
+    symbol: str | Sequence[str] = (),
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> dict[str, pd.DataFrame]:
+    """Open, high, low, close (quote) and volume (base): a frame as `prices` gives, by column name.
+
+    All have the same index and columns. Parameters and errors are those of `prices`.
+    """
+    selection = Selection((exchange,), as_tuple(symbol), since, until)
+    return _wide(bundle, table, OHLCV, selection)
+
+
+def _wide(
+    bundle: Bundle, table: str, columns: Sequence[str], selection: Selection
+) -> dict[str, pd.DataFrame]:
+    pandas = needed("pandas", "vectorbt")
+    _require_numbers(bundle, table, columns)
+    bars = closed_bars(bundle, table, columns, selection)
+    bars = bars.with_columns(pl.col(columns).cast(pl.Float64))
+    symbols = selection.symbols or tuple(bars["symbol"].unique().sort())
+    times = bars["timestamp"].unique().sort()
+    index = _index(times, bar_timeframe(bundle, table))
+    frames = {}
+    for name in columns:
+        wide = bars.pivot("symbol", index="timestamp", values=name).sort("timestamp")
+        data = {one: wide[one].to_numpy() for one in symbols}
+        sparse = pandas.DataFrame(data, index=_pandas_times(times))
+        frames[name] = sparse.reindex(index).rename_axis(columns="symbol")
+    return frames
+
+
+def _require_numbers(bundle: Bundle, table: str, columns: Sequence[str]) -> None:
+    schema = bundle.scan(table).collect_schema()
+    for name in columns:
+        if name in schema and not schema[name].is_numeric():
+            numbers = [one for one, dtype in schema.items() if dtype.is_numeric()]
+            raise UsageError(
+                f"column {name} of {table} holds no numbers", f"Choose from {', '.join(numbers)}."
+            )
+
+
+def _index(times: pl.Series, timeframe: Timeframe) -> pd.DatetimeIndex:
+    """The grid of the timeframe over the times; or the times themselves, if they are off it."""
+    pandas = needed("pandas", "vectorbt")
+    there = _pandas_times(times)
+    grid = pandas.date_range(
+        there[0], there[-1], freq=_frequency(timeframe), name="timestamp", unit="ns"
+    )
+    return grid if there.isin(grid).all() else there
+
+
+def _frequency(timeframe: Timeframe) -> str:
+    """The timeframe as pandas names it."""
+    if timeframe.unit == "w":
+        return f"{7 * timeframe.count}D"
+    return f"{timeframe.count}{_UNITS[timeframe.unit]}"
+
+
+def _pandas_times(times: pl.Series) -> pd.DatetimeIndex:
+    pandas = needed("pandas", "vectorbt")
+    naive = times.dt.replace_time_zone(None).dt.cast_time_unit("ns").to_numpy()
+    return pandas.DatetimeIndex(naive, name="timestamp").tz_localize("UTC")

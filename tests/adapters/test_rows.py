@@ -1,0 +1,78 @@
+"""What all adapters share, without any of their packages."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lake.adapters.rows import bar_timeframe, closed_bars, needed, rows_of
+from lake.api import Lake
+from lake.errors import UnknownNameError, UsageError
+from lake.model.selection import Selection
+from lake.read.bundles.bundle import Bundle
+from tests.adapters.conftest import BARS, BTC, ETH, MISSING, SWAP
+from tests.conftest import DAY, MINUTE, T0, bars, write
+
+
+def of(*symbols: str, since: datetime | None = None) -> Selection:
+    return Selection(("binance",), symbols, since)
+
+
+def read(bundle: Bundle, table: str, selection: Selection) -> pl.DataFrame:
+    if table == "trades":
+        return rows_of(bundle, table, ["price"], selection)
+    return closed_bars(bundle, table, ["close"], selection)
+
+
+def test_only_closed_bars_are_given(filled: Lake) -> None:
+    # A pin leaves open bars out today: the lake itself stands for a bundle that has one.
+    opened: Any = SimpleNamespace(scan=filled.scan, id="0" * 64)
+    assert opened.scan("bars_1m", symbol=ETH).collect()["closed"].to_list()[-1] is False
+    rows = closed_bars(opened, "bars_1m", ["close"], of(ETH))
+    assert rows.height == BARS - 1
+    assert rows["timestamp"].max() == T0 + (BARS - 1) * MINUTE
+
+
+def test_a_bar_that_is_missing_stays_missing(bundle: Bundle) -> None:
+    times = closed_bars(bundle, "bars_1m", ["close"], of(BTC))["timestamp"].to_list()
+    assert times == [T0 + n * MINUTE for n in range(BARS) if n != MISSING]
+
+
+@pytest.mark.parametrize(
+    ("table", "selection", "words"),
+    [
+        ("bars_5m", of(BTC), "bars_5m"),
+        ("bars_1m", of("XRP/USDT"), "XRP/USDT"),
+        ("bars_1m", of(BTC, "XRP/USDT"), "binance XRP/USDT"),
+        ("bars_1m", Selection(("kraken",), (BTC,)), "kraken"),
+        ("bars_1m", of(BTC, since=T0 + DAY), "range"),
+        ("trades", of(BTC, since=T0 + DAY), "BTC/USDT from 2024-01-02T00:00:00Z to any time"),
+        ("bars_1m", Selection(("kraken",)), "kraken"),
+        ("trades", of(ETH), "ETH/USDT"),
+    ],
+)
+def test_what_is_not_in_the_bundle_is_an_error_that_names_it(
+    bundle: Bundle, table: str, selection: Selection, words: str
+) -> None:
+    with pytest.raises(UnknownNameError, match=words):
+        read(bundle, table, selection)
+
+
+def test_a_table_without_bars_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match="table trades holds no bars"):
+        closed_bars(bundle, "trades", ["price"], of(BTC))
+
+
+def test_timeframes_come_from_the_name_of_the_table(lake: Lake) -> None:
+    write(lake, "bars_1mo", bars(1, symbol=SWAP))
+    assert bar_timeframe(lake.pin("b", "bars_1mo"), "bars_1mo").unit == "M"
+
+
+def test_a_package_that_is_absent_is_named_with_its_extra() -> None:
+    with pytest.raises(UsageError, match="no_such_package is not installed") as caught:
+        needed("no_such_package.deep", "vectorbt")
+    assert "pip install 'lake[vectorbt]'" in caught.value.hint
