@@ -15,6 +15,7 @@ from lake.errors import (
     ConfigError,
     DamagedError,
     LakeError,
+    QualityError,
     SchemaError,
     SourceError,
     SourceUnavailableError,
@@ -24,7 +25,10 @@ from lake.errors import (
 )
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from lake.api import Lake
+    from lake.read.asof import as_of_join, grid
     from lake.read.bundles.bundle import Bundle
 
 __all__ = [
@@ -32,12 +36,15 @@ __all__ = [
     "ConfigError",
     "DamagedError",
     "LakeError",
+    "QualityError",
     "SchemaError",
     "SourceError",
     "SourceUnavailableError",
     "StorageError",
     "UnknownNameError",
     "UsageError",
+    "as_of_join",
+    "grid",
     "open",
     "open_bundle",
 ]
@@ -63,14 +70,46 @@ def open(uri: str | Path | None = None, *, config: Path | None = None) -> Lake: 
     return open_lake(uri, config=config)
 
 
-def open_bundle(reference: str, uri: str | Path | None = None) -> Bundle:
-    """Open a pinned bundle by its name, its id (at least eight digits), or `NAME@ID`.
+def open_bundle(
+    reference: str | Path, uri: str | Path | None = None, *, cache: bool = True
+) -> Bundle:
+    """Open a pinned bundle of a lake, or one that was exported, for which no lake is needed.
+
+    Parameters
+    ----------
+    reference
+        Its name, its id (at least eight digits), or `NAME@ID`; or the path of an export, a
+        `.tar.zst` or a folder. Text without a slash is a path where it names an export that is
+        there and no `uri` is given.
+    uri
+        The folder of the lake; by default what `LAKE_URI` or the nearest `lake.toml` says.
+    cache
+        Whether rows are kept mapped for the next read, and archives unpacked.
 
     Raises
     ------
     UnknownNameError
-        The lake has no such bundle.
+        The lake has no such bundle, or there is nothing at the path.
     ConfigError
         There is no lake there.
+    DamagedError
+        It is not as it was pinned, or not as it was exported.
     """
-    return open(uri).bundle(reference)
+    from lake.read.bundles.exported import names_export, open_exported
+
+    if isinstance(reference, str) and (uri is not None or not names_export(reference)):
+        return open(uri).bundle(reference, cache=cache)
+    from lake.read.cache import open_cache
+    from lake.settings import load_settings
+
+    kept = open_cache(load_settings().cache) if cache else None
+    return open_exported(Path(reference), kept)
+
+
+def __getattr__(name: str) -> Any:
+    """What needs Polars is loaded when it is asked for."""
+    if name in ("as_of_join", "grid"):
+        from lake.read import asof
+
+        return getattr(asof, name)
+    raise AttributeError(f"module 'lake' has no attribute {name!r}")

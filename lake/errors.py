@@ -55,6 +55,12 @@ class DamagedError(LakeError):
     code = "damaged"
 
 
+class QualityError(LakeError):
+    """Data are as they were written, but fall short of what the caller demands."""
+
+    code = "quality"
+
+
 class CommitConflictError(LakeError):
     """Another writer kept winning the race for the same table; nothing was written."""
 

@@ -59,6 +59,18 @@ class ExchangeSettings(_Section):
     password: SecretStr | None = None
 
 
+class CacheSettings(_Section):
+    """Where pinned rows are kept as files that are mapped into memory.
+
+    `fill_bytes`: a market that takes more is kept only by `lake bundle warm`.
+    """
+
+    enabled: bool = True
+    folder: Path | None = None
+    max_bytes: Count = 10_000_000_000
+    fill_bytes: Count = 500_000_000
+
+
 class LogSettings(_Section):
     """What is written to stderr beside progress and errors."""
 
@@ -74,6 +86,7 @@ class Settings(_Section):
     retry: RetrySettings = RetrySettings()
     ingest: IngestSettings = IngestSettings()
     exchanges: dict[str, ExchangeSettings] = {}
+    cache: CacheSettings = CacheSettings()
     log: LogSettings = LogSettings()
 
 

@@ -11,12 +11,24 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from lake.cli import audit, bundle, config, demo, ingest, init, query, sandbox
+from lake.cli import (
+    audit,
+    bundle,
+    config,
+    demo,
+    ingest,
+    init,
+    maintain,
+    query,
+    replay,
+    sandbox,
+)
 from lake.cli.session import ReaderLeftError, global_parameters
 from lake.errors import (
     CommitConflictError,
     DamagedError,
     LakeError,
+    QualityError,
     SourceError,
     StorageError,
     UsageError,
@@ -27,6 +39,7 @@ EXIT_CODES: dict[type[LakeError], int] = {
     UsageError: USAGE,
     StorageError: USAGE,
     DamagedError: FINDINGS,
+    QualityError: FINDINGS,
     SourceError: UNAVAILABLE,
     CommitConflictError: CONFLICT,
 }
@@ -72,7 +85,7 @@ def _root_signature() -> inspect.Signature:
 _root.__signature__ = _root_signature()  # type: ignore[attr-defined]
 _root.__annotations__ = {n: p.annotation for n, p in _root_signature().parameters.items()}
 app.callback()(_root)
-for module in (init, demo, ingest, query, bundle, audit, config, sandbox):
+for module in (init, demo, ingest, query, bundle, replay, maintain, audit, config, sandbox):
     module.add_to(app)
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.output import show, show_record
+from lake.cli.output import show, show_record, show_stream
 from lake.cli.session import Format, Session, command
-from lake.errors import DamagedError
+from lake.errors import DamagedError, UsageError
 from lake.model.time import parse_time
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import polars as pl
+
     from lake.read.bundles.bundle import Bundle
 
 Reference = Annotated[str, typer.Argument(help="A bundle's NAME, ID, or NAME@ID.")]
@@ -23,6 +30,11 @@ def add_to(app: typer.Typer) -> None:
     group.command("ls")(command(list_bundles))
     group.command("show")(command(show_bundle))
     group.command("verify")(command(verify))
+    group.command("warm")(command(warm))
+    group.command("export")(command(export))
+    group.command("import")(command(import_bundle))
+    group.command("rm")(command(remove))
+    group.command("diff")(command(diff))
     app.add_typer(group, name="bundle")
 
 
@@ -40,6 +52,15 @@ def pin(
     ] = None,
     since: Annotated[str | None, typer.Option(help="Start, inclusive; all by default.")] = None,
     until: Annotated[str | None, typer.Option(help="End, exclusive; all by default.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="Pin the tables as they were at this time.")
+    ] = None,
+    require_complete: Annotated[
+        bool, typer.Option("--require-complete", help="Refuse where an interval is not answered.")
+    ] = False,
+    min_quality: Annotated[
+        float | None, typer.Option(help="Refuse below this quality score.", min=0, max=1)
+    ] = None,
     note: Annotated[str, typer.Option(help="A note for the manifest.")] = "",
     move: Annotated[
         bool, typer.Option("--move", help="Let a name that exists point to the new bundle.")
@@ -57,8 +78,12 @@ def pin(
         symbol=symbol or (),
         since=parse_time(since, now) if since else None,
         until=parse_time(until, now) if until else None,
+        as_of=parse_time(as_of, now) if as_of else None,
+        require_complete=require_complete,
+        min_quality=min_quality,
         note=note,
         move=move,
+        meter=session.meter(),
     )
     _summary(session, bundle, name)
 
@@ -80,23 +105,151 @@ def show_bundle(session: Session, reference: Reference) -> None:
         session.stderr().print(example, highlight=False, markup=False, soft_wrap=True)
 
 
-def verify(session: Session, reference: Reference) -> None:
-    """Read every pinned row and compare; exit code 3 where something differs."""
+def verify(
+    session: Session,
+    reference: Reference,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read every row, against the digest of its day.")
+    ] = False,
+) -> None:
+    """Check every file of a bundle; exit code 3 where something is not as it was pinned."""
     import polars as pl
 
     bundle = session.lake().bundle(reference)
-    differences = bundle.verify()
-    rows = [{"place": d.place, "expected": d.expected, "found": d.found} for d in differences]
-    schema = {"place": pl.String(), "expected": pl.String(), "found": pl.String()}
-    if rows or session.format is not Format.table:
-        show(session, pl.DataFrame(rows, schema=schema))
-    if differences:
-        places = ", ".join(difference.place for difference in differences)
+    problems = bundle.verify(deep=deep, meter=session.meter())
+    schema = dict.fromkeys(("kind", "place", "expected", "found"), pl.String())
+    if problems or session.format is not Format.table:
+        show(session, pl.DataFrame([asdict(problem) for problem in problems], schema=schema))
+    if problems:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(p.kind for p in problems).items())
         raise DamagedError(
-            f"bundle {reference} is not what was pinned: {places}",
-            "Restore the named files from a backup.",
+            f"bundle {reference} is not what was pinned: {kinds}",
+            "Restore the named files from a backup or an export.",
         )
     session.stderr().print(f"Bundle {reference} is whole.", highlight=False)
+
+
+def warm(
+    session: Session,
+    reference: Reference,
+    table: Annotated[
+        list[str] | None, typer.Option("--dataset", "-d", help="May be repeated; all by default.")
+    ] = None,
+) -> None:
+    """Put a bundle's rows into the cache: the next reads map them instead of decoding files."""
+    size = session.lake().bundle(reference).warm(*(table or ()), meter=session.meter())
+    session.stderr().print(f"{size:,} bytes were put into the cache.", highlight=False)
+
+
+def export(
+    session: Session,
+    reference: Reference,
+    path: Annotated[
+        Path, typer.Argument(help="A new file NAME.tar.zst, or a new folder.", show_default=False)
+    ],
+) -> None:
+    """Write a bundle with its data to a file or folder: it opens anywhere, without the lake.
+
+    lake bundle export research-1 research-1.tar.zst
+    """
+    bundle = session.lake().bundle(reference, cache=False)
+    target = bundle.export(path, meter=session.meter())
+    if session.format in (Format.json, Format.ndjson):
+        show_record(session, {"id": bundle.id, "path": str(target)})
+    session.stderr().print(
+        f"Exported bundle {bundle.id} to {target}.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def import_bundle(
+    session: Session,
+    path: Annotated[
+        Path, typer.Argument(help="What `lake bundle export` wrote.", show_default=False)
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name by which it is opened; its ID by default.")
+    ] = None,
+    move: Annotated[
+        bool, typer.Option("--move", help="Let a name that exists point to the bundle.")
+    ] = False,
+) -> None:
+    """Put an exported bundle into this lake, after checking all of it; exit code 3: not whole.
+
+    lake bundle import research-1.tar.zst --name research-1
+    """
+    bundle = session.lake().import_bundle(path, name, move=move, meter=session.meter())
+    _summary(session, bundle, name or bundle.id[:12])
+
+
+def remove(
+    session: Session,
+    reference: Reference,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Release a bundle: what only it needs may be vacuumed. Its names go with it."""
+    lake = session.lake()
+    bundle_id = lake.bundle_id(reference)
+    if dry_run:
+        session.stderr().print(f"Would remove bundle {bundle_id}.", highlight=False)
+        return
+    if not yes:
+        raise UsageError(
+            f"removing bundle {reference} lets `lake maintain vacuum` delete what only it needs",
+            "Add --yes to do it, or --dry-run to see.",
+        )
+    bundle_id, names = lake.remove_bundle(reference)
+    named = f" ({', '.join(names)})" if names else ""
+    session.stderr().print(f"Removed bundle {bundle_id}{named}.", highlight=False, soft_wrap=True)
+
+
+def diff(
+    session: Session,
+    before: Annotated[str, typer.Argument(metavar="A", help="A bundle's NAME, ID, or NAME@ID.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The one that it is compared with.")],
+    rows: Annotated[bool, typer.Option("--rows", help="Each row and value that differs.")] = False,
+    table: Annotated[
+        list[str] | None, typer.Option("--dataset", "-d", help="May be repeated; all by default.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Print this many lines at most.", min=1)] = None,
+) -> None:
+    """Show which market-days differ between bundles A and B, and which jobs wrote into them.
+
+    lake bundle diff research-1 research-2 --rows
+    """
+    from lake.read.bundles.diff import reshaped
+
+    lake = session.lake()
+    contents = [lake.bundle(one, cache=False).contents for one in (before, after)]
+    days = lake.diff(before, after, table or ())
+    for name in reshaped(*contents):
+        if name in days["table"]:
+            note = f"{name} has other columns in {after}: each of its days counts as changed."
+            session.stderr().print(note, highlight=False, soft_wrap=True)
+    frames = lake.diff_rows(before, after, table or ()) if rows else [days]
+    if days.height or session.format is not Format.table:
+        show_stream(session, frames if limit is None else _first(frames, limit))
+    session.stderr().print(_compared(before, after, days), highlight=False, soft_wrap=True)
+
+
+def _first(frames: Iterable[pl.DataFrame], limit: int) -> Iterator[pl.DataFrame]:
+    for frame in frames:
+        yield frame.head(limit)
+        limit -= min(limit, frame.height)
+        if not limit:
+            return
+
+
+def _compared(before: str, after: str, days: pl.DataFrame) -> str:
+    if days.is_empty():
+        return f"{before} and {after} hold the same rows."
+    counts = Counter(days["change"])
+    told = [f"{counts[kind]:,} {kind}" for kind in ("added", "removed", "changed") if counts[kind]]
+    sums = f"{days['rows_before'].sum():,} rows before, {days['rows_after'].sum():,} after"
+    return f"From {before} to {after}, market-days: {', '.join(told)}; in them {sums}."
 
 
 def _summary(session: Session, bundle: Bundle, name: str) -> None:

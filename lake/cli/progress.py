@@ -1,4 +1,4 @@
-"""A progress bar on stderr, and the summary of an ingestion."""
+"""Progress bars on stderr, and the summary of an ingestion."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import (
     BarColumn,
+    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -62,6 +63,36 @@ class Bar:
     def finished(self, report: IngestReport) -> None:
         self._progress.stop()
         tell(self._session, [report])
+
+
+class Steps:
+    """Shows how far a piece of work is, where stderr is a terminal; see `lake.model.meter`."""
+
+    def __init__(self, session: Session) -> None:
+        console = session.stderr()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal or session.quiet,
+        )
+        self._task: TaskID | None = None
+
+    def begin(self, what: str, total: int) -> None:
+        self._progress.start()
+        self._task = self._progress.add_task(what, total=total)
+
+    def advance(self, count: int = 1) -> None:
+        if self._task is not None:
+            self._progress.advance(self._task, count)
+
+    def end(self) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._progress.stop()
 
 
 def tell(session: Session, reports: Iterable[IngestReport]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lake.api import Lake
+    from lake.model.meter import Meter
     from lake.settings import Settings
 
 _PANEL = "Global options"
@@ -79,6 +80,12 @@ class Session:
         from lake.api import Lake
 
         return Lake(self.settings())
+
+    def meter(self) -> Meter:
+        """A progress bar on stderr."""
+        from lake.cli.progress import Steps
+
+        return Steps(self)
 
     def stderr(self) -> Console:
         """Where progress and notes go."""

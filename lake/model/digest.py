@@ -24,8 +24,9 @@ and `digest` in lower-case hex.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -36,36 +37,35 @@ from lake.model.frames import sorted_by
 
 def digest(dataset: Dataset, frame: pl.DataFrame) -> str:
     """Digest of rows of a dataset, 64 hex digits. The frame has its columns, in any order."""
-    return combined(market_day_lines(dataset, frame))
+    return combined(market_days(dataset, frame))
 
 
-def market_day_lines(dataset: Dataset, frame: pl.DataFrame) -> list[str]:
-    """The line of each market-day of the rows."""
-    if frame.is_empty():
-        return []
+def market_days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
+    """The digest of each market-day of the rows: exchange, symbol, date, digest."""
     day = pl.col(dataset.time_column).dt.date().alias("date")
     order = dict.fromkeys([*PARTITIONS, dataset.time_column, *dataset.key])
     rows = sorted_by(frame.with_columns(day), order)
     runs = rows.select(PARTITIONS).with_row_index("start").unique(PARTITIONS, keep="first")
     runs = runs.sort("start")
-    ends = [*runs["start"][1:], rows.height]
+    starts = [*runs["start"], rows.height]
     names = [column for column in dataset.columns if column.name not in PARTITIONS]
     columns = [(f"{c.name}\0{c.type}\0".encode(), _Encoded.of(rows[c.name])) for c in names]
-    lines = []
-    for (start, exchange, symbol, date), end in zip(runs.iter_rows(), ends, strict=True):
+    digests = []
+    for start, end in pairwise(starts):
         pieces: list[bytes | memoryview] = [(end - start).to_bytes(8, "little")]
         for head, encoded in columns:
             pieces.append(head)
             pieces.extend(encoded.pieces(start, end))
         # Hashed at once: each long update would hand the interpreter to another thread.
-        found = hashlib.sha256(b"".join(pieces)).hexdigest()
-        lines.append(f"{exchange}\t{symbol}\t{date}\t{found}\n")
-    return lines
+        digests.append(hashlib.sha256(b"".join(pieces)).hexdigest())
+    return runs.select(PARTITIONS).with_columns(digest=pl.Series(digests, dtype=pl.String))
 
 
-def combined(lines: Iterable[str]) -> str:
-    """Digest of the lines of market-days."""
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+def combined(days: pl.DataFrame) -> str:
+    """Digest of market-days, as `market_days` gives them; other columns do not count."""
+    line = pl.format("{}\t{}\t{}\t{}\n", *PARTITIONS, "digest").alias("line")
+    lines = days.select(line.sort().str.join(""))["line"].item() if days.height else ""
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 @dataclass(frozen=True)

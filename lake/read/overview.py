@@ -1,8 +1,9 @@
-"""What a lake holds, as frames: tables, coverage, commits, bundles."""
+"""What a lake holds, as frames: tables, coverage, commits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +14,8 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.intervals import RangeSet, union
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
-from lake.read.bundles.repository import Repository
 from lake.store.ledger import Ledger
-from lake.store.snapshot import EVERYTHING
+from lake.store.rows import EVERYTHING
 from lake.store.store import Store
 
 _MARKET = ("exchange", "symbol")
@@ -100,11 +100,13 @@ def status(store: Store) -> pl.DataFrame:
     return _frame(records, schema, dict.fromkeys(times, TIMESTAMP))
 
 
-def coverage(store: Store, table: str | None, selection: Selection) -> pl.DataFrame:
+def coverage(
+    store: Store, table: str | None, selection: Selection, as_of: datetime | None = None
+) -> pl.DataFrame:
     """Covered intervals, neighbours joined: table, exchange, symbol, start, end."""
     if table is not None:
         store.catalog.dataset(table)
-    rows = Ledger(store).coverage(selection)
+    rows = Ledger(store).coverage(selection, as_of)
     columns = ("table", *_MARKET, "start", "end")
     records = [
         dict(zip(columns, (*key, item.start, item.end), strict=True))
@@ -131,33 +133,6 @@ def audit(store: Store, table: str | None, limit: int | None) -> pl.DataFrame:
     commits = pl.concat(found) if found else pl.DataFrame(schema=_COMMIT)
     ordered = commits.sort("time", "table", "version", descending=True)
     return ordered.head(limit) if limit else ordered
-
-
-def bundles(repository: Repository) -> pl.DataFrame:
-    """One row a bundle: name (null where none points to it), id, pinned_at, what is in it."""
-    names: dict[str, list[str]] = {}
-    for name, bundle_id in repository.names().items():
-        names.setdefault(bundle_id, []).append(name)
-    records = []
-    for bundle_id in repository.ids():
-        manifest = repository.load(bundle_id)
-        records.append(
-            {
-                "name": ", ".join(names.get(bundle_id, [])) or None,
-                "id": bundle_id,
-                "pinned_at": manifest.version,
-                "datasets": ", ".join(manifest.metadata.datasets),
-                "exchanges": ", ".join(manifest.metadata.exchanges),
-                "symbols": ", ".join(manifest.metadata.symbols),
-                "first": manifest.metadata.date_range.start,
-                "last": manifest.metadata.date_range.end,
-                "rows": sum(ref.rows for _, ref in manifest.refs()),
-            }
-        )
-    times = ("pinned_at", "first", "last")
-    schema = ("name", "id", "pinned_at", "datasets", "exchanges", "symbols", *times[1:], "rows")
-    frame = _frame(records, schema, dict.fromkeys(times, TIMESTAMP))
-    return frame.sort("pinned_at", "id")
 
 
 def _covered(rows: pl.DataFrame) -> dict[tuple[str, tuple[str, str]], RangeSet]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,7 +13,7 @@ from lake.errors import DamagedError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import iso
-from lake.store.snapshot import EVERYTHING, Snapshot
+from lake.store.rows import EVERYTHING, OpenRows
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,10 +45,8 @@ _EXPLAIN = re.compile(
 class View:
     """A table, or a selection of it, as SQL sees it: opened only when a query names it."""
 
-    def __init__(
-        self, open_snapshot: Callable[[], Snapshot], selection: Selection = EVERYTHING
-    ) -> None:
-        self.open_snapshot = open_snapshot
+    def __init__(self, open_rows: OpenRows, selection: Selection = EVERYTHING) -> None:
+        self.open_rows = open_rows
         self.selection = selection
 
 
@@ -162,9 +160,9 @@ def _named(
 def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -> None:
     import duckdb
 
-    snapshot = view.open_snapshot()
-    dataset = snapshot.dataset
-    files = [f"{snapshot.uri}/{path}" for path in snapshot.files(view.selection)["path"]]
+    rows = view.open_rows()
+    dataset = rows.dataset
+    files = [f"{rows.uri}/{path}" for path in rows.files(view.selection)["path"]]
     if files:
         connection.execute(f'SET VARIABLE "files of {name}" = ?', [files])
         source = (

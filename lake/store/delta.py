@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -23,6 +23,7 @@ from deltalake import (
     WriterProperties,
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
 
 from lake.errors import (
     CommitConflictError,
@@ -33,7 +34,7 @@ from lake.errors import (
 )
 from lake.model.dataset import PARTITIONS, Column, Dataset
 from lake.model.frames import varying
-from lake.model.time import from_ms, iso
+from lake.model.time import from_ms, iso, to_ms
 from lake.store.faults import translated
 
 _DELTA_TYPES: Mapping[str, Any] = {
@@ -46,10 +47,12 @@ _DELTA_TYPES: Mapping[str, Any] = {
     "list<float64>": {"type": "array", "elementType": "double", "containsNull": True},
     "list<string>": {"type": "array", "elementType": "string", "containsNull": True},
 }
+GROUP_ROWS = 131_072
 # Prices and ids hardly repeat: without dictionaries, files are smaller and quicker to write.
 WRITER = WriterProperties(
     compression="ZSTD",
     compression_level=3,
+    max_row_group_size=GROUP_ROWS,
     default_column_properties=ColumnProperties(dictionary_enabled=False),
 )
 # Cleaning the log up after a commit would delete versions that a bundle has pinned.
@@ -64,6 +67,20 @@ class Merged:
     version: int
     inserted: int
     updated: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A data file to be committed.
+
+    `path` is relative to the table and as on disk; `partition` and `statistics` are as Delta's
+    log has them.
+    """
+
+    path: str
+    bytes: int
+    partition: Mapping[str, str | None]
+    statistics: Mapping[str, Any]
 
 
 class LocalTable(DeltaTable):
@@ -179,19 +196,69 @@ def merge(
     )
 
 
+def replace_files(
+    table: DeltaTable,
+    added: Sequence[DataFile],
+    removed: Sequence[DataFile],
+    now: datetime,
+    metadata: Mapping[str, Any],
+) -> None:
+    """Put data files in the place of others that hold the same rows, in one commit.
+
+    Parameters
+    ----------
+    table
+        A handle at the very version from which the rows were read. What others have committed
+        since stays; if it removed one of our files, this commit fails. Were the handle newer,
+        such a removal would go unseen, and its rows would come back.
+
+    Raises
+    ------
+    CommitFailedError
+        One of the files was replaced meanwhile: read again, and try again.
+    """
+    now_ms = to_ms(now)
+    # Delta has a flag for commits that change no rows, and a MERGE that runs meanwhile trusts it:
+    # it would not see that a row it updates has moved to another file, and double it.
+    changes = True
+    adds = [
+        AddAction(f.path, f.bytes, f.partition, now_ms, changes, json.dumps(f.statistics))
+        for f in added
+    ]
+    removes = [RemoveAction(f.path, changes, now_ms, f.bytes, dict(f.partition)) for f in removed]
+    table.create_write_transaction(
+        [*adds, *removes],
+        mode="append",
+        schema=table.schema(),
+        partition_by=list(PARTITIONS),
+        commit_properties=_commit(metadata, max_commit_retries=_CONFLICT_ATTEMPTS),
+        post_commithook_properties=_AFTER_COMMIT,
+    )
+
+
+def checkpoint(path: Path, dataset: Dataset) -> int:
+    """Write a checkpoint of the table's latest version, and give that version."""
+    table = open_table(path, dataset)
+    with translated(f"table {dataset.name}"):
+        table.create_checkpoint()
+    return table.version()
+
+
+def _commit(metadata: Mapping[str, Any], max_commit_retries: int | None = None) -> CommitProperties:
+    text = json.dumps(metadata, separators=(",", ":"))
+    return CommitProperties({"userMetadata": text}, max_commit_retries)
+
+
 def _merge_once(
     table: DeltaTable, dataset: Dataset, rows: pl.DataFrame, metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
-    commit = CommitProperties(
-        custom_metadata={"userMetadata": json.dumps(metadata, separators=(",", ":"))}
-    )
     merger = table.merge(
         rows,
         predicate=_predicate(dataset, rows),
         source_alias="s",
         target_alias="t",
         writer_properties=WRITER,
-        commit_properties=commit,
+        commit_properties=_commit(metadata),
         post_commithook_properties=_AFTER_COMMIT,
     ).when_not_matched_insert_all()
     if dataset.rows == "revisable":

@@ -55,12 +55,9 @@ class Ledger:
         pairs = rows.select("timestamp", "end").iter_rows()
         return union(TimeRange(start, end) for start, end in pairs)
 
-    def coverage(self, selection: Selection) -> pl.DataFrame:
-        """Rows of `coverage`."""
-        dataset = self._store.catalog.dataset("coverage")
-        if not self._store.exists("coverage"):
-            return dataset.empty()
-        return self._store.snapshot(dataset).collect(selection)
+    def coverage(self, selection: Selection, as_of: datetime | None = None) -> pl.DataFrame:
+        """Rows of `coverage`, as they are or as they were at a time."""
+        return self._store.known(self._store.catalog.dataset("coverage"), selection, as_of)
 
     def record_coverage(
         self, table: str, market: Market, settled: Iterable[Covered], origin: Origin
@@ -106,10 +103,7 @@ class Ledger:
 
     def jobs(self) -> pl.DataFrame:
         """Rows of `jobs`, oldest first."""
-        dataset = self._store.catalog.dataset("jobs")
-        if not self._store.exists("jobs"):
-            return dataset.empty()
-        return self._store.snapshot(dataset).collect()
+        return self._store.known(self._store.catalog.dataset("jobs"))
 
     def commits(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
         """What each commit of a table did, newest first."""

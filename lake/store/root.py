@@ -140,6 +140,15 @@ def replace(path: Path, content: bytes) -> None:
     _put(path, content, os.replace)
 
 
+def sync_folder(path: Path) -> None:
+    """Let what was created in a folder survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _put(path: Path, content: bytes, move: Callable[[Path, Path], None]) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:

@@ -10,12 +10,15 @@ from datetime import datetime
 import polars as pl
 from deltalake import DeltaTable
 
-from lake.errors import SchemaError, UsageError
+from lake.errors import SchemaError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.digest import digest
+from lake.model.selection import Selection
 from lake.store import delta
 from lake.store.conform import REASON, conform, quarantine_rows
+from lake.store.live import LiveTable
 from lake.store.root import Root
+from lake.store.rows import EVERYTHING
 from lake.store.snapshot import Snapshot
 from lake.version import VERSION
 
@@ -62,6 +65,7 @@ class Store:
         self.catalog = root.catalog()
         self.now = now
         self._handles: dict[str, DeltaTable] = {}
+        self._live: dict[str, LiveTable] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -125,6 +129,31 @@ class Store:
         if as_of is not None and self.exists(dataset.name):
             version = delta.version_as_of(path, dataset, as_of)
         return Snapshot(dataset, delta.open_table(path, dataset, version))
+
+    def live(self, dataset: Dataset) -> LiveTable:
+        """A table as it is whenever it is asked: opened once, then followed."""
+        path = self.root.tables / dataset.name
+        with self._lock(dataset.name):
+            known = self._live.get(dataset.name)
+            if known is None or not self.exists(dataset.name):
+                known = self._live[dataset.name] = LiveTable(path, dataset)
+            return known
+
+    def version(self, dataset: Dataset) -> int:
+        """The latest version of a table, without opening it."""
+        if not self.exists(dataset.name):
+            return self.snapshot(dataset).version
+        return delta.latest_version(self.root.tables / dataset.name)
+
+    def known(
+        self, dataset: Dataset, selection: Selection = EVERYTHING, as_of: datetime | None = None
+    ) -> pl.DataFrame:
+        """Rows of a table now or at a time; none where it did not exist."""
+        try:
+            snapshot = self.snapshot(dataset, as_of=as_of)
+        except UnknownNameError:
+            return dataset.empty()
+        return snapshot.collect(selection)
 
     def _quarantine(self, dataset: Dataset, rejected: pl.DataFrame, origin: Origin) -> None:
         if dataset.name == "quarantine":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -188,9 +189,12 @@ def test_the_manifest_names_only_markets_with_rows_in_the_range(filled: Lake) ->
 def test_the_manifest_carries_the_data_dictionary(filled: Lake) -> None:
     dictionary = filled.pin("b", TABLES).manifest.data_dictionary
     assert set(dictionary) == set(TABLES)
-    for table, columns in dictionary.items():
-        assert list(columns) == list(filled.dataset(table).polars_schema)
-    assert dictionary["funding"]["funding_rate"].unit == "fraction per interval"
+    for table, part in dictionary.items():
+        assert list(part.columns) == list(filled.dataset(table).polars_schema)
+        pinned = part.dataset(table)
+        assert pinned == replace(filled.dataset(table), checks=(), keep_when=None)
+        assert pinned.fingerprint == filled.dataset(table).fingerprint
+    assert dictionary["funding"].columns["funding_rate"].unit == "fraction per interval"
 
 
 def instrument(valid_from: datetime, tick: float, symbol: str = "BTC/USDT") -> pl.DataFrame:

@@ -83,7 +83,7 @@ def test_a_table_that_found_no_space_can_be_made_later(
 
 def test_a_pin_that_found_no_space_leaves_no_bundle(disk: Path, lake_on_disk: Lake) -> None:
     filler = fill(disk, 0)
-    with pytest.raises(StorageError, match="bundle full: the disk is full"):
+    with pytest.raises(StorageError, match="bundles: the disk is full"):
         lake_on_disk.pin("full", "trades")
     assert lake_on_disk.bundles().is_empty()
     filler.unlink()

@@ -10,8 +10,11 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
 from lake.errors import ConfigError, DamagedError
+from lake.model.dataset import Column, Dataset, Granularity, RowKind
 from lake.model.selection import Selection
 from lake.model.time import iso
+from lake.model.timeframe import Timeframe
+from lake.store.index import Sealed
 
 FORMAT: Literal[1] = 1
 
@@ -44,8 +47,8 @@ class Ref(_Part):
     ----------
     table, table_id, uri, version
         The Delta table (URI relative to the lake) and the version that is read.
-    rows, bytes
-        Rows of the selection, and the size of the data files that hold them.
+    rows, files, bytes
+        Rows of the selection, and number and size of the data files that hold them.
     first, last
         Time of the first and of the last row.
     schema_fingerprint, digest
@@ -58,6 +61,7 @@ class Ref(_Part):
     version: int
     selection: SelectionPart
     rows: int
+    files: int
     bytes: int
     first: AwareDatetime
     last: AwareDatetime
@@ -66,12 +70,18 @@ class Ref(_Part):
 
 
 class DateRange(_Part):
+    """Times of the first and of the last row."""
+
     start: AwareDatetime
     end: AwareDatetime
 
 
 class Metadata(_Part):
-    """What the bundle is, in short."""
+    """What the bundle is, in short.
+
+    `as_of` is the time of the past that was pinned, and null where it was the present.
+    `data_quality_score` (0 to 1) is null where no check has run.
+    """
 
     symbols: tuple[str, ...]
     exchanges: tuple[str, ...]
@@ -79,6 +89,7 @@ class Metadata(_Part):
     date_range: DateRange
     data_quality_score: float | None = None
     note: str = ""
+    as_of: AwareDatetime | None = None
     lake_id: str
     created_by: str
 
@@ -92,12 +103,99 @@ class ColumnPart(_Part):
     meaning: str
 
 
+class DatasetPart(_Part):
+    """A table in the data dictionary: all that is needed to read it without its lake."""
+
+    family: str
+    timeframe: str | None
+    title: str
+    description: str
+    key: tuple[str, ...]
+    time_column: str
+    available_at: str | None
+    sort: tuple[str, ...]
+    date: Granularity
+    rows: RowKind
+    columns: dict[str, ColumnPart]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> DatasetPart:
+        return cls(
+            family=dataset.family,
+            timeframe=str(dataset.timeframe) if dataset.timeframe else None,
+            title=dataset.title,
+            description=dataset.description,
+            key=dataset.key,
+            time_column=dataset.time_column,
+            available_at=dataset.available_at,
+            sort=dataset.sort,
+            date=dataset.granularity,
+            rows=dataset.rows,
+            columns={
+                column.name: ColumnPart(
+                    type=column.type,
+                    unit=column.unit,
+                    nullable=column.nullable,
+                    meaning=column.meaning,
+                )
+                for column in dataset.columns
+            },
+        )
+
+    def dataset(self, name: str) -> Dataset:
+        """The dataset as it was when it was pinned."""
+        return Dataset(
+            name=name,
+            family=self.family,
+            title=self.title,
+            description=self.description,
+            columns=tuple(Column(name, **part.model_dump()) for name, part in self.columns.items()),
+            key=self.key,
+            time_column=self.time_column,
+            sort=self.sort,
+            granularity=self.date,
+            rows=self.rows,
+            timeframe=Timeframe.parse(self.timeframe) if self.timeframe else None,
+            available_at=self.available_at,
+        )
+
+
+class CoveragePart(_Part):
+    """An interval of which the source's answer was known: what is not in it is not in it at all."""
+
+    table: str
+    exchange: str
+    symbol: str
+    start: AwareDatetime
+    end: AwareDatetime
+
+
+class FilePart(_Part):
+    """A file beside the manifest; `tail_sha256` is the digest of its Parquet footer."""
+
+    bytes: int
+    sha256: str
+    tail_sha256: str
+
+    @property
+    def sealed(self) -> Sealed:
+        return Sealed(self.bytes, self.sha256, self.tail_sha256)
+
+
+class Beside(_Part):
+    """The files beside the manifest: `files.parquet` and `days.parquet`."""
+
+    files: FilePart
+    days: FilePart
+
+
 class Manifest(_Part):
     """A market data bundle.
 
     `version` is when it was pinned. `id` is the digest of what it selects and of the rows
-    themselves: the same selection of the same rows has the same id. `checksum` is the SHA-256 of
-    this document without it, as JSON with sorted keys and no spaces.
+    themselves: the same selection of the same rows has the same id. `beside` seals the lists of
+    data files and of market-days. `checksum` is the SHA-256 of this document without it, as JSON
+    with sorted keys and no spaces.
     """
 
     format: Literal[1] = FORMAT
@@ -111,9 +209,11 @@ class Manifest(_Part):
     chain: dict[str, Ref] = {}
     other: dict[str, Ref] = {}
     quality_report: str | None = None
-    data_dictionary: dict[str, dict[str, ColumnPart]]
+    data_dictionary: dict[str, DatasetPart]
     instruments: tuple[dict[str, Any], ...] = ()
+    coverage: tuple[CoveragePart, ...] = ()
     access: dict[str, str] = Field(default_factory=dict)
+    beside: Beside
     checksum: str = ""
 
     def refs(self) -> Iterator[tuple[str, Ref]]:

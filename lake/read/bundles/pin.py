@@ -1,89 +1,222 @@
-"""Pinning: capture table versions, measure the selection, write the manifest."""
+"""Pinning: capture table versions, measure the selection, say what it must add up to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from lake.errors import UnknownNameError, UsageError
-from lake.model.dataset import Dataset
-from lake.model.digest import combined, market_day_lines
+from lake.errors import CommitConflictError, UnknownNameError, UsageError
+from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.digest import combined, market_days
+from lake.model.meter import Meter
 from lake.model.selection import Selection
 from lake.model.time import iso
+from lake.read.bundles.completeness import require_complete, require_score
 from lake.read.bundles.manifest import (
-    ColumnPart,
+    Beside,
+    CoveragePart,
+    DatasetPart,
     DateRange,
     Manifest,
     Metadata,
     Ref,
     SelectionPart,
 )
-from lake.store.snapshot import TIME_STEP, Snapshot
+from lake.read.bundles.pieces import pieces
+from lake.read.overview import coverage
+from lake.store.hashing import sha256_of_all
+from lake.store.index import SCHEMA, FileIndex
+from lake.store.rows import Rows
+from lake.store.snapshot import Snapshot
 from lake.store.store import Store
 from lake.version import VERSION
 
+DAYS = pl.Schema(
+    {
+        "table": pl.String(),
+        "exchange": pl.String(),
+        "symbol": pl.String(),
+        "date": pl.Date(),
+        "rows": pl.Int64(),
+        "first": TIMESTAMP,
+        "last": TIMESTAMP,
+        "min_delay_us": pl.Int64(),
+        "max_delay_us": pl.Int64(),
+        "digest": pl.String(),
+    }
+)
+# Of a table, its id and some files: `path`, `bytes` and `sha256` of those that are known.
+KnownHashes = Callable[[str, str, pl.DataFrame], pl.DataFrame]
 _SECTIONS = ("trades", "orderbooks", "funding")
+_MARKET = ("exchange", "symbol")
+_CAPTURE_ATTEMPTS = 100
 
 
-def pin(store: Store, tables: Sequence[str], selection: Selection, note: str) -> Manifest:
-    """The manifest of a selection of tables as they are now.
+@dataclass(frozen=True)
+class Request:
+    """What to pin.
+
+    Attributes
+    ----------
+    tables, selection
+        Which rows.
+    as_of
+        The time of the past to pin; None for the present.
+    require_complete
+        Refuse where an interval was never answered.
+    min_quality
+        Refuse below this score, or where none is known.
+    note
+        For the manifest.
+    """
+
+    tables: Sequence[str]
+    selection: Selection
+    as_of: datetime | None = None
+    require_complete: bool = False
+    min_quality: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A bundle that is not stored yet.
+
+    Attributes
+    ----------
+    fields
+        Those of the manifest that do not depend on how it is stored.
+    files, days
+        What goes into the lists beside it.
+    """
+
+    fields: Mapping[str, Any]
+    files: pl.DataFrame
+    days: pl.DataFrame
+
+    @property
+    def id(self) -> str:
+        """The id that the bundle will have."""
+        return Manifest.model_construct(**self.fields).content_id()
+
+    def manifest(self, beside: Beside) -> Manifest:
+        """The whole manifest, for lists that are stored as this."""
+        sealed = Manifest(id="", beside=beside, **self.fields).sealed()
+        return sealed.model_copy(update={"access": access(sealed)}).sealed()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a selection of a table is: its ref, its days (`DAYS`) and its files."""
+
+    ref: Ref
+    days: pl.DataFrame
+    files: pl.DataFrame
+
+
+def drafted(store: Store, request: Request, known: KnownHashes, meter: Meter) -> Draft:
+    """The draft of a bundle: every table at versions that were current at one moment.
+
+    `known` gives hashes that earlier bundles have.
 
     Raises
     ------
     UnknownNameError
         A table does not exist, or holds no row of one of the markets in the range.
+    QualityError
+        An interval is missing, or the score is too low, and the request does not accept that.
+    CommitConflictError
+        Writers were too quick to capture one moment.
     """
-    if not tables:
+    if not request.tables:
         raise UsageError("a bundle needs a dataset", "Name at least one: --dataset bars_1m.")
-    datasets = [store.catalog.dataset(name) for name in dict.fromkeys(tables)]
-    snapshots = [store.snapshot(dataset) for dataset in datasets]
-    refs = [measured(snapshot, _closed(snapshot, selection)) for snapshot in snapshots]
-    markets = _markets(zip(snapshots, refs, strict=True))
-    manifest = Manifest(
-        id="",
-        version=store.now(),
-        metadata=Metadata(
-            symbols=tuple(markets["symbol"].unique().sort()),
-            exchanges=tuple(markets["exchange"].unique().sort()),
-            datasets=tuple(dataset.name for dataset in datasets),
-            date_range=DateRange(
-                start=min(ref.first for ref in refs), end=max(ref.last for ref in refs)
-            ),
-            note=note,
-            lake_id=store.root.id,
-            created_by=f"lake {VERSION}",
-        ),
-        data_dictionary={dataset.name: _dictionary(dataset) for dataset in datasets},
-        instruments=_instruments(store, markets, store.now()),
-        **_placed(datasets, refs),
+    now = store.now()
+    if request.as_of is not None and request.as_of > now:
+        raise UsageError(f"{iso(request.as_of)} is in the future", "Pin a time that has passed.")
+    datasets = [store.catalog.dataset(name) for name in dict.fromkeys(request.tables)]
+    # Before the versions: coverage is written after its rows, so it never claims too much.
+    markets = Selection(request.selection.exchanges, request.selection.symbols)
+    covered = coverage(store, None, markets, request.as_of)
+    snapshots = captured(store, datasets, request.as_of)
+    measured = [_measured(one, _closed(one, request.selection), meter) for one in snapshots]
+    parts = _coverage_parts(covered, measured)
+    if request.require_complete:
+        require_complete([one.days for one in measured], request.selection, parts)
+    if request.min_quality is not None:
+        require_score(request.min_quality, None)
+    return Draft(
+        fields={
+            "version": now,
+            "metadata": _metadata(store, request, measured),
+            "data_dictionary": {dataset.name: DatasetPart.of(dataset) for dataset in datasets},
+            "instruments": _instruments(store, measured, request.as_of, now),
+            "coverage": parts,
+            **_placed(datasets, measured),
+        },
+        files=_files(measured, snapshots, known, meter),
+        days=pl.concat([one.days for one in measured]).sort("table", *_MARKET, "date"),
     )
-    sealed = manifest.sealed()
-    return sealed.model_copy(update={"access": access(sealed)}).sealed()
 
 
-def measured(snapshot: Snapshot, selection: Selection) -> Ref:
-    """The ref of a selection of a table: counted and digested."""
+def captured(store: Store, datasets: Sequence[Dataset], as_of: datetime | None) -> list[Snapshot]:
+    """Tables at versions that were current at one moment: now, or at a time of the past.
+
+    Tables have no common transaction, so the versions are looked at until two looks agree.
+    """
+    if as_of is not None:
+        return [store.snapshot(dataset, as_of=as_of) for dataset in datasets]
+    for _ in range(_CAPTURE_ATTEMPTS):
+        versions = [store.version(dataset) for dataset in datasets]
+        if versions == [store.version(dataset) for dataset in datasets]:
+            pairs = zip(datasets, versions, strict=True)
+            return [store.snapshot(dataset, version=version) for dataset, version in pairs]
+    raise CommitConflictError(
+        f"writers kept committing while {len(datasets)} tables were looked at",
+        "Run the same command again, or pin a moment of the past: --as-of.",
+    )
+
+
+def measured_days(rows: Rows, selection: Selection, meter: Meter) -> pl.DataFrame:
+    """What each market-day of a selection adds up to: `DAYS`, in order of market and day."""
+    files = rows.files(selection)
+    meter.begin(f"reading {rows.dataset.name}", int(files["rows"].sum()))
+    found = [pl.DataFrame(schema=DAYS)]
+    for part in pieces(rows, files, selection):
+        frame = rows.collect(part)
+        found.append(_days(rows.dataset, frame))
+        meter.advance(frame.height)
+    meter.end()
+    return pl.concat(found)
+
+
+def _days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
+    time = pl.col(dataset.time_column)
+    delay_us = (dataset.availability() - time).dt.total_microseconds()
+    sums = frame.group_by(*_MARKET, time.dt.date().alias("date")).agg(
+        rows=pl.len().cast(pl.Int64),
+        first=time.min(),
+        last=time.max(),
+        min_delay_us=delay_us.min(),
+        max_delay_us=delay_us.max(),
+    )
+    days = market_days(dataset, frame).join(sums, on=[*_MARKET, "date"], maintain_order="left")
+    return days.with_columns(table=pl.lit(dataset.name)).select(list(DAYS)).cast(DAYS)
+
+
+def _measured(snapshot: Snapshot, selection: Selection, meter: Meter) -> Measured:
     dataset = snapshot.dataset
     files = snapshot.files(selection)
-    lines: list[str] = []
-    rows = 0
-    times: list[datetime] = []
-    seen: set[tuple[str, str]] = set()
-    for part in _parts(_spans(snapshot, files, selection), selection):
-        frame = snapshot.collect(part)
-        if frame.is_empty():
-            continue
-        rows += frame.height
-        times += frame.select(
-            first=pl.col(dataset.time_column).min(), last=pl.col(dataset.time_column).max()
-        ).row(0)
-        seen.add((part.exchanges[0], part.symbols[0]))
-        lines.extend(market_day_lines(dataset, frame))
-    _require_markets(dataset, selection, seen)
-    return Ref(
+    days = measured_days(snapshot, selection, meter)
+    _require_markets(dataset, selection, days)
+    rows, first, last = days.select(
+        pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()
+    ).row(0)
+    ref = Ref(
         table=dataset.name,
         table_id=snapshot.table_id,
         uri=f"tables/{dataset.name}",
@@ -95,11 +228,56 @@ def measured(snapshot: Snapshot, selection: Selection) -> Ref:
             end=selection.end,
         ),
         rows=rows,
+        files=files.height,
         bytes=int(files["bytes"].sum()),
-        first=min(times),
-        last=max(times),
+        first=first,
+        last=last,
         schema_fingerprint=dataset.fingerprint,
-        digest=combined(lines),
+        digest=combined(days),
+    )
+    return Measured(ref, days, files)
+
+
+def _files(
+    measured: Sequence[Measured], snapshots: Sequence[Snapshot], known: KnownHashes, meter: Meter
+) -> pl.DataFrame:
+    """The file index: every data file with its SHA-256, which is computed once in its life."""
+    listed = []
+    for one, snapshot in zip(measured, snapshots, strict=True):
+        files = one.files.join(
+            known(one.ref.table, one.ref.table_id, one.files),
+            on=["path", "bytes"],
+            how="left",
+            maintain_order="left",
+        )
+        new = files.filter(pl.col("sha256").is_null())["path"]
+        meter.begin(f"hashing {one.ref.table}", len(new))
+        digests = sha256_of_all([Path(snapshot.uri, path) for path in new], meter)
+        meter.end()
+        hashed = files["sha256"].to_list()
+        fresh = iter(digests)
+        filled = [digest or next(fresh) for digest in hashed]
+        listed.append(
+            files.with_columns(
+                sha256=pl.Series(filled, dtype=pl.String), table=pl.lit(one.ref.table)
+            )
+        )
+    return FileIndex.sorted(pl.concat([frame.select(list(SCHEMA)) for frame in listed]))
+
+
+def _metadata(store: Store, request: Request, measured: Sequence[Measured]) -> Metadata:
+    markets = pl.concat([one.days.select(_MARKET) for one in measured])
+    return Metadata(
+        symbols=tuple(markets["symbol"].unique().sort()),
+        exchanges=tuple(markets["exchange"].unique().sort()),
+        datasets=tuple(one.ref.table for one in measured),
+        date_range=DateRange(
+            start=min(one.ref.first for one in measured), end=max(one.ref.last for one in measured)
+        ),
+        note=request.note,
+        as_of=request.as_of,
+        lake_id=store.root.id,
+        created_by=f"lake {VERSION}",
     )
 
 
@@ -114,22 +292,12 @@ def access(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def _markets(pinned: Iterable[tuple[Snapshot, Ref]]) -> pl.DataFrame:
-    """Exchange and symbol of all rows."""
-    columns = ("exchange", "symbol")
-    found = [
-        snapshot.scan(ref.selection.selection, columns=columns, ordered=False).unique().collect()
-        for snapshot, ref in pinned
-    ]
-    return pl.concat(found).unique().sort(columns)
-
-
 def _closed(snapshot: Snapshot, selection: Selection) -> Selection:
     """The selection, cut before the first bar that was still open: it is not final yet."""
     if "closed" not in snapshot.dataset.polars_schema:
         return selection
     time = snapshot.dataset.time_column
-    is_open = snapshot.scan(selection, ordered=False).filter(~pl.col("closed"))
+    is_open = snapshot.unordered(selection).filter(~pl.col("closed"))
     first_open: datetime | None = is_open.select(pl.col(time).min()).collect().item()
     if first_open is None:
         return selection
@@ -142,32 +310,10 @@ def _closed(snapshot: Snapshot, selection: Selection) -> Selection:
     return Selection(selection.exchanges, selection.symbols, selection.start, first_open)
 
 
-def _spans(snapshot: Snapshot, files: pl.DataFrame, selection: Selection) -> pl.DataFrame:
-    """By market, the first and the last time: from the log, or else from the rows themselves."""
-    first, last = pl.col("first").min(), pl.col("last").max()
-    if files["first"].null_count() or files["last"].null_count():
-        time = pl.col(snapshot.dataset.time_column)
-        rows = snapshot.scan(selection, ordered=False)
-        found = rows.group_by("exchange", "symbol").agg(first=time.min(), last=time.max())
-        return found.sort("exchange", "symbol").collect()
-    return files.group_by("exchange", "symbol", maintain_order=True).agg(first, last)
-
-
-def _parts(spans: pl.DataFrame, selection: Selection) -> Iterable[Selection]:
-    """The selection in pieces of one market and month: whole days, bounded memory."""
-    for exchange, symbol, first, last in spans.iter_rows():
-        start = max(filter(None, (selection.start, first)))
-        stop = min(filter(None, (selection.end, last + TIME_STEP)))
-        while start < stop:
-            end = min(_next_month(start), stop)
-            yield Selection((exchange,), (symbol,), start, end)
-            start = end
-
-
-def _require_markets(dataset: Dataset, selection: Selection, seen: set[tuple[str, str]]) -> None:
-    there = {name for market in seen for name in market}
+def _require_markets(dataset: Dataset, selection: Selection, days: pl.DataFrame) -> None:
+    there = {*days["exchange"].unique(), *days["symbol"].unique()}
     missing = [name for name in (*selection.exchanges, *selection.symbols) if name not in there]
-    if missing or not seen:
+    if missing or days.is_empty():
         what = " of " + ", ".join(missing) if missing else ""
         raise UnknownNameError(
             f"{dataset.name} has no rows{what} in the selection, so there is nothing to pin",
@@ -175,48 +321,54 @@ def _require_markets(dataset: Dataset, selection: Selection, seen: set[tuple[str
         )
 
 
-def _placed(datasets: Sequence[Dataset], refs: Sequence[Ref]) -> dict[str, Any]:
+def _placed(datasets: Sequence[Dataset], measured: Sequence[Measured]) -> dict[str, Any]:
     """Refs at the keys of the manifest that users look for."""
     placed: dict[str, Any] = {"bars": {}, "other": {}}
-    for dataset, ref in zip(datasets, refs, strict=True):
+    for dataset, one in zip(datasets, measured, strict=True):
         if dataset.family == "bars":
-            placed["bars"][str(dataset.timeframe)] = ref
+            placed["bars"][str(dataset.timeframe)] = one.ref
         elif dataset.family in _SECTIONS:
-            placed[dataset.family] = ref
+            placed[dataset.family] = one.ref
         else:
-            placed["other"][dataset.name] = ref
+            placed["other"][dataset.name] = one.ref
     return placed
 
 
-def _dictionary(dataset: Dataset) -> dict[str, ColumnPart]:
-    return {
-        column.name: ColumnPart(
-            type=column.type, unit=column.unit, nullable=column.nullable, meaning=column.meaning
-        )
-        for column in dataset.columns
-    }
+def _coverage_parts(
+    covered: pl.DataFrame, measured: Sequence[Measured]
+) -> tuple[CoveragePart, ...]:
+    """Covered intervals of the tables and ranges that are pinned."""
+    parts = []
+    for table, exchange, symbol, start, end in covered.iter_rows():
+        for ref in (one.ref for one in measured if one.ref.table == table):
+            pinned = ref.selection
+            low = max(filter(None, (start, pinned.start)))
+            high = min(filter(None, (end, pinned.end)))
+            if low < high:
+                part = CoveragePart(
+                    table=table, exchange=exchange, symbol=symbol, start=low, end=high
+                )
+                parts.append(part)
+    return tuple(parts)
 
 
-def _instruments(store: Store, markets: pl.DataFrame, now: datetime) -> tuple[dict[str, Any], ...]:
-    """The specification of each market that holds now, where one is known."""
-    if not store.exists("instruments"):
-        return ()
-    rows = store.snapshot(store.catalog.dataset("instruments")).collect()
+def _instruments(
+    store: Store, measured: Sequence[Measured], as_of: datetime | None, now: datetime
+) -> tuple[dict[str, Any], ...]:
+    """The specification of each market that held then, where one is known."""
+    dataset = store.catalog.dataset("instruments")
+    rows = store.known(dataset, as_of=as_of)
+    markets = pl.concat([one.days.select(_MARKET) for one in measured]).unique()
     current = (
-        rows.filter(pl.col("valid_from") <= now)
-        .join(markets, on=["exchange", "symbol"])
+        rows.filter(pl.col("valid_from") <= (as_of or now))
+        .join(markets, on=_MARKET)
         .sort("valid_from")
-        .group_by("exchange", "symbol", maintain_order=True)
+        .group_by(_MARKET, maintain_order=True)
         .last()
-        .sort("exchange", "symbol")
+        .sort(_MARKET)
         .drop("date")
     )
     return tuple(
         {name: iso(value) if isinstance(value, datetime) else value for name, value in row.items()}
         for row in current.iter_rows(named=True)
     )
-
-
-def _next_month(time: datetime) -> datetime:
-    year, month = divmod(time.year * 12 + time.month, 12)
-    return datetime(year, month + 1, 1, tzinfo=time.tzinfo)

@@ -1,0 +1,166 @@
+"""Bundles of a lake: pin, open, list, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from lake.api.opened import Names, Opened
+from lake.jobs.maintain import Maintenance
+from lake.model.meter import Meter, Quiet
+from lake.model.selection import Selection
+from lake.read.bundles.bundle import Bundle, as_tuple
+from lake.read.bundles.diff import diff_days, diff_rows
+from lake.read.bundles.holding import holds
+from lake.read.bundles.listing import bundles
+from lake.read.bundles.pin import Request, drafted
+from lake.read.bundles.receive import received
+from lake.read.cache import Cache, open_cache
+from lake.store import lease
+
+
+class Bundles(Opened):
+    """What pins a lake, and reads what is pinned."""
+
+    def pin(
+        self,
+        name: str,
+        datasets: Names,
+        *,
+        exchange: Names = (),
+        symbol: Names = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        as_of: datetime | None = None,
+        require_complete: bool = False,
+        min_quality: float | None = None,
+        note: str = "",
+        move: bool = False,
+        meter: Meter | None = None,
+    ) -> Bundle:
+        """Pin a selection of tables under a name: as they are now, or as they were.
+
+        The same selection of the same rows has the same id.
+
+        Parameters
+        ----------
+        as_of
+            Pin the tables as they were at this time.
+        require_complete
+            Refuse where an interval of the selection was never answered by its source.
+        min_quality
+            Refuse where the quality score (0 to 1) is lower, or no check has run.
+        move
+            Let a name that exists point to the new bundle; the old one stays, as `NAME@ID`.
+
+        Raises
+        ------
+        UnknownNameError
+            A table or market has no rows in the selection.
+        QualityError
+            What is there falls short of what is demanded: says where.
+        UsageError
+            The name is taken by other rows.
+        """
+        self._repository.require_name(name)
+        request = Request(
+            tables=as_tuple(datasets),
+            selection=Selection(as_tuple(exchange), as_tuple(symbol), since, until),
+            as_of=as_of,
+            require_complete=require_complete,
+            min_quality=min_quality,
+            note=note,
+        )
+        with lease.shared(self.root):
+            known = self._repository.known_hashes
+            draft = drafted(self._store, request, known, meter or Quiet())
+            self._repository.require_free(name, draft.id, move=move)
+            contents = self._repository.store(draft)
+            self._repository.point(name, contents.id)
+        return Bundle(contents, self._cache())
+
+    def import_bundle(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        *,
+        move: bool = False,
+        meter: Meter | None = None,
+    ) -> Bundle:
+        """Put an exported bundle into this lake, after checking all of it.
+
+        A bundle that is here already stays as it is, unless it is damaged: then it is replaced.
+
+        Parameters
+        ----------
+        path
+            What `Bundle.export` wrote: a `.tar.zst` or a folder.
+        name
+            By which it is opened; by its id alone otherwise.
+        move
+            Let a name that exists point to it; the old one stays, as `NAME@ID`.
+
+        Raises
+        ------
+        UnknownNameError
+            There is nothing at the path.
+        DamagedError
+            It is not whole, or no exported bundle; nothing is left in the lake.
+        UsageError
+            The name is taken by other rows.
+        """
+        source = Path(path).expanduser()
+        contents = received(self.root, source, name, move=move, meter=meter or Quiet())
+        return Bundle(contents, self._cache())
+
+    def bundles(self) -> pl.DataFrame:
+        """The bundles: name, id, when pinned, datasets, symbols, range, rows, bytes, problem."""
+        return bundles(self._repository)
+
+    def bundle(self, reference: str, *, cache: bool = True) -> Bundle:
+        """The bundle of a name, an id (at least eight digits), or `NAME@ID`.
+
+        `cache`: whether rows that were read once are kept mapped for the next read.
+        """
+        return Bundle(self._repository.open(reference), self._cache() if cache else None)
+
+    def bundle_id(self, reference: str) -> str:
+        """The id that a name, the beginning of an id, or `NAME@ID` means."""
+        return self._repository.resolve(reference)
+
+    def remove_bundle(self, reference: str) -> tuple[str, list[str]]:
+        """Release a bundle: what only it needs may be vacuumed. Gives its id and its names."""
+        with lease.exclusive(self.root):
+            bundle_id = self._repository.resolve(reference)
+            names = self._repository.remove(bundle_id)
+        cache = self._cache()
+        if cache is not None:
+            cache.remove(bundle_id)
+        return bundle_id, names
+
+    def diff(self, before: str, after: str, tables: Names = ()) -> pl.DataFrame:
+        """The market-days that are not the same in two bundles, and which jobs wrote into them.
+
+        `lake.read.bundles.diff.diff_days` says what the columns mean.
+        """
+        contents = self._repository.open(before), self._repository.open(after)
+        return diff_days(*contents, as_tuple(tables))
+
+    def diff_rows(self, before: str, after: str, tables: Names = ()) -> Iterator[pl.DataFrame]:
+        """The rows and values that are not the same in two bundles, a part at a time.
+
+        `lake.read.bundles.diff.diff_rows` says what the columns mean.
+        """
+        contents = self._repository.open(before), self._repository.open(after)
+        return diff_rows(*contents, as_tuple(tables))
+
+    @property
+    def maintenance(self) -> Maintenance:
+        """Compaction, vacuum, checkpoints: none of it changes what a bundle reads."""
+        return Maintenance(self._store, lambda: holds(self._repository))
+
+    def _cache(self) -> Cache | None:
+        return open_cache(self.settings.cache)

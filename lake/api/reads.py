@@ -1,0 +1,172 @@
+"""Reading a lake: scans, SQL, look-ups, overviews."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from lake.api.opened import Names, Opened
+from lake.model.selection import Selection
+from lake.read.bundles.bundle import as_tuple
+from lake.read.lookup import known_at, latest
+from lake.read.overview import audit, coverage, status, tables, versions
+from lake.read.sql import View, query
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+class Reads(Opened):
+    """What reads a lake."""
+
+    def describe(self, name: str) -> pl.DataFrame:
+        """The data dictionary of a table: one row a column (column, type, unit, null, meaning)."""
+        return pl.DataFrame(
+            [
+                {
+                    "column": column.name,
+                    "type": column.type,
+                    "unit": column.unit,
+                    "nullable": column.nullable,
+                    "key": column.name in self.dataset(name).full_key,
+                    "meaning": column.meaning,
+                }
+                for column in self.dataset(name).columns
+            ]
+        )
+
+    def tables(self) -> pl.DataFrame:
+        """The tables that exist: rows, markets, first and last time, size in bytes, version."""
+        return tables(self._store)
+
+    def status(self) -> pl.DataFrame:
+        """By table and market: rows, what is covered, how many holes, the age of the newest."""
+        return status(self._store)
+
+    def versions(self, table: str) -> pl.DataFrame:
+        """The commits of a table, newest first: time, operation, rows, job, source."""
+        return versions(self._store, table)
+
+    def audit(self, table: str | None = None, limit: int | None = None) -> pl.DataFrame:
+        """The commits of one table or of all, newest first."""
+        return audit(self._store, table, limit)
+
+    def jobs(self) -> pl.DataFrame:
+        """What has run, oldest first."""
+        return self._ledger.jobs()
+
+    def coverage(
+        self, table: str | None = None, *, exchange: Names = (), symbol: Names = ()
+    ) -> pl.DataFrame:
+        """Covered intervals, neighbours joined: table, exchange, symbol, start, end."""
+        return coverage(self._store, table, Selection(as_tuple(exchange), as_tuple(symbol)))
+
+    def scan(
+        self,
+        table: str,
+        *,
+        exchange: Names = (),
+        symbol: Names = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        version: int | None = None,
+        as_of: datetime | None = None,
+        columns: Sequence[str] | None = None,
+        ordered: bool = True,
+    ) -> pl.LazyFrame:
+        """Rows of a table, as `trades` or `bars_1m`.
+
+        Parameters
+        ----------
+        exchange, symbol, since, until
+            Which rows: their time is in `[since, until)`; files outside are not opened.
+        version, as_of
+            Time travel: a version of the table, or the table as it was at a time.
+        columns
+            All by default.
+        ordered
+            By exchange, symbol and time. Aggregations are a little quicker without.
+
+        Returns
+        -------
+        LazyFrame
+            The dataset's columns; `date` is the UTC day of the time column. Filters put on it
+            prune files, too.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such table, version or column.
+        """
+        snapshot = self._store.snapshot(self.dataset(table), version=version, as_of=as_of)
+        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        read = snapshot.scan if ordered else snapshot.unordered
+        return read(selection, columns=columns)
+
+    def latest(self, table: str, exchange: str, symbol: str, n: int = 1) -> pl.DataFrame:
+        """The last `n` rows of a market, in order of time; of bars, also one that is still open.
+
+        The table stays open between calls, so that they take milliseconds.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such table.
+        """
+        return latest(self._store.live(self.dataset(table)), exchange, symbol, n)
+
+    def at(self, table: str, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
+        """The newest row of a market that was known at a time: one row, or none.
+
+        A bar is known at its end, a trade or an order book when it was received where that is
+        recorded, anything else at its time. A later row, or a later revision, may be what was
+        stored since: for the state of the table at a time, see `as_of` of `scan`.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such table.
+        """
+        return known_at(self._store.live(self.dataset(table)), exchange, symbol, time)
+
+    def sql(
+        self,
+        query_text: str,
+        parameters: Sequence[Any] | None = None,
+        *,
+        at: dict[str, int] | None = None,
+    ) -> duckdb.DuckDBPyRelation:
+        """The result of an SQL query in which every table is a view, as a DuckDB relation.
+
+        `.pl()`, `.arrow()`, `.df()` and `.fetchall()` fetch it.
+
+        Parameters
+        ----------
+        parameters
+            Values of `?` in the query.
+        at
+            Versions by table: `{"bars_1m": 3}`.
+
+        Raises
+        ------
+        UsageError
+            It is not a query: a lake is never written by SQL.
+        UnknownNameError
+            It names a table that is not there.
+        """
+        return query(query_text, self._views(at or {}), parameters)
+
+    def _views(self, at: dict[str, int]) -> dict[str, View]:
+        for name in at:
+            self.dataset(name)
+        return {
+            name: View(
+                lambda name=name: self._store.snapshot(  # type: ignore[misc]
+                    self.dataset(name), version=at.get(name)
+                )
+            )
+            for name in self._store.tables()
+        }

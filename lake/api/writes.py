@@ -1,0 +1,150 @@
+"""What brings rows into a lake: sources, and the user's own frames."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, TypeVar
+
+import polars as pl
+
+from lake.api.opened import Names
+from lake.api.reads import Reads
+from lake.errors import UsageError
+from lake.jobs.ingest import Ingestion, Wish
+from lake.jobs.record import recorded
+from lake.jobs.report import IngestReport, Progress, Silent, Tally
+from lake.jobs.snapshots import ingest_instruments, ingest_order_books
+from lake.model.market import Market
+from lake.read.bundles.bundle import as_tuple
+from lake.sources.base import Source
+from lake.store.store import Origin, Written
+
+_Result = TypeVar("_Result")
+_OWN_RECORD = ("coverage", "quarantine", "jobs")
+
+
+class Writes(Reads):
+    """What writes into a lake."""
+
+    def write(self, table: str, rows: pl.DataFrame, source: str = "python") -> Written:
+        """Put rows of one's own into a table, by the same way as all others: checked, merged once.
+
+        Parameters
+        ----------
+        rows
+            `exchange`, `symbol` and the columns of the dataset, with exactly their types; nullable
+            ones may be missing. Rows that break a rule go to the table `quarantine`.
+        source
+            Where they come from, for the audit.
+
+        Returns
+        -------
+        Written
+            Counts of rows that were new, replaced another, were refused, or were there already.
+
+        Raises
+        ------
+        SchemaError
+            The frame as a whole does not fit the dataset.
+        UsageError
+            The table is the lake's own record.
+        """
+        if table in _OWN_RECORD:
+            raise UsageError(
+                f"{table} is the lake's own record, and written by itself only",
+                f"Nobody else writes {', '.join(_OWN_RECORD)}.",
+            )
+        tally = Tally()
+        with recorded(self._ledger, f"write {table}", {"source": source}, tally) as job:
+            written = self._store.write(self.dataset(table), rows, Origin(job.id, source))
+            tally.add(table, written)
+        return written
+
+    def ingest(
+        self,
+        table: str,
+        *,
+        exchange: str,
+        symbol: Names,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        refetch: bool = False,
+        progress: Progress | None = None,
+    ) -> IngestReport:
+        """Fetch what of a range is not covered yet, and store it.
+
+        Parameters
+        ----------
+        table
+            `trades`, `funding`, or bars with their timeframe: `bars_1m`.
+        since, until
+            The range; without `since` it goes on from what is covered, without `until` up to now.
+        refetch
+            Ask again for what is covered: a venue's revisions replace bars that differ.
+
+        Raises
+        ------
+        SourceUnavailableError
+            The venue stays down; what it gave is stored, and the same call goes on from there.
+        UnknownNameError, UsageError
+            The exchange, market, timeframe or range cannot be met.
+        """
+        wishes = [
+            Wish(self.dataset(table), Market(exchange, one), since, until, refetch)
+            for one in as_tuple(symbol)
+        ]
+        return self.ingest_all(wishes, progress)
+
+    def ingest_all(self, wishes: Sequence[Wish], progress: Progress | None = None) -> IngestReport:
+        """Several datasets, markets and exchanges in one job."""
+        ingestion = Ingestion(self._store, self.settings, self._connect, progress or Silent())
+        return _run(ingestion.run(wishes))
+
+    def covered_markets(self) -> list[tuple[str, Market]]:
+        """Tables and markets of which something is covered: what `lake ingest` goes on with."""
+        rows = self.coverage().select("table", "exchange", "symbol").unique(maintain_order=True)
+        return [(table, Market(exchange, symbol)) for table, exchange, symbol in rows.iter_rows()]
+
+    def ingest_order_books(
+        self, exchange: str, symbol: Names, depth: int | None = None
+    ) -> IngestReport:
+        """Store the order books as they are now, to a depth in levels (None: the venue's own)."""
+        if depth is not None and depth < 1:
+            raise UsageError(f"depth {depth} is not a number of levels", "Give 1 or more.")
+        markets = [Market(exchange, one) for one in as_tuple(symbol)]
+        return _run(ingest_order_books(self._store, self._connect(exchange), markets, depth))
+
+    def ingest_instruments(self, exchange: str, symbol: Names = ()) -> IngestReport:
+        """Store the specifications that changed; of all markets by default."""
+        symbols = as_tuple(symbol) or None
+        return _run(ingest_instruments(self._store, self._connect(exchange), exchange, symbols))
+
+    def _connect(self, exchange: str) -> Source:
+        from lake.sources.ccxt_rest import CcxtSource
+
+        return CcxtSource(
+            exchange,
+            now=self._now,
+            http=self.settings.http,
+            retry=self.settings.retry,
+            exchange=self.settings.exchanges.get(exchange),
+        )
+
+
+def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The result of a coroutine, also where an event loop runs already, as in a notebook."""
+    if not _inside_event_loop():
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+def _inside_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,126 @@
+"""`lake maintain`: compact tables, and delete what neither they nor a bundle need."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lake.cli.output import show
+from lake.cli.session import Session, command
+from lake.errors import UsageError
+from lake.model.time import parse_time
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    import polars as pl
+
+    from lake.store.vacuum import VacuumReport
+
+Tables = Annotated[list[str] | None, typer.Argument(help="Tables as bars_1m; all by default.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Delete it.")]
+
+_DURATION = re.compile(r"(\d{1,6})([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def add_to(app: typer.Typer) -> None:
+    group = typer.Typer(no_args_is_help=True, help="Compact tables, delete what nobody needs.")
+    for verb in (optimize, vacuum, checkpoint, gc):
+        group.command(verb.__name__)(command(verb))
+    app.add_typer(group, name="maintain")
+
+
+def optimize(
+    session: Session,
+    tables: Tables = None,
+    before: Annotated[
+        str | None, typer.Option(help="Compact dates that ended by then; by default by today.")
+    ] = None,
+) -> None:
+    """Make one file of the many of each closed date; every row stays, checked by its digest.
+
+    The old files stay until `lake maintain vacuum`.
+    """
+    end = parse_time(before, session.now) if before else None
+    done = session.lake().maintenance.optimize(tables or (), before=end, meter=session.meter())
+    show(session, done)
+    total = done.sum()
+    _note(
+        session,
+        f"Compacted {total['dates'][0]:,} dates: {total['files_before'][0]:,} files became "
+        f"{total['files_after'][0]:,}.",
+    )
+
+
+def vacuum(
+    session: Session,
+    tables: Tables = None,
+    keep: Annotated[
+        str, typer.Option(metavar="DURATION", help="Versions of this time stay: 7d, 24h; 1h least.")
+    ] = "7d",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Delete data files that neither a recent version nor a bundle needs.
+
+    What a bundle needs stays, whatever --keep says, until `lake bundle rm`.
+    """
+    _require_choice("vacuum", dry_run=dry_run, yes=yes)
+    kept = _duration(keep)
+    report = session.lake().maintenance.vacuum(tables or (), keep=kept, dry_run=dry_run)
+    show(session, report.files)
+    _tell_held(session, report)
+    _note(session, _summary(report.files, "files", dry_run=dry_run))
+
+
+def checkpoint(session: Session, tables: Tables = None) -> None:
+    """Write checkpoints of the tables' logs, which make them quicker to open."""
+    show(session, session.lake().maintenance.checkpoint(tables or ()))
+
+
+def gc(session: Session, dry_run: DryRun = False, yes: Yes = False) -> None:
+    """Delete unfinished bundles and temporary files that crashes left behind."""
+    _require_choice("gc", dry_run=dry_run, yes=yes)
+    leftovers = session.lake().maintenance.gc(dry_run=dry_run)
+    show(session, leftovers)
+    _note(session, _summary(leftovers, "leftovers", dry_run=dry_run))
+
+
+def _require_choice(verb: str, *, dry_run: bool, yes: bool) -> None:
+    if dry_run == yes:
+        raise UsageError(
+            f"lake maintain {verb} deletes files: say whether it shall",
+            f"`lake maintain {verb} --dry-run` shows what would go, and "
+            f"`lake maintain {verb} --yes` deletes it.",
+        )
+
+
+def _duration(text: str) -> timedelta:
+    from datetime import timedelta
+
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"{text!r} is not a duration", "Write 7d, 24h or 2w (s m h d w).")
+    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+
+
+def _tell_held(session: Session, report: VacuumReport) -> None:
+    for bundle, name, table, files, size in report.held.iter_rows():
+        _note(
+            session,
+            f"Bundle {name} ({bundle[:12]}) holds back {files:,} files of {table}, "
+            f"{size / 1e6:,.1f} MB. `lake bundle rm {name}` would release them.",
+        )
+
+
+def _summary(files: pl.DataFrame, what: str, *, dry_run: bool) -> str:
+    verb = "would be deleted" if dry_run else "deleted"
+    return f"{files.height:,} {what} {verb}, {int(files['bytes'].sum()) / 1e6:,.1f} MB."
+
+
+def _note(session: Session, text: str) -> None:
+    session.stderr().print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,291 @@
+"""Maintenance of a lake: the one way to compact tables, and to delete what nobody needs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from lake.errors import UsageError
+from lake.jobs.record import recorded
+from lake.jobs.report import Tally
+from lake.model.dataset import Dataset
+from lake.model.meter import Meter, Quiet
+from lake.model.time import iso
+from lake.store import delta
+from lake.store.compact import Compacted, batches, compact
+from lake.store.faults import explained
+from lake.store.lease import exclusive
+from lake.store.ledger import Ledger
+from lake.store.store import Store, Written
+from lake.store.vacuum import Hold, VacuumReport, vacuum
+
+KEEP = timedelta(days=7)
+_LEFTOVER_AGE = timedelta(hours=1)
+_UNFINISHED = ".unfinished-*"
+_TEMPORARY = ".*.tmp"
+
+
+class Maintenance:
+    """Looks after the tables of a lake. Nothing that it does can change what a bundle reads.
+
+    Parameters
+    ----------
+    store
+        The lake's tables.
+    holds
+        Gives what each bundle needs; asked for anew each time, while no bundle can be made.
+    """
+
+    def __init__(self, store: Store, holds: Callable[[], Sequence[Hold]]) -> None:
+        self._store = store
+        self._holds = holds
+        self._ledger = Ledger(store)
+
+    def optimize(
+        self,
+        tables: Sequence[str] = (),
+        *,
+        before: datetime | None = None,
+        meter: Meter | None = None,
+    ) -> pl.DataFrame:
+        """Make one file of the many of each date that is closed; the rows stay the same.
+
+        Old files stay until a vacuum takes them. Ingestion and reads may go on meanwhile.
+
+        Parameters
+        ----------
+        tables
+            All by default.
+        before
+            Dates that ended by then are closed; by default those before today.
+
+        Returns
+        -------
+        DataFrame
+            By table: `dates` compacted, `rows` in them, `files_before`, `files_after`,
+            `bytes_before`, `bytes_after`, `commits`.
+
+        Raises
+        ------
+        DamagedError
+            Rows would have changed, or cannot be read: that date is as it was.
+        CommitConflictError
+            Others kept rewriting the same dates.
+        UsageError
+            `before` is in the future, or has no time zone.
+        """
+        datasets = self._datasets(tables)
+        end = self._closed(before)
+        meter = meter or Quiet()
+        tally = Tally()
+        arguments = {"tables": [dataset.name for dataset in datasets], "before": iso(end)}
+        with recorded(self._ledger, "maintain optimize", arguments, tally) as job:
+            rows = [self._optimize(one, end, job.id, tally, meter) for one in datasets]
+        return pl.DataFrame(rows, schema=_OPTIMIZED)
+
+    def vacuum(
+        self, tables: Sequence[str] = (), *, keep: timedelta = KEEP, dry_run: bool = False
+    ) -> VacuumReport:
+        """Delete data files that neither a recent version nor a bundle needs.
+
+        Parameters
+        ----------
+        tables
+            All by default.
+        keep
+            Versions that were the latest within this time stay readable; one hour or more.
+        dry_run
+            Only tell what would go, and which bundle holds what back.
+
+        Raises
+        ------
+        UsageError
+            `keep` is too short.
+        DamagedError
+            What is needed cannot be told: nothing was deleted.
+        CommitConflictError
+            A bundle is being made.
+        """
+        datasets = self._datasets(tables)
+        if dry_run:
+            return vacuum(self._store, datasets, self._holds, keep=keep, dry_run=True)
+        arguments = {
+            "tables": [dataset.name for dataset in datasets],
+            "keep_seconds": keep.total_seconds(),
+        }
+        with recorded(self._ledger, "maintain vacuum", arguments, Tally()):
+            return vacuum(self._store, datasets, self._holds, keep=keep, dry_run=False)
+
+    def checkpoint(self, tables: Sequence[str] = ()) -> pl.DataFrame:
+        """Write checkpoints, which make tables quicker to open: table, version.
+
+        Delta writes one by itself every hundred commits.
+        """
+        datasets = self._datasets(tables)
+        arguments = {"tables": [dataset.name for dataset in datasets]}
+        with recorded(self._ledger, "maintain checkpoint", arguments, Tally()):
+            rows = [
+                {"table": one.name, "version": delta.checkpoint(self._path(one), one)}
+                for one in datasets
+            ]
+        return pl.DataFrame(rows, schema={"table": pl.String(), "version": pl.Int64()})
+
+    def gc(self, *, dry_run: bool = False) -> pl.DataFrame:
+        """Delete what crashes have left beside the tables, if it is older than an hour.
+
+        Returns
+        -------
+        DataFrame
+            `path` (relative to the lake), `bytes`, `kind` (`temporary file`, `unfinished bundle`).
+        """
+        if dry_run:
+            return _frame(self._leftovers())
+        with recorded(self._ledger, "maintain gc", {}, Tally()), exclusive(self._store.root):
+            leftovers = self._leftovers()
+            for leftover in leftovers:
+                _delete(self._store.root.path / leftover.path)
+        return _frame(leftovers)
+
+    def _optimize(
+        self, dataset: Dataset, end: datetime, job_id: str, tally: Tally, meter: Meter
+    ) -> dict[str, str | int]:
+        snapshot = self._store.snapshot(dataset)
+        todo = batches(snapshot.files(), dataset, end)
+        total = _Total(dataset.name)
+        meter.begin(f"compacting {dataset.name}", sum(len(batch.dates) for batch in todo))
+        try:
+            for batch in todo:
+                done = compact(snapshot, batch, end, self._store.now(), job_id)
+                if done is not None:
+                    total = total.plus(done)
+                    tally.add(dataset.name, Written(done.rows, 0, 0, 0, snapshot.version))
+                meter.advance(len(batch.dates))
+        finally:
+            meter.end()
+        return asdict(total)
+
+    def _datasets(self, tables: Sequence[str]) -> list[Dataset]:
+        """Datasets of tables that exist."""
+        names = (tables,) if isinstance(tables, str) else tuple(tables)
+        chosen = [self._store.catalog.dataset(name) for name in names or self._store.tables()]
+        unique = list({dataset.name: dataset for dataset in chosen}.values())
+        for dataset in unique:
+            self._store.snapshot(dataset)
+        return unique
+
+    def _closed(self, before: datetime | None) -> datetime:
+        now = self._store.now()
+        if before is None:
+            return datetime.combine(now.astimezone(UTC), time(), UTC)
+        if before.tzinfo is None:
+            raise UsageError(f"{before} has no time zone", "Give times with tzinfo=datetime.UTC.")
+        if before > now:
+            raise UsageError(
+                f"{iso(before)} is in the future: its dates are not closed",
+                "Leave it out: dates before today are compacted.",
+            )
+        return before
+
+    def _path(self, dataset: Dataset) -> Path:
+        return self._store.root.tables / dataset.name
+
+    def _leftovers(self) -> list[_Leftover]:
+        root = self._store.root
+        unfinished = [path for path in root.bundles.glob(_UNFINISHED) if path.is_dir()]
+        temporary = [*root.path.glob(_TEMPORARY), *root.bundles.rglob(_TEMPORARY)]
+        files = [one for one in temporary if not any(one.is_relative_to(u) for u in unfinished)]
+        found: list[_Leftover] = []
+        for path in (*unfinished, *files):
+            with suppress(FileNotFoundError):  # its writer has just finished
+                found.append(_Leftover.of(path, root.path))
+        latest = self._store.now() - _LEFTOVER_AGE
+        return sorted((one for one in found if one.modified < latest), key=lambda one: one.path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Total:
+    """What an optimization did to a table."""
+
+    table: str
+    dates: int = 0
+    rows: int = 0
+    files_before: int = 0
+    files_after: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    commits: int = 0
+
+    def plus(self, done: Compacted) -> _Total:
+        return _Total(
+            self.table,
+            self.dates + done.dates,
+            self.rows + done.rows,
+            self.files_before + done.files_before,
+            self.files_after + done.files_after,
+            self.bytes_before + done.bytes_before,
+            self.bytes_after + done.bytes_after,
+            self.commits + 1,
+        )
+
+
+_OPTIMIZED = pl.Schema(
+    {
+        "table": pl.String(),
+        **dict.fromkeys(
+            (
+                "dates",
+                "rows",
+                "files_before",
+                "files_after",
+                "bytes_before",
+                "bytes_after",
+                "commits",
+            ),
+            pl.Int64(),
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leftover:
+    """What a crash left; `modified` is the time of the newest thing in it."""
+
+    path: str
+    bytes: int
+    kind: Literal["temporary file", "unfinished bundle"]
+    modified: datetime
+
+    @classmethod
+    def of(cls, path: Path, root: Path) -> _Leftover:
+        everything = [path, *path.rglob("*")]
+        facts = [one.lstat() for one in everything]
+        return cls(
+            str(path.relative_to(root)),
+            sum(fact.st_size for one, fact in zip(everything, facts, strict=True) if one.is_file()),
+            "unfinished bundle" if path.is_dir() else "temporary file",
+            datetime.fromtimestamp(max(fact.st_mtime for fact in facts), UTC),
+        )
+
+
+def _delete(path: Path) -> None:
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise explained(error, str(path)) from error
+
+
+def _frame(leftovers: Iterable[_Leftover]) -> pl.DataFrame:
+    rows = [{"path": one.path, "bytes": one.bytes, "kind": one.kind} for one in leftovers]
+    schema = {"path": pl.String(), "bytes": pl.Int64(), "kind": pl.String()}
+    return pl.DataFrame(rows, schema=schema)

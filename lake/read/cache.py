@@ -1,0 +1,200 @@
+"""A cache of pinned rows as Arrow files that are mapped into memory, not read.
+
+What is pinned never changes, so nothing in it goes stale. A file holds the whole selection of one
+market, in order. It is written aside and renamed into place, so that processes may share a cache;
+a file that anything has touched since is not believed, and made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import polars as pl
+
+from lake.errors import StorageError
+from lake.log import get_logger
+from lake.settings import CacheSettings
+
+_log = get_logger(__name__)
+# Any write to a file gives it another time: this one means that it is as it was put here.
+_UNTOUCHED_NS = 946_684_800_000_000_000
+_SUFFIX = ".arrow"
+_BATCH_ROWS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a file of the cache holds: the rows of one market in one table of a bundle."""
+
+    bundle_id: str
+    table: str
+    exchange: str
+    symbol: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is in the cache."""
+        market = f"{quote(self.exchange, safe='')},{quote(self.symbol, safe='')}{_SUFFIX}"
+        return Path(self.bundle_id, self.table, market)
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A folder of mapped files.
+
+    Attributes
+    ----------
+    folder
+        Its place; made when it is first needed.
+    max_bytes
+        Its limit; what was not used for longest is removed first.
+    fill_bytes
+        A market that takes more than this is not put in by a mere read.
+    clock_ns
+        The present, by which the last use of a file is noted.
+    """
+
+    folder: Path
+    max_bytes: int
+    fill_bytes: int
+    clock_ns: Callable[[], int] = time.time_ns
+
+    def get(self, entry: Entry, columns: Iterable[str] | None = None) -> pl.DataFrame | None:
+        """The rows of a market, mapped; None where they are not there."""
+        import pyarrow as pa
+        from pyarrow import ipc
+
+        path = self.folder / entry.path
+        try:
+            found = path.stat()
+            if found.st_mtime_ns != _UNTOUCHED_NS:
+                return None
+            with pa.memory_map(str(path)) as mapped:
+                table = ipc.open_file(mapped).read_all()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, pa.ArrowException) as error:
+            _log.warning("cached file is not readable", path=str(path), reason=str(error))
+            return None
+        with suppress(OSError):  # a cache of somebody else is right all the same
+            self._mark_used(path)
+        return pl.DataFrame(table if columns is None else table.select(list(columns)))
+
+    def put(self, entry: Entry, frames: Iterable[pl.DataFrame]) -> int:
+        """Store the rows of a market, given in order; gives the size of the file in bytes.
+
+        Raises
+        ------
+        StorageError
+            It is larger than the whole cache may be, or the disk is full.
+        """
+        path = self.folder / entry.path
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._write(unfinished, frames)
+                self._mark_used(unfinished)
+                size = unfinished.stat().st_size
+                unfinished.replace(path)
+            finally:
+                unfinished.unlink(missing_ok=True)
+            self._evict(path)
+        except OSError as error:
+            raise StorageError(
+                f"cache {self.folder}: cannot be written: {error.strerror}",
+                "Make room, or name another folder: cache.folder in lake.toml.",
+            ) from error
+        return size
+
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(size for _, size, _ in self._files())
+
+    def remove(self, bundle_id: str) -> None:
+        """Remove what belongs to a bundle."""
+        for path, _, _ in self._files():
+            if path.relative_to(self.folder).parts[0] == bundle_id:
+                path.unlink(missing_ok=True)
+
+    def _write(self, path: Path, frames: Iterable[pl.DataFrame]) -> None:
+        import pyarrow as pa
+        from pyarrow import ipc
+
+        batches = _large(frames)
+        first = next(batches)
+        newest = pl.CompatLevel.newest()  # strings as Polars holds them: nothing is copied
+        with path.open("xb") as file:
+            writer: pa.RecordBatchFileWriter = ipc.new_file(
+                file, first.head(0).to_arrow(compat_level=newest).schema
+            )
+            with writer:
+                for frame in (first, *batches):
+                    writer.write_table(frame.to_arrow(compat_level=newest))
+                    self._require_room(path, file.tell())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _require_room(self, path: Path, size: int) -> None:
+        if size > self.max_bytes:
+            raise StorageError(
+                f"cache {self.folder}: {path.parent} needs more than its limit of "
+                f"{self.max_bytes:,} bytes",
+                "Raise `cache.max_bytes` in lake.toml, or pin a smaller selection.",
+            )
+
+    def _evict(self, newest: Path) -> None:
+        """Remove what was not used for longest until the limit is kept."""
+        files = sorted(self._files(), key=lambda file: file[2])
+        total = sum(size for _, size, _ in files)
+        for path, size, _ in files:
+            if total <= self.max_bytes:
+                return
+            if path != newest:
+                path.unlink(missing_ok=True)  # who has it mapped keeps it
+                total -= size
+                _log.info("evicted from the cache", path=str(path), bytes=size)
+
+    def _mark_used(self, path: Path) -> None:
+        """Note the last use as the access time: few file systems do it by themselves."""
+        os.utime(path, ns=(self.clock_ns(), _UNTOUCHED_NS))
+
+    def _files(self) -> Iterator[tuple[Path, int, int]]:
+        """Files with their sizes and times of last use."""
+        for path in self.folder.glob(f"*/*/[!.]*{_SUFFIX}"):
+            try:
+                found = path.stat()
+            except FileNotFoundError:  # another process was faster
+                continue
+            yield path, found.st_size, found.st_atime_ns
+
+
+def open_cache(settings: CacheSettings) -> Cache | None:
+    """The cache of the settings; by default in the user's folder for caches."""
+    if not settings.enabled:
+        return None
+    folder = settings.folder or Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lake"
+    )
+    return Cache(folder.expanduser(), settings.max_bytes, settings.fill_bytes)
+
+
+def _large(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Frames joined to batches of about a million rows: a mapped batch is one chunk."""
+    held: list[pl.DataFrame] = []
+    rows = 0
+    for frame in frames:
+        held.append(frame)
+        rows += frame.height
+        if rows >= _BATCH_ROWS:
+            yield pl.concat(held).rechunk()
+            held, rows = [], 0
+    if held:
+        yield pl.concat(held).rechunk()

@@ -1,0 +1,41 @@
+"""Work that a read leaves behind: one thread, in order of asking, never in the reader's way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+from lake.errors import LakeError
+from lake.log import get_logger
+
+_log = get_logger(__name__)
+
+
+class Filler:
+    """Runs each piece of work once; a process that ends waits for what has been asked."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Hashable, Future[None]] = {}
+        self._lock = threading.Lock()
+        self._thread: ThreadPoolExecutor | None = None
+
+    def ask(self, name: Hashable, work: Callable[[], object]) -> None:
+        """Do some work soon, unless work of this name was asked for before."""
+        with self._lock:
+            if name in self._asked:
+                return
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="lake-cache")
+            self._asked[name] = self._thread.submit(_done, name, work)
+
+    def finish(self) -> None:
+        """Wait until all that was asked for is done."""
+        wait(list(self._asked.values()))
+
+
+def _done(name: Hashable, work: Callable[[], object]) -> None:
+    try:
+        work()
+    except LakeError as error:  # the reader has its rows: a full disk must not take them away
+        _log.warning("cache not filled", entry=str(name), reason=error.message)

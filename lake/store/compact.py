@@ -1,0 +1,306 @@
+"""Compaction: the many files of a closed date become one, which holds the same rows."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import stamina
+from deltalake.exceptions import CommitFailedError
+
+from lake.errors import CommitConflictError, DamagedError
+from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.digest import combined, market_days
+from lake.model.frames import sorted_by
+from lake.model.selection import Selection
+from lake.store import delta
+from lake.store.delta import DataFile
+from lake.store.faults import translated
+from lake.store.history import commits
+from lake.store.snapshot import Snapshot
+from lake.version import VERSION
+
+FILE_ROWS = 5_000_000
+_BATCH_DATES = 32
+_BATCH_ROWS = 2_000_000
+_ATTEMPTS = 20
+_LEVEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Dates of one market that are compacted in one commit."""
+
+    exchange: str
+    symbol: str
+    dates: tuple[date, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What a commit did: dates, files and their bytes before and after, rows; its digest."""
+
+    dates: int
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+    rows: int
+    digest: str
+
+
+@dataclass(slots=True)
+class _Staged:
+    """New files that are written and not yet committed, and what they replace."""
+
+    paths: list[str] = field(default_factory=list)
+    added: list[DataFile] = field(default_factory=list)
+    removed: list[DataFile] = field(default_factory=list)
+    days: list[pl.DataFrame] = field(default_factory=list)
+    rows: int = 0
+
+
+def batches(files: pl.DataFrame, dataset: Dataset, before: datetime) -> list[Batch]:
+    """What there is to compact: dates that ended by then and have more files than they need.
+
+    Parameters
+    ----------
+    files
+        As `Snapshot.files` gives them.
+    """
+    result: list[Batch] = []
+    for (exchange, symbol), dates in _loose(files, dataset, before).group_by(
+        ["exchange", "symbol"], maintain_order=True
+    ):
+        chosen: list[date] = []
+        rows = 0
+        for day, count in dates.select("date", "rows").iter_rows():
+            if chosen and (len(chosen) == _BATCH_DATES or rows + count > _BATCH_ROWS):
+                result.append(Batch(str(exchange), str(symbol), tuple(chosen)))
+                chosen, rows = [], 0
+            chosen.append(day)
+            rows += count
+        result.append(Batch(str(exchange), str(symbol), tuple(chosen)))
+    return result
+
+
+def compact(
+    snapshot: Snapshot, batch: Batch, before: datetime, now: datetime, job_id: str
+) -> Compacted | None:
+    """Rewrite the dates of a batch, a file a date. Readers and writers may go on meanwhile.
+
+    Before the commit, the new files are read back, and the digest of their rows must be that of
+    the rows of the old ones. Rows that others add meanwhile stay in files of their own.
+
+    Parameters
+    ----------
+    snapshot
+        Of the table, with a handle that nobody else uses: it goes to the latest version.
+
+    Returns
+    -------
+    Compacted or None
+        None: there was nothing left to do, or somebody else did it.
+
+    Raises
+    ------
+    DamagedError
+        The rows read back are others, or an old file cannot be read: nothing was committed.
+    CommitConflictError
+        Others kept rewriting the same dates.
+    """
+    where = f"table {snapshot.dataset.name}"
+    try:
+        for attempt in stamina.retry_context(
+            on=CommitFailedError, attempts=_ATTEMPTS, timeout=None, wait_max=2.0
+        ):
+            with attempt, translated(where):
+                snapshot.table.update_incremental()
+                return _compact_once(snapshot, batch, before, now, job_id)
+    except CommitFailedError as error:
+        raise CommitConflictError(
+            f"{where}: others kept rewriting {batch.exchange} {batch.symbol} "
+            f"{batch.dates[0]} to {batch.dates[-1]} ({_ATTEMPTS} attempts)",
+            "Run the same command again later: the rows are as they were.",
+        ) from error
+    return None
+
+
+def _compact_once(
+    snapshot: Snapshot, batch: Batch, before: datetime, now: datetime, job_id: str
+) -> Compacted | None:
+    """Between reading and the commit, the handle must stay at its version: see `replace_files`."""
+    files = snapshot.files(Selection((batch.exchange,), (batch.symbol,)))
+    loose = _loose(files, snapshot.dataset, before)
+    loose = loose.filter(pl.col("date").is_in(list(batch.dates)))
+    if loose.is_empty():
+        return None
+    staged = _Staged()
+    try:
+        for day in loose["date"]:
+            _stage(snapshot, files.filter(pl.col("date") == day), staged)
+        digest = combined(pl.concat(staged.days))
+        metadata = {
+            "job": job_id,
+            "source": "lake",
+            "lake": VERSION,
+            "rows": staged.rows,
+            "digest": digest,
+        }
+        delta.replace_files(snapshot.table, staged.added, staged.removed, now, metadata)
+    except BaseException:  # Ctrl-C too: files that no commit names are of no use to anybody
+        _discard(snapshot, staged.paths)
+        raise
+    return Compacted(
+        dates=len(staged.days),
+        files_before=len(staged.removed),
+        files_after=len(staged.added),
+        bytes_before=sum(file.bytes for file in staged.removed),
+        bytes_after=sum(file.bytes for file in staged.added),
+        rows=staged.rows,
+        digest=digest,
+    )
+
+
+def _loose(files: pl.DataFrame, dataset: Dataset, before: datetime) -> pl.DataFrame:
+    """Closed partitions with more files than their rows need, in order: PARTITIONS and `rows`."""
+    last = _last_closed(dataset, before)
+    needed = (pl.col("rows").fill_null(0).sum() / FILE_ROWS).ceil().clip(1)
+    return (
+        files.filter(pl.col("date") <= last)
+        .group_by(PARTITIONS)
+        .agg(pl.col("rows").fill_null(0).sum(), spare=pl.len().cast(pl.Float64) - needed)
+        .filter(pl.col("spare") > 0)
+        .drop("spare")
+        .sort(PARTITIONS)
+    )
+
+
+def _last_closed(dataset: Dataset, before: datetime) -> date:
+    """The last stored `date` whose day, or year, had ended by then."""
+    end = before.astimezone(UTC)
+    start = dataset.partition_date_of(end)
+    return dataset.partition_date_of(datetime.combine(start, time(), UTC) - timedelta(days=1))
+
+
+def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staged) -> None:
+    """Write the new files of one partition, and make sure that they hold the rows of the old."""
+    dataset, where = snapshot.dataset, f"table {snapshot.dataset.name}"
+    partition = files.select(PARTITIONS).row(0, named=True)
+    rows = sorted_by(_rows(snapshot, files["path"], partition), dataset.sort)
+    place = " ".join(str(value) for value in partition.values())
+    if files["rows"].null_count() == 0 and rows.height != files["rows"].sum():
+        raise DamagedError(
+            f"{where}: the files of {place} hold {rows.height} rows, and the log says "
+            f"{files['rows'].sum()}: not compacted",
+            "Restore the files from a backup.",
+        )
+    # A folder made by another engine may be spelt differently; readers know it by this name.
+    folder = Path(files["path"][0]).parent
+    values = {name: str(value) for name, value in partition.items()}
+    written: list[str] = []
+    for part in rows.iter_slices(FILE_ROWS):
+        path = f"{folder}/part-{len(written):05}-{uuid.uuid4()}-c000.zstd.parquet"
+        written.append(path)
+        staged.paths.append(path)
+        size = write_rows(Path(snapshot.uri, path), _stored(dataset, part))
+        staged.added.append(DataFile(path, size, values, statistics(dataset, part)))
+    days = market_days(dataset, rows)
+    if not market_days(dataset, _rows(snapshot, written, partition)).equals(days):
+        raise DamagedError(
+            f"{where}: the rows of {place} read back differently than they were written: "
+            "not compacted",
+            "Check the disk and the memory of this machine. The old files are as they were.",
+        )
+    staged.removed.extend(
+        DataFile(path, size, values, {}) for path, size in files.select("path", "bytes").iter_rows()
+    )
+    staged.days.append(days)
+    staged.rows += rows.height
+
+
+def _rows(snapshot: Snapshot, paths: Iterable[str], partition: dict[str, Any]) -> pl.DataFrame:
+    """The rows of files of one partition, with its columns."""
+    full = [f"{snapshot.uri}/{path}" for path in paths]
+    stored = pl.read_parquet(full, glob=False, hive_partitioning=False)
+    return stored.with_columns(pl.lit(value).alias(name) for name, value in partition.items())
+
+
+def _stored(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+    """The columns that are in a file; the others are in the names of its folders."""
+    return rows.select(name for name in dataset.polars_schema if name not in PARTITIONS)
+
+
+def write_rows(path: Path, rows: pl.DataFrame) -> int:
+    """Write rows as a Parquet file as delta-rs writes them, onto the disk; gives its bytes."""
+    with path.open("xb") as file:
+        tables = _tables(rows)
+        first = next(tables)
+        with pq.ParquetWriter(
+            file,
+            first.schema,
+            compression="zstd",
+            compression_level=_LEVEL,
+            use_dictionary=False,
+            store_schema=False,
+        ) as writer:
+            writer.write_table(first)
+            for table in tables:
+                writer.write_table(table)
+        file.flush()
+        os.fsync(file.fileno())
+    return path.stat().st_size
+
+
+def _tables(rows: pl.DataFrame) -> Iterator[pa.Table]:
+    """Row groups with Arrow's plain types, of which a string array holds up to 2 GB."""
+    for part in rows.iter_slices(delta.GROUP_ROWS):
+        table = part.to_arrow(compat_level=pl.CompatLevel.oldest())
+        fields = [pa.field(f.name, _plain(f.type)) for f in table.schema]
+        yield table.cast(pa.schema(fields))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    return kind
+
+
+def statistics(dataset: Dataset, rows: pl.DataFrame) -> dict[str, Any]:
+    """Of the time column and the key, as in Delta's log: what lets readers pass a file over."""
+    columns = [rows[name] for name in dict.fromkeys([dataset.time_column, *dataset.key])]
+    bounded = [c for c in columns if not c.dtype.is_nested() and c.null_count() < len(c)]
+    return {
+        "numRecords": rows.height,
+        "minValues": {c.name: _bound(c.min()) for c in bounded},
+        "maxValues": {c.name: _bound(c.max()) for c in bounded},
+        "nullCount": {c.name: c.null_count() for c in columns},
+    }
+
+
+def _bound(value: Any) -> Any:
+    """Times are cut down to milliseconds, as Delta's protocol wants it."""
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03}Z"
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _discard(snapshot: Snapshot, paths: Sequence[str]) -> None:
+    """Delete staged files, unless a commit took them in spite of the error."""
+    table = Path(snapshot.uri)
+    named: set[str] = set()
+    for commit in commits(table, since=snapshot.version + 1):
+        named |= commit.added
+    for path in paths:
+        if path not in named:
+            (table / path).unlink(missing_ok=True)

@@ -1,0 +1,203 @@
+"""The file index of a bundle: its data files in one sorted Parquet file, read in milliseconds.
+
+Whatever its length, opening it reads the footer, and a selection reads the row groups that it
+touches. Both are checked: the footer by the SHA-256 of the file's tail, the pages by their CRC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lake.errors import DamagedError
+from lake.model.dataset import TIMESTAMP
+from lake.model.selection import Selection
+from lake.store.hashing import sha256
+from lake.store.rows import EVERYTHING, FILES, TIME_STEP, touching
+
+SCHEMA = pl.Schema({"table": pl.String(), **FILES, "sha256": pl.String()})
+_ORDER = ("table", "exchange", "symbol", "first", "path")
+_GROUP_ROWS = 8192
+_REPEATING = ["table", "exchange", "symbol", "date"]
+_END_BYTES = 8  # length of the footer, and the letters PAR1
+_HINT = "Restore it from a backup, or import the bundle again from an export."
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What a file must be: its size, its SHA-256, and that of its tail, the Parquet footer."""
+
+    bytes: int
+    sha256: str
+    tail_sha256: str
+
+
+def write(path: Path, frame: pl.DataFrame) -> Sealed:
+    """Write rows of a sorted list as Parquet whose pages carry checksums."""
+    import pyarrow.parquet as pq
+
+    with path.open("xb") as file:
+        pq.write_table(
+            frame.to_arrow(),
+            file,
+            compression="zstd",
+            row_group_size=_GROUP_ROWS,
+            use_dictionary=_REPEATING,
+            write_page_checksum=True,
+            store_schema=False,
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    return Sealed(path.stat().st_size, sha256(path), hashlib.sha256(_tail(path)).hexdigest())
+
+
+def open_checked(path: Path, sealed: Sealed) -> Any:
+    """A Parquet file (of pyarrow) whose footer is as it was sealed; its pages check themselves.
+
+    Raises
+    ------
+    DamagedError
+        It is missing, or its footer is another.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        tail = _tail(path)
+    except FileNotFoundError:
+        raise DamagedError(f"{path} is missing", _HINT) from None
+    if hashlib.sha256(tail).hexdigest() != sealed.tail_sha256:
+        raise DamagedError(f"{path} is damaged: its footer is not as it was written", _HINT)
+    return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+
+
+def read_checked(path: Path, sealed: Sealed, schema: pl.Schema) -> pl.DataFrame:
+    """All rows of a sealed file."""
+    return _frame(path, open_checked(path, sealed), None, schema)
+
+
+@dataclass(frozen=True)
+class FileIndex:
+    """The data files of a bundle, by table, market and time. Safe to share among threads."""
+
+    path: Path
+    sealed: Sealed
+    # A Parquet file of pyarrow breaks the process when two threads read it at once.
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock, compare=False)
+
+    @staticmethod
+    def sorted(frame: pl.DataFrame) -> pl.DataFrame:
+        """Rows in the order of the index."""
+        return frame.select(list(SCHEMA)).sort(_ORDER)
+
+    def files(self, table: str, selection: Selection = EVERYTHING) -> pl.DataFrame:
+        """Files of a table that may hold rows of a selection: `FILES` and `sha256`.
+
+        Raises
+        ------
+        DamagedError
+            The index is missing or damaged.
+        """
+        with self._one_at_a_time:
+            groups = self._groups.filter(self._may_hold(table, selection))["group"].to_list()
+            found = _frame(self.path, self._file, groups, SCHEMA)
+        wanted = (pl.col("table") == table) & touching(selection)
+        return found.filter(wanted).drop("table")
+
+    def all(self) -> pl.DataFrame:
+        """Every row."""
+        with self._one_at_a_time:
+            return _frame(self.path, self._file, None, SCHEMA)
+
+    @cached_property
+    def _file(self) -> Any:
+        return open_checked(self.path, self.sealed)
+
+    @cached_property
+    def _groups(self) -> pl.DataFrame:
+        """The least and the greatest of each row group; null where its statistics do not say."""
+        metadata = self._file.metadata
+        records = [
+            {"group": number, **_bounds(metadata.row_group(number))}
+            for number in range(metadata.num_row_groups)
+        ]
+        return pl.DataFrame(records, schema=_GROUPS)
+
+    @staticmethod
+    def _may_hold(table: str, selection: Selection) -> pl.Expr:
+        terms = [_spans("table", [table])]
+        if selection.exchanges:
+            terms.append(_spans("exchange", selection.exchanges))
+        if selection.symbols:
+            terms.append(_spans("symbol", selection.symbols))
+        if selection.start is not None:
+            terms.append((pl.col("last_max") + TIME_STEP > selection.start).fill_null(value=True))
+        if selection.end is not None:
+            terms.append((pl.col("first_min") < selection.end).fill_null(value=True))
+        return pl.all_horizontal(terms)
+
+
+_GROUPS = pl.Schema(
+    {
+        "group": pl.Int64(),
+        **{
+            f"{name}_{bound}": kind
+            for name, kind in {
+                "table": pl.String(),
+                "exchange": pl.String(),
+                "symbol": pl.String(),
+                "first": TIMESTAMP,
+                "last": TIMESTAMP,
+            }.items()
+            for bound in ("min", "max")
+        },
+    }
+)
+
+
+def _spans(name: str, values: Any) -> pl.Expr:
+    """Whether one of the values lies between a row group's least and greatest."""
+    low, high = pl.col(f"{name}_min"), pl.col(f"{name}_max")
+    hits = [((low <= value) & (high >= value)).fill_null(value=True) for value in values]
+    return pl.any_horizontal(hits)
+
+
+def _bounds(group: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for number in range(group.num_columns):
+        column = group.column(number)
+        statistics = column.statistics
+        # A file without times may hold any: a group that has one is never passed over.
+        if statistics is None or not statistics.has_min_max or statistics.null_count:
+            continue
+        found[f"{column.path_in_schema}_min"] = statistics.min
+        found[f"{column.path_in_schema}_max"] = statistics.max
+    return {name: value for name, value in found.items() if name in _GROUPS}
+
+
+def _tail(path: Path) -> bytes:
+    """The end of a Parquet file that says what is where in it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _END_BYTES))
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(max(0, size - _END_BYTES - length))
+        return file.read()
+
+
+def _frame(path: Path, file: Any, groups: list[int] | None, schema: pl.Schema) -> pl.DataFrame:
+    import pyarrow as pa
+
+    if groups == []:
+        return pl.DataFrame(schema=schema)
+    try:
+        table = file.read() if groups is None else file.read_row_groups(groups)
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedError(f"{path} is damaged: {error}", _HINT) from error
+    return pl.DataFrame(table).cast(schema)

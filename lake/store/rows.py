@@ -1,0 +1,170 @@
+"""Reading rows out of the data files of one table, in order, without opening files in vain."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from lake.errors import UnknownNameError
+from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
+from lake.model.frames import sorted_by
+from lake.model.selection import Selection
+from lake.store.faults import translated
+
+EVERYTHING = Selection()
+# Delta's log cuts the times of its statistics down to milliseconds.
+TIME_STEP = timedelta(milliseconds=1)
+
+FILES = pl.Schema(
+    {
+        "path": pl.String(),
+        "exchange": pl.String(),
+        "symbol": pl.String(),
+        "date": pl.Date(),
+        "rows": pl.Int64(),
+        "bytes": pl.Int64(),
+        "first": TIMESTAMP,
+        "last": TIMESTAMP,
+    }
+)
+
+
+class Rows(ABC):
+    """The rows of one table, in a state that does not change.
+
+    Attributes
+    ----------
+    dataset
+        What the rows are.
+    """
+
+    dataset: Dataset
+
+    @property
+    @abstractmethod
+    def uri(self) -> str:
+        """The table's folder."""
+
+    @abstractmethod
+    def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
+        """The data files that may hold rows of a selection.
+
+        Returns
+        -------
+        DataFrame
+            `path` (relative to the table, as on disk), `exchange`, `symbol`, `date` (as stored),
+            `rows`, `bytes`, `first` and `last` time, rounded down to milliseconds; ordered by
+            market and time.
+        """
+
+    @abstractmethod
+    def _read(
+        self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
+    ) -> pl.DataFrame:
+        """Rows in order, of these columns, that a predicate lets through."""
+
+    def scan(
+        self,
+        selection: Selection = EVERYTHING,
+        *,
+        columns: Sequence[str] | None = None,
+    ) -> pl.LazyFrame:
+        """The rows of a selection, by exchange, symbol and time; files outside are not opened."""
+        self.require_columns(columns or ())
+        schema = self.dataset.polars_schema
+
+        def read(
+            wanted: list[str] | None,
+            predicate: pl.Expr | None,
+            limit: int | None,
+            _batch_rows: int | None,
+        ) -> Iterator[pl.DataFrame]:
+            with translated(f"table {self.dataset.name}"):
+                rows = self._read(selection, wanted or list(schema), predicate)
+            yield rows.head(rows.height if limit is None else limit)
+
+        frame = register_io_source(read, schema=schema, is_pure=True)
+        return frame.select(columns) if columns else frame
+
+    def collect(
+        self, selection: Selection = EVERYTHING, *, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """The rows of a selection, read now, in order."""
+        return self.scan(selection, columns=columns).collect()
+
+    def require_columns(self, columns: Sequence[str]) -> None:
+        """Refuse names of columns that the table does not have."""
+        schema = self.dataset.polars_schema
+        for name in columns:
+            if name not in schema:
+                raise UnknownNameError(
+                    f"table {self.dataset.name} has no column {name!r}",
+                    f"It has {', '.join(schema)}.",
+                )
+
+    def ordered(
+        self, frame: pl.LazyFrame, selection: Selection, wanted: Sequence[str]
+    ) -> pl.DataFrame:
+        """Rows in order. Files mostly are, so that a look is cheaper than the sort it saves."""
+        one_market = len(selection.exchanges) == 1 and len(selection.symbols) == 1
+        market = [] if one_market else ["exchange", "symbol"]
+        order = [*market, *self.dataset.sort]
+        needed = dict.fromkeys([*wanted, *order])
+        return sorted_by(frame.select(list(needed)).collect(), order).select(wanted)
+
+    def file_by_file(self, files: pl.DataFrame, selection: Selection) -> pl.LazyFrame:
+        """The rows of a selection in the data files that may hold them, in the files' order."""
+        if files.is_empty():
+            return self.dataset.empty().lazy()
+        paths = [f"{self.uri}/{path}" for path in files["path"]]
+        partitions = {name: self.dataset.polars_schema[name] for name in PARTITIONS}
+        frame = pl.scan_parquet(
+            paths, glob=False, hive_partitioning=True, hive_schema=partitions
+        ).select(list(self.dataset.polars_schema))
+        return self.selected(frame, self._left_to_do(files, selection))
+
+    def _left_to_do(self, files: pl.DataFrame, selection: Selection) -> Selection:
+        """What rows are still to be asked, when the files were chosen by market and time."""
+        first, last, unknown = files.select(
+            pl.col("first").min(),
+            pl.col("last").max() + TIME_STEP,
+            unknown=pl.any_horizontal(pl.col("first", "last").has_nulls()),
+        ).row(0)
+        early = selection.start is not None and (unknown or first < selection.start)
+        late = selection.end is not None and (unknown or last > selection.end)
+        return Selection(
+            start=selection.start if early else None, end=selection.end if late else None
+        )
+
+    def selected(self, frame: pl.LazyFrame, selection: Selection) -> pl.LazyFrame:
+        """Stored rows cut to a selection; `date` becomes the calendar day."""
+        predicate = selection.predicate(self.dataset)
+        if predicate is not None:
+            frame = frame.filter(predicate)
+        if self.dataset.granularity == "year":
+            time = pl.col(self.dataset.time_column)
+            frame = frame.with_columns(time.dt.date().alias("date"))
+        return frame
+
+
+def touching(selection: Selection) -> pl.Expr:
+    """Whether a file may hold rows; one that another engine wrote without statistics may."""
+    terms = [pl.lit(value=True)]
+    if selection.exchanges:
+        terms.append(pl.col("exchange").is_in(list(selection.exchanges)))
+    if selection.symbols:
+        terms.append(pl.col("symbol").is_in(list(selection.symbols)))
+    if selection.start is not None:
+        after = pl.col("last") + TIME_STEP > selection.start
+        terms.append(after.fill_null(value=True))
+    if selection.end is not None:
+        before = pl.col("first") < selection.end
+        terms.append(before.fill_null(value=True))
+    return pl.all_horizontal(terms)
+
+
+OpenRows = Callable[[], Rows]
