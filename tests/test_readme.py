@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(bash|python|toml)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 BIN = Path(sys.executable).parent
 # These set up an environment, or run this very test: .ci/run runs them.
-BY_CI = ("./scripts/demo", "./scripts/test", "pip install .")
+BY_CI = ("./scripts/demo", "./scripts/test", "./scripts/examples/run", "pip install .")
 
 
 @pytest.mark.slow
@@ -54,14 +54,14 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
 
 def test_the_commands_left_to_ci_are_run_there() -> None:
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    for command in ("scripts/demo", "scripts/test"):
+    for command in ("scripts/demo", "scripts/test", "scripts/examples/run"):
         assert command in ci
 
 
 def test_the_settings_shown_are_settings() -> None:
     [text] = [text for language, text in BLOCKS if language == "toml"]
     shown = Settings.model_validate(tomllib.loads(text))
-    for section in ("http", "retry", "ingest", "log"):
+    for section in ("http", "retry", "ingest", "cache", "log"):
         assert getattr(shown, section) == getattr(Settings(), section), "not the defaults"
 
 
