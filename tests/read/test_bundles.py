@@ -275,3 +275,29 @@ def test_a_name_that_could_be_mistaken_is_refused(filled: Lake, name: str) -> No
     with pytest.raises(UsageError, match="cannot name a bundle"):
         filled.pin(name, "trades")
     assert filled.bundles().is_empty()
+
+
+def test_rows_come_as_arrow_and_as_pandas_where_it_is_installed(filled: Lake) -> None:
+    bundle = filled.pin("b", "trades")
+    expected = bundle.scan("trades", symbol="ETH/USDT", columns=["price"]).collect()
+    table = bundle.arrow("trades", symbol="ETH/USDT", columns=["price"])
+    assert_frame_equal(pl.DataFrame(table), expected)
+    try:
+        import pandas as pd
+    except ModuleNotFoundError:
+        with pytest.raises(UsageError, match="pandas is not installed"):
+            bundle.to_pandas("trades")
+    else:
+        frame = bundle.to_pandas("trades", symbol="ETH/USDT", columns=["price"])
+        assert isinstance(frame, pd.DataFrame)
+        assert list(frame["price"]) == expected["price"].to_list()
+
+
+def test_the_instruments_of_a_bundle_are_a_frame(filled: Lake) -> None:
+    nothing = filled.pin("none", "trades", until=T0 + MINUTE).instruments()
+    assert nothing.is_empty()
+    write(filled, "instruments", instrument(T0, 0.1))
+    frame = filled.pin("b", "trades").instruments()
+    assert frame.schema == nothing.schema
+    [row] = frame.rows(named=True)
+    assert (row["symbol"], row["tick_size"], row["valid_from"]) == ("BTC/USDT", 0.1, T0)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 import polars as pl
 
+from lake.errors import UsageError
+from lake.model.catalog import builtin
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.meter import Meter, Quiet
 from lake.model.selection import Selection
@@ -106,8 +108,19 @@ class Bundle:
         return self.scan(table, **narrowed).collect().to_arrow()
 
     def to_pandas(self, table: str, **narrowed: Any) -> pd.DataFrame:
-        """The rows that `scan` gives, as a pandas frame (needs `pip install 'lake[pandas]'`)."""
-        return self.arrow(table, **narrowed).to_pandas()
+        """The rows that `scan` gives, as a pandas frame; pandas is an extra.
+
+        Raises
+        ------
+        UsageError
+            It is not installed.
+        """
+        try:
+            return self.arrow(table, **narrowed).to_pandas()
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                "pandas is not installed", "Install the extra: pip install 'lake[pandas]'."
+            ) from error
 
     def sql(
         self, query_text: str, parameters: Sequence[Any] | None = None
@@ -137,9 +150,14 @@ class Bundle:
 
     def instruments(self) -> pl.DataFrame:
         """The specification of each market as it was then; a row a market, where one is known."""
-        times = [pl.col("valid_from").str.to_datetime(time_unit="us", time_zone="UTC")]
-        frame = pl.DataFrame(list(self.manifest.instruments), infer_schema_length=None)
-        return frame.with_columns(times) if frame.height else frame
+        schema = builtin().dataset("instruments").polars_schema
+        kinds = {name: kind for name, kind in schema.items() if name != "date"}
+        times = [name for name, kind in kinds.items() if kind == TIMESTAMP]
+        rows = list(self.manifest.instruments)
+        frame = pl.DataFrame(rows, schema={**kinds, **dict.fromkeys(times, pl.String())})
+        return frame.with_columns(
+            pl.col(times).str.to_datetime(time_unit="us", time_zone="UTC", strict=True)
+        )
 
     def available(self, table: str, **narrowed: Any) -> pl.LazyFrame:
         """The rows that `scan` gives, after a column `available_at`: when each could be known.
