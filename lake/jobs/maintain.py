@@ -17,7 +17,7 @@ from lake.jobs.record import recorded
 from lake.jobs.report import Tally
 from lake.model.dataset import Dataset
 from lake.model.meter import Meter, Quiet
-from lake.model.time import iso
+from lake.model.time import in_utc, iso
 from lake.store import delta
 from lake.store.compact import Compacted, batches, compact
 from lake.store.faults import explained
@@ -184,8 +184,7 @@ class Maintenance:
         now = self._store.now()
         if before is None:
             return datetime.combine(now.astimezone(UTC), time(), UTC)
-        if before.tzinfo is None:
-            raise UsageError(f"{before} has no time zone", "Give times with tzinfo=datetime.UTC.")
+        before = in_utc(before)
         if before > now:
             raise UsageError(
                 f"{iso(before)} is in the future: its dates are not closed",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import reduce
 from operator import and_
 
@@ -11,7 +11,7 @@ import polars as pl
 
 from lake.errors import UnknownNameError, UsageError
 from lake.model.dataset import Dataset
-from lake.model.time import iso
+from lake.model.time import in_utc, iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,10 @@ class Selection:
     end: datetime | None = None
 
     def __post_init__(self) -> None:
-        for time in (self.start, self.end):
-            if time is not None and time.tzinfo is None:
-                raise UsageError(f"{time} has no time zone", "Give times with tzinfo=datetime.UTC.")
+        for name in ("start", "end"):
+            time = getattr(self, name)
+            if time is not None:
+                object.__setattr__(self, name, in_utc(time))
         if self.start is not None and self.end is not None and self.start >= self.end:
             raise UsageError(
                 f"range is empty or reversed: {iso(self.start)} is not before {iso(self.end)}",
@@ -62,13 +63,11 @@ class Selection:
         if self.symbols:
             terms.append(pl.col("symbol").is_in(list(self.symbols)))
         if self.start is not None:
-            start = self.start.astimezone(UTC)
-            terms.append(pl.col("date") >= dataset.partition_date_of(start))
-            terms.append(pl.col(dataset.time_column) >= start)
+            terms.append(pl.col("date") >= dataset.partition_date_of(self.start))
+            terms.append(pl.col(dataset.time_column) >= self.start)
         if self.end is not None:
-            end = self.end.astimezone(UTC)
-            terms.append(pl.col("date") <= dataset.partition_date_of(end))
-            terms.append(pl.col(dataset.time_column) < end)
+            terms.append(pl.col("date") <= dataset.partition_date_of(self.end))
+            terms.append(pl.col(dataset.time_column) < self.end)
         return reduce(and_, terms) if terms else None
 
 

@@ -43,6 +43,19 @@ class TimeRange:
         return f"[{iso(self.start)}, {iso(self.end)})"
 
 
+def in_utc(time: datetime) -> datetime:
+    """The same time in UTC.
+
+    Raises
+    ------
+    UsageError
+        It has no zone, so that nobody knows which time it is.
+    """
+    if time.tzinfo is None:
+        raise UsageError(f"{time} has no time zone", "Give times with tzinfo=datetime.UTC.")
+    return time.astimezone(UTC)
+
+
 def from_ms(milliseconds: int) -> datetime:
     """UTC time of a Unix time in milliseconds."""
     return EPOCH + timedelta(milliseconds=milliseconds)

@@ -14,7 +14,7 @@ import polars as pl
 
 from lake.errors import UsageError
 from lake.model.selection import Selection
-from lake.model.time import MICROSECOND
+from lake.model.time import MICROSECOND, in_utc
 from lake.store.rows import TIME_STEP, Rows
 
 _MARGIN = 4
@@ -44,6 +44,7 @@ def known_at(rows: Rows, exchange: str, symbol: str, time: datetime) -> pl.DataF
 
     A row is known from its `available_at` on: a bar from its end.
     """
+    time = in_utc(time)
     found = rows.dataset.empty()
     for part in _stretches(rows, exchange, symbol, time + MICROSECOND, 1):
         found = rows.collect(part).filter(rows.dataset.availability() <= time)

@@ -30,11 +30,10 @@ from lake.errors import (
     DamagedError,
     SchemaError,
     UnknownNameError,
-    UsageError,
 )
 from lake.model.dataset import PARTITIONS, Column, Dataset
 from lake.model.frames import varying
-from lake.model.time import from_ms, iso, to_ms
+from lake.model.time import from_ms, in_utc, iso, to_ms
 from lake.store.faults import translated
 
 _DELTA_TYPES: Mapping[str, Any] = {
@@ -360,8 +359,7 @@ def version_as_of(path: Path, dataset: Dataset, time: datetime) -> int:
     UsageError
         The time has no zone.
     """
-    if time.tzinfo is None:
-        raise UsageError(f"{time} has no time zone", "Give times with tzinfo=datetime.UTC.")
+    time = in_utc(time)
     with translated(f"table {dataset.name}"):
         low, high = 0, latest_version(path)
         first = committed_at(path, low)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
@@ -56,6 +57,21 @@ def test_a_second_read_comes_from_the_cache_and_is_the_same(lake: Lake, tmp_path
     only = warm.scan("bars_1m", columns=["close", "symbol"]).filter(pl.col("symbol") != SYMBOLS[0])
     assert only.collect().height == 6000
     assert warm.scan("bars_1m").head(5).collect().height == 5
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/St_Johns"])
+def test_times_of_any_zone_are_the_same_times(lake: Lake, zone: str) -> None:
+    since, until = ((T0 + n * MINUTE).astimezone(ZoneInfo(zone)) for n in (100, 107))
+    bundle = lake.pin("b", ("bars_1m", "trades"))
+    bundle.warm()
+    for reader in (bundle, lake.bundle("b", cache=False), lake):
+        found = reader.scan("bars_1m", symbol=SYMBOLS[0], since=since, until=until).collect()
+        assert (found["timestamp"][0], found.height) == (T0 + 100 * MINUTE, 7)
+        row = reader.at("bars_1m", "binance", SYMBOLS[0], since)
+        assert row["timestamp"].item() == T0 + 99 * MINUTE
+    events = bundle.replay("bars_1m", symbol=SYMBOLS[0], start=since, end=until)
+    assert next(event.available_at for event in events) == since
+    assert lake.pin("c", "bars_1m", since=since, until=until).scan("bars_1m").collect().height == 21
 
 
 def test_warming_fills_it_at_once(lake: Lake, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.digest import combined, market_days
 from lake.model.meter import Meter
 from lake.model.selection import Selection
-from lake.model.time import iso
+from lake.model.time import in_utc, iso
 from lake.read.bundles.completeness import require_complete, require_score
 from lake.read.bundles.manifest import (
     Beside,
@@ -136,7 +136,7 @@ def drafted(store: Store, request: Request, known: KnownHashes, meter: Meter) ->
     if not request.tables:
         raise UsageError("a bundle needs a dataset", "Name at least one: --dataset bars_1m.")
     now = store.now()
-    if request.as_of is not None and request.as_of > now:
+    if request.as_of is not None and in_utc(request.as_of) > now:
         raise UsageError(f"{iso(request.as_of)} is in the future", "Pin a time that has passed.")
     datasets = [store.catalog.dataset(name) for name in dict.fromkeys(request.tables)]
     # Before the versions: coverage is written after its rows, so it never claims too much.
