@@ -28,8 +28,9 @@ examples:
     scripts/examples/run
 
 # Measure against baselines in the same run; prints ratios
-bench *options: setup
-    .venv/bin/python -m pytest tests/bench -m bench -s -n 0 {{ options }}
+bench *options:
+    scripts/setup adapters
+    .venv-adapters/bin/python -m pytest tests/bench -m bench -s -n 0 {{ options }}
 
 # Pin the newest versions of all dependencies (needs uv)
 lock:

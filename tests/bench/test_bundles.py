@@ -183,7 +183,7 @@ def test_a_year_of_bars_cold_against_read_parquet(year: Path) -> None:
         return pl.read_parquet(paths, hive_partitioning=True)
 
     assert cold().height == plain().height == MINUTES
-    ours, parquet = best_seconds(cold, plain, rounds=9)
+    ours, parquet = best_seconds(cold, plain, rounds=25)
     report("cold read of a year, files checked, against read_parquet", ours / parquet, "<= 1.2")
     assert ours / parquet <= 1.2
 

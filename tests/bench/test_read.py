@@ -62,7 +62,7 @@ def test_a_year_of_bars_against_scan_parquet(filled: Path) -> None:
     rows = through_the_lake()
     assert rows.height == MINUTES
     assert rows["timestamp"].is_sorted()
-    ours, parquet = best_seconds(through_the_lake, plain, rounds=7)
+    ours, parquet = best_seconds(through_the_lake, plain, rounds=25)
     report("cold read of a year of 1m bars against scan_parquet", ours / parquet, "<= 1.3")
     assert ours / parquet <= 1.3
 
