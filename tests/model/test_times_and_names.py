@@ -39,7 +39,7 @@ def test_a_time_can_be_typed_in_several_ways(text: str, time: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "7", "7M", "2026-13-01", "0001-01-01T00:00+10:00"]
+    "text", ["", "yesterday", "7", "7M", "2026-13-01", "0001-01-01T00:00+10:00", "999999w"]
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a time"):
