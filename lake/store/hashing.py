@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lake.model.meter import Meter, Quiet
 
-_READ_BYTES = 4 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
 _LARGE_BYTES = 1024 * 1024
 _Stamp = tuple[int, int, int, int]
 
