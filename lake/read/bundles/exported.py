@@ -89,7 +89,7 @@ def _unpacked_for_now(path: Path, meter: Meter) -> Contents:
         try:
             with opened(path) as parcel:
                 contents = parcel.unpack(folder, meter)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody knows of the folder but this function
             shutil.rmtree(folder, ignore_errors=True)
             raise
     # Frames that are not collected yet hold the index, though no longer the bundle.
