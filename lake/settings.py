@@ -51,12 +51,29 @@ class IngestSettings(_Section):
 
 
 class ExchangeSettings(_Section):
-    """Of one exchange: where it is asked instead of at its own hosts, and credentials."""
+    """Of one exchange: where it is asked instead of at its own hosts, and credentials.
+
+    `fallback_url`: where a repair asks if the first answer does not help. `omits_empty_bars`:
+    whether the venue sends no bar where there was no trade.
+    """
 
     url: str | None = None
+    fallback_url: str | None = None
+    omits_empty_bars: bool | None = None
     api_key: SecretStr | None = None
     secret: SecretStr | None = None
     password: SecretStr | None = None
+
+
+class QualitySettings(_Section):
+    """What is looked for in stored rows, beside what the dataset files declare.
+
+    `after_ingest`: whether each ingestion checks what it touched. `checks`: by table (`bars_1m`)
+    or family (`bars`), and by name of the check: severity, thresholds, or a check of one's own.
+    """
+
+    after_ingest: bool = True
+    checks: dict[str, dict[str, dict[str, Any]]] = {}
 
 
 class CacheSettings(_Section):
@@ -86,6 +103,7 @@ class Settings(_Section):
     retry: RetrySettings = RetrySettings()
     ingest: IngestSettings = IngestSettings()
     exchanges: dict[str, ExchangeSettings] = {}
+    quality: QualitySettings = QualitySettings()
     cache: CacheSettings = CacheSettings()
     log: LogSettings = LogSettings()
 

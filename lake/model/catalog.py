@@ -23,8 +23,13 @@ from lake.model.dataset import (
     Check,
     Column,
     Dataset,
+    Dimension,
     Granularity,
+    Interpolation,
     RowKind,
+    Rule,
+    Severity,
+    Threshold,
 )
 from lake.model.timeframe import Timeframe
 
@@ -46,8 +51,27 @@ class _ColumnFile(BaseModel):
 
 
 class _CheckFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    rule: str
+    """A check in a dataset file or in the settings; what else it holds are its thresholds."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Threshold]
+    severity: Severity = "warning"
+    enabled: bool = True
+    sql: str | None = None
+    python: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    dimension: Dimension | None = None
+
+    def check(self, name: str) -> Check:
+        thresholds = dict(self.__pydantic_extra__)
+        return Check(
+            name,
+            self.severity,
+            thresholds,
+            self.sql,
+            self.python,
+            self.dimension,
+            self.enabled,
+        )
 
 
 class _DatasetFile(BaseModel):
@@ -65,7 +89,9 @@ class _DatasetFile(BaseModel):
     sort: list[Name] = []
     keep_when: str | None = None
     columns: dict[Name, _ColumnFile]
+    rules: dict[Name, str] = {}
     checks: dict[Name, _CheckFile] = {}
+    interpolate: Interpolation | None = None
 
 
 class Catalog:
@@ -154,7 +180,9 @@ class Catalog:
             sort=tuple(dict.fromkeys(spec.sort or [spec.time_column, *spec.key])),
             granularity=self._granularity.get(name) or _granularity(spec, timeframe),
             rows=spec.rows,
-            checks=tuple(Check(key, check.rule) for key, check in spec.checks.items()),
+            rules=tuple(Rule(key, condition) for key, condition in spec.rules.items()),
+            checks=tuple(check.check(key) for key, check in spec.checks.items()),
+            interpolate=spec.interpolate,
             keep_when=spec.keep_when,
             timeframe=timeframe,
             available_at=spec.available_at,
@@ -205,7 +233,7 @@ def _read(path: Path) -> _DatasetFile:
         raise _refusal(path, "name", f"is {spec.name!r}, but the file is called {path.stem}.toml")
     _require_known_columns(path, spec)
     _require_known_availability(path, spec)
-    _require_working_checks(path, spec)
+    _require_working_rules(path, spec)
     return spec
 
 
@@ -243,13 +271,13 @@ def _require_known_availability(path: Path, spec: _DatasetFile) -> None:
         raise _refusal(path, "available_at", f"column {name!r} is not a timestamp")
 
 
-def _require_working_checks(path: Path, spec: _DatasetFile) -> None:
+def _require_working_rules(path: Path, spec: _DatasetFile) -> None:
     schema = {column.name: column.dtype for column in _PARTITION_COLUMNS}
     schema |= {name: TYPES[column.type] for name, column in spec.columns.items()}
     empty = pl.DataFrame(schema=schema)
-    for name, check in spec.checks.items():
-        with _condition(path, f"checks.{name}.rule", check.rule):
-            _require_boolean(empty.select(pl.sql_expr(check.rule)))
+    for name, condition in spec.rules.items():
+        with _condition(path, f"rules.{name}", condition):
+            _require_boolean(empty.select(pl.sql_expr(condition)))
     if spec.keep_when is None:
         return
     if spec.rows == "immutable":

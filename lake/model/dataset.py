@@ -15,6 +15,10 @@ from lake.model.timeframe import Timeframe
 
 Granularity = Literal["day", "year"]
 RowKind = Literal["immutable", "revisable"]
+Severity = Literal["info", "warning", "error", "critical"]
+Dimension = Literal["completeness", "accuracy", "consistency", "timeliness"]
+Interpolation = Literal["flat", "linear", "last"]
+Threshold = bool | int | float | str | list[str]
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 TYPES: Mapping[str, pl.DataType] = {
@@ -48,15 +52,44 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """A rule that every row must pass (null passes): a Polars SQL expression over its columns."""
+class Rule:
+    """What every row must pass (null passes) to be stored: a Polars SQL condition over columns."""
 
     name: str
-    rule: str
+    condition: str
 
     @property
     def expression(self) -> pl.Expr:
-        return pl.sql_expr(self.rule)
+        return pl.sql_expr(self.condition)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is looked for in stored rows: a check of `lake.quality` by name, or one of the user's.
+
+    Attributes
+    ----------
+    severity
+        Of what it finds, where the check itself does not tell.
+    thresholds
+        Its parameters by name.
+    sql
+        Of a user's check: a query over `rows`.
+    python
+        Of a user's check: `package.module:function`.
+    dimension
+        Of a user's check: which part of the score its findings lower.
+    enabled
+        Whether it runs.
+    """
+
+    name: str
+    severity: Severity
+    thresholds: Mapping[str, Threshold]
+    sql: str | None = None
+    python: str | None = None
+    dimension: Dimension | None = None
+    enabled: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,6 +116,13 @@ class Dataset:
     rows
         `immutable`: a stored row is never touched. `revisable`: a row of the same key replaces
         it where a value differs.
+    rules
+        What a row must pass to be stored; others go to quarantine.
+    checks
+        What is looked for in stored rows.
+    interpolate
+        How a missing row may be filled in where a user asks for it; its column `fill` says so.
+        `flat`: the last price, no volume. `linear`: between its neighbours. `last`: the one before.
     keep_when
         Of revisable rows: an SQL condition over the stored row `t` and the new row `s`
         under which the stored one stays, whatever the new one says.
@@ -103,7 +143,9 @@ class Dataset:
     sort: tuple[str, ...]
     granularity: Granularity
     rows: RowKind
+    rules: tuple[Rule, ...] = field(default=())
     checks: tuple[Check, ...] = field(default=())
+    interpolate: Interpolation | None = None
     keep_when: str | None = None
     timeframe: Timeframe | None = None
     available_at: str | None = None

@@ -26,7 +26,7 @@ class Conformed:
     Attributes
     ----------
     rows
-        Fit the dataset's schema, pass its checks, unique on its key, in its sort order.
+        Fit the dataset's schema, pass its rules, unique on its key, in its sort order.
     rejected
         The other rows, with their columns as they came, and `_reason`: the names of the rules
         that they break, comma-separated.
@@ -148,8 +148,8 @@ def _broken_rules(dataset: Dataset) -> dict[str, pl.Expr]:
             broken[f"{column.name}_out_of_range"] = ~inside
         elif column.type == "string" and column.name in dataset.key:
             broken[f"{column.name}_empty"] = value == ""
-    for check in dataset.checks:
-        broken[check.name] = ~check.expression
+    for rule in dataset.rules:
+        broken[rule.name] = ~rule.expression
     return broken
 
 

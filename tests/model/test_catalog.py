@@ -87,7 +87,7 @@ def file(folder: Path, text: str, name: str = "everything") -> Path:
     return path
 
 
-CHECK = '\n[checks]\npositive = { rule = "number > 0" }\n'
+CHECK = '\n[rules]\npositive = "number > 0"\n'
 MALFORMED = {
     "no name": ('name = "everything"\n', "", "name: Field required"),
     "a name in capitals": ('"everything"', '"Everything"', "name: String should match"),
@@ -130,9 +130,9 @@ MALFORMED = {
     "an empty meaning": ('"Which."', '""', "columns.id.meaning: String should have at least 1"),
     "a partition column": ("flag =", "date =", "columns.date: every dataset has it already"),
     "a column in capitals": ("flag =", "Flag =", "columns.Flag: String should match"),
-    "a rule over no column": ("number > 0", "nope > 0", "checks.positive.rule: 'nope > 0' does"),
-    "a rule that is no SQL": ("number > 0", "number >", "checks.positive.rule: 'number >' does"),
-    "a rule that is no condition": ("number > 0", "number + 1", "checks.positive.rule: 'number +"),
+    "a rule over no column": ("number > 0", "nope > 0", "rules.positive: 'nope > 0' does"),
+    "a rule that is no SQL": ("number > 0", "number >", "rules.positive: 'number >' does"),
+    "a rule that is no condition": ("number > 0", "number + 1", "rules.positive: 'number +"),
     "not TOML": ("[columns]", "[columns", "not TOML"),
     "a condition over no column": (
         'rows = "immutable"',

@@ -192,7 +192,7 @@ def test_the_manifest_carries_the_data_dictionary(filled: Lake) -> None:
     for table, part in dictionary.items():
         assert list(part.columns) == list(filled.dataset(table).polars_schema)
         pinned = part.dataset(table)
-        assert pinned == replace(filled.dataset(table), checks=(), keep_when=None)
+        assert pinned == replace(filled.dataset(table), rules=(), checks=(), keep_when=None)
         assert pinned.fingerprint == filled.dataset(table).fingerprint
     assert dictionary["funding"].columns["funding_rate"].unit == "fraction per interval"
 

@@ -167,7 +167,7 @@ def test_a_refused_row_is_quarantined_once(lake: Lake) -> None:
 
 
 def test_a_column_called_reason_is_kept_apart_from_the_reason(new_lake: NewLake) -> None:
-    text = TEXT.replace("text =", "reason =") + '[checks]\nnever = { rule = "number > 0" }\n'
+    text = TEXT.replace("text =", "reason =") + '[rules]\nnever = "number > 0"\n'
     lake = new_lake(schemas={"everything": text})
     row = trades(1).select(
         "exchange", "symbol", "timestamp", id=1, number=-1.0, reason=pl.lit("mine")

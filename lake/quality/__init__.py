@@ -1,0 +1,1 @@
+"""Checks of stored rows: frames in, findings out; scores and the report. Nothing here reads."""

@@ -1,0 +1,184 @@
+"""What a check is: it looks at the rows of one market in a range, and gives what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from lake.model.dataset import TIMESTAMP, Dataset, Dimension
+from lake.model.intervals import RangeSet
+from lake.model.market import Market
+from lake.model.time import TimeRange
+
+MARGIN_ROWS = 500
+"""Rows before and after the judged range that a check can see, so that its edges are no edges."""
+
+FOUND = pl.Schema(
+    {
+        "start": TIMESTAMP,
+        "end": TIMESTAMP,
+        "rows": pl.Int64(),
+        "measured": pl.Float64(),
+        "expected": pl.Float64(),
+        "reason": pl.String(),
+        "against": pl.String(),
+        "severity": pl.String(),
+        "message": pl.String(),
+    }
+)
+"""What a check gives; only `start` is needed, the others are null by default.
+
+- `start`, `end`: the interval `[start, end)`, within one UTC day; `end` defaults to just after.
+- `rows`: how many rows (or, of gaps, missing slots) are concerned; 1 by default.
+- `measured`, `expected`: the value that is wrong, and the value or bound that it should keep.
+- `reason`: the class within the check, as `no_trade`; null where there is only one.
+- `against`: what testifies, as `trades` or `kraken BTC/USDT`; null where nothing does.
+- `severity`: where it differs from that of the check.
+- `message`: one sentence for people, without the market and the time.
+"""
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Rows that testify about others: of another table or market, in the range and its margins.
+
+    `covered`: of which intervals the source's answer is known; None where nobody recorded it.
+    """
+
+    dataset: Dataset
+    market: Market
+    rows: pl.LazyFrame
+    covered: RangeSet | None = None
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What a check looks at.
+
+    Attributes
+    ----------
+    dataset, market
+        What the rows are.
+    range
+        Which part is judged: whole UTC days, the last one perhaps cut at the present.
+    now
+        The present.
+    rows
+        The rows of the market in the order of the dataset, from `MARGIN_ROWS` before the range to
+        `MARGIN_ROWS` after it, as far as there are.
+    covered
+        Of which intervals the source's answer is known; None where nobody recorded it, as with
+        rows that were not fetched.
+    trades
+        The market's trades.
+    finer
+        The market's bars of finer timeframes, the next finer first.
+    others
+        The same table of the same asset on other venues.
+    outages
+        When all markets of the venue were silent.
+    omits_empty_bars
+        Whether the venue is known to send no bar where there was no trade.
+    """
+
+    dataset: Dataset
+    market: Market
+    range: TimeRange
+    now: datetime
+    rows: pl.LazyFrame
+    covered: RangeSet | None = None
+    trades: Witness | None = None
+    finer: tuple[Witness, ...] = ()
+    others: tuple[Witness, ...] = ()
+    outages: RangeSet = ()
+    omits_empty_bars: bool = False
+
+    @property
+    def time(self) -> pl.Expr:
+        """The time column."""
+        return pl.col(self.dataset.time_column)
+
+    @property
+    def step(self) -> timedelta | None:
+        """Length of a bar; None of what is no bar."""
+        timeframe = self.dataset.timeframe
+        return timedelta(seconds=timeframe.seconds) if timeframe else None
+
+    def inside(self) -> pl.Expr:
+        """Whether a row is in the judged range."""
+        return self.time.is_between(self.range.start, self.range.end, closed="left")
+
+
+Function = Callable[..., pl.LazyFrame]
+"""A check: `function(slice, **thresholds)` gives a frame with columns of `FOUND`, at least `start`.
+
+It is pure, and is given exactly the thresholds that it names, by keyword. What it finds outside the
+judged range is not counted.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """A check of the product, and the part of the score that its findings lower."""
+
+    function: Function
+    dimension: Dimension
+
+
+def runs(
+    frame: pl.LazyFrame,
+    bad: pl.Expr,
+    *,
+    time: str,
+    end: pl.Expr | None = None,
+    **facts: pl.Expr,
+) -> pl.LazyFrame:
+    """Neighbouring bad rows as one finding each: `start`, `end`, `rows` and `facts`.
+
+    Runs are cut at midnight (UTC), so that what is found of a day depends on no other day.
+
+    Parameters
+    ----------
+    frame
+        Rows in order of `time`.
+    bad
+        Whether a row is; null counts as no.
+    end
+        Where a row ends; a microsecond after its time by default.
+    facts
+        Aggregations over the rows of a run, as `measured=pl.col("x").max()`.
+    """
+    last = pl.col(time).dt.offset_by("1us") if end is None else end
+    marked = frame.with_columns(_bad=bad.fill_null(value=False), _end=last)
+    number = (pl.col("_bad").rle_id()).alias("_run")
+    day = pl.col(time).dt.date().alias("_day")
+    return (
+        marked.with_columns(number)
+        .filter("_bad")
+        .group_by("_run", day, maintain_order=True)
+        .agg(
+            start=pl.col(time).first(),
+            end=pl.col("_end").last(),
+            rows=pl.len().cast(pl.Int64),
+            **facts,
+        )
+        .drop("_run", "_day")
+    )
+
+
+def completed(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """What a check gave, with all columns of `FOUND`."""
+    there = frame.collect_schema().names()
+    absent = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in FOUND.items()]
+    full = frame.with_columns(column for column in absent if column.meta.output_name() not in there)
+    return (
+        full.select(list(FOUND))
+        .cast(FOUND)
+        .with_columns(
+            pl.coalesce("end", pl.col("start").dt.offset_by("1us")).alias("end"),
+            pl.col("rows").fill_null(1),
+        )
+    )

@@ -1,0 +1,9 @@
+"""The checks of the product, by the name that dataset files and settings call them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lake.quality.check import Builtin
+
+BUILTIN: Mapping[str, Builtin] = {}
