@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lake.api.bundles import Bundles
 from lake.api.opened import utc_now
+from lake.api.quality import Quality
 from lake.api.writes import Writes
 from lake.model.dataset import Granularity
 from lake.settings import Settings, load_settings
@@ -16,7 +17,7 @@ from lake.store.root import Root
 __all__ = ["Lake", "open_lake", "utc_now"]
 
 
-class Lake(Writes, Bundles):
+class Lake(Writes, Quality, Bundles):
     """A lake: its tables, its bundles, and what brings data into it.
 
     Made by `lake.open(uri)`. All times are UTC, all ranges `[since, until)`.

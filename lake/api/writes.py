@@ -19,11 +19,11 @@ from lake.jobs.report import IngestReport, Progress, Silent, Tally
 from lake.jobs.snapshots import ingest_instruments, ingest_order_books
 from lake.model.market import Market
 from lake.read.bundles.bundle import as_tuple
+from lake.read.overview import RECORD
 from lake.sources.base import Source
 from lake.store.store import Origin, Written
 
 _Result = TypeVar("_Result")
-_OWN_RECORD = ("coverage", "quarantine", "jobs")
 
 
 class Writes(Reads):
@@ -52,10 +52,10 @@ class Writes(Reads):
         UsageError
             The table is the lake's own record.
         """
-        if table in _OWN_RECORD:
+        if table in RECORD:
             raise UsageError(
                 f"{table} is the lake's own record, and written by itself only",
-                f"Nobody else writes {', '.join(_OWN_RECORD)}.",
+                f"Nobody else writes {', '.join(RECORD)}.",
             )
         tally = Tally()
         with recorded(self._ledger, f"write {table}", {"source": source}, tally) as job:

@@ -13,8 +13,8 @@ from lake.model.intervals import RangeSet
 from lake.model.market import Market
 from lake.model.time import TimeRange
 
-MARGIN_ROWS = 500
-"""Rows before and after the judged range that a check can see, so that its edges are no edges."""
+MARGIN_BARS = 500
+"""Slots before and after the judged range that a check of bars can see: its edges are no edges."""
 
 FOUND = pl.Schema(
     {
@@ -67,8 +67,11 @@ class Slice:
     now
         The present.
     rows
-        The rows of the market in the order of the dataset, from `MARGIN_ROWS` before the range to
-        `MARGIN_ROWS` after it, as far as there are.
+        The rows of the market in the order of the dataset, of the range and some time around it:
+        of bars `MARGIN_BARS` slots on both sides.
+    span
+        From the first row of the market to just after its last one, in the whole table: before
+        and after it nothing is missing. None: as `rows` say.
     covered
         Of which intervals the source's answer is known; None where nobody recorded it, as with
         rows that were not fetched.
@@ -82,6 +85,8 @@ class Slice:
         When all markets of the venue were silent.
     omits_empty_bars
         Whether the venue is known to send no bar where there was no trade.
+    refused
+        Rows of `quarantine` of this table and market in the range.
     """
 
     dataset: Dataset
@@ -89,12 +94,14 @@ class Slice:
     range: TimeRange
     now: datetime
     rows: pl.LazyFrame
+    span: TimeRange | None = None
     covered: RangeSet | None = None
     trades: Witness | None = None
     finer: tuple[Witness, ...] = ()
     others: tuple[Witness, ...] = ()
     outages: RangeSet = ()
     omits_empty_bars: bool = False
+    refused: pl.DataFrame | None = None
 
     @property
     def time(self) -> pl.Expr:

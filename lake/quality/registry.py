@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lake.quality import completeness, refused, times
 from lake.quality.check import Builtin
 
-BUILTIN: Mapping[str, Builtin] = {}
+BUILTIN: Mapping[str, Builtin] = {
+    name: builtin
+    for module in (completeness, times, refused)
+    for name, builtin in module.CHECKS.items()
+}

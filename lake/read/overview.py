@@ -19,7 +19,9 @@ from lake.store.rows import EVERYTHING
 from lake.store.store import Store
 
 _MARKET = ("exchange", "symbol")
-_OWN = frozenset({"coverage", "quarantine", "jobs", "instruments"})
+RECORD = ("coverage", "quarantine", "jobs", "findings", "scores", "repairs", "alerts")
+"""The lake's own record: tables that only it itself writes."""
+OWN_RECORD = frozenset({*RECORD, "instruments"})
 _COMMIT = {
     "time": TIMESTAMP,
     "table": pl.String(),
@@ -71,7 +73,7 @@ def status(store: Store) -> pl.DataFrame:
     covered = _covered(coverage(store, None, EVERYTHING))
     records = []
     for name in store.tables():
-        if name in _OWN:
+        if name in OWN_RECORD:
             continue
         files = store.snapshot(store.catalog.dataset(name)).files()
         stored = files.group_by(_MARKET).agg(

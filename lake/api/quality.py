@@ -1,0 +1,250 @@
+"""Quality of what a lake holds: check, look at findings, repair, score, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from lake.api.opened import Names
+from lake.api.reads import Reads
+from lake.errors import UnknownNameError
+from lake.jobs.findings import Recorded, record_findings, record_scores
+from lake.jobs.record import recorded
+from lake.jobs.report import Tally
+from lake.model.market import Market
+from lake.model.meter import Meter, Quiet
+from lake.model.selection import Selection
+from lake.model.time import iso
+from lake.quality.chosen import Own
+from lake.quality.score import combined
+from lake.read.bundles.bundle import as_tuple
+from lake.read.days import whole_days
+from lake.read.evidence import Evidence
+from lake.read.inspection import evidence, inspections, missing
+from lake.read.overview import OWN_RECORD
+
+SEVERITIES = ("info", "warning", "error", "critical")
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check did.
+
+    Attributes
+    ----------
+    findings
+        Rows of `findings` that are open now in what was checked.
+    scores
+        The five measures over all that was checked; None each where nothing was.
+    rows
+        Rows that were checked.
+    """
+
+    job_id: str
+    findings: pl.DataFrame
+    recorded: Recorded
+    scores: dict[str, float | None]
+    rows: int
+
+    def worst(self, least: str) -> int:
+        """How many open findings are of a severity, or worse."""
+        kinds = SEVERITIES[SEVERITIES.index(least) :]
+        return self.findings.filter(pl.col("severity").is_in(kinds)).height
+
+
+class Quality(Reads):
+    """What looks for defects."""
+
+    def check(
+        self,
+        tables: Names = (),
+        *,
+        exchange: Names = (),
+        symbol: Names = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        own: Own | None = None,
+        meter: Meter | None = None,
+    ) -> CheckReport:
+        """Look for defects in stored rows, and record findings and scores.
+
+        Whole UTC days are checked. What is not found any more is closed; a check that finds what
+        the one before found changes nothing.
+
+        Parameters
+        ----------
+        tables
+            All by default.
+        own
+            Checks of one's own by name, beside those of the dataset files and of the settings:
+            `function(slice)` gets a `lake.quality.check.Slice`, whose `rows` is a LazyFrame of one
+            market, and gives a LazyFrame with at least `start`.
+
+        Raises
+        ------
+        UnknownNameError
+            A table does not exist, or nothing is in the selection.
+        ConfigError
+            A check of the settings is wrong.
+        """
+        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        known = evidence(self._store, self.settings, self._now())
+        names = as_tuple(tables) or tuple(known.tables)
+        return self._checked(known, [(name, selection) for name in names], own, meter)
+
+    def findings(
+        self,
+        table: str | None = None,
+        *,
+        exchange: Names = (),
+        symbol: Names = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        check: Names = (),
+        severity: str | None = None,
+        status: str | None = "open",
+    ) -> pl.DataFrame:
+        """Rows of `findings`, worst first; `severity` is the least, `status` None gives all."""
+        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        rows = self._store.known(self.dataset("findings"), selection)
+        if table is not None:
+            rows = rows.filter(pl.col("dataset") == self.dataset(table).name)
+        if check:
+            rows = rows.filter(pl.col("check").is_in(list(as_tuple(check))))
+        if status is not None:
+            rows = rows.filter(pl.col("status") == status)
+        if severity is not None:
+            rows = rows.filter(pl.col("severity").is_in(SEVERITIES[SEVERITIES.index(severity) :]))
+        rank = pl.col("severity").replace_strict(
+            {name: number for number, name in enumerate(SEVERITIES)}, return_dtype=pl.Int8
+        )
+        return rows.sort(rank, "timestamp", "finding_id", descending=[True, False, False])
+
+    def finding(self, finding_id: str) -> dict[str, object]:
+        """One finding by its id, or by the beginning of it.
+
+        Raises
+        ------
+        UnknownNameError
+            There is none, or there are several.
+        """
+        rows = self._store.known(self.dataset("findings"))
+        found = rows.filter(pl.col("finding_id").str.starts_with(finding_id))
+        if found.height != 1:
+            what = "means several findings" if found.height else "is no finding"
+            raise UnknownNameError(f"{finding_id!r} {what}", "`lake quality findings` lists ids.")
+        return found.row(0, named=True)
+
+    def gaps(
+        self,
+        table: str,
+        *,
+        exchange: Names = (),
+        symbol: Names = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> pl.DataFrame:
+        """Missing intervals of bars and why, as they are now: also those without a trade.
+
+        Returns
+        -------
+        DataFrame
+            `dataset`, `exchange`, `symbol`, `start`, `end`, `slots`, `reason`.
+        """
+        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        return missing(evidence(self._store, self.settings, self._now()), table, selection)
+
+    def scores(
+        self,
+        table: str | None = None,
+        *,
+        exchange: Names = (),
+        symbol: Names = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> pl.DataFrame:
+        """Rows of `scores`: the quality of each market-day that was checked."""
+        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        rows = self._store.known(self.dataset("scores"), whole_days(selection))
+        if table is not None:
+            rows = rows.filter(pl.col("dataset") == self.dataset(table).name)
+        return rows.sort("dataset", "exchange", "symbol", "timestamp")
+
+    def _checked(
+        self,
+        known: Evidence,
+        wanted: Sequence[tuple[str, Selection]],
+        own: Own | None = None,
+        meter: Meter | None = None,
+    ) -> CheckReport:
+        """Check selections of tables as one job, a market and some days at a time."""
+        tally, recorded_so_far, days = Tally(), Recorded(), []
+        with recorded(self._ledger, f"check {_listed(wanted)}", _arguments(wanted), tally) as job:
+            for table, selection in wanted:
+                for seen in inspections(
+                    known, [table], selection, self.settings.quality.checks, meter or Quiet(), own
+                ):
+                    place = (self._store, seen.table, seen.market)
+                    recorded_so_far += record_findings(*place, seen.range, seen.findings, job.id)
+                    record_scores(*place, seen.scores, job.id)
+                    days.append(seen.scores)
+        scores = pl.concat(days) if days else self.dataset("scores").empty()
+        return CheckReport(
+            job_id=job.id,
+            findings=self._open(wanted),
+            recorded=recorded_so_far,
+            scores=combined(scores),
+            rows=int(scores["rows"].sum()),
+        )
+
+    def _open(self, wanted: Sequence[tuple[str, Selection]]) -> pl.DataFrame:
+        parts = [
+            self.findings(
+                table,
+                exchange=chosen.exchanges,
+                symbol=chosen.symbols,
+                since=whole_days(chosen).start,
+                until=whole_days(chosen).end,
+            )
+            for table, chosen in wanted
+            if table not in OWN_RECORD
+        ]
+        return pl.concat(parts) if parts else self.dataset("findings").empty()
+
+    def _touched(self, job_id: str) -> list[tuple[str, Selection]]:
+        """What an ingestion has to have checked: what it fetched, and bars that depend on it."""
+        rows = self._ledger.coverage(Selection()).filter(pl.col("job_id") == job_id)
+        tables = [name for name in self._store.tables() if name not in OWN_RECORD]
+        bars = [name for name in tables if self.dataset(name).family == "bars"]
+        spans = rows.group_by("dataset", "exchange", "symbol").agg(
+            pl.col("timestamp").min(), pl.col("end").max()
+        )
+        wanted: dict[tuple[str, Market], tuple[datetime, datetime]] = {}
+        for table, exchange, symbol, start, end in spans.iter_rows():
+            for name in {table, *bars} & set(tables):
+                key = (name, Market(exchange, symbol))
+                first, last = wanted.get(key, (start, end))
+                wanted[key] = (min(first, start), max(last, end))
+        return [
+            (table, Selection((market.exchange,), (market.symbol,), start, end))
+            for (table, market), (start, end) in sorted(wanted.items())
+        ]
+
+
+def _listed(wanted: Sequence[tuple[str, Selection]]) -> str:
+    return " ".join(dict.fromkeys(table for table, _ in wanted))
+
+
+def _arguments(wanted: Sequence[tuple[str, Selection]]) -> dict[str, object]:
+    chosen = [selection for _, selection in wanted]
+    starts = [one.start for one in chosen]
+    ends = [one.end for one in chosen]
+    return {
+        "exchanges": sorted({name for one in chosen for name in one.exchanges}),
+        "symbols": sorted({name for one in chosen for name in one.symbols}),
+        "since": iso(min(filter(None, starts))) if starts and all(starts) else None,
+        "until": iso(max(filter(None, ends))) if ends and all(ends) else None,
+    }

@@ -1,0 +1,144 @@
+"""Keeps the record of findings and scores: opens, keeps and closes, and logs what is new."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from lake.log import get_logger
+from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.market import Market
+from lake.model.selection import Selection
+from lake.model.time import MICROSECOND, TimeRange
+from lake.store.store import Origin, Store
+
+_log = get_logger(__name__)
+_IDENTITY = ("exchange", "symbol", "dataset", "timestamp", "check", "against", "reason")
+_LOUD = 20  # findings of a market and run that are logged as they deserve; the others as info
+_KEPT = ("job_id", "found_at")
+_RECENT = ("job_id", "checked_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """How many findings are new, still there, or gone."""
+
+    opened: int = 0
+    kept: int = 0
+    closed: int = 0
+
+    def __add__(self, other: Recorded) -> Recorded:
+        return Recorded(
+            self.opened + other.opened, self.kept + other.kept, self.closed + other.closed
+        )
+
+
+def record_findings(
+    store: Store, table: str, market: Market, judged: TimeRange, found: pl.DataFrame, job_id: str
+) -> Recorded:
+    """Record what checks found of a market in a range, and close what they found before.
+
+    What was found before, and is the same, stays as it is: a second check changes nothing.
+
+    Parameters
+    ----------
+    found
+        `lake.quality.inspect.FINDINGS`.
+    """
+    dataset = store.catalog.dataset("findings")
+    now = pl.lit(store.now(), dtype=TIMESTAMP)
+    fresh = _as_rows(table, market, found).with_columns(
+        status=pl.lit("open"), job_id=pl.lit(job_id), found_at=now
+    )
+    selection = Selection((market.exchange,), (market.symbol,), judged.start, judged.end)
+    known = store.known(dataset, selection).filter(
+        (pl.col("dataset") == table) & (pl.col("status") == "open")
+    )
+    before = known.select("finding_id", *(pl.col(name).alias(f"_{name}") for name in _KEPT))
+    joined = fresh.join(before, on="finding_id", how="left", maintain_order="left")
+    opened = joined.filter(pl.col("_job_id").is_null()).select(fresh.columns)
+    kept = joined.filter(pl.col("_job_id").is_not_null()).select(
+        pl.exclude(*_KEPT, *(f"_{name}" for name in _KEPT)),
+        *(pl.col(f"_{name}").alias(name) for name in _KEPT),
+    )
+    gone = known.join(fresh, on="finding_id", how="anti").with_columns(
+        status=pl.lit("closed"), closed_by=pl.lit(job_id), closed_at=now
+    )
+    # What only was found again as it was need not be written.
+    columns = [name for name in dataset.polars_schema if name != "date"]
+    again = kept.join(known.drop("date"), on=kept.columns, how="anti", nulls_equal=True)
+    changed = pl.concat([frame.select(_full(dataset, frame)) for frame in (opened, again, gone)])
+    if changed.height:
+        store.write(dataset, changed.select(columns), Origin(job_id, "lake"))
+    for number, row in enumerate(opened.iter_rows(named=True)):
+        _tell("finding", row, quietly=number >= _LOUD)
+    for row in gone.iter_rows(named=True):
+        _log.info("finding closed", **_facts(row))
+    return Recorded(opened.height, kept.height, gone.height)
+
+
+def record_scores(
+    store: Store, table: str, market: Market, days: pl.DataFrame, job_id: str
+) -> None:
+    """Record the scores of a market's days; those that are as before stay as they are."""
+    if days.is_empty():
+        return
+    dataset = store.catalog.dataset("scores")
+    rows = days.with_columns(
+        exchange=pl.lit(market.exchange),
+        symbol=pl.lit(market.symbol),
+        dataset=pl.lit(table),
+        job_id=pl.lit(job_id),
+        checked_at=pl.lit(store.now(), dtype=TIMESTAMP),
+    )
+    times = rows.select(first=pl.col("timestamp").min(), last=pl.col("timestamp").max()).row(0)
+    selection = Selection((market.exchange,), (market.symbol,), times[0], times[1] + MICROSECOND)
+    known = store.known(dataset, selection).filter(pl.col("dataset") == table)
+    same = [name for name in rows.columns if name not in _RECENT]
+    changed = rows.join(known, on=same, how="anti", nulls_equal=True)
+    if changed.height:
+        store.write(dataset, changed, Origin(job_id, "lake"))
+
+
+def finding_id(row: Mapping[str, object]) -> str:
+    """The id of a finding: the same defect has the same id for ever."""
+    text = json.dumps([str(row[name]) for name in _IDENTITY], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _as_rows(table: str, market: Market, found: pl.DataFrame) -> pl.DataFrame:
+    """Findings as rows of the table, without status, job and times."""
+    rows = found.rename({"start": "timestamp"}).with_columns(
+        exchange=pl.lit(market.exchange), symbol=pl.lit(market.symbol), dataset=pl.lit(table)
+    )
+    rows = rows.with_columns(pl.col("against", "reason").replace("", None))
+    ids = [finding_id(row) for row in rows.select(_IDENTITY).iter_rows(named=True)]
+    named = rows.with_columns(finding_id=pl.Series(ids, dtype=pl.String))
+    return named.unique("finding_id", keep="first", maintain_order=True)
+
+
+def _full(dataset: Dataset, frame: pl.DataFrame) -> list[pl.Expr]:
+    return [
+        pl.col(name) if name in frame.columns else pl.lit(None, dtype=dtype).alias(name)
+        for name, dtype in dataset.polars_schema.items()
+        if name != "date"
+    ]
+
+
+def _tell(event: str, row: Mapping[str, object], *, quietly: bool) -> None:
+    """An anomaly as one structured line: errors as warnings of the log, critical as its errors."""
+    levels = {} if quietly else {"critical": _log.error, "error": _log.warning}
+    levels.get(str(row["severity"]), _log.info)(event, **_facts(row))
+
+
+def _facts(row: Mapping[str, object]) -> dict[str, object]:
+    skipped = {"date", "status", "closed_by", "closed_at"}
+    return {
+        name: value.isoformat() if hasattr(value, "isoformat") else value
+        for name, value in row.items()
+        if name not in skipped and value is not None and value != ""
+    }

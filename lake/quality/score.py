@@ -1,0 +1,96 @@
+"""The quality of a market-day as numbers from 0 to 1.
+
+Of the findings of a day, with R the number of stored rows and `weight` 1 for errors and critical
+findings, 0.1 for warnings, 0 for what is only told (info):
+
+- completeness = R / (R + L), where L is the number of rows that are really lost: missing slots that
+  are `not_fetched`, `unknown` or `lost`, skipped ids, missing funding events. Slots without a trade
+  and outages of a whole venue are no losses. 1 where there should be nothing.
+- accuracy, consistency, timeliness = 1 - sum(weight x rows concerned) / R over the findings of that
+  dimension, and 0 at least. Refused rows count as concerned.
+- score = completeness x accuracy x consistency x timeliness: one bad part is not made up for by the
+  others.
+
+Over several market-days each of the five is the mean, weighted by R + L.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from lake.model.dataset import TIMESTAMP
+from lake.quality.completeness import NO_LOSSES, REASONS
+
+DIMENSIONS = ("completeness", "accuracy", "consistency", "timeliness")
+WEIGHTS: Mapping[str, float] = {"info": 0.0, "warning": 0.1, "error": 1.0, "critical": 1.0}
+MEASURES = (*DIMENSIONS, "score")
+DELAYS = ("delay_p50_ms", "delay_p90_ms", "delay_p99_ms")
+_MEASURED = DIMENSIONS[1:]
+
+
+DAYS = pl.Schema(
+    {"timestamp": TIMESTAMP, "rows": pl.Int64(), **dict.fromkeys(DELAYS, pl.Float64())}
+)
+"""What `scores` needs to know of each day."""
+
+
+def scores(days: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """The scores of the days of one market.
+
+    Parameters
+    ----------
+    days
+        `timestamp` (start of the day), `rows`, and where receive times are known `DELAYS`.
+    found
+        Findings with `start`, `rows`, `reason`, `severity`, `dimension`.
+
+    Returns
+    -------
+    DataFrame
+        One row a day that has rows or findings, in order: `timestamp`, `rows`, `expected`, slots by
+        reason, `DIMENSIONS`, `score`, `DELAYS`.
+    """
+    day = pl.col("start").dt.truncate("1d").alias("timestamp")
+    is_loss = (pl.col("dimension") == "completeness") & ~pl.col("reason").is_in(NO_LOSSES)
+    reason = pl.when(pl.col("reason").is_in(REASONS)).then("reason").otherwise(pl.lit("lost"))
+    missing = pl.col("dimension") == "completeness"
+    weight = pl.col("severity").replace_strict(WEIGHTS, return_dtype=pl.Float64)
+    sums = found.group_by(day).agg(
+        *(pl.col("rows").filter(missing & (reason == name)).sum().alias(name) for name in REASONS),
+        pl.col("rows").filter(is_loss & (pl.col("severity") != "info")).sum().alias("_losses"),
+        *(
+            (weight * pl.col("rows")).filter(pl.col("dimension") == name).sum().alias(f"_{name}")
+            for name in _MEASURED
+        ),
+    )
+    joined = days.join(sums, on="timestamp", how="full", coalesce=True).with_columns(
+        pl.col("rows", *REASONS, "_losses").fill_null(0),
+        pl.col(*(f"_{name}" for name in _MEASURED)).fill_null(0.0),
+    )
+    expected = (pl.col("rows") + pl.col("_losses")).alias("expected")
+    whole = pl.max_horizontal(pl.col("rows"), 1)
+    return (
+        joined.with_columns(expected)
+        .with_columns(
+            pl.when(pl.col("expected") > 0)
+            .then(pl.col("rows") / pl.col("expected"))
+            .otherwise(1.0)
+            .alias("completeness"),
+            *((1.0 - pl.col(f"_{name}") / whole).clip(0.0, 1.0).alias(name) for name in _MEASURED),
+        )
+        .with_columns(score=pl.reduce(lambda a, b: a * b, [pl.col(n) for n in DIMENSIONS]))
+        .select("timestamp", "rows", "expected", *REASONS, *MEASURES, *DELAYS)
+        .sort("timestamp")
+    )
+
+
+def combined(frame: pl.DataFrame) -> dict[str, float | None]:
+    """The five measures over several market-days; None where there are none."""
+    weight = pl.max_horizontal(pl.col("expected"), 1).cast(pl.Float64)
+    if frame.is_empty():
+        return dict.fromkeys(MEASURES)
+    means = ((pl.col(name) * weight).sum() / weight.sum() for name in MEASURES)
+    row = frame.select(mean.alias(name) for mean, name in zip(means, MEASURES, strict=True))
+    return {name: float(value) for name, value in row.row(0, named=True).items()}

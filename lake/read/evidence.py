@@ -1,0 +1,248 @@
+"""What a lake knows of a market, as checks want to see it: slices of its rows, with witnesses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from lake.model.dataset import Dataset
+from lake.model.intervals import RangeSet, intersect, union
+from lake.model.market import Market
+from lake.model.selection import Selection
+from lake.model.time import TimeRange
+from lake.model.timeframe import Timeframe
+from lake.quality.check import MARGIN_BARS, Slice, Witness
+from lake.quality.completeness import missing_slots
+from lake.quality.outages import Presence, outages
+from lake.quality.times import FIRST_TIME
+from lake.read.days import DAY, pieces
+from lake.store.rows import TIME_STEP, Rows
+
+_MONTH = Timeframe(1, "M")
+_MARGINS = {"funding": timedelta(days=30)}
+_MARGIN = timedelta(hours=1)
+_HOUR_SECONDS = 3600
+_UNUSED = ("exchange", "symbol", "date", "received_at")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Tables at one moment, and what is recorded about them.
+
+    Attributes
+    ----------
+    tables
+        Rows by name of the table.
+    coverage
+        Covered intervals: `table`, `exchange`, `symbol`, `start`, `end`.
+    quarantine
+        Rows of `quarantine`.
+    now
+        The present.
+    omits_empty_bars
+        Whether an exchange is known to send no bar where there was no trade.
+    """
+
+    tables: Mapping[str, Rows]
+    coverage: pl.DataFrame
+    quarantine: pl.DataFrame
+    now: datetime
+    omits_empty_bars: Callable[[str], bool]
+    _outages: dict[tuple[str, str, datetime], RangeSet] = field(default_factory=dict)
+    _files: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+    def slices(self, table: str, selection: Selection) -> Iterator[Slice]:
+        """The rows of a selection by market and some days, so that memory stays bounded.
+
+        Days are whole: bounds within a day mean all of it, up to the present.
+        """
+        dataset = self.tables[table].dataset
+        for market in self.markets(table, selection):
+            for judged in self._pieces(dataset, market, selection):
+                yield self._slice(dataset, market, judged)
+
+    def rows(self, table: str, selection: Selection) -> int:
+        """About how many rows `slices` will give, for a progress bar."""
+        files = self._listed(table)
+        chosen = self.markets(table, selection)
+        named = pl.struct("exchange", "symbol").map_elements(
+            lambda one: Market(one["exchange"], one["symbol"]) in chosen, return_dtype=pl.Boolean
+        )
+        return int(files.filter(named)["rows"].sum()) if files.height else 0
+
+    def markets(self, table: str, selection: Selection) -> list[Market]:
+        """The markets of a selection that have rows."""
+        files = self.tables[table].files(selection)
+        pairs = files.select("exchange", "symbol").unique().sort("exchange", "symbol")
+        return [Market(*pair) for pair in pairs.iter_rows()]
+
+    def span(self, table: str, market: Market) -> TimeRange | None:
+        """From a market's first to its last row; rows of impossible times do not count."""
+        files = self._listed(table).filter(_of(market))
+        first = files.filter(pl.col("first") >= FIRST_TIME)["first"].min()
+        last = files.filter(pl.col("last") < self.now + DAY)["last"].max()
+        if not isinstance(first, datetime) or not isinstance(last, datetime) or last < first:
+            return None
+        return TimeRange(first, last + TIME_STEP)
+
+    def _slice(self, dataset: Dataset, market: Market, judged: TimeRange) -> Slice:
+        margin = _margin(dataset)
+        near = min(margin, DAY)
+        rows = self._read(dataset.name, market, judged, margin)
+        slice_ = Slice(
+            dataset=dataset,
+            market=market,
+            range=judged,
+            now=self.now,
+            rows=rows.lazy(),
+            span=self.span(dataset.name, market),
+            covered=self._covered(dataset.name, market),
+            trades=self._trades(dataset, market, judged, near),
+            finer=self._finer(dataset, market, judged, near),
+            others=self._others(dataset, market, judged, near),
+            omits_empty_bars=self.omits_empty_bars(market.exchange),
+            refused=self._refused(dataset.name, market, judged),
+        )
+        return replace(slice_, outages=self._silences(slice_))
+
+    def _read(
+        self, table: str, market: Market, judged: TimeRange, margin: timedelta
+    ) -> pl.DataFrame:
+        selection = Selection(
+            (market.exchange,), (market.symbol,), judged.start - margin, judged.end + margin
+        )
+        return self.tables[table].collect(selection)
+
+    def _witness(self, table: str, market: Market, judged: TimeRange, margin: timedelta) -> Witness:
+        dataset = self.tables[table].dataset
+        columns = [name for name in dataset.polars_schema if name not in _UNUSED]
+        selection = Selection(
+            (market.exchange,), (market.symbol,), judged.start - margin, judged.end + margin
+        )
+        rows = self.tables[table].collect(selection, columns=columns)
+        return Witness(dataset, market, rows.lazy(), self._covered(table, market))
+
+    def _trades(
+        self, dataset: Dataset, market: Market, judged: TimeRange, margin: timedelta
+    ) -> Witness | None:
+        if "trades" not in self._witnesses(dataset, market):
+            return None
+        return self._witness("trades", market, judged, margin)
+
+    def _finer(
+        self, dataset: Dataset, market: Market, judged: TimeRange, margin: timedelta
+    ) -> tuple[Witness, ...]:
+        return tuple(
+            self._witness(table, market, judged, margin)
+            for table in self._witnesses(dataset, market)
+            if table != "trades"
+        )
+
+    def _others(
+        self, dataset: Dataset, market: Market, judged: TimeRange, margin: timedelta
+    ) -> tuple[Witness, ...]:
+        """The same symbol on other venues: of the same base, quote and kind."""
+        if dataset.timeframe is None:
+            return ()
+        there = self.markets(dataset.name, Selection((), (market.symbol,)))
+        found = (
+            self._witness(dataset.name, other, judged, margin) for other in there if other != market
+        )
+        return tuple(found)
+
+    def _witnesses(self, dataset: Dataset, market: Market) -> list[str]:
+        """Tables that testify of bars: the next finer bars, and trades unless bars are long."""
+        if dataset.timeframe is None:
+            return []
+        seconds = dataset.timeframe.seconds
+        finer = [
+            (rows.dataset.timeframe.seconds, name)
+            for name, rows in self.tables.items()
+            if rows.dataset.family == dataset.family
+            and rows.dataset.timeframe is not None
+            and rows.dataset.timeframe.seconds < seconds
+            and self.span(name, market) is not None
+        ]
+        names = [name for _, name in sorted(finer, reverse=True)[:1]]
+        has_trades = "trades" in self.tables and self.span("trades", market) is not None
+        if has_trades and (not names or seconds <= _HOUR_SECONDS):
+            names.append("trades")
+        return names
+
+    def _pieces(
+        self, dataset: Dataset, market: Market, selection: Selection
+    ) -> Iterator[TimeRange]:
+        """Whole days of a selection that are read at once."""
+        names = [dataset.name, *self._witnesses(dataset, market)]
+        files, *witnesses = [self._listed(name).filter(_of(market)) for name in names]
+        return pieces(files, witnesses, selection, self.now)
+
+    def _covered(self, table: str, market: Market) -> RangeSet | None:
+        """What is covered of a market's table; None where nothing of it was ever fetched."""
+        rows = self.coverage.filter((pl.col("table") == table) & _of(market))
+        pairs = rows.select("start", "end").iter_rows()
+        return union(TimeRange(start, end) for start, end in pairs) if rows.height else None
+
+    def _refused(self, table: str, market: Market, judged: TimeRange) -> pl.DataFrame:
+        inside = pl.col("timestamp").is_between(judged.start, judged.end, closed="left")
+        return self.quarantine.filter((pl.col("dataset") == table) & _of(market) & inside)
+
+    def _silences(self, rows: Slice) -> RangeSet:
+        """When all markets of the venue had no bar, in the months in which this one lacks some."""
+        if rows.dataset.timeframe is None:
+            return ()
+        missing = missing_slots(rows, rows.dataset.timeframe)
+        months = missing.select(pl.col("start").dt.truncate("1mo")).unique().collect()["start"]
+        return union(
+            item
+            for month in months.sort()
+            for item in self._silences_of(rows.dataset, rows.market.exchange, month)
+        )
+
+    def _silences_of(self, dataset: Dataset, exchange: str, month: datetime) -> RangeSet:
+        key = (dataset.name, exchange, month)
+        if key not in self._outages and dataset.timeframe is not None:
+            span = TimeRange(month, _MONTH.after(month))
+            presences = self._presences(dataset, exchange, span)
+            self._outages[key] = outages(presences, dataset.timeframe)
+        return self._outages[key]
+
+    def _presences(self, dataset: Dataset, exchange: str, month: TimeRange) -> Iterator[Presence]:
+        selection = Selection((exchange,), (), month.start, month.end)
+        markets = self.markets(dataset.name, selection)
+        for market in markets if len(markets) > 1 else ():
+            span = self.span(dataset.name, market)
+            for part in intersect([month], [span] if span else []):
+                own = replace(selection, symbols=(market.symbol,))
+                frame = self.tables[dataset.name].collect(own, columns=[dataset.time_column])
+                yield Presence(frame[dataset.time_column], part)
+
+    def _listed(self, table: str) -> pl.DataFrame:
+        """The data files of a table, each with its times."""
+        if table not in self._files:
+            files = self.tables[table].files()
+            if files["first"].null_count() or files["last"].null_count():
+                files = _timed(self.tables[table], files)
+            self._files[table] = files
+        return self._files[table]
+
+
+def _margin(dataset: Dataset) -> timedelta:
+    if dataset.timeframe is not None:
+        return timedelta(seconds=dataset.timeframe.seconds * MARGIN_BARS)
+    return _MARGINS.get(dataset.family, _MARGIN)
+
+
+def _of(market: Market) -> pl.Expr:
+    return (pl.col("exchange") == market.exchange) & (pl.col("symbol") == market.symbol)
+
+
+def _timed(rows: Rows, files: pl.DataFrame) -> pl.DataFrame:
+    """Files that another engine wrote without statistics, with the times of their market."""
+    time = pl.col(rows.dataset.time_column)
+    spans = rows.scan().group_by("exchange", "symbol").agg(first=time.min(), last=time.max())
+    named = files.drop("first", "last").with_columns(pl.col("rows").fill_null(0))
+    return named.join(spans.collect(), on=["exchange", "symbol"], how="left")

@@ -1,0 +1,164 @@
+"""Checks over the tables of a lake, or over what a bundle is about to pin: findings and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from lake.errors import UnknownNameError
+from lake.model.market import Market
+from lake.model.meter import Meter
+from lake.model.selection import Selection
+from lake.model.time import TimeRange
+from lake.quality.chosen import Chosen, Overrides, Own, chosen
+from lake.quality.completeness import gaps
+from lake.quality.inspect import FINDINGS, inspected
+from lake.quality.score import scores
+from lake.read.evidence import Evidence
+from lake.read.overview import OWN_RECORD, coverage
+from lake.settings import Settings
+from lake.store.rows import Rows
+from lake.store.store import Store
+
+# Documented there: "No data is published for intervals where there are no ticks."
+# https://docs.cdp.coinbase.com/exchange/reference/exchangerestapi_getproductcandles
+_OMIT_EMPTY_BARS = frozenset({"coinbase", "coinbaseexchange", "coinbaseadvanced"})
+_MARKET = ("dataset", "exchange", "symbol")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What checks say of one market of a table in a range.
+
+    Attributes
+    ----------
+    findings
+        `lake.quality.inspect.FINDINGS`; gaps without a trade are not among them.
+    scores
+        One row a day: see `lake.quality.score.scores`.
+    """
+
+    table: str
+    market: Market
+    range: TimeRange
+    findings: pl.DataFrame
+    scores: pl.DataFrame
+
+
+def evidence(
+    store: Store, settings: Settings, now: datetime, tables: Mapping[str, Rows] | None = None
+) -> Evidence:
+    """What a lake knows: its tables as they are now, or as they are given."""
+    names = [name for name in store.tables() if name not in OWN_RECORD]
+    given = tables or {name: store.snapshot(store.catalog.dataset(name)) for name in names}
+
+    def omits(exchange: str) -> bool:
+        said = settings.exchanges.get(exchange)
+        if said is not None and said.omits_empty_bars is not None:
+            return said.omits_empty_bars
+        return exchange in _OMIT_EMPTY_BARS
+
+    return Evidence(
+        tables=given,
+        coverage=coverage(store, None, Selection()),
+        quarantine=store.known(store.catalog.dataset("quarantine")),
+        now=now,
+        omits_empty_bars=omits,
+    )
+
+
+def inspections(
+    known: Evidence,
+    tables: Sequence[str],
+    selection: Selection,
+    overrides: Overrides,
+    meter: Meter,
+    own: Own | None = None,
+) -> Iterator[Inspection]:
+    """Check tables, a market and some days at a time.
+
+    Raises
+    ------
+    UnknownNameError
+        A table does not exist.
+    ConfigError
+        A check, or a threshold, is wrong.
+    """
+    checks = {name: checks_of(known, name, overrides, own) for name in tables}
+    for name in tables:
+        meter.begin(f"checking {name}", known.rows(name, selection))
+        for rows in known.slices(name, selection):
+            seen = inspected(rows, checks[name])
+            meter.advance(int(seen.days["rows"].sum()))
+            telling = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
+            yield Inspection(
+                name,
+                rows.market,
+                rows.range,
+                seen.findings.filter(telling),
+                scores(seen.days, seen.findings),
+            )
+        meter.end()
+
+
+def checks_of(
+    known: Evidence, table: str, overrides: Overrides, own: Own | None = None
+) -> tuple[Chosen, ...]:
+    """The checks of a table that exists."""
+    if table not in known.tables:
+        raise UnknownNameError(
+            f"table {table} does not exist yet, or is the lake's own record",
+            f"Tables with data: {', '.join(known.tables) or 'none'}.",
+        )
+    return chosen(known.tables[table].dataset, overrides, own)
+
+
+def missing(known: Evidence, table: str, selection: Selection) -> pl.DataFrame:
+    """Missing intervals of bars with the reason: those without a trade, too.
+
+    Returns
+    -------
+    DataFrame
+        `dataset`, `exchange`, `symbol`, `start`, `end`, `slots`, `reason`; intervals that touch,
+        of one reason, are one.
+    """
+    checks_of(known, table, {})
+    parts = [
+        gaps(rows)
+        .select(
+            pl.lit(table).alias("dataset"),
+            pl.lit(rows.market.exchange).alias("exchange"),
+            pl.lit(rows.market.symbol).alias("symbol"),
+            "start",
+            "end",
+            pl.col("rows").alias("slots"),
+            "reason",
+        )
+        .collect()
+        for rows in known.slices(table, selection)
+    ]
+    if not parts:
+        return pl.DataFrame(schema=GAPS)
+    cut = pl.concat(parts).sort(*_MARKET, "start")
+    same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in (*_MARKET, "reason"))
+    touches = same & (pl.col("start") == pl.col("end").shift(1))
+    run = (~touches).fill_null(value=True).cum_sum()
+    return (
+        cut.group_by(run.alias("run"), *_MARKET, "reason", maintain_order=True)
+        .agg(pl.col("start").first(), pl.col("end").last(), pl.col("slots").sum())
+        .select(list(GAPS))
+    )
+
+
+GAPS = pl.Schema(
+    {
+        **dict.fromkeys(_MARKET, pl.String()),
+        "start": FINDINGS["start"],
+        "end": FINDINGS["end"],
+        "slots": pl.Int64(),
+        "reason": pl.String(),
+    }
+)
