@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -12,14 +12,16 @@ from lake.api.opened import Names, Opened
 from lake.jobs.maintain import Maintenance
 from lake.model.meter import Meter, Quiet
 from lake.model.selection import Selection
+from lake.read.appraisal import judged
 from lake.read.bundles.bundle import Bundle, as_tuple
 from lake.read.bundles.diff import diff_days, diff_rows
 from lake.read.bundles.holding import holds
 from lake.read.bundles.listing import bundles
-from lake.read.bundles.pin import Request, drafted
+from lake.read.bundles.pin import Judge, Judged, Request, drafted
 from lake.read.bundles.receive import received
 from lake.read.cache import Cache, open_cache
 from lake.store import lease
+from lake.store.snapshot import Snapshot
 
 
 class Bundles(Opened):
@@ -37,6 +39,7 @@ class Bundles(Opened):
         as_of: datetime | None = None,
         require_complete: bool = False,
         min_quality: float | None = None,
+        check: bool = True,
         note: str = "",
         move: bool = False,
         meter: Meter | None = None,
@@ -52,7 +55,9 @@ class Bundles(Opened):
         require_complete
             Refuse where an interval of the selection was never answered by its source.
         min_quality
-            Refuse where the quality score (0 to 1) is lower, or no check has run.
+            Refuse where the quality score (0 to 1) is lower.
+        check
+            Run the checks over what is pinned, and keep score and report with the bundle.
         move
             Let a name that exists point to the new bundle; the old one stays, as `NAME@ID`.
 
@@ -76,7 +81,8 @@ class Bundles(Opened):
         )
         with lease.shared(self.root):
             known = self._repository.known_hashes
-            draft = drafted(self._store, request, known, meter or Quiet())
+            judge = self._judge(name, as_of, meter or Quiet()) if check else None
+            draft = drafted(self._store, request, known, meter or Quiet(), judge)
             self._repository.require_free(name, draft.id, move=move)
             contents = self._repository.store(draft)
             self._repository.point(name, contents.id)
@@ -161,6 +167,13 @@ class Bundles(Opened):
     def maintenance(self) -> Maintenance:
         """Compaction, vacuum, checkpoints: none of it changes what a bundle reads."""
         return Maintenance(self._store, lambda: holds(self._repository))
+
+    def _judge(self, name: str, as_of: datetime | None, meter: Meter) -> Judge:
+        def judge(snapshots: Sequence[Snapshot], selections: Sequence[Selection]) -> Judged:
+            title = f"Bundle {name}"
+            return judged(self._store, self.settings, title, snapshots, selections, as_of, meter)
+
+        return judge
 
     def _cache(self) -> Cache | None:
         return open_cache(self.settings.cache)

@@ -10,23 +10,27 @@ import polars as pl
 
 from lake.api.opened import Names
 from lake.api.reads import Reads
-from lake.errors import UnknownNameError
+from lake.errors import LakeError, UnknownNameError
 from lake.jobs.findings import Recorded, record_findings, record_scores
 from lake.jobs.record import recorded
 from lake.jobs.report import Tally
+from lake.log import get_logger
 from lake.model.market import Market
 from lake.model.meter import Meter, Quiet
 from lake.model.selection import Selection
-from lake.model.time import iso
+from lake.model.time import MICROSECOND, iso
 from lake.quality.chosen import Own
+from lake.quality.findings import SEVERITIES, worst_first
+from lake.quality.report.document import Report
 from lake.quality.score import combined
 from lake.read.bundles.bundle import as_tuple
 from lake.read.days import whole_days
 from lake.read.evidence import Evidence
 from lake.read.inspection import evidence, inspections, missing
 from lake.read.overview import OWN_RECORD
+from lake.read.report import Facts, report
 
-SEVERITIES = ("info", "warning", "error", "critical")
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,7 @@ class Quality(Reads):
             rows = rows.filter(pl.col("status") == status)
         if severity is not None:
             rows = rows.filter(pl.col("severity").is_in(SEVERITIES[SEVERITIES.index(severity) :]))
-        rank = pl.col("severity").replace_strict(
-            {name: number for number, name in enumerate(SEVERITIES)}, return_dtype=pl.Int8
-        )
-        return rows.sort(rank, "timestamp", "finding_id", descending=[True, False, False])
+        return worst_first(rows)
 
     def finding(self, finding_id: str) -> dict[str, object]:
         """One finding by its id, or by the beginning of it.
@@ -172,6 +173,57 @@ class Quality(Reads):
         if table is not None:
             rows = rows.filter(pl.col("dataset") == self.dataset(table).name)
         return rows.sort("dataset", "exchange", "symbol", "timestamp")
+
+    def quality_report(
+        self,
+        *,
+        exchange: Names = (),
+        symbol: Names = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Report:
+        """What was checked in a selection, as a report; of a bundle see `Bundle.quality`.
+
+        `lake.quality.report.page.html` makes a page of it, `document.to_json` JSON.
+
+        Raises
+        ------
+        QualityError
+            No check has run over the selection.
+        """
+        selection = whole_days(Selection(as_tuple(exchange), as_tuple(symbol), since, until))
+        known = evidence(self._store, self.settings, self._now())
+        facts = Facts(
+            title=f"Lake {self.root.path.name}",
+            lake_id=self.root.id,
+            made_at=self._now(),
+            scores=self._store.known(self.dataset("scores"), selection),
+            findings=self._store.known(self.dataset("findings"), selection).filter(
+                pl.col("status") == "open"
+            ),
+            repairs=self._store.known(self.dataset("repairs"), selection),
+            jobs=self._ledger.jobs(),
+        )
+        return report(facts, known, self.settings.quality.checks)
+
+    def _check_what_came(self, job_id: str) -> CheckReport | None:
+        """Check what an ingestion touched."""
+        return self._check_or_tell(self._touched(job_id))
+
+    def _check_books(self, exchange: str, symbols: tuple[str, ...]) -> CheckReport | None:
+        """Check the order books of today."""
+        now = self._now()
+        return self._check_or_tell(
+            [("orderbooks", Selection((exchange,), symbols, now, now + MICROSECOND))]
+        )
+
+    def _check_or_tell(self, wanted: Sequence[tuple[str, Selection]]) -> CheckReport | None:
+        """Check what came; whatever goes wrong is told, for the rows are stored all the same."""
+        try:
+            return self._checked(evidence(self._store, self.settings, self._now()), wanted)
+        except LakeError as error:
+            _log.error("check after ingestion failed", reason=error.message, hint=error.hint)
+            return None
 
     def _checked(
         self,

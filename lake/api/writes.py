@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 import polars as pl
 
 from lake.api.opened import Names
-from lake.api.reads import Reads
-from lake.errors import UsageError
+from lake.api.quality import CheckReport, Quality
+from lake.errors import SourceError, UsageError
 from lake.jobs.ingest import Ingestion, Wish
 from lake.jobs.record import recorded
 from lake.jobs.report import IngestReport, Progress, Silent, Tally
@@ -26,7 +27,7 @@ from lake.store.store import Origin, Written
 _Result = TypeVar("_Result")
 
 
-class Writes(Reads):
+class Writes(Quality):
     """What writes into a lake."""
 
     def write(self, table: str, rows: pl.DataFrame, source: str = "python") -> Written:
@@ -99,9 +100,19 @@ class Writes(Reads):
         return self.ingest_all(wishes, progress)
 
     def ingest_all(self, wishes: Sequence[Wish], progress: Progress | None = None) -> IngestReport:
-        """Several datasets, markets and exchanges in one job."""
+        """Several datasets, markets and exchanges in one job; then check what it touched."""
         ingestion = Ingestion(self._store, self.settings, self._connect, progress or Silent())
-        return _run(ingestion.run(wishes))
+        try:
+            report = _run(ingestion.run(wishes))
+        except SourceError:
+            # What came before it failed is stored, and must not go unchecked.
+            started = self._ledger.jobs()["job_id"]
+            if self.settings.quality.after_ingest and len(started):
+                self._check_what_came(started[-1])
+            raise
+        if report.job_id is None or not self.settings.quality.after_ingest:
+            return report
+        return _with_quality(report, self._check_what_came(report.job_id))
 
     def covered_markets(self) -> list[tuple[str, Market]]:
         """Tables and markets of which something is covered: what `lake ingest` goes on with."""
@@ -115,7 +126,10 @@ class Writes(Reads):
         if depth is not None and depth < 1:
             raise UsageError(f"depth {depth} is not a number of levels", "Give 1 or more.")
         markets = [Market(exchange, one) for one in as_tuple(symbol)]
-        return _run(ingest_order_books(self._store, self._connect(exchange), markets, depth))
+        report = _run(ingest_order_books(self._store, self._connect(exchange), markets, depth))
+        if not self.settings.quality.after_ingest:
+            return report
+        return _with_quality(report, self._check_books(exchange, as_tuple(symbol)))
 
     def ingest_instruments(self, exchange: str, symbol: Names = ()) -> IngestReport:
         """Store the specifications that changed; of all markets by default."""
@@ -132,6 +146,12 @@ class Writes(Reads):
             retry=self.settings.retry,
             exchange=self.settings.exchanges.get(exchange),
         )
+
+
+def _with_quality(report: IngestReport, checked: CheckReport | None) -> IngestReport:
+    if checked is None:
+        return report
+    return replace(report, findings=checked.worst("warning"), score=checked.scores["score"])
 
 
 def _run(work: Coroutine[Any, Any, _Result]) -> _Result:

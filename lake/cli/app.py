@@ -19,6 +19,7 @@ from lake.cli import (
     ingest,
     init,
     maintain,
+    quality,
     query,
     replay,
     sandbox,
@@ -85,7 +86,19 @@ def _root_signature() -> inspect.Signature:
 _root.__signature__ = _root_signature()  # type: ignore[attr-defined]
 _root.__annotations__ = {n: p.annotation for n, p in _root_signature().parameters.items()}
 app.callback()(_root)
-for module in (init, demo, ingest, query, bundle, replay, maintain, audit, config, sandbox):
+for module in (
+    init,
+    demo,
+    ingest,
+    query,
+    quality,
+    bundle,
+    replay,
+    maintain,
+    audit,
+    config,
+    sandbox,
+):
     module.add_to(app)
 
 

@@ -61,6 +61,9 @@ def pin(
     min_quality: Annotated[
         float | None, typer.Option(help="Refuse below this quality score.", min=0, max=1)
     ] = None,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Pin without checking, and without a score.")
+    ] = False,
     note: Annotated[str, typer.Option(help="A note for the manifest.")] = "",
     move: Annotated[
         bool, typer.Option("--move", help="Let a name that exists point to the new bundle.")
@@ -81,6 +84,7 @@ def pin(
         as_of=parse_time(as_of, now) if as_of else None,
         require_complete=require_complete,
         min_quality=min_quality,
+        check=not no_check,
         note=note,
         move=move,
         meter=session.meter(),

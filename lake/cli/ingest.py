@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.output import show
+from lake.cli.output import rounded_down, show
 from lake.cli.session import Format, Session, command
 from lake.errors import UsageError
 
@@ -189,6 +189,15 @@ def _show(session: Session, reports: list[IngestReport]) -> None:
     counts = ("rows", "inserted", "updated", "rejected", "version")
     schema = {"table": pl.String(), **dict.fromkeys(counts, pl.Int64()), "job": pl.String()}
     frame = pl.DataFrame(rows, schema=schema)
+    for report in reports:
+        if report.score is not None:
+            found = f"{report.findings} findings, see `lake quality findings`"
+            session.stderr().print(
+                f"Checked what it touched: score {rounded_down(report.score)}, "
+                f"{found if report.findings else 'nothing found'}.",
+                highlight=False,
+                soft_wrap=True,
+            )
     if session.format is not Format.table:
         show(session, frame)
     elif rows:

@@ -108,6 +108,18 @@ def _parquet(_: Session, frames: Iterator[pl.DataFrame], __: str | None) -> None
     _write_parquet(frames, sys.stdout.buffer)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> int:
     """Write frames to a Parquet file, whole or not at all; gives the number of rows."""
     unfinished = path.with_name(f".{path.name}.unfinished")
@@ -131,6 +143,11 @@ def _write_parquet(frames: Iterator[pl.DataFrame], file: BinaryIO) -> int:
             writer.write_table(frame.to_arrow())
             rows += frame.height
     return rows
+
+
+def rounded_down(score: float | None) -> str:
+    """A score to six places: a loss never looks like none."""
+    return "unknown" if score is None else f"{int(score * 1e6) / 1e6:.6f}"
 
 
 def _cell(value: object) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import polars as pl
 
@@ -13,12 +12,12 @@ from lake.log import get_logger
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.market import Market
 from lake.model.selection import Selection
-from lake.model.time import MICROSECOND, TimeRange
+from lake.model.time import MICROSECOND, TimeRange, iso
+from lake.quality.findings import as_rows
 from lake.store.store import Origin, Store
 
 _log = get_logger(__name__)
-_IDENTITY = ("exchange", "symbol", "dataset", "timestamp", "check", "against", "reason")
-_LOUD = 20  # findings of a market and run that are logged as they deserve; the others as info
+_LOUD = 5  # findings of a market and run that are logged as they deserve; the others as info
 _KEPT = ("job_id", "found_at")
 _RECENT = ("job_id", "checked_at")
 
@@ -51,7 +50,7 @@ def record_findings(
     """
     dataset = store.catalog.dataset("findings")
     now = pl.lit(store.now(), dtype=TIMESTAMP)
-    fresh = _as_rows(table, market, found).with_columns(
+    fresh = as_rows(table, market, found).with_columns(
         status=pl.lit("open"), job_id=pl.lit(job_id), found_at=now
     )
     selection = Selection((market.exchange,), (market.symbol,), judged.start, judged.end)
@@ -104,23 +103,6 @@ def record_scores(
         store.write(dataset, changed, Origin(job_id, "lake"))
 
 
-def finding_id(row: Mapping[str, object]) -> str:
-    """The id of a finding: the same defect has the same id for ever."""
-    text = json.dumps([str(row[name]) for name in _IDENTITY], ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _as_rows(table: str, market: Market, found: pl.DataFrame) -> pl.DataFrame:
-    """Findings as rows of the table, without status, job and times."""
-    rows = found.rename({"start": "timestamp"}).with_columns(
-        exchange=pl.lit(market.exchange), symbol=pl.lit(market.symbol), dataset=pl.lit(table)
-    )
-    rows = rows.with_columns(pl.col("against", "reason").replace("", None))
-    ids = [finding_id(row) for row in rows.select(_IDENTITY).iter_rows(named=True)]
-    named = rows.with_columns(finding_id=pl.Series(ids, dtype=pl.String))
-    return named.unique("finding_id", keep="first", maintain_order=True)
-
-
 def _full(dataset: Dataset, frame: pl.DataFrame) -> list[pl.Expr]:
     return [
         pl.col(name) if name in frame.columns else pl.lit(None, dtype=dtype).alias(name)
@@ -137,8 +119,11 @@ def _tell(event: str, row: Mapping[str, object], *, quietly: bool) -> None:
 
 def _facts(row: Mapping[str, object]) -> dict[str, object]:
     skipped = {"date", "status", "closed_by", "closed_at"}
+    # A log line has a timestamp of its own: when it was written.
     return {
-        name: value.isoformat() if hasattr(value, "isoformat") else value
+        "start" if name == "timestamp" else name: iso(value)
+        if isinstance(value, datetime)
+        else value
         for name, value in row.items()
-        if name not in skipped and value is not None and value != ""
+        if name not in skipped and value is not None
     }

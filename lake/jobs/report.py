@@ -36,7 +36,11 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What a job did. Without tasks there is no job: `job_id` is None and nothing was asked."""
+    """What a job did. Without tasks there is no job: `job_id` is None and nothing was asked.
+
+    `findings`: how many are open of severity warning or worse in what it touched, `score`: the
+    quality of that (0 to 1); None where it was not checked.
+    """
 
     job_id: str | None
     status: Status
@@ -45,6 +49,8 @@ class IngestReport:
     windows: int
     requests: int
     seconds: float
+    findings: int | None = None
+    score: float | None = None
 
     @property
     def rows(self) -> int:

@@ -85,7 +85,7 @@ class Check:
 
     name: str
     severity: Severity
-    thresholds: Mapping[str, Threshold]
+    thresholds: Mapping[str, Threshold] = field(hash=False)
     sql: str | None = None
     python: str | None = None
     dimension: Dimension | None = None

@@ -54,15 +54,21 @@ class Evidence:
     _outages: dict[tuple[str, str, datetime], RangeSet] = field(default_factory=dict)
     _files: dict[str, pl.DataFrame] = field(default_factory=dict)
 
-    def slices(self, table: str, selection: Selection) -> Iterator[Slice]:
+    def slices(self, table: str, selection: Selection, *, exactly: bool = False) -> Iterator[Slice]:
         """The rows of a selection by market and some days, so that memory stays bounded.
 
-        Days are whole: bounds within a day mean all of it, up to the present.
+        Days are whole: bounds within a day mean all of it, up to the present; unless `exactly`
+        the selection is judged.
         """
         dataset = self.tables[table].dataset
         for market in self.markets(table, selection):
             for judged in self._pieces(dataset, market, selection):
-                yield self._slice(dataset, market, judged)
+                start, end = judged.start, judged.end
+                if exactly:
+                    start = max(filter(None, (start, selection.start)))
+                    end = min(filter(None, (end, selection.end)))
+                if start < end:
+                    yield self._slice(dataset, market, TimeRange(start, end))
 
     def rows(self, table: str, selection: Selection) -> int:
         """About how many rows `slices` will give, for a progress bar."""

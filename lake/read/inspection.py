@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -49,11 +50,17 @@ class Inspection:
 
 
 def evidence(
-    store: Store, settings: Settings, now: datetime, tables: Mapping[str, Rows] | None = None
+    store: Store,
+    settings: Settings,
+    now: datetime,
+    tables: Mapping[str, Rows] | None = None,
+    as_of: datetime | None = None,
 ) -> Evidence:
-    """What a lake knows: its tables as they are now, or as they are given."""
-    names = [name for name in store.tables() if name not in OWN_RECORD]
-    given = tables or {name: store.snapshot(store.catalog.dataset(name)) for name in names}
+    """What a lake knows: its tables as they are now, or were; `tables` as they are given."""
+    found: dict[str, Rows] = {}
+    for name in (name for name in store.tables() if name not in OWN_RECORD):
+        with suppress(UnknownNameError):  # it did not exist yet
+            found[name] = store.snapshot(store.catalog.dataset(name), as_of=as_of)
 
     def omits(exchange: str) -> bool:
         said = settings.exchanges.get(exchange)
@@ -62,10 +69,10 @@ def evidence(
         return exchange in _OMIT_EMPTY_BARS
 
     return Evidence(
-        tables=given,
-        coverage=coverage(store, None, Selection()),
-        quarantine=store.known(store.catalog.dataset("quarantine")),
-        now=now,
+        tables={**found, **(tables or {})},
+        coverage=coverage(store, None, Selection(), as_of),
+        quarantine=store.known(store.catalog.dataset("quarantine"), as_of=as_of),
+        now=as_of or now,
         omits_empty_bars=omits,
     )
 
@@ -77,6 +84,8 @@ def inspections(
     overrides: Overrides,
     meter: Meter,
     own: Own | None = None,
+    *,
+    exactly: bool = False,
 ) -> Iterator[Inspection]:
     """Check tables, a market and some days at a time.
 
@@ -90,7 +99,7 @@ def inspections(
     checks = {name: checks_of(known, name, overrides, own) for name in tables}
     for name in tables:
         meter.begin(f"checking {name}", known.rows(name, selection))
-        for rows in known.slices(name, selection):
+        for rows in known.slices(name, selection, exactly=exactly):
             seen = inspected(rows, checks[name])
             meter.advance(int(seen.days["rows"].sum()))
             telling = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")

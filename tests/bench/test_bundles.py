@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 
 from lake.api import Lake, utc_now
 from lake.read.bundles.bundle import Bundle
-from lake.read.bundles.manifest import FilePart
+from lake.read.bundles.manifest import ListPart
 from lake.settings import CacheSettings, Settings
 from lake.store import index
 from lake.store.index import SCHEMA, FileIndex
@@ -61,7 +61,7 @@ def test_a_market_month_of_600_000_files(tmp_path: Path) -> None:
     folder = lake.root.bundles / bundle.id
     (folder / "files.parquet").unlink()
     sealed = index.write(folder / "files.parquet", FileIndex.sorted(files))
-    beside = bundle.manifest.beside.model_copy(update={"files": FilePart(**asdict(sealed))})
+    beside = bundle.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
     manifest = bundle.manifest.model_copy(update={"beside": beside}).sealed()
     (folder / "manifest.json").write_bytes(manifest.to_json())
     month = datetime(2021, 3, 1, tzinfo=UTC), datetime(2021, 4, 1, tzinfo=UTC)

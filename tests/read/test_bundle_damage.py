@@ -15,7 +15,7 @@ import pytest
 from lake.api import Lake
 from lake.errors import ConfigError, DamagedError, LakeError
 from lake.read.bundles.bundle import Bundle
-from lake.read.bundles.manifest import FilePart, Manifest
+from lake.read.bundles.manifest import ListPart, Manifest
 from lake.store import index
 from lake.store.hashing import sha256
 from tests.conftest import DAY, T0, NewLake, bars, trades, write
@@ -287,7 +287,7 @@ def test_other_rows_under_the_right_hash_are_found_by_reading_deep(
     )
     (folder / "files.parquet").unlink()
     sealed = index.write(folder / "files.parquet", forged)
-    beside = bundle.manifest.beside.model_copy(update={"files": FilePart(**asdict(sealed))})
+    beside = bundle.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
     manifest = bundle.manifest.model_copy(update={"beside": beside}).sealed()
     (folder / "manifest.json").write_bytes(manifest.to_json())
     reopened = lake.bundle("b")

@@ -37,7 +37,7 @@ from lake.errors import (
     UsageError,
 )
 from lake.read.bundles.bundle import Bundle
-from lake.read.bundles.manifest import FilePart
+from lake.read.bundles.manifest import ListPart
 from lake.read.bundles.transfer import aside, settle
 from lake.settings import Settings
 from lake.store import index
@@ -517,7 +517,7 @@ def test_a_forged_index_that_is_sealed_again_leads_nowhere(
     folder = small.export(tmp_path / "b")
     (folder / "files.parquet").unlink()
     sealed = index.write(folder / "files.parquet", forge(small.contents.files.all()[:1]))
-    beside = small.manifest.beside.model_copy(update={"files": FilePart(**asdict(sealed))})
+    beside = small.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
     manifest = small.manifest.model_copy(update={"beside": beside}).sealed()
     (folder / "manifest.json").write_bytes(manifest.to_json())
     other = new_lake()
@@ -542,7 +542,7 @@ def test_a_list_that_is_none_is_refused_though_it_is_sealed(
     for frame in (pl.DataFrame({"x": [1]}), pl.DataFrame({"table": [["x"]]})):
         (folder / "files.parquet").unlink()
         sealed = index.write(folder / "files.parquet", frame)
-        beside = small.manifest.beside.model_copy(update={"files": FilePart(**asdict(sealed))})
+        beside = small.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
         manifest = small.manifest.model_copy(update={"beside": beside}).sealed()
         (folder / "manifest.json").write_bytes(manifest.to_json())
         other = new_lake()

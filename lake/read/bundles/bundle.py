@@ -15,6 +15,7 @@ from lake.model.catalog import builtin
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.meter import Meter, Quiet
 from lake.model.selection import Selection
+from lake.quality.report.document import Report
 from lake.read.bundles.contents import Contents
 from lake.read.bundles.export import export
 from lake.read.bundles.manifest import Manifest
@@ -137,6 +138,11 @@ class Bundle:
             table: View(lambda table=table: self._table(table), self._table(table).pinned)  # type: ignore[misc]
             for table in self.tables
         }
+
+    @property
+    def quality(self) -> Report | None:
+        """The report on quality that was made when it was pinned; None: it was not checked."""
+        return self.contents.quality
 
     def coverage(self, table: str | None = None) -> pl.DataFrame:
         """Intervals that were answered when it was pinned: table, exchange, symbol, start, end.

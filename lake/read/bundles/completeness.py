@@ -59,8 +59,8 @@ def require_score(least: float, score: float | None) -> None:
     """
     if score is None:
         raise QualityError(
-            f"a quality of {least} is asked for, but no quality check has run on this selection",
-            "Pin without --min-quality.",
+            f"a quality of {least} is asked for, but the selection was not checked",
+            "Pin with the check: without --no-check.",
         )
     if score < least:
         raise QualityError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +11,13 @@ import polars as pl
 
 from lake.errors import ConfigError, DamagedError, UnknownNameError
 from lake.model.dataset import Dataset
-from lake.read.bundles.manifest import Manifest, Ref, parse
+from lake.quality.report.document import Report, from_json
+from lake.read.bundles.manifest import DAYS_FILE, FILES, QUALITY_FILE, Manifest, Ref, parse
 from lake.read.bundles.pin import DAYS
 from lake.store.faults import translated
 from lake.store.index import FileIndex, read_checked
 
-MANIFEST, FILES, DAYS_FILE, DATA = "manifest.json", "files.parquet", "days.parquet", "data"
+MANIFEST, DATA = "manifest.json", "data"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,27 @@ class Contents:
     def days(self) -> pl.DataFrame:
         """What each market-day adds up to: `DAYS`."""
         return read_checked(self.folder / DAYS_FILE, self.manifest.beside.days.sealed, DAYS)
+
+    @cached_property
+    def quality(self) -> Report | None:
+        """The report on quality that was made when it was pinned; None where no check has run.
+
+        Raises
+        ------
+        DamagedError
+            It is not as it was sealed.
+        """
+        part = self.manifest.beside.quality
+        if part is None:
+            return None
+        path = self.folder / QUALITY_FILE
+        with translated(f"bundle {self.id[:12]}"):
+            text = path.read_bytes()
+        if hashlib.sha256(text).hexdigest() != part.sha256:
+            raise DamagedError(
+                f"{path} is not as it was sealed", "Restore it from a backup or an export."
+            )
+        return from_json(text)
 
     def ref(self, table: str) -> Ref:
         """What is pinned of a table.

@@ -17,6 +17,8 @@ from lake.model.timeframe import Timeframe
 from lake.store.index import Sealed
 
 FORMAT: Literal[1] = 1
+FILES, DAYS_FILE, QUALITY_FILE = "files.parquet", "days.parquet", "quality.json"
+"""The files beside a manifest."""
 
 
 class _Part(BaseModel):
@@ -80,7 +82,8 @@ class Metadata(_Part):
     """What the bundle is, in short.
 
     `as_of` is the time of the past that was pinned, and null where it was the present.
-    `data_quality_score` (0 to 1) is null where no check has run.
+    `data_quality_score` (0 to 1) is that of the rows that are pinned, and null where no check has
+    run; `lake/quality/score.py` has its formula.
     """
 
     symbols: tuple[str, ...]
@@ -171,10 +174,15 @@ class CoveragePart(_Part):
 
 
 class FilePart(_Part):
-    """A file beside the manifest; `tail_sha256` is the digest of its Parquet footer."""
+    """A file beside the manifest."""
 
     bytes: int
     sha256: str
+
+
+class ListPart(FilePart):
+    """A list beside the manifest; `tail_sha256` is the digest of its Parquet footer."""
+
     tail_sha256: str
 
     @property
@@ -183,10 +191,19 @@ class FilePart(_Part):
 
 
 class Beside(_Part):
-    """The files beside the manifest: `files.parquet` and `days.parquet`."""
+    """The files beside the manifest: `files.parquet`, `days.parquet` and `quality.json`.
 
-    files: FilePart
-    days: FilePart
+    The last one is the report on quality, and null where no check has run.
+    """
+
+    files: ListPart
+    days: ListPart
+    quality: FilePart | None = None
+
+    def parts(self) -> dict[str, FilePart]:
+        """The files by name."""
+        parts = {FILES: self.files, DAYS_FILE: self.days, QUALITY_FILE: self.quality}
+        return {name: part for name, part in parts.items() if part is not None}
 
 
 class Manifest(_Part):
@@ -194,8 +211,8 @@ class Manifest(_Part):
 
     `version` is when it was pinned. `id` is the digest of what it selects and of the rows
     themselves: the same selection of the same rows has the same id. `beside` seals the lists of
-    data files and of market-days. `checksum` is the SHA-256 of this document without it, as JSON
-    with sorted keys and no spaces.
+    data files and of market-days, and the report on quality, whose name is `quality_report`.
+    `checksum` is the SHA-256 of this document without it, as JSON with sorted keys and no spaces.
     """
 
     format: Literal[1] = FORMAT

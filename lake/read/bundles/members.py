@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from lake.errors import DamagedError
-from lake.read.bundles.contents import DATA, DAYS_FILE, FILES, Contents
-from lake.read.bundles.manifest import Manifest
+from lake.read.bundles.contents import DATA, Contents
+from lake.read.bundles.manifest import FILES, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,9 @@ class Member:
 
 
 def lists(manifest: Manifest) -> list[Member]:
-    """The lists beside the manifest."""
-    beside = manifest.beside
-    return [
-        Member(name, part.bytes, part.sha256)
-        for name, part in ((FILES, beside.files), (DAYS_FILE, beside.days))
-    ]
+    """The files beside the manifest."""
+    parts = manifest.beside.parts()
+    return [Member(name, part.bytes, part.sha256) for name, part in parts.items()]
 
 
 def data_files(contents: Contents) -> Iterator[Member]:

@@ -18,6 +18,7 @@ from lake.model.selection import Selection
 from lake.model.time import in_utc, iso
 from lake.read.bundles.completeness import require_complete, require_score
 from lake.read.bundles.manifest import (
+    QUALITY_FILE,
     Beside,
     CoveragePart,
     DatasetPart,
@@ -52,6 +53,8 @@ DAYS = pl.Schema(
 )
 # Of a table, its id and some files: `path`, `bytes` and `sha256` of those that are known.
 KnownHashes = Callable[[str, str, pl.DataFrame], pl.DataFrame]
+# Of tables and a selection of each.
+Judge = Callable[[Sequence[Snapshot], Sequence[Selection]], "Judged"]
 _SECTIONS = ("trades", "orderbooks", "funding")
 _MARKET = ("exchange", "symbol")
 _CAPTURE_ATTEMPTS = 100
@@ -70,7 +73,7 @@ class Request:
     require_complete
         Refuse where an interval was never answered.
     min_quality
-        Refuse below this score, or where none is known.
+        Refuse below this score, or where none is known: without a check.
     note
         For the manifest.
     """
@@ -83,6 +86,14 @@ class Request:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The quality of what is pinned: its score (0 to 1), and the report as JSON."""
+
+    score: float | None
+    report: bytes
+
+
 @dataclass(frozen=True)
 class Draft:
     """A bundle that is not stored yet.
@@ -93,11 +104,14 @@ class Draft:
         Those of the manifest that do not depend on how it is stored.
     files, days
         What goes into the lists beside it.
+    quality
+        The report on quality, as JSON; None: no check has run.
     """
 
     fields: Mapping[str, Any]
     files: pl.DataFrame
     days: pl.DataFrame
+    quality: bytes | None = None
 
     @property
     def id(self) -> str:
@@ -119,10 +133,12 @@ class Measured:
     files: pl.DataFrame
 
 
-def drafted(store: Store, request: Request, known: KnownHashes, meter: Meter) -> Draft:
+def drafted(
+    store: Store, request: Request, known: KnownHashes, meter: Meter, judge: Judge | None = None
+) -> Draft:
     """The draft of a bundle: every table at versions that were current at one moment.
 
-    `known` gives hashes that earlier bundles have.
+    `known` gives hashes that earlier bundles have, `judge` checks what is about to be pinned.
 
     Raises
     ------
@@ -147,12 +163,16 @@ def drafted(store: Store, request: Request, known: KnownHashes, meter: Meter) ->
     parts = _coverage_parts(covered, measured)
     if request.require_complete:
         require_complete([one.days for one in measured], request.selection, parts)
+    judged = None
+    if judge is not None:
+        judged = judge(snapshots, [one.ref.selection.selection for one in measured])
     if request.min_quality is not None:
-        require_score(request.min_quality, None)
+        require_score(request.min_quality, judged.score if judged else None)
     return Draft(
         fields={
             "version": now,
-            "metadata": _metadata(store, request, measured),
+            "metadata": _metadata(store, request, measured, judged.score if judged else None),
+            "quality_report": QUALITY_FILE if judged else None,
             "data_dictionary": {dataset.name: DatasetPart.of(dataset) for dataset in datasets},
             "instruments": _instruments(store, measured, request.as_of, now),
             "coverage": parts,
@@ -160,6 +180,7 @@ def drafted(store: Store, request: Request, known: KnownHashes, meter: Meter) ->
         },
         files=_files(measured, snapshots, known, meter),
         days=pl.concat([one.days for one in measured]).sort("table", *_MARKET, "date"),
+        quality=judged.report if judged else None,
     )
 
 
@@ -265,7 +286,9 @@ def _files(
     return FileIndex.sorted(pl.concat([frame.select(list(SCHEMA)) for frame in listed]))
 
 
-def _metadata(store: Store, request: Request, measured: Sequence[Measured]) -> Metadata:
+def _metadata(
+    store: Store, request: Request, measured: Sequence[Measured], score: float | None
+) -> Metadata:
     markets = pl.concat([one.days.select(_MARKET) for one in measured])
     return Metadata(
         symbols=tuple(markets["symbol"].unique().sort()),
@@ -274,6 +297,7 @@ def _metadata(store: Store, request: Request, measured: Sequence[Measured]) -> M
         date_range=DateRange(
             start=min(one.ref.first for one in measured), end=max(one.ref.last for one in measured)
         ),
+        data_quality_score=score,
         note=request.note,
         as_of=request.as_of,
         lake_id=store.root.id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -16,8 +17,16 @@ from pathlib import Path
 import polars as pl
 
 from lake.errors import DamagedError, LakeError, UnknownNameError, UsageError
-from lake.read.bundles.contents import DAYS_FILE, FILES, MANIFEST, Contents
-from lake.read.bundles.manifest import Beside, FilePart, Manifest
+from lake.read.bundles.contents import MANIFEST, Contents
+from lake.read.bundles.manifest import (
+    DAYS_FILE,
+    FILES,
+    QUALITY_FILE,
+    Beside,
+    FilePart,
+    ListPart,
+    Manifest,
+)
 from lake.read.bundles.pin import Draft
 from lake.store import index
 from lake.store.faults import translated
@@ -195,8 +204,14 @@ def _written(folder: Path, draft: Draft) -> Manifest:
     """Write the files of a bundle, the manifest last."""
     lists = {FILES: draft.files, DAYS_FILE: draft.days}
     sealed = {name: index.write(folder / name, frame) for name, frame in lists.items()}
-    parts = {name: FilePart(**asdict(seal)) for name, seal in sealed.items()}
-    manifest = draft.manifest(Beside(files=parts[FILES], days=parts[DAYS_FILE]))
+    parts = {name: ListPart(**asdict(seal)) for name, seal in sealed.items()}
+    quality = None
+    if draft.quality is not None:
+        replace(folder / QUALITY_FILE, draft.quality)
+        digest = hashlib.sha256(draft.quality).hexdigest()
+        quality = FilePart(bytes=len(draft.quality), sha256=digest)
+    beside = Beside(files=parts[FILES], days=parts[DAYS_FILE], quality=quality)
+    manifest = draft.manifest(beside)
     replace(folder / MANIFEST, manifest.to_json())
     sync_folder(folder)
     return manifest

@@ -12,7 +12,7 @@ import polars as pl
 from lake.errors import DamagedError, LakeError
 from lake.model.meter import Meter
 from lake.model.selection import Selection
-from lake.read.bundles.contents import DAYS_FILE, FILES, MANIFEST, Contents
+from lake.read.bundles.contents import MANIFEST, Contents
 from lake.read.bundles.manifest import FilePart
 from lake.read.bundles.pin import measured_days
 from lake.read.bundles.table import PinnedTable
@@ -53,8 +53,7 @@ def verify(contents: Contents, *, deep: bool, meter: Meter) -> list[Problem]:
 
 
 def _lists(contents: Contents) -> Iterator[Problem]:
-    beside = contents.manifest.beside
-    for name, part in {FILES: beside.files, DAYS_FILE: beside.days}.items():
+    for name, part in contents.manifest.beside.parts().items():
         yield from _sealed(contents.folder / name, part)
 
 
@@ -92,7 +91,7 @@ def _data_files(contents: Contents, meter: Meter) -> Iterator[Problem]:
 def _strangers(contents: Contents) -> Iterator[Problem]:
     """Files in an exported bundle that it does not list."""
     listed = contents.files.all().select(pl.format("{}/{}", "table", "path")).to_series()
-    known = {contents.folder / name for name in (MANIFEST, FILES, DAYS_FILE)}
+    known = {contents.folder / name for name in (MANIFEST, *contents.manifest.beside.parts())}
     known |= {contents.tables / path for path in listed}
     for path in sorted(contents.folder.rglob("*")):
         if path.is_file() and path not in known:

@@ -1,0 +1,267 @@
+"""`lake quality`: look for defects, list and explain them, and report on what was found."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lake.cli.output import rounded_down, show, show_record, write_text
+from lake.cli.session import Format, Session, command
+from lake.errors import QualityError
+from lake.model.time import parse_time
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import polars as pl
+
+    from lake.api.quality import CheckReport
+    from lake.quality.report.document import Report
+
+Tables = Annotated[list[str] | None, typer.Argument(help="Tables as bars_1m; all by default.")]
+Exchange = Annotated[
+    list[str] | None, typer.Option("--exchange", "-e", help="May be repeated; all by default.")
+]
+Symbol = Annotated[
+    list[str] | None, typer.Option("--symbol", "-s", help="May be repeated; all by default.")
+]
+Since = Annotated[str | None, typer.Option(help="Start, inclusive; all by default.")]
+Until = Annotated[str | None, typer.Option(help="End, exclusive; all by default.")]
+_LISTED = 25
+_SHOWN = ("finding_id", "severity", "dataset", "exchange", "symbol", "timestamp", "end", "check")
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    info = "info"
+    warning = "warning"
+    error = "error"
+    critical = "critical"
+
+
+def add_to(app: typer.Typer) -> None:
+    group = typer.Typer(no_args_is_help=True, help="Find defects in stored rows, and repair them.")
+    group.command("check")(command(check))
+    group.command("findings")(command(findings))
+    group.command("show")(command(show_finding))
+    group.command("gaps")(command(gaps))
+    group.command("scores")(command(scores))
+    group.command("report")(command(report))
+    app.add_typer(group, name="quality")
+
+
+def check(
+    session: Session,
+    tables: Tables = None,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    since: Since = None,
+    until: Until = None,
+    fail_on: Annotated[
+        Severity, typer.Option(help="Exit with 3 where a finding is this bad, or worse.")
+    ] = Severity.error,
+) -> None:
+    """Look for defects in whole UTC days of stored rows; findings and scores are recorded.
+
+    lake quality check bars_1m -e binance --since 7d
+    """
+    done = session.lake().check(
+        tables or (),
+        exchange=exchange or (),
+        symbol=symbol or (),
+        since=_time(session, since),
+        until=_time(session, until),
+        meter=session.meter(),
+    )
+    listed = done.findings
+    if session.format is Format.table:
+        listed = listed.head(_LISTED)
+    show(session, _short(session, listed))
+    _tell(session, done, hidden=done.findings.height - listed.height)
+    bad = done.worst(fail_on)
+    if bad:
+        raise QualityError(
+            f"{bad} finding{'s are' if bad > 1 else ' is'} of severity {fail_on} or worse",
+            "`lake quality show ID` explains one, `lake quality repair --dry-run` says what can "
+            "be done.",
+        )
+
+
+def findings(
+    session: Session,
+    table: Annotated[str | None, typer.Argument(help="Only this table.")] = None,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    since: Since = None,
+    until: Until = None,
+    check: Annotated[list[str] | None, typer.Option(help="Only of this check.")] = None,
+    severity: Annotated[Severity | None, typer.Option(help="At least so bad.")] = None,
+    closed: Annotated[bool, typer.Option("--all", help="Also those that are closed.")] = False,
+) -> None:
+    """List what checks found, worst first."""
+    found = session.lake().findings(
+        table,
+        exchange=exchange or (),
+        symbol=symbol or (),
+        since=_time(session, since),
+        until=_time(session, until),
+        check=check or (),
+        severity=severity,
+        status=None if closed else "open",
+    )
+    show(session, _short(session, found))
+
+
+def show_finding(
+    session: Session,
+    finding: Annotated[str, typer.Argument(help="Its ID, or the beginning of it.")],
+) -> None:
+    """Show one finding with the rows around it."""
+    import json
+
+    import polars as pl
+
+    found = session.lake().finding(finding)
+    context = json.loads(str(found.pop("context")))
+    if session.format is not Format.table:
+        show_record(session, {**found, "context": context})
+        return
+    show_record(session, {name: value for name, value in found.items() if name != "date"})
+    if context:
+        show(session, pl.DataFrame(context, infer_schema_length=None), "Rows around it")
+
+
+def gaps(
+    session: Session,
+    table: Annotated[str, typer.Argument(help="Bars, as bars_1m.")],
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """List missing bars with the reason, as it is now: no_trade and venue_outage are no losses."""
+    found = session.lake().gaps(
+        table,
+        exchange=exchange or (),
+        symbol=symbol or (),
+        since=_time(session, since),
+        until=_time(session, until),
+    )
+    show(session, found)
+
+
+def scores(
+    session: Session,
+    table: Annotated[str | None, typer.Argument(help="Only this table.")] = None,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """List the quality of each market-day that was checked, from 0 to 1."""
+    import polars as pl
+
+    from lake.quality.score import DELAYS, MEASURES
+
+    found = session.lake().scores(
+        table,
+        exchange=exchange or (),
+        symbol=symbol or (),
+        since=_time(session, since),
+        until=_time(session, until),
+    )
+    if session.format is Format.table:
+        found = found.drop("timestamp", "job_id", "checked_at", *DELAYS).with_columns(
+            pl.col(*MEASURES).round(6)
+        )
+    show(session, found)
+
+
+def report(
+    session: Session,
+    bundle: Annotated[
+        str | None, typer.Option(help="Of a bundle, as it was pinned: NAME, ID or NAME@ID.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one page that opens offline.")] = None,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """Report on what was checked: scores, gaps with reasons, findings, repairs, provenance.
+
+    lake quality report --html report.html
+    """
+    made = _bundle_report(session, bundle) if bundle else None
+    if made is None:
+        made = session.lake().quality_report(
+            exchange=exchange or (),
+            symbol=symbol or (),
+            since=_time(session, since),
+            until=_time(session, until),
+        )
+    if html is not None:
+        from lake.quality.report.page import html as page
+
+        write_text(html, page(made))
+        session.stderr().print(f"Wrote {html}.", highlight=False, markup=False, soft_wrap=True)
+    if session.format in (Format.json, Format.ndjson):
+        import orjson
+
+        from lake.quality.report.document import to_json
+
+        show_record(session, orjson.loads(to_json(made)))
+    elif html is None or session.format is not Format.table:
+        _show_report(session, made)
+
+
+def _bundle_report(session: Session, reference: str) -> Report:
+    made = session.lake().bundle(reference).quality
+    if made is None:
+        raise QualityError(
+            f"bundle {reference} has no report: it was pinned without a check",
+            "Pin it again without --no-check.",
+        )
+    return made
+
+
+def _show_report(session: Session, made: Report) -> None:
+    from lake.quality.score import DIMENSIONS
+    from lake.read.report import summary
+
+    show(session, summary(made), f"{made.title}: {made.start} to {made.end}")
+    totals = made.totals
+    parts = (f"{name} {rounded_down(getattr(totals.scores, name))}" for name in DIMENSIONS)
+    found = totals.findings
+    session.stderr().print(
+        f"Score {rounded_down(totals.scores.score)} = {' x '.join(parts)}. "
+        f"Real losses: {totals.missing.losses:,}. Open findings: {found.critical} critical, "
+        f"{found.error} errors, {found.warning} warnings.",
+        highlight=False,
+    )
+
+
+def _short(session: Session, found: pl.DataFrame) -> pl.DataFrame:
+    """For a terminal, what tells most."""
+    if session.format is not Format.table:
+        return found
+    return found.select(*_SHOWN, "reason", "rows", "message")
+
+
+def _tell(session: Session, done: CheckReport, hidden: int) -> None:
+    if hidden:
+        session.stderr().print(f"… and {hidden:,} more: `lake quality findings` lists all.")
+    session.stderr().print(
+        f"Checked {done.rows:,} rows: score {rounded_down(done.scores['score'])}; "
+        f"{done.findings.height:,} open findings, {done.recorded.opened:,} new, "
+        f"{done.recorded.closed:,} closed.",
+        highlight=False,
+    )
+
+
+def _time(session: Session, text: str | None) -> datetime | None:
+    return parse_time(text, session.now) if text else None

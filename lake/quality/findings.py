@@ -1,0 +1,47 @@
+"""Findings as rows of the table `findings`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import polars as pl
+
+from lake.model.market import Market
+
+SEVERITIES = ("info", "warning", "error", "critical")
+_IDENTITY = ("exchange", "symbol", "dataset", "timestamp", "check", "against", "reason")
+
+
+def as_rows(table: str, market: Market, found: pl.DataFrame) -> pl.DataFrame:
+    """What checks found of a market, with the names of the table, and an id each.
+
+    Parameters
+    ----------
+    found
+        `lake.quality.inspect.FINDINGS`.
+    """
+    rows = found.rename({"start": "timestamp"}).with_columns(
+        pl.col("against", "reason").replace("", None),
+        exchange=pl.lit(market.exchange),
+        symbol=pl.lit(market.symbol),
+        dataset=pl.lit(table),
+    )
+    ids = [finding_id(row) for row in rows.select(_IDENTITY).iter_rows(named=True)]
+    named = rows.with_columns(finding_id=pl.Series(ids, dtype=pl.String))
+    return named.unique("finding_id", keep="first", maintain_order=True)
+
+
+def finding_id(row: Mapping[str, object]) -> str:
+    """The id of a finding: the same defect has the same id for ever."""
+    text = json.dumps([str(row[name]) for name in _IDENTITY], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def worst_first(rows: pl.DataFrame) -> pl.DataFrame:
+    """Findings by severity, then by time."""
+    rank = pl.col("severity").replace_strict(
+        {name: number for number, name in enumerate(SEVERITIES)}, return_dtype=pl.Int8
+    )
+    return rows.sort(rank, "timestamp", "finding_id", descending=[True, False, False])
