@@ -35,3 +35,9 @@ class Market:
 
     def __str__(self) -> str:
         return f"{self.exchange} {self.symbol}"
+
+
+class StoredMarket(Market):
+    """A market of stored rows, whatever it is called: a user's own rows may be of anything."""
+
+    def __post_init__(self) -> None: ...

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from lake.model.dataset import Dataset
-from lake.model.market import Market
+from lake.model.market import Market, StoredMarket
 from lake.model.selection import Selection
 from lake.model.time import EPOCH
 from lake.quality.report.document import Chart, Deviation, Line
@@ -51,7 +51,7 @@ def deviations(
 
 
 def _chart(known: Evidence, row: dict[str, object]) -> Chart | None:
-    table, market = str(row["dataset"]), Market(str(row["exchange"]), str(row["symbol"]))
+    table, market = str(row["dataset"]), StoredMarket(str(row["exchange"]), str(row["symbol"]))
     start, end = row["timestamp"], row["end"]
     dataset = known.tables[table].dataset
     if not isinstance(start, datetime) or not isinstance(end, datetime) or not dataset.timeframe:
@@ -89,7 +89,7 @@ def _second_opinion(
         exchange, _, symbol = against.partition(" ")
         if not symbol:
             return None
-        table, other = dataset.name, Market(exchange, symbol)
+        table, other = dataset.name, StoredMarket(exchange, symbol)
     if known.span(table, other) is None or dataset.timeframe is None:
         return None
     step = timedelta(seconds=dataset.timeframe.seconds)

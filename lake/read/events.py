@@ -154,6 +154,7 @@ class Funding(NamedTuple):
     timestamp_us: int
     funding_rate: float
     mark_price: float | None
+    fill: str | None
 
     @property
     def available_at(self) -> datetime:

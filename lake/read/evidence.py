@@ -10,7 +10,7 @@ import polars as pl
 
 from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, intersect, union
-from lake.model.market import Market
+from lake.model.market import Market, StoredMarket
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
@@ -73,17 +73,15 @@ class Evidence:
     def rows(self, table: str, selection: Selection) -> int:
         """About how many rows `slices` will give, for a progress bar."""
         files = self._listed(table)
-        chosen = self.markets(table, selection)
-        named = pl.struct("exchange", "symbol").map_elements(
-            lambda one: Market(one["exchange"], one["symbol"]) in chosen, return_dtype=pl.Boolean
-        )
-        return int(files.filter(named)["rows"].sum()) if files.height else 0
+        market = ["exchange", "symbol"]
+        chosen = self.tables[table].files(selection).select(market).unique()
+        return int(files.join(chosen, on=market, how="semi")["rows"].sum())
 
     def markets(self, table: str, selection: Selection) -> list[Market]:
         """The markets of a selection that have rows."""
         files = self.tables[table].files(selection)
         pairs = files.select("exchange", "symbol").unique().sort("exchange", "symbol")
-        return [Market(*pair) for pair in pairs.iter_rows()]
+        return [StoredMarket(*pair) for pair in pairs.iter_rows()]
 
     def span(self, table: str, market: Market) -> TimeRange | None:
         """From a market's first to its last row; rows of impossible times do not count."""

@@ -27,6 +27,7 @@ from lake.store.store import Store
 # Documented there: "No data is published for intervals where there are no ticks."
 # https://docs.cdp.coinbase.com/exchange/reference/exchangerestapi_getproductcandles
 _OMIT_EMPTY_BARS = frozenset({"coinbase", "coinbaseexchange", "coinbaseadvanced"})
+_WITNESSES = ("bars_", "trades")
 _MARKET = ("dataset", "exchange", "symbol")
 
 
@@ -56,9 +57,15 @@ def evidence(
     tables: Mapping[str, Rows] | None = None,
     as_of: datetime | None = None,
 ) -> Evidence:
-    """What a lake knows: its tables as they are now, or were; `tables` as they are given."""
+    """What a lake knows: its tables as they are now, or were at `as_of`.
+
+    Where `tables` are given they are taken as they are, and of the others only those that can
+    testify about them.
+    """
     found: dict[str, Rows] = {}
     for name in (name for name in store.tables() if name not in OWN_RECORD):
+        if tables and (name in tables or not name.startswith(_WITNESSES)):
+            continue
         with suppress(UnknownNameError):  # it did not exist yet
             found[name] = store.snapshot(store.catalog.dataset(name), as_of=as_of)
 

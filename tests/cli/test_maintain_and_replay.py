@@ -124,7 +124,7 @@ def test_a_replay_that_cannot_be_is_refused(
 def test_a_pin_that_falls_short_ends_in_exit_code_3(pinned: Cli) -> None:
     pin = ("bundle", "pin", "c", "-d", "trades")
     refused(pinned(*pin, "--require-complete"), 3, "trades of binance BTC/USDT: [2024-01-01")
-    refused(pinned(*pin, "--min-quality", "0.9"), 3, "no quality check has run")
+    refused(pinned(*pin, "--min-quality", "0.9", "--no-check"), 3, "was not checked")
     refused(pinned(*pin, "--min-quality", "9"), 2, "min-quality")
     refused(pinned(*pin, "--as-of", "2020-01-01"), 2, "did not exist at 2020-01-01")
     refused(pinned(*pin, "--as-of", "2999-01-01"), 2, "is in the future")

@@ -73,7 +73,7 @@ def pinned_again(change: Callable[[Lake], Any], lake: Lake) -> bool:
         bars(1, volume=[1.5]),
         bars(1, start=T0 + DAY),
         bars(1, symbol="ADA/USDT"),
-        bars(1, fill=["flat"]),
+        bars(1, quote_volume=[5.0]),
     ],
     ids=["a value", "a row", "a market", "a null"],
 )
@@ -192,7 +192,8 @@ def test_the_manifest_carries_the_data_dictionary(filled: Lake) -> None:
     for table, part in dictionary.items():
         assert list(part.columns) == list(filled.dataset(table).polars_schema)
         pinned = part.dataset(table)
-        assert pinned == replace(filled.dataset(table), rules=(), checks=(), keep_when=None)
+        stored = replace(filled.dataset(table), rules=(), checks=(), keep_when=None)
+        assert pinned == replace(stored, interpolate=None)
         assert pinned.fingerprint == filled.dataset(table).fingerprint
     assert dictionary["funding"].columns["funding_rate"].unit == "fraction per interval"
 

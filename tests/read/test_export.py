@@ -159,7 +159,7 @@ def test_an_archive_is_a_tar_without_times_and_owners(bundle: Bundle, tmp_path: 
         members = tar.getmembers()
     names = [member.name.removeprefix(f"{bundle.id}/") for member in members]
     listed = [f"data/{t}/{p}" for t, p in bundle.contents.files.all()["table", "path"].iter_rows()]
-    assert names == ["manifest.json", "files.parquet", "days.parquet", *listed]
+    assert names == ["manifest.json", "files.parquet", "days.parquet", "quality.json", *listed]
     facts = {(m.mtime, m.mode, m.uid, m.gid, m.uname, m.gname, m.type) for m in members}
     assert facts == {(0, 0o644, 0, 0, "", "", tarfile.REGTYPE)}
 

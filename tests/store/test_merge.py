@@ -91,9 +91,9 @@ def test_bars_written_again_make_no_version(lake: Lake) -> None:
     assert again.version == first.version
 
 
-@pytest.mark.parametrize("column", ["close", "quote_volume", "trade_count", "fill"])
+@pytest.mark.parametrize("column", ["close", "quote_volume", "trade_count"])
 def test_a_bar_is_replaced_when_any_value_differs(lake: Lake, column: str) -> None:
-    value: Any = {"close": 100.0, "trade_count": 1, "fill": "flat"}.get(column, 1.0)
+    value: Any = {"close": 100.0, "trade_count": 1}.get(column, 1.0)
     row = bars(1, high=[101.0], quote_volume=[2.0], trade_count=[2], close=[100.5])
     write(lake, "bars_1m", row)
     written = write(
