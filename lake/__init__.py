@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,14 +29,20 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lake.api import Lake
+    from lake.read.align import Aligned, Feed, align
     from lake.read.asof import as_of_join, grid
     from lake.read.bundles.bundle import Bundle
+    from lake.read.how import AsOf, Over
 
 __all__ = [
+    "Aligned",
+    "AsOf",
     "CommitConflictError",
     "ConfigError",
     "DamagedError",
+    "Feed",
     "LakeError",
+    "Over",
     "QualityError",
     "SchemaError",
     "SourceError",
@@ -43,11 +50,22 @@ __all__ = [
     "StorageError",
     "UnknownNameError",
     "UsageError",
+    "align",
     "as_of_join",
     "grid",
     "open",
     "open_bundle",
 ]
+
+_LAZY = {
+    "Aligned": "align",
+    "AsOf": "how",
+    "Feed": "align",
+    "Over": "how",
+    "align": "align",
+    "as_of_join": "asof",
+    "grid": "asof",
+}
 
 
 def open(uri: str | Path | None = None, *, config: Path | None = None) -> Lake:  # noqa: A001
@@ -108,8 +126,6 @@ def open_bundle(
 
 def __getattr__(name: str) -> Any:
     """What needs Polars is loaded when it is asked for."""
-    if name in ("as_of_join", "grid"):
-        from lake.read import asof
-
-        return getattr(asof, name)
+    if name in _LAZY:
+        return getattr(import_module(f"lake.read.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'lake' has no attribute {name!r}")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from lake.api.opened import Names, Opened
 from lake.model.selection import Selection
+from lake.read.align import Aligned, Feed, align_feeds
 from lake.read.bundles.bundle import as_tuple
+from lake.read.how import How
 from lake.read.lookup import known_at, latest
-from lake.read.overview import audit, coverage, status, tables, versions
+from lake.read.overview import Wanted, audit, coverage, status, tables, versions
 from lake.read.sql import View, query
 
 if TYPE_CHECKING:
@@ -50,9 +52,54 @@ class Reads(Opened):
         """The commits of a table, newest first: time, operation, rows, job, source."""
         return versions(self._store, table)
 
-    def audit(self, table: str | None = None, limit: int | None = None) -> pl.DataFrame:
-        """The commits of one table or of all, newest first."""
-        return audit(self._store, table, limit)
+    def audit(
+        self,
+        table: Names | None = None,
+        limit: int | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        job: str | None = None,
+        source: str | None = None,
+        operation: str | None = None,
+        exchange: Names = (),
+        symbol: Names = (),
+    ) -> pl.DataFrame:
+        """Who wrote what, when and why: the commits of some tables or of all, newest first.
+
+        Parameters
+        ----------
+        table
+            One or several; all by default.
+        limit
+            The newest so many. Without other choices, only about as many are read.
+        since, until
+            Committed in `[since, until)`.
+        job
+            A job's id, or how it begins: `20260131` means all jobs of that day.
+        source, operation
+            As the result has them: `ccxt:binance`; `merge`, in any case.
+        exchange, symbol
+            Files of these markets were added or removed, be it to store the same rows otherwise.
+
+        Returns
+        -------
+        DataFrame
+            `time`, `table`, `version`, `operation`; `job` and `source`; `rows` that were given,
+            and of these `inserted`, `updated` and `rejected` ones; `deleted` rows; `digest` of the
+            rows; `why`: what the job was asked for. Null is what a commit does not say.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such table or job: names the closest.
+        UsageError
+            The range is reversed, or not in UTC.
+        """
+        tables = as_tuple(table or ())
+        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        wanted = Wanted(tables, selection, job, source, operation)
+        return audit(self._store, wanted, limit)
 
     def jobs(self) -> pl.DataFrame:
         """What has run, oldest first."""
@@ -105,6 +152,25 @@ class Reads(Opened):
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
         read = snapshot.scan if ordered else snapshot.unordered
         return read(selection, columns=columns)
+
+    def available(self, table: str, **narrowed: Any) -> pl.LazyFrame:
+        """The rows that `scan` gives, after a column `available_at`: when each could be known."""
+        return self.scan(table, **narrowed).select(self.dataset(table).availability(), pl.all())
+
+    def align(
+        self,
+        feeds: Mapping[str, Feed | str],
+        every: timedelta | str,
+        *,
+        start: datetime,
+        end: datetime,
+        how: How | Mapping[str, How],
+        by: Names = (),
+    ) -> Aligned:
+        """Tables on one grid of times: see `lake.align`; only the range that is needed is read."""
+        return align_feeds(
+            self.available, self.dataset, feeds, every, start=start, end=end, how=how, by=by
+        )
 
     def latest(self, table: str, exchange: str, symbol: str, n: int = 1) -> pl.DataFrame:
         """The last `n` rows of a market, in order of time; of bars, also one that is still open.

@@ -1,13 +1,21 @@
-"""`lake audit`: what each commit did, and which jobs ran."""
+"""`lake audit`: what each commit did and why, and which jobs ran."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lake.cli.output import show
 from lake.cli.session import Format, Session, command
+from lake.errors import UsageError
+from lake.model.time import parse_time
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_WHY_CHARACTERS = 44
 
 
 def add_to(app: typer.Typer) -> None:
@@ -16,13 +24,88 @@ def add_to(app: typer.Typer) -> None:
 
 def audit(
     session: Session,
-    table: Annotated[str | None, typer.Argument(help="Only this table.")] = None,
+    table: Annotated[
+        list[str] | None, typer.Argument(help="Only these tables; all by default.")
+    ] = None,
     jobs: Annotated[bool, typer.Option("--jobs", help="Show jobs instead of commits.")] = False,
+    since: Annotated[
+        str | None, typer.Option(help="Committed (started, with --jobs) at this time or later.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="And before this time.")] = None,
+    job: Annotated[
+        str | None, typer.Option(metavar="ID", help="Of this job, or of all whose id begins so.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Of this source, as ccxt:binance.")] = None,
+    operation: Annotated[str | None, typer.Option(help="As merge, write, delete.")] = None,
+    exchange: Annotated[
+        list[str] | None,
+        typer.Option("--exchange", "-e", help="Touching files of it; may be repeated."),
+    ] = None,
+    symbol: Annotated[
+        list[str] | None,
+        typer.Option("--symbol", "-s", help="Touching files of it; may be repeated."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 100,
 ) -> None:
-    """Show who wrote what, when: commits with job, source and counts, newest first."""
+    """Show who wrote what, when and why: commits with job, source and counts, newest first.
+
+    lake audit bars_1m --since 7d -s BTC/USDT
+    """
+    start = parse_time(since, session.now) if since else None
+    end = parse_time(until, session.now) if until else None
     lake = session.lake()
-    found = lake.jobs().reverse().head(limit) if jobs else lake.audit(table, limit)
-    if session.format is Format.table:
-        found = found.drop("exchange", "symbol", "date", "digest", "arguments", strict=False)
-    show(session, found)
+    if jobs:
+        _require_none_of(table, source, operation, exchange, symbol)
+        found = _chosen(lake.jobs(), job, start, end).reverse().head(limit)
+    else:
+        found = lake.audit(
+            table,
+            limit,
+            since=start,
+            until=end,
+            job=job,
+            source=source,
+            operation=operation,
+            exchange=exchange or (),
+            symbol=symbol or (),
+        )
+    show(session, _narrowed(found) if session.format is Format.table else found)
+
+
+def _require_none_of(*choices: object) -> None:
+    if any(choices):
+        raise UsageError(
+            "--jobs shows all that ran, whatever they wrote",
+            "With --jobs, choose by --since, --until and --job; without it, by any.",
+        )
+
+
+def _chosen(
+    jobs: pl.DataFrame, job: str | None, start: datetime | None, end: datetime | None
+) -> pl.DataFrame:
+    """The jobs of an id that started in `[start, end)`."""
+    import polars as pl
+
+    from lake.model.selection import Selection
+    from lake.read.overview import require_job
+
+    chosen = Selection(start=start, end=end)
+    if job is not None:
+        jobs = require_job(jobs, job)
+    if chosen.start is not None:
+        jobs = jobs.filter(pl.col("timestamp") >= chosen.start)
+    return jobs if chosen.end is None else jobs.filter(pl.col("timestamp") < chosen.end)
+
+
+def _narrowed(found: pl.DataFrame) -> pl.DataFrame:
+    """What fits into a terminal: every other format has all."""
+    import polars as pl
+
+    found = found.drop("exchange", "symbol", "date", "digest", "arguments", strict=False)
+    if "why" not in found.columns:
+        return found
+    why = pl.col("why")
+    short = pl.when(why.str.len_chars() > _WHY_CHARACTERS).then(
+        why.str.slice(0, _WHY_CHARACTERS - 1) + "…"
+    )
+    return found.with_columns(short.otherwise(why).alias("why"))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
 from typing import Any, Literal
 
 import polars as pl
@@ -22,6 +25,8 @@ from lake.store.store import Origin, Store
 from lake.version import VERSION
 
 _ANY = "*"
+_CLOCKS_APART = timedelta(hours=1)
+_DELETED = {"MERGE": "num_target_rows_deleted", "DELETE": "num_deleted_rows"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +112,26 @@ class Ledger:
 
     def commits(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
         """What each commit of a table did, newest first."""
+        return list(islice(self.newest_commits(table), limit or None))
+
+    def newest_commits(
+        self, table: str, since: datetime | None = None, until: datetime | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """What each commit of a table did, newest first; only those that are taken are read.
+
+        Those outside `[since, until)` are left out where that saves reading them: one that is up
+        to an hour outside is there, since writers' clocks differ.
+        """
         path = self._store.root.tables / table
         with translated(f"table {table}"):
-            newest = delta.latest_version(path)
-            oldest = max(0, newest + 1 - limit) if limit else 0
-            return [
-                _commit(path.name, v, delta.commit_info(path, v))
-                for v in range(newest, oldest - 1, -1)
-            ]
+            versions = range(delta.latest_version(path) + 1)
+            at = partial(delta.committed_at, path)
+            first = bisect_left(versions, since - _CLOCKS_APART, key=at) if since else 0
+            last = bisect_left(versions, until + _CLOCKS_APART, key=at) if until else len(versions)
+        for version in reversed(versions[first:last]):
+            with translated(f"table {table}"):
+                info = delta.commit_info(path, version)
+            yield _commit(table, version, info)
 
     def _write_job(self, job: Job, status: str, outcome: Mapping[str, Any]) -> None:
         row = {
@@ -147,6 +164,10 @@ def joined(settled: Iterable[Covered]) -> list[Covered]:
 
 
 def _commit(table: str, version: int, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts are null where the commit does not say: one that overwrites tells not what was there.
+
+    It may say so itself: `deleted` in its `userMetadata`.
+    """
     metrics = info.get("operationMetrics") or {}
     said = json.loads(info.get("userMetadata") or "{}")
     return {
@@ -157,8 +178,9 @@ def _commit(table: str, version: int, info: Mapping[str, Any]) -> dict[str, Any]
         "job": said.get("job"),
         "source": said.get("source"),
         "rows": said.get("rows"),
-        "inserted": metrics.get("num_target_rows_inserted"),
+        "inserted": metrics.get("num_target_rows_inserted", metrics.get("num_added_rows")),
         "updated": metrics.get("num_target_rows_updated"),
+        "deleted": said.get("deleted", metrics.get(_DELETED.get(info.get("operation", ""), ""))),
         "rejected": said.get("rejected"),
         "digest": said.get("digest"),
     }

@@ -85,10 +85,14 @@ def test_the_front_door_opens_lakes_and_bundles(
 
 def test_the_public_names_are_these() -> None:
     assert sorted(package.__all__) == [
+        "Aligned",
+        "AsOf",
         "CommitConflictError",
         "ConfigError",
         "DamagedError",
+        "Feed",
         "LakeError",
+        "Over",
         "QualityError",
         "SchemaError",
         "SourceError",
@@ -96,6 +100,7 @@ def test_the_public_names_are_these() -> None:
         "StorageError",
         "UnknownNameError",
         "UsageError",
+        "align",
         "as_of_join",
         "grid",
         "open",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -16,6 +16,7 @@ from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.meter import Meter, Quiet
 from lake.model.selection import Selection
 from lake.quality.report.document import Report
+from lake.read.align import Aligned, Feed, align_feeds
 from lake.read.bundles.contents import Contents
 from lake.read.bundles.export import export
 from lake.read.bundles.manifest import Manifest
@@ -25,6 +26,7 @@ from lake.read.bundles.verify import Problem, verify
 from lake.read.cache import Cache
 from lake.read.events import Event, events
 from lake.read.filler import Filler
+from lake.read.how import How
 from lake.read.lookup import known_at, latest
 from lake.read.replay import Batch, Order, replay
 from lake.read.sql import View, query
@@ -171,6 +173,21 @@ class Bundle:
         `lake.as_of_join` wants it.
         """
         return self.scan(table, **narrowed).select(self.dataset(table).availability(), pl.all())
+
+    def align(
+        self,
+        feeds: Mapping[str, Feed | str],
+        every: timedelta | str,
+        *,
+        start: datetime,
+        end: datetime,
+        how: How | Mapping[str, How],
+        by: str | Sequence[str] = (),
+    ) -> Aligned:
+        """Tables on one grid of times: see `lake.align`; only the range that is needed is read."""
+        return align_feeds(
+            self.available, self.dataset, feeds, every, start=start, end=end, how=how, by=by
+        )
 
     def latest(self, table: str, exchange: str, symbol: str, n: int = 1) -> pl.DataFrame:
         """The last `n` rows of a market, in order of time."""

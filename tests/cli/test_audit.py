@@ -1,0 +1,335 @@
+"""`lake audit`: who wrote what, when and why, by any choice, without reading more than it must."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lake.api import Lake
+from lake.errors import DamagedError, SchemaError, UnknownNameError, UsageError
+from lake.model.time import iso, to_ms
+from lake.settings import Settings
+from tests.cli.conftest import SINCE, Cli
+from tests.conftest import MINUTE, T0, NewLake, bars, trades
+
+HOUR = timedelta(hours=1)
+ALL = ("--limit", "10000", "--json")
+
+
+@pytest.fixture
+def told(cli: Cli, filled: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Runs `lake audit … --json` over the lake that was filled from the sandbox."""
+
+    def run(*arguments: str) -> list[dict[str, Any]]:
+        done = cli("audit", "--lake", str(filled), *arguments, "--json")
+        assert done.code == 0, done.err
+        rows: list[dict[str, Any]] = done.json
+        return rows
+
+    return run
+
+
+Told = Callable[..., list[dict[str, Any]]]
+
+
+def column(rows: Iterable[dict[str, Any]], name: str) -> set[Any]:
+    return {row[name] for row in rows}
+
+
+def test_every_commit_says_who_what_when_why_and_how_many(told: Told) -> None:
+    [row] = [row for row in told("trades") if row["version"] == 1]
+    assert (row["table"], row["operation"], row["source"]) == ("trades", "MERGE", "ccxt:binance")
+    assert row["inserted"] == row["rows"] > 0
+    assert row["updated"] == row["deleted"] == row["rejected"] == 0
+    [job] = [job for job in told("--jobs") if job["job_id"] == row["job"]]
+    assert job["timestamp"] <= row["time"] <= job["finished_at"]
+    since = f"since {SINCE:%Y-%m-%d}T00:00:00Z"
+    assert row["why"].startswith(f"ingest bars_1m trades: markets binance BTC/USDT; {since}; until")
+
+
+def test_what_no_job_did_has_no_reason(told: Told) -> None:
+    [made] = told("trades", "--operation", "create table")
+    assert (made["version"], made["job"], made["why"], made["inserted"]) == (0, None, None, None)
+
+
+def test_several_tables_are_shown_together_newest_first(told: Told) -> None:
+    rows = told("trades", "bars_1m", "trades")
+    assert [(row["table"], row["version"]) for row in rows] == [
+        ("trades", 2),
+        ("bars_1m", 2),
+        ("trades", 1),
+        ("trades", 0),
+        ("bars_1m", 1),
+        ("bars_1m", 0),
+    ]
+    assert told("trades", "bars_1m", "--limit", "2") == rows[:2]
+
+
+def test_all_tables_are_shown_by_default(told: Told, filled: Path) -> None:
+    rows = told(*ALL)
+    tables = Lake(Settings(uri=str(filled))).tables()
+    assert dict(tables.select("table", "version").iter_rows()) == {
+        name: max(row["version"] for row in rows if row["table"] == name)
+        for name in column(rows, "table")
+    }
+    assert len(rows) == sum(tables["version"]) + tables.height
+    times = [row["time"] for row in rows]
+    assert times == sorted(times, reverse=True)
+
+
+def test_commits_are_chosen_by_job_source_and_operation(told: Told) -> None:
+    rows = told(*ALL)
+    jobs = sorted(column(rows, "job") - {None})
+    for job in jobs:
+        assert told(*ALL, "--job", job) == [row for row in rows if row["job"] == job]
+    day = jobs[0][:8]
+    assert told(*ALL, "--job", day) == [row for row in rows if (row["job"] or "").startswith(day)]
+    for source in ("lake", "ccxt:binance"):
+        assert column(told(*ALL, "--source", source), "source") == {source}
+    merges = [row for row in rows if row["operation"] == "MERGE"]
+    assert told(*ALL, "--operation", "merge") == merges != rows
+    assert told("--source", "nobody") == []
+    both = told(*ALL, "--job", jobs[0], "--operation", "merge", "--source", "lake")
+    assert column(both, "table") == {"jobs"}
+
+
+def test_commits_are_chosen_by_the_markets_whose_files_they_touch(told: Told) -> None:
+    rows = told("trades", "-s", "ETH/USDT")
+    assert [(row["version"], "ETH/USDT" in row["why"]) for row in rows] == [(2, True)]
+    assert [row["version"] for row in told("trades", "-s", "ETH/USDT", "-s", "BTC/USDT")] == [2, 1]
+    assert [row["version"] for row in told("trades", "-e", "binance")] == [2, 1]
+    assert told("trades", "-e", "kraken") == []
+    assert told("trades", "-e", "kraken", "-s", "BTC/USDT") == []
+
+
+def test_commits_are_chosen_by_time(told: Told) -> None:
+    rows = told(*ALL)
+    middle = rows[len(rows) // 2]["time"]
+    assert told(*ALL, "--since", middle) == [row for row in rows if row["time"] >= middle]
+    assert told(*ALL, "--until", middle) == [row for row in rows if row["time"] < middle]
+    assert told(*ALL, "--since", "7d", "--until", "now") == rows
+    assert told("--until", "7d") == []
+
+
+def test_jobs_are_chosen_by_time_and_id(told: Told) -> None:
+    jobs = told("--jobs")
+    second = jobs[0]
+    assert told("--jobs", "--job", second["job_id"]) == [second]
+    assert told("--jobs", "--since", second["timestamp"]) == [second]
+    assert told("--jobs", "--until", second["timestamp"]) == jobs[1:]
+    assert told("--jobs", "--limit", "1") == [second]
+
+
+@pytest.mark.parametrize("options", [(), ("--jobs",)])
+def test_an_unknown_job_is_refused_with_the_closest(
+    cli: Cli, told: Told, filled: Path, options: tuple[str, ...]
+) -> None:
+    job = told("--jobs", "--limit", "1")[0]["job_id"]
+    mistyped = job[:-1] + "x"
+    done = cli("audit", "--lake", str(filled), "--job", mistyped, *options, "--json")
+    assert done.code == 2
+    assert done.error["code"] == "unknown_name"
+    assert done.error["message"] == f"there is no job {mistyped!r}"
+    assert job in done.error["hint"]
+
+
+def test_an_unknown_table_is_refused_with_the_closest(cli: Cli, filled: Path) -> None:
+    for name, close in (("trade", "trades"), ("bars_5m", "bars_1m")):
+        done = cli("audit", "trades", name, "--lake", str(filled), "--json")
+        assert done.code == 2
+        assert done.error["code"] == "unknown_name"
+        assert name in done.error["message"]
+        assert close in done.error["hint"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--since", "now", "--until", "1d"),
+        ("--since", "yesterday"),
+        ("--jobs", "--since", "now", "--until", "1d"),
+        ("--jobs", "--source", "lake"),
+        ("--jobs", "-s", "BTC/USDT"),
+        ("--jobs", "trades"),
+    ],
+)
+def test_choices_that_cannot_be_are_refused(
+    cli: Cli, filled: Path, options: tuple[str, ...]
+) -> None:
+    done = cli("audit", "--lake", str(filled), *options, "--json")
+    assert (done.code, done.error["code"]) == (2, "usage")
+    assert done.error["hint"]
+
+
+def test_a_terminal_gets_what_fits_and_every_other_format_all(cli: Cli, filled: Path) -> None:
+    at = ("audit", "trades", "--limit", "1", "--lake", str(filled))
+    shown = cli(*at).out
+    assert "digest" not in shown
+    assert "   ingest bars_1m trades: markets binance ETH/…" in shown
+    csv = cli(*at, "--csv").out
+    [row] = cli(*at, "--json").json
+    assert csv.splitlines()[0].split(",") == list(row)
+    assert row["why"] in csv
+    assert len(row["digest"]) == 64
+    assert "arguments" not in cli("audit", "--jobs", "--lake", str(filled)).out
+
+
+def test_an_empty_lake_has_nothing_to_tell(cli: Cli) -> None:
+    cli("init")
+    assert cli("audit", "--json").json == []
+    assert cli("audit", "--jobs", "--json").json == []
+    done = cli("audit", "--job", "2026", "--json")
+    assert done.error["hint"] == "`lake audit --jobs` lists jobs."
+
+
+def test_a_failed_job_explains_its_commits_too(new_lake: NewLake) -> None:
+    lake = new_lake()
+    with pytest.raises(SchemaError):
+        lake.write("trades", trades(1).drop("price"))
+    assert lake.jobs()["status"].to_list() == ["failed"]
+    assert lake.audit("jobs")["why"].to_list() == ["write trades: source python"] * 2 + [None]
+
+
+def test_the_python_api_takes_the_same_choices(new_lake: NewLake) -> None:
+    lake = new_lake()
+    lake.write("trades", trades(3), source="one")
+    lake.write("trades", trades(3, symbol="ETH/USDT", price=[1.0, -1.0, 2.0]), source="two")
+    lake.write("bars_1m", bars(2), source="one")
+    found = lake.audit(["trades", "bars_1m"], source="one")
+    assert found.select("table", "inserted", "why").rows() == [
+        ("bars_1m", 2, "write bars_1m: source one"),
+        ("trades", 3, "write trades: source one"),
+    ]
+    [second] = lake.audit("trades", symbol="ETH/USDT").rows(named=True)
+    assert (second["inserted"], second["rejected"]) == (2, 1)
+    assert (
+        lake.audit(job=second["job"])["table"].to_list()
+        == [*("jobs", "trades", "quarantine", "quarantine", "jobs")]
+        or second["job"] in lake.audit(job=second["job"])["job"].to_list()
+    )
+    assert lake.audit("trades", since=second["time"])["version"].to_list() == [2]
+    with pytest.raises(UsageError, match="no time zone"):
+        lake.audit(since=datetime(2026, 1, 1))  # noqa: DTZ001 - the very thing refused
+    with pytest.raises(UnknownNameError):
+        lake.audit("trades", job="20200101T000000-00000000")
+
+
+def test_what_an_overwrite_or_a_deletion_says_is_shown_and_the_rest_is_not_made_up(
+    new_lake: NewLake,
+) -> None:
+    lake = new_lake()
+    lake.write("trades", trades(4))
+    path = str(lake.root.tables / "trades")
+    stored = DeltaTable(path).to_pyarrow_table()
+    row = stored.slice(0, 1)
+    chosen = f"trade_id = '{row['trade_id'][0]}'"
+    write_deltalake(path, row, mode="overwrite", predicate=chosen)
+    DeltaTable(path).delete("trade_id = '3'")
+    columns = ("operation", "inserted", "updated", "deleted")
+    assert lake.audit("trades").select(columns).rows() == [
+        ("DELETE", None, None, 1),
+        ("WRITE", 1, None, None),
+        ("MERGE", 4, 0, 0),
+        ("CREATE TABLE", None, None, None),
+    ]
+
+
+def handwritten(lake: Lake, table: str, seconds: list[int], **info: Any) -> Path:
+    """The log of a table with a commit at each of these seconds after T0, and nothing else."""
+    log = lake.root.tables / table / "_delta_log"
+    log.mkdir(parents=True, exist_ok=True)
+    for version, second in enumerate(seconds):
+        time = to_ms(T0) + 1000 * second
+        commit = {"commitInfo": {"timestamp": time, "operation": "MERGE", **info}}
+        text = json.dumps(commit, separators=(",", ":"))
+        (log / f"{version:020}.json").write_text(text + "\n", encoding="utf-8")
+    return log
+
+
+@pytest.fixture(scope="module")
+def by_hand(new_lake: NewLake) -> Callable[[list[int]], Lake]:
+    lake = new_lake()
+
+    def make(seconds: list[int]) -> Lake:
+        log = lake.root.tables / "trades" / "_delta_log"
+        for old in log.glob("*.json"):
+            old.unlink()
+        handwritten(lake, "trades", seconds)
+        return lake
+
+    return make
+
+
+moments = st.integers(0, 20_000)
+
+
+@given(
+    st.lists(moments, min_size=1, max_size=12).map(sorted),
+    st.lists(st.integers(0, 1800), min_size=12, max_size=12),
+    st.none() | moments,
+    st.none() | moments,
+    st.integers(1, 13),
+)
+def test_times_choose_right_also_where_clocks_of_writers_differ(
+    by_hand: Callable[[list[int]], Lake],
+    seconds: list[int],
+    behind: list[int],
+    since: int | None,
+    until: int | None,
+    limit: int,
+) -> None:
+    if since is not None and until is not None and since >= until:
+        return
+    times = [second - late for second, late in zip(seconds, behind, strict=False)]
+    first, last = (None if s is None else T0 + timedelta(seconds=s) for s in (since, until))
+    found = by_hand(times).audit("trades", since=first, until=last)
+    inside = [
+        (second, version)
+        for version, second in enumerate(times)
+        if (since is None or second >= since) and (until is None or second < until)
+    ]
+    wanted = [version for _, version in sorted(inside, reverse=True)]
+    assert found["version"].to_list() == wanted
+    assert by_hand(times).audit("trades", limit, since=first, until=last).height == min(
+        limit, len(wanted)
+    )
+
+
+def test_only_as_many_commits_are_read_as_are_shown(new_lake: NewLake) -> None:
+    lake = new_lake()
+    old = handwritten(lake, "trades", list(range(50)))
+    handwritten(lake, "bars_1m", list(range(100, 150)))
+    for version in range(40):
+        (old / f"{version:020}.json").write_text("damaged", encoding="utf-8")
+    found = lake.audit(limit=55)
+    assert found["table"].to_list() == ["bars_1m"] * 50 + ["trades"] * 5
+    assert lake.audit("trades", 3)["version"].to_list() == [49, 48, 47]
+    with pytest.raises(DamagedError, match="table trades: commit 39"):
+        lake.audit()
+
+
+def test_a_job_is_looked_for_only_while_it_ran(new_lake: NewLake) -> None:
+    lake = new_lake()
+    lake.write("trades", trades(1))
+    [job] = lake.jobs()["job_id"]
+    log = handwritten(lake, "bars_1m", [0] * 64)
+    for version in (0, 1, 2, 3):
+        (log / f"{version:020}.json").write_text("damaged", encoding="utf-8")
+    assert lake.audit(job=job)["table"].to_list() == ["jobs", "trades", "jobs"]
+
+
+def test_an_audit_looks_at_times_of_commits_not_of_rows(new_lake: NewLake) -> None:
+    lake = new_lake()
+    lake.write("bars_1m", bars(1, start=T0))
+    assert lake.audit("bars_1m", until=T0 + MINUTE).is_empty()
+    assert iso(lake.audit("bars_1m", since=T0)["time"][0]) > iso(T0 + HOUR)
+    assert lake.audit("bars_1m")["time"].dtype == pl.Datetime("us", "UTC")
