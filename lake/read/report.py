@@ -39,7 +39,7 @@ from lake.version import VERSION
 
 _REASONS: tuple[Reason, ...] = get_args(Reason)
 _MARKET = ("dataset", "exchange", "symbol")
-_FINDINGS, _REPAIRS, _JOBS = 2_000, 500, 100
+_FINDINGS, _CONTEXT, _REPAIRS, _JOBS = 1_000, 5, 500, 100
 _DEVIATION_BPS = 50.0
 
 
@@ -187,7 +187,7 @@ def _finding(row: Mapping[str, Any]) -> Finding:
         **values,
         start=row["timestamp"],
         against=row["against"] or "",
-        context=tuple(json.loads(row["context"])),
+        context=tuple(json.loads(row["context"])[:_CONTEXT]),
     )
 
 

@@ -1,0 +1,315 @@
+"""What a report on quality says: plain values, to be kept as JSON and shown as a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import cache
+from typing import Literal
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from lake.errors import DamagedError
+from lake.model.dataset import Dimension, Severity
+
+Reason = Literal["no_trade", "venue_outage", "not_fetched", "unknown", "lost"]
+"""Why slots are missing; see `Missing`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Missing slots by reason; only `not_fetched`, `unknown` and `lost` are losses."""
+
+    no_trade: int = 0
+    venue_outage: int = 0
+    not_fetched: int = 0
+    unknown: int = 0
+    lost: int = 0
+
+    @property
+    def losses(self) -> int:
+        """Slots that should hold a row, as far as anybody can prove."""
+        return self.not_fetched + self.unknown + self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open findings by severity."""
+
+    critical: int = 0
+    error: int = 0
+    warning: int = 0
+    info: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.critical + self.error + self.warning + self.info
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The score and its parts, each from 0 to 1; None where nothing was checked."""
+
+    score: float | None = None
+    completeness: float | None = None
+    accuracy: float | None = None
+    consistency: float | None = None
+    timeliness: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Figures of the whole range; `expected` is the rows and the real losses."""
+
+    scores: Scores
+    rows: int
+    expected: int
+    missing: Missing
+    findings: Open
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Figures of one market by day of the report's range.
+
+    Attributes
+    ----------
+    score
+        One a day, in ten-thousandths (9987 is 0.9987); None where nothing was checked.
+    rows
+        One a day.
+    missing
+        `(day, reason, slots)` where slots are missing; the first day of the range is 0.
+    """
+
+    score: tuple[int | None, ...]
+    rows: tuple[int, ...]
+    missing: tuple[tuple[int, Reason, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MarketFigures:
+    """Figures of one market of one dataset, over the range and by day."""
+
+    dataset: str
+    exchange: str
+    symbol: str
+    scores: Scores
+    rows: int
+    expected: int
+    missing: Missing
+    findings: Open
+    days: Days
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A row of the table `findings`; `context` holds the rows around it, as plain JSON values."""
+
+    finding_id: str
+    dataset: str
+    exchange: str
+    symbol: str
+    check: str
+    against: str
+    severity: Severity
+    dimension: Dimension
+    reason: str | None
+    start: datetime
+    end: datetime
+    rows: int
+    measured: float | None
+    expected: float | None
+    message: str
+    job_id: str
+    found_at: datetime
+    status: Literal["open", "closed"] = "open"
+    context: tuple[dict[str, object], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What another source says about the closes of a chart: one value, or None, a candle."""
+
+    name: str
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Candles around a finding.
+
+    Attributes
+    ----------
+    finding_id
+        The finding that it shows.
+    kind
+        What is shown, as `gap` or `spike`.
+    title
+        One line for people: the market, and what is wrong.
+    times
+        Start of each slot, in seconds since 1970, ascending; slots without a bar may be left out,
+        or be there with None in the columns.
+    open, high, low, close, volume
+        One value a time.
+    mark_start, mark_end
+        The interval `[mark_start, mark_end)` that is shaded, in seconds since 1970.
+    second_opinion
+        Closes of another source at the same times.
+    """
+
+    finding_id: str
+    kind: str
+    title: str
+    times: tuple[int, ...]
+    open: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+    low: tuple[float | None, ...]
+    close: tuple[float | None, ...]
+    volume: tuple[float | None, ...]
+    mark_start: int
+    mark_end: int
+    second_opinion: Line | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """How far the price on `first` is above that on `second`, in basis points.
+
+    `times` are seconds since 1970, ascending; `threshold_bps` is what counts as apart, either way.
+    """
+
+    symbol: str
+    first: str
+    second: str
+    times: tuple[int, ...]
+    bps: tuple[float | None, ...]
+    threshold_bps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A row of the table `repairs`, of the interval `[start, end)`."""
+
+    repair_id: str
+    dataset: str
+    exchange: str
+    symbol: str
+    start: datetime
+    end: datetime
+    method: str
+    source: str
+    why: str
+    inserted: int
+    updated: int
+    status: Literal["done", "undone"]
+    repaired_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Receive time less venue time of one market: quantiles in ms, of the days that have them.
+
+    `days` are numbers of days of the range (the first is 0), ascending; the quantiles are one a
+    day of `days`.
+    """
+
+    dataset: str
+    exchange: str
+    symbol: str
+    days: tuple[int, ...]
+    p50_ms: tuple[float | None, ...]
+    p90_ms: tuple[float | None, ...]
+    p99_ms: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableVersion:
+    """A table as it was read: its Delta id, its version, and the rows that belong to the report."""
+
+    table: str
+    id: str
+    version: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job that the data, or the findings, are from."""
+
+    job_id: str
+    command: str
+    started_at: datetime
+    status: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What the report was made from."""
+
+    tables: tuple[TableVersion, ...] = ()
+    jobs: tuple[JobRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report on the days `[start, end)` (UTC) of a lake, or of a bundle.
+
+    `findings` may be the worst of more: `findings_total` says how many there are.
+    `made_by` is a program and its version, as `lake 0.1.0`.
+    """
+
+    title: str
+    made_at: datetime
+    made_by: str
+    lake_id: str
+    start: date
+    end: date
+    totals: Totals
+    markets: tuple[MarketFigures, ...]
+    bundle_id: str | None = None
+    findings: tuple[Finding, ...] = ()
+    findings_total: int = 0
+    charts: tuple[Chart, ...] = ()
+    deviations: tuple[Deviation, ...] = ()
+    repairs: tuple[Repair, ...] = ()
+    latency: tuple[Latency, ...] = ()
+    provenance: Provenance = field(default_factory=Provenance)
+    format: Literal[1] = 1
+
+    @property
+    def days(self) -> int:
+        """Length of the range."""
+        return (self.end - self.start) // timedelta(days=1)
+
+
+def to_json(report: Report) -> bytes:
+    """The report as compact JSON: times are ISO-8601 with `Z`, what is no number is null."""
+    return orjson.dumps(report, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
+
+
+def from_json(text: bytes) -> Report:
+    """The report that `to_json` wrote.
+
+    Raises
+    ------
+    DamagedError
+        It is no JSON, or no report of this format.
+    """
+    try:
+        return _reader().validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DamagedError(
+            f"this is no report on quality: {first['msg']}" + (f" (at {place})" if place else ""),
+            "Make it again with `lake quality report`.",
+        ) from error
+
+
+@cache
+def _reader() -> TypeAdapter[Report]:
+    return TypeAdapter(Report)

@@ -1,0 +1,64 @@
+// Puts the page together, and keeps it right when the theme changes or it is printed.
+
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const theme = document.getElementById("theme");
+const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
+
+function themed() {
+  theme.textContent = isDark() ? "Light theme" : "Dark theme";
+  drawings.forEach((draw) => draw());
+}
+
+function keepThemed() {
+  theme.hidden = false;
+  theme.addEventListener("click", () => {
+    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+    themed();
+  });
+  dark.addEventListener("change", themed);
+  let before = null;
+  // Paper is white, and holds no part that was not scrolled to.
+  window.addEventListener("beforeprint", () => {
+    before = document.documentElement.dataset.theme ?? null;
+    document.documentElement.dataset.theme = "light";
+    document.querySelectorAll(".plot").forEach((root) => root.drawNow());
+    themed();
+  });
+  window.addEventListener("afterprint", () => {
+    if (before === null) delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = before;
+    themed();
+  });
+}
+
+function fill(report) {
+  const startMs = Date.parse(report.start);
+  const days = Math.round((Date.parse(report.end) - startMs) / DAY_MS);
+  const byId = new Map(report.findings.map((finding) => [finding.finding_id, finding]));
+  document.getElementById("details").hidden = false;
+  const { filterBy, showFinding } = findingSection(report, startMs);
+  scoreSection(report, startMs, days, filterBy);
+  completenessSection(report, startMs, days, filterBy);
+  chartSection(report, byId, showFinding);
+  deviationSection(report);
+  repairSection(report);
+  latencySection(report, startMs);
+  provenanceSection(report);
+  keepThemed();
+  themed();
+  document.documentElement.dataset.ready = "";
+}
+
+function complain(error) {
+  const box = document.getElementById("trouble");
+  const old = typeof DecompressionStream === "undefined";
+  box.textContent = old
+    ? "These are the totals. The rest of this page is compressed, and this browser is too old to unpack it."
+    : `These are the totals. The rest of this page cannot be shown: ${error.message}`;
+  box.hidden = false;
+}
+
+unpacked(document.getElementById("document").textContent).then(fill).catch((error) => {
+  complain(error);
+  throw error; // so that the console has the place
+});
