@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lake.api import Lake
+    from lake.quality.check import Slice
     from lake.read.align import Aligned, Feed, align
     from lake.read.asof import as_of_join, grid
     from lake.read.bundles.bundle import Bundle
@@ -45,6 +46,7 @@ __all__ = [
     "Over",
     "QualityError",
     "SchemaError",
+    "Slice",
     "SourceError",
     "SourceUnavailableError",
     "StorageError",
@@ -58,13 +60,14 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Aligned": "align",
-    "AsOf": "how",
-    "Feed": "align",
-    "Over": "how",
-    "align": "align",
-    "as_of_join": "asof",
-    "grid": "asof",
+    "Aligned": "lake.read.align",
+    "AsOf": "lake.read.how",
+    "Feed": "lake.read.align",
+    "Over": "lake.read.how",
+    "Slice": "lake.quality.check",
+    "align": "lake.read.align",
+    "as_of_join": "lake.read.asof",
+    "grid": "lake.read.asof",
 }
 
 
@@ -127,5 +130,5 @@ def open_bundle(
 def __getattr__(name: str) -> Any:
     """What needs Polars is loaded when it is asked for."""
     if name in _LAZY:
-        return getattr(import_module(f"lake.read.{_LAZY[name]}"), name)
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'lake' has no attribute {name!r}")

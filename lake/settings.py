@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
@@ -21,7 +30,10 @@ ENV_PREFIX = "LAKE_"
 DEFAULT_URI = "lake-data"
 
 Seconds = Annotated[float, Field(gt=0)]
+SecondsOrNone = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0)]
+Text = Annotated[str, Field(min_length=1)]
+LOG = "log"
 
 
 class _Section(BaseModel):
@@ -76,6 +88,77 @@ class QualitySettings(_Section):
     checks: dict[str, dict[str, dict[str, Any]]] = {}
 
 
+def _channel(target: SecretStr) -> SecretStr:
+    text = target.get_secret_value()
+    if text != LOG and not all(text.partition("://")):
+        raise PydanticCustomError("channel", "is neither `log` nor a URL, as json://HOST/PATH")
+    return target
+
+
+class AlertRule(_Section):
+    """Whom to tell when a table and market has too many open findings, or too old rows.
+
+    `severity`: the least of findings that count; of old rows, how bad they are. `dataset`,
+    `exchange`, `symbol`, `check`: patterns with `*` and `?`. `least` findings are needed, found
+    `within_seconds` (0: at any time). `freshness_seconds`: how old the newest row may be.
+    """
+
+    name: Text
+    channels: Annotated[tuple[Text, ...], Field(min_length=1)]
+    severity: Literal["info", "warning", "error", "critical"] | None = None
+    dataset: Text = "*"
+    exchange: Text = "*"
+    symbol: Text = "*"
+    check: Text = "*"
+    least: Count = 1
+    within_seconds: SecondsOrNone = 0
+    freshness_seconds: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> AlertRule:
+        of_findings = sorted({"check", "least", "within_seconds"} & self.model_fields_set)
+        if self.severity is None and self.freshness_seconds is None:
+            reason = (
+                "has neither severity, for findings, nor freshness_seconds, for the age of rows"
+            )
+        elif self.freshness_seconds is not None and of_findings:
+            reason = f"has freshness_seconds, and {', '.join(of_findings)}, which is of findings"
+        elif len(set(self.channels)) < len(self.channels):
+            reason = "names a channel twice"
+        else:
+            return self
+        raise PydanticCustomError("rule", "rule {rule} {why}", {"rule": self.name, "why": reason})
+
+
+class AlertSettings(_Section):
+    """Who is told of what.
+
+    `repeat_seconds`: what lasts is said again after this time (0: never). `least_interval_seconds`
+    between two messages of one rule to one channel; what comes between goes with the next.
+    `timeout_seconds`: how long a channel may take. `channels`: `log`, or a URL of a web hook or
+    one that apprise knows; the channel `log` is there without being named.
+    """
+
+    repeat_seconds: SecondsOrNone = 86_400
+    least_interval_seconds: SecondsOrNone = 60
+    timeout_seconds: Seconds = 10
+    channels: dict[str, Annotated[SecretStr, AfterValidator(_channel)]] = {}
+    rules: tuple[AlertRule, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> AlertSettings:
+        names = [rule.name for rule in self.rules]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise PydanticCustomError("rules", "two rules are called {rule}", {"rule": twice})
+        return self
+
+    @property
+    def targets(self) -> dict[str, SecretStr]:
+        """Where messages go, by the name of the channel."""
+        return {LOG: SecretStr(LOG), **self.channels}
+
+
 class CacheSettings(_Section):
     """Where pinned rows are kept as files that are mapped into memory.
 
@@ -104,6 +187,7 @@ class Settings(_Section):
     ingest: IngestSettings = IngestSettings()
     exchanges: dict[str, ExchangeSettings] = {}
     quality: QualitySettings = QualitySettings()
+    alerts: AlertSettings = AlertSettings()
     cache: CacheSettings = CacheSettings()
     log: LogSettings = LogSettings()
 
@@ -167,7 +251,22 @@ def merged(found: tuple[Layer, ...]) -> Settings:
     values: dict[str, Any] = {}
     for layer in found:
         values = _deep_merge(values, layer.values)
-    return _validated(Layer("settings", values))
+    settings = _validated(Layer("settings", values))
+    _require_channels(settings.alerts, found)
+    return settings
+
+
+def _require_channels(alerts: AlertSettings, found: tuple[Layer, ...]) -> None:
+    """Only all layers together tell: rules may be in a file, and channels in the environment."""
+    origin = next((x.origin for x in reversed(found) if "rules" in x.values.get("alerts", {})), "")
+    for number, rule in enumerate(alerts.rules):
+        for name in rule.channels:
+            if name not in alerts.targets:
+                raise ConfigError(
+                    f"{origin}: alerts.rules.{number}: rule {rule.name!r} names a channel "
+                    f"{name!r}, which is not there",
+                    f"Channels are {', '.join(alerts.targets)}; [alerts.channels] defines them.",
+                )
 
 
 def _files(config: Path | None, folder: Path) -> Iterator[Path]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from lake.model.catalog import builtin
+from lake.quality.chosen import chosen
 from lake.sandbox import Sandbox
 from lake.settings import Settings
 
@@ -59,9 +61,12 @@ def test_the_commands_left_to_ci_are_run_there() -> None:
 
 
 def test_the_settings_shown_are_settings() -> None:
-    [text] = [text for language, text in BLOCKS if language == "toml"]
-    shown = Settings.model_validate(tomllib.loads(text))
-    for section in ("http", "retry", "ingest", "cache", "log"):
+    *parts, whole = [text for language, text in BLOCKS if language == "toml"]
+    for text in parts:
+        for table, overrides in tomllib.loads(text)["quality"]["checks"].items():
+            assert chosen(builtin().dataset(f"{table.removesuffix('_1m')}_1m"), {table: overrides})
+    shown = Settings.model_validate(tomllib.loads(whole))
+    for section in ("http", "retry", "ingest", "quality", "cache", "log"):
         assert getattr(shown, section) == getattr(Settings(), section), "not the defaults"
 
 

@@ -8,17 +8,18 @@ from datetime import datetime
 
 import polars as pl
 
+from lake.api.alerting import Alerting
 from lake.api.opened import Names
 from lake.api.reads import Reads
-from lake.errors import LakeError, UnknownNameError
-from lake.jobs.findings import Recorded, record_findings, record_scores
+from lake.errors import LakeError, UnknownNameError, UsageError
+from lake.jobs.findings import Recorded, close_findings, record_findings, record_scores
 from lake.jobs.record import recorded
 from lake.jobs.report import Tally
 from lake.log import get_logger
 from lake.model.market import Market
 from lake.model.meter import Meter, Quiet
 from lake.model.selection import Selection
-from lake.model.time import MICROSECOND, iso
+from lake.model.time import MICROSECOND, TimeRange, iso
 from lake.quality.chosen import Own
 from lake.quality.findings import SEVERITIES, worst_first
 from lake.quality.report.document import Report
@@ -55,11 +56,10 @@ class CheckReport:
 
     def worst(self, least: str) -> int:
         """How many open findings are of a severity, or worse."""
-        kinds = SEVERITIES[SEVERITIES.index(least) :]
-        return self.findings.filter(pl.col("severity").is_in(kinds)).height
+        return self.findings.filter(pl.col("severity").is_in(_from(least))).height
 
 
-class Quality(Reads):
+class Quality(Reads, Alerting):
     """What looks for defects."""
 
     def check(
@@ -97,7 +97,10 @@ class Quality(Reads):
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
         known = evidence(self._store, self.settings, self._now())
         names = as_tuple(tables) or tuple(known.tables)
-        return self._checked(known, [(name, selection) for name in names], own, meter)
+        _require_rows(known, [name for name in names if name in known.tables], selection)
+        done = self._checked(known, [(name, selection) for name in names], own, meter)
+        self._alert()
+        return done
 
     def findings(
         self,
@@ -121,7 +124,7 @@ class Quality(Reads):
         if status is not None:
             rows = rows.filter(pl.col("status") == status)
         if severity is not None:
-            rows = rows.filter(pl.col("severity").is_in(SEVERITIES[SEVERITIES.index(severity) :]))
+            rows = rows.filter(pl.col("severity").is_in(_from(severity)))
         return worst_first(rows)
 
     def finding(self, finding_id: str) -> dict[str, object]:
@@ -148,7 +151,7 @@ class Quality(Reads):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> pl.DataFrame:
-        """Missing intervals of bars and why, as they are now: also those without a trade.
+        """Missing bars that open in a range, and why, as it is now: also those without a trade.
 
         Returns
         -------
@@ -220,10 +223,19 @@ class Quality(Reads):
     def _check_or_tell(self, wanted: Sequence[tuple[str, Selection]]) -> CheckReport | None:
         """Check what came; whatever goes wrong is told, for the rows are stored all the same."""
         try:
-            return self._checked(evidence(self._store, self.settings, self._now()), wanted)
+            done = self._checked(evidence(self._store, self.settings, self._now()), wanted)
         except LakeError as error:
             _log.error("check after ingestion failed", reason=error.message, hint=error.hint)
             return None
+        self._alert()
+        return done
+
+    def _alert(self) -> None:
+        """Tell the channels; what goes wrong with that is told, and stops nothing."""
+        try:
+            self.run_alerts()
+        except LakeError as error:
+            _log.error("alerts failed", reason=error.message, hint=error.hint)
 
     def _checked(
         self,
@@ -236,13 +248,17 @@ class Quality(Reads):
         tally, recorded_so_far, days = Tally(), Recorded(), []
         with recorded(self._ledger, f"check {_listed(wanted)}", _arguments(wanted), tally) as job:
             for table, selection in wanted:
+                judged: dict[Market, list[TimeRange]] = {}
                 for seen in inspections(
                     known, [table], selection, self.settings.quality.checks, meter or Quiet(), own
                 ):
                     place = (self._store, seen.table, seen.market)
                     recorded_so_far += record_findings(*place, seen.range, seen.findings, job.id)
                     record_scores(*place, seen.scores, job.id)
+                    judged.setdefault(seen.market, []).append(seen.range)
                     days.append(seen.scores)
+                left = (self._store, table, whole_days(selection), judged)
+                recorded_so_far += close_findings(*left, job.id)
         scores = pl.concat(days) if days else self.dataset("scores").empty()
         return CheckReport(
             job_id=job.id,
@@ -284,6 +300,26 @@ class Quality(Reads):
             (table, Selection((market.exchange,), (market.symbol,), start, end))
             for (table, market), (start, end) in sorted(wanted.items())
         ]
+
+
+def _from(least: str) -> tuple[str, ...]:
+    """Severities from one on."""
+    if least not in SEVERITIES:
+        raise UsageError(f"{least!r} is no severity", f"There are {', '.join(SEVERITIES)}.")
+    return SEVERITIES[SEVERITIES.index(least) :]
+
+
+def _require_rows(known: Evidence, tables: Sequence[str], selection: Selection) -> None:
+    """Refuse a selection in which nothing is: it would look as if all were well."""
+    markets = {market for table in tables for market in known.checked(table, selection)}
+    there = {name for market in markets for name in (market.exchange, market.symbol)}
+    missing = [name for name in (*selection.exchanges, *selection.symbols) if name not in there]
+    if missing or (tables and not markets):
+        what = " of " + ", ".join(missing) if missing else ""
+        raise UnknownNameError(
+            f"there are no rows{what} in the selection, so there is nothing to check",
+            "`lake status` shows what is there.",
+        )
 
 
 def _listed(wanted: Sequence[tuple[str, Selection]]) -> str:

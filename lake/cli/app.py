@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from lake.cli import (
+    alert,
     audit,
     bundle,
     config,
@@ -92,6 +93,7 @@ for module in (
     ingest,
     query,
     quality,
+    alert,
     bundle,
     replay,
     maintain,

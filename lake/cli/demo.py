@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.output import show
+from lake.cli.output import rounded_down, show
 from lake.cli.session import Format, Session, command
 from lake.errors import DamagedError
 
@@ -32,6 +32,7 @@ _NEXT = """Try next:
   lake status
   lake sql "SELECT symbol, date, sum(volume) FROM bars_1m GROUP BY ALL ORDER BY ALL"
   lake sql --bundle {bundle} "SELECT count(*) FROM trades"
+  lake quality report --html quality.html
   lake bundle verify {bundle}
   lake audit
 
@@ -69,15 +70,17 @@ def demo(
         _say(session, f"2. Ingest {_DAYS} days of {_SPOT} and {_PERPETUAL}: bars, trades, funding")
         _ingest(session, lake, since, end)
         show(session, lake.status().drop("first", "last"))
-        _say(session, f"3. Pin it as {_BUNDLE!r}: what is read from it stays the same for ever")
+        _say(session, "3. Check it: gaps with reasons, spikes, bars against trades, and more")
+        _check(session, lake)
+        _say(session, f"4. Pin it as {_BUNDLE!r}: what is read from it stays the same for ever")
         bundle = lake.pin(_BUNDLE, ("bars_1m", "trades", "funding"), since=since, until=end)
         _show_pin(session, bundle)
         before = _close(lake, time), _close(bundle, time)
-        _say(session, f"4. The venue corrects the bar of {time:%Y-%m-%d %H:%M}; ingest it again")
+        _say(session, f"5. The venue corrects the bar of {time:%Y-%m-%d %H:%M}; ingest it again")
         _revise(sandbox, lake, time)
         _refetch(session, lake, time)
     after = _close(lake, time), _close(bundle, time)
-    _say(session, f"5. Read it back: the latest shows the revision, bundle {bundle.id[:12]} not")
+    _say(session, f"6. Read it back: the latest shows the revision, bundle {bundle.id[:12]} not")
     rows = {"read": ["latest", "at the pin"], "before": before, "after": after}
     show(session, pl.DataFrame(rows, orient="col"))
     _next_steps(session, uri)
@@ -105,6 +108,17 @@ def _ingest(session: Session, lake: Lake, since: datetime, end: datetime) -> Non
         for table, market in [*pairs, ("funding", perpetual)]
     ]
     lake.ingest_all(wishes, Bar(session))
+
+
+def _check(session: Session, lake: Lake) -> None:
+    done = lake.check(meter=session.meter())
+    if done.findings.height:
+        show(session, done.findings.select("dataset", "symbol", "timestamp", "check", "message"))
+    session.stderr().print(
+        f"{done.rows:,} rows: score {rounded_down(done.scores['score'])}, "
+        f"{done.findings.height} findings.",
+        highlight=False,
+    )
 
 
 def _refetch(session: Session, lake: Lake, time: datetime) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from lake.cli.output import rounded_down, show, show_record, write_text
 from lake.cli.session import Format, Session, command
-from lake.errors import QualityError
+from lake.errors import QualityError, UsageError
 from lake.model.time import parse_time
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def check(
     listed = done.findings
     if session.format is Format.table:
         listed = listed.head(_LISTED)
-    show(session, _short(session, listed))
+    if listed.height or session.format is not Format.table:
+        show(session, _short(session, listed))
     _tell(session, done, hidden=done.findings.height - listed.height)
     bad = done.worst(fail_on)
     if bad:
@@ -196,8 +197,13 @@ def report(
 
     lake quality report --html report.html
     """
-    made = _bundle_report(session, bundle) if bundle else None
-    if made is None:
+    if bundle and (exchange or symbol or since or until):
+        raise UsageError(
+            "a bundle's report is of all that it pins", "Leave out what selects a part of it."
+        )
+    if bundle:
+        made = _bundle_report(session, bundle)
+    else:
         made = session.lake().quality_report(
             exchange=exchange or (),
             symbol=symbol or (),
@@ -235,10 +241,10 @@ def _show_report(session: Session, made: Report) -> None:
 
     show(session, summary(made), f"{made.title}: {made.start} to {made.end}")
     totals = made.totals
-    parts = (f"{name} {rounded_down(getattr(totals.scores, name))}" for name in DIMENSIONS)
+    parts = [f"{name} {rounded_down(getattr(totals.scores, name))}" for name in DIMENSIONS]
     found = totals.findings
     session.stderr().print(
-        f"Score {rounded_down(totals.scores.score)} = {' x '.join(parts)}. "
+        f"Score {rounded_down(totals.scores.score)}: {', '.join(parts)}. "
         f"Real losses: {totals.missing.losses:,}. Open findings: {found.critical} critical, "
         f"{found.error} errors, {found.warning} warnings.",
         highlight=False,

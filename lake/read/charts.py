@@ -69,7 +69,7 @@ def _chart(known: Evidence, row: dict[str, object]) -> Chart | None:
     return Chart(
         finding_id=str(row["finding_id"]),
         kind={"gaps": "gap", "spikes": "spike"}.get(str(row["check"]), str(row["check"])),
-        title=f"{table} of {market}: {row['message']}",
+        title=f"{table} of {market}",
         times=tuple(seconds.to_list()),
         **{name: tuple(candles[name].to_list()) for name in _PRICES},
         mark_start=_epoch(start),

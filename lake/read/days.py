@@ -13,21 +13,32 @@ from lake.model.time import MICROSECOND, TimeRange
 from lake.quality.times import FIRST_TIME
 
 DAY = timedelta(days=1)
+AHEAD = timedelta(minutes=1)
+"""How far clocks may disagree: rows that are farther ahead of the present are wrong."""
 _PIECE_ROWS = 1_000_000
 
 
+def is_sound(now: datetime) -> pl.Expr:
+    """Whether the times of a data file are possible; null where they are not known."""
+    return (pl.col("first") >= FIRST_TIME) & (pl.col("last") <= now + AHEAD)
+
+
 def pieces(
-    files: pl.DataFrame, witnesses: Iterable[pl.DataFrame], selection: Selection, now: datetime
+    files: pl.DataFrame,
+    witnesses: Iterable[pl.DataFrame],
+    more: Iterable[int],
+    selection: Selection,
+    now: datetime,
 ) -> Iterator[TimeRange]:
     """Ranges of whole days that cover a market's rows in a selection, in order.
-
-    A day that has not ended yet ends at the present.
 
     Parameters
     ----------
     files, witnesses
         Data files of the market's table, and of the tables that are read beside it: `first`,
-        `last`, `rows`.
+        `last`, `rows`. One that holds rows of impossible times holds those of one day.
+    more
+        Further days.
     """
     counts: Counter[int] = Counter()
     for listed in (files, *witnesses):
@@ -35,8 +46,8 @@ def pieces(
             days = range(day_of(first), day_of(last) + 1)
             for day in days:
                 counts[day] += rows // len(days) + 1
-    for held in _held(files, now):
-        yield from _cut(held, counts, selection, now)
+    for held in _held(files, more, now):
+        yield from _cut(held, counts, selection)
 
 
 def whole_days(selection: Selection) -> Selection:
@@ -60,21 +71,20 @@ def midnight(day: int) -> datetime:
     return datetime.fromordinal(day).replace(tzinfo=UTC)
 
 
-def _held(files: pl.DataFrame, now: datetime) -> Iterator[TimeRange]:
+def _held(files: pl.DataFrame, more: Iterable[int], now: datetime) -> Iterator[TimeRange]:
     """The days from the first to the last row; days of impossible times each by itself."""
-    is_sound = (pl.col("first") >= FIRST_TIME) & (pl.col("last") < now + DAY)
-    odd = files.filter(~is_sound).select("first", "last")
-    for day in sorted({day_of(time) for row in odd.iter_rows() for time in row}):
-        yield TimeRange(midnight(day), midnight(day + 1))
-    sound = files.filter(is_sound)
+    odd = {*more, *map(day_of, files.filter(~is_sound(now))["first"])}
+    sound = files.filter(is_sound(now))
     if sound.height:
         first, last = sound.select(pl.col("first").min(), pl.col("last").max()).row(0)
-        yield TimeRange(midnight(day_of(first)), midnight(day_of(last) + 1))
+        held = range(day_of(first), day_of(last) + 1)
+        yield TimeRange(midnight(held.start), midnight(held.stop))
+        odd -= set(held)
+    for day in sorted(odd):
+        yield TimeRange(midnight(day), midnight(day + 1))
 
 
-def _cut(
-    held: TimeRange, counts: Counter[int], selection: Selection, now: datetime
-) -> Iterator[TimeRange]:
+def _cut(held: TimeRange, counts: Counter[int], selection: Selection) -> Iterator[TimeRange]:
     wanted = whole_days(selection)
     first, after = day_of(held.start), day_of(held.end)
     if wanted.start is not None:
@@ -85,7 +95,5 @@ def _cut(
     for day in range(first, after):
         rows += counts[day]
         if rows >= _PIECE_ROWS or day + 1 == after:
-            end = midnight(day + 1)
-            present = midnight(start) < now < end
-            yield TimeRange(midnight(start), now if present else end)
+            yield TimeRange(midnight(start), midnight(day + 1))
             start, rows = day + 1, 0

@@ -12,19 +12,19 @@ from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, intersect, union
 from lake.model.market import Market, StoredMarket
 from lake.model.selection import Selection
-from lake.model.time import TimeRange
+from lake.model.time import EPOCH, MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
 from lake.quality.check import MARGIN_BARS, Slice, Witness
 from lake.quality.completeness import missing_slots
 from lake.quality.outages import Presence, outages
-from lake.quality.times import FIRST_TIME
-from lake.read.days import DAY, pieces
+from lake.read.days import AHEAD, DAY, day_of, is_sound, pieces, whole_days
 from lake.store.rows import TIME_STEP, Rows
 
 _MONTH = Timeframe(1, "M")
 _MARGINS = {"funding": timedelta(days=30)}
 _MARGIN = timedelta(hours=1)
 _HOUR_SECONDS = 3600
+_LISTED = ("exchange", "symbol", "rows", "first", "last")
 _UNUSED = ("exchange", "symbol", "date", "received_at")
 
 
@@ -39,7 +39,7 @@ class Evidence:
     coverage
         Covered intervals: `table`, `exchange`, `symbol`, `start`, `end`.
     quarantine
-        Rows of `quarantine`.
+        Rows of `quarantine`, without what they hold.
     now
         The present.
     omits_empty_bars
@@ -57,11 +57,11 @@ class Evidence:
     def slices(self, table: str, selection: Selection, *, exactly: bool = False) -> Iterator[Slice]:
         """The rows of a selection by market and some days, so that memory stays bounded.
 
-        Days are whole: bounds within a day mean all of it, up to the present; unless `exactly`
-        the selection is judged.
+        Days are whole: bounds within a day mean all of it, unless `exactly` the selection is
+        judged. A market or day of which all rows were refused is there, too.
         """
         dataset = self.tables[table].dataset
-        for market in self.markets(table, selection):
+        for market in self.checked(table, selection):
             for judged in self._pieces(dataset, market, selection):
                 start, end = judged.start, judged.end
                 if exactly:
@@ -77,6 +77,12 @@ class Evidence:
         chosen = self.tables[table].files(selection).select(market).unique()
         return int(files.join(chosen, on=market, how="semi")["rows"].sum())
 
+    def checked(self, table: str, selection: Selection) -> list[Market]:
+        """The markets of whole days of a selection that have rows, or had all of them refused."""
+        refused = self._refused(table, whole_days(selection)).select("exchange", "symbol").unique()
+        only_refused = [StoredMarket(*pair) for pair in refused.iter_rows()]
+        return sorted({*self.markets(table, whole_days(selection)), *only_refused})
+
     def markets(self, table: str, selection: Selection) -> list[Market]:
         """The markets of a selection that have rows."""
         files = self.tables[table].files(selection)
@@ -85,10 +91,9 @@ class Evidence:
 
     def span(self, table: str, market: Market) -> TimeRange | None:
         """From a market's first to its last row; rows of impossible times do not count."""
-        files = self._listed(table).filter(_of(market))
-        first = files.filter(pl.col("first") >= FIRST_TIME)["first"].min()
-        last = files.filter(pl.col("last") < self.now + DAY)["last"].max()
-        if not isinstance(first, datetime) or not isinstance(last, datetime) or last < first:
+        files = self._listed(table).filter(_of(market) & is_sound(self.now))
+        first, last = files["first"].min(), files["last"].max()
+        if not isinstance(first, datetime) or not isinstance(last, datetime):
             return None
         return TimeRange(first, last + TIME_STEP)
 
@@ -96,19 +101,24 @@ class Evidence:
         margin = _margin(dataset)
         near = min(margin, DAY)
         rows = self._read(dataset.name, market, judged, margin)
+        span, covered = self.span(dataset.name, market), self._covered(dataset.name, market)
         slice_ = Slice(
             dataset=dataset,
             market=market,
             range=judged,
             now=self.now,
             rows=rows.lazy(),
-            span=self.span(dataset.name, market),
-            covered=self._covered(dataset.name, market),
+            span=span,
+            covered=covered,
+            rows_a_second=self._rows_a_second(dataset, market, span, covered),
             trades=self._trades(dataset, market, judged, near),
             finer=self._finer(dataset, market, judged, near),
             others=self._others(dataset, market, judged, near),
             omits_empty_bars=self.omits_empty_bars(market.exchange),
-            refused=self._refused(dataset.name, market, judged),
+            refused=self._refused(
+                dataset.name,
+                Selection((market.exchange,), (market.symbol,), judged.start, judged.end),
+            ),
         )
         return replace(slice_, outages=self._silences(slice_))
 
@@ -121,20 +131,51 @@ class Evidence:
         return self.tables[table].collect(selection)
 
     def _witness(self, table: str, market: Market, judged: TimeRange, margin: timedelta) -> Witness:
+        wider = TimeRange(judged.start - margin, judged.end + margin)
+        rows = self._testimony(table, market, wider)
+        dataset = self.tables[table].dataset
+        return Witness(dataset, market, rows.lazy(), self._covered(table, market))
+
+    def _testimony(self, table: str, market: Market, wanted: TimeRange) -> pl.DataFrame:
         dataset = self.tables[table].dataset
         columns = [name for name in dataset.polars_schema if name not in _UNUSED]
-        selection = Selection(
-            (market.exchange,), (market.symbol,), judged.start - margin, judged.end + margin
-        )
-        rows = self.tables[table].collect(selection, columns=columns)
-        return Witness(dataset, market, rows.lazy(), self._covered(table, market))
+        selection = Selection((market.exchange,), (market.symbol,), wanted.start, wanted.end)
+        return self.tables[table].collect(selection, columns=columns)
 
     def _trades(
         self, dataset: Dataset, market: Market, judged: TimeRange, margin: timedelta
     ) -> Witness | None:
+        """Trades of the range and around it, on both sides at least one if there is any.
+
+        Ids that follow each other prove that nothing was traded between, however long that is.
+        """
         if "trades" not in self._witnesses(dataset, market):
             return None
-        return self._witness("trades", market, judged, margin)
+        near = self._witness("trades", market, judged, margin)
+        times = near.rows.select(pl.col("timestamp")).collect().to_series()
+        first, last = times.min(), times.max()
+        parts = [near.rows]
+        if not isinstance(first, datetime) or first >= judged.start:
+            parts.insert(0, self._neighbour(market, before=judged.start - margin).lazy())
+        if not isinstance(last, datetime) or last < judged.end:
+            parts.append(self._neighbour(market, after=judged.end + margin).lazy())
+        return replace(near, rows=pl.concat(parts))
+
+    def _neighbour(
+        self, market: Market, before: datetime | None = None, after: datetime | None = None
+    ) -> pl.DataFrame:
+        """The last trades before a time, or the first ones from a time on."""
+        files = self._listed("trades").filter(_of(market) & is_sound(self.now))
+        if before is not None:
+            files = files.filter(pl.col("first") < before).sort("first").tail(1)
+        else:
+            files = files.filter(pl.col("last") >= after).sort("last").head(1)
+        if files.is_empty():
+            return self._testimony("trades", market, TimeRange(EPOCH, EPOCH + TIME_STEP)).clear()
+        first, last = files.select("first", pl.col("last") + TIME_STEP).row(0)
+        wanted = TimeRange(first, before) if before is not None else TimeRange(after or first, last)
+        rows, time = self._testimony("trades", market, wanted), pl.col("timestamp")
+        return rows.filter(time == (time.max() if before is not None else time.min()))
 
     def _finer(
         self, dataset: Dataset, market: Market, judged: TimeRange, margin: timedelta
@@ -182,7 +223,12 @@ class Evidence:
         """Whole days of a selection that are read at once."""
         names = [dataset.name, *self._witnesses(dataset, market)]
         files, *witnesses = [self._listed(name).filter(_of(market)) for name in names]
-        return pieces(files, witnesses, selection, self.now)
+        if dataset.timeframe is not None:
+            same = (pl.col("symbol") == market.symbol) & (pl.col("exchange") != market.exchange)
+            witnesses.append(self._listed(dataset.name).filter(same))
+        own = Selection((market.exchange,), (market.symbol,))
+        refused = {day_of(time) for time in self._refused(dataset.name, own)["timestamp"]}
+        return pieces(files, witnesses, refused, selection, self.now)
 
     def _covered(self, table: str, market: Market) -> RangeSet | None:
         """What is covered of a market's table; None where nothing of it was ever fetched."""
@@ -190,9 +236,28 @@ class Evidence:
         pairs = rows.select("start", "end").iter_rows()
         return union(TimeRange(start, end) for start, end in pairs) if rows.height else None
 
-    def _refused(self, table: str, market: Market, judged: TimeRange) -> pl.DataFrame:
-        inside = pl.col("timestamp").is_between(judged.start, judged.end, closed="left")
-        return self.quarantine.filter((pl.col("dataset") == table) & _of(market) & inside)
+    def _rows_a_second(
+        self, dataset: Dataset, market: Market, span: TimeRange | None, covered: RangeSet | None
+    ) -> float | None:
+        """How dense rows are, to two digits: what is made of it does not change with every row."""
+        if dataset.timeframe is not None or span is None or covered is None:
+            return None
+        files = self._listed(dataset.name).filter(_of(market) & is_sound(self.now))
+        seconds = sum(part.duration.total_seconds() for part in intersect([span], covered))
+        return float(f"{int(files['rows'].sum()) / seconds:.2g}") if seconds else None
+
+    def _refused(self, table: str, selection: Selection) -> pl.DataFrame:
+        """Refused rows of a selection; those without a usable time are of no day."""
+        chosen = (pl.col("dataset") == table) & (pl.col("timestamp") != EPOCH)
+        if selection.exchanges:
+            chosen &= pl.col("exchange").is_in(list(selection.exchanges))
+        if selection.symbols:
+            chosen &= pl.col("symbol").is_in(list(selection.symbols))
+        if selection.start is not None:
+            chosen &= pl.col("timestamp") >= selection.start
+        if selection.end is not None:
+            chosen &= pl.col("timestamp") < selection.end
+        return self.quarantine.filter(chosen)
 
     def _silences(self, rows: Slice) -> RangeSet:
         """When all markets of the venue had no bar, in the months in which this one lacks some."""
@@ -225,11 +290,18 @@ class Evidence:
                 yield Presence(frame[dataset.time_column], part)
 
     def _listed(self, table: str) -> pl.DataFrame:
-        """The data files of a table, each with its times."""
+        """The data files of a table, each with its times.
+
+        Of a market with rows of impossible times, or with files that another engine wrote without
+        statistics, its days instead: possible and impossible times apart.
+        """
         if table not in self._files:
-            files = self.tables[table].files()
-            if files["first"].null_count() or files["last"].null_count():
-                files = _timed(self.tables[table], files)
+            files = self.tables[table].files().select(_LISTED)
+            is_odd = ~is_sound(self.now).fill_null(value=False)
+            odd = files.filter(is_odd).select("exchange", "symbol").unique()
+            if odd.height:
+                days = [_days(self.tables[table], pair, self.now) for pair in odd.iter_rows()]
+                files = pl.concat([files.join(odd, on=odd.columns, how="anti"), *days])
             self._files[table] = files
         return self._files[table]
 
@@ -244,9 +316,19 @@ def _of(market: Market) -> pl.Expr:
     return (pl.col("exchange") == market.exchange) & (pl.col("symbol") == market.symbol)
 
 
-def _timed(rows: Rows, files: pl.DataFrame) -> pl.DataFrame:
-    """Files that another engine wrote without statistics, with the times of their market."""
-    time = pl.col(rows.dataset.time_column)
-    spans = rows.scan().group_by("exchange", "symbol").agg(first=time.min(), last=time.max())
-    named = files.drop("first", "last").with_columns(pl.col("rows").fill_null(0))
-    return named.join(spans.collect(), on=["exchange", "symbol"], how="left")
+def _days(rows: Rows, market: tuple[str, str], now: datetime) -> pl.DataFrame:
+    time, selection = pl.col(rows.dataset.time_column), Selection(market[:1], market[1:])
+    step = TIME_STEP // MICROSECOND
+    return (
+        rows.scan(selection, columns=[rows.dataset.time_column])
+        .group_by(time.dt.date().alias("_day"), (time <= now + AHEAD).alias("_sound"))
+        .agg(
+            exchange=pl.lit(market[0]),
+            symbol=pl.lit(market[1]),
+            rows=pl.len().cast(pl.Int64),
+            first=time.min().dt.truncate(f"{step}us"),
+            last=time.max().dt.truncate(f"{step}us"),
+        )
+        .select(_LISTED)
+        .collect()
+    )

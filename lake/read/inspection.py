@@ -9,7 +9,7 @@ from datetime import datetime
 
 import polars as pl
 
-from lake.errors import UnknownNameError
+from lake.errors import ConfigError, UnknownNameError, UsageError
 from lake.model.market import Market
 from lake.model.meter import Meter
 from lake.model.selection import Selection
@@ -61,7 +61,13 @@ def evidence(
 
     Where `tables` are given they are taken as they are, and of the others only those that can
     testify about them.
+
+    Raises
+    ------
+    ConfigError
+        The settings change checks of a table that there is not.
     """
+    _require_tables(store, settings.quality.checks)
     found: dict[str, Rows] = {}
     for name in (name for name in store.tables() if name not in OWN_RECORD):
         if tables and (name in tables or not name.startswith(_WITNESSES)):
@@ -78,10 +84,22 @@ def evidence(
     return Evidence(
         tables={**found, **(tables or {})},
         coverage=coverage(store, None, Selection(), as_of),
-        quarantine=store.known(store.catalog.dataset("quarantine"), as_of=as_of),
+        quarantine=store.known(store.catalog.dataset("quarantine"), as_of=as_of).drop("row"),
         now=as_of or now,
         omits_empty_bars=omits,
     )
+
+
+def _require_tables(store: Store, overrides: Overrides) -> None:
+    for name in overrides:
+        if name not in store.catalog.families:
+            try:
+                store.catalog.dataset(name)
+            except UnknownNameError as error:
+                raise ConfigError(
+                    f"settings: quality.checks.{name}: {error.message}",
+                    f"Name a table as bars_1m, or one of {', '.join(store.catalog.families)}.",
+                ) from None
 
 
 def inspections(
@@ -133,15 +151,25 @@ def checks_of(
 
 
 def missing(known: Evidence, table: str, selection: Selection) -> pl.DataFrame:
-    """Missing intervals of bars with the reason: those without a trade, too.
+    """Missing bars that open in a selection, with the reason: those without a trade, too.
 
     Returns
     -------
     DataFrame
         `dataset`, `exchange`, `symbol`, `start`, `end`, `slots`, `reason`; intervals that touch,
         of one reason, are one.
+
+    Raises
+    ------
+    UsageError
+        The table holds no bars.
     """
     checks_of(known, table, {})
+    if known.tables[table].dataset.timeframe is None:
+        raise UsageError(
+            f"{table} holds no bars, so that there are no slots to miss",
+            f"`lake quality findings {table}` lists what was never asked for.",
+        )
     parts = [
         gaps(rows)
         .select(
@@ -154,7 +182,7 @@ def missing(known: Evidence, table: str, selection: Selection) -> pl.DataFrame:
             "reason",
         )
         .collect()
-        for rows in known.slices(table, selection)
+        for rows in known.slices(table, selection, exactly=True)
     ]
     if not parts:
         return pl.DataFrame(schema=GAPS)

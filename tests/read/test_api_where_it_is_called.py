@@ -95,6 +95,7 @@ def test_the_public_names_are_these() -> None:
         "Over",
         "QualityError",
         "SchemaError",
+        "Slice",
         "SourceError",
         "SourceUnavailableError",
         "StorageError",

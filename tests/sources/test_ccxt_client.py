@@ -230,11 +230,13 @@ def test_big_integers_survive_the_whole_way(serving: Any) -> None:
 
 def test_secrets_are_in_no_message(serving: Any) -> None:
     echo = answer(b'{"code": -2015, "msg": "key TOPSECRET is not allowed"}', 401)
-    settings = {"api_key": SecretStr("TOPSECRET"), "secret": SecretStr("HUSH")}
+    key, secret = SecretStr("TOPSECRET"), SecretStr("HUSH")
 
     async def asking(reply: Reply) -> None:
         async with serving(scripted(*[reply] * 9)) as url:
-            await klines(client(url, exchange=ExchangeSettings(url=url, **settings)))
+            await klines(
+                client(url, exchange=ExchangeSettings(url=url, api_key=key, secret=secret))
+            )
 
     with pytest.raises(SourceError) as refused:
         asyncio.run(asking(echo))

@@ -1,0 +1,159 @@
+"""Which conditions hold: rules against open findings and the age of rows. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import get_args
+
+import polars as pl
+
+from lake.model.dataset import TIMESTAMP, Severity
+from lake.model.time import iso
+from lake.settings import AlertRule
+
+NEWEST = pl.Schema(
+    {
+        "dataset": pl.String(),
+        "exchange": pl.String(),
+        "symbol": pl.String(),
+        "known_at": TIMESTAMP,
+    }
+)
+"""By table and market, when its newest row was known: a bar at its end, others at their time."""
+
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""From the least to the worst."""
+
+_MARKET = ("dataset", "exchange", "symbol")
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Subject:
+    """What a condition is about: a rule, and the table and market of which it holds."""
+
+    rule: str
+    dataset: str
+    exchange: str
+    symbol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A rule that holds of a table and market.
+
+    Attributes
+    ----------
+    severity
+        Of findings the worst, of old rows that of the rule.
+    count
+        Open findings; 1 where rows are too old.
+    since
+        When the first of the findings was found, or when the newest row was known.
+    text
+        What holds, in a sentence that names table and market.
+    """
+
+    subject: Subject
+    severity: Severity
+    count: int
+    since: datetime
+    text: str
+
+
+def conditions(
+    rules: Iterable[AlertRule], findings: pl.DataFrame, newest: pl.DataFrame, now: datetime
+) -> tuple[Condition, ...]:
+    """The conditions that hold, by subject.
+
+    Parameters
+    ----------
+    findings
+        `exchange`, `symbol`, `dataset`, `check`, `severity`, `message`, `found_at` and `status` of
+        the table `findings`; closed ones do not count.
+    newest
+        As `NEWEST`.
+    """
+    held: list[Condition] = []
+    for rule in rules:
+        if rule.freshness_seconds is None:
+            held.extend(_defects(rule, findings, now))
+        else:
+            held.extend(_too_old(rule, rule.freshness_seconds, newest, now))
+    return tuple(sorted(held, key=lambda condition: condition.subject))
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern with `*` and `?` is of a name; case counts."""
+    return fnmatchcase(name, pattern)
+
+
+def span(duration: timedelta) -> str:
+    """A duration for people: `45 s`, `12 min`, `3.5 h`, `2 d`."""
+    seconds = duration.total_seconds()
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{round(seconds / size, 1):g} {unit}"
+    return f"{round(seconds, 1):g} s"
+
+
+def _defects(rule: AlertRule, findings: pl.DataFrame, now: datetime) -> Iterable[Condition]:
+    patterns = {name: getattr(rule, name) for name in (*_MARKET, "check")}
+    counted = SEVERITIES[SEVERITIES.index(rule.severity or "info") :]
+    rows = findings.filter(pl.col("status") == "open", pl.col("severity").is_in(counted))
+    if rule.within_seconds:
+        rows = rows.filter(pl.col("found_at") > now - timedelta(seconds=rule.within_seconds))
+    # An Enum sorts by the order of its categories: the worst comes first, of these the latest.
+    worst = [pl.col("severity").cast(pl.Enum(SEVERITIES)), "found_at"]
+    groups = (
+        _matching(rows, patterns)
+        .sort(worst, descending=True, maintain_order=True)
+        .group_by(_MARKET, maintain_order=True)
+        .agg(
+            pl.col("severity", "message").first(),
+            pl.len().cast(pl.Int64).alias("count"),
+            pl.col("found_at").min().alias("since"),
+            pl.col("check").alias("checks"),
+        )
+        .filter(pl.col("count") >= rule.least)
+    )
+    for row in groups.iter_rows(named=True):
+        subject = Subject(rule.name, *(row[name] for name in _MARKET))
+        text = f"{_open(Counter(row['checks']))} since {iso(row['since'])}; {row['message']}"
+        yield Condition(
+            subject, row["severity"], row["count"], row["since"], f"{_of(subject)}: {text}"
+        )
+
+
+def _too_old(
+    rule: AlertRule, limit_seconds: float, newest: pl.DataFrame, now: datetime
+) -> Iterable[Condition]:
+    limit = timedelta(seconds=limit_seconds)
+    rows = newest.filter(pl.col("known_at") < now - limit)
+    for *market, known in _matching(rows, {name: getattr(rule, name) for name in _MARKET}).rows():
+        subject = Subject(rule.name, *market)
+        text = f"the newest row is {span(now - known)} old, of {iso(known)}; {span(limit)} is due"
+        yield Condition(subject, rule.severity or "warning", 1, known, f"{_of(subject)}: {text}")
+
+
+def _matching(rows: pl.DataFrame, patterns: Mapping[str, str]) -> pl.DataFrame:
+    """Rows whose columns match; each name is looked at once, not each row."""
+    for column, pattern in patterns.items():
+        if pattern != "*":
+            names = [name for name in rows[column].unique() if matches(pattern, name)]
+            rows = rows.filter(pl.col(column).is_in(names))
+    return rows
+
+
+def _of(subject: Subject) -> str:
+    return f"{subject.dataset} {subject.exchange} {subject.symbol}"
+
+
+def _open(checks: Counter[str]) -> str:
+    total = checks.total()
+    kinds = ", ".join(f"{name} {number:,}" for name, number in checks.most_common())
+    return f"{total:,} open finding{'s' if total > 1 else ''} ({kinds})"

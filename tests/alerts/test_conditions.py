@@ -1,0 +1,78 @@
+"""Which conditions hold, of findings and of the age of rows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lake.alerts.conditions import NEWEST, Condition, conditions, matches, span
+from lake.settings import AlertRule
+from tests.alerts.conftest import NOW, findings, rule
+
+NOTHING = pl.DataFrame(schema=NEWEST)
+
+
+def held(frame: pl.DataFrame, **values: Any) -> tuple[Condition, ...]:
+    return conditions([AlertRule(**rule(**values))], frame, NOTHING, NOW)
+
+
+def test_closed_findings_do_not_count() -> None:
+    both = pl.concat([findings(2, status="closed"), findings(1, first=2)])
+    assert [one.count for one in held(both)] == [1]
+
+
+def test_a_condition_tells_of_the_worst_and_of_these_of_the_latest() -> None:
+    hour = timedelta(hours=1)
+    frame = pl.concat(
+        [
+            findings(1, check="a", severity="error", found_at=NOW - 2 * hour),
+            findings(1, check="b", severity="critical", found_at=NOW - 3 * hour),
+            findings(1, check="c", severity="critical", found_at=NOW - 2 * hour),
+            findings(1, check="d", severity="warning", found_at=NOW),
+        ]
+    )
+    (one,) = held(frame)
+    assert (one.severity, one.count, one.since) == ("critical", 4, NOW - 3 * hour)
+    assert one.text.endswith("since 2024-01-01T21:00:00Z; a c of one minute")
+
+
+def test_each_table_and_market_is_a_condition_in_order() -> None:
+    markets = [("trades", "b"), ("bars_1m", "b"), ("bars_1m", "a")]
+    frame = pl.concat(findings(1, dataset=table, symbol=symbol) for table, symbol in markets)
+    assert [(one.subject.dataset, one.subject.symbol) for one in held(frame)] == [
+        ("bars_1m", "a"),
+        ("bars_1m", "b"),
+        ("trades", "b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.25, "0.2 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (5400, "1.5 h"),
+        (86_400, "1 d"),
+        (86_400 * 1060.06, "1060.1 d"),
+    ],
+)
+def test_a_duration_is_short(seconds: float, text: str) -> None:
+    assert span(timedelta(seconds=seconds)) == text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "fits"),
+    [
+        ("*", "BTC/USDT:USDT", True),
+        ("BTC/*", "BTC/USDT", True),
+        ("btc/*", "BTC/USDT", False),
+        ("BTC", "BTC/USDT", False),
+        ("bars_1?", "bars_1m", True),
+    ],
+)
+def test_a_pattern_fits_whole_names(pattern: str, name: str, fits: bool) -> None:
+    assert matches(pattern, name) is fits

@@ -1,0 +1,229 @@
+"""Channels that fail, runs at once, runs that are killed: nothing is lost, nobody is blocked."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lake.api.alerting import Alerting
+from tests.alerts.conftest import NOW, Clock, Receiver, Watched, findings, rule, settings, wait_for
+from tests.conftest import write
+
+CLOSED_PORT = "json://127.0.0.1:1/path-5e"
+_context = multiprocessing.get_context("forkserver")
+
+
+def put(lake: Alerting, frame: pl.DataFrame) -> None:
+    write(lake._store, "findings", frame)
+
+
+def test_a_failing_channel_is_reported_and_told_when_it_works(
+    watched: Watched, receiver: Receiver, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    lake = watched(channels={"chat": receiver.url}, rules=[rule()])
+    put(lake, findings(1))
+    receiver.status = 500
+    report = lake.run_alerts()
+    (outcome,) = report.failed
+    assert outcome.error is not None
+    assert "HTTP status 500" in outcome.error
+    assert "HTTP status 500" in lake.alerts()["error"][0]
+    assert lake.alerts()["sent_at"].to_list() == [None]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert 'event="alert not delivered"' in caplog.text
+    assert "channel=chat" in caplog.text
+
+    receiver.taken()
+    receiver.status = 200
+    clock.turn(seconds=1)
+    assert lake.run_alerts().failed == ()
+    assert [message.title for message in receiver.taken()] == ["lake: bad: 1 raised"]
+    (row,) = lake.alerts().to_dicts()
+    assert (row["error"], row["timestamp"], row["sent_at"]) == (None, NOW, clock.now)
+
+
+def test_what_ends_before_a_channel_works_again_is_told_whole(
+    watched: Watched, receiver: Receiver, clock: Clock
+) -> None:
+    lake = watched(channels={"chat": receiver.url}, rules=[rule()])
+    put(lake, findings(1))
+    receiver.status = 503
+    lake.run_alerts()
+    clock.turn(minutes=5)
+    put(lake, findings(1, status="closed"))
+    lake.run_alerts()
+    receiver.taken()
+    receiver.status = 200
+    lake.run_alerts()
+    assert [message.title for message in receiver.taken()] == ["lake: bad: 1 raised, 1 resolved"]
+    lake.run_alerts()
+    assert receiver.taken() == []
+
+
+def test_a_failing_channel_keeps_no_other_from_being_told(
+    watched: Watched, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    lake = watched(
+        channels={"dead": CLOSED_PORT, "chat": receiver.url},
+        rules=[rule(channels=["dead", "log", "chat"])],
+    )
+    put(lake, findings(1))
+    lake.run_alerts()
+    assert len(receiver.taken()) == 1
+    sent = dict(lake.alerts().select("channel", pl.col("sent_at").is_not_null()).iter_rows())
+    assert sent == {"dead": False, "log": True, "chat": True}
+    assert "event=alert " in caplog.text
+
+
+def test_secrets_are_neither_in_the_table_nor_in_logs(
+    watched: Watched, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lake = watched(channels={"chat": CLOSED_PORT}, rules=[rule()])
+    put(lake, findings(1))
+    report = lake.run_alerts()
+    everything = [
+        *(frame.write_json() for frame in (lake.alerts(), report.frame(), lake._ledger.jobs())),
+        *(repr(one) for one in (report, lake.settings)),
+        caplog.text,
+        *capfd.readouterr(),
+    ]
+    assert "refused" in everything[0]
+    for text in everything:
+        assert "5e" not in text
+
+
+def test_a_hanging_channel_costs_its_timeout_once_a_run(
+    watched: Watched, receiver: Receiver, other_receiver: Receiver
+) -> None:
+    lake = watched(
+        channels={"chat": receiver.url, "mail": other_receiver.url},
+        rules=[rule(f"rule-{n}", channels=["chat", "mail"]) for n in range(5)],
+        timeout_seconds=1,
+    )
+    put(lake, findings(1))
+    receiver.hang = True
+    begun = time.monotonic()
+    report = lake.run_alerts()
+    assert time.monotonic() - begun < 4
+    assert len(report.failed) == 5
+    assert len(receiver.taken()) == 1
+    assert len(other_receiver.taken()) == 5
+    receiver.hang = False
+    assert lake.run_alerts().failed == ()
+    assert len(receiver.taken()) == 5
+    assert other_receiver.taken() == []
+
+
+def test_a_failure_that_stays_the_same_writes_nothing_new(watched: Watched) -> None:
+    lake = watched(channels={"chat": CLOSED_PORT}, rules=[rule()])
+    put(lake, findings(1))
+    lake.run_alerts()
+    commits = len(lake._ledger.commits("alerts"))
+    assert len(lake.run_alerts().failed) == 1
+    assert len(lake._ledger.commits("alerts")) == commits
+
+
+def test_without_apprise_a_run_goes_on_and_says_so(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The import fails as it does where the extra is not installed.
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    lake = watched(channels={"chat": CLOSED_PORT}, rules=[rule(channels=["chat", "log"])])
+    put(lake, findings(1))
+    (outcome,) = lake.run_alerts().failed
+    assert outcome.error == (
+        "channel 'chat' needs apprise, which is not installed. "
+        "Install the extra `alerts`: pip install '.[alerts]'"
+    )
+
+
+def test_a_channel_that_is_not_there_is_a_failure(watched: Watched) -> None:
+    lake = watched(rules=[rule(channels=["nobody"])])
+    put(lake, findings(1))
+    assert [outcome.error for outcome in lake.run_alerts().failed] == [
+        "there is no channel 'nobody'"
+    ]
+
+
+def _child(uri: str, url: str) -> None:
+    Alerting(settings(uri, channels={"chat": url}, rules=[rule()])).run_alerts()
+
+
+def test_two_processes_at_once_tell_it_once(watched: Watched, receiver: Receiver) -> None:
+    lake = watched(channels={"chat": receiver.url}, rules=[rule()])
+    put(lake, findings(3))
+    children = [
+        _context.Process(target=_child, args=(str(lake.root.path), receiver.url)) for _ in range(3)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert len(receiver.taken()) == 1
+    assert lake.alerts().height == 1
+
+
+def test_threads_of_one_process_tell_it_once(watched: Watched, receiver: Receiver) -> None:
+    lake = watched(channels={"chat": receiver.url}, rules=[rule()])
+    put(lake, findings(3))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: lake.run_alerts(), range(4)))
+    assert len(receiver.taken()) == 1
+
+
+def test_a_run_that_waits_in_vain_for_another_does_nothing_and_says_so(
+    watched: Watched, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lake.jobs import alerting
+
+    lake = watched(channels={"chat": receiver.url}, rules=[rule()], timeout_seconds=20)
+    put(lake, findings(1))
+    receiver.hang = True
+    # Waiting takes half a minute otherwise.
+    monkeypatch.setattr(alerting, "_patience_seconds", lambda _: 0.2)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(lake.run_alerts)
+        wait_for(lambda: len(receiver.requests) == 1)
+        assert lake.run_alerts().busy
+        receiver.closing.set()
+        assert not first.result().busy
+    assert len(receiver.requests) == 1
+
+
+def _killed_after_delivery(uri: str, url: str) -> None:
+    from lake.jobs import alerting
+
+    def die(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    # The kill must strike between delivery and record, which no clock can hit.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alerting, "_record", die)
+        _child(uri, url)
+
+
+def test_killed_between_delivery_and_record_it_is_told_again(
+    watched: Watched, receiver: Receiver
+) -> None:
+    lake = watched(channels={"chat": receiver.url}, rules=[rule()])
+    put(lake, findings(1))
+    arguments = (str(lake.root.path), receiver.url)
+    child = _context.Process(target=_killed_after_delivery, args=arguments)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert [message.title for message in receiver.taken()] == ["lake: bad: 1 raised"]
+    assert lake.alerts().is_empty()
+    lake.run_alerts()
+    assert [message.title for message in receiver.taken()] == ["lake: bad: 1 raised"]
+    lake.run_alerts()
+    assert receiver.taken() == []

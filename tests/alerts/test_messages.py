@@ -1,0 +1,121 @@
+"""What is said over random histories of conditions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import hypothesis.strategies as st
+from hypothesis import given
+
+from lake.alerts.conditions import SEVERITIES, Condition, Subject
+from lake.alerts.messages import Alert, plan, told
+from lake.alerts.state import live, rows_of
+from lake.model.catalog import Catalog, builtin_files
+from lake.settings import AlertRule
+from tests.conftest import T0
+
+RULES = (
+    AlertRule(name="a", channels=("chat", "mail"), severity="info"),
+    AlertRule(name="b", channels=("chat",), severity="info"),
+)
+SUBJECTS = [Subject(rule.name, "trades", "binance", symbol) for rule in RULES for symbol in "XYZ"]
+ALERTS = Catalog(builtin_files()).dataset("alerts")
+INTERVAL = timedelta(seconds=60)
+
+# By step: seconds since the last, what holds, which channels fail.
+Steps = list[tuple[int, frozenset[Subject], frozenset[str]]]
+_conditions = st.frozensets(st.sampled_from(SUBJECTS))
+_seconds = st.integers(1, 90)
+
+
+def steps(failing: st.SearchStrategy[frozenset[str]]) -> st.SearchStrategy[Steps]:
+    return st.lists(st.tuples(_seconds, _conditions, failing), max_size=25)
+
+
+@dataclass
+class History:
+    """Runs one after the other, with the record kept as rows, as in the table."""
+
+    now: datetime = T0
+    rows: dict[tuple[object, ...], Alert] = field(default_factory=dict)
+    begun: Counter[tuple[Subject, str]] = field(default_factory=Counter)
+    ended: Counter[tuple[Subject, str]] = field(default_factory=Counter)
+    raised: Counter[tuple[Subject, str]] = field(default_factory=Counter)
+    resolved: Counter[tuple[Subject, str]] = field(default_factory=Counter)
+    sent: dict[tuple[str, str], list[datetime]] = field(default_factory=dict)
+    holding: frozenset[Subject] = frozenset()
+
+    def run(self, seconds: int, holding: frozenset[Subject], failing: frozenset[str]) -> None:
+        self.now += timedelta(seconds=seconds)
+        self._count(holding)
+        held = [Condition(one, SEVERITIES[1], 1, self.now, one.symbol) for one in sorted(holding)]
+        frame = rows_of(self.rows.values(), ALERTS)
+        before = live(frame, self.now, INTERVAL)
+        planned = plan(RULES, held, before, self.now, repeat=timedelta(0), least_interval=INTERVAL)
+        failures = {
+            one.address: "no" if one.channel in failing else None for one in planned.messages
+        }
+        for message in planned.messages:
+            if message.channel not in failing:
+                self.sent.setdefault(message.address, []).append(self.now)
+                self.raised.update((one.subject, one.channel) for one in message.raised)
+                self.resolved.update((one.subject, one.channel) for one in message.resolved)
+        for alert in told(planned, failures, self.now):
+            self.rows[alert.subject, alert.channel, alert.raised_at] = alert
+
+    def _count(self, holding: frozenset[Subject]) -> None:
+        channels = {rule.name: rule.channels for rule in RULES}
+        for one in holding - self.holding:
+            self.begun.update((one, channel) for channel in channels[one.rule])
+        for one in self.holding - holding:
+            self.ended.update((one, channel) for channel in channels[one.rule])
+        self.holding = holding
+
+    def finish(self) -> None:
+        """A last run in which channels work, long enough after the others."""
+        self.run(60, self.holding, frozenset())
+
+
+@given(steps(st.just(frozenset())))
+def test_each_period_is_told_once_when_it_begins_and_once_when_it_ends(history: Steps) -> None:
+    it = History()
+    for step in history:
+        it.run(*step)
+    it.finish()
+    assert it.raised == it.begun
+    assert it.resolved == it.ended
+    for times in it.sent.values():
+        assert all(b - a >= INTERVAL for a, b in pairwise(times))
+
+
+@given(steps(st.frozensets(st.sampled_from(["chat", "mail"]))))
+def test_what_channels_do_not_take_is_told_when_they_work(history: Steps) -> None:
+    it = History()
+    for step in history:
+        it.run(*step)
+    it.finish()
+    assert it.raised == it.begun
+    assert it.resolved == it.ended
+    assert all(alert.error is None for alert in it.rows.values() if alert.holds)
+
+
+@given(steps(st.just(frozenset())))
+def test_rows_hold_all_that_the_next_run_needs(history: Steps) -> None:
+    it = History()
+    for step in history:
+        it.run(*step)
+    rows = rows_of(it.rows.values(), ALERTS)
+    known = live(rows, it.now, timedelta(days=1_000))
+    assert set(known) == set(it.rows.values())
+    assert rows.filter(status="raised").height == sum(alert.holds for alert in known)
+
+
+def test_a_clock_that_was_set_back_holds_nothing_back() -> None:
+    subject = SUBJECTS[0]
+    told_tomorrow = T0 + timedelta(days=1)
+    before = Alert(subject, "chat", T0, "error", 1, "text", sent_at=told_tomorrow)
+    planned = plan(RULES, [], [before], T0, repeat=timedelta(0), least_interval=INTERVAL)
+    assert [message.title for message in planned.messages] == ["lake: a: 1 resolved"]
