@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lake.api.bundles import Bundles
 from lake.api.opened import utc_now
-from lake.api.writes import Writes
+from lake.api.repairing import Repairing
 from lake.model.dataset import Granularity
 from lake.settings import Settings, load_settings
 from lake.store.root import Root
@@ -16,7 +16,7 @@ from lake.store.root import Root
 __all__ = ["Lake", "open_lake", "utc_now"]
 
 
-class Lake(Writes, Bundles):
+class Lake(Repairing, Bundles):
     """A lake: its tables, its bundles, and what brings data into it.
 
     Made by `lake.open(uri)`. All times are UTC, all ranges `[since, until)`.

@@ -21,6 +21,7 @@ from lake.jobs.snapshots import ingest_instruments, ingest_order_books
 from lake.model.market import Market
 from lake.read.bundles.bundle import as_tuple
 from lake.read.overview import RECORD
+from lake.settings import ExchangeSettings
 from lake.sources.base import Source
 from lake.store.store import Origin, Written
 
@@ -103,7 +104,7 @@ class Writes(Quality):
         """Several datasets, markets and exchanges in one job; then check what it touched."""
         ingestion = Ingestion(self._store, self.settings, self._connect, progress or Silent())
         try:
-            report = _run(ingestion.run(wishes))
+            report = run(ingestion.run(wishes))
         except SourceError:
             # What came before it failed is stored, and must not go unchecked.
             started = self._ledger.jobs()["job_id"]
@@ -126,7 +127,7 @@ class Writes(Quality):
         if depth is not None and depth < 1:
             raise UsageError(f"depth {depth} is not a number of levels", "Give 1 or more.")
         markets = [Market(exchange, one) for one in as_tuple(symbol)]
-        report = _run(ingest_order_books(self._store, self._connect(exchange), markets, depth))
+        report = run(ingest_order_books(self._store, self._connect(exchange), markets, depth))
         if not self.settings.quality.after_ingest:
             return report
         return _with_quality(report, self._check_books(exchange, as_tuple(symbol)))
@@ -134,9 +135,13 @@ class Writes(Quality):
     def ingest_instruments(self, exchange: str, symbol: Names = ()) -> IngestReport:
         """Store the specifications that changed; of all markets by default."""
         symbols = as_tuple(symbol) or None
-        return _run(ingest_instruments(self._store, self._connect(exchange), exchange, symbols))
+        return run(ingest_instruments(self._store, self._connect(exchange), exchange, symbols))
 
     def _connect(self, exchange: str) -> Source:
+        return self._connect_as(exchange, self.settings.exchanges.get(exchange))
+
+    def _connect_as(self, exchange: str, settings: ExchangeSettings | None) -> Source:
+        """The source of an exchange, asked as some settings say."""
         from lake.sources.ccxt_rest import CcxtSource
 
         return CcxtSource(
@@ -144,7 +149,7 @@ class Writes(Quality):
             now=self._now,
             http=self.settings.http,
             retry=self.settings.retry,
-            exchange=self.settings.exchanges.get(exchange),
+            exchange=settings,
         )
 
 
@@ -154,7 +159,7 @@ def _with_quality(report: IngestReport, checked: CheckReport | None) -> IngestRe
     return replace(report, findings=checked.worst("warning"), score=checked.scores["score"])
 
 
-def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
+def run(work: Coroutine[Any, Any, _Result]) -> _Result:
     """The result of a coroutine, also where an event loop runs already, as in a notebook."""
     if not _inside_event_loop():
         return asyncio.run(work)

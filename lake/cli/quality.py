@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lake.cli import repairing
 from lake.cli.output import rounded_down, show, show_record, write_text
 from lake.cli.session import Format, Session, command
 from lake.errors import QualityError, UsageError
@@ -51,6 +52,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("gaps")(command(gaps))
     group.command("scores")(command(scores))
     group.command("report")(command(report))
+    repairing.add_to(group)
     app.add_typer(group, name="quality")
 
 

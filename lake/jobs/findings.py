@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +10,7 @@ import polars as pl
 
 from lake.log import get_logger
 from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.intervals import union
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange, iso
@@ -64,9 +65,7 @@ def record_findings(
         pl.exclude(*_KEPT, *(f"_{name}" for name in _KEPT)),
         *(pl.col(f"_{name}").alias(name) for name in _KEPT),
     )
-    gone = known.join(fresh, on="finding_id", how="anti").with_columns(
-        status=pl.lit("closed"), closed_by=pl.lit(job_id), closed_at=now
-    )
+    gone = _closed(store, known.join(fresh, on="finding_id", how="anti"), job_id)
     # What only was found again as it was need not be written.
     columns = [name for name in dataset.polars_schema if name != "date"]
     again = kept.join(known.drop("date"), on=kept.columns, how="anti", nulls_equal=True)
@@ -75,9 +74,45 @@ def record_findings(
         store.write(dataset, changed.select(columns), Origin(job_id, "lake"))
     for number, row in enumerate(opened.iter_rows(named=True)):
         _tell("finding", row, quietly=number >= _LOUD)
-    for row in gone.iter_rows(named=True):
-        _log.info("finding closed", **_facts(row))
+    _tell_closed(gone)
     return Recorded(opened.height, kept.height, gone.height)
+
+
+def close_findings(
+    store: Store,
+    table: str,
+    selection: Selection,
+    judged: Mapping[Market, Sequence[TimeRange]],
+    job_id: str,
+) -> Recorded:
+    """Close what was found of days of a selection in which there is nothing to judge any more.
+
+    Parameters
+    ----------
+    judged
+        By market, what was judged of the selection.
+    """
+    dataset = store.catalog.dataset("findings")
+    known = store.known(dataset, selection).filter(
+        (pl.col("dataset") == table) & (pl.col("status") == "open")
+    )
+    is_judged = pl.any_horizontal(
+        pl.lit(value=False),
+        *(
+            (pl.col("exchange") == market.exchange)
+            & (pl.col("symbol") == market.symbol)
+            & pl.any_horizontal(
+                pl.col("timestamp").is_between(item.start, item.end, closed="left")
+                for item in union(ranges)
+            )
+            for market, ranges in judged.items()
+        ),
+    )
+    gone = _closed(store, known.filter(~is_judged), job_id)
+    if gone.height:
+        store.write(dataset, gone.drop("date"), Origin(job_id, "lake"))
+    _tell_closed(gone)
+    return Recorded(closed=gone.height)
 
 
 def record_scores(
@@ -101,6 +136,19 @@ def record_scores(
     changed = rows.join(known, on=same, how="anti", nulls_equal=True)
     if changed.height:
         store.write(dataset, changed, Origin(job_id, "lake"))
+
+
+def _closed(store: Store, findings: pl.DataFrame, job_id: str) -> pl.DataFrame:
+    return findings.with_columns(
+        status=pl.lit("closed"),
+        closed_by=pl.lit(job_id),
+        closed_at=pl.lit(store.now(), dtype=TIMESTAMP),
+    )
+
+
+def _tell_closed(findings: pl.DataFrame) -> None:
+    for row in findings.iter_rows(named=True):
+        _log.info("finding closed", **_facts(row))
 
 
 def _full(dataset: Dataset, frame: pl.DataFrame) -> list[pl.Expr]:

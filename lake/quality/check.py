@@ -45,6 +45,8 @@ FOUND = pl.Schema(
 class Witness:
     """Rows that testify about others: of another table or market, in the range and its margins.
 
+    They are in the order of their dataset.
+
     `covered`: of which intervals the source's answer is known; None where nobody recorded it.
     """
 
@@ -63,9 +65,9 @@ class Slice:
     dataset, market
         What the rows are.
     range
-        Which part is judged: whole UTC days, the last one perhaps cut at the present.
+        Which part is judged: whole UTC days, today too; of a pin exactly what is pinned.
     now
-        The present.
+        The present. Rows after it are wrong, and what is not there yet is not missing.
     rows
         The rows of the market in the order of the dataset, of the range and some time around it:
         of bars `MARGIN_BARS` slots on both sides.
@@ -75,6 +77,8 @@ class Slice:
     covered
         Of which intervals the source's answer is known; None where nobody recorded it, as with
         rows that were not fetched.
+    rows_a_second
+        How many rows the market has in a second of covered time, in the whole table.
     trades
         The market's trades.
     finer
@@ -96,6 +100,7 @@ class Slice:
     rows: pl.LazyFrame
     span: TimeRange | None = None
     covered: RangeSet | None = None
+    rows_a_second: float | None = None
     trades: Witness | None = None
     finer: tuple[Witness, ...] = ()
     others: tuple[Witness, ...] = ()
@@ -159,13 +164,13 @@ def runs(
         Aggregations over the rows of a run, as `measured=pl.col("x").max()`.
     """
     last = pl.col(time).dt.offset_by("1us") if end is None else end
-    marked = frame.with_columns(_bad=bad.fill_null(value=False), _end=last)
-    number = (pl.col("_bad").rle_id()).alias("_run")
-    day = pl.col(time).dt.date().alias("_day")
+    day = pl.col(time).dt.date()
     return (
-        marked.with_columns(number)
+        frame.with_columns(_bad=bad.fill_null(value=False))
+        .with_columns(_run=pl.col("_bad").rle_id())
         .filter("_bad")
-        .group_by("_run", day, maintain_order=True)
+        .with_columns(_end=last, _day=day)
+        .group_by("_run", "_day", maintain_order=True)
         .agg(
             start=pl.col(time).first(),
             end=pl.col("_end").last(),

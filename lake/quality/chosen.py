@@ -14,13 +14,14 @@ from polars.exceptions import PolarsError
 
 from lake.errors import ConfigError
 from lake.model.dataset import TIMESTAMP, Check, Dataset, Dimension, Severity, Threshold
-from lake.quality.check import Function, Slice
+from lake.quality.check import Function, Slice, completed
 from lake.quality.registry import BUILTIN
 
 Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
 Own = Mapping[str, Function]
 _FIELDS = ("severity", "enabled", "sql", "python", "dimension")
 _CHOICES = {"severity": get_args(Severity), "dimension": get_args(Dimension)}
+_TYPES: Mapping[str, type] = {"enabled": bool, "sql": str, "python": str}
 
 
 @dataclass(frozen=True)
@@ -62,28 +63,35 @@ def chosen(
         for name, values in (overrides or {}).get(table, {}).items():
             where[name] = f"settings: quality.checks.{table}.{name}"
             checks[name] = _overridden(checks.get(name), name, values, where[name])
+    for name, check in checks.items():
+        _require_known(check, where[name])
     bound = [_bound(check, where[name]) for name, check in checks.items() if check.enabled]
-    mine = [
-        Chosen(name, "warning", "accuracy", function, {}) for name, function in (own or {}).items()
-    ]
-    return (*bound, *mine)
+    return (*bound, *(_own(name, function, checks) for name, function in (own or {}).items()))
+
+
+def _own(name: str, function: Function, checks: Mapping[str, Check]) -> Chosen:
+    if name in checks:
+        raise ConfigError(f"there is a check {name!r} already", "Give yours another name.")
+    return Chosen(name, "warning", "accuracy", _guarded(function, f"check {name}"), {})
 
 
 def _overridden(check: Check | None, name: str, values: Mapping[str, Any], where: str) -> Check:
     for key, choices in _CHOICES.items():
         if key in values and values[key] not in choices:
             raise ConfigError(f"{where}.{key}: {values[key]!r} is none of {', '.join(choices)}")
+    for key, wanted in _TYPES.items():
+        if key in values and not isinstance(values[key], wanted):
+            raise ConfigError(f"{where}.{key}: {values[key]!r} is not of type {wanted.__name__}")
     base = check or Check(name, "warning", {})
     thresholds = {key: value for key, value in values.items() if key not in _FIELDS}
     fields = {key: value for key, value in values.items() if key in _FIELDS}
     return replace(base, thresholds={**base.thresholds, **thresholds}, **fields)
 
 
-def _bound(check: Check, where: str) -> Chosen:
-    builtin = BUILTIN.get(check.name)
+def _require_known(check: Check, where: str) -> None:
     if check.sql is not None and check.python is not None:
         raise ConfigError(f"{where}: sql and python exclude each other", "Give one of them.")
-    if builtin is None and check.sql is None and check.python is None:
+    if check.name not in BUILTIN and check.sql is None and check.python is None:
         close = difflib.get_close_matches(check.name, BUILTIN, n=3, cutoff=0.5)
         raise ConfigError(
             f"{where}: there is no check {check.name!r}",
@@ -92,6 +100,10 @@ def _bound(check: Check, where: str) -> Chosen:
             else "Give `sql` or `python` for one of your own; the product's are "
             f"{', '.join(sorted(BUILTIN))}.",
         )
+
+
+def _bound(check: Check, where: str) -> Chosen:
+    builtin = BUILTIN.get(check.name)
     if check.sql is not None:
         function = _of_sql(check.sql, where)
     elif check.python is not None:
@@ -99,14 +111,50 @@ def _bound(check: Check, where: str) -> Chosen:
     else:
         function = BUILTIN[check.name].function
     dimension = check.dimension or (builtin.dimension if builtin else "accuracy")
-    if check.sql is None:
-        _require_thresholds(function, check.thresholds, where)
+    _require_thresholds(function, check.thresholds, where)
+    if check.sql is not None or check.python is not None:
+        function = _guarded(function, where)
     return Chosen(check.name, check.severity, dimension, function, check.thresholds)
+
+
+def _guarded(function: Function, where: str) -> Function:
+    """A user's check, run at once, so that what goes wrong in it is told with its place."""
+
+    def run(rows: Slice, **thresholds: Threshold) -> pl.LazyFrame:
+        try:
+            found = function(rows, **thresholds)
+            if not isinstance(found, (pl.LazyFrame, pl.DataFrame)):
+                raise TypeError(f"it gave {type(found).__name__}, not a LazyFrame")  # noqa: TRY301
+            if "start" not in found.collect_schema():
+                raise TypeError("it gave no column start")  # noqa: TRY301
+            frame = completed(found.lazy()).collect()
+        except ConfigError:
+            raise
+        except Exception as error:  # a user's code may raise anything: its place is told
+            reason = str(error).splitlines()[0] if str(error) else ""
+            raise ConfigError(
+                f"{where}: the check failed on {rows.dataset.name} of {rows.market}: "
+                f"{type(error).__name__}: {reason}",
+                "It is given a lake.quality.check.Slice, and gives a frame with at least start.",
+            ) from error
+        unknown = set(frame["severity"].drop_nulls()) - set(_CHOICES["severity"])
+        if unknown:
+            raise ConfigError(
+                f"{where}: the check gave the severity {unknown.pop()!r}",
+                f"There are {', '.join(_CHOICES['severity'])}.",
+            )
+        return frame.lazy()
+
+    return run
 
 
 def _require_thresholds(function: Function, given: Mapping[str, Threshold], where: str) -> None:
     """Thresholds must be exactly the function's keyword parameters."""
-    parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except NameError:  # names that only type checkers know: then types stay unknown here
+        signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())[1:]
     known = {parameter.name: parameter for parameter in parameters}
     for name, value in given.items():
         if name not in known:
@@ -124,7 +172,7 @@ def _require_thresholds(function: Function, given: Mapping[str, Threshold], wher
 def _of_sql(query: str, where: str) -> Function:
     """A check that is a query over `rows`; its result needs a column `timestamp` or `start`."""
 
-    def run(rows: Slice, **_: Threshold) -> pl.LazyFrame:
+    def run(rows: Slice) -> pl.LazyFrame:
         try:
             found = pl.SQLContext(rows=rows.rows).execute(query)
             schema = found.collect_schema()
@@ -147,9 +195,11 @@ def _of_python(place: str, where: str) -> Function:
     module, _, name = place.partition(":")
     try:
         function: Function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module may raise anything when it is imported
         raise ConfigError(
             f"{where}.python: {place!r} cannot be imported: {error}",
             "Write package.module:function; the package must be installed, or on PYTHONPATH.",
         ) from error
+    if not callable(function):
+        raise ConfigError(f"{where}.python: {place!r} is no function")
     return function

@@ -8,7 +8,7 @@ A hole in what a venue answered proves nothing by itself: only trades do, or the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -31,6 +31,8 @@ _MEANINGS: Mapping[str, str] = {
     "unknown": "nothing is known of why",
 }
 _DAY = timedelta(days=1)
+_TELLING_SECONDS = 3600  # a day's covered time tells how dense its rows are from this length on
+_MISSING = pl.Schema({"slot": pl.Int64(), "start": TIMESTAMP, "end": TIMESTAMP})
 
 
 def gaps(rows: Slice) -> pl.LazyFrame:
@@ -47,46 +49,70 @@ def gaps(rows: Slice) -> pl.LazyFrame:
 
 
 def uncovered(rows: Slice) -> pl.LazyFrame:
-    """Time between the market's first and last row that was never asked for.
+    """Time between answers, and between the market's first and last row, never asked for.
 
-    Of bars `gaps` tells more exactly. `rows` is an estimate: what the day's covered time had.
+    Of bars `gaps` tells more exactly. `rows` is an estimate of at least 1: what the day's covered
+    time had, or the market's where the day has less than an hour of it.
     """
-    if rows.covered is None or rows.span is None or rows.dataset.timeframe is not None:
+    if not rows.covered or rows.span is None or rows.dataset.timeframe is not None:
         return pl.LazyFrame(schema=FOUND)
-    judged = intersect([rows.range], [rows.span])
-    known = intersect(judged, rows.covered)
+    # What came after the last settled answer is not settled yet: the next ingestion asks again.
+    asked = TimeRange(rows.covered[0].start, rows.covered[-1].end)
+    judged = intersect(intersect([rows.range], [rows.span]), [asked])
     holes = [day for hole in subtract(judged, rows.covered) for day in split(hole, _DAY)]
     if not holes:
         return pl.LazyFrame(schema=FOUND)
-    seconds = sum(item.duration.total_seconds() for item in known) or 1.0
-    found = _frame(holes).with_columns(
-        length=(pl.col("end") - pl.col("start")).dt.total_microseconds() / 1e6
+    length = (pl.col("end") - pl.col("start")).dt.total_microseconds() / 1e6
+    usual = pl.lit(rows.rows_a_second, dtype=pl.Float64)
+    estimate = pl.coalesce(pl.col("_rate"), usual, 0.0) * pl.col("length")
+    return (
+        _frame(holes)
+        .with_columns(length=length, _day=pl.col("start").dt.date())
+        .join(_rates(rows, intersect(judged, rows.covered)), on="_day", how="left")
+        .select(
+            "start",
+            "end",
+            rows=pl.max_horizontal(estimate.ceil().cast(pl.Int64), 1),
+            measured=pl.col("length"),
+            reason=pl.lit("not_fetched"),
+            message=pl.format("{} seconds were never asked for", pl.col("length").round(3)),
+        )
     )
-    count = rows.rows.filter(rows.inside()).select(_count=pl.len())
-    return found.join(count, how="cross").select(
-        "start",
-        "end",
-        rows=(pl.col("_count") * pl.col("length") / seconds).ceil().cast(pl.Int64),
-        measured=pl.col("length"),
-        reason=pl.lit("not_fetched"),
-        message=pl.format("{} seconds were never asked for", pl.col("length").round(3)),
+
+
+def _rates(rows: Slice, known: RangeSet) -> pl.LazyFrame:
+    """How many rows a second the days have (`_day`, `_rate`) that are known for an hour or more."""
+    seconds: dict[date, float] = {}
+    for part in (day for item in known for day in split(item, _DAY)):
+        day = part.start.date()
+        seconds[day] = seconds.get(day, 0.0) + part.duration.total_seconds()
+    days = {day: length for day, length in seconds.items() if length >= _TELLING_SECONDS}
+    lengths = pl.LazyFrame(
+        {"_day": list(days), "_seconds": list(days.values())},
+        schema={"_day": pl.Date(), "_seconds": pl.Float64()},
+    )
+    counts = rows.rows.filter(rows.inside()).group_by(_day=rows.time.dt.date()).len("_count")
+    return lengths.join(counts, on="_day", how="left").select(
+        "_day", _rate=pl.col("_count").fill_null(0) / pl.col("_seconds")
     )
 
 
 def missing_slots(rows: Slice, timeframe: Timeframe) -> pl.LazyFrame:
-    """The slots that open in the judged range and have no bar: `slot`, `start`, `end`."""
-    slot = slot_of(rows.time, timeframe)
+    """The slots that open in the judged range, have ended and have no bar: `_MISSING`."""
     # The slots next to the range count as there, unless the market's own rows end before.
     before = slot_at(timeframe.ceiling(rows.range.start), timeframe) - 1
     after = slot_at(rows.range.end - MICROSECOND, timeframe) + 1
-    if rows.span is None:
-        ends = rows.rows.select(slot=pl.concat_list(slot.min(), slot.max())).explode("slot")
-    else:
+    after = min(after, slot_at(rows.now, timeframe))
+    if after <= before:
+        return pl.LazyFrame(schema=_MISSING)
+    present = rows.rows.select(slot=slot_of(rows.time, timeframe))
+    if rows.span is not None:
+        # Rows of impossible times lie outside: they make no gap.
         first, last = rows.span.start, rows.span.end - MICROSECOND
-        numbers = [slot_at(first, timeframe), slot_at(last, timeframe)]
-        ends = pl.LazyFrame({"slot": numbers}, schema={"slot": pl.Int64})
-    present = pl.concat([rows.rows.select(slot=slot), ends.select(pl.col("slot").cast(pl.Int64))])
-    here = present.select(pl.col("slot").clip(before, after)).unique().sort("slot")
+        low, high = slot_at(first, timeframe), slot_at(last, timeframe)
+        ends = pl.LazyFrame({"slot": [low, high]}, schema={"slot": pl.Int64})
+        present = pl.concat([present.filter(pl.col("slot").is_between(low, high)), ends])
+    here = present.select(pl.col("slot").clip(before, after)).sort("slot")
     holes = here.with_columns(previous=pl.col("slot").shift(1)).filter(
         pl.col("slot") - pl.col("previous") > 1
     )
@@ -129,20 +155,10 @@ def _traded(missing: pl.LazyFrame, trades: Witness | None) -> pl.LazyFrame:
     nothing = pl.lit(value=False)
     if trades is None:
         return missing.with_columns(_traded=nothing, _quiet=nothing)
-    number = pl.col("trade_id").cast(pl.Int64, strict=False)
-    listed = trades.rows.select(
-        time="timestamp",
-        first=pl.coalesce("first_id", number),
-        last=pl.coalesce("last_id", number),
-    ).sort("time", maintain_order=True)
-    # Several trades share a time: the highest id before, the lowest after.
-    times = listed.group_by("time", maintain_order=True).agg(
-        pl.col("first").min(), pl.col("last").max()
-    )
     found = (
         missing.sort("start")
         .join_asof(
-            times.select(pl.col("time").alias("_before"), pl.col("last").alias("_last")),
+            trades.rows.select(_before="timestamp"),
             left_on="start",
             right_on="_before",
             strategy="backward",
@@ -150,17 +166,35 @@ def _traded(missing: pl.LazyFrame, trades: Witness | None) -> pl.LazyFrame:
             check_sortedness=False,
         )
         .join_asof(
-            times.select(pl.col("time").alias("_after"), pl.col("first").alias("_first")),
+            trades.rows.select(_after="timestamp"),
             left_on="start",
             right_on="_after",
             strategy="forward",
             check_sortedness=False,
         )
     )
-    found = _within(found, trades.covered or (), "_known")
+    found = _with_ids(_within(found, trades.covered or (), "_known"), trades)
     traded = (pl.col("_after") < pl.col("end")).fill_null(value=False)
     follows = (pl.col("_first") - pl.col("_last") == 1).fill_null(value=False)
     return found.with_columns(_traded=traded, _quiet=~traded & (pl.col("_known") | follows))
+
+
+def _with_ids(found: pl.LazyFrame, trades: Witness) -> pl.LazyFrame:
+    """Adds the last id at the time `_before` (`_last`) and the first one at `_after` (`_first`)."""
+    number = pl.col("trade_id").cast(pl.Int64, strict=False)
+    times = pl.concat([found.select(timestamp=name) for name in ("_before", "_after")]).unique()
+    # Several trades share a time.
+    ids = (
+        trades.rows.join(times, on="timestamp", how="semi")
+        .group_by("timestamp")
+        .agg(
+            _first=pl.coalesce("first_id", number).min(),
+            _last=pl.coalesce("last_id", number).max(),
+        )
+    )
+    before = ids.select("_last", _before="timestamp")
+    after = ids.select("_first", _after="timestamp")
+    return found.join(before, on="_before", how="left").join(after, on="_after", how="left")
 
 
 def _within(slots: pl.LazyFrame, ranges: RangeSet, name: str) -> pl.LazyFrame:

@@ -25,7 +25,7 @@ FINDINGS = pl.Schema(
 )
 _SAME = ("check", "reason", "against")
 _A_DAY = 100  # findings of one kind; what is more is told as one
-_WITH_CONTEXT = 200  # findings of one check in a slice
+_WITH_CONTEXT = 20  # findings of one check and day
 _ROWS_AROUND = 3
 _QUANTILES = (0.5, 0.9, 0.99)
 
@@ -140,10 +140,13 @@ def _bounded(found: pl.DataFrame) -> pl.DataFrame:
 
 def _with_context(found: pl.DataFrame, frame: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
     times = frame[dataset.time_column]
-    spans = found.select("start", "end").head(_WITH_CONTEXT).iter_rows()
-    texts = [context_of(frame, times, start, end) for start, end in spans]
-    texts += ["[]"] * (found.height - len(texts))
-    return found.with_columns(context=pl.Series(texts, dtype=pl.String))
+    number = pl.int_range(pl.len()).over(pl.col("start").dt.date())
+    shown = found.sort("start", maintain_order=True).with_columns(_number=number)
+    texts = [
+        context_of(frame, times, start, end) if number < _WITH_CONTEXT else "[]"
+        for start, end, number in shown.select("start", "end", "_number").iter_rows()
+    ]
+    return shown.drop("_number").with_columns(context=pl.Series(texts, dtype=pl.String))
 
 
 def _plain(value: object) -> object:

@@ -32,11 +32,11 @@ def outages(presences: Iterable[Presence], timeframe: Timeframe) -> RangeSet:
     """
     missing, spans = [], []
     for presence in presences:
-        first = slot_at(presence.span.start, timeframe)
+        first = slot_at(timeframe.ceiling(presence.span.start), timeframe)
         after = slot_at(presence.span.end - MICROSECOND, timeframe) + 1
         frame = presence.times.alias("time").to_frame()
         there = frame.select(slot=slot_of(pl.col("time"), timeframe)).unique()
-        if there.height >= _DENSE * (after - first):
+        if after > first and there.height >= _DENSE * (after - first):
             slots = pl.int_range(first, after, eager=True).alias("slot").to_frame()
             missing.append(slots.join(there, on="slot", how="anti"))
             spans.append((first, after))

@@ -53,9 +53,9 @@ def scores(days: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
         reason, `DIMENSIONS`, `score`, `DELAYS`.
     """
     day = pl.col("start").dt.truncate("1d").alias("timestamp")
-    is_loss = (pl.col("dimension") == "completeness") & ~pl.col("reason").is_in(NO_LOSSES)
-    reason = pl.when(pl.col("reason").is_in(REASONS)).then("reason").otherwise(pl.lit("lost"))
     missing = pl.col("dimension") == "completeness"
+    reason = pl.when(pl.col("reason").is_in(REASONS)).then("reason").otherwise(pl.lit("lost"))
+    is_loss = missing & ~reason.is_in(NO_LOSSES)
     weight = pl.col("severity").replace_strict(WEIGHTS, return_dtype=pl.Float64)
     sums = found.group_by(day).agg(
         *(pl.col("rows").filter(missing & (reason == name)).sum().alias(name) for name in REASONS),

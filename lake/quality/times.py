@@ -15,6 +15,12 @@ FIRST_TIME = datetime(2009, 1, 3, tzinfo=UTC)
 
 _UNIT = 1000  # seconds, milliseconds and microseconds are a thousand apart
 _FARTHEST_ZONE = timedelta(hours=14)
+_IMPOSSIBLE: Mapping[str, str] = {
+    "too_small_unit": "seconds were read as milliseconds, or the like",
+    "too_large_unit": "milliseconds were read as seconds, or the like",
+    "ahead": "they are ahead of the clock, perhaps a local time",
+    "impossible": "before the first block of Bitcoin, or in the future",
+}
 
 
 def implausible_time(rows: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
@@ -24,7 +30,7 @@ def implausible_time(rows: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
     us = time.dt.timestamp("us")
     low, high = (int(t.timestamp()) * 1_000_000 for t in (FIRST_TIME, latest))
     reason = (
-        pl.when((us * _UNIT).is_between(low, high))
+        pl.when((us < low) & (us * _UNIT).is_between(low, high))
         .then(pl.lit("too_small_unit"))
         .when((us // _UNIT).is_between(low, high))
         .then(pl.lit("too_large_unit"))
@@ -32,28 +38,18 @@ def implausible_time(rows: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
         .then(pl.lit("ahead"))
         .otherwise(pl.lit("impossible"))
     )
-    bad = (time < FIRST_TIME) | (time > latest)
-    return runs(
-        rows.rows.with_columns(_reason=reason),
-        bad,
-        time=rows.dataset.time_column,
-        reason=pl.col("_reason").first(),
-        measured=us.first() / 1e6,
-        expected=pl.when(time.first() < FIRST_TIME).then(low / 1e6).otherwise(high / 1e6),
-        message=pl.format(
-            "{} rows have an impossible time: {}",
-            pl.len(),
-            pl.col("_reason")
-            .first()
-            .replace_strict(
-                {
-                    "too_small_unit": "seconds were read as milliseconds, or the like",
-                    "too_large_unit": "milliseconds were read as seconds, or the like",
-                    "ahead": "they are ahead of the clock, perhaps a local time",
-                    "impossible": "before the first block of Bitcoin, or in the future",
-                }
-            ),
-        ),
+    found = rows.rows.filter((time < FIRST_TIME) | (time > latest)).with_columns(_reason=reason)
+    return pl.concat(
+        runs(
+            found,
+            pl.col("_reason") == name,
+            time=rows.dataset.time_column,
+            reason=pl.lit(name),
+            measured=us.first() / 1e6,
+            expected=pl.when(time.first() < FIRST_TIME).then(low / 1e6).otherwise(high / 1e6),
+            message=pl.format("{} rows have an impossible time: {}", pl.len(), pl.lit(why)),
+        )
+        for name, why in _IMPOSSIBLE.items()
     )
 
 
@@ -73,13 +69,16 @@ def order(rows: Slice) -> pl.LazyFrame:
 def duplicates(rows: Slice) -> pl.LazyFrame:
     """Rows whose key another row has, too. A table never holds them; files of others may."""
     key = rows.dataset.key
+    columns = dict.fromkeys([rows.dataset.time_column, *key])
+    frame = rows.rows.select(list(columns))
     if key == (rows.dataset.time_column,):
-        # In order of time, and much cheaper than a look at all pairs.
+        # Rows are in order mostly, and then this is much cheaper than a look at all pairs.
+        frame = frame.sort(key)
         again = rows.time == rows.time.shift(1)
     else:
-        again = ~pl.struct(key).is_first_distinct()
+        again = ~(pl.struct(key) if len(key) > 1 else pl.col(key[0])).is_first_distinct()
     return runs(
-        rows.rows,
+        frame,
         again,
         time=rows.dataset.time_column,
         measured=pl.len().cast(pl.Float64) + 1,

@@ -55,7 +55,7 @@ WRITER = WriterProperties(
     default_column_properties=ColumnProperties(dictionary_enabled=False),
 )
 # Cleaning the log up after a commit would delete versions that a bundle has pinned.
-_AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 _CONFLICT_ATTEMPTS = 100
 
 
@@ -230,8 +230,8 @@ def replace_files(
         mode="append",
         schema=table.schema(),
         partition_by=list(PARTITIONS),
-        commit_properties=_commit(metadata, max_commit_retries=_CONFLICT_ATTEMPTS),
-        post_commithook_properties=_AFTER_COMMIT,
+        commit_properties=commit_properties(metadata, max_commit_retries=_CONFLICT_ATTEMPTS),
+        post_commithook_properties=AFTER_COMMIT,
     )
 
 
@@ -243,7 +243,9 @@ def checkpoint(path: Path, dataset: Dataset) -> int:
     return table.version()
 
 
-def _commit(metadata: Mapping[str, Any], max_commit_retries: int | None = None) -> CommitProperties:
+def commit_properties(
+    metadata: Mapping[str, Any], max_commit_retries: int | None = None
+) -> CommitProperties:
     text = json.dumps(metadata, separators=(",", ":"))
     return CommitProperties({"userMetadata": text}, max_commit_retries)
 
@@ -257,8 +259,8 @@ def _merge_once(
         source_alias="s",
         target_alias="t",
         writer_properties=WRITER,
-        commit_properties=_commit(metadata),
-        post_commithook_properties=_AFTER_COMMIT,
+        commit_properties=commit_properties(metadata),
+        post_commithook_properties=AFTER_COMMIT,
     ).when_not_matched_insert_all()
     if dataset.rows == "revisable":
         merger = merger.when_matched_update_all(predicate=_differs(dataset))
@@ -271,12 +273,12 @@ def _predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
     What the literals say already is not compared again: joining by strings costs most.
     """
     terms = [
-        f"t.{_quoted(name)} IN ({', '.join(_literal(v) for v in rows[name].unique().sort())})"
+        f"t.{_quoted(name)} IN ({', '.join(literal(v) for v in rows[name].unique().sort())})"
         for name in PARTITIONS
     ]
     time = _quoted(dataset.time_column)
-    terms.append(f"t.{time} >= {_literal(rows[dataset.time_column].min())}")
-    terms.append(f"t.{time} <= {_literal(rows[dataset.time_column].max())}")
+    terms.append(f"t.{time} >= {literal(rows[dataset.time_column].min())}")
+    terms.append(f"t.{time} <= {literal(rows[dataset.time_column].max())}")
     said = () if dataset.time_column in dataset.key else ("date",)
     keys = (*varying(rows, ("exchange", "symbol")), *said, *dataset.key)
     terms.extend(f"t.{_quoted(name)} = s.{_quoted(name)}" for name in keys)
@@ -294,7 +296,7 @@ def _quoted(name: str) -> str:
     return f'"{name}"'
 
 
-def _literal(value: object) -> str:
+def literal(value: object) -> str:
     if isinstance(value, datetime):
         return f"arrow_cast('{value.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
     if isinstance(value, date):

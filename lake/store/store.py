@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
-from deltalake import DeltaTable
 
 from lake.errors import SchemaError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.digest import digest
+from lake.model.market import Market
 from lake.model.selection import Selection
+from lake.model.time import TimeRange
 from lake.store import delta
 from lake.store.conform import REASON, conform, quarantine_rows
+from lake.store.delta import LocalTable
 from lake.store.live import LiveTable
+from lake.store.replace import Change, Replaced, replace_rows
 from lake.store.root import Root
 from lake.store.rows import EVERYTHING
 from lake.store.snapshot import Snapshot
@@ -64,7 +67,7 @@ class Store:
         self.root = root
         self.catalog = root.catalog()
         self.now = now
-        self._handles: dict[str, DeltaTable] = {}
+        self._handles: dict[str, LocalTable] = {}
         self._live: dict[str, LiveTable] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -112,6 +115,18 @@ class Store:
         with self._lock(dataset.name):
             merged = delta.merge(self._handle(dataset), dataset, conformed.rows, metadata)
         return Written(frame.height, merged.inserted, merged.updated, rejected, merged.version)
+
+    def replace(
+        self, dataset: Dataset, market: Market, window: TimeRange, change: Change, origin: Origin
+    ) -> Replaced:
+        """Put rows in the place of all that a market has in a range: what undoes and deletes.
+
+        See `lake.store.replace.replace_rows`.
+        """
+        metadata = {"job": origin.job_id, "source": origin.source, "lake": VERSION}
+        with self._lock(dataset.name):
+            handle = self._handle(dataset)
+            return replace_rows(handle, dataset, market, window, change, metadata)
 
     def snapshot(
         self, dataset: Dataset, *, version: int | None = None, as_of: datetime | None = None
@@ -161,7 +176,7 @@ class Store:
         rows = quarantine_rows(dataset, rejected, origin.job_id, self.now())
         self.write(self.catalog.dataset("quarantine"), rows, origin)
 
-    def _handle(self, dataset: Dataset) -> DeltaTable:
+    def _handle(self, dataset: Dataset) -> LocalTable:
         path = self.root.tables / dataset.name
         if dataset.name not in self._handles:
             if not self.exists(dataset.name):

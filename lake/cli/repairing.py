@@ -1,0 +1,170 @@
+"""`lake quality repair`, `repairs` and `undo`: mend what checks found, and take it back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lake.cli.output import show, show_record
+from lake.cli.session import Format, Session, command
+from lake.model.time import parse_time
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from lake.jobs.repair import RepairReport
+    from lake.jobs.repairs.report import Impossible, Planned, Repaired
+
+
+def add_to(group: typer.Typer) -> None:
+    group.command("repair")(command(repair))
+    group.command("repairs")(command(repairs))
+    group.command("undo")(command(undo))
+
+
+def repair(
+    session: Session,
+    tables: Annotated[
+        list[str] | None, typer.Argument(help="Tables as bars_1m; all by default.")
+    ] = None,
+    exchange: Annotated[
+        list[str] | None, typer.Option("--exchange", "-e", help="May be repeated; all by default.")
+    ] = None,
+    symbol: Annotated[
+        list[str] | None, typer.Option("--symbol", "-s", help="May be repeated; all by default.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Start, inclusive; all by default.")] = None,
+    until: Annotated[str | None, typer.Option(help="End, exclusive; all by default.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be done; nothing is asked.")
+    ] = False,
+    interpolate: Annotated[
+        bool,
+        typer.Option("--interpolate", help="Fill in what nobody has, by the dataset's policy."),
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Ask also for what the source confirmed before.")
+    ] = False,
+) -> None:
+    """Repair what checks found: ask the source again, derive from finer data, or fill in.
+
+    Each repair is recorded with what was before, and `lake quality undo ID` takes it back. Rows
+    that are not observed say so in `fill`.
+    """
+    now = session.now
+    done = session.lake().repair(
+        tables or (),
+        exchange=exchange or (),
+        symbol=symbol or (),
+        since=parse_time(since, now) if since else None,
+        until=parse_time(until, now) if until else None,
+        dry_run=dry_run,
+        interpolate=interpolate,
+        again=again,
+    )
+    listed = _listed(done)
+    if listed.height or session.format is not Format.table:
+        show(session, listed)
+    _tell(session, done)
+
+
+def repairs(session: Session) -> None:
+    """List the repairs that were made, newest first."""
+    found = session.lake().repairs()
+    if session.format is Format.table:
+        found = found.select(
+            "repair_id", "status", "dataset", "exchange", "symbol", "timestamp", "end", "method",
+            "source", "inserted", "updated", "why",
+        )  # fmt: skip
+    show(session, found)
+
+
+def undo(
+    session: Session,
+    repair_id: Annotated[str, typer.Argument(help="ID of the repair: `lake quality repairs`.")],
+) -> None:
+    """Restore the rows that a repair changed; what was changed again since stays, and is told."""
+    done = session.lake().undo(repair_id)
+    if session.format is not Format.table:
+        record = {
+            "repair_id": done.repair_id,
+            "table": done.table,
+            "exchange": done.market.exchange,
+            "symbol": done.market.symbol,
+            "removed": done.removed,
+            "restored": done.restored,
+            "kept": done.kept,
+            "kept_times": list(done.kept_times),
+            "version": done.version,
+            "job": done.job_id,
+        }
+        show_record(session, record)
+    kept = f" {done.kept:,} were changed since, and stay." if done.kept else ""
+    session.stderr().print(
+        f"Repair {done.repair_id} of {done.table} {done.market}: {done.removed:,} rows removed, "
+        f"{done.restored:,} restored.{kept}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _listed(done: RepairReport) -> pl.DataFrame:
+    """One row a step: what was, or would be, done; and what cannot be."""
+    import polars as pl
+
+    rows = [_row("would", one, inserted=one.rows, why=one.why) for one in done.planned]
+    for action, made in (
+        ("recovered", done.recovered),
+        ("did", done.repairs),
+        ("marked", done.marked),
+    ):
+        rows += [
+            _row(action, one, id=one.repair_id, inserted=one.inserted, updated=one.updated)
+            for one in made
+        ]
+    rows += [_row("cannot", one, why=one.reason) for one in done.impossible]
+    return pl.DataFrame(rows, schema=_columns())
+
+
+def _row(action: str, one: Planned | Repaired | Impossible, **facts: object) -> dict[str, object]:
+    return {
+        "action": action,
+        "table": one.table,
+        "exchange": one.market.exchange,
+        "symbol": one.market.symbol,
+        "start": one.window.start,
+        "end": one.window.end,
+        "method": getattr(one, "method", None),
+        "source": getattr(one, "source", None),
+        **facts,
+    }
+
+
+def _columns() -> dict[str, pl.DataType]:
+    import polars as pl
+
+    text, time, count = pl.String(), pl.Datetime("us", "UTC"), pl.Int64()
+    return {
+        **dict.fromkeys(("action", "id", "table", "exchange", "symbol"), text),
+        **dict.fromkeys(("start", "end"), time),
+        **dict.fromkeys(("method", "source"), text),
+        **dict.fromkeys(("inserted", "updated"), count),
+        "why": text,
+    }
+
+
+def _tell(session: Session, done: RepairReport) -> None:
+    if done.dry_run:
+        said = f"{len(done.planned):,} steps would be taken"
+    else:
+        said = (
+            f"{len(done.repairs):,} repairs: {done.inserted:,} rows inserted, {done.updated:,} "
+            f"updated; {len(done.marked):,} findings marked"
+        )
+    skipped = f"; {len(done.skipped):,} were tried before (--again)" if done.skipped else ""
+    session.stderr().print(
+        f"{said}; {len(done.impossible):,} cannot be repaired{skipped}.",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,138 @@
+"""Repair of what checks found: from the source, from finer data, and on request by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+
+from lake.errors import SourceUnavailableError
+from lake.jobs.record import recorded
+from lake.jobs.repairs.foresee import foreseen
+from lake.jobs.repairs.plan import Group, Planner
+from lake.jobs.repairs.records import COMMAND, Records, arguments, recover
+from lake.jobs.repairs.report import RepairReport, UndoReport
+from lake.jobs.repairs.run import Connect, Run
+from lake.jobs.repairs.undo import undo
+from lake.settings import Settings
+from lake.store.ledger import Ledger
+from lake.store.store import Store
+
+__all__ = ["Advanced", "Connect", "RepairReport", "Repairer", "UndoReport", "nobody", "undo"]
+
+Advanced = Callable[[int, int, str], None]
+"""Who is told how far a repair is: markets done, of how many, and which one is next."""
+
+
+def nobody(_done: int, _of: int, _what: str) -> None:
+    """Is told, and tells nobody."""
+
+
+class Repairer:
+    """One run of `lake quality repair`.
+
+    Parameters
+    ----------
+    connect
+        Called once an exchange, and once more for its `fallback_url`; closed at the end.
+    advanced
+        Told before each market.
+    """
+
+    def __init__(
+        self, store: Store, settings: Settings, connect: Connect, advanced: Advanced = nobody
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._connect = connect
+        self._advanced = advanced
+
+    async def run(
+        self,
+        findings: pl.DataFrame,
+        no_trade: pl.DataFrame | None = None,
+        *,
+        dry_run: bool = False,
+        interpolate: bool = False,
+        again: bool = False,
+    ) -> RepairReport:
+        """Repair what findings tell.
+
+        Parameters
+        ----------
+        findings
+            Rows of the table `findings`, those that are to be repaired.
+        no_trade
+            Intervals for flat bars, if `interpolate`: `dataset`, `exchange`, `symbol`, `start`,
+            `end`, `reason`; only those whose reason is `no_trade` are filled in.
+        dry_run
+            Only tell what would be done: no source is asked, nothing is written.
+        interpolate
+            Fill in by the policy of the dataset what neither source nor finer data give.
+        again
+            Ask the source also for findings that were tried before.
+
+        Raises
+        ------
+        SourceUnavailableError
+            A source stays down. What was repaired before, and all of other exchanges, is stored
+            and recorded; the same call goes on from there.
+        StorageError, CommitConflictError
+            What was repaired before is recorded.
+        """
+        started = self._store.now()
+        recovered = () if dry_run else recover(self._store)
+        tried = Records(self._store).tried()
+        planner = Planner(self._store.catalog.dataset, tried, again=again, interpolate=interpolate)
+        plan = planner.plan(findings, no_trade)
+        groups = [group for group in plan.groups if self._store.exists(group.dataset.name)]
+        if dry_run:
+            planned = [one for group in groups for one in foreseen(self._store, group)]
+            return RepairReport(
+                None, dry_run, tuple(planned), impossible=plan.impossible, skipped=plan.skipped
+            )
+        if not groups:
+            return RepairReport(
+                None,
+                dry_run,
+                impossible=plan.impossible,
+                skipped=plan.skipped,
+                recovered=recovered,
+            )
+        run = Run(self._store, self._settings, self._connect, interpolate=interpolate)
+        job_id = await self._work(run, groups)
+        return RepairReport(
+            job_id,
+            dry_run,
+            (),
+            tuple(run.repairs),
+            tuple(run.marked),
+            (*plan.impossible, *run.impossible),
+            plan.skipped,
+            recovered,
+            sum(t.rows - t.inserted - t.updated - t.rejected for t in run.tally.tables.values()),
+            run.requests,
+            (self._store.now() - started).total_seconds(),
+        )
+
+    async def _work(self, run: Run, groups: list[Group]) -> str:
+        versions = {g.dataset.name: self._store.version(g.dataset) for g in groups}
+        said = arguments(groups, versions)
+        unavailable: dict[str, SourceUnavailableError] = {}
+        try:
+            with recorded(Ledger(self._store), COMMAND, said, run.tally) as job:
+                for number, group in enumerate(groups):
+                    what = f"{group.dataset.name} {group.market}"
+                    self._advanced(number, len(groups), what)
+                    if group.market.exchange in unavailable:
+                        continue
+                    try:
+                        await run.repair(job, group)
+                    except SourceUnavailableError as failed:
+                        unavailable[group.market.exchange] = failed
+                self._advanced(len(groups), len(groups), "")
+                for error in unavailable.values():
+                    raise error
+        finally:
+            await run.close()
+        return job.id

@@ -1,0 +1,1 @@
+"""Repairs of stored rows: planned, made, recorded, undone."""

@@ -1,0 +1,76 @@
+"""What differs between rows before and after. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import polars as pl
+
+from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.time import iso
+
+SHOWN_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What differs.
+
+    Attributes
+    ----------
+    inserted
+        Rows that were not there.
+    before, after
+        Rows that were updated, as they were and as they are.
+    removed
+        Rows that are not there any more.
+    """
+
+    inserted: pl.DataFrame
+    before: pl.DataFrame
+    after: pl.DataFrame
+    removed: pl.DataFrame
+
+    @property
+    def written(self) -> pl.DataFrame:
+        """All rows that are new or different."""
+        return pl.concat([self.inserted, self.after])
+
+    @property
+    def replaced(self) -> pl.DataFrame:
+        """All rows that are different now, or gone."""
+        return pl.concat([self.before, self.removed])
+
+    def __bool__(self) -> bool:
+        return not (self.written.is_empty() and self.removed.is_empty())
+
+
+def changes(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) -> Changes:
+    """What differs between the rows of one market."""
+    key = list(dataset.key)
+    inserted = after.join(before, on=key, how="anti")
+    values = [c.name for c in dataset.columns if c.name not in {*PARTITIONS, *key}]
+    was = before.select(*key, *(pl.col(name).alias(f"_was_{name}") for name in values))
+    both = after.join(was, on=key)
+    different = pl.any_horizontal(
+        pl.col(name).ne_missing(pl.col(f"_was_{name}")) for name in values
+    )
+    updated = both.filter(different).select(after.columns)
+    old = before.join(updated, on=key, how="semi")
+    return Changes(inserted, old, updated, before.join(after, on=key, how="anti"))
+
+
+def as_json(rows: pl.DataFrame) -> str:
+    """The first rows, without their market, as a JSON list of objects."""
+    shown = rows.head(SHOWN_ROWS).drop(PARTITIONS, strict=False)
+    return json.dumps(shown.to_dicts(), default=_plain)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return iso(value)
+    assert isinstance(value, date)  # noqa: S101 - nothing else in a dataset is unknown to JSON
+    return value.isoformat()

@@ -1,0 +1,241 @@
+"""From findings to what is to be repaired: by table and market, with the reason. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import polars as pl
+
+from lake.errors import UnknownNameError
+from lake.jobs.repairs.report import Impossible
+from lake.model.dataset import Dataset
+from lake.model.market import Market
+from lake.model.time import TimeRange
+
+Kind = Literal["missing", "suspect", "witness", "no_trade"]
+
+# Rows that are looked for may have the very times of the neighbours that a finding names; and
+# venues send funding some milliseconds off its schedule.
+_MARGIN = {"trades": timedelta(seconds=1), "funding": timedelta(minutes=1)}
+# What is this close is asked for at once: a page holds it.
+_CLOSE_BARS = 60
+_CLOSE = {"trades": timedelta(minutes=10), "funding": timedelta(days=30)}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A finding, as far as a repair needs it.
+
+    Attributes
+    ----------
+    finding_id
+        Empty of an interval that is no finding.
+    kind
+        `missing`: rows that should be there. `suspect`: rows that may be wrong. `witness`: rows
+        that testify against the suspect ones, and may be wrong themselves. `no_trade`: nothing
+        is missing, but a flat bar may be filled in.
+    span
+        Its interval, rounded out: to whole bars, or by a margin.
+    ask
+        Whether a source is to be asked; it is not where it has been.
+    """
+
+    finding_id: str
+    kind: Kind
+    span: TimeRange
+    why: str
+    measured: float | None = None
+    ask: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What is to be repaired in the table of one market, in windows that hold all its targets."""
+
+    dataset: Dataset
+    market: Market
+    targets: tuple[Target, ...]
+    windows: tuple[TimeRange, ...]
+
+    @classmethod
+    def of(cls, dataset: Dataset, market: Market, targets: Collection[Target]) -> Group:
+        """The group of targets; spans that are close to each other share a window."""
+        windows: list[TimeRange] = []
+        for span in sorted(target.span for target in targets):
+            if windows and span.start - windows[-1].end <= _closeness(dataset):
+                end = max(windows[-1].end, span.end)
+                windows[-1] = TimeRange(windows[-1].start, end)
+            else:
+                windows.append(span)
+        ordered = tuple(sorted(targets, key=lambda target: (target.span, target.finding_id)))
+        return cls(dataset, market, ordered, tuple(windows))
+
+    def in_window(self, window: TimeRange) -> tuple[Target, ...]:
+        """The targets of a window."""
+        return tuple(t for t in self.targets if window.start <= t.span.start < window.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What repairs have tried: findings that a source confirmed, and when others were repaired."""
+
+    marked: frozenset[str]
+    repaired: Mapping[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, in this order, what cannot be, and what has been."""
+
+    groups: tuple[Group, ...]
+    impossible: tuple[Impossible, ...]
+    skipped: tuple[str, ...]
+
+
+class Planner:
+    """Makes plans.
+
+    Parameters
+    ----------
+    dataset
+        Gives the dataset of a table, or raises `UnknownNameError`.
+    tried
+        What was tried before; counts for nothing where `again`.
+    interpolate
+        Whether intervals without trades are to be filled in.
+    """
+
+    def __init__(
+        self, dataset: Callable[[str], Dataset], tried: Tried, *, again: bool, interpolate: bool
+    ) -> None:
+        self._dataset = dataset
+        self._tried = tried
+        self._again = again
+        self._interpolate = interpolate
+        self._targets: dict[tuple[str, Market], list[Target]] = defaultdict(list)
+        self._impossible: list[Impossible] = []
+        self._skipped: list[str] = []
+
+    def plan(self, findings: pl.DataFrame, no_trade: pl.DataFrame | None = None) -> Plan:
+        """The plan for findings, and for intervals in which no trade happened.
+
+        Parameters
+        ----------
+        findings
+            Columns of the table `findings`, at least `dataset`, `exchange`, `symbol`,
+            `timestamp`, `end`, `check`, `against`, `finding_id`, `dimension`, `reason`,
+            `measured`, `message` and `found_at`.
+        no_trade
+            `dataset`, `exchange`, `symbol`, `start`, `end`, `reason`.
+        """
+        for finding in findings.iter_rows(named=True):
+            if self._is_settled(finding):
+                self._skipped.append(finding["finding_id"])
+            else:
+                self._add_finding(finding)
+        if no_trade is not None and self._interpolate:
+            for gap in no_trade.filter(pl.col("reason") == "no_trade").iter_rows(named=True):
+                span = TimeRange(gap["start"], gap["end"])
+                self._add(gap, gap["dataset"], Target("", "no_trade", span, _NO_TRADE, ask=False))
+        groups = [
+            Group.of(self._dataset(table), market, targets)
+            for (table, market), targets in self._targets.items()
+        ]
+        return Plan(
+            tuple(sorted(groups, key=_finest_first)),
+            tuple(self._impossible),
+            tuple(self._skipped),
+        )
+
+    def _is_settled(self, finding: Mapping[str, Any]) -> bool:
+        repaired = self._tried.repaired.get(finding["finding_id"])
+        return not self._again and repaired is not None and repaired >= finding["found_at"]
+
+    def _add_finding(self, finding: Mapping[str, Any]) -> None:
+        kind, hindrance = _judged(finding, interpolate=self._interpolate)
+        if hindrance:
+            self._refuse(finding, hindrance)
+            return
+        finding_id, why = finding["finding_id"], f"{finding['check']}: {finding['message']}"
+        ask = kind != "no_trade" and (self._again or finding_id not in self._tried.marked)
+        span = TimeRange(finding["timestamp"], finding["end"])
+        target = Target(finding_id, kind, span, why, finding["measured"], ask)
+        try:
+            self._add(finding, finding["dataset"], target)
+        except UnknownNameError as error:
+            self._refuse(finding, error.message)
+            return
+        if ask and finding["dimension"] == "consistency":
+            self._add_witness(finding, Target(finding_id, "witness", span, why))
+
+    def _add_witness(self, finding: Mapping[str, Any], target: Target) -> None:
+        """Who disagrees with a witness may be right: it is asked for again as well."""
+        try:
+            self._add(finding, finding["against"] or "", target)
+        except UnknownNameError:
+            return  # another market testifies, or nobody: no table of this market
+
+    def _add(self, finding: Mapping[str, Any], table: str, target: Target) -> None:
+        dataset = self._dataset(table)
+        market = Market(finding["exchange"], finding["symbol"])
+        if target.kind == "no_trade" and dataset.timeframe is None:
+            raise UnknownNameError(f"{table} has no bars that could be filled in")
+        rounded = _rounded(dataset, target.span)
+        self._targets[dataset.name, market].append(
+            Target(target.finding_id, target.kind, rounded, target.why, target.measured, target.ask)
+        )
+
+    def _refuse(self, finding: Mapping[str, Any], reason: str) -> None:
+        self._impossible.append(
+            Impossible(
+                finding["dataset"],
+                Market(finding["exchange"], finding["symbol"]),
+                TimeRange(finding["timestamp"], finding["end"]),
+                (finding["finding_id"],),
+                reason,
+            )
+        )
+
+
+_NO_TRADE = "no trade happened"
+
+
+def _judged(finding: Mapping[str, Any], *, interpolate: bool) -> tuple[Kind, str]:
+    """What a finding says of its rows; and why nothing can be done, if nothing can."""
+    if finding["reason"] == "venue_outage":
+        return "missing", "the venue was out: nobody has data of then"
+    if finding["reason"] == "no_trade":
+        said = "nothing is missing: no trade happened; --interpolate fills in flat bars"
+        return "no_trade", "" if interpolate else said
+    if finding["dimension"] == "timeliness":
+        return "suspect", "what came late stays late: no rows are wrong"
+    return ("missing" if finding["dimension"] == "completeness" else "suspect"), ""
+
+
+def _rounded(dataset: Dataset, span: TimeRange) -> TimeRange:
+    if dataset.timeframe is not None:
+        start, end = dataset.timeframe.floor(span.start), dataset.timeframe.ceiling(span.end)
+        return TimeRange(start, end)
+    margin = _MARGIN.get(dataset.family, timedelta(0))
+    return TimeRange(span.start - margin, span.end + margin)
+
+
+def _closeness(dataset: Dataset) -> timedelta:
+    if dataset.timeframe is not None:
+        return timedelta(seconds=_CLOSE_BARS * dataset.timeframe.seconds)
+    return _CLOSE.get(dataset.family, timedelta(0))
+
+
+def _finest_first(group: Group) -> tuple[bool, int, str, Market]:
+    """What others are derived from comes before them: trades, then bars, the finest first."""
+    timeframe = group.dataset.timeframe
+    return (
+        timeframe is not None,
+        timeframe.seconds if timeframe else 0,
+        group.dataset.name,
+        group.market,
+    )

@@ -1,0 +1,282 @@
+"""The table `repairs`: made from the commits themselves, so that no kill loses a record.
+
+A job says in its own record what it is about to repair. What it then commits names the job; from
+both, the record of each repair follows, whoever writes it: the job, or the next one if it was
+killed in between. The id of a repair is made from what it is, so that twice written is once there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from lake.jobs.repairs.changes import as_json, changes
+from lake.jobs.repairs.plan import Group, Target, Tried
+from lake.jobs.repairs.report import Method, Repaired
+from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.market import Market
+from lake.model.selection import Selection
+from lake.model.time import TimeRange, iso
+from lake.store.ledger import Job, Ledger
+from lake.store.snapshot import Snapshot
+from lake.store.store import Origin, Store
+
+COMMAND = "quality repair"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Repairs that were recorded, and the times of the rows that they changed."""
+
+    repairs: tuple[Repaired, ...]
+    times: pl.Series
+
+
+class Records:
+    """Reads and writes `repairs`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._ledger = Ledger(store)
+        self._dataset = store.catalog.dataset("repairs")
+
+    def rows(self) -> pl.DataFrame:
+        """All rows of `repairs`."""
+        return self._store.known(self._dataset)
+
+    def tried(self) -> Tried:
+        """What was tried, and not undone."""
+        done = self.rows().filter(pl.col("status") == "done")
+        each = done.select("method", "repaired_at", "findings").explode("findings")
+        each = each.drop_nulls("findings")
+        marks = each.filter(pl.col("method") == "mark")["findings"]
+        rest = each.filter(pl.col("method") != "mark").group_by("findings")
+        last = rest.agg(pl.col("repaired_at").max())
+        return Tried(frozenset(marks), dict(last.iter_rows()))
+
+    def of_commits(
+        self, job_id: str, group: Group, since: int, evidence: Mapping[str, Any]
+    ) -> Recorded:
+        """Record what a job has committed to a table after a version, by windows of a group."""
+        table = group.dataset.name
+        new = self._store.version(group.dataset) - since
+        rows, repairs = [], []
+        times = [pl.Series(group.dataset.time_column, [], dtype=TIMESTAMP)]
+        for commit in self._ledger.commits(table, limit=new)[::-1] if new > 0 else ():
+            if commit["job"] != job_id:
+                continue
+            states = [self._store.snapshot(group.dataset, version=v) for v in _around(commit)]
+            for window in group.windows:
+                found = self._change(group, window, commit, states)
+                if found is not None:
+                    row, changed = found
+                    facts = {**evidence, "commit": commit["version"], "digest": commit["digest"]}
+                    rows.append({**row, "evidence": json.dumps(facts)})
+                    repairs.append(repaired(row))
+                    times.append(changed)
+        self._write(rows, Origin(job_id, "lake"))
+        return Recorded(tuple(repairs), pl.concat(times))
+
+    def _change(
+        self,
+        group: Group,
+        window: TimeRange,
+        commit: Mapping[str, Any],
+        states: Sequence[Snapshot],
+    ) -> tuple[dict[str, Any], pl.Series] | None:
+        """The row of what one commit changed in a window, and the times of what it changed."""
+        dataset = group.dataset
+        before, after = (state.collect(selection_of(group.market, window)) for state in states)
+        found = changes(dataset, before, after)
+        if not found:
+            return None
+        times = pl.concat([found.written, found.removed])[dataset.time_column]
+        inside = group.in_window(window)
+        concerned = [target for target in inside if _holds(target.span, times)] or inside
+        return {
+            **_place(group, window),
+            "repair_id": _id(commit["job"], group, window, commit["version"]),
+            "method": _method(commit["source"]),
+            "source": commit["source"],
+            **_reasons(concerned),
+            "inserted": found.inserted.height,
+            "updated": found.replaced.height,
+            "before": as_json(found.replaced.sort(*dataset.sort)),
+            "after": as_json(found.written.sort(*dataset.sort)),
+            "version_before": commit["version"] - 1,
+            "version_after": commit["version"],
+            "status": "done",
+            "job_id": commit["job"],
+            "repaired_at": self._store.now(),
+        }, times
+
+    def marks(
+        self, job_id: str, group: Group, evidence: Iterable[tuple[Target, Mapping[str, Any]]]
+    ) -> tuple[Repaired, ...]:
+        """Record findings that the source confirmed."""
+        version, now = self._store.version(group.dataset), self._store.now()
+        rows = []
+        for target, facts in evidence:
+            name = f"mark {target.finding_id}"
+            rows.append(
+                {
+                    **_place(group, target.span),
+                    "repair_id": _id(job_id, group, target.span, name),
+                    "method": "mark",
+                    "source": facts["source"],
+                    **_reasons([target]),
+                    "evidence": json.dumps(facts),
+                    "inserted": 0,
+                    "updated": 0,
+                    "before": "[]",
+                    "after": "[]",
+                    "version_before": version,
+                    "version_after": version,
+                    "status": "done",
+                    "job_id": job_id,
+                    "repaired_at": now,
+                }
+            )
+        self._write(rows, Origin(job_id, "lake"))
+        return tuple(map(repaired, rows))
+
+    def undone(self, row: Mapping[str, Any], job_id: str) -> None:
+        """Record that a repair was undone."""
+        changed = {"status": "undone", "undone_by": job_id, "undone_at": self._store.now()}
+        kept = {name: value for name, value in row.items() if name != "date"}
+        self._write([{**kept, **changed}], Origin(job_id, "lake"))
+
+    def _write(self, rows: Sequence[Mapping[str, Any]], origin: Origin) -> None:
+        if rows:
+            types = {
+                name: dtype
+                for name, dtype in self._dataset.polars_schema.items()
+                if name in rows[0]
+            }
+            frame = pl.DataFrame(rows, schema=types, orient="row")
+            self._store.write(self._dataset, frame, origin)
+
+
+def arguments(groups: Iterable[Group], versions: Mapping[str, int]) -> dict[str, Any]:
+    """What a job says of itself when it starts: enough to complete its record if it is killed."""
+    return {
+        "plan": [
+            {
+                "table": group.dataset.name,
+                "since": versions[group.dataset.name],
+                "exchange": group.market.exchange,
+                "symbol": group.market.symbol,
+                "targets": [
+                    [t.finding_id, t.kind, iso(t.span.start), iso(t.span.end), t.why]
+                    for t in group.targets
+                ],
+            }
+            for group in groups
+        ]
+    }
+
+
+def recover(store: Store) -> tuple[Repaired, ...]:
+    """Complete the records of jobs that were killed, from what they had committed."""
+    ledger, records = Ledger(store), Records(store)
+    jobs = ledger.jobs().filter(pl.col("command") == COMMAND, pl.col("status") == "running")
+    found: list[Repaired] = []
+    for row in jobs.iter_rows(named=True):
+        said = json.loads(row["arguments"])
+        repairs: list[Repaired] = []
+        for part in said["plan"]:
+            group = _group(store, part)
+            repairs += records.of_commits(
+                row["job_id"], group, part["since"], {"recorded": "after the job was killed"}
+            ).repairs
+        job = Job(row["job_id"], row["command"], said, row["timestamp"])
+        counts = {name: sum(getattr(r, name) for r in repairs) for name in ("inserted", "updated")}
+        ledger.finish(job, "interrupted", counts, "killed; what it had changed was recorded later")
+        found += repairs
+    return tuple(found)
+
+
+def rows_at(
+    store: Store, dataset: Dataset, market: Market, window: TimeRange, version: int | None = None
+) -> pl.DataFrame:
+    """The rows of a market in a range, at a version or now, in order."""
+    return store.snapshot(dataset, version=version).collect(selection_of(market, window))
+
+
+def repaired(row: Mapping[str, Any]) -> Repaired:
+    """A row of `repairs`, as a report shows it."""
+    return Repaired(
+        row["repair_id"],
+        row["dataset"],
+        Market(row["exchange"], row["symbol"]),
+        TimeRange(row["timestamp"], row["end"]),
+        row["method"],
+        row["source"],
+        tuple(row["findings"]),
+        row["inserted"],
+        row["updated"],
+    )
+
+
+def selection_of(market: Market, window: TimeRange) -> Selection:
+    """The rows of a market in a range."""
+    return Selection((market.exchange,), (market.symbol,), window.start, window.end)
+
+
+def _around(commit: Mapping[str, Any]) -> tuple[int, int]:
+    """The versions of the table without a commit and with it."""
+    return commit["version"] - 1, commit["version"]
+
+
+def _group(store: Store, part: Mapping[str, Any]) -> Group:
+    targets = [
+        Target(
+            finding_id,
+            kind,
+            TimeRange(datetime.fromisoformat(start), datetime.fromisoformat(end)),
+            why,
+        )
+        for finding_id, kind, start, end, why in part["targets"]
+    ]
+    market = Market(part["exchange"], part["symbol"])
+    return Group.of(store.catalog.dataset(part["table"]), market, targets)
+
+
+def _place(group: Group, window: TimeRange) -> dict[str, Any]:
+    return {
+        "exchange": group.market.exchange,
+        "symbol": group.market.symbol,
+        "dataset": group.dataset.name,
+        "timestamp": window.start,
+        "end": window.end,
+    }
+
+
+def _reasons(targets: Iterable[Target]) -> dict[str, Any]:
+    targets = list(targets)
+    return {
+        "findings": [target.finding_id for target in targets if target.finding_id],
+        "why": "; ".join(dict.fromkeys(target.why for target in targets)),
+    }
+
+
+def _holds(span: TimeRange, times: pl.Series) -> bool:
+    return bool(times.is_between(span.start, span.end, closed="left").any())
+
+
+def _id(job_id: str, group: Group, window: TimeRange, what: object) -> str:
+    time = job_id.partition("-")[0]
+    name = "\t".join(map(str, (job_id, group.dataset.name, group.market, window, what)))
+    return f"{time}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _method(source: str) -> Method:
+    if source.startswith("derived:"):
+        return "derive"
+    return "interpolate" if source.startswith("interpolated:") else "refetch"

@@ -1,0 +1,131 @@
+"""What a repair did, or would do, as it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lake.model.market import Market
+from lake.model.time import TimeRange
+
+Method = Literal["refetch", "derive", "interpolate", "mark"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a dry run foresees: a window that would be asked for, or rows that could be made.
+
+    `rows` is None where only the source can tell.
+    """
+
+    table: str
+    market: Market
+    window: TimeRange
+    method: Method
+    source: str
+    findings: tuple[str, ...]
+    why: str
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """One repair, as recorded in the table `repairs`; `undo` restores by its id."""
+
+    repair_id: str
+    table: str
+    market: Market
+    window: TimeRange
+    method: Method
+    source: str
+    findings: tuple[str, ...]
+    inserted: int
+    updated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Impossible:
+    """What was not repaired, and why not."""
+
+    table: str
+    market: Market
+    window: TimeRange
+    findings: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What a run did.
+
+    Attributes
+    ----------
+    job_id
+        None where nothing was to be done, and of a dry run.
+    planned
+        Of a dry run: what it would do.
+    repairs
+        What was changed.
+    marked
+        Findings that the source confirmed: it was asked, and repeats itself.
+    impossible
+        What stays as it is, and why.
+    skipped
+        Ids of findings that were repaired before, and not looked for since.
+    recovered
+        Repairs of an earlier run that was killed, whose records were completed first.
+    unchanged
+        Rows that a source gave and that were stored like that already.
+    requests
+        Answers asked for, repeats included.
+    """
+
+    job_id: str | None
+    dry_run: bool
+    planned: tuple[Planned, ...] = ()
+    repairs: tuple[Repaired, ...] = ()
+    marked: tuple[Repaired, ...] = ()
+    impossible: tuple[Impossible, ...] = ()
+    skipped: tuple[str, ...] = ()
+    recovered: tuple[Repaired, ...] = ()
+    unchanged: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+
+    @property
+    def inserted(self) -> int:
+        return sum(repair.inserted for repair in self.repairs)
+
+    @property
+    def updated(self) -> int:
+        return sum(repair.updated for repair in self.repairs)
+
+
+@dataclass(frozen=True, slots=True)
+class UndoReport:
+    """What an undoing did.
+
+    Attributes
+    ----------
+    removed
+        Rows that the repair had inserted, and that are gone now.
+    restored
+        Rows that it had replaced, and that are what they were.
+    kept
+        Rows that somebody has changed since the repair: they stay as they are.
+    kept_times
+        Times of the first twenty of these, in ISO-8601.
+    version
+        Of the table, afterwards.
+    """
+
+    job_id: str | None
+    repair_id: str
+    table: str
+    market: Market
+    window: TimeRange
+    removed: int
+    restored: int
+    kept: int
+    kept_times: tuple[str, ...]
+    version: int

@@ -1,0 +1,244 @@
+"""One run of repairs, group by group: ask, ask elsewhere, derive, interpolate, mark."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import polars as pl
+
+from lake.errors import SourceError, SourceUnavailableError, UsageError
+from lake.jobs.batch import of_market
+from lake.jobs.repairs.changes import as_json
+from lake.jobs.repairs.fill import Filled, Filling, superseded
+from lake.jobs.repairs.plan import Group, Target
+from lake.jobs.repairs.records import Records, rows_at
+from lake.jobs.repairs.refetch import Answer, refetch
+from lake.jobs.repairs.report import Impossible, Repaired
+from lake.jobs.report import Tally
+from lake.model.dataset import TIMESTAMP
+from lake.model.time import TimeRange, iso
+from lake.settings import ExchangeSettings, Settings
+from lake.sources.base import Source
+from lake.store.ledger import Job
+from lake.store.store import Origin, Store
+
+Connect = Callable[[str, ExchangeSettings | None], Source]
+"""Gives the source of an exchange, asked as the settings say."""
+
+
+class Run:
+    """The work of one run, group by group, and what came of it."""
+
+    def __init__(
+        self, store: Store, settings: Settings, connect: Connect, *, interpolate: bool
+    ) -> None:
+        self.tally = Tally()
+        self.repairs: list[Repaired] = []
+        self.marked: list[Repaired] = []
+        self.impossible: list[Impossible] = []
+        self._store = store
+        self._settings = settings
+        self._connect = connect
+        self._interpolate = interpolate
+        self._records = Records(store)
+        self._sources: dict[tuple[str, bool], Source] = {}
+
+    @property
+    def requests(self) -> int:
+        return sum(source.requests for source in self._sources.values())
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await asyncio.gather(*(source.close() for source in self._sources.values()))
+
+    async def repair(self, job: Job, group: Group) -> None:
+        """All that can be done for a group: ask, ask elsewhere, derive, interpolate, mark."""
+        work = _Work(group, Filling(self._store, group))
+        asked = [target for target in group.targets if is_due(work.filling, target)]
+        for fallback in (False, True):
+            todo = [target for target in asked if work.is_open(target, fallback=fallback)]
+            if todo:
+                await self._ask(job, work, todo, fallback=fallback)
+        if not work.filling.makes_bars:
+            self._drop_superseded(job, work)
+        else:
+            wanted = [t.span for t in group.targets if t.kind == "missing"]
+            for made in work.filling.derived(wanted):
+                self._store_filled(job, work, made)
+        if self._interpolate:
+            self._interpolated(job, work)
+        self._mark(job, work, asked)
+
+    async def _ask(self, job: Job, work: _Work, todo: list[Target], *, fallback: bool) -> None:
+        group, exchange = work.group, work.group.market.exchange
+        windows = windows_of(group, todo)
+        since = self._store.version(group.dataset)
+        name = f"ccxt:{exchange}"
+        try:
+            source = self._source(exchange, fallback=fallback)
+            if source is None:
+                return
+            name = f"{source.name} (fallback)" if fallback else source.name
+            work.answers.append(
+                await refetch(
+                    self._store,
+                    self._settings,
+                    source,
+                    name,
+                    group,
+                    windows,
+                    job.id,
+                    self.tally,
+                )
+            )
+        except SourceUnavailableError:
+            raise
+        except (SourceError, UsageError) as error:
+            work.hindrances.append(f"{name}: {error.message}")
+        finally:  # whatever ended it: what was committed is on record
+            facts = {"asked": [str(window) for window in windows]}
+            self._record(job, work, since, facts)
+
+    def _source(self, exchange: str, *, fallback: bool) -> Source | None:
+        chosen = self._settings.exchanges.get(exchange)
+        if fallback:
+            if chosen is None or chosen.fallback_url is None:
+                return None
+            chosen = chosen.model_copy(update={"url": chosen.fallback_url})
+        if (exchange, fallback) not in self._sources:
+            self._sources[exchange, fallback] = self._connect(exchange, chosen)
+        return self._sources[exchange, fallback]
+
+    def _drop_superseded(self, job: Job, work: _Work) -> None:
+        """Rows that were filled in make room for the venue's own."""
+        dataset, market = work.group.dataset, work.group.market
+
+        def change(rows: pl.DataFrame) -> pl.DataFrame:
+            old = pl.col(dataset.time_column).is_in(superseded(dataset, rows).implode())
+            return rows.filter(~(old & pl.col("fill").is_not_null()))
+
+        for window in work.group.windows:
+            stored = rows_at(self._store, dataset, market, window)
+            if len(superseded(dataset, stored)):
+                since = self._store.version(dataset)
+                origin = Origin(job.id, "superseded")
+                self._store.replace(dataset, market, window, change, origin)
+                reason = {"reason": "the venue's own row is stored beside what was filled in"}
+                self._record(job, work, since, reason)
+
+    def _interpolated(self, job: Job, work: _Work) -> None:
+        group, policy = work.group, work.group.dataset.interpolate
+        quiet = [target for target in group.targets if target.kind == "no_trade"]
+        lost = [t for t in group.targets if t.kind == "missing" and work.is_open(t)]
+        made = None
+        if policy == "flat" and quiet:
+            made = work.filling.flat(target.span for target in quiet)
+        elif policy in ("linear", "last") and lost and group.dataset.timeframe is None:
+            made = work.filling.between(lost)
+        if made is not None:
+            self._store_filled(job, work, made)
+
+    def _store_filled(self, job: Job, work: _Work, made: Filled) -> None:
+        since = self._store.version(work.group.dataset)
+        rows = of_market(made.rows, work.group.market)
+        origin = Origin(job.id, made.source)
+        written = self._store.write(work.group.dataset, rows, origin)
+        self.tally.add(work.group.dataset.name, written)
+        self._record(job, work, since, made.evidence)
+
+    def _record(self, job: Job, work: _Work, since: int, evidence: Mapping[str, Any]) -> None:
+        found = self._records.of_commits(job.id, work.group, since, evidence)
+        self.repairs.extend(found.repairs)
+        work.changed = pl.concat([work.changed, found.times])
+
+    def _mark(self, job: Job, work: _Work, asked: list[Target]) -> None:
+        """Tell what is still open; where a source confirmed it, it is not asked again."""
+        marks = []
+        for target in work.group.targets:
+            if not work.is_open(target):
+                continue
+            answer = work.answer(target) if target in asked else None
+            if answer is not None and target.finding_id:
+                marks.append((target, self._said(work, target, answer)))
+            if target.kind != "suspect" or answer is None:
+                self.impossible.append(_impossible(work.group, target, work.reason(target, asked)))
+        self.marked.extend(self._records.marks(job.id, work.group, marks))
+
+    def _said(self, work: _Work, target: Target, answer: Answer) -> dict[str, Any]:
+        """What a source said of a target, as evidence that asking again is of no use."""
+        dataset = work.group.dataset
+        given = answer.given(target, dataset.time_column)
+        facts = {
+            "source": " and ".join(one.source for one in work.answers if one.answers(target)),
+            "asked_at": iso(self._store.now()),
+            "measured": target.measured,
+        }
+        if given.is_empty():
+            return {**facts, "answer": "nothing"}
+        stored = rows_at(self._store, dataset, work.group.market, target.span)
+        common = [name for name in stored.columns if name in given.columns]
+        other = given.select(common).join(stored, on=common, how="anti", nulls_equal=True)
+        said = "something else, that may not replace what is stored" if other.height else "the same"
+        return {**facts, "answer": said, "rows": as_json(given)}
+
+
+class _Work:
+    """What is known of a group while it is repaired."""
+
+    def __init__(self, group: Group, filling: Filling) -> None:
+        self.group = group
+        self.filling = filling
+        self.answers: list[Answer] = []
+        self.hindrances: list[str] = []
+        self.changed = pl.Series(group.dataset.time_column, [], dtype=TIMESTAMP)
+
+    def is_open(self, target: Target, *, fallback: bool = True) -> bool:
+        """Whether a target is not repaired yet; a witness is only asked, and only once."""
+        if target.kind == "witness":
+            return not fallback
+        if target.kind == "no_trade" or self._is_bars_gap(target):
+            return bool(len(self.filling.missing([target.span])))
+        span = target.span
+        return not self.changed.is_between(span.start, span.end, closed="left").any()
+
+    def _is_bars_gap(self, target: Target) -> bool:
+        return target.kind == "missing" and self.group.dataset.timeframe is not None
+
+    def answer(self, target: Target) -> Answer | None:
+        """The last answer that told everything of a target."""
+        return next((one for one in self.answers[::-1] if one.answers(target)), None)
+
+    def reason(self, target: Target, asked: list[Target]) -> str:
+        """Why a target stays open."""
+        if self.hindrances and target in asked:
+            return "; ".join(self.hindrances)
+        if target.kind == "no_trade" and self.group.dataset.interpolate != "flat":
+            return "its dataset file does not allow flat bars"
+        if target.kind == "no_trade":
+            return "no bar is stored before it: the last price is not known"
+        if target in asked and self.answer(target) is None:
+            return "the source has not answered for all of it yet"
+        if target.kind == "suspect":
+            return "the source was asked before, and repeated it"
+        derived = self.group.dataset.timeframe is not None
+        return "the source has nothing there" + (", nor do finer data" if derived else "")
+
+
+def is_due(filling: Filling, target: Target) -> bool:
+    """Whether a source is to be asked for a target."""
+    if not target.ask or target.kind == "no_trade":
+        return False
+    gap = target.kind == "missing" and filling.makes_bars
+    return not gap or bool(len(filling.missing([target.span])))
+
+
+def windows_of(group: Group, targets: Iterable[Target]) -> tuple[TimeRange, ...]:
+    """The windows that hold some of a group's targets."""
+    return Group.of(group.dataset, group.market, list(targets)).windows
+
+
+def _impossible(group: Group, target: Target, reason: str) -> Impossible:
+    ids = (target.finding_id,) if target.finding_id else ()
+    return Impossible(group.dataset.name, group.market, target.span, ids, reason)

@@ -1,0 +1,116 @@
+"""Undoing a repair: the rows that it changed become again what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from lake.errors import DamagedError, UnknownNameError
+from lake.jobs.record import recorded
+from lake.jobs.repairs.changes import SHOWN_ROWS, Changes, changes
+from lake.jobs.repairs.records import Records, recover, rows_at
+from lake.jobs.repairs.report import UndoReport
+from lake.jobs.report import Tally
+from lake.model.dataset import Dataset
+from lake.model.market import Market
+from lake.model.time import TimeRange, iso
+from lake.store.ledger import Ledger
+from lake.store.store import Origin, Store
+
+
+def undo(store: Store, repair_id: str) -> UndoReport:
+    """Restore the rows that a repair changed, in one commit.
+
+    Rows that it inserted vanish, rows that it replaced get their old values back. Rows that were
+    changed again since stay, and are told. What was restored already changes nothing; to undo a
+    mark lets the source be asked again. The coverage stays: what was asked has been asked.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such repair.
+    DamagedError
+        The versions before and after it cannot be read any more.
+    CommitConflictError
+        Others kept writing into the table: nothing was changed.
+    """
+    recover(store)
+    records = Records(store)
+    row = _row(records, repair_id)
+    dataset = store.catalog.dataset(row["dataset"])
+    market = Market(row["exchange"], row["symbol"])
+    window = TimeRange(row["timestamp"], row["end"])
+    if row["status"] == "undone":
+        version = store.version(dataset)
+        return UndoReport(None, repair_id, dataset.name, market, window, 0, 0, 0, (), version)
+    tally = Tally()
+    with recorded(Ledger(store), "quality undo", {"repair": repair_id}, tally) as job:
+        restoring = _Restoring(dataset, _changed(store, dataset, market, window, row))
+        source = f"undo:{repair_id}"
+        replaced = store.replace(dataset, market, window, restoring, Origin(job.id, source))
+        records.undone(row, job.id)
+    return UndoReport(
+        job.id,
+        repair_id,
+        dataset.name,
+        market,
+        window,
+        restoring.removed,
+        restoring.restored,
+        restoring.kept.height,
+        tuple(iso(time) for time in restoring.kept[dataset.time_column].head(SHOWN_ROWS)),
+        replaced.version,
+    )
+
+
+@dataclass
+class _Restoring:
+    """Makes the rows of a range what they were before a repair; counts what it does."""
+
+    dataset: Dataset
+    changed: Changes
+    removed: int = 0
+    restored: int = 0
+    kept: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+    def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
+        key, columns = list(self.dataset.key), rows.columns
+        written = self.changed.written.select(columns)
+        gone = self.changed.removed.select(columns).join(rows, on=key, how="anti")
+        same = {"on": columns, "nulls_equal": True}
+        ours = rows.join(written, how="semi", **same)  # type: ignore[arg-type]
+        was = self.changed.before.select(columns)
+        back = was.join(ours, on=key, how="semi")
+        concerned = rows.join(written, on=key, how="semi")
+        foreign = concerned.join(ours, on=key, how="anti")
+        self.kept = foreign.join(was, how="anti", **same)  # type: ignore[arg-type]
+        self.restored = back.height + gone.height
+        self.removed = ours.height - back.height
+        return pl.concat([rows.join(ours, on=key, how="anti"), back, gone])
+
+
+def _row(records: Records, repair_id: str) -> dict[str, Any]:
+    found = records.rows().filter(pl.col("repair_id") == repair_id)
+    if found.is_empty():
+        raise UnknownNameError(
+            f"there is no repair {repair_id!r}", "`SELECT * FROM repairs` lists all of them."
+        )
+    return found.row(0, named=True)
+
+
+def _changed(
+    store: Store, dataset: Dataset, market: Market, window: TimeRange, row: Mapping[str, Any]
+) -> Changes:
+    versions = (row["version_before"], row["version_after"])
+    try:
+        before, after = (rows_at(store, dataset, market, window, v) for v in versions)
+    except DamagedError as error:
+        raise DamagedError(
+            f"repair {row['repair_id']} cannot be undone: versions {versions[0]} and {versions[1]} "
+            f"of {dataset.name} cannot be read: {error.message}",
+            "A vacuum removes files that only old versions need: bundles keep what they pin.",
+        ) from error
+    return changes(dataset, before, after)

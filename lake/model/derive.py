@@ -1,0 +1,251 @@
+"""Bars made from finer data: from trades, and from bars of a finer timeframe. Pure.
+
+What is made says so in `fill`, and is made only where nothing is missing below it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from lake.model.dataset import TIMESTAMP
+from lake.model.intervals import RangeSet
+from lake.model.time import TimeRange
+from lake.model.timeframe import Timeframe
+
+FROM_TRADES = "derived:trades"
+INTERPOLATED = "interpolated:"
+"""How `fill` begins where a value is no data of the venue's in any form."""
+
+BARS = pl.Schema(
+    {
+        "timestamp": TIMESTAMP,
+        "open": pl.Float64(),
+        "high": pl.Float64(),
+        "low": pl.Float64(),
+        "close": pl.Float64(),
+        "volume": pl.Float64(),
+        "quote_volume": pl.Float64(),
+        "trade_count": pl.Int64(),
+        "taker_buy_volume": pl.Float64(),
+        "taker_buy_quote_volume": pl.Float64(),
+        "closed": pl.Boolean(),
+        "fill": pl.String(),
+    }
+)
+"""Columns of the bars that are made: those of the dataset `bars` but the market."""
+
+_DAY_SECONDS = 86400
+_SUMS = ("quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
+# Of venues that number their trades one by one; others number over all markets, or at random.
+_CONSECUTIVE = 0.5
+
+
+def slots(window: TimeRange, timeframe: Timeframe) -> pl.Series:
+    """Open times of all bars that open in a range."""
+    first = timeframe.ceiling(window.start)
+    if timeframe.unit == "M":
+        opens = []
+        while first < window.end:
+            opens.append(first)
+            first = timeframe.after(first)
+        return pl.Series("timestamp", opens, dtype=TIMESTAMP)
+    step = timedelta(seconds=timeframe.seconds)
+    every = pl.datetime_range(first, window.end, step, closed="left", time_unit="us", eager=True)
+    return every.cast(TIMESTAMP).alias("timestamp")
+
+
+def open_times(times: pl.Series, timeframe: Timeframe) -> pl.Series:
+    """Open time of the bar that holds each time."""
+    if timeframe.unit == "M":
+        months = times.dt.truncate("1mo")
+        opens = {month: timeframe.floor(month) for month in months.unique()}
+        return months.replace_strict(opens, return_dtype=TIMESTAMP).alias("timestamp")
+    origin = int(timeframe.floor(datetime(2000, 1, 1, tzinfo=UTC)).timestamp()) * 1_000_000
+    step = timeframe.seconds * 1_000_000
+    passed = times.to_physical() - origin
+    return (passed - passed % step + origin).cast(TIMESTAMP).alias("timestamp")
+
+
+def bars_from_trades(trades: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+    """Bars of trades, one for each interval with a trade.
+
+    Left out are those whose first or last price cannot be known: several trades of one time, at
+    different prices, whose ids do not tell their order. Sums are of doubles, so that they differ
+    from the venue's decimals by some units in the last place.
+
+    Parameters
+    ----------
+    trades
+        `timestamp`, `trade_id`, `price`, `amount`, `side`, `first_id`, `last_id` of one market.
+
+    Returns
+    -------
+    DataFrame
+        `BARS`, in order; `trade_count` counts the trades inside aggregated ones.
+    """
+    number = pl.col("trade_id").cast(pl.Int64, strict=False).alias("_number")
+    rows = trades.with_columns(number)
+    known = rows["_number"].null_count() == 0
+    rows = rows.sort("_number" if known else "timestamp", maintain_order=True)
+    rows = rows.with_columns(open_times(rows["timestamp"], timeframe).alias("_open"))
+    price, amount, time = pl.col("price"), pl.col("amount"), pl.col("timestamp")
+    buys, sides = pl.col("side") == "buy", pl.col("side").null_count() == 0
+    inside = pl.coalesce(pl.col("last_id") - pl.col("first_id") + 1, 1)
+    unsure = [price.filter(time == end).n_unique() > 1 for end in (time.min(), time.max())]
+    made = rows.group_by("_open").agg(
+        open=price.first(),
+        high=price.max(),
+        low=price.min(),
+        close=price.last(),
+        volume=amount.sum(),
+        quote_volume=(price * amount).sum(),
+        trade_count=inside.sum(),
+        taker_buy_volume=pl.when(sides).then(amount.filter(buys).sum()),
+        taker_buy_quote_volume=pl.when(sides).then((price * amount).filter(buys).sum()),
+        _unsure=pl.lit(value=False) if known else pl.any_horizontal(unsure),
+    )
+    return _finished(made.filter(~pl.col("_unsure")), FROM_TRADES)
+
+
+def complete_slots(
+    trades: pl.DataFrame, opens: pl.Series, timeframe: Timeframe, covered: RangeSet
+) -> pl.Series:
+    """Whether all trades of a bar are there.
+
+    They are if the venue has answered for the whole bar, or if ids follow each other from a trade
+    before the bar to one after it. Where ids mostly follow each other, one that is left out
+    within the bar speaks against it in both cases.
+
+    Parameters
+    ----------
+    trades
+        `timestamp` and `trade_id` of one market, in and around the bars.
+    opens
+        Open times of bars, sorted.
+    covered
+        What of the trades has been asked for and answered.
+
+    Returns
+    -------
+    Series
+        Booleans, one an open time.
+    """
+    starts = opens.to_physical().to_numpy()
+    ends = _ends(opens, timeframe)
+    inside = _inside(starts, ends, covered)
+    ids = trades.select("timestamp", pl.col("trade_id").cast(pl.Int64, strict=False).alias("id"))
+    if ids.is_empty() or ids["id"].null_count():
+        return pl.Series(inside)
+    ids = ids.sort("id")
+    times, steps = ids["timestamp"].to_physical().to_numpy(), np.diff(ids["id"].to_numpy())
+    skips = np.flatnonzero(steps != 1)
+    whole = ~_touched(starts, ends, times[skips], times[skips + 1])
+    around = (times[0] < starts) & (times[-1] >= ends)
+    consecutive = len(steps) and float((steps == 1).mean()) > _CONSECUTIVE
+    return pl.Series((inside & whole if consecutive else inside) | (around & whole))
+
+
+def nests(finer: Timeframe, coarser: Timeframe) -> bool:
+    """Whether each bar of the coarser timeframe consists of whole bars of the finer."""
+    if finer.unit == "M":
+        longer = finer.count < coarser.count
+        return coarser.unit == "M" and longer and coarser.count % finer.count == 0
+    if finer.seconds >= coarser.seconds:
+        return False
+    if coarser.unit in "wM" and finer.unit != coarser.unit:
+        return finer.unit != "w" and _DAY_SECONDS % finer.seconds == 0
+    return coarser.seconds % finer.seconds == 0
+
+
+def bars_from_bars(bars: pl.DataFrame, finer: Timeframe, timeframe: Timeframe) -> pl.DataFrame:
+    """Bars of finer ones, one for each interval in which all finer bars are there.
+
+    Prices are those of the finer bars with a volume, if there are any: a bar without trades tells
+    the last price from before. Bars that are still open, or were interpolated, count as missing.
+
+    Parameters
+    ----------
+    bars
+        Columns of the dataset `bars`, of one market; `finer` must nest in `timeframe`.
+
+    Returns
+    -------
+    DataFrame
+        `BARS`, in order. A sum is null where one of its parts is.
+    """
+    invented = pl.col("fill").str.starts_with(INTERPOLATED).fill_null(value=False)
+    rows = bars.filter("closed", ~invented).sort("timestamp")
+    rows = rows.with_columns(open_times(rows["timestamp"], timeframe).alias("_open"))
+    traded = (pl.col("volume") > 0) | (pl.col("volume").max() <= 0)
+    made = rows.group_by("_open").agg(
+        open=pl.col("open").filter(traded).first(),
+        high=pl.col("high").filter(traded).max(),
+        low=pl.col("low").filter(traded).min(),
+        close=pl.col("close").filter(traded).last(),
+        volume=pl.col("volume").sum(),
+        **{name: _sum_of_all(name) for name in _SUMS},
+        _there=pl.len(),
+    )
+    due = [_parts(opens, finer, timeframe) for opens in made["_open"]]
+    whole = made.filter(pl.col("_there") == pl.Series(due, dtype=pl.UInt32))
+    return _finished(whole, f"derived:bars_{finer.table_suffix}")
+
+
+def _finished(made: pl.DataFrame, fill: str) -> pl.DataFrame:
+    marked = made.with_columns(
+        timestamp=pl.col("_open"), closed=pl.lit(value=True), fill=pl.lit(fill)
+    )
+    return marked.select(BARS.names()).cast(BARS).sort("timestamp")
+
+
+def _sum_of_all(name: str) -> pl.Expr:
+    return pl.when(pl.col(name).null_count() == 0).then(pl.col(name).sum())
+
+
+def _parts(opens: datetime, finer: Timeframe, timeframe: Timeframe) -> int:
+    """How many finer bars a bar has."""
+    if finer.unit == "M":
+        return timeframe.count // finer.count
+    return (timeframe.after(opens) - opens) // timedelta(seconds=finer.seconds)
+
+
+def _ends(opens: pl.Series, timeframe: Timeframe) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    if timeframe.unit == "M":
+        ends = pl.Series([timeframe.after(time) for time in opens], dtype=TIMESTAMP)
+        return ends.to_physical().to_numpy()
+    return opens.to_physical().to_numpy() + timeframe.seconds * 1_000_000
+
+
+def _inside(
+    starts: np.ndarray[tuple[int], np.dtype[np.int64]],
+    ends: np.ndarray[tuple[int], np.dtype[np.int64]],
+    covered: RangeSet,
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Whether each interval is within one of the ranges."""
+    if not covered:
+        return np.zeros(len(starts), dtype=np.bool_)
+    bounds = pl.DataFrame(
+        [(item.start, item.end) for item in covered],
+        schema={"start": TIMESTAMP, "end": TIMESTAMP},
+        orient="row",
+    )
+    first, last = (bounds[name].to_physical().to_numpy() for name in ("start", "end"))
+    at = np.searchsorted(first, starts, side="right") - 1
+    return np.asarray((at >= 0) & (last[np.maximum(at, 0)] >= ends))
+
+
+def _touched(
+    starts: np.ndarray[tuple[int], np.dtype[np.int64]],
+    ends: np.ndarray[tuple[int], np.dtype[np.int64]],
+    before: np.ndarray[tuple[int], np.dtype[np.int64]],
+    after: np.ndarray[tuple[int], np.dtype[np.int64]],
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Whether something may be missing in each interval, between the times before and after it."""
+    low, high = np.minimum(before, after), np.maximum(before, after)
+    change = np.zeros(len(starts) + 1, dtype=np.int64)
+    np.add.at(change, np.searchsorted(ends, low, side="right"), 1)
+    np.add.at(change, np.searchsorted(starts, high, side="right"), -1)
+    return np.asarray(np.cumsum(change)[:-1] > 0)

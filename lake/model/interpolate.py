@@ -1,0 +1,124 @@
+"""Rows filled in by rule where the venue gave none. Pure.
+
+No such row is data: each says in `fill` by which rule it was made, and none is made over another.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import polars as pl
+
+from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset, Interpolation
+from lake.model.derive import BARS, INTERPOLATED
+from lake.model.time import EPOCH, TimeRange
+from lake.model.timeframe import Timeframe
+
+_MINUTE = timedelta(minutes=1)
+
+
+def flat(bars: pl.DataFrame, opens: pl.Series, timeframe: Timeframe) -> pl.DataFrame:
+    """Bars without trades: all prices are the close of the bar before, all volumes zero.
+
+    A bar is made only where the one right before it is stored, or made here: beyond an interval
+    of which nothing is known, the last price is not known either.
+
+    Parameters
+    ----------
+    bars
+        Stored bars of one market, in and before the intervals.
+    opens
+        Open times of the intervals without trades, in order.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `BARS`; `fill` is `interpolated:flat`.
+    """
+    closed = bars.filter("closed")
+    closes = dict(zip(closed["timestamp"], closed["close"], strict=True))
+    taken = set(bars["timestamp"])
+    ends = {timeframe.after(time): close for time, close in closes.items()}
+    made: list[tuple[datetime, float]] = []
+    for time in opens:
+        close = ends.get(time)
+        if close is not None and time not in taken:
+            ends[timeframe.after(time)] = close
+            made.append((time, close))
+    schema = {"timestamp": TIMESTAMP, "close": pl.Float64()}
+    frame = pl.DataFrame(made, schema=schema, orient="row")
+    prices = [pl.col("close").alias(name) for name in ("open", "high", "low")]
+    volumes = [name for name in BARS if "volume" in name or name == "trade_count"]
+    return frame.with_columns(
+        *prices,
+        *(pl.lit(0).cast(BARS[name]).alias(name) for name in volumes),
+        closed=pl.lit(value=True),
+        fill=pl.lit(f"{INTERPOLATED}flat"),
+    ).select(BARS.names())
+
+
+def due(times: pl.Series, window: TimeRange) -> pl.Series:
+    """Times in a range at which a row is missing, by the schedule of the rows around it.
+
+    The schedule is the most common distance between rows, in whole minutes: venues send times
+    some milliseconds off. Without two rows there is none.
+
+    Parameters
+    ----------
+    times
+        Of the stored rows in and around the range, in order.
+    """
+    minutes = [round((time - EPOCH) / _MINUTE) for time in times]
+    steps = [b - a for a, b in pairwise(minutes) if b > a]
+    if not steps:
+        return pl.Series("timestamp", [], dtype=TIMESTAMP)
+    step = max(sorted(set(steps)), key=steps.count)
+    first = -((EPOCH - window.start) // _MINUTE)
+    phase = minutes[0] % step
+    first += (phase - first) % step
+    last = (window.end - EPOCH) / _MINUTE
+    wanted = []
+    while first < last:
+        wanted.append(first)
+        first += step
+    near = set(minutes)
+    missing = [EPOCH + minute * _MINUTE for minute in wanted if minute not in near]
+    return pl.Series("timestamp", missing, dtype=TIMESTAMP)
+
+
+def between(
+    dataset: Dataset, rows: pl.DataFrame, times: pl.Series, how: Interpolation
+) -> pl.DataFrame:
+    """Rows at the times, from those that the venue sent before (`last`) or around (`linear`).
+
+    Numbers that may be null are: what the venue did not say is not made up where it need not be.
+    At times without the rows that the rule needs, none is made.
+
+    Parameters
+    ----------
+    rows
+        Stored rows of one market, in order. Those that were filled in are no ground for others.
+    how
+        `last` or `linear`.
+
+    Returns
+    -------
+    DataFrame
+        Columns of the dataset but the market; `fill` is `interpolated:last` or `:linear`.
+    """
+    key, filled = dataset.time_column, f"{INTERPOLATED}{how}"
+    wanted = pl.DataFrame({key: times}).sort(key)
+    observed = rows.filter(pl.col("fill").is_null()).sort(key)
+    kept = [c.name for c in dataset.columns if not c.nullable and c.name not in {*PARTITIONS, key}]
+    known = observed.select(key, *kept, pl.col(key).alias("_time"))
+    before = wanted.join_asof(known, on=key, strategy="backward").drop_nulls("_time")
+    if how == "linear":
+        after = wanted.join_asof(known, on=key, strategy="forward").drop_nulls("_time")
+        both = before.join(after, on=key, suffix="_after")
+        numbers = [c.name for c in dataset.columns if c.name in kept and c.type == "float64"]
+        share = (pl.col(key) - pl.col("_time")) / (pl.col("_time_after") - pl.col("_time"))
+        before = both.with_columns(
+            pl.col(name) + (pl.col(f"{name}_after") - pl.col(name)) * share for name in numbers
+        )
+    return before.select(key, *kept, pl.lit(filled).alias("fill"))

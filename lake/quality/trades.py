@@ -1,0 +1,208 @@
+"""Trades against each other: their ids, times and prices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from lake.quality.check import FOUND, Builtin, Slice
+
+_EDGE = 0.9  # quantile of changes that a deviation is: half of all trades or more change nothing
+
+
+def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
+    """Ids that are left out between two trades: `rows` and measured are how many.
+
+    Numbers of single trades inside aggregated ones count, too, if they skip where ids do not.
+
+    Parameters
+    ----------
+    consecutive_share
+        Share of neighbours whose ids follow each other, from which a venue is known to number its
+        trades without a break; of others nothing is told.
+    """
+    ids = _by_number(rows)
+    step = pl.col("_number") - pl.col("_number").shift(1)
+    inner = pl.col("first_id") - pl.col("last_id").shift(1)
+    skipped = pl.max_horizontal(*(_skipped(part, consecutive_share) for part in (step, inner)))
+    time = rows.dataset.time_column
+    return (
+        ids.with_columns(_before=pl.col(time).shift(1), _skipped=skipped)
+        .filter(pl.col("_skipped") > 0)
+        .select(
+            # Of a hole over midnight the part of the later day is told.
+            start=pl.max_horizontal(
+                pl.min_horizontal("_before", time), rows.time.dt.truncate("1d")
+            ),
+            end=rows.time.dt.offset_by("1us"),
+            rows=pl.col("_skipped"),
+            measured=pl.col("_skipped").cast(pl.Float64),
+            expected=pl.lit(0.0),
+            reason=pl.lit("ids_skip"),
+            message=pl.format("{} ids are left out before the trade {}", "_skipped", "_number"),
+        )
+    )
+
+
+def _skipped(step: pl.Expr, share: float) -> pl.Expr:
+    """How many ids each step leaves out, where most leave out none."""
+    usual = (step == 1).mean().fill_null(0.0) >= share
+    return pl.when(usual & (step > 1)).then(step - 1).otherwise(0)
+
+
+def id_order(rows: Slice, *, consecutive_share: float, tolerance_ms: float) -> pl.LazyFrame:
+    """Trades of a higher id that are earlier: measured is by how many seconds.
+
+    Told only of venues whose ids follow each other, as with `ids_skip`.
+    """
+    step = pl.col("_number") - pl.col("_number").shift(1)
+    back = (rows.time.shift(1) - rows.time).dt.total_microseconds() / 1e6
+    usual = (step == 1).mean() >= consecutive_share
+    return (
+        _by_number(rows)
+        .with_columns(_back=back, _previous=pl.col("_number").shift(1))
+        .filter(usual & (pl.col("_back") > tolerance_ms / 1e3) & (step > 0))
+        .select(
+            start=rows.time,
+            measured="_back",
+            expected=pl.lit(0.0),
+            message=pl.format(
+                "Trade {} is {} s earlier than trade {}", "_number", "_back", "_previous"
+            ),
+        )
+    )
+
+
+def conflicting_ids(rows: Slice) -> pl.LazyFrame:
+    """Trades whose id another has, at another time (`other_time`) or with another price or amount.
+
+    Those with other values are `other_values`; aggregated trades with a trade in common `overlap`.
+    Rows that are the same in all of it are found by `duplicates`.
+    """
+    again = pl.col("_number") == pl.col("_number").shift(1)
+    values = pl.any_horizontal(
+        pl.col(name) != pl.col(name).shift(1) for name in ("price", "amount")
+    )
+    reason = (
+        pl.when(again & (rows.time != rows.time.shift(1)))
+        .then(pl.lit("other_time"))
+        .when(again & values)
+        .then(pl.lit("other_values"))
+        .when(~again & (pl.col("first_id") <= pl.col("last_id").shift(1)))
+        .then(pl.lit("overlap"))
+    )
+    words = {
+        "other_time": "at another time",
+        "other_values": "with another price or amount",
+        "overlap": "in part, as an aggregate",
+    }
+    return (
+        _by_number(rows)
+        .with_columns(_reason=reason, _before=pl.col("price").shift(1))
+        .filter(pl.col("_reason").is_not_null())
+        .select(
+            start=rows.time,
+            measured="price",
+            expected="_before",
+            reason="_reason",
+            message=pl.format(
+                "Trade {} is there twice, {}",
+                "_number",
+                pl.col("_reason").replace_strict(words, return_dtype=pl.String),
+            ),
+        )
+    )
+
+
+def _by_number(rows: Slice) -> pl.LazyFrame:
+    """The trades in order of their ids, if those are numbers."""
+    return (
+        rows.rows.select(
+            rows.time,
+            "price",
+            "amount",
+            "first_id",
+            "last_id",
+            _number=pl.col("trade_id").cast(pl.Int64, strict=False),
+        )
+        .filter(pl.col("_number").is_not_null())
+        .sort("_number", maintain_order=True)
+    )
+
+
+def trade_spikes(
+    rows: Slice, *, deviations: float, window_rows: int, least_return: float
+) -> pl.LazyFrame:
+    """Single trades at a price far from those before and after, which agree with each other.
+
+    A large order runs through the book, and the price returns at once: only what is absurd is told,
+    as `suspect`. Whether bars agree with trades is a matter of `levels`.
+
+    Parameters
+    ----------
+    deviations
+        How far away: a deviation is what one change of price in ten exceeds.
+    window_rows
+        Trades in a block, from which it comes.
+    least_return
+        Least size of a deviation, as a share of the price.
+    """
+    price = pl.col("price")
+    path = (
+        rows.rows.select(rows.time, "price", _in=(price / price.shift(1)).log())
+        .with_row_index("_row")
+        .with_columns(_block=pl.col("_row") // window_rows)
+    )
+    scale = pl.max_horizontal(pl.col("_in").abs().quantile(_EDGE), pl.lit(least_return))
+    blocks = path.group_by("_block").agg(_deviation=scale)
+    there, back = pl.col("_in"), pl.col("_in").shift(-1)
+    size = pl.min_horizontal(there.abs(), back.abs())
+    least = blocks.select(_least=pl.col("_deviation").min() * deviations)
+    normal = (price.shift(1) * price.shift(-1)).sqrt()
+    return (
+        path.with_columns(_size=pl.when(there * back < 0).then(size), _normal=normal)
+        .join(least, how="cross")
+        .filter(pl.col("_size") >= pl.col("_least"))
+        .join(blocks, on="_block")
+        .with_columns(_score=pl.col("_size") / pl.col("_deviation"))
+        .filter(pl.col("_score") >= deviations)
+        .select(
+            start=rows.time,
+            measured="price",
+            expected="_normal",
+            reason=pl.lit("suspect"),
+            message=pl.format(
+                "A trade at {}, {} deviations away from {}, before and after it",
+                "price",
+                pl.col("_score").round(1),
+                pl.col("_normal").round_sig_figs(8),
+            ),
+        )
+    )
+
+
+def sides_unknown(rows: Slice) -> pl.LazyFrame:
+    """Days of trades none of which has a side, if that is so of all at hand."""
+    if "side" not in rows.dataset.polars_schema:
+        return pl.LazyFrame(schema=FOUND)
+    return (
+        rows.rows.filter(pl.col("side").is_null().all())
+        .group_by(_day=rows.time.dt.date())
+        .agg(
+            start=rows.time.min(),
+            end=rows.time.max().dt.offset_by("1us"),
+            rows=pl.len().cast(pl.Int64),
+            message=pl.format("None of {} trades has a side", pl.len()),
+        )
+        .drop("_day")
+    )
+
+
+CHECKS: Mapping[str, Builtin] = {
+    "ids_skip": Builtin(ids_skip, "completeness"),
+    "id_order": Builtin(id_order, "consistency"),
+    "conflicting_ids": Builtin(conflicting_ids, "consistency"),
+    "trade_spikes": Builtin(trade_spikes, "accuracy"),
+    "sides_unknown": Builtin(sides_unknown, "accuracy"),
+}

@@ -1,0 +1,190 @@
+"""The other write path: rows of one market in a range are replaced by others, in one commit.
+
+A merge never deletes. To undo a repair is to delete what it inserted and to bring back what it
+replaced; that is what this is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import polars as pl
+import stamina
+from deltalake import write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from lake.errors import CommitConflictError, SchemaError
+from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.digest import digest
+from lake.model.frames import sorted_by
+from lake.model.market import Market
+from lake.model.selection import Selection
+from lake.model.time import TimeRange
+from lake.store import delta
+from lake.store.conform import REASON, conform
+from lake.store.delta import LocalTable
+from lake.store.faults import translated
+from lake.store.snapshot import Snapshot
+
+Change = Callable[[pl.DataFrame], pl.DataFrame]
+"""From the rows of a market in a range as they are, those that shall be there."""
+
+_ATTEMPTS = 100
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What a replacement did.
+
+    Attributes
+    ----------
+    version
+        Of the table, afterwards.
+    before, after
+        The rows in the range; equal where nothing was committed.
+    """
+
+    version: int
+    before: pl.DataFrame
+    after: pl.DataFrame
+
+    @property
+    def changed(self) -> bool:
+        """Whether there was a commit."""
+        return not self.before.equals(self.after)
+
+
+def replace_rows(
+    table: LocalTable,
+    dataset: Dataset,
+    market: Market,
+    window: TimeRange,
+    change: Change,
+    metadata: Mapping[str, Any],
+) -> Replaced:
+    """Replace the rows of a market in a range by what `change` makes of them. One commit, or none.
+
+    Where anybody commits to the table between the read and the commit, both are done again: no
+    row of another writer is lost, and `change` has seen the very rows that it replaces.
+
+    Parameters
+    ----------
+    table
+        A handle that nobody else uses meanwhile; afterwards at the latest version.
+    change
+        Called with the rows, in order; perhaps several times. What it gives has the columns of
+        the dataset. Rows are stored although a rule of the dataset refuses them: to restore a
+        row is not to judge it.
+    metadata
+        Goes into the commit as `userMetadata`, beside the number of rows and their digest.
+
+    Raises
+    ------
+    SchemaError
+        The new rows do not fit the dataset, are of another market or outside the range, or two
+        have one key.
+    CommitConflictError
+        Others kept committing first: nothing was changed.
+    """
+    where = f"table {dataset.name}"
+    try:
+        for attempt in stamina.retry_context(
+            on=CommitFailedError, attempts=_ATTEMPTS, timeout=None, wait_initial=0.02, wait_max=1.0
+        ):
+            with attempt, translated(where):
+                table.update_incremental()
+                return _replace_once(table, dataset, market, window, change, metadata)
+    except CommitFailedError as error:
+        raise CommitConflictError(
+            f"{where}: other writers kept committing first ({_ATTEMPTS} attempts)",
+            "Run the same command again: the rows are as they were.",
+        ) from error
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _replace_once(
+    table: LocalTable,
+    dataset: Dataset,
+    market: Market,
+    window: TimeRange,
+    change: Change,
+    metadata: Mapping[str, Any],
+) -> Replaced:
+    snapshot = Snapshot(dataset, table)
+    before = snapshot.collect(_selection(market, window))
+    after = _fitted(dataset, market, window, change(before))
+    dates = _differing_dates(dataset, before, after)
+    if not dates:
+        return Replaced(table.version(), before, before)
+    around = [snapshot.collect(_selection(market, _span(dataset, day))) for day in dates]
+    outside = pl.concat(around).filter(~_within(dataset, window))
+    inside = after.filter(dataset.partition_date().is_in(dates))
+    # Whole dates are given, so that the rows in a file stay sorted; delta-rs would put new rows
+    # before those that it keeps.
+    rows = sorted_by(pl.concat([outside, inside]), (dataset.time_column, *dataset.sort))
+    said = {**metadata, "rows": inside.height, "digest": digest(dataset, inside)}
+    write_deltalake(
+        table,
+        rows.with_columns(dataset.partition_date()),
+        mode="overwrite",
+        predicate=_predicate(market, dates),
+        writer_properties=delta.WRITER,
+        # Without retries there is no rebasing: the commit is refused if the table has moved on.
+        commit_properties=delta.commit_properties(said, max_commit_retries=0),
+        post_commithook_properties=delta.AFTER_COMMIT,
+    )
+    return Replaced(table.version(), before, after)
+
+
+def _fitted(
+    dataset: Dataset, market: Market, window: TimeRange, rows: pl.DataFrame
+) -> pl.DataFrame:
+    where = f"rows of {market} to be put into {dataset.name}"
+    structure = replace(dataset, rules=())
+    conformed = conform(structure, rows)
+    if conformed.rejected.height:
+        raise SchemaError(f"{where}: {conformed.rejected[REASON][0]}")
+    if conformed.rows.height != rows.height:
+        raise SchemaError(f"{where}: two rows have the same key")
+    ours = (pl.col("exchange") == market.exchange) & (pl.col("symbol") == market.symbol)
+    if not conformed.rows.select((ours & _within(dataset, window)).all()).item():
+        raise SchemaError(f"{where}: a row is of another market, or outside {window}")
+    day = pl.col(dataset.time_column).dt.date().alias("date")
+    return conformed.rows.with_columns(day).sort(*dataset.sort)
+
+
+def _differing_dates(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) -> list[date]:
+    """The stored dates on which the rows differ."""
+    if before.equals(after):
+        return []
+    said = [name for name in before.columns if name not in PARTITIONS]
+    counted = pl.concat([before, after]).group_by(said).agg(pl.len())
+    differing = counted.filter(pl.col("len") == 1)
+    return differing.select(dataset.partition_date().unique().sort())["date"].to_list()
+
+
+def _span(dataset: Dataset, day: date) -> TimeRange:
+    """The times whose stored date it is."""
+    start = datetime.combine(day, time(), UTC)
+    if dataset.granularity == "year":
+        return TimeRange(start, start.replace(year=start.year + 1))
+    return TimeRange(start, start + timedelta(days=1))
+
+
+def _selection(market: Market, window: TimeRange) -> Selection:
+    return Selection((market.exchange,), (market.symbol,), window.start, window.end)
+
+
+def _within(dataset: Dataset, window: TimeRange) -> pl.Expr:
+    return pl.col(dataset.time_column).is_between(window.start, window.end, closed="left")
+
+
+def _predicate(market: Market, dates: Sequence[date]) -> str:
+    listed = ", ".join(map(delta.literal, dates))
+    return (
+        f"exchange = {delta.literal(market.exchange)} AND symbol = {delta.literal(market.symbol)}"
+        f" AND date IN ({listed})"
+    )

@@ -1,0 +1,134 @@
+"""Rows filled in by rule: flagged, never over another, and none where the rule has no ground."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lake.model.catalog import builtin
+from lake.model.dataset import TIMESTAMP, Interpolation
+from lake.model.derive import BARS, INTERPOLATED, slots
+from lake.model.interpolate import between, due, flat
+from lake.model.time import TimeRange
+from lake.model.timeframe import Timeframe
+from tests.conftest import DAY, MINUTE, T0
+
+M1 = Timeframe.parse("1m")
+HOUR = timedelta(hours=1)
+FUNDING = builtin().dataset("funding")
+
+
+def _bars(minutes: list[int], closed: bool = True) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "timestamp": [T0 + n * MINUTE for n in minutes],
+            "close": [100.0 + n for n in minutes],
+            "closed": [closed] * len(minutes),
+        },
+        schema_overrides={"timestamp": TIMESTAMP, "close": pl.Float64, "closed": pl.Boolean},
+    )
+
+
+def _opens(minutes: list[int]) -> pl.Series:
+    return pl.Series("timestamp", [T0 + n * MINUTE for n in minutes], dtype=TIMESTAMP)
+
+
+@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
+def test_flat_bars_go_on_from_the_bar_right_before(there: set[int], quiet: set[int]) -> None:
+    made = flat(_bars(sorted(there)), _opens(sorted(quiet)), M1)
+    expected = {}
+    for minute in sorted(quiet - there):
+        before = minute - 1
+        if before in there:
+            expected[minute] = 100.0 + before
+        elif before in expected:
+            expected[minute] = expected[before]
+    assert made["timestamp"].to_list() == [T0 + n * MINUTE for n in expected]
+    assert made["close"].to_list() == list(expected.values())
+    assert made.schema == BARS
+
+
+def test_a_flat_bar_has_one_price_no_volume_and_says_what_it_is() -> None:
+    [bar] = flat(_bars([0]), _opens([1]), M1).rows(named=True)
+    assert {bar[name] for name in ("open", "high", "low", "close")} == {100.0}
+    assert bar["volume"] == bar["quote_volume"] == bar["trade_count"] == 0
+    assert bar["taker_buy_volume"] == bar["taker_buy_quote_volume"] == 0
+    assert bar["closed"] is True
+    assert bar["fill"] == f"{INTERPOLATED}flat"
+
+
+def test_a_bar_that_is_still_open_has_no_last_price() -> None:
+    assert flat(_bars([0], closed=False), _opens([1]), M1).is_empty()
+
+
+def _times(hours: list[float]) -> pl.Series:
+    return pl.Series("timestamp", [T0 + h * HOUR for h in hours], dtype=TIMESTAMP)
+
+
+@pytest.mark.parametrize("late", [0, 4, 20])
+def test_what_is_due_follows_the_schedule_of_the_rows_around(late: int) -> None:
+    """Venues send times some milliseconds off."""
+    off = timedelta(milliseconds=late)
+    times = pl.Series(
+        "timestamp",
+        [T0 + n * 8 * HOUR + off for n in range(12) if n not in (3, 4, 9)],
+        dtype=TIMESTAMP,
+    )
+    window = TimeRange(T0 + 20 * HOUR, T0 + 36 * HOUR)
+    assert due(times, window).to_list() == [T0 + 24 * HOUR, T0 + 32 * HOUR]
+    assert due(times, TimeRange(T0, T0 + 16 * HOUR)).is_empty()
+
+
+def test_without_a_schedule_nothing_is_due() -> None:
+    for hours in ([], [8.0]):
+        assert due(_times(hours), TimeRange(T0, T0 + DAY)).is_empty()
+
+
+def _rates(hours: list[int], fill: str | None = None, **columns: Any) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "timestamp": [T0 + h * HOUR for h in hours],
+            "funding_rate": [h / 1000 for h in hours],
+            "mark_price": [7.0] * len(hours),
+            "fill": [fill] * len(hours),
+            **columns,
+        },
+        schema_overrides={"timestamp": TIMESTAMP, "fill": pl.String},
+    )
+
+
+@pytest.mark.parametrize(("how", "rates"), [("last", [0.0, 0.0]), ("linear", [0.008, 0.012])])
+def test_rates_between_two_that_the_venue_sent(how: Interpolation, rates: list[float]) -> None:
+    made = between(FUNDING, _rates([0, 16]), _times([8, 12]), how)
+    assert made["funding_rate"].to_list() == pytest.approx(rates)
+    assert set(made["fill"]) == {f"{INTERPOLATED}{how}"}
+    assert "mark_price" not in made.columns
+    assert made["timestamp"].to_list() == [T0 + 8 * HOUR, T0 + 12 * HOUR]
+
+
+@pytest.mark.parametrize(
+    ("how", "hours", "made"),
+    [("last", [-1.0], 0), ("last", [99.0], 1), ("linear", [-1.0], 0), ("linear", [99.0], 0)],
+)
+def test_without_the_rows_that_a_rule_needs_none_is_made(
+    how: Interpolation, hours: list[float], made: int
+) -> None:
+    assert between(FUNDING, _rates([0, 16]), _times(hours), how).height == made
+
+
+def test_what_was_filled_in_is_no_ground_for_more() -> None:
+    rows = pl.concat([_rates([0]), _rates([8], fill="interpolated:last")])
+    made = between(FUNDING, rows, _times([16]), "last")
+    assert made["funding_rate"].to_list() == [0.0]
+
+
+def test_slots_and_times_are_of_one_type() -> None:
+    window = TimeRange(T0, T0 + HOUR)
+    first: datetime = slots(window, M1)[0]
+    assert first == T0
+    assert due(_times([0, 8]), window).dtype == slots(window, M1).dtype

@@ -1,0 +1,164 @@
+"""Scores are what their formulas say: by hand, and for any findings."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lake.quality.completeness import NO_LOSSES, REASONS
+from lake.quality.score import DAYS, DELAYS, DIMENSIONS, MEASURES, combined, scores
+from tests.conftest import DAY, T0, TIME
+
+SEVERITIES = ("info", "warning", "error", "critical")
+SCHEMA = {
+    "start": TIME,
+    "rows": pl.Int64(),
+    "reason": pl.String(),
+    "severity": pl.String(),
+    "dimension": pl.String(),
+}
+Finding = tuple[datetime, int, str | None, str, str]
+
+
+def days(*rows: int) -> pl.DataFrame:
+    """Days with so many rows; None: no such day."""
+    frame = pl.DataFrame(
+        {"timestamp": [T0 + n * DAY for n in range(len(rows))], "rows": list(rows)},
+        schema={"timestamp": TIME, "rows": pl.Int64()},
+    )
+    return frame.with_columns(pl.lit(None, dtype=DAYS[name]).alias(name) for name in DELAYS)
+
+
+def judged(rows: int, *found: Finding) -> dict[str, Any]:
+    """The score of one day."""
+    frame = pl.DataFrame(list(found), schema=SCHEMA, orient="row")
+    return scores(days(rows), frame).row(0, named=True)
+
+
+def loss(rows: int, reason: str | None = "unknown", severity: str = "error") -> Finding:
+    return (T0, rows, reason, severity, "completeness")
+
+
+def wrong(rows: int, severity: str = "error", dimension: str = "accuracy") -> Finding:
+    return (T0, rows, "", severity, dimension)
+
+
+def test_a_day_without_findings_is_whole() -> None:
+    one = judged(10)
+    assert {one[name] for name in MEASURES} == {1.0}
+    assert (one["rows"], one["expected"]) == (10, 10)
+
+
+def test_only_real_losses_lower_completeness() -> None:
+    one = judged(
+        90, loss(7), loss(2, "lost"), loss(1, "not_fetched"), loss(1000, "no_trade", "info")
+    )
+    assert one["completeness"] == 0.9
+    assert one["score"] == 0.9
+    assert [one[reason] for reason in REASONS] == [1, 7, 2, 1000, 0]
+    assert one["expected"] == 100
+
+
+def test_losses_of_other_reasons_are_lost() -> None:
+    for reason in ("skipped_ids", "", None):
+        one = judged(9, loss(1, reason))
+        assert (one["lost"], one["completeness"]) == (1, 0.9)
+
+
+def test_losses_that_are_only_told_lower_nothing() -> None:
+    assert judged(9, loss(1, severity="info"))["completeness"] == 1.0
+    assert judged(9, loss(1, severity="warning"))["completeness"] == 0.9
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS[1:])
+@pytest.mark.parametrize(
+    ("severity", "value"), [("info", 1.0), ("warning", 0.98), ("error", 0.8), ("critical", 0.8)]
+)
+def test_wrong_rows_weigh_by_their_severity(dimension: str, severity: str, value: float) -> None:
+    one = judged(100, wrong(20, severity, dimension))
+    assert one[dimension] == pytest.approx(value)
+    assert one["score"] == pytest.approx(value)
+    assert all(one[name] == 1.0 for name in set(DIMENSIONS) - {dimension})
+
+
+def test_the_score_is_the_product() -> None:
+    one = judged(
+        80, loss(20), wrong(8), wrong(8, "error", "consistency"), wrong(8, "warning", "timeliness")
+    )
+    assert one["score"] == pytest.approx(0.8 * 0.9 * 0.9 * 0.99)
+
+
+def test_more_wrong_than_there_is_gives_nothing() -> None:
+    assert judged(3, wrong(5))["accuracy"] == 0.0
+    assert judged(0, wrong(1))["accuracy"] == 0.0
+
+
+def test_a_day_of_which_all_is_lost_is_not_complete() -> None:
+    lost = [(T0 + DAY, 1440, "unknown", "error", "completeness")]
+    both = scores(days(1440), pl.DataFrame(lost, schema=SCHEMA, orient="row"))
+    assert both["timestamp"].to_list() == [T0, T0 + DAY]
+    assert both["completeness"].to_list() == [1.0, 0.0]
+    assert combined(both)["completeness"] == 0.5
+
+
+def test_a_day_in_which_nothing_should_be_is_whole() -> None:
+    assert judged(0, loss(1440, "no_trade", "info"))["completeness"] == 1.0
+
+
+def test_over_several_days_the_measures_are_means_weighted_by_what_should_be_there() -> None:
+    frame = pl.DataFrame(
+        [(T0, 10, "unknown", "error", "completeness"), (T0 + DAY, 75, "", "error", "accuracy")],
+        schema=SCHEMA,
+        orient="row",
+    )
+    whole = combined(scores(days(90, 300), frame))
+    assert whole["completeness"] == pytest.approx((0.9 * 100 + 1.0 * 300) / 400)
+    assert whole["accuracy"] == pytest.approx((1.0 * 100 + 0.75 * 300) / 400)
+    assert whole["score"] == pytest.approx((0.9 * 100 + 0.75 * 300) / 400)
+
+
+def test_nothing_has_no_score() -> None:
+    empty = scores(days(), pl.DataFrame(schema=SCHEMA))
+    assert combined(empty) == dict.fromkeys(MEASURES)
+
+
+some_findings = st.lists(
+    st.tuples(
+        st.just(T0),
+        st.integers(1, 50),
+        st.sampled_from([*REASONS, ""]),
+        st.sampled_from(SEVERITIES),
+        st.sampled_from(DIMENSIONS),
+    ),
+    max_size=8,
+)
+
+
+def counts(finding: Finding) -> bool:
+    """Whether a finding is of something lost or wrong."""
+    _, _, reason, severity, dimension = finding
+    if severity == "info":
+        return False
+    return dimension != "completeness" or reason not in NO_LOSSES
+
+
+@given(st.integers(0, 100), some_findings)
+def test_measures_lie_between_0_and_1_and_are_1_where_nothing_is_lost_or_wrong(
+    rows: int, found: list[Finding]
+) -> None:
+    one = judged(rows, *found)
+    assert all(0.0 <= one[name] <= 1.0 for name in MEASURES)
+    assert (one["score"] == 1.0) == (not any(map(counts, found)))
+
+
+@given(st.integers(1, 100), some_findings, some_findings)
+def test_more_findings_never_raise_a_score(
+    rows: int, found: list[Finding], more: list[Finding]
+) -> None:
+    before, after = judged(rows, *found), judged(rows, *found, *more)
+    assert all(after[name] <= before[name] for name in MEASURES)
