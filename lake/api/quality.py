@@ -254,12 +254,12 @@ class Quality(Reads, Alerting):
                 ):
                     place = (self._store, seen.table, seen.market)
                     recorded_so_far += record_findings(*place, seen.range, seen.findings, job.id)
-                    record_scores(*place, seen.scores, job.id)
                     judged.setdefault(seen.market, []).append(seen.range)
-                    days.append(seen.scores)
+                    days.append(seen.named_scores)
                 left = (self._store, table, whole_days(selection), judged)
                 recorded_so_far += close_findings(*left, job.id)
-        scores = pl.concat(days) if days else self.dataset("scores").empty()
+            scores = pl.concat(days) if days else self.dataset("scores").empty()
+            record_scores(self._store, scores, job.id)
         return CheckReport(
             job_id=job.id,
             findings=self._open(wanted),

@@ -115,23 +115,21 @@ def close_findings(
     return Recorded(closed=gone.height)
 
 
-def record_scores(
-    store: Store, table: str, market: Market, days: pl.DataFrame, job_id: str
-) -> None:
-    """Record the scores of a market's days; those that are as before stay as they are."""
+def record_scores(store: Store, days: pl.DataFrame, job_id: str) -> None:
+    """Record the scores of market-days in one commit; those that are as before stay as they are.
+
+    Parameters
+    ----------
+    days
+        As `lake.quality.score.scores` gives them, with `dataset`, `exchange` and `symbol`.
+    """
     if days.is_empty():
         return
     dataset = store.catalog.dataset("scores")
-    rows = days.with_columns(
-        exchange=pl.lit(market.exchange),
-        symbol=pl.lit(market.symbol),
-        dataset=pl.lit(table),
-        job_id=pl.lit(job_id),
-        checked_at=pl.lit(store.now(), dtype=TIMESTAMP),
-    )
+    rows = days.with_columns(job_id=pl.lit(job_id), checked_at=pl.lit(store.now(), dtype=TIMESTAMP))
     times = rows.select(first=pl.col("timestamp").min(), last=pl.col("timestamp").max()).row(0)
-    selection = Selection((market.exchange,), (market.symbol,), times[0], times[1] + MICROSECOND)
-    known = store.known(dataset, selection).filter(pl.col("dataset") == table)
+    markets = (tuple(rows[name].unique()) for name in ("exchange", "symbol"))
+    known = store.known(dataset, Selection(*markets, times[0], times[1] + MICROSECOND))
     same = [name for name in rows.columns if name not in _RECENT]
     changed = rows.join(known, on=same, how="anti", nulls_equal=True)
     if changed.height:

@@ -114,26 +114,12 @@ def jumps(rows: Slice, *, deviations: float, window_rows: int, least_return: flo
     timeframe = rows.dataset.timeframe
     if timeframe is None or timeframe.seconds >= _SECONDS_A_DAY:
         return pl.LazyFrame(schema=FOUND)
-    before, half_day = pl.col("close").shift(1), timedelta(hours=12)
+    half_day = timedelta(hours=12)
     around = min(half_day, window_rows // 2 * timedelta(seconds=timeframe.seconds))
-    midnight = (rows.time + half_day).dt.truncate("1d")
-    frame = (
-        observed(rows)
-        .select(
-            rows.time,
-            _open="open",
-            _before=before,
-            _close="close",
-            _midnight=midnight,
-            _next=rows.time == rows.time.shift(1) + pl.lit(rows.step),
-        )
-        .filter((rows.time - pl.col("_midnight")).abs() <= around)
-        .with_columns(_jump=(pl.col("_open") / pl.col("_before")).log())
-    )
+    frame = _near_midnight(rows, around)
     change = (pl.col("_close") / pl.col("_before")).log().abs()
-    scale = pl.max_horizontal(
-        change.median(), pl.col("_jump").abs().quantile(_EDGE), pl.lit(least_return)
-    )
+    edge = pl.col("_jump").abs().quantile(_EDGE)
+    scale = pl.max_horizontal(change.median(), edge, pl.lit(least_return))
     nights = frame.group_by("_midnight").agg(_scale=scale, _rows=pl.len())
     firsts = frame.filter(rows.time == pl.col("_midnight"), "_next").join(nights, on="_midnight")
     far = pl.col("_jump").abs() > deviations * pl.col("_scale")
@@ -148,6 +134,24 @@ def jumps(rows: Slice, *, deviations: float, window_rows: int, least_return: flo
             (pl.col("_jump").abs() / pl.col("_scale")).round(1),
             "_before",
         ),
+    )
+
+
+def _near_midnight(rows: Slice, around: timedelta) -> pl.LazyFrame:
+    """Bars around each midnight with the one before, and whether that is the bar just before."""
+    before = pl.col("close").shift(1)
+    return (
+        observed(rows)
+        .select(
+            rows.time,
+            _open="open",
+            _before=before,
+            _close="close",
+            _midnight=(rows.time + timedelta(hours=12)).dt.truncate("1d"),
+            _next=rows.time == rows.time.shift(1) + pl.lit(rows.step),
+        )
+        .filter((rows.time - pl.col("_midnight")).abs() <= around)
+        .with_columns(_jump=(pl.col("_open") / pl.col("_before")).log())
     )
 
 

@@ -34,21 +34,19 @@ def spikes(
     window_rows: int,
     least_return: float,
 ) -> pl.LazyFrame:
-    """Bars of which a price is away from all others and back at once, by no witness confirmed.
+    """Bars of which a price is away and back at once, which no witness confirms.
 
-    `contradicted`: trades or finer bars of the market show another price, or bars of the asset on
-    other venues no such move (of a high or low then only a warning). `suspect`: nobody testifies,
-    but the price jumped between two bars, which a market seldom does, and back by as much. A high
-    or low alone is suspect only where it is absurd: nothing tells it from a real one.
+    `contradicted`: trades or finer bars of the market show another price, or other venues no such
+    move (of a high or low then a warning). `suspect`: nobody testifies, but the price jumped
+    between two bars, which a market seldom does, and back. A high or low alone is suspect only
+    where it is absurd: nothing tells it from a real one.
 
     Parameters
     ----------
-    deviations
-        How far away a price is that has no witness or only those of other venues.
-    wick_deviations
-        How far away a high or low is that has no witness.
+    deviations, wick_deviations
+        How far away a price, or a high or low alone, is that trades and finer bars do not judge.
     witnessed_deviations
-        From how far away trades or finer bars are asked.
+        From how far away these are asked.
     window_rows
         Rows around a row from which the size of a deviation comes.
     least_return
@@ -61,16 +59,13 @@ def spikes(
     wick = _WICK * deviations if rows.others else wick_deviations
     shaped = _shaped(path, blocks, deviations, wick)
     exact = _measured_exactly(shaped, blocks, window_rows, least_return)
-    wide = pl.col("_score") >= pl.when(_is_wick()).then(wick).otherwise(deviations)
-    alone = pl.col("_score") >= pl.when(_is_wick()).then(wick_deviations).otherwise(deviations)
+    strong = exact.filter(_is_beyond(deviations, wick))
     found = []
-    strong = exact.filter(wide)
-    for bars, who in bars_of_market(rows):
-        # The next witness is asked only where the one before does not know.
-        strong = strong.join(bars, on="start", how="anti")
+    for bars, who in bars_of_market(rows):  # they settle it: nobody else is asked
+        pass
         found.append(_contradicted(rows, path, blocks, bars, who, witnessed_deviations))
-    judged = seen_elsewhere(rows, strong)
-    told = judged.filter(~pl.col("_confirmed") | (pl.col("_confirmed").is_null() & alone))
+    alone = pl.col("_confirmed").is_null() & _is_beyond(deviations, wick_deviations)
+    told = seen_elsewhere(rows, strong).filter(~pl.col("_confirmed") | alone)
     return pl.concat([*found, _findings(rows, told)])
 
 
@@ -212,6 +207,10 @@ def _with_windows(few: pl.LazyFrame, blocks: pl.LazyFrame) -> pl.LazyFrame:
     }
     before = pl.col("_returns-1").list.len().fill_null(0).cast(pl.Int64)
     return few.with_columns(_skip=before, **around)
+
+
+def _is_beyond(deviations: float, wick: float) -> pl.Expr:
+    return pl.col("_score") >= pl.when(_is_wick()).then(wick).otherwise(deviations)
 
 
 def _is_wick() -> pl.Expr:

@@ -148,21 +148,12 @@ def trade_spikes(
     least_return
         Least size of a deviation, as a share of the price.
     """
-    price = pl.col("price")
-    path = (
-        rows.rows.select(rows.time, "price", _in=(price / price.shift(1)).log())
-        .with_row_index("_row")
-        .with_columns(_block=pl.col("_row") // window_rows)
-    )
+    path = _path(rows, window_rows)
     scale = pl.max_horizontal(pl.col("_in").abs().quantile(_EDGE), pl.lit(least_return))
     blocks = path.group_by("_block").agg(_deviation=scale)
-    there, back = pl.col("_in"), pl.col("_in").shift(-1)
-    size = pl.min_horizontal(there.abs(), back.abs())
     least = blocks.select(_least=pl.col("_deviation").min() * deviations)
-    normal = (price.shift(1) * price.shift(-1)).sqrt()
     return (
-        path.with_columns(_size=pl.when(there * back < 0).then(size), _normal=normal)
-        .join(least, how="cross")
+        path.join(least, how="cross")
         .filter(pl.col("_size") >= pl.col("_least"))
         .join(blocks, on="_block")
         .with_columns(_score=pl.col("_size") / pl.col("_deviation"))
@@ -178,6 +169,21 @@ def trade_spikes(
                 pl.col("_score").round(1),
                 pl.col("_normal").round_sig_figs(8),
             ),
+        )
+    )
+
+
+def _path(rows: Slice, window_rows: int) -> pl.LazyFrame:
+    """Trades with the size of a change that is taken back at once, and the price around them."""
+    price, there, back = pl.col("price"), pl.col("_in"), pl.col("_in").shift(-1)
+    size = pl.min_horizontal(there.abs(), back.abs())
+    return (
+        rows.rows.select(rows.time, "price", _in=(price / price.shift(1)).log())
+        .with_row_index("_row")
+        .with_columns(
+            _block=pl.col("_row") // window_rows,
+            _size=pl.when(there * back < 0).then(size),
+            _normal=(price.shift(1) * price.shift(-1)).sqrt(),
         )
     )
 

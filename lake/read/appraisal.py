@@ -41,9 +41,7 @@ def judged(
     scores, found = [], [store.catalog.dataset("findings").empty()]
     for table, selection in zip(tables, selections, strict=True):
         for seen in inspections(known, [table], selection, overrides, meter, exactly=True):
-            market = {"exchange": seen.market.exchange, "symbol": seen.market.symbol}
-            named = {name: pl.lit(value) for name, value in (market | {"dataset": table}).items()}
-            scores.append(seen.scores.with_columns(**named))
+            scores.append(seen.named_scores)
             found.append(
                 as_rows(seen.table, seen.market, seen.findings).with_columns(
                     status=pl.lit("open"),

@@ -75,13 +75,13 @@ def _held(files: pl.DataFrame, more: Iterable[int], now: datetime) -> Iterator[T
     """The days from the first to the last row; days of impossible times each by itself."""
     odd = {*more, *map(day_of, files.filter(~is_sound(now))["first"])}
     sound = files.filter(is_sound(now))
+    held = range(0)
     if sound.height:
         first, last = sound.select(pl.col("first").min(), pl.col("last").max()).row(0)
         held = range(day_of(first), day_of(last) + 1)
-        yield TimeRange(midnight(held.start), midnight(held.stop))
-        odd -= set(held)
-    for day in sorted(odd):
-        yield TimeRange(midnight(day), midnight(day + 1))
+    days = [range(day, day + 1) for day in odd if day not in held]
+    for part in sorted([*days, *([held] if held else [])], key=lambda part: part.start):
+        yield TimeRange(midnight(part.start), midnight(part.stop))
 
 
 def _cut(held: TimeRange, counts: Counter[int], selection: Selection) -> Iterator[TimeRange]:

@@ -18,7 +18,7 @@ from lake.quality.check import MARGIN_BARS, Slice, Witness
 from lake.quality.completeness import missing_slots
 from lake.quality.outages import Presence, outages
 from lake.read.days import AHEAD, DAY, day_of, is_sound, pieces, whole_days
-from lake.store.rows import TIME_STEP, Rows
+from lake.store.rows import TIME_STEP, Rows, touching
 
 _MONTH = Timeframe(1, "M")
 _MARGINS = {"funding": timedelta(days=30)}
@@ -78,10 +78,18 @@ class Evidence:
         return int(files.join(chosen, on=market, how="semi")["rows"].sum())
 
     def checked(self, table: str, selection: Selection) -> list[Market]:
-        """The markets of whole days of a selection that have rows, or had all of them refused."""
-        refused = self._refused(table, whole_days(selection)).select("exchange", "symbol").unique()
-        only_refused = [StoredMarket(*pair) for pair in refused.iter_rows()]
-        return sorted({*self.markets(table, whole_days(selection)), *only_refused})
+        """The markets that are judged in a selection.
+
+        They have rows in it, or before and after it, or had all of them refused.
+        """
+        asked = whole_days(selection)
+        market = ("exchange", "symbol")
+        spans = (
+            self._listed(table).group_by(market).agg(pl.col("first").min(), pl.col("last").max())
+        )
+        there = spans.filter(touching(asked)).select(market)
+        pairs = pl.concat([there, self._refused(table, asked).select(market)])
+        return sorted(StoredMarket(*pair) for pair in pairs.unique().iter_rows())
 
     def markets(self, table: str, selection: Selection) -> list[Market]:
         """The markets of a selection that have rows."""

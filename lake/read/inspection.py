@@ -49,6 +49,15 @@ class Inspection:
     findings: pl.DataFrame
     scores: pl.DataFrame
 
+    @property
+    def named_scores(self) -> pl.DataFrame:
+        """The scores with `dataset`, `exchange` and `symbol`."""
+        return self.scores.with_columns(
+            dataset=pl.lit(self.table),
+            exchange=pl.lit(self.market.exchange),
+            symbol=pl.lit(self.market.symbol),
+        )
+
 
 def evidence(
     store: Store,

@@ -67,8 +67,9 @@ def replace_rows(
 ) -> Replaced:
     """Replace the rows of a market in a range by what `change` makes of them. One commit, or none.
 
-    Where anybody commits to the table between the read and the commit, both are done again: no
-    row of another writer is lost, and `change` has seen the very rows that it replaces.
+    Where anybody commits to a date that is rewritten between the read and the commit, both are
+    done again: no row of another writer is lost, and `change` has seen the very rows that it
+    replaces.
 
     Parameters
     ----------
@@ -132,8 +133,8 @@ def _replace_once(
         mode="overwrite",
         predicate=_predicate(market, dates),
         writer_properties=delta.WRITER,
-        # Without retries there is no rebasing: the commit is refused if the table has moved on.
-        commit_properties=delta.commit_properties(said, max_commit_retries=0),
+        # What others commit to other dates and markets passes; on these dates, Delta refuses ours.
+        commit_properties=delta.commit_properties(said, max_commit_retries=_ATTEMPTS),
         post_commithook_properties=delta.AFTER_COMMIT,
     )
     return Replaced(table.version(), before, after)

@@ -181,7 +181,7 @@ def test_a_silence_of_two_dense_markets_is_an_outage_whatever_is_asked_for(lake:
 def test_settings_say_whether_a_venue_omits_empty_bars(
     new_lake: NewLake,
     said: bool,
-    reason: str,  # noqa: FBT001
+    reason: str,
 ) -> None:
     lake = new_lake()
     exchanges = {"coinbase": {"omits_empty_bars": said}}

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -209,6 +210,34 @@ def test_what_is_committed_between_the_read_and_the_commit_is_seen_and_kept(lake
     assert [stored.height for stored in seen] == [10, 17]
     assert replaced.before.height == 17
     assert rows(lake)["volume"].to_list() == [9.0] * 12
+
+
+@pytest.mark.parametrize(
+    ("theirs", "turns"),
+    [
+        ({"start": T0 + 10 * HOUR}, 2),
+        ({"start": T0 + DAY}, 1),
+        ({"start": T0, "symbol": "X/Y"}, 1),
+    ],
+    ids=["same date", "another date", "another market"],
+)
+def test_only_those_who_write_into_the_same_dates_are_in_the_way(
+    lake: Lake, theirs: dict[str, Any], turns: int
+) -> None:
+    write(lake, "bars_1m", bars(10))
+    dataset = lake.dataset("bars_1m")
+    seen: list[int] = []
+    table = open_table(lake.root.tables / "bars_1m", dataset)
+
+    def change(stored: pl.DataFrame) -> pl.DataFrame:
+        if not seen:
+            write(lake, "bars_1m", bars(2, **theirs))
+        seen.append(stored.height)
+        return stored.with_columns(volume=2.0)
+
+    replace_rows(table, dataset, BTC, TimeRange(T0, T0 + HOUR), change, {"job": "j"})
+    assert len(seen) == turns
+    assert sorted(rows(lake)["volume"].to_list()) == [1.0] * 2 + [2.0] * 10
 
 
 # Each adds its own minutes and revises what it finds; the replacer only adds to volumes.
