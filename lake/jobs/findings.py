@@ -128,8 +128,9 @@ def record_scores(store: Store, days: pl.DataFrame, job_id: str) -> None:
     dataset = store.catalog.dataset("scores")
     rows = days.with_columns(job_id=pl.lit(job_id), checked_at=pl.lit(store.now(), dtype=TIMESTAMP))
     times = rows.select(first=pl.col("timestamp").min(), last=pl.col("timestamp").max()).row(0)
-    markets = (tuple(rows[name].unique()) for name in ("exchange", "symbol"))
-    known = store.known(dataset, Selection(*markets, times[0], times[1] + MICROSECOND))
+    exchanges, symbols = (tuple(rows[name].unique()) for name in ("exchange", "symbol"))
+    selection = Selection(exchanges, symbols, times[0], times[1] + MICROSECOND)
+    known = store.known(dataset, selection)
     same = [name for name in rows.columns if name not in _RECENT]
     changed = rows.join(known, on=same, how="anti", nulls_equal=True)
     if changed.height:

@@ -61,14 +61,14 @@ def unsorted(rows: Slice) -> pl.LazyFrame:
     return pl.concat(
         [
             _counted_runs(
-                rows, frame, pl.col("_wrong"), "unsorted", "{} prices are behind a worse one"
+                rows, frame, pl.col("_wrong"), "unsorted", "Prices behind a worse one: {}"
             ),
             _counted_runs(
                 rows,
                 frame,
                 pl.when(pl.col("_wrong") == 0).then("_equal"),
                 "duplicate",
-                "{} prices stand twice on a side",
+                "Prices that stand twice on a side: {}",
             ),
         ]
     )
@@ -84,14 +84,14 @@ def bad_levels(rows: Slice) -> pl.LazyFrame:
     return pl.concat(
         [
             _counted_runs(
-                rows, frame, pl.col("_prices"), "price", "{} prices are not positive numbers"
+                rows, frame, pl.col("_prices"), "price", "Prices that are not positive numbers: {}"
             ),
             _counted_runs(
                 rows,
                 frame,
                 pl.when(pl.col("_prices") == 0).then("_amounts"),
                 "amount",
-                "{} amounts are not positive numbers",
+                "Amounts that are not positive numbers: {}",
             ),
         ]
     )
@@ -242,7 +242,7 @@ def book_gaps(rows: Slice, *, consecutive_share: float, least_rows: int) -> pl.L
         measured=missing.cast(pl.Float64),
         expected=pl.lit(0.0),
         reason=pl.lit("unknown"),
-        message=pl.format("{} numbers are missing before {}", missing, number),
+        message=pl.format("Update numbers missing before {}: {}", number, missing),
     )
 
 
@@ -300,9 +300,7 @@ def _judged(found: pl.LazyFrame, trades: Witness | None, seconds: float) -> pl.L
         severity=pl.when(~frozen).then(pl.lit("info")),
         message=pl.when(frozen)
         .then(
-            pl.format(
-                "The book stood still for {} s, in which {} trades were made", told, "_trades"
-            )
+            pl.format("The book stood still for {} s; trades made meanwhile: {}", told, "_trades")
         )
         .otherwise(pl.format("The book stood still for {} s", told)),
     )

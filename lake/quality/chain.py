@@ -61,7 +61,7 @@ def block_gaps(rows: Slice) -> pl.LazyFrame:
             measured=pl.col("rows").cast(pl.Float64),
             expected=pl.lit(0.0),
             reason=loss(pl.col("end").dt.offset_by("-1us"), rows.covered),
-            message=pl.format("{} blocks are missing", "rows"),
+            message=pl.format("Blocks missing: {}", "rows"),
         )
     )
 

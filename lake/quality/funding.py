@@ -32,26 +32,26 @@ def funding_gaps(rows: Slice, *, interval: str) -> pl.LazyFrame:
     """Events that are missing between the market's first and last one.
 
     `not_fetched`: the source was never asked for that time. `unknown`: it was, or nobody recorded
-    whether it was. Where the interval changes, the longer one counts.
+    whether it was.
 
     Parameters
     ----------
     interval
         Time between events, as `8h`; `auto`: the usual one around, where three or more events say.
     """
-    longest = pl.col("_longest")
-    count = ((pl.col("_to") - pl.col("_from")) / longest).round().cast(pl.Int64)
+    length = pl.col("_length")
+    count = ((pl.col("_to") - pl.col("_from")) / length).round().cast(pl.Int64)
     midnight = (pl.col("_us") // _DAY_US + 1) * _DAY_US
     missing = (
         _pairs(rows, interval)
         .filter(count > 1)
         .with_columns(_number=pl.int_ranges(1, count))
         .explode("_number")
-        .select(longest, _us=pl.col("_from") + pl.col("_number") * longest)
+        .select(length, _us=pl.col("_from") + pl.col("_number") * length)
         .sort("_us")
         .with_columns(
             start=pl.col("_us").cast(TIMESTAMP),
-            end=pl.min_horizontal(pl.col("_us") + longest, midnight).cast(TIMESTAMP),
+            end=pl.min_horizontal(pl.col("_us") + length, midnight).cast(TIMESTAMP),
         )
         .filter(pl.col("start").is_between(rows.range.start, rows.range.end, closed="left"))
         .with_columns(_reason=loss(pl.col("start"), rows.covered))
@@ -70,7 +70,7 @@ def funding_schedule(rows: Slice, *, interval: str, tolerance_seconds: float) ->
     off = (time - (time / _HOUR_US).round() * _HOUR_US) / 1e6
     phase = pl.col("_phase_off") * _HOUR_US / 1e6
     before = time - time.shift(1)
-    soon = before < pl.col("_shortest") * _TWICE
+    soon = before < pl.col("_length") * _TWICE
     repeated = before < _HOUR_US * _TWICE
     unscheduled = (off.abs() > tolerance_seconds) | (phase != 0)
     frame = _with_intervals(rows, interval).with_columns(
@@ -84,7 +84,7 @@ def funding_schedule(rows: Slice, *, interval: str, tolerance_seconds: float) ->
         .then(pl.lit("more_often")),
     )
     after, seconds = pl.col("_after").min(), pl.col("_off").get(pl.col("_off").abs().arg_max())
-    usual = pl.col("_shortest").first() / 1e6
+    usual = pl.col("_length").first() / 1e6
     told = {
         "off_schedule": (seconds, pl.lit(0.0), "An event is {} s off its schedule"),
         "repeated": (after, usual, "An event follows {} s after another"),
@@ -176,32 +176,29 @@ def funding_outliers(rows: Slice, *, window_rows: int, mads: float, floor: float
 
 
 def _with_intervals(rows: Slice, interval: str) -> pl.LazyFrame:
-    """Adds, in microseconds, how long ago the next event is usually due: `_longest`, `_shortest`.
+    """Adds `_length` (microseconds), the usual interval that ends with the row, and `_phase_off`.
 
-    They differ where the interval changes. `_phase_off` is by how many hours the row is off the
-    usual hours of the interval. All are null where too few events tell.
+    The latter is by how many hours the row is off the usual hours of the interval, where that does
+    not change. Both are null where too few events tell.
     """
     time = rows.time.dt.timestamp("us")
     hours = ((time - time.shift(1)) / _HOUR_US).round()
     fixed = None if interval == _AUTO else Timeframe.parse(interval).seconds / 3600
     usual = _interval() if fixed is None else pl.lit(fixed, dtype=pl.Float64)
     frame = rows.rows.with_columns(_hours=pl.when(hours > 0).then(hours)).with_columns(_usual=usual)
-    near = [pl.col("_usual").shift(n) for n in (1, 0, -1)]
-    frame = frame.with_columns(
-        _longest=(pl.max_horizontal(near) * _HOUR_US).cast(pl.Int64),
-        _shortest=(pl.min_horizontal(near) * _HOUR_US).cast(pl.Int64),
-    )
+    frame = frame.with_columns(_length=(pl.col("_usual") * _HOUR_US).cast(pl.Int64))
     phase = (time / _HOUR_US).round() % pl.col("_usual")
     frame = frame.with_columns(_phase=phase).with_columns(_common=_usual(pl.col("_phase")))
     off = pl.col("_phase") - pl.col("_common")
     half = pl.col("_usual") / 2
     nearest = (off + half) % pl.col("_usual") - half
-    steady = pl.col("_longest") == pl.col("_shortest")
+    near = [pl.col("_usual").shift(n) for n in (1, 0, -1)]
+    steady = pl.max_horizontal(near) == pl.min_horizontal(near)
     return frame.with_columns(_phase_off=pl.when(steady).then(nearest))
 
 
 def _interval() -> pl.Expr:
-    """The usual hours around. Of the last events, if they agree, their own: a change is new then."""
+    """The usual hours around; of the last events, if they agree, their own: a change is new."""
     hours = pl.col("_hours")
     last = hours.last()
     same = (hours == last).fill_null(value=False).cast(pl.Int8)
@@ -222,26 +219,26 @@ def _usual(value: pl.Expr) -> pl.Expr:
 
 
 def _pairs(rows: Slice, interval: str) -> pl.LazyFrame:
-    """Neighbouring events: `_from` and `_to`, rounded to hours, and `_longest`, in microseconds.
+    """Neighbouring events: `_from` and `_to`, rounded to hours, and `_length`, in microseconds.
 
     Where the market has events beyond those at hand, a pair reaches out of the range: all of the
     grid that is between counts as missing.
     """
     hour = ((rows.time.dt.timestamp("us") / _HOUR_US).round() * _HOUR_US).cast(pl.Int64)
-    length = pl.col("_longest")
-    events = _with_intervals(rows, interval).select("_longest", _us=hour)
+    length = pl.col("_length")
+    events = _with_intervals(rows, interval).select("_length", _us=hour)
     at = pl.col("_us")
-    pairs = [events.select("_longest", _from=at.shift(1), _to=at)]
+    pairs = [events.select("_length", _from=at.shift(1), _to=at)]
     latest = min(rows.range.end, rows.now)
     start, end = ((limit - EPOCH) // MICROSECOND for limit in (rows.range.start, latest))
     if rows.span is not None and rows.span.start < rows.range.start:
         outside = at - ((at - start) // length + 1) * length
         first = events.with_columns(length.fill_null(strategy="backward")).first()
-        pairs.append(first.filter(at > start).select("_longest", _from=outside, _to=at))
+        pairs.append(first.filter(at > start).select("_length", _from=outside, _to=at))
     if rows.span is not None and rows.span.end > latest:
         outside = at + ((end - at) // length + 1) * length
         last = events.with_columns(length.fill_null(strategy="forward")).last()
-        pairs.append(last.filter(at < end).select("_longest", _from=at, _to=outside))
+        pairs.append(last.filter(at < end).select("_length", _from=at, _to=outside))
     return pl.concat(pairs).drop_nulls()
 
 

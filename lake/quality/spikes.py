@@ -62,7 +62,7 @@ def spikes(
     strong = exact.filter(_is_beyond(deviations, wick))
     found = []
     for bars, who in bars_of_market(rows):  # they settle it: nobody else is asked
-        pass
+        strong = strong.join(bars, on="start", how="anti")
         found.append(_contradicted(rows, path, blocks, bars, who, witnessed_deviations))
     alone = pl.col("_confirmed").is_null() & _is_beyond(deviations, wick_deviations)
     told = seen_elsewhere(rows, strong).filter(~pl.col("_confirmed") | alone)

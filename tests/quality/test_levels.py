@@ -124,30 +124,21 @@ def test_bars_outside_what_is_known_of_the_trades_are_left_out() -> None:
 
 def test_trades_of_one_time_are_in_the_order_of_their_numbers() -> None:
     """As texts 1000 is before 999, and so it is in the table."""
-    ids = ["997", "998", "999", "1000", "1001", "1002"]
-    times = [
-        T0,
-        T0 + MINUTE,
-        T0 + 90 * MINUTE / 60,
-        T0 + 90 * MINUTE / 60,
-        T0 + 2 * MINUTE,
-        T0 + 3 * MINUTE,
-    ]
-    prices = [5.0, 6.0, 7.0, 8.0, 9.0, 9.0]
-    trades = pl.DataFrame({"timestamp": times, "trade_id": ids, "price": prices})
-    bar = pl.DataFrame(
+    seconds = (0, 90, 90, 150, 180)
+    trades = pl.DataFrame(
         {
-            "timestamp": [T0 + MINUTE],
-            "open": [6.0],
-            "high": [8.0],
-            "low": [6.0],
-            "close": [8.0],
-            "volume": [3.0],
+            "timestamp": [T0 + second * MINUTE / 60 for second in seconds],
+            "trade_id": ["998", "999", "1000", "1001", "1002"],
+            "price": [5.0, 7.0, 8.0, 9.0, 9.0],
         }
     )
+    bar = {"timestamp": T0 + MINUTE, "open": 7.0, "high": 8.0, "low": 7.0, "close": 8.0}
+    frame = pl.DataFrame([bar | {"volume": 2.0}])
     below = witness_of("trades", trades.with_columns(amount=pl.lit(1.0)))
-    assert run(bar, trades=below).is_empty()
-    assert run(bar.with_columns(close=pl.lit(7.0)), trades=below)["reason"].to_list() == ["close"]
+    assert run(frame, trades=below).is_empty()
+    for name, other in (("open", 8.0), ("close", 7.0)):
+        changed = frame.with_columns(pl.lit(other).alias(name))
+        assert run(changed, trades=below)["reason"].to_list() == [name]
 
 
 def test_ids_that_do_not_follow_each_other_do_not_make_trades_incomplete() -> None:

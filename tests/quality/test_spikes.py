@@ -129,6 +129,26 @@ def test_a_new_level_is_no_spike() -> None:
     assert run(times(walk(), pl.int_range(pl.len()) >= PLACE, 1.05)).is_empty()
 
 
+def test_two_jumps_the_same_way_are_no_spike() -> None:
+    climbing = times(walk(), pl.int_range(pl.len()) >= PLACE, 1.02)
+    assert run(times(climbing, pl.int_range(pl.len()) > PLACE, 1.02)).is_empty()
+
+
+def test_a_rise_of_which_a_part_is_lost_at_once_is_no_spike() -> None:
+    """As XLM/BTC on 2018-01-15 at 14:10: 12 % up within a bar, then 4 % down between two."""
+    top = pl.col("open") * 1.12
+    frame = times(walk(), pl.int_range(pl.len()) > PLACE, 1.08)
+    assert run(put(frame, at(PLACE), close=top, high=top)).is_empty()
+
+
+def test_of_two_bars_beside_a_jump_only_the_one_that_explains_it_is_accused() -> None:
+    """The bar before a spike moves the other way by half as much, and stays there."""
+    frame = times(walk(), pl.int_range(pl.len()) >= PLACE, 0.99)
+    low = pl.col("open") * 0.99
+    frame = times(put(frame, at(PLACE - 1), close=low, low=low), at(PLACE), 1.02)
+    assert run(frame)["start"].to_list() == [T0 + PLACE * MINUTE]
+
+
 def test_prices_that_go_back_and_forth_between_bid_and_ask_are_no_spikes() -> None:
     """Unchanged in most bars, else a tick of half a percent away, as in a thin market."""
     number = pl.int_range(pl.len())

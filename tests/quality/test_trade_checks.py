@@ -135,6 +135,12 @@ def test_a_price_that_stays_is_no_spike_of_a_trade() -> None:
     assert run("trade_spikes", frame).is_empty()
 
 
+def test_two_changes_the_same_way_are_no_spike_of_a_trade() -> None:
+    climbing = put(ticks(), pl.int_range(pl.len()) >= 250, price=pl.col("price") * 1.05)
+    climbing = put(climbing, pl.int_range(pl.len()) > 250, price=pl.col("price") * 1.05)
+    assert run("trade_spikes", climbing).is_empty()
+
+
 def test_days_without_any_side_are_told_once_each() -> None:
     none = ticks().with_columns(side=pl.lit(None, dtype=pl.String))
     assert run("sides_unknown", none)["rows"].to_list() == [600, 600]
