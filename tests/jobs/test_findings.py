@@ -17,6 +17,7 @@ import pytest
 from lake.api import Lake
 from lake.errors import ConfigError, SourceError, UnknownNameError
 from lake.jobs.findings import Recorded
+from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.quality.check import Slice
 from lake.sandbox import Fault, Sandbox
@@ -82,9 +83,7 @@ def test_findings_are_opened_kept_closed_and_opened_again(lake: Lake) -> None:
     assert gaps(lake, None).height == 2
 
 
-def _markets(lake: Lake) -> list[object]:
-    from lake.model.market import Market
-
+def _markets(lake: Lake) -> list[Market]:
     frame = lake.scan("bars_1m").select("exchange", "symbol").unique().collect()
     return [Market(*row) for row in frame.rows()]
 
@@ -93,7 +92,7 @@ def test_what_changed_is_written_with_the_job_that_found_it_first(lake: Lake) ->
     holed(lake)
     first = lake.check()
     settled = [Covered(TimeRange(T0, T0 + DAY), 58)]
-    Ledger(store_of(lake)).record_coverage("bars_1m", _markets(lake)[0], settled, ORIGIN)  # type: ignore[arg-type]
+    Ledger(store_of(lake)).record_coverage("bars_1m", _markets(lake)[0], settled, ORIGIN)
     lake.check()
     write(lake, "bars_1m", bars(1, start=T0 + 11 * MINUTE, volume=[9.0]))  # in the context
     third = lake.check()
@@ -120,7 +119,7 @@ def test_findings_of_a_day_that_holds_nothing_any_more_are_closed(lake: Lake) ->
     assert lake.findings(severity="critical").height == 1
     store_of(lake).replace(
         lake.dataset("bars_1m"),
-        _markets(lake)[0],  # type: ignore[arg-type]
+        _markets(lake)[0],
         TimeRange(epoch, epoch + DAY),
         lambda rows: rows.clear(),
         ORIGIN,
@@ -130,8 +129,8 @@ def test_findings_of_a_day_that_holds_nothing_any_more_are_closed(lake: Lake) ->
 
 
 def test_refused_rows_are_findings_until_a_sound_row_is_stored(lake: Lake) -> None:
-    bad = {"open": [-1.0], "low": [-1.0]}
-    lake.write("bars_1m", pl.concat([bars(3), bars(1, start=T0 + 3 * MINUTE, **bad)]))
+    bad = bars(1, start=T0 + 3 * MINUTE, open=[-1.0], low=[-1.0])
+    lake.write("bars_1m", pl.concat([bars(3), bad]))
     done = lake.check()
     one = done.findings.row(0, named=True)
     assert (one["check"], one["timestamp"]) == ("refused", T0 + 3 * MINUTE)
@@ -206,7 +205,7 @@ def test_a_check_of_nothing_is_refused(lake: Lake) -> None:
     holed(lake)
     for wanted in ({"exchange": "binanse"}, {"symbol": "BTC/EUR"}, {"since": T0 + 10 * DAY}):
         with pytest.raises(UnknownNameError, match="nothing to check"):
-            lake.check(**wanted)  # type: ignore[arg-type]
+            lake.check(**wanted)
     with pytest.raises(UnknownNameError, match="bars_2m does not exist"):
         lake.check("bars_2m")
 

@@ -66,7 +66,7 @@ def test_severity_thresholds_and_presence_are_overridden() -> None:
 
 
 def test_the_table_has_the_last_word_before_its_family() -> None:
-    overrides = {
+    overrides: Overrides = {
         "bars_1m": {"gaps": {"severity": "warning"}},
         "bars": {"gaps": {"severity": "info"}, "order": {"enabled": False}},
         "bars_1h": {"gaps": {"severity": "critical"}},

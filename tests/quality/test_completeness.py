@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -199,7 +200,7 @@ def reasons(rows: Slice) -> list[tuple[int, str]]:
     return outcome(CHECKS, "gaps", rows).select("rows", "reason").rows()
 
 
-def with_hole(**more: object) -> Slice:
+def with_hole(**more: Any) -> Slice:
     """A minute bar is missing at T0 + 1 minute."""
     return slice_of("bars_1m", bars(2, step=2 * MINUTE), **more)
 
@@ -324,10 +325,11 @@ def test_the_estimate_is_the_same_however_the_range_is_cut() -> None:
             trades(9000, first=14_400, step=MINUTE / 10),
         ]
     )
-    span = TimeRange(T0, T0 + 3 * DAY)
+    span = TimeRange(T0, T0 + 4 * DAY)
     covered = (
         TimeRange(T0, T0 + 20 * HOUR),
         TimeRange(T0 + 23 * HOUR, T0 + DAY + 20 * HOUR),
+        TimeRange(T0 + 3 * DAY, T0 + 4 * DAY),
     )
 
     def judged(start: datetime, end: datetime) -> list[tuple[datetime, datetime, int]]:
@@ -345,10 +347,19 @@ def test_the_estimate_is_the_same_however_the_range_is_cut() -> None:
 
 
 def test_a_whole_day_that_was_never_asked_for_is_no_complete_day() -> None:
-    span, covered = TimeRange(T0, T0 + 3 * DAY), (TimeRange(T0, T0 + DAY),)
+    span, covered = (
+        TimeRange(T0, T0 + 3 * DAY),
+        (TimeRange(T0, T0 + DAY), TimeRange(T0 + 2 * DAY, T0 + 3 * DAY)),
+    )
     rows = slice_of("trades", trades(0), start=T0 + DAY, end=T0 + 2 * DAY, span=span)
     one = outcome(CHECKS, "uncovered", replace(rows, covered=covered))
     assert one.select("start", "rows", "measured").row(0) == (T0 + DAY, 1, 86_400.0)
+
+
+def test_what_came_after_the_last_answer_is_not_settled_yet() -> None:
+    span, covered = TimeRange(T0, T0 + 3 * DAY), (TimeRange(T0, T0 + DAY),)
+    rows = slice_of("trades", trades(1, start=T0 + 2 * DAY), span=span, covered=covered)
+    assert uncovered(rows) == []
 
 
 def test_nothing_is_uncovered_outside_the_rows_or_where_nothing_was_ever_fetched() -> None:

@@ -19,7 +19,20 @@ from lake.read import days
 from lake.read.evidence import Evidence
 from lake.read.inspection import evidence
 from lake.store.ledger import Covered, Ledger
-from tests.conftest import DAY, MINUTE, ORIGIN, SECOND, T0, NewLake, bars, store_of, trades, write
+from lake.store.snapshot import Snapshot
+from tests.conftest import (
+    DAY,
+    MINUTE,
+    ORIGIN,
+    SECOND,
+    T0,
+    TIME,
+    NewLake,
+    bars,
+    store_of,
+    trades,
+    write,
+)
 from tests.quality.slices import found, outcome
 
 HOUR = timedelta(hours=1)
@@ -224,10 +237,12 @@ def test_files_without_statistics_are_read_for_their_times(lake: Lake) -> None:
     seen = known(lake)
     table = seen.tables["bars_1m"]
 
-    class Untimed(type(table)):  # type: ignore[misc]
+    assert isinstance(table, Snapshot)
+
+    class Untimed(Snapshot):
         def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
-            frame: pl.DataFrame = super().files(selection)
-            return frame.with_columns(first=None, last=None).cast(dict(frame.schema))
+            nothing = pl.lit(None, dtype=TIME)
+            return super().files(selection).with_columns(first=nothing, last=nothing)
 
     tables = {"bars_1m": Untimed(table.dataset, table.table)}
     other = Evidence(tables, seen.coverage, seen.quarantine, seen.now, seen.omits_empty_bars)
