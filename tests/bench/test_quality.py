@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -142,26 +143,26 @@ def test_bars_and_trades_against_row_rules_alone() -> None:
     assert bar_rows / bars >= 3e6
 
 
-def _rules(dataframely: object) -> object:
+def _rules(dataframely: Any) -> Any:
     """The rules of bars as dataframely has them."""
     dy = dataframely
 
     class Bars(dy.Schema):  # type: ignore[name-defined,misc]
-        exchange = dy.String()  # type: ignore[attr-defined]
-        symbol = dy.String()  # type: ignore[attr-defined]
-        timestamp = dy.Datetime(time_zone="UTC", time_unit="us", primary_key=True)  # type: ignore[attr-defined]
-        open = dy.Float64(min_exclusive=0)  # type: ignore[attr-defined]
-        high = dy.Float64(min_exclusive=0)  # type: ignore[attr-defined]
-        low = dy.Float64(min_exclusive=0)  # type: ignore[attr-defined]
-        close = dy.Float64(min_exclusive=0)  # type: ignore[attr-defined]
-        volume = dy.Float64(min=0)  # type: ignore[attr-defined]
+        exchange = dy.String()
+        symbol = dy.String()
+        timestamp = dy.Datetime(time_zone="UTC", time_unit="us", primary_key=True)
+        open = dy.Float64(min_exclusive=0)
+        high = dy.Float64(min_exclusive=0)
+        low = dy.Float64(min_exclusive=0)
+        close = dy.Float64(min_exclusive=0)
+        volume = dy.Float64(min=0)
 
-        @dy.rule()  # type: ignore[attr-defined,untyped-decorator]
+        @dy.rule()  # type: ignore[untyped-decorator]
         def high_is_highest(cls) -> pl.Expr:  # noqa: N805
             high = pl.col("high")
             return (high >= pl.col("open")) & (high >= pl.col("close")) & (high >= pl.col("low"))
 
-        @dy.rule()  # type: ignore[attr-defined,untyped-decorator]
+        @dy.rule()  # type: ignore[untyped-decorator]
         def low_is_lowest(cls) -> pl.Expr:  # noqa: N805
             return (pl.col("low") <= pl.col("open")) & (pl.col("low") <= pl.col("close"))
 
