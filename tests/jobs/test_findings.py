@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -169,17 +168,25 @@ def logs(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> C
     return text
 
 
-@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.3])
-def test_a_killed_check_is_made_whole_by_the_next(tmp_path: Path, seconds: float) -> None:
+def commits(lake: Lake, table: str) -> int:
+    return len(list((lake.root.path / "tables" / table / "_delta_log").glob("*.json")))
+
+
+@pytest.mark.parametrize("least", [0, 1, 10])
+def test_a_killed_check_is_made_whole_by_the_next(tmp_path: Path, least: int) -> None:
+    """Killed before, at the first and amid the commits of findings: one commit a market."""
     lake = Lake.create(Settings(uri=str(tmp_path / "lake")))
-    symbols = [f"S{n}/USDT" for n in range(6)]
-    for symbol in symbols:
-        write(lake, "bars_1m", bars(60, symbol=symbol).filter(pl.int_range(pl.len()) != 10))
+    symbols = [f"S{n:02}/USDT" for n in range(20)]
+    holed_bars = bars(60).filter(pl.int_range(pl.len()) != 10)
+    write(lake, "bars_1m", pl.concat(holed_bars.with_columns(symbol=pl.lit(s)) for s in symbols))
     child = start_check(tmp_path / "lake")
-    time.sleep(seconds)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
+    created = 1  # the table's own first commit
+    while commits(lake, "findings") < least + created and child.is_alive():
+        time.sleep(0.002)
+    child.kill()
     child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert lake.scores().is_empty()
     done = Lake(lake.settings).check()
     assert done.findings["symbol"].sort().to_list() == symbols
     assert lake.scores().height == len(symbols)
