@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lake.cli.options import Exchange, Since, Symbol, Until, where
 from lake.cli.output import show, show_record, show_stream
 from lake.cli.session import Format, Session, command
 from lake.errors import DamagedError, UsageError
-from lake.model.time import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,14 +44,10 @@ def pin(
     dataset: Annotated[
         list[str], typer.Option("--dataset", "-d", help="A table as bars_1m; may be repeated.")
     ],
-    exchange: Annotated[
-        list[str] | None, typer.Option("--exchange", "-e", help="May be repeated; all by default.")
-    ] = None,
-    symbol: Annotated[
-        list[str] | None, typer.Option("--symbol", "-s", help="May be repeated; all by default.")
-    ] = None,
-    since: Annotated[str | None, typer.Option(help="Start, inclusive; all by default.")] = None,
-    until: Annotated[str | None, typer.Option(help="End, exclusive; all by default.")] = None,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    since: Since = None,
+    until: Until = None,
     as_of: Annotated[
         str | None, typer.Option(help="Pin the tables as they were at this time.")
     ] = None,
@@ -73,15 +69,11 @@ def pin(
 
     lake bundle pin research-1 -d bars_1m -d trades -e binance -s BTC/USDT --since 2026-01-01
     """
-    now = session.now
     bundle = session.lake().pin(
         name,
         dataset,
-        exchange=exchange or (),
-        symbol=symbol or (),
-        since=parse_time(since, now) if since else None,
-        until=parse_time(until, now) if until else None,
-        as_of=parse_time(as_of, now) if as_of else None,
+        **where(session, exchange, symbol, since, until),
+        as_of=session.time(as_of),
         require_complete=require_complete,
         min_quality=min_quality,
         check=not no_check,

@@ -121,11 +121,8 @@ def _wishes(
     """What is asked for; without symbols: everything covered that fits the other options."""
     from lake.jobs.ingest import Wish
     from lake.model.market import Market
-    from lake.model.time import parse_time
 
-    now = session.now
-    start = parse_time(since, now) if since else None
-    end = parse_time(until, now) if until else None
+    start, end = session.time(since), session.time(until)
     for name in tables:
         _require_fetchable(lake, name)
     if symbols and not (exchanges and tables):

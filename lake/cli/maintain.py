@@ -10,7 +10,6 @@ import typer
 from lake.cli.output import show
 from lake.cli.session import Session, command
 from lake.errors import UsageError
-from lake.model.time import parse_time
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -45,7 +44,7 @@ def optimize(
 
     The old files stay until `lake maintain vacuum`.
     """
-    end = parse_time(before, session.now) if before else None
+    end = session.time(before)
     done = session.lake().maintenance.optimize(tables or (), before=end, meter=session.meter())
     show(session, done)
     total = done.sum()

@@ -9,28 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lake.cli import repairing
+from lake.cli.options import Exchange, Since, Symbol, Tables, Until, where
 from lake.cli.output import rounded_down, show, show_record, write_text
 from lake.cli.session import Format, Session, command
 from lake.errors import QualityError, UsageError
-from lake.model.time import parse_time
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import polars as pl
 
     from lake.api.quality import CheckReport
     from lake.quality.report.document import Report
 
-Tables = Annotated[list[str] | None, typer.Argument(help="Tables as bars_1m; all by default.")]
-Exchange = Annotated[
-    list[str] | None, typer.Option("--exchange", "-e", help="May be repeated; all by default.")
-]
-Symbol = Annotated[
-    list[str] | None, typer.Option("--symbol", "-s", help="May be repeated; all by default.")
-]
-Since = Annotated[str | None, typer.Option(help="Start, inclusive; all by default.")]
-Until = Annotated[str | None, typer.Option(help="End, exclusive; all by default.")]
 _LISTED = 25
 _SHOWN = ("finding_id", "severity", "dataset", "exchange", "symbol", "timestamp", "end", "check")
 
@@ -73,10 +62,7 @@ def check(
     """
     done = session.lake().check(
         tables or (),
-        exchange=exchange or (),
-        symbol=symbol or (),
-        since=_time(session, since),
-        until=_time(session, until),
+        **where(session, exchange, symbol, since, until),
         meter=session.meter(),
     )
     listed = done.findings
@@ -108,10 +94,7 @@ def findings(
     """List what checks found, worst first."""
     found = session.lake().findings(
         table,
-        exchange=exchange or (),
-        symbol=symbol or (),
-        since=_time(session, since),
-        until=_time(session, until),
+        **where(session, exchange, symbol, since, until),
         check=check or (),
         severity=severity,
         status=None if closed else "open",
@@ -149,10 +132,7 @@ def gaps(
     """List missing bars with the reason, as it is now: no_trade and venue_outage are no losses."""
     found = session.lake().gaps(
         table,
-        exchange=exchange or (),
-        symbol=symbol or (),
-        since=_time(session, since),
-        until=_time(session, until),
+        **where(session, exchange, symbol, since, until),
     )
     show(session, found)
 
@@ -172,10 +152,7 @@ def scores(
 
     found = session.lake().scores(
         table,
-        exchange=exchange or (),
-        symbol=symbol or (),
-        since=_time(session, since),
-        until=_time(session, until),
+        **where(session, exchange, symbol, since, until),
     )
     if session.format is Format.table:
         found = found.drop("timestamp", "job_id", "checked_at", *DELAYS).with_columns(
@@ -207,10 +184,7 @@ def report(
         made = _bundle_report(session, bundle)
     else:
         made = session.lake().quality_report(
-            exchange=exchange or (),
-            symbol=symbol or (),
-            since=_time(session, since),
-            until=_time(session, until),
+            **where(session, exchange, symbol, since, until),
         )
     if html is not None:
         from lake.quality.report.page import html as page
@@ -269,7 +243,3 @@ def _tell(session: Session, done: CheckReport, hidden: int) -> None:
         f"{done.recorded.closed:,} closed.",
         highlight=False,
     )
-
-
-def _time(session: Session, text: str | None) -> datetime | None:
-    return parse_time(text, session.now) if text else None

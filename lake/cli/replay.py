@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lake.cli.bundle import Reference
+from lake.cli.options import Exchange, Since, Symbol, Until
 from lake.cli.output import show_stream
 from lake.cli.session import Session, command
-from lake.model.time import parse_time
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,14 +38,10 @@ def replay(
     dataset: Annotated[
         list[str] | None, typer.Option("--dataset", "-d", help="May be repeated; all by default.")
     ] = None,
-    exchange: Annotated[
-        list[str] | None, typer.Option("--exchange", "-e", help="May be repeated; all by default.")
-    ] = None,
-    symbol: Annotated[
-        list[str] | None, typer.Option("--symbol", "-s", help="May be repeated; all by default.")
-    ] = None,
-    since: Annotated[str | None, typer.Option(help="Start, inclusive; all by default.")] = None,
-    until: Annotated[str | None, typer.Option(help="End, exclusive; all by default.")] = None,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    since: Since = None,
+    until: Until = None,
     by: Annotated[
         By, typer.Option(help="Order: when a row was known, or its own time.")
     ] = By.available_at,
@@ -58,14 +54,13 @@ def replay(
 
     lake replay research-1 -d trades -d bars_1m --since 2026-01-01 --limit 20
     """
-    now = session.now
     bundle = session.lake().bundle(reference, cache=not no_cache)
     batches = bundle.replay(
         *(dataset or ()),
         exchange=exchange or (),
         symbol=symbol or (),
-        start=parse_time(since, now) if since else None,
-        end=parse_time(until, now) if until else None,
+        start=session.time(since),
+        end=session.time(until),
         by=by.value,
         batch=min(limit or _BATCH_ROWS, _BATCH_ROWS),
     )

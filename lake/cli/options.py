@@ -1,0 +1,48 @@
+"""Options by which several commands select rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from lake.cli.session import Session
+
+Tables = Annotated[list[str] | None, typer.Argument(help="Tables as bars_1m; all by default.")]
+Exchange = Annotated[
+    list[str] | None, typer.Option("--exchange", "-e", help="May be repeated; all by default.")
+]
+Symbol = Annotated[
+    list[str] | None, typer.Option("--symbol", "-s", help="May be repeated; all by default.")
+]
+Since = Annotated[str | None, typer.Option(help="Start, inclusive; all by default.")]
+Until = Annotated[str | None, typer.Option(help="End, exclusive; all by default.")]
+
+
+class Where(TypedDict):
+    """What the API takes for these options."""
+
+    exchange: Sequence[str]
+    symbol: Sequence[str]
+    since: datetime | None
+    until: datetime | None
+
+
+def where(
+    session: Session,
+    exchange: Sequence[str] | None,
+    symbol: Sequence[str] | None,
+    since: str | None,
+    until: str | None,
+) -> Where:
+    """The options as the API takes them."""
+    return Where(
+        exchange=exchange or (),
+        symbol=symbol or (),
+        since=session.time(since),
+        until=session.time(until),
+    )
