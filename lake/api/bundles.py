@@ -123,7 +123,7 @@ class Bundles(Opened):
         return Bundle(contents, self._cache())
 
     def bundles(self) -> pl.DataFrame:
-        """The bundles: name, id, when pinned, datasets, symbols, range, rows, bytes, problem."""
+        """The bundles: name, id, when pinned, what of, range, rows, bytes, score, problem."""
         return bundles(self._repository)
 
     def bundle(self, reference: str, *, cache: bool = True) -> Bundle:

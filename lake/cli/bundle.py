@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lake.cli.options import Exchange, Since, Symbol, Until, where
-from lake.cli.output import show, show_record, show_stream
+from lake.cli.output import rounded_down, show, show_record, show_stream
 from lake.cli.session import Format, Session, command
 from lake.errors import DamagedError, UsageError
 
@@ -268,4 +268,8 @@ def _summary(session: Session, bundle: Bundle, name: str) -> None:
         show_record(session, {"name": name, "id": bundle.id, "metadata": metadata, "refs": shown})
         return
     show(session, pl.DataFrame(refs))
-    session.stderr().print(f"Bundle {name}: {bundle.id}", highlight=False, soft_wrap=True)
+    told = [f"Bundle {name}: {bundle.id}"]
+    if bundle.manifest.quality_report is not None:
+        score = rounded_down(bundle.manifest.metadata.data_quality_score)
+        told.append(f"Quality score {score}: `lake quality report --bundle {name}` says why.")
+    session.stderr().print("\n".join(told), highlight=False, soft_wrap=True)

@@ -43,7 +43,7 @@ def show_record(session: Session, record: dict[str, Any], title: str | None = No
 
     if session.format is Format.table:
         for key, value in record.items():
-            sys.stdout.write(f"{key}: {'' if value is None else value}\n")
+            sys.stdout.write(f"{key}: {_cell(value)}\n")
         return
     if session.format in (Format.json, Format.ndjson):
         options = orjson.OPT_INDENT_2 if session.format is Format.json else 0

@@ -172,6 +172,17 @@ def test_a_bundle_reports_what_was_pinned(cli: Cli, lake: Lake) -> None:
 
 
 @pytest.mark.usefixtures("lake")
+def test_a_bundle_says_how_good_it_is_and_where_that_is_explained(cli: Cli) -> None:
+    pinned = cli("bundle", "pin", "part", "-d", "bars_1m", *BTC)
+    words = "Quality score 0.993055: `lake quality report --bundle part` says why."
+    assert words in pinned.err
+    assert words in cli("bundle", "show", "part").err
+    assert "Quality" not in cli("bundle", "pin", "blind", "-d", "bars_1m", "--no-check").err
+    listed = {row["name"]: row["score"] for row in cli("bundle", "ls", "--json").json}
+    assert listed == {"part": pytest.approx(1430 / 1440), "blind": None}
+
+
+@pytest.mark.usefixtures("lake")
 def test_the_gate_of_a_pin_exits_with_3(cli: Cli) -> None:
     gate = ("--min-quality", "0.999", "--json")
     failed = cli("bundle", "pin", "part", "-d", "bars_1m", *BTC, *gate)

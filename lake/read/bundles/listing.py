@@ -22,6 +22,7 @@ _LISTED = {
     "last": TIMESTAMP,
     "rows": pl.Int64(),
     "bytes": pl.Int64(),
+    "score": pl.Float64(),
     "problem": pl.String(),
 }
 
@@ -33,7 +34,8 @@ def bundles(repository: Repository) -> pl.DataFrame:
     -------
     DataFrame
         name (null where none points to it), id, pinned_at, datasets, exchanges, symbols, first,
-        last, rows, bytes (of its data files), problem (null, or why it cannot be opened).
+        last, rows, bytes (of its data files), score (of quality; null where nothing was checked),
+        problem (null, or why it cannot be opened).
     """
     names: dict[str, list[str]] = {}
     for name, bundle_id in repository.names().items():
@@ -59,4 +61,5 @@ def _described(manifest: Manifest) -> dict[str, Any]:
         "last": manifest.metadata.date_range.end,
         "rows": sum(ref.rows for ref in refs),
         "bytes": sum(ref.bytes for ref in refs),
+        "score": manifest.metadata.data_quality_score,
     }
