@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -33,7 +32,8 @@ from lake.errors import (
 )
 from lake.model.dataset import PARTITIONS, Column, Dataset
 from lake.model.frames import varying
-from lake.model.time import from_ms, in_utc, iso, to_ms
+from lake.model.time import in_utc, iso, to_ms
+from lake.store.commits import committed_at
 from lake.store.faults import translated
 
 _DELTA_TYPES: Mapping[str, Any] = {
@@ -376,20 +376,3 @@ def version_as_of(path: Path, dataset: Dataset, time: datetime) -> int:
             else:
                 high = middle - 1
         return low
-
-
-def commit_info(path: Path, version: int) -> dict[str, Any]:
-    """The `commitInfo` of a version: time, operation, metrics, userMetadata."""
-    with suppress(ValueError), (path / "_delta_log" / f"{version:020}.json").open("rb") as log:
-        for line in log:
-            if line.startswith(b'{"commitInfo"'):
-                info: dict[str, Any] = json.loads(line)["commitInfo"]
-                return info
-    raise DamagedError(
-        f"table {path.name}: commit {version} cannot be read", "Restore its log from a backup."
-    )
-
-
-def committed_at(path: Path, version: int) -> datetime:
-    """When a version was committed."""
-    return from_ms(commit_info(path, version)["timestamp"])

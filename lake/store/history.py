@@ -11,9 +11,9 @@ from urllib.parse import unquote
 
 import orjson
 
-from lake.errors import DamagedError
 from lake.model.time import from_ms
 from lake.store import delta
+from lake.store.commits import log_file, unreadable, with_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +48,20 @@ def actions(table: Path, version: int) -> list[dict[str, Any]]:
     DamagedError
         It is missing or cannot be read.
     """
-    file = table / "_delta_log" / f"{version:020}.json"
     try:
-        return [orjson.loads(line) for line in file.read_bytes().splitlines() if line]
+        lines = log_file(table, version).read_bytes().splitlines()
+        return [orjson.loads(line) for line in lines if line]
     except (FileNotFoundError, ValueError) as error:
-        raise _damaged(table, version) from error
+        raise unreadable(table, version) from error
 
 
 def _commit(table: Path, version: int) -> Commit:
     told = actions(table, version)
+    info: dict[str, Any] = next((one["commitInfo"] for one in told if "commitInfo" in one), {})
     try:
-        time = next(_time(action) for action in told if "commitInfo" in action)
         # The log encodes paths once more than the disk does.
         added = frozenset(unquote(action["add"]["path"]) for action in told if "add" in action)
-    except (KeyError, TypeError, StopIteration) as error:
-        raise _damaged(table, version) from error
+        time = from_ms(with_time(info, log_file(table, version))["timestamp"])
+    except (AttributeError, KeyError, TypeError) as error:
+        raise unreadable(table, version) from error
     return Commit(version, time, added)
-
-
-def _damaged(table: Path, version: int) -> DamagedError:
-    return DamagedError(
-        f"table {table.name}: commit {version} cannot be read", "Restore its log from a backup."
-    )
-
-
-def _time(action: dict[str, Any]) -> datetime:
-    return from_ms(action["commitInfo"]["timestamp"])

@@ -20,13 +20,20 @@ from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange, from_ms
 from lake.store import delta
+from lake.store.commits import commit_info, committed_at, said
 from lake.store.faults import translated
 from lake.store.store import Origin, Store
 from lake.version import VERSION
 
 _ANY = "*"
 _CLOCKS_APART = timedelta(hours=1)
-_DELETED = {"MERGE": "num_target_rows_deleted", "DELETE": "num_deleted_rows"}
+# As delta-rs names them, and Spark, which writes numbers as texts.
+_INSERTED = ("num_target_rows_inserted", "num_added_rows", "numTargetRowsInserted", "numOutputRows")
+_UPDATED = ("num_target_rows_updated", "numTargetRowsUpdated")
+_DELETED = {
+    "MERGE": ("num_target_rows_deleted", "numTargetRowsDeleted"),
+    "DELETE": ("num_deleted_rows", "numDeletedRows"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +132,12 @@ class Ledger:
         path = self._store.root.tables / table
         with translated(f"table {table}"):
             versions = range(delta.latest_version(path) + 1)
-            at = partial(delta.committed_at, path)
+            at = partial(committed_at, path)
             first = bisect_left(versions, since - _CLOCKS_APART, key=at) if since else 0
             last = bisect_left(versions, until + _CLOCKS_APART, key=at) if until else len(versions)
         for version in reversed(versions[first:last]):
             with translated(f"table {table}"):
-                info = delta.commit_info(path, version)
+                info = commit_info(path, version)
             yield _commit(table, version, info)
 
     def _write_job(self, job: Job, status: str, outcome: Mapping[str, Any]) -> None:
@@ -168,19 +175,24 @@ def _commit(table: str, version: int, info: Mapping[str, Any]) -> dict[str, Any]
 
     It may say so itself: `deleted` in its `userMetadata`.
     """
-    metrics = info.get("operationMetrics") or {}
-    said = json.loads(info.get("userMetadata") or "{}")
+    metrics, operation = info.get("operationMetrics") or {}, info.get("operation") or ""
+    own = said(info)
     return {
         "time": from_ms(info["timestamp"]),
         "table": table,
         "version": version,
         "operation": info.get("operation"),
-        "job": said.get("job"),
-        "source": said.get("source"),
-        "rows": said.get("rows"),
-        "inserted": metrics.get("num_target_rows_inserted", metrics.get("num_added_rows")),
-        "updated": metrics.get("num_target_rows_updated"),
-        "deleted": said.get("deleted", metrics.get(_DELETED.get(info.get("operation", ""), ""))),
-        "rejected": said.get("rejected"),
-        "digest": said.get("digest"),
+        "job": own.get("job"),
+        "source": own.get("source"),
+        "rows": own.get("rows"),
+        "inserted": _count(metrics, *_INSERTED),
+        "updated": _count(metrics, *_UPDATED),
+        "deleted": own.get("deleted", _count(metrics, *_DELETED.get(operation, ()))),
+        "rejected": own.get("rejected"),
+        "digest": own.get("digest"),
     }
+
+
+def _count(metrics: Mapping[str, Any], *names: str) -> int | None:
+    found = next((metrics[name] for name in names if name in metrics), None)
+    return None if found is None else int(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lake.model.dataset import PARTITIONS, Dataset
 from lake.read.bundles.contents import Contents
 from lake.read.bundles.manifest import Ref
 from lake.store import delta
+from lake.store.commits import said
 from lake.store.history import actions
 
 _DAY = ("table", *PARTITIONS)
@@ -51,16 +51,16 @@ class Log:
         for version in self.versions:
             told = actions(self.folder, version)
             info = {k: v for one in told for k, v in one.get("commitInfo", {}).items()}
-            said = _said(info)
+            own = said(info)
             # Rows get in by merges; what else the lake itself commits is maintenance.
-            if said.get("source") == "lake" and info.get("operation") != "MERGE":
+            if own.get("source") == "lake" and info.get("operation") != "MERGE":
                 continue
             for add in (one["add"] for one in told if "add" in one):
                 values = add["partitionValues"]
                 place = (values["exchange"], values["symbol"], values["date"])
                 if add["dataChange"] and place in partitions:
                     span = self._span(add, info)
-                    found[(*place, *span, said.get("job"), said.get("source"))] = None
+                    found[(*place, *span, own.get("job"), own.get("source"))] = None
         names = (*PARTITIONS, "first", "last", "job", "source")
         frame = pl.DataFrame(list(found), schema=dict.fromkeys(names, pl.String()), orient="row")
         return frame.with_columns(pl.col("date", "first", "last").str.to_date())
@@ -71,12 +71,12 @@ class Log:
         if self.dataset.granularity == "day":
             return start, start
         name = self.dataset.time_column
-        said = orjson.loads(add.get("stats") or "{}")
+        stats = orjson.loads(add.get("stats") or "{}")
         # A file that is written again holds rows, too, that the commit did not touch; those that
         # it brought lie within the times of its batch, which its predicate tells.
         predicate = (info.get("operationParameters") or {}).get("predicate") or ""
-        firsts = [start, said.get("minValues", {}).get(name), _literal(predicate, f"{name} >=")]
-        lasts = [said.get("maxValues", {}).get(name), _literal(predicate, f"{name} <=")]
+        firsts = [start, stats.get("minValues", {}).get(name), _literal(predicate, f"{name} >=")]
+        lasts = [stats.get("maxValues", {}).get(name), _literal(predicate, f"{name} <=")]
         lasts.append(f"{start[:4]}-12-31")
         return max(text[:10] for text in firsts if text), min(text[:10] for text in lasts if text)
 
@@ -90,15 +90,6 @@ def _literal(predicate: str, term: str) -> str | None:
 def refs_of(contents: Contents) -> dict[str, Ref]:
     """What a bundle pins, by table."""
     return {ref.table: ref for _, ref in contents.manifest.refs()}
-
-
-def _said(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What our own commits say of themselves; others say what they like."""
-    with suppress(ValueError):
-        said = orjson.loads(info.get("userMetadata") or "{}")
-        if isinstance(said, dict):
-            return said
-    return {}
 
 
 def attributed(log: Log | None, days: pl.DataFrame) -> pl.DataFrame:
