@@ -125,6 +125,9 @@ class AlertRule(_Section):
             reason = f"has freshness_seconds, and {', '.join(of_findings)}, which is of findings"
         elif len(set(self.channels)) < len(self.channels):
             reason = "names a channel twice"
+        elif any("://" in name for name in self.channels):
+            # Nothing of it is shown: URLs of channels hold secrets.
+            reason = "has a URL for a channel, not the name that [alerts.channels] gives it"
         else:
             return self
         raise PydanticCustomError("rule", "rule {rule} {why}", {"rule": self.name, "why": reason})
@@ -135,8 +138,9 @@ class AlertSettings(_Section):
 
     `repeat_seconds`: what lasts is said again after this time (0: never). `least_interval_seconds`
     between two messages of one rule to one channel; what comes between goes with the next.
-    `timeout_seconds`: how long a channel may take. `channels`: `log`, or a URL of a web hook or
-    one that apprise knows; the channel `log` is there without being named.
+    `timeout_seconds`: how long a channel may take for all its messages of a run; the rest goes with
+    the next. `channels`: `log`, or a URL of a web hook or one that apprise knows; the channel `log`
+    is there without being named.
     """
 
     repeat_seconds: SecondsOrNone = 86_400

@@ -98,7 +98,7 @@ def deliver(
         apprise is not installed, or does not know such a URL.
     """
     if channel.is_log:
-        _write_line(title, body, level)
+        _write_line(channel, title, body, level)
         return
     service = _service(channel)
     service.socket_connect_timeout = service.socket_read_timeout = timeout_seconds
@@ -132,14 +132,21 @@ def require_apprise(channel: Channel) -> ModuleType:
     return apprise
 
 
-def _write_line(title: str, body: str, level: Level) -> None:
-    write = {"critical": _log.critical, "error": _log.error}.get(level, _log.warning)
-    write("alert", title=title, severity=level, message=body)
+def _write_line(channel: Channel, title: str, body: str, level: Level) -> None:
+    line = {"critical": logging.CRITICAL, "error": logging.ERROR}.get(level, logging.WARNING)
+    if not logging.getLogger(__name__).isEnabledFor(line):
+        raise DeliveryError(
+            f"channel {channel.name!r} took no message: the level of [log] leaves it out",
+            'Set level = "warning" under [log] in lake.toml.',
+        )
+    _log.log(line, "alert", title=title, severity=level, message=body)
 
 
 def _service(channel: Channel) -> NotifyBase:
     """What sends to a channel."""
     require_apprise(channel)
+    from apprise import OverflowMode
+
     url = channel.target.get_secret_value()
     service = _overheard(lambda: _instance(url) or _instance(_web_hook(url)))[0]
     if service is None:
@@ -150,6 +157,9 @@ def _service(channel: Channel) -> NotifyBase:
     if "redirect=" not in url:
         # Whoever is redirected asks again without the message, and takes that for success.
         service.redirects = False
+    if "overflow=" not in url:
+        # A service that refuses what is too long would refuse it in every run.
+        service.overflow_mode = OverflowMode.TRUNCATE
     return service
 
 

@@ -53,7 +53,8 @@ class Condition:
     count
         Open findings; 1 where rows are too old.
     since
-        When the first of the findings was found, or when the newest row was known.
+        When the first of the findings was found, or when the newest row was known; now where a rule
+        of the age of rows names a table that has none.
     text
         What holds, in a sentence that names table and market.
     """
@@ -133,11 +134,20 @@ def _too_old(
     rule: AlertRule, limit_seconds: float, newest: pl.DataFrame, now: datetime
 ) -> Iterable[Condition]:
     limit = timedelta(seconds=limit_seconds)
-    rows = newest.filter(pl.col("known_at") < now - limit)
-    for *market, known in _matching(rows, {name: getattr(rule, name) for name in _MARKET}).rows():
+    severity = rule.severity or "warning"
+    patterns = {name: str(getattr(rule, name)) for name in _MARKET}
+    rows = _matching(newest, patterns)
+    if rows.is_empty() and not _is_pattern(rule.dataset):
+        subject = Subject(rule.name, *patterns.values())
+        yield Condition(subject, severity, 1, now, f"{_of(subject)}: there is no row at all")
+    for *market, known in rows.filter(pl.col("known_at") < now - limit).rows():
         subject = Subject(rule.name, *market)
         text = f"the newest row is {span(now - known)} old, of {iso(known)}; {span(limit)} is due"
-        yield Condition(subject, rule.severity or "warning", 1, known, f"{_of(subject)}: {text}")
+        yield Condition(subject, severity, 1, known, f"{_of(subject)}: {text}")
+
+
+def _is_pattern(name: str) -> bool:
+    return any(sign in name for sign in "*?")
 
 
 def _matching(rows: pl.DataFrame, patterns: Mapping[str, str]) -> pl.DataFrame:

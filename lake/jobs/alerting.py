@@ -18,7 +18,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from lake.alerts.channels import Channel, NoAnswerError, deliver, require_apprise
+from lake.alerts.channels import Channel, DeliveryError, NoAnswerError, deliver, require_apprise
 from lake.alerts.conditions import NEWEST, conditions, matches
 from lake.alerts.messages import Address, Alert, Message, plan, told
 from lake.alerts.state import live, rows_of
@@ -259,22 +259,29 @@ def _delivered(messages: Sequence[Message], alerts: AlertSettings) -> dict[Addre
 
 
 def _through_one(messages: Iterable[Message], alerts: AlertSettings) -> dict[Address, str | None]:
-    """Send messages to their channel one after the other; who does not answer is asked once."""
+    """Send messages to their channel one after the other; all of them together have the timeout."""
     errors: dict[Address, str | None] = {}
     silent: str | None = None
+    spent = 0.0
     for message in messages:
+        if silent is None and spent >= alerts.timeout_seconds:
+            silent = f"channel {message.channel!r} had no time left: it took those before slowly"
+        begun = time.monotonic()
         try:
             if silent is None:
-                _send(message, alerts)
+                _send(message, alerts, alerts.timeout_seconds - spent)
             errors[message.address] = silent
         except NoAnswerError as error:
             errors[message.address] = silent = error.message
+        except DeliveryError as error:
+            errors[message.address] = error.message
         except LakeError as error:
             errors[message.address] = str(error).replace("\n", ". ")
+        spent += time.monotonic() - begun
     return errors
 
 
-def _send(message: Message, alerts: AlertSettings) -> None:
+def _send(message: Message, alerts: AlertSettings, timeout_seconds: float) -> None:
     target = alerts.targets.get(message.channel)
     if target is None:  # settings that were made in Python
         raise ConfigError(f"there is no channel {message.channel!r}")
@@ -283,7 +290,7 @@ def _send(message: Message, alerts: AlertSettings) -> None:
         message.title,
         message.body,
         message.level,
-        timeout_seconds=alerts.timeout_seconds,
+        timeout_seconds=timeout_seconds,
     )
 
 
@@ -297,7 +304,7 @@ def _tested(channel: Channel, timeout_seconds: float) -> str | None:
 
 
 def _patience_seconds(alerts: AlertSettings) -> float:
-    """How long another run may take: all its channels at once, and reading and writing."""
+    """How long another run may take: its channels, which go at once, and reading and writing."""
     return 2 * alerts.timeout_seconds + 10
 
 

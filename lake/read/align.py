@@ -68,7 +68,7 @@ def align(
 ) -> Aligned:
     """Put several sources on one grid; at each time only what was known by then counts.
 
-    Rows whose `closed` is false are left out: such a bar is not final at its end.
+    Rows whose `closed` is not true are left out: such a bar may not be final at its end.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def _aligned(
     how: How | Mapping[str, How],
     by: str | Sequence[str],
 ) -> Aligned:
-    markets = (by,) if isinstance(by, str) else tuple(by)
+    markets = _names(by)
     opened = [_source(name, sources[name], one, markets) for name, one in _each(sources, how)]
     _require_free(["time", *markets, *(name for source in opened for name in source.adds)])
     places = Grid(times, before, _points(times, opened, markets))
@@ -157,12 +157,16 @@ def _source(name: str, frame: Frame, how: How, by: tuple[str, ...]) -> Source:
     """A source whose columns are there, and of the right types."""
     rows = frame.lazy()
     schema = rows.collect_schema()
-    columns = tuple(_default_columns(schema, how, by) if how.columns is None else how.columns)
-    _require_columns(name, schema, how, (*by, *columns))
+    columns = _names(_default_columns(schema, how, by) if how.columns is None else how.columns)
+    _require_columns(name, schema, how, by, columns)
     if schema.get("closed") == pl.Boolean:
         rows = rows.filter(pl.col("closed"))
     stored = pl.col("fill") if schema.get("fill") == pl.String else pl.lit(None, pl.String)
     return Source(name, rows.with_columns(stored.alias(STORED)), how, columns, by)
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _default_columns(schema: pl.Schema, how: How, by: tuple[str, ...]) -> list[str]:
@@ -170,9 +174,11 @@ def _default_columns(schema: pl.Schema, how: How, by: tuple[str, ...]) -> list[s
     return [name for name in names if not how.needs_numbers or schema[name].is_numeric()]
 
 
-def _require_columns(name: str, schema: pl.Schema, how: How, wanted: tuple[str, ...]) -> None:
+def _require_columns(
+    name: str, schema: pl.Schema, how: How, by: tuple[str, ...], columns: tuple[str, ...]
+) -> None:
     prices = PRICES if isinstance(how, Over) and how.aggregate == "ohlcv" else ()
-    for column in (AVAILABLE_AT, *wanted, *prices):
+    for column in (AVAILABLE_AT, *by, *columns, *prices):
         if column not in schema:
             raise UsageError(
                 f"source {name!r} has no column {column!r}", f"It has {', '.join(schema)}."
@@ -183,7 +189,7 @@ def _require_columns(name: str, schema: pl.Schema, how: How, wanted: tuple[str, 
             "Cast it to pl.Datetime('us', 'UTC'); give naive times their zone first: "
             "dt.replace_time_zone('UTC').",
         )
-    for column in how.columns or () if how.needs_numbers else ():
+    for column in (*prices, *columns) if how.needs_numbers else ():
         if not schema[column].is_numeric():
             raise UsageError(
                 f"source {name!r}: column {column!r} is {schema[column]}, not numbers",
@@ -248,6 +254,8 @@ def _each(sources: Mapping[str, Any], how: How | Mapping[str, How]) -> list[tupl
             raise UsageError(f"how says nothing of source {name!r}", "Give it an AsOf or an Over.")
         if name not in sources:
             raise UsageError(f"how names {name!r}, but there is no such source", hint)
+        if not isinstance(policies[name], How):
+            raise UsageError(f"how is {policies[name]!r}", "Give an AsOf or an Over.")
     return [(name, policies[name]) for name in sources]
 
 

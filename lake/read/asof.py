@@ -40,8 +40,8 @@ def grid(start: datetime, end: datetime, every: timedelta | str) -> pl.DataFrame
     span = TimeRange(start, end)
     if isinstance(every, str):
         every = Timeframe.parse(every).table_suffix
-    elif every <= _NOTHING:
-        raise UsageError(f"every is {every}", "Give a step that is longer than nothing.")
+    elif not isinstance(every, timedelta) or every <= _NOTHING:
+        raise UsageError(f"every is {every}", "Give a timedelta above nothing, or as 5m, 1h, 1d.")
     # A zone of another name than polars' own would be another type.
     first, last = (time.replace(tzinfo=None) for time in (span.start, span.end))
     times = pl.datetime_range(first, last, every, closed="left", time_unit="us", eager=True)

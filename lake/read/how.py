@@ -45,7 +45,7 @@ class AsOf:
     staleness: Length | None
     fill: Literal["none", "last", "zero"] = "none"
     limit: Length | None = None
-    columns: Sequence[str] | None = None
+    columns: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         _require_one_of("fill", self.fill, ("none", "last", "zero"))
@@ -105,7 +105,7 @@ class Over:
     aggregate: Aggregate
     fill: Literal["none", "last", "flat", "zero"] = "none"
     limit: Length | None = None
-    columns: Sequence[str] | None = None
+    columns: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         _require_one_of("aggregate", self.aggregate, tuple(_FILLS))
@@ -152,8 +152,10 @@ def _length(what: str, value: Length) -> timedelta:
         if timeframe.unit == "M":
             raise UsageError(f"{what} is {value}: months differ in length", "Say it in days: 30d.")
         value = timedelta(seconds=timeframe.seconds)
-    if not _NOTHING <= value <= _CENTURY:
-        raise UsageError(f"{what} is {value}", "Give a duration from nothing to a century.")
+    if not isinstance(value, timedelta) or not _NOTHING <= value <= _CENTURY:
+        raise UsageError(
+            f"{what} is {value}", "Give a timedelta from nothing to a century, or as 5m, 8h, 1d."
+        )
     return value
 
 

@@ -131,7 +131,10 @@ def _aggregated(source: Source, how: Over, rows: pl.DataFrame, grid: Grid) -> pl
         inside.with_columns(grid.times.gather(place).alias(_STEP_END))
         .group_by(_STEP_END, *source.by)
         .agg(
-            *(_aggregate(how.aggregate, name).alias(prefix + name) for name in source.columns),
+            *(
+                _aggregate(how.aggregate, name, rows.schema[name]).alias(prefix + name)
+                for name in source.columns
+            ),
             pl.len().alias(f"{prefix}rows"),
             pl.col(AVAILABLE_AT).last().alias(_KNOWN),
             pl.col(STORED).drop_nulls().last().alias(prefix + STORED),
@@ -147,7 +150,7 @@ def _aggregated(source: Source, how: Over, rows: pl.DataFrame, grid: Grid) -> pl
     return steps.with_columns((pl.col("time") - pl.col(_KNOWN)).alias(f"{prefix}age"))
 
 
-def _aggregate(aggregate: Aggregate, name: str) -> pl.Expr:
+def _aggregate(aggregate: Aggregate, name: str, dtype: pl.DataType) -> pl.Expr:
     column = pl.col(name)
     prices = {"open": column.first, "high": column.max, "low": column.min, "close": column.last}
     if aggregate == "ohlcv" and name in prices:
@@ -156,8 +159,10 @@ def _aggregate(aggregate: Aggregate, name: str) -> pl.Expr:
         return column.mean()
     if aggregate == "last":
         return column.last()
+    # Integers of 32 bits would run over without a word.
+    total = (column.cast(pl.Int64) if dtype in (pl.Int32, pl.UInt32) else column).sum()
     # A sum of which a part is not known is not known.
-    return pl.when(column.null_count() == 0).then(column.sum())
+    return pl.when(column.null_count() == 0).then(total)
 
 
 def _or_zero(there: pl.Expr, value: pl.Expr, schema: pl.Schema) -> pl.Expr:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from operator import itemgetter
 from typing import Any
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -227,7 +228,7 @@ def _is_wanted(store: Store, commit: Mapping[str, Any], wanted: Wanted) -> bool:
         and (chosen.end is None or commit["time"] < chosen.end)
         and job.startswith(wanted.job or "")
         and wanted.source in (None, commit["source"])
-        and (wanted.operation is None or wanted.operation.upper() == commit["operation"])
+        and (wanted.operation or "").upper() in ("", (commit["operation"] or "").upper())
         and _touches(store, commit, chosen)
     )
 
@@ -238,12 +239,19 @@ def _touches(store: Store, commit: Mapping[str, Any], chosen: Selection) -> bool
         return True
     told = actions(store.root.tables / commit["table"], commit["version"])
     files = (one.get("add") or one.get("remove") or {} for one in told)
-    places = [file["partitionValues"] for file in files if file.get("partitionValues")]
+    # What was removed may be told by its path alone.
+    places = [file.get("partitionValues") or _place(file["path"]) for file in files if file]
     return any(
-        (not chosen.exchanges or place["exchange"] in chosen.exchanges)
-        and (not chosen.symbols or place["symbol"] in chosen.symbols)
+        (not chosen.exchanges or place.get("exchange") in chosen.exchanges)
+        and (not chosen.symbols or place.get("symbol") in chosen.symbols)
         for place in places
     )
+
+
+def _place(path: str) -> dict[str, str]:
+    """The partition of a file by its path, which the log encodes once more than the disk does."""
+    parts = (part.partition("=") for part in unquote(path).split("/")[:-1])
+    return {name: unquote(value) for name, _, value in parts}
 
 
 def _with_reasons(store: Store, commits: pl.DataFrame) -> pl.DataFrame:
@@ -258,12 +266,22 @@ def _with_reasons(store: Store, commits: pl.DataFrame) -> pl.DataFrame:
 
 def _reason(command: str, arguments: str) -> str:
     said = {key: value for key, value in json.loads(arguments).items() if value}
-    parts = [f"{key} {', '.join(map(str, _list(value)))}" for key, value in said.items()]
+    parts = [f"{key} {', '.join(map(_brief, _list(value)))}" for key, value in said.items()]
     return f"{command}: {'; '.join(parts)}" if parts else command
 
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _brief(value: object) -> str:
+    """A value, of a group of them each by its name, and of lists in it the lengths only."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return " ".join(
+        f"{len(one):,} {key}" if isinstance(one, list) else f"{key} {one}"
+        for key, one in value.items()
+    )
 
 
 def _jobs(store: Store, names: Sequence[str]) -> pl.DataFrame:

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,12 +42,17 @@ class Request:
 
 @dataclass
 class Receiver:
-    """A web hook on loopback. `status`: what it answers; `hang`: it takes, and answers nothing."""
+    """A web hook on loopback.
+
+    `status`: what it answers, after `slow_seconds`; `hang`: it takes, and answers nothing; `drip`:
+    it answers, and never ends.
+    """
 
     port: int = 0
     status: int = 200
     hang: bool = False
     drip: bool = False
+    slow_seconds: float = 0
     requests: list[Request] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -91,15 +97,17 @@ def _running() -> Iterator[Receiver]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.requests.append(Request(self.path, headers, json.loads(body)))
             if receiver.hang:
-                receiver.closing.wait(30)
+                receiver.closing.wait()
                 return
             if receiver.drip:
                 self._drip()
                 return
-            self.send_response(receiver.status)
-            self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            receiver.closing.wait(receiver.slow_seconds)
+            with suppress(ConnectionError):  # who asked has not waited
+                self.send_response(receiver.status)
+                self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
         def do_GET(self) -> None:
             self.send_response(200)

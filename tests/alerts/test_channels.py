@@ -17,7 +17,7 @@ from lake.alerts.messages import Level
 from lake.errors import ConfigError
 from tests.alerts.conftest import Receiver, wait_for
 
-PASSWORD = "pa55-5e"  # noqa: S105 - of nobody
+PASSWORD = "pass-hush"  # noqa: S105 - of nobody
 
 
 def channel(url: str) -> Channel:
@@ -88,13 +88,14 @@ def test_a_server_that_hangs_is_left_in_time(receiver: Receiver, fault: str) -> 
     begun = time.monotonic()
     with pytest.raises(NoAnswerError, match="no answer in time"):
         deliver(channel(receiver.url), "title", "body", "info", timeout_seconds=0.5)
-    assert time.monotonic() - begun < 2
+    # The receiver never ends; the bound is wide, for a busy machine stands still for seconds.
+    assert time.monotonic() - begun < 20
 
 
 def test_a_url_that_apprise_does_not_know_is_an_error_without_the_url() -> None:
     with pytest.raises(ConfigError, match="channel 'chat': apprise knows no such URL") as caught:
-        deliver(channel("nosuch://token-5e/"), "title", "body", "info")
-    assert "5e" not in str(caught.value)
+        deliver(channel("nosuch://token-hush/"), "title", "body", "info")
+    assert "hush" not in str(caught.value)
 
 
 def test_without_apprise_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +118,7 @@ def test_nothing_of_a_url_is_shown(
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, "urllib3")
     port = str(receiver.port)
-    url = url.format(PASSWORD, port, "path-5e", "query-5e", "header-5e")
+    url = url.format(PASSWORD, port, "path-hush", "query-hush", "header-hush")
     one = channel(url)
     with pytest.raises(DeliveryError) as caught:
         deliver(one, "title", "body", "info", timeout_seconds=5)
@@ -126,7 +127,7 @@ def test_nothing_of_a_url_is_shown(
     shown = (repr(one), str(caught.value), trace, captured.err, caplog.text)
     assert captured.out == ""
     for text in shown:
-        assert "5e" not in text
+        assert "hush" not in text
 
 
 def test_apprise_prints_nothing_beside_us(
@@ -172,6 +173,28 @@ def test_a_log_line_holds_the_whole_message(caplog: pytest.LogCaptureFixture) ->
     assert line.startswith("event=alert")
     assert 'title="the title"' in line
     assert "\n" not in line
+
+
+def test_a_log_that_leaves_a_line_out_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("lake").setLevel(logging.ERROR)
+    with pytest.raises(
+        DeliveryError, match=r"channel 'chat' took no message: .* \[log\]"
+    ) as caught:
+        deliver(channel("log"), "the title", "body", "resolved")
+    assert "level" in str(caught.value.hint)
+    assert caplog.records == []
+    deliver(channel("log"), "the title", "body", "error")
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(("options", "fits"), [("", True), ("?overflow=upstream", False)])
+def test_what_is_too_long_for_a_service_is_cut(options: str, fits: bool) -> None:
+    from lake.alerts.channels import _service
+
+    service = _service(channel(f"discord://1742162980/JHMHI8qBe7bk2ZwO5U711o3dVjs{options}"))
+    # Discord refuses a message of more than 2,000 characters; it cannot be asked here.
+    (part,) = service._apply_overflow("a line\n" * 1000, "the title")
+    assert (len(part["title"]) + len(part["body"]) <= 2000) is fits
 
 
 def test_a_thread_that_hangs_keeps_nobody_from_ending(receiver: Receiver) -> None:

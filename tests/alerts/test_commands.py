@@ -37,7 +37,7 @@ def configured(new_lake: NewLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_all_channels_are_tested(
     configured: Configured, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    configured(chat=receiver.url, dead="json://127.0.0.1:1/path-5e")
+    configured(chat=receiver.url, dead="json://127.0.0.1:1/path-hush")
     assert run(["alert", "test", "--json"]) == 4
     captured = capsys.readouterr()
     outcomes = {row["channel"]: row for row in json.loads(captured.out)}
@@ -46,7 +46,7 @@ def test_all_channels_are_tested(
     error = json.loads(captured.err.splitlines()[-1])
     assert error["code"] == "delivery"
     assert error["message"] == "1 of 3 channels took no test message: dead"
-    assert "5e" not in captured.out + captured.err
+    assert "hush" not in captured.out + captured.err
     (message,) = receiver.taken()
     assert message.title == "lake: test"
     assert "channel chat" in message.text
@@ -84,12 +84,12 @@ def test_a_run_tells_and_shows_what_it_told(
 def test_a_run_whose_channel_fails_exits_so(
     configured: Configured, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lake = configured(dead="json://127.0.0.1:1/path-5e")
+    lake = configured(dead="json://127.0.0.1:1/path-hush")
     write(lake._store, "findings", findings(1))
     assert run(["alert", "run"]) == 4
     captured = capsys.readouterr()
     assert "1 of 1 messages were not delivered" in captured.err
-    assert "5e" not in captured.out + captured.err
+    assert "hush" not in captured.out + captured.err
 
 
 def test_what_holds_is_listed_and_what_is_over_on_request(

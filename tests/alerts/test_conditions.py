@@ -76,3 +76,9 @@ def test_a_duration_is_short(seconds: float, text: str) -> None:
 )
 def test_a_pattern_fits_whole_names(pattern: str, name: str, fits: bool) -> None:
     assert matches(pattern, name) is fits
+
+
+@pytest.mark.parametrize(("dataset", "count"), [("*", 0), ("bars_?m", 0), ("bars_1m", 1)])
+def test_only_a_table_that_is_named_must_have_rows(dataset: str, count: int) -> None:
+    stale = AlertRule(name="stale", freshness_seconds=9, dataset=dataset, channels=("log",))
+    assert len(conditions([stale], findings(0), NOTHING, NOW)) == count

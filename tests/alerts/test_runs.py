@@ -199,6 +199,27 @@ def test_rows_that_are_too_old_are_told_and_so_is_their_coming_back(
     assert [message.title for message in receiver.taken()] == ["lake: stale: 1 resolved"]
 
 
+def test_a_table_that_a_rule_names_and_that_has_no_row_is_told_until_it_has(
+    watched: Watched, receiver: Receiver, clock: Clock
+) -> None:
+    stale = {"name": "stale", "freshness_seconds": 60, "channels": ["chat"]}
+    lake = watched(
+        channels={"chat": receiver.url}, rules=[{**stale, "dataset": "trades", "symbol": "BTC/*"}]
+    )
+    put(lake, "trades", trades(1, start=NOW, symbol="ETH/USDT"))
+    for _ in range(2):
+        lake.run_alerts()
+        clock.turn(minutes=2)
+    (message,) = receiver.taken()
+    assert message.text.splitlines() == [
+        "Raised:",
+        "- [warning] trades * BTC/*: there is no row at all",
+    ]
+    put(lake, "trades", trades(1, start=clock.now))
+    lake.run_alerts()
+    assert [message.title for message in receiver.taken()] == ["lake: stale: 1 resolved"]
+
+
 def test_a_bar_is_as_old_as_its_end(watched: Watched, clock: Clock) -> None:
     lake = watched(rules=[{"name": "stale", "freshness_seconds": 60, "channels": ["log"]}])
     put(lake, "bars_1h", bars(1, start=NOW - timedelta(hours=1)))

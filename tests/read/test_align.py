@@ -279,6 +279,20 @@ def test_the_sum_of_what_is_partly_unknown_is_unknown() -> None:
     assert found.frame["x_fill"].to_list() == ["none", None, None, "none"]
 
 
+@pytest.mark.parametrize("dtype", [pl.Int8(), pl.Int32(), pl.UInt32(), pl.Int64(), pl.Float32()])
+def test_a_sum_has_room_for_what_it_adds(dtype: pl.DataType) -> None:
+    most = 127 if dtype == pl.Int8() else 2**31 - 1
+    rows = known(1, 2, 2, value=[most] * 3).with_columns(pl.col("value").cast(dtype))
+    assert aligned(rows, Over("sum")).frame["x_value"][1] == pytest.approx(3 * most)
+
+
+@pytest.mark.parametrize(
+    "how", [AsOf(staleness=None, columns="value"), Over("sum", columns="value")]
+)
+def test_one_column_may_be_named_as_it_is(how: How) -> None:
+    assert aligned(known(0, other=[1]), how).frame.columns[:2] == ["time", "x_value"]
+
+
 def test_markets_stand_side_by_side_from_when_they_are_known() -> None:
     facts = [Fact(0, 1, "X", None), Fact(3, 2, "Y", None), Fact(99, 3, "Z", None)]
     found = align(
@@ -393,6 +407,13 @@ REFUSED: dict[str, tuple[dict[str, pl.DataFrame], dict[str, Any], str]] = {
         {"how": Over("ohlcv")},
         "source 'x' has no column 'open'",
     ),
+    "prices of text": (
+        {"x": known(0, open=["a"], high=[1], low=[1], close=[1])},
+        {"how": Over("ohlcv")},
+        "source 'x': column 'open' is String, not numbers",
+    ),
+    "a step without unit": ({"x": known(0)}, {"every": 60}, "every is 60"),
+    "a policy by its name": ({"x": known(0)}, {"how": "last"}, "how is 'last'"),
     "text in a sum": (
         {"x": known(0, side=["buy"])},
         {"how": Over("sum", columns=["side"])},
@@ -457,6 +478,7 @@ def test_what_cannot_be_aligned_is_refused(case: str) -> None:
         (AsOf, {"staleness": "1M"}, "staleness is 1M: months differ"),
         (AsOf, {"staleness": -SECOND}, "staleness is -1 day"),
         (AsOf, {"staleness": timedelta.max}, "staleness is 999999999 days"),
+        (AsOf, {"staleness": 60}, "staleness is 60"),
         (AsOf, {"staleness": "a while"}, "'a while' is not a timeframe"),
     ],
 )
