@@ -36,5 +36,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            yield from _flat({one["name"]: one for one in value}, f"{prefix}{key}.")
         elif value is not None:
             yield f"{prefix}{key}", value

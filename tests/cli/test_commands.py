@@ -135,7 +135,8 @@ def test_config_shows_values_origins_and_masks_secrets(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKE_EXCHANGES__BINANCE__SECRET", "hunter2")
-    (tmp_path / "lake.toml").write_text("[retry]\nattempts = 3\n")
+    rule = '[[alerts.rules]]\nname = "bad"\nseverity = "error"\nchannels = ["log"]\n'
+    (tmp_path / "lake.toml").write_text(f"[retry]\nattempts = 3\n{rule}")
     monkeypatch.delenv("LAKE_RETRY__ATTEMPTS")
     shown = cli("config", "--json")
     settings = {row["setting"]: row for row in shown.json}
@@ -148,6 +149,9 @@ def test_config_shows_values_origins_and_masks_secrets(
     assert settings["http.concurrency"]["origin"] == "default"
     assert settings["exchanges.binance.secret"]["value"] == "**********"
     assert "hunter2" not in shown.out
+    severity = settings["alerts.rules.bad.severity"]
+    assert (severity["value"], severity["origin"]) == ("error", str(tmp_path / "lake.toml"))
+    assert settings["alerts.rules.bad.least"]["origin"] == "default"
 
 
 def test_options_count_before_and_after_the_verb(cli: Cli, filled: Path) -> None:
