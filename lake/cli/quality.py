@@ -213,9 +213,10 @@ def _bundle_report(session: Session, reference: str) -> Report:
 
 def _show_report(session: Session, made: Report) -> None:
     from lake.quality.score import DIMENSIONS
-    from lake.read.report import summary
+    from lake.read.report import overview, summary
 
-    show(session, summary(made), f"{made.title}: {made.start} to {made.end}")
+    listed = overview(made) if session.format is Format.table else summary(made)
+    show(session, listed, f"{made.title}: {made.start} to {made.end}")
     totals = made.totals
     parts = [f"{name} {rounded_down(getattr(totals.scores, name))}" for name in DIMENSIONS]
     found = totals.findings

@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any, get_args
 
 import polars as pl
 
 from lake.errors import QualityError
+from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.quality.chosen import Overrides, chosen
 from lake.quality.completeness import REASONS
@@ -31,7 +33,7 @@ from lake.quality.report.document import (
     TableVersion,
     Totals,
 )
-from lake.quality.score import DELAYS, MEASURES, combined
+from lake.quality.score import DELAYS, DIMENSIONS, MEASURES, combined
 from lake.read.charts import charts, deviations
 from lake.read.evidence import Evidence
 from lake.store.snapshot import Snapshot
@@ -39,7 +41,7 @@ from lake.version import VERSION
 
 _REASONS: tuple[Reason, ...] = get_args(Reason)
 _MARKET = ("dataset", "exchange", "symbol")
-_FINDINGS, _CONTEXT, _REPAIRS, _JOBS = 1_000, 5, 500, 100
+_FINDINGS, _CONTEXT, _REPAIRS, _JOBS = 1_000, 9, 500, 100  # of context, all that is kept
 _DEVIATION_BPS = 50.0
 
 
@@ -90,17 +92,12 @@ def report(facts: Facts, known: Evidence, overrides: Overrides) -> Report:
         bundle_id=facts.bundle_id,
         start=start,
         end=end,
-        totals=Totals(
-            _scores(facts.scores),
-            *_counts(facts.scores),
-            _missing(facts.scores),
-            _open(found),
-        ),
+        totals=_totals(facts.scores, found),
         markets=tuple(_markets(facts.scores, found, start, end)),
         findings=tuple(_finding(row) for row in found.head(_FINDINGS).iter_rows(named=True)),
         findings_total=found.height,
         charts=charts(known, found),
-        deviations=deviations(known, selection, _threshold(known, overrides)),
+        deviations=deviations(known, selection, found, partial(_threshold, overrides)),
         repairs=tuple(_repair(row) for row in facts.repairs.head(_REPAIRS).iter_rows(named=True)),
         latency=tuple(_latencies(facts.scores, start)),
         provenance=_provenance(facts, known),
@@ -108,7 +105,7 @@ def report(facts: Facts, known: Evidence, overrides: Overrides) -> Report:
 
 
 def summary(made: Report) -> pl.DataFrame:
-    """The report's figures a market, for a terminal."""
+    """The report's figures a market."""
     return pl.DataFrame(
         [
             {
@@ -124,6 +121,27 @@ def summary(made: Report) -> pl.DataFrame:
             }
             for market in made.markets
         ]
+    )
+
+
+def overview(made: Report) -> pl.DataFrame:
+    """The same in few columns, the worst market first: `weakest` is the part that costs most."""
+    score = pl.col("score")
+    parts = pl.concat_list(DIMENSIONS)
+    weakest = parts.list.arg_min().replace_strict(dict(enumerate(DIMENSIONS)), default=None)
+    return (
+        summary(made)
+        .sort("score", maintain_order=True)
+        .select(
+            pl.concat_str("exchange", "symbol", separator=" ").alias("market"),
+            "dataset",
+            # Rounded down: only a perfect score reads 1.
+            ((score * 1e4 + 1e-7).floor() / 1e4),
+            pl.when(score < 1).then(weakest).alias("weakest"),
+            "rows",
+            "lost",
+            "findings",
+        )
     )
 
 
@@ -150,6 +168,10 @@ def _markets(
     return figures
 
 
+def _totals(scores: pl.DataFrame, found: pl.DataFrame) -> Totals:
+    return Totals(_scores(scores), *_counts(scores), _missing(scores), _open(found))
+
+
 def _days(days: pl.DataFrame, start: date, end: date) -> Days:
     count = (end - start).days
     shown: list[int | None] = [None] * count
@@ -157,7 +179,9 @@ def _days(days: pl.DataFrame, start: date, end: date) -> Days:
     missing: list[tuple[int, Reason, int]] = []
     for row in days.iter_rows(named=True):
         number = (row["timestamp"].date() - start).days
-        shown[number] = int(row["score"] * 10_000)  # rounded down: a loss never looks like none
+        shown[number] = int(
+            row["score"] * 10_000 + 1e-7
+        )  # rounded down: a loss never looks like none
         rows[number] = row["rows"]
         missing.extend((number, reason, row[reason]) for reason in _REASONS if row[reason])
     return Days(tuple(shown), tuple(rows), tuple(missing))
@@ -231,14 +255,14 @@ def _provenance(facts: Facts, known: Evidence) -> Provenance:
             )
             for row in jobs.iter_rows(named=True)
         ),
+        facts.jobs.height,
     )
 
 
-def _threshold(known: Evidence, overrides: Overrides) -> float:
+def _threshold(overrides: Overrides, dataset: Dataset) -> float:
     """What counts as apart, as the check across venues has it."""
-    for table in known.tables.values():
-        for check in chosen(table.dataset, overrides):
-            bound = check.thresholds.get("threshold_bps")
-            if isinstance(bound, (int, float)):
-                return float(bound)
+    for check in chosen(dataset, overrides):
+        bound = check.thresholds.get("threshold_bps")
+        if check.name == "venue_deviation" and isinstance(bound, (int, float)):
+            return float(bound)
     return _DEVIATION_BPS

@@ -165,6 +165,7 @@ def test_a_bundle_reports_what_was_pinned(cli: Cli, lake: Lake) -> None:
     lake.write("bars_1m", bars(1440))
     made = from_json(cli("quality", "report", "--bundle", "part", "--json").out.encode())
     assert made.totals.missing.unknown == 10
+    assert made.bundle_id == lake.bundle("part").id
     assert cli("bundle", "pin", "blind", "-d", "bars_1m", "--no-check", "-q").code == 0
     failed = cli("quality", "report", "--bundle", "blind", "--json")
     assert failed.code == 3

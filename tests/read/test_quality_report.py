@@ -12,7 +12,7 @@ from lake.errors import QualityError
 from lake.quality.report.document import from_json, to_json
 from lake.quality.report.page import html
 from lake.quality.score import MEASURES
-from lake.read.report import summary
+from lake.read.report import overview, summary
 from tests.conftest import DAY, MINUTE, T0, bars, trades, write
 
 
@@ -95,3 +95,123 @@ def test_a_report_survives_json_and_becomes_a_page(checked: Lake) -> None:
     page = html(made)
     assert page.startswith("<!doctype html>")
     assert made.title in page
+
+
+def moving(days: int, *, exchange: str = "binance", symbol: str = "BTC/USDT") -> pl.DataFrame:
+    """Bars of a price that goes up and down, so that none is stale."""
+    frame = bars(days * 1440, exchange=exchange, symbol=symbol)
+    price = 100 + (pl.int_range(pl.len()) * 7 % 13) / 100
+    return frame.with_columns(price.alias(name) for name in ("open", "high", "low", "close"))
+
+
+def test_a_gap_over_midnights_is_one_chart_with_candles_on_both_sides(lake: Lake) -> None:
+    gone = pl.int_range(pl.len()).is_between(1000, 1440 * 3 + 99)
+    write(lake, "bars_1m", moving(4).filter(~gone))
+    lake.check()
+    made = lake.quality_report()
+
+    assert len([one for one in made.findings if one.check == "gaps"]) == 4
+    (chart,) = [one for one in made.charts if one.kind == "gap"]
+    first, last = T0 + 1000 * MINUTE, T0 + 3 * DAY + 100 * MINUTE
+    assert (chart.mark_start, chart.mark_end) == (first.timestamp(), last.timestamp())
+    before = [at for at in chart.times if at < chart.mark_start]
+    after = [at for at in chart.times if at >= chart.mark_end]
+    assert (len(before), len(after), len(chart.times)) == (40, 40, 80)
+
+
+def test_gaps_of_one_market_hide_neither_another_check_nor_another_market(lake: Lake) -> None:
+    number = pl.int_range(pl.len())
+    spoiled = moving(1).filter(~((number % 50 == 25) | (number == 26)))
+    jump = pl.when(number == 700).then(pl.col("close") * 1.5).otherwise(pl.col("close"))
+    spoiled = spoiled.with_columns(close=jump, high=pl.max_horizontal("high", jump))
+    write(lake, "bars_1m", spoiled)
+    write(lake, "bars_1m", moving(1, symbol="ETH/USDT").filter(number != 900))
+    lake.check()
+    shown = lake.quality_report().charts
+
+    gaps = [one for one in shown if one.kind == "gap"]
+    assert {one.title for one in gaps[:2]} == {
+        "binance BTC/USDT · bars_1m",
+        "binance ETH/USDT · bars_1m",
+    }
+    assert max(one.mark_end - one.mark_start for one in gaps) == 120, "the longest is there"
+    assert "spike" in {one.kind for one in shown[:3]}
+
+
+def test_many_gaps_told_as_one_are_no_chart(lake: Lake) -> None:
+    write(lake, "bars_1m", moving(1).filter(pl.int_range(pl.len()) % 5 != 3))
+    lake.check()
+    made = lake.quality_report()
+
+    assert any("more like this" in one.message for one in made.findings)
+    assert made.charts
+    assert all(one.mark_end - one.mark_start == 60 for one in made.charts)
+
+
+def test_a_minute_apart_is_seen_in_a_long_range(lake: Lake) -> None:
+    number = pl.int_range(pl.len())
+    write(lake, "bars_1m", moving(2))
+    factor = pl.when(number == 1234).then(1.02).otherwise(1.0)
+    other = moving(2, exchange="kraken").with_columns(
+        pl.col("open", "high", "low", "close") * factor
+    )
+    write(lake, "bars_1m", other)
+    lake.check()
+    (line,) = lake.quality_report().deviations
+
+    assert (line.dataset, line.first, line.second) == ("bars_1m", "binance", "kraken")
+    assert (line.compared, line.apart, line.threshold_bps) == (2880, 1, 50.0)
+    lows = [low for low in line.low if low is not None]
+    assert min(lows) == pytest.approx((1 / 1.02 - 1) * 1e4, abs=0.001)
+    assert max(abs(mean) for mean in line.bps if mean is not None) < 50
+    assert len(line.times) <= 400
+
+
+def test_venues_with_findings_are_compared_first_and_in_the_finest_bars(lake: Lake) -> None:
+    number = pl.int_range(pl.len())
+    for symbol in "ABCDEFGH":
+        for exchange in ("binance", "kraken", "okx"):
+            factor = 1.02 if (symbol, exchange) == ("H", "okx") else 1.0
+            frame = moving(1, exchange=exchange, symbol=f"{symbol}/USDT").head(60)
+            late = pl.when(number.is_between(20, 40)).then(factor).otherwise(1.0)
+            prices = pl.col("open", "high", "low", "close") * late
+            write(lake, "bars_1m", frame.with_columns(prices))
+            if symbol == "H":
+                write(lake, "bars_5m", frame.filter(number % 5 == 0).with_columns(prices))
+    lake.check()
+    lines = lake.quality_report().deviations
+
+    assert len(lines) == 6
+    assert [(one.symbol, one.second, one.dataset) for one in lines[:2]] == [
+        ("H/USDT", "okx", "bars_1m"),
+        ("H/USDT", "okx", "bars_1m"),
+    ]
+    assert {one.dataset for one in lines} == {"bars_1m"}
+    assert all(one.apart == 21 for one in lines[:2])
+
+
+def test_what_was_filled_in_is_compared_with_nothing(lake: Lake) -> None:
+    write(lake, "bars_1m", moving(1))
+    number = pl.int_range(pl.len())
+    filled = pl.when(number < 10).then(pl.lit("flat"))
+    write(lake, "bars_1m", moving(1, exchange="kraken").with_columns(fill=filled))
+    lake.check()
+    (line,) = lake.quality_report().deviations
+
+    assert line.compared == 1440 - 10
+
+
+def test_all_jobs_are_counted(checked: Lake) -> None:
+    made = checked.quality_report().provenance
+    assert made.jobs_total == len(made.jobs)
+
+
+def test_the_overview_fits_a_terminal_and_says_what_costs_most(checked: Lake) -> None:
+    rows = overview(checked.quality_report())
+    worst = rows.row(0, named=True)
+
+    assert (worst["market"], worst["weakest"]) == ("binance BTC/USDT", "completeness")
+    assert worst["score"] == 0.9965  # 2870 of 2880, rounded down
+    assert rows["score"].is_sorted()
+    assert rows.filter(pl.col("score") == 1)["weakest"].null_count() == rows.height - 1
+    assert (worst["lost"], worst["findings"]) == (10, 1)

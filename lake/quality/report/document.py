@@ -151,7 +151,7 @@ class Chart:
         One line for people: the market, and what is wrong.
     times
         Start of each slot, in seconds since 1970, ascending; slots without a bar may be left out,
-        or be there with None in the columns.
+        or be there with None in the columns. Of a long marked interval the middle is left out.
     open, high, low, close, volume
         One value a time.
     mark_start, mark_end
@@ -176,16 +176,29 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """How far the price on `first` is above that on `second`, in basis points.
+    """How far the price on `first` is above that on `second`, in basis points, by spans of time.
 
-    `times` are seconds since 1970, ascending; `threshold_bps` is what counts as apart, either way.
+    Attributes
+    ----------
+    times
+        Start of each span, in seconds since 1970, ascending.
+    bps, low, high
+        The mean, the lowest and the highest of each span.
+    compared, apart
+        Bars that both have, and how many of them are apart by more than `threshold_bps`, either
+        way.
     """
 
+    dataset: str
     symbol: str
     first: str
     second: str
     times: tuple[int, ...]
     bps: tuple[float | None, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+    compared: int
+    apart: int
     threshold_bps: float
 
 
@@ -237,7 +250,7 @@ class TableVersion:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job that the data, or the findings, are from."""
+    """A job that ran in the lake until then."""
 
     job_id: str
     command: str
@@ -248,10 +261,11 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What the report was made from."""
+    """What the report was made from; `jobs` may be the latest of `jobs_total`."""
 
     tables: tuple[TableVersion, ...] = ()
     jobs: tuple[JobRecord, ...] = ()
+    jobs_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ _REASONS = (
     ("no_trade", "without a trade"),
     ("venue_outage", "in outages of the venue"),
 )
+_PAUSE_DAYS = 31
 _LOSSES = ("not_fetched", "unknown", "lost")
 
 
@@ -93,9 +94,13 @@ def lead(report: Report) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """The mean score of all markets by day: a path in a box of one unit a day by 40, and bounds."""
+    """The mean score of all markets by day: a path in a box of `width` by 40, and bounds.
+
+    A day is one wide; a pause of more than a month is shortened.
+    """
 
     path: str
+    width: int
     lowest: float
     lowest_day: date
     highest: float
@@ -115,12 +120,15 @@ def trend(report: Report) -> Trend | None:
     lowest, highest = means[lowest_day], max(means.values())
     # A spread under a hundredth of a per cent is none that should fill the picture.
     spread = max(highest - lowest, 0.0001)
-    path = []
+    path, x, before = "", -1, -1
     for index, mean in means.items():
+        pause = index - before
+        x += pause if pause <= _PAUSE_DAYS or before < 0 else 1 + max(2, len(means) // 40)
         y = f"{40 * (highest - mean) / spread:.2f}"
-        path.append(f"{'V' if index - 1 in means else f'M{index} '}{y}H{index + 1}")
+        path += f"{'V' if pause == 1 and path else f'M{x} '}{y}H{x + 1}"
+        before = index
     day = report.start + timedelta(days=lowest_day)
-    return Trend("".join(path), lowest, day, highest)
+    return Trend(path, x + 1, lowest, day, highest)
 
 
 def count(number: int) -> str:
@@ -132,7 +140,7 @@ def score(value: float | None) -> str:
     """A score with four digits, rounded down: only a perfect one reads 1."""
     if value is None:
         return "\N{EN DASH}"
-    return "1" if value >= 1 else f"{math.floor(value * 10_000) / 10_000:.4f}"
+    return "1" if value >= 1 else f"{math.floor(value * 10_000 + 1e-7) / 10_000:.4f}"
 
 
 def share(part: int, whole: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -144,7 +145,9 @@ class Bundle:
     @property
     def quality(self) -> Report | None:
         """The report on quality that was made when it was pinned; None: it was not checked."""
-        return self.contents.quality
+        made = self.contents.quality
+        # It was written before the bundle had an id.
+        return made and replace(made, bundle_id=self.id)
 
     def coverage(self, table: str | None = None) -> pl.DataFrame:
         """Intervals that were answered when it was pinned: table, exchange, symbol, start, end.

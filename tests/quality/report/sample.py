@@ -178,7 +178,7 @@ def _chart(chance: random.Random, finding: doc.Finding) -> doc.Chart:
     return doc.Chart(
         finding_id=finding.finding_id,
         kind="gap" if finding.check == "gaps" else "spike",
-        title=f"{finding.exchange} {finding.symbol}",
+        title=f"{finding.exchange} {finding.symbol} · {finding.dataset}",
         times=tuple(times[place] for place in kept),
         open=of(opens),
         high=of(highs),
@@ -192,15 +192,27 @@ def _chart(chance: random.Random, finding: doc.Finding) -> doc.Chart:
 
 
 def _deviation(chance: random.Random, asset: str, days: int) -> doc.Deviation:
-    size = 900
+    size = 400  # as many as `lake.read.charts` gives
     step = days * DAY_S // size
     bps = []
     level = 0.0
     for place in range(size):
         level = 0.9 * level + chance.gauss(0, 2)
-        bps.append(round(level + (45 if 400 < place < 412 else 0), 1))
+        bps.append(round(level + (45 if 200 < place < 206 else 0), 1))
     times = tuple(T0_S + place * step for place in range(size))
-    return doc.Deviation(f"{asset}/USDT", "binance", "kraken", times, tuple(bps), 20.0)
+    return doc.Deviation(
+        dataset="bars_1m",
+        symbol=f"{asset}/USDT",
+        first="binance",
+        second="kraken",
+        times=times,
+        bps=tuple(bps),
+        low=tuple(round(value - chance.expovariate(0.3), 1) for value in bps),
+        high=tuple(round(value + chance.expovariate(0.3), 1) for value in bps),
+        compared=days * MINUTES,
+        apart=days * MINUTES // 80,
+        threshold_bps=20.0,
+    )
 
 
 def _repair(
@@ -257,7 +269,7 @@ def _provenance(markets: tuple[doc.MarketFigures, ...]) -> doc.Provenance:
         )
         for place in range(30)
     )
-    return doc.Provenance(tables, jobs)
+    return doc.Provenance(tables, jobs, 412)
 
 
 def _totals(

@@ -3,72 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page
 
-from lake.quality.report.document import Report
-from lake.quality.report.page import html
 from tests.quality.report import sample
+from tests.quality.report.conftest import Opened, Scheme
 from tests.quality.report.test_page import hostile
 
-Scheme = Literal["light", "dark"]
-Opened = Callable[..., Page]
-
 PROBES = (Path(__file__).parent / "probes.js").read_text(encoding="utf-8").split("\n", 1)[1].strip()
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip("no chromium on this machine: scripts/browser installs it")
-    with sync_playwright() as playwright:
-        # Without a sandbox of its own, as root in a container has none to give.
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
-    """Opens a report; at the end, nothing may have been complained of or asked for."""
-    complaints: list[str] = []
-    requests: list[str] = []
-    pages: list[Page] = []
-    file = tmp_path / "report.html"
-
-    def open_(
-        report: Report, width: int = 1280, scheme: Scheme = "light", *, javascript: bool = True
-    ) -> Page:
-        file.write_text(html(report), encoding="utf-8")
-        page = browser.new_page(
-            viewport={"width": width, "height": 900},
-            color_scheme=scheme,
-            reduced_motion="reduce",
-            java_script_enabled=javascript,
-        )
-        pages.append(page)
-        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(file.as_uri())
-        if javascript:
-            page.wait_for_selector("html[data-ready]")
-        return page
-
-    yield open_
-    for page in pages:
-        page.close()
-    assert complaints == []
-    # The icon is in the file itself.
-    assert {url for url in requests if not url.startswith("data:")} <= {file.as_uri()}
 
 
 def ask(page: Page, probe: str) -> list[object]:
@@ -118,6 +64,33 @@ def test_a_candle_chart_shades_its_gap_and_tells_of_it(opened: Opened) -> None:
     assert re.search(r"Volume\s*\d", card.inner_text()), "of the candle after the gap"
 
 
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("symbol", ["BTC/USDT", 130 * "X" + "/USDT"])
+def test_what_is_wrong_is_seen_without_scrolling_sideways(
+    opened: Opened, width: int, symbol: str
+) -> None:
+    report = sample.report(markets=3, days=30, findings=60)
+    report = replace(
+        report,
+        findings=tuple(replace(found, symbol=symbol) for found in report.findings),
+        repairs=tuple(replace(repair, symbol=symbol) for repair in report.repairs),
+    )
+    page = opened(report, width=width)
+    cell = findings(page).first.locator(".prose")
+    repair = page.locator("#repairs tbody tr").first.locator(".prose")
+
+    for shown in (cell, repair):
+        box = shown.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    assert report.findings[0].message == cell.inner_text()
+    findings(page).first.get_by_role("button").click()
+    assert symbol in page.locator("#findings .detail").inner_text()
+    sort = page.locator("#findings").get_by_role("columnheader", name="Rows")
+    assert sort.get_by_role("button").is_visible()
+
+
 def test_filters_keep_what_fits_and_say_how_many(opened: Opened) -> None:
     report = sample.report(markets=4, days=30, findings=120)
     page = opened(report)
@@ -154,7 +127,7 @@ def test_columns_sort_both_ways(opened: Opened) -> None:
     report = sample.report(markets=4, days=30, findings=40)
     page = opened(report)
     heading = page.locator("#findings").get_by_role("columnheader", name="Rows")
-    cells = page.locator("#findings tr[data-id] td:nth-child(6)")
+    cells = page.locator("#findings tr[data-id] td:nth-child(6)")  # Rows
     rows = sorted(found.rows for found in report.findings)
 
     heading.get_by_role("button").click()
@@ -206,6 +179,7 @@ def test_arrow_keys_move_in_the_heat_map_and_enter_shows_the_findings(opened: Op
     kept = [f for f in report.findings if f.symbol == worst.symbol and f.exchange == worst.exchange]
     kept = [f for f in kept if f.start.day == 2 and f.start.month == 1]
     assert findings(page).count() == len(kept) > 0
+    assert page.locator("#findings .shown").evaluate("text => text === document.activeElement")
     page.get_by_role("button", name="Only 2 Jan 2025").click()
     assert findings(page).count() > len(kept)
 
@@ -308,3 +282,12 @@ def test_on_paper_it_is_light_and_without_what_only_a_screen_can_use(opened: Ope
     assert not page.locator("nav").is_visible()
     assert not page.locator("#findings .controls").is_visible()
     assert page.locator("#findings table").is_visible()
+
+
+def test_no_two_buttons_of_a_list_have_one_name(opened: Opened) -> None:
+    page = opened(sample.report(markets=3, days=30, findings=60, charts=4))
+    for part in ("#findings .expand", "#charts .card button"):
+        buttons = page.locator(part).evaluate_all(
+            "buttons => buttons.map(button => button.getAttribute('aria-label'))"
+        )
+        assert len(set(buttons)) == len(buttons) >= 4

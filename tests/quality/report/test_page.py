@@ -5,9 +5,13 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import math
 import re
 from dataclasses import replace
+from datetime import timedelta
 from html.parser import HTMLParser
+from importlib.resources import files
+from itertools import combinations
 
 import pytest
 
@@ -16,6 +20,27 @@ from lake.quality.report.page import html, lead, score, share, trend
 from tests.quality.report import sample
 
 HOSTILE = "</script><script>window.stolen=1</script><!--<img src=x onerror=window.stolen=1>\u2028"
+
+
+# How linear light is seen without one kind of cones: Machado, Oliveira and Fernandes 2009, table 1.
+EYES = {
+    "protanopia": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deuteranopia": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+    "tritanopia": (
+        (1.255528, -0.076749, -0.178779),
+        (-0.078411, 0.930809, 0.147602),
+        (0.004733, 0.691367, 0.303900),
+    ),
+}
+Light = tuple[float, ...]
 
 
 class Elements(HTMLParser):
@@ -59,6 +84,44 @@ def hostile() -> Report:
         charts=tuple(replace(chart, title=HOSTILE, kind=HOSTILE) for chart in report.charts),
         repairs=tuple(replace(repair, why=HOSTILE) for repair in report.repairs),
     )
+
+
+def colours_of(theme: str) -> dict[str, Light]:
+    """Colours of a theme by name, as linear light."""
+    text = (files("lake.quality.report") / "style" / f"{theme}.css").read_text(encoding="utf-8")
+    found = re.findall(r"--([\w-]+): #([0-9a-f]{6});", text)
+    return {name: tuple(map(linear, bytes.fromhex(value))) for name, value in found}
+
+
+def linear(value: int) -> float:
+    part = value / 255
+    return part / 12.92 if part <= 0.04045 else float(((part + 0.055) / 1.055) ** 2.4)
+
+
+def luminance(light: Light) -> float:
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), light, strict=True))
+
+
+def seen(light: Light, eyes: str) -> Light:
+    if eyes not in EYES:
+        return light
+    sums = (sum(a * b for a, b in zip(row, light, strict=True)) for row in EYES[eyes])
+    return tuple(min(1.0, max(0.0, value)) for value in sums)
+
+
+def lab(light: Light) -> Light:
+    """CIE L*a*b*, in which a distance of 2.3 is just noticed."""
+    matrix = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
+    white = (0.9505, 1.0, 1.089)
+    x, y, z = (
+        cube_root(sum(a * b for a, b in zip(row, light, strict=True)) / whole)
+        for row, whole in zip(matrix, white, strict=True)
+    )
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+def cube_root(value: float) -> float:
+    return value ** (1 / 3) if value > 0.008856 else 7.787 * value + 16 / 116
 
 
 def embedded(page: str) -> Report:
@@ -130,7 +193,14 @@ def test_the_totals_are_in_the_page_without_javascript() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "\N{EN DASH}"), (1.0, "1"), (0.99999, "0.9999"), (0.5, "0.5000"), (0.0, "0.0000")],
+    [
+        (None, "\N{EN DASH}"),
+        (1.0, "1"),
+        (0.99999, "0.9999"),
+        (0.5, "0.5000"),
+        (0.0, "0.0000"),
+        (0.0003, "0.0003"),  # times 10,000 it is a little less than 3
+    ],
 )
 def test_only_a_perfect_score_reads_one(value: float | None, text: str) -> None:
     assert score(value) == text
@@ -162,5 +232,39 @@ def test_the_trend_names_the_worst_day() -> None:
 
     assert went is not None
     assert (went.lowest, str(went.lowest_day), went.highest) == (0.9, "2025-01-03", 1.0)
-    assert went.path == "M0 0.00H1M2 40.00H3"
+    assert (went.path, went.width) == ("M0 0.00H1M2 40.00H3", 3)
     assert trend(replace(sample.perfect(), markets=())) is None
+
+
+def test_a_long_pause_is_short_in_the_trend() -> None:
+    market = sample.perfect().markets[0]
+    scores = (10_000, 9_000, *(None,) * 700, 10_000)
+    long = replace(sample.perfect(), end=sample.START + timedelta(days=len(scores)))
+    days = replace(market.days, score=scores)
+    went = trend(replace(long, markets=(replace(market, days=days),)))
+
+    assert went is not None
+    assert (went.path, went.width) == ("M0 0.00H1V40.00H2M4 0.00H5", 5)
+
+
+@pytest.mark.parametrize("theme", ["base", "dark"])
+@pytest.mark.parametrize("eyes", [*EYES, "all"])
+def test_scales_are_told_apart_by_all_eyes(theme: str, eyes: str) -> None:
+    colours = colours_of(theme)
+    grades = ["none", *(f"grade-{place}" for place in range(6))]
+    reasons = ["none", "whole", "no_trade", "venue_outage", "unknown", "not_fetched", "lost"]
+
+    for scale in (grades, reasons, ["up", "down", "second"]):
+        for one, other in combinations(scale, 2):
+            apart = math.dist(lab(seen(colours[one], eyes)), lab(seen(colours[other], eyes)))
+            assert apart > 11, (one, other)
+
+
+@pytest.mark.parametrize("theme", ["base", "dark"])
+def test_days_can_be_read_on_the_colours_of_the_calendar(theme: str) -> None:
+    colours = colours_of(theme)
+    for name in ("none", "whole", "no_trade", "venue_outage", "unknown", "not_fetched", "lost"):
+        text = luminance(colours.get(f"on-{name}", colours["ink"]))
+        ground = luminance(colours[name])
+        ratio = (max(text, ground) + 0.05) / (min(text, ground) + 0.05)
+        assert ratio >= 4.5, name

@@ -1,5 +1,8 @@
 // Charts over time, drawn by uPlot. What uPlot has no series for (candles, bands) is drawn in hooks.
 
+// As in `lake.read.charts`: an interval of more slots is shown by so many at each end.
+const [LONG_SLOTS, MOST_INSIDE] = [180, 45];
+
 const FONT = "11px system-ui, sans-serif";
 const utcDate = (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC");
 
@@ -11,14 +14,27 @@ const axis = (more) => ({
   ...more,
 });
 
-const timeAxis = () => axis({
+const timeAxis = (more) => axis({
   grid: { show: false },
   size: 28,
   space: 70,
   values: (plot, marks, _axis, _space, step) => marks.map((mark) => axisTime(mark, step)),
+  ...more,
 });
 
-const valueAxis = (values, size = 58) => axis({ size, values: (plot, marks) => marks.map(values) });
+const dayAxis = () => timeAxis({ incrs: [1, 2, 7, 14, 30, 61, 91, 182, 365].map((days) => days * 86400) });
+
+const valueAxis = (values, size = 58) => axis({
+  size, values: (plot, marks, _axis, _space, step) => marks.map((mark) => values(mark, step)),
+});
+
+// A mark of an axis with the digits that its neighbours differ in.
+function marked(value, step) {
+  let digits = 0;
+  const isWhole = (scaled) => scaled > 0.5 && Math.abs(scaled - Math.round(scaled)) < 1e-6;
+  while (digits < 14 && !isWhole(step * 10 ** digits)) digits += 1;
+  return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
 
 // A plot that keeps the width of its place and is made again when the theme changes.
 // `build(width)` gives uPlot's options; a chart off the screen is not built before it is needed.
@@ -79,14 +95,14 @@ function extent(columns) {
 }
 
 function drawCandles(u, chart, width) {
-  const { ctx: pen } = u;
+  const { ctx: pen, data: [times] } = u;
   const [up, down] = [colour("up"), colour("down")];
   const at = (value) => Math.round(u.valToPos(value, "price", true));
   pen.save();
   pen.beginPath();
   pen.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
   pen.clip();
-  chart.times.forEach((start, place) => {
+  times.forEach((start, place) => {
     const [open, high, low, close] = [chart.open, chart.high, chart.low, chart.close].map((of) => of[place]);
     if (isNothing(open) || isNothing(close)) return;
     const left = u.valToPos(start, "x", true);
@@ -105,9 +121,46 @@ function drawCandles(u, chart, width) {
   pen.restore();
 }
 
-function drawMark(u, chart, width) {
+// The middle of a long marked interval, of which there are no candles: what comes after it is moved
+// to the left by `cut` seconds, a length that leaves the marks of the time axis at round times.
+function foldOf(chart, width) {
+  const [from, until] = [chart.mark_start + MOST_INSIDE * width, chart.mark_end - MOST_INSIDE * width];
+  if (chart.mark_end - chart.mark_start <= LONG_SLOTS * width) return null;
+  const unit = [[60, 3600], [300, 21600], [Infinity, 86400]].find(([slot]) => width <= slot)[1];
+  const cut = Math.floor((until - from) / unit) * unit;
+  if (!cut) return null;
+  const seam = until - cut;
+  return {
+    from,
+    seam,
+    shown: (at) => (at < until ? Math.min(at, seam) : at - cut),
+    real: (place) => (place < seam ? place : place + cut),
+  };
+}
+
+const unfolded = { shown: (at) => at, real: (place) => place };
+
+// Labels of a time axis; none within a fold, and the first after it says the day.
+function foldedTimes(fold, marks, step) {
+  const after = marks.find((mark) => mark >= fold.seam);
+  return marks.map((mark) => {
+    if (mark > fold.from && mark < fold.seam) return "";
+    const text = axisTime(fold.real(mark), step);
+    const date = axisTime(fold.real(mark), 86400);
+    return mark === after && text !== date ? `${date} ${text}` : text;
+  });
+}
+
+function drawFold(u, fold) {
+  const middle = (u.valToPos(fold.from, "x", true) + u.valToPos(fold.seam, "x", true)) / 2;
+  const half = 4 * devicePixelRatio;
+  shade(u.ctx, colour("surface"), middle - half, u.bbox.top, 2 * half, u.bbox.height);
+  for (const side of [-half, half]) shade(u.ctx, colour("strong-line"), middle + side, u.bbox.top, devicePixelRatio, u.bbox.height);
+}
+
+function drawMark(u, chart, width, { shown }) {
   const left = u.valToPos(Math.max(chart.mark_start, u.scales.x.min), "x", true);
-  const right = u.valToPos(Math.min(chart.mark_end, u.scales.x.max), "x", true);
+  const right = u.valToPos(Math.min(shown(chart.mark_end), u.scales.x.max), "x", true);
   // The interval of one late bar is too narrow to be seen, so a bar's width is the least.
   const least = u.valToPos(chart.times[0] + width, "x", true) - u.valToPos(chart.times[0], "x", true);
   shade(u.ctx, colour("mark"), left, u.bbox.top, Math.max(least, right - left), u.bbox.height);
@@ -120,22 +173,25 @@ function candlePlot(chart) {
   const [low, high] = extent(second ? [...prices, second.values] : prices);
   const most = chart.volume.reduce((a, b) => Math.max(a, b ?? 0), 0) || 1;
   const unseen = { paths: () => null, points: { show: false }, scale: "price", value: (u, value) => number(value) };
-  const data = [chart.times, ...prices, chart.volume, ...(second ? [second.values] : [])];
-  const step = (high - low) / 100;
-  const digits = Math.max(0, Math.min(8, -Math.floor(Math.log10(step))));
-  const price = new Intl.NumberFormat("en-US", { maximumFractionDigits: Math.max(0, digits - 1) });
+  const folded = foldOf(chart, width);
+  const fold = folded ?? unfolded;
+  const times = chart.times.map(fold.shown);
+  const data = [times, ...prices, chart.volume, ...(second ? [second.values] : [])];
   const build = (room) => ({
     width: room,
     height: room < 420 ? 220 : 260,
     scales: {
-      x: { range: [chart.times[0] - width, chart.times.at(-1) + 2 * width] },
+      x: { range: [times[0] - width, times.at(-1) + 2 * width] },
       // A fifth is left below the candles for the volume.
       price: { range: [low - (high - low) * 0.2, high] },
       volume: { range: [0, most * 6] },
     },
-    axes: [timeAxis(), { ...valueAxis((value) => price.format(value), 66), scale: "price" }],
+    axes: [
+      timeAxis(folded && { values: (u, marks, _axis, _space, step) => foldedTimes(folded, marks, step) }),
+      { ...valueAxis(marked, 72), scale: "price" },
+    ],
     series: [
-      { label: "Time", value: (u, value) => (isNothing(value) ? NOTHING : time(value * 1000)) },
+      { label: "Time", value: (u, value) => (isNothing(value) ? NOTHING : time(fold.real(value) * 1000)) },
       ...["Open", "High", "Low", "Close"].map((label) => ({ label, ...unseen })),
       { label: "Volume", ...unseen, scale: "volume" },
       ...(second ? [{ label: second.name, scale: "price", stroke: colour("second"), width: 1.75, points: { show: false }, spanGaps: true, value: (u, value) => number(value) }] : []),
@@ -143,22 +199,25 @@ function candlePlot(chart) {
     cursor: { drag: { x: false, y: false }, y: false, points: { show: false } },
     legend: { markers: { show: false } },
     hooks: {
-      drawClear: [(u) => drawMark(u, chart, width)],
+      drawClear: [(u) => {
+        drawMark(u, chart, width, fold);
+        if (folded) drawFold(u, folded);
+      }],
       drawAxes: [(u) => drawCandles(u, chart, width)],
     },
   });
-  const marked = chart.times.findIndex((at) => at >= chart.mark_start);
+  const first = chart.times.findIndex((at) => at >= chart.mark_start);
   const name = `${chart.title}: candles from ${time(chart.times[0] * 1000)} to ${time(chart.times.at(-1) * 1000)}`;
-  return plot(name, build, data, marked < 0 ? chart.times.length - 1 : marked);
+  return plot(name, build, data, first < 0 ? chart.times.length - 1 : first);
 }
 
 // One colour inside the thresholds, another outside: a gradient with hard stops.
-function apart(u, threshold) {
+function apart(u, threshold, inside, outside) {
   const { min, max } = u.scales.y;
-  if (isNothing(min) || !u.bbox?.height) return colour("second"); // asked for before there is a scale
+  if (isNothing(min) || !u.bbox?.height) return colour(inside); // asked for before there is a scale
   const gradient = u.ctx.createLinearGradient(0, u.valToPos(max, "y", true), 0, u.valToPos(min, "y", true));
   const place = (value) => Math.min(1, Math.max(0, (max - value) / (max - min)));
-  const [agree, differ] = [colour("second"), colour("bad")];
+  const [agree, differ] = [colour(inside), colour(outside)];
   gradient.addColorStop(0, max > threshold ? differ : agree);
   gradient.addColorStop(place(threshold), max > threshold ? differ : agree);
   gradient.addColorStop(place(threshold), agree);
@@ -170,16 +229,21 @@ function apart(u, threshold) {
 
 function deviationPlot(series) {
   const limit = series.threshold_bps;
-  const [low, high] = extent([series.bps, [-limit * 1.3, limit * 1.3]]);
+  const [low, high] = extent([series.low, series.high, [-limit * 1.3, limit * 1.3]]);
+  const said = (u, value) => (isNothing(value) ? NOTHING : `${number(+value.toFixed(1))} bp`);
+  const edge = (label) => ({ label, stroke: (u) => apart(u, limit, "range", "bad"), width: 1, points: { show: false }, value: said });
   const build = (room) => ({
     width: room,
     height: 220,
     scales: { y: { range: [low, high] } },
-    axes: [timeAxis(), valueAxis((value) => `${number(value)} bp`, 66)],
+    axes: [timeAxis(), valueAxis((value, step) => `${marked(value, step)} bp`, 72)],
     series: [
       { label: "Time", value: (u, value) => (isNothing(value) ? NOTHING : time(value * 1000)) },
-      { label: `${series.first} above ${series.second}`, stroke: (u) => apart(u, limit), width: 1.5, points: { show: false }, value: (u, value) => (isNothing(value) ? NOTHING : `${number(+value.toFixed(1))} bp`) },
+      { label: `${series.first} above ${series.second}`, stroke: (u) => apart(u, limit, "second", "bad"), width: 1.5, points: { show: false }, value: said },
+      edge("Lowest"),
+      edge("Highest"),
     ],
+    bands: [{ series: [3, 2], fill: (u) => apart(u, limit, "range", "range-bad") }],
     cursor: { drag: { x: false, y: false }, y: false },
     legend: { markers: { show: false } },
     hooks: {
@@ -190,7 +254,7 @@ function deviationPlot(series) {
     },
   });
   const name = `${series.symbol}: ${series.first} against ${series.second}, in basis points`;
-  return plot(name, build, [series.times, series.bps], series.times.length - 1);
+  return plot(name, build, [series.times, series.bps, series.low, series.high], series.times.length - 1);
 }
 
 const decades = (u, marks) => marks.map((mark) => (Math.abs(Math.log10(mark) % 1) < 1e-9 ? mark : null));
@@ -204,7 +268,7 @@ function latencyPlot(series, startMs) {
     width: room,
     height: 260,
     scales: { x: { range: [times[0] - 43200, times.at(-1) + 43200] }, y: { distr: 3 } },
-    axes: [timeAxis(), { ...valueAxis((value) => (value ? milliseconds(value) : ""), 62), grid: { ...axis().grid, filter: decades } }],
+    axes: [dayAxis(), { ...valueAxis((value) => (value ? milliseconds(value) : ""), 62), grid: { ...axis().grid, filter: decades } }],
     series: [
       { label: "Day", value: (u, value) => (isNothing(value) ? NOTHING : day(value * 1000)) },
       ...lines.map(([, label, name]) => ({ label, stroke: colour(name), width: name === "p50" ? 2 : 1.25, points: { show: times.length < 40, size: 5, fill: colour(name) }, value: (u, value) => milliseconds(value) })),

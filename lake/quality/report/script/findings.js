@@ -41,13 +41,12 @@ function findingDetail(finding) {
     : element("div", {}, element("dt", {}, title), element("dd", { class: kind }, text)));
   const [start, end] = [Date.parse(finding.start), Date.parse(finding.end)];
   return element("div", { class: "finding" },
-    element("p", {}, finding.message),
     element("dl", { class: "facts" },
-      fact("From", time(start)), fact("To before", time(end)), fact("Lasts", duration(end - start)),
+      fact("Market", seriesName(finding)), fact("From", time(start)), fact("To before", time(end)), fact("Lasts", duration(end - start)),
       fact("Measured", isNothing(finding.measured) ? null : number(finding.measured)),
       fact("Expected", isNothing(finding.expected) ? null : number(finding.expected)),
       fact("Class", finding.reason && words(finding.reason)), fact("Testified by", finding.against),
-      fact("Lowers", finding.dimension), fact("Found", time(Date.parse(finding.found_at))),
+      fact("Lowers", finding.dimension), fact("Found", time(Math.floor(Date.parse(finding.found_at) / 1000) * 1000)),
       fact("Status", finding.status), fact("Job", finding.job_id, "code"), fact("Finding", finding.finding_id, "code")),
     finding.context.length ? contextTable(finding.context) : element("p", { class: "note" }, "No rows were kept with this finding."));
 }
@@ -58,16 +57,17 @@ function findingTable(findings) {
     columns: [
       { ...textColumn("Severity", (row) => rank(row.severity), (row) => severityMark(row.severity)), kind: "text tight" },
       timeColumn("From", (row) => row.start),
-      textColumn("Market", marketName),
-      textColumn("Dataset", (row) => row.dataset),
-      textColumn("Check", checkName),
-      numberColumn("Rows", (row) => row.rows),
+      seriesColumn(),
+      textColumn("Check", checkName, (row) => (row.reason ? twoLines(words(row.check), words(row.reason)) : words(row.check))),
+      { ...textColumn("What is wrong", (row) => row.message), kind: "prose" },
+      numberColumn("Rows", (row) => row.rows, (row) => count(row.rows)),
       numberColumn("Measured", (row) => row.measured),
       numberColumn("Expected", (row) => row.expected),
-      { ...textColumn("What is wrong", (row) => row.message), kind: "prose" },
     ],
+    stack: true,
     rows: findings,
     expand: findingDetail,
+    nameOf: (row) => `${row.severity}, ${marketName(row)}: ${row.message}`,
     first: { by: 0, sign: 1 },
   });
 }
@@ -82,7 +82,7 @@ function findingSection(report, startMs) {
   }
   let filter = { ...none };
   const made = findingTable(report.findings);
-  const shown = element("p", { class: "shown", role: "status" });
+  const shown = element("p", { class: "shown", role: "status", tabindex: "-1" });
   const chip = element("button", { type: "button", class: "chip", hidden: true, onclick: () => set({ day: null }) });
   const reset = element("button", { type: "button", class: "quiet", onclick: () => set({ ...none }) }, "Clear filters");
   const markets = new Map(sorted(report.findings, seriesName, 1).map((finding) => [seriesKey(finding), seriesName(finding)]));
@@ -119,6 +119,7 @@ function findingSection(report, startMs) {
       shown.textContent = `No findings of ${seriesName(market)}.`;
     }
     document.getElementById("findings").scrollIntoView();
+    shown.focus({ preventScroll: true }); // so that the next key is for what is shown now
   }
 
   function showFinding(finding) {

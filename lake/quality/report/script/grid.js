@@ -78,20 +78,21 @@ function grid(shape) {
     const step = size.height >= LABEL_ROWS_PX ? 1 : 2;
     labels.replaceChildren(...Array.from({ length: shape.rows }, (_, row) => {
       const text = row % step ? "" : shape.label(row);
-      const label = element("div", { title: text }, text);
-      label.style.height = `${size.height}px`;
-      label.style.lineHeight = `${size.height - 2}px`;
+      const label = element("div", { title: text }, element("span", {}, text));
+      label.style.height = `${size.height - 2}px`;
+      label.classList.toggle("tall", size.height >= 2 * LABEL_ROWS_PX);
       return label;
     }));
     let free = -Infinity;
     marks.replaceChildren();
     for (const [column, text] of shape.marks) {
       const left = edge(column, size.width);
-      if (left < free) continue;
+      const right = left + text.length * 7;
+      if (left < free || (left && right > edge(shape.columns, size.width))) continue;
       const mark = element("span", {}, text);
       mark.style.left = `${left}px`;
       marks.append(mark);
-      free = left + text.length * 7 + 10;
+      free = right + 10;
     }
   }
 
@@ -182,13 +183,16 @@ function grid(shape) {
   return { root, stop: () => drawings.delete(draw) };
 }
 
-// The first of each month, and the first day, as marks above days.
+// The first of each month, and the first day after each pause, as marks above days.
 function monthMarks(startMs, columns, dayOf) {
   const marks = [];
   let last = null;
   for (let column = 0; column < columns; column += 1) {
     const index = dayOf(column);
-    if (isNothing(index)) continue;
+    if (isNothing(index)) {
+      last = null;
+      continue;
+    }
     const at = new Date(startMs + index * DAY_MS);
     const month = `${MONTHS[at.getUTCMonth()]} ${at.getUTCFullYear()}`;
     if (month !== last) marks.push([column, last?.slice(4) === month.slice(4) ? month.slice(0, 3) : month]);

@@ -31,6 +31,23 @@ function keepThemed() {
   });
 }
 
+// Says in the bar which section is read.
+function keepPlace() {
+  const bar = document.querySelector("nav");
+  const links = new Map([...bar.querySelectorAll("a")].map((link) => [link.hash.slice(1), link]));
+  const watch = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      const link = links.get(target.id);
+      if (!isIntersecting) link.removeAttribute("aria-current");
+      else {
+        link.setAttribute("aria-current", "true");
+        bar.scrollLeft = link.offsetLeft - bar.clientWidth / 2;
+      }
+    }
+  }, { rootMargin: "-30% 0px -69% 0px" });
+  for (const id of links.keys()) watch.observe(document.getElementById(id));
+}
+
 function fill(report) {
   const startMs = Date.parse(report.start);
   const days = Math.round((Date.parse(report.end) - startMs) / DAY_MS);
@@ -45,6 +62,7 @@ function fill(report) {
   latencySection(report, startMs);
   provenanceSection(report);
   keepThemed();
+  keepPlace();
   themed();
   document.documentElement.dataset.ready = "";
 }

@@ -38,6 +38,30 @@ function grade(value) {
 
 const GRADES = ["1: perfect", "from 0.999", "from 0.99", "from 0.95", "from 0.8", "below"];
 
+// A pause in what was checked that is longer than this is left out of the pictures.
+const PAUSE_DAYS = 31;
+
+// Days of the range on which anything was checked, as [first, end of it], without long pauses.
+function stretchesOf(markets, days) {
+  const stretches = [];
+  missingByDay(markets, days).forEach((sum, index) => {
+    if (sum === null) return;
+    const last = stretches.at(-1);
+    if (last && index - last[1] <= PAUSE_DAYS) last[1] = index + 1;
+    else stretches.push([index, index + 1]);
+  });
+  return stretches.length ? stretches : [[0, days]];
+}
+
+// The days of stretches in one row; nulls stand for a pause, so many that a date has room.
+function columnsOf(stretches) {
+  return stretches.flatMap(([first, end], place) => {
+    const own = Array.from({ length: end - first }, (_, index) => first + index);
+    const pause = Math.max(2, 9 - own.length);
+    return place === stretches.length - 1 ? own : [...own, ...Array(pause).fill(null)];
+  });
+}
+
 // Missing slots by reason of each day, summed over markets; null for a day without any figure.
 function missingByDay(markets, days) {
   const sums = Array.from({ length: days }, () => null);
@@ -78,10 +102,10 @@ function compared(one, other, sign) {
 const sorted = (rows, value, sign) =>
   rows.map((row) => [value(row), row]).sort((a, b) => compared(a[0], b[0], sign)).map(([, row]) => row);
 
-// Weeks of one calendar year that the range touches: column 0 is the week of the first day.
-function calendarOf(startMs, days) {
+// Weeks of one calendar year that a stretch of days touches: column 0 is the week of the first day.
+function calendarOf(startMs, [first, end]) {
   const years = [];
-  for (let index = 0; index < days; index += 1) {
+  for (let index = first; index < end; index += 1) {
     const at = new Date(startMs + index * DAY_MS);
     const year = at.getUTCFullYear();
     const weekday = (at.getUTCDay() + 6) % 7; // Monday is 0

@@ -13,33 +13,39 @@ function scoreSection(report, startMs, days, filterBy) {
     const key = `${seriesKey(finding)}\n${Math.floor((Date.parse(finding.start) - startMs) / DAY_MS)}`;
     found.set(key, (found.get(key) ?? 0) + 1);
   }
-  const lines = (market, column, value) => {
-    const rows = market.days.rows[column];
-    const open = found.get(`${seriesKey(market)}\n${column}`);
+  // Where the page holds the worst findings only, a day may have more than are counted here.
+  const listed = report.findings_total > report.findings.length ? " on this page" : "";
+  const lines = (market, index, value) => {
+    const rows = market.days.rows[index];
+    const open = found.get(`${seriesKey(market)}\n${index}`);
     return [
-      `${isNothing(value) ? "Not checked" : `Score ${score(value / 1e4)}`} · ${day(startMs + column * DAY_MS)}`,
-      seriesName(market), `${plural(rows, "row")}`, ...(open ? [plural(open, "open finding")] : []),
+      `${isNothing(value) ? "Not checked" : `Score ${score(value / 1e4)}`} · ${day(startMs + index * DAY_MS)}`,
+      seriesName(market), plural(rows, "row"), ...(open ? [plural(open, "open finding") + listed] : []),
     ];
   };
+  const columns = columnsOf(stretchesOf(markets, days));
   const heat = grid({
     name: "Score by market and day",
     rows: markets.length,
-    columns: days,
+    columns: columns.length,
     label: (row) => (oneDataset ? marketName : seriesName)(markets[row]),
-    marks: days > 45 ? monthMarks(startMs, days, (column) => column)
-      : Array.from({ length: days }, (_, column) => [column, day(startMs + column * DAY_MS).replace(/ \d+$/, "")]),
+    marks: columns.length > 45 ? monthMarks(startMs, columns.length, (column) => columns[column])
+      : columns.map((index, column) => [column, index === null ? "" : day(startMs + index * DAY_MS).replace(/ \d+$/, "")]).filter(([, text]) => text),
     cell: (row, column) => {
-      const value = markets[row].days.score[column];
-      return { fill: isNothing(value) ? "none" : `grade-${grade(value / 1e4)}`, lines: lines(markets[row], column, value) };
+      const index = columns[column];
+      if (index === null) return null;
+      const value = markets[row].days.score[index];
+      return { fill: isNothing(value) ? "none" : `grade-${grade(value / 1e4)}`, lines: lines(markets[row], index, value) };
     },
-    choose: (row, column) => filterBy(markets[row], column),
+    choose: (row, column) => filterBy(markets[row], columns[column]),
     least: 2.4,
     most: 64,
     height: () => (markets.length > 24 ? 17 : 28),
   });
   const scale = GRADES.map((text, place) => [`grade-${place}`, text]);
   const table_ = element("details", { class: "more-figures" }, element("summary", {}, "Figures by market"), marketTable(markets));
-  place.append(legend([...scale, ["none", "not checked"]]), heat.root, table_);
+  const paused = columns.includes(null) ? element("p", { class: "note" }, `Pauses of more than ${PAUSE_DAYS} days are left out.`) : null;
+  place.append(...[legend([...scale, ["none", "not checked"]]), heat.root, paused, table_].filter(Boolean));
 }
 
 function marketTable(markets) {
@@ -62,17 +68,18 @@ function marketTable(markets) {
 function completenessSection(report, startMs, days, filterBy) {
   const place = host("completeness");
   if (!report.markets.length) return place.append(empty("No market was checked in this range."));
+  const stretches = stretchesOf(report.markets, days);
   const calendars = element("div", { class: "calendars" });
   const reasons = element("div");
   let grids = [];
   const worst = sorted(report.markets, (market) => -lossesOf(market.missing), 1);
-  const options = [["", `All ${plural(worst.length, "market")} together`],
+  const options = [["", `All ${worst.length} series together`],
     ...worst.map((market, index) => [index, `${seriesName(market)} (${plural(lossesOf(market.missing), "loss", "losses")})`])];
   const show = (value) => {
     const market = value === "" ? null : worst[value];
     const chosen = market ? [market] : worst;
     grids.forEach((made) => made.stop());
-    grids = calendarsOf(chosen, market, startMs, days, filterBy);
+    grids = calendarsOf(chosen, market, startMs, days, stretches, filterBy);
     calendars.replaceChildren(...grids.map((made) => made.part));
     reasons.replaceChildren(reasonList(summed(chosen)));
   };
@@ -83,9 +90,14 @@ function completenessSection(report, startMs, days, filterBy) {
 
 const WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
-function calendarsOf(markets, market, startMs, days, filterBy) {
+const CALENDAR_LABELS_PX = 52; // the names of the weekdays, and the space beside them
+const LEAST_CALENDAR_PX = 70; // the name of a month with its year
+
+function calendarsOf(markets, market, startMs, days, stretches, filterBy) {
   const sums = missingByDay(markets, days);
-  return calendarOf(startMs, days).map(({ year, cells, weeks }) => {
+  const years = stretches.flatMap((stretch) => calendarOf(startMs, stretch));
+  const most = Math.max(20, Math.min(36, 1000 / Math.max(...years.map(({ weeks }) => weeks))));
+  return years.map(({ year, cells, weeks }) => {
     const at = (row, column) => cells.get(`${row},${column}`);
     const first = (column) => WEEKDAYS.map((_, row) => at(row, column)).find((index) => !isNothing(index));
     const made = grid({
@@ -101,10 +113,12 @@ function calendarsOf(markets, market, startMs, days, filterBy) {
       caption: (row, column) => String(new Date(startMs + at(row, column) * DAY_MS).getUTCDate()),
       choose: (row, column) => filterBy(market, at(row, column)),
       least: 13,
-      most: Math.max(20, Math.min(36, 1000 / weeks)),
+      most,
       height: (width) => Math.round(width),
     });
-    return { ...made, part: element("div", { class: "calendar" }, made.root) };
+    const part = element("div", { class: "calendar" }, made.root);
+    part.style.flexBasis = `${Math.max(LEAST_CALENDAR_PX, weeks * most) + CALENDAR_LABELS_PX}px`;
+    return { ...made, part };
   });
 }
 
@@ -145,7 +159,7 @@ function chartSection(report, byId, showFinding) {
         finding ? element("p", {}, finding.message) : null),
       drawn.root,
       legend([["mark", markText(chart)], ...(chart.second_opinion ? [["second", chart.second_opinion.name]] : [])]),
-      finding ? element("button", { type: "button", class: "quiet", onclick: () => showFinding(finding) }, "Show the finding") : null);
+      finding ? element("button", { type: "button", class: "quiet", "aria-label": `Show the finding: ${chart.title}, ${finding.message}`, onclick: () => showFinding(finding) }, "Show the finding") : null);
   };
   const show = () => {
     made.forEach((drawn) => drawn.stop());
@@ -168,41 +182,45 @@ function chartSection(report, byId, showFinding) {
 }
 
 const markText = (chart) =>
-  `${time(chart.mark_start * 1000)}, ${duration((chart.mark_end - chart.mark_start) * 1000)}`;
+  `${time(chart.mark_start * 1000)}, ${duration((chart.mark_end - chart.mark_start) * 1000)}`
+  + (foldOf(chart, spacing(chart.times)) ? ", its middle cut out" : "");
 
 function deviationSection(report) {
   const place = host("deviations");
   if (!report.deviations.length) return place.append(empty("No asset is stored of two venues, so there is nothing to compare."));
   place.append(element("div", { class: "cards" }, ...report.deviations.map((series) => {
-    const outside = series.bps.filter((value) => Math.abs(value) > series.threshold_bps).length;
-    const said = outside ? `Apart at ${count(outside)} of ${plural(series.bps.length, "point")}.` : "Never apart.";
+    const limit = `${number(series.threshold_bps)} bp`;
+    const said = series.apart
+      ? `More than ${limit} apart in ${count(series.apart)} of ${plural(series.compared, "bar")}.`
+      : `Never more than ${limit} apart in ${plural(series.compared, "bar")}.`;
     return element("figure", { class: "card" },
-      element("figcaption", {}, element("strong", {}, `${series.symbol}: ${series.first} against ${series.second}`), element("p", {}, said)),
+      element("figcaption", {},
+        element("span", { class: "kind" }, series.dataset),
+        element("strong", {}, `${series.symbol}: ${series.first} against ${series.second}`),
+        element("p", {}, said)),
       deviationPlot(series).root,
-      legend([["band", `within ${number(series.threshold_bps)} bp`], ["bad", "apart"]]));
+      legend([["second", "mean"], ["range", "lowest to highest"], ["bad", "apart"], ["band", `within ${limit}`]]));
   })));
 }
 
 function repairSection(report) {
   const place = host("repairs");
   if (!report.repairs.length) return place.append(empty("No repairs: all rows are as their source sent them."));
-  const interval = (row) => `${time(Date.parse(row.start))}, ${duration(Date.parse(row.end) - Date.parse(row.start))}`;
+  const interval = (row) => twoLines(time(Date.parse(row.start)), duration(Date.parse(row.end) - Date.parse(row.start)));
+  const rows = (row) => twoLines(`${count(row.inserted)} new`, `${count(row.updated)} changed`);
   place.append(table({
     name: "Repairs",
     columns: [
-      timeColumn("Repaired at", (row) => row.repaired_at),
-      textColumn("Market", marketName),
-      textColumn("Dataset", (row) => row.dataset),
+      momentColumn("Repaired at", (row) => row.repaired_at),
+      textColumn("Method", (row) => row.method, (row) => twoLines(row.method, row.source)),
+      seriesColumn(),
       textColumn("Interval", (row) => row.start, interval),
-      textColumn("Method", (row) => row.method),
-      textColumn("Source", (row) => row.source),
       { ...textColumn("Why", (row) => row.why), kind: "prose" },
-      numberColumn("Inserted", (row) => row.inserted),
-      numberColumn("Updated", (row) => row.updated),
-      textColumn("Status", (row) => row.status),
-      { ...textColumn("Id", (row) => row.repair_id), kind: "code" },
+      { ...numberColumn("Rows", (row) => row.inserted + row.updated, rows), kind: "number" },
+      textColumn("Status", (row) => row.status, (row) => twoLines(row.status, element("span", { class: "code" }, row.repair_id))),
     ],
     rows: report.repairs,
+    stack: true,
     first: { by: 0, sign: -1 },
   }).root);
 }
@@ -227,6 +245,7 @@ function latencySection(report, startMs) {
 function provenanceSection(report) {
   const { tables, jobs } = report.provenance;
   const place = host("provenance");
+  const older = report.provenance.jobs_total - jobs.length;
   place.append(element("h3", {}, "Tables"));
   place.append(!tables.length ? empty("No table versions are recorded.") : table({
     name: "Table versions",
@@ -241,7 +260,7 @@ function provenanceSection(report) {
   place.append(!jobs.length ? empty("No jobs are recorded.") : table({
     name: "Jobs",
     columns: [
-      timeColumn("Started", (row) => row.started_at),
+      momentColumn("Started", (row) => row.started_at),
       { ...textColumn("Command", (row) => row.command), kind: "code" },
       textColumn("Status", (row) => row.status),
       numberColumn("Rows", (row) => row.rows, (row) => count(row.rows)),
@@ -250,4 +269,5 @@ function provenanceSection(report) {
     rows: jobs,
     first: { by: 0, sign: -1 },
   }).root);
+  if (older > 0) place.append(element("p", { class: "note" }, `And ${plural(older, "older job")}: \`lake audit\` lists all.`));
 }

@@ -4,17 +4,19 @@ const PART_ROWS = 50;
 
 /* `columns`: {title, value(row), cell(row)?, kind?, about?}: `value` sorts, `cell` gives text or an
    element (the value by default), `kind` is "number", "time" or "text".
-   `expand(row)` gives an element that is shown under a row (optional). */
-function table({ name, columns, rows, expand, first = null }) {
+   `expand(row)` gives an element that is shown under a row, `nameOf(row)` what its button is called.
+   `stack`: where there is no room for columns, a row's cells are one under another. */
+function table({ name, columns, rows, expand, nameOf, first = null, stack = false }) {
   const state = { rows, shown: PART_ROWS, by: first?.by ?? null, sign: first?.sign ?? 1 };
-  const body = element("tbody");
+  const body = element("tbody", { role: "rowgroup" });
   const heads = columns.map((column, place) => {
     const button = element("button", { type: "button", onclick: () => sortBy(place) }, column.title);
-    return element("th", { scope: "col", class: column.kind, title: column.about }, button);
+    return element("th", { scope: "col", role: "columnheader", class: column.kind, title: column.about }, button);
   });
-  const root = element("div", { class: "table", role: "region", "aria-label": name, tabindex: "0" },
-    element("table", {}, element("caption", { class: "unseen" }, name),
-      element("thead", {}, element("tr", {}, ...heads)), body));
+  // Roles are said, as a browser may take those of a table from what is laid out in another way.
+  const root = element("div", { class: `table${stack ? " stack" : ""}`, role: "region", "aria-label": name, tabindex: "0" },
+    element("table", { role: "table" }, element("caption", { class: "unseen" }, name),
+      element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...heads)), body));
   const more = element("button", { type: "button", class: "quiet more", onclick: () => show(state.shown + 4 * PART_ROWS) });
   const all = element("div", { class: "table-all" }, root, more);
 
@@ -35,15 +37,15 @@ function table({ name, columns, rows, expand, first = null }) {
   function line(row) {
     const cells = columns.map((column) => {
       const content = column.cell ? column.cell(row) : column.value(row);
-      return element("td", { class: column.kind }, isNothing(content) ? NOTHING : content);
+      return element("td", { role: "cell", class: column.kind, "data-title": column.title }, isNothing(content) ? NOTHING : content);
     });
-    const tr = element("tr", { "data-id": row.finding_id }, ...cells);
+    const tr = element("tr", { role: "row", "data-id": row.finding_id }, ...cells);
     if (expand) makeExpandable(tr, cells[0], row);
     return tr;
   }
 
   function makeExpandable(tr, cell, row) {
-    const button = element("button", { type: "button", class: "expand", "aria-expanded": "false" }, ...cell.childNodes);
+    const button = element("button", { type: "button", class: "expand", "aria-expanded": "false", "aria-label": nameOf(row) }, ...cell.childNodes);
     cell.replaceChildren(button);
     button.addEventListener("click", () => {
       const opened = button.getAttribute("aria-expanded") === "true";
@@ -83,4 +85,8 @@ function table({ name, columns, rows, expand, first = null }) {
 
 const numberColumn = (title, value, cell) => ({ title, value, cell: cell ?? ((row) => number(value(row))), kind: "number" });
 const textColumn = (title, value, cell) => ({ title, value, cell, kind: "text" });
+// To the second: no more is told by when somebody did something.
+const momentColumn = (title, value) => ({ ...timeColumn(title, value), cell: (row) => time(Math.floor(Date.parse(value(row)) / 1000) * 1000) });
+const twoLines = (first, second, whole) => element("span", { class: "two-lines", title: whole }, first, element("small", {}, second));
+const seriesColumn = () => textColumn("Market", seriesName, (row) => twoLines(marketName(row), row.dataset, seriesName(row)));
 const timeColumn = (title, value) => ({ title, value: (row) => Date.parse(value(row)), cell: (row) => time(Date.parse(value(row))), kind: "time" });
