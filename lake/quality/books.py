@@ -47,13 +47,14 @@ def crossed(rows: Slice) -> pl.LazyFrame:
 def unsorted(rows: Slice) -> pl.LazyFrame:
     """Levels out of order (`unsorted`), or a price that stands twice on a side (`duplicate`).
 
-    Measured is how many levels stand wrong.
+    Measured is how many levels stand wrong. What is no number has no place: see `bad_levels`.
     """
     steps = {
         "bid": pl.col("bid_prices").list.diff(),
         "ask": pl.col("ask_prices").list.diff() * -1,
     }
-    wrong = {side: _count(step, pl.element() > 0) for side, step in steps.items()}
+    worse = (pl.element() > 0) & pl.element().is_not_nan()
+    wrong = {side: _count(step, worse) for side, step in steps.items()}
     equal = {side: _count(step, pl.element() == 0) for side, step in steps.items()}
     frame = rows.rows.with_columns(
         _wrong=pl.sum_horizontal(*wrong.values()), _equal=pl.sum_horizontal(*equal.values())
@@ -64,11 +65,7 @@ def unsorted(rows: Slice) -> pl.LazyFrame:
                 rows, frame, pl.col("_wrong"), "unsorted", "Prices behind a worse one: {}"
             ),
             _counted_runs(
-                rows,
-                frame,
-                pl.when(pl.col("_wrong") == 0).then("_equal"),
-                "duplicate",
-                "Prices that stand twice on a side: {}",
+                rows, frame, pl.col("_equal"), "duplicate", "Prices that stand twice on a side: {}"
             ),
         ]
     )
@@ -89,7 +86,7 @@ def bad_levels(rows: Slice) -> pl.LazyFrame:
             _counted_runs(
                 rows,
                 frame,
-                pl.when(pl.col("_prices") == 0).then("_amounts"),
+                pl.col("_amounts"),
                 "amount",
                 "Amounts that are not positive numbers: {}",
             ),
@@ -104,7 +101,7 @@ def one_sided(rows: Slice) -> pl.LazyFrame:
         found.append(
             runs(
                 rows.rows,
-                pl.col(name).list.len() == 0,
+                pl.col(name).list.len().fill_null(0) == 0,
                 time=rows.dataset.time_column,
                 reason=pl.lit(f"no_{side}s"),
                 measured=pl.lit(0.0),
@@ -116,7 +113,7 @@ def one_sided(rows: Slice) -> pl.LazyFrame:
 
 
 def wide_spread(
-    rows: Slice, *, limit_bps: float, window_rows: int, mads: float, times: float
+    rows: Slice, *, limit_bps: float, window_rows: int, mads: float, times: float, floor_bps: float
 ) -> pl.LazyFrame:
     """Spreads beyond a bound (`beyond_limit`), or far beyond those around them (`outlier`, info).
 
@@ -133,45 +130,32 @@ def wide_spread(
         median absolute deviation.
     times
         And so many times their median: spreads count few ticks, so that deviations are often 0.
+    floor_bps
+        And at least so much: of a liquid market the usual spread is a tick, and ten are nothing.
     """
-    middle = (_best_bid() + _best_ask()) / 2
-    spread = (_best_ask() - _best_bid()) / middle * 1e4
-    frame = rows.rows.with_columns(_spread=spread)
-    frame = frame.with_columns(_median=_around("_spread", window_rows))
-    frame = frame.with_columns(_away=(pl.col("_spread") - pl.col("_median")).abs())
-    frame = frame.with_columns(_mad=_around("_away", window_rows) * _NORMAL)
-    bound = pl.max_horizontal(
-        pl.col("_median") + mads * pl.col("_mad"), pl.col("_median") * times
-    ).alias("_bound")
-    frame = frame.with_columns(bound)
-    worst = pl.col("_spread").max()
-    beyond = pl.col("_spread") > limit_bps
-    absolute = runs(
-        frame,
-        beyond,
-        time=rows.dataset.time_column,
-        reason=pl.lit("beyond_limit"),
-        severity=pl.lit(None, dtype=pl.String),
-        measured=worst,
-        expected=pl.lit(limit_bps),
-        message=pl.format(
-            "The spread of {} bps is beyond {} bps", worst.round(1), pl.lit(limit_bps)
-        ),
+    frame = _spreads(rows, window_rows, mads, times, floor_bps)
+    worst, beyond = pl.col("_spread").max(), pl.col("_spread") > limit_bps
+    usual, bound = (pl.col(n).get(pl.col("_spread").arg_max()) for n in ("_median", "_bound"))
+    limit, size = pl.lit(limit_bps), worst.round(1)
+    above = pl.format("The spread of {} bps is beyond {} bps", size, limit)
+    far = pl.format("The spread of {} bps is far above the usual {} bps", size, usual.round(1))
+    told = {
+        "beyond_limit": (beyond, limit, None, above),
+        "outlier": ((pl.col("_spread") > pl.col("_bound")) & ~beyond, bound, "info", far),
+    }
+    return pl.concat(
+        runs(
+            frame,
+            bad,
+            time=rows.dataset.time_column,
+            reason=pl.lit(reason),
+            severity=pl.lit(severity, dtype=pl.String),
+            measured=worst,
+            expected=expected,
+            message=message,
+        )
+        for reason, (bad, expected, severity, message) in told.items()
     )
-    usual = pl.col("_median").get(pl.col("_spread").arg_max())
-    relative = runs(
-        frame,
-        (pl.col("_spread") > pl.col("_bound")) & ~beyond,
-        time=rows.dataset.time_column,
-        reason=pl.lit("outlier"),
-        severity=pl.lit("info"),
-        measured=worst,
-        expected=pl.col("_bound").get(pl.col("_spread").arg_max()),
-        message=pl.format(
-            "The spread of {} bps is far above the usual {} bps", worst.round(1), usual.round(1)
-        ),
-    )
-    return pl.concat([absolute, relative])
 
 
 def book_sequence(rows: Slice) -> pl.LazyFrame:
@@ -306,6 +290,21 @@ def _judged(found: pl.LazyFrame, trades: Witness | None, seconds: float) -> pl.L
     )
 
 
+def _spreads(
+    rows: Slice, window_rows: int, mads: float, times: float, floor_bps: float
+) -> pl.LazyFrame:
+    """Books with `_spread`, the `_median` of those around, and the `_bound` of an outlier."""
+    middle = (_best_bid() + _best_ask()) / 2
+    spread = (_best_ask() - _best_bid()) / middle * 1e4
+    frame = rows.rows.with_columns(_spread=spread.fill_nan(None))
+    frame = frame.with_columns(_median=_around("_spread", window_rows))
+    frame = frame.with_columns(_away=(pl.col("_spread") - pl.col("_median")).abs())
+    deviation = _around("_away", window_rows) * _NORMAL
+    median = pl.col("_median")
+    bound = pl.max_horizontal(median + mads * deviation, median * times, floor_bps)
+    return frame.with_columns(_bound=bound)
+
+
 def _counted_runs(
     rows: Slice, frame: pl.LazyFrame, count: pl.Expr, reason: str, words: str
 ) -> pl.LazyFrame:
@@ -340,11 +339,11 @@ def _count(lists: pl.Expr, condition: pl.Expr) -> pl.Expr:
 
 
 def _best_bid() -> pl.Expr:
-    return pl.col("bid_prices").list.max()
+    return pl.col("bid_prices").list.max().fill_nan(None)
 
 
 def _best_ask() -> pl.Expr:
-    return pl.col("ask_prices").list.min()
+    return pl.col("ask_prices").list.min().fill_nan(None)
 
 
 CHECKS: Mapping[str, Builtin] = {

@@ -71,7 +71,7 @@ def _apart(
     run = pl.struct(key.alias(str(n)) for n, key in enumerate(keys)).rle_id()
     length = pl.col("_time").max() - pl.col("_time").min()
     return (
-        frame.with_columns(_away=away.fill_null(0.0) * 1e4)
+        frame.with_columns(_away=away.fill_nan(None).fill_null(0.0) * 1e4)
         .with_columns(_run=run)
         .filter(bad)
         .with_columns(_length=length.over("_run"), _middle=(low + high) / 2)

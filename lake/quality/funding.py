@@ -63,26 +63,10 @@ def funding_schedule(rows: Slice, *, interval: str, tolerance_seconds: float) ->
     """Events that are off the grid of the interval, or too soon after another.
 
     `off_schedule`: farther from its time than the tolerance; measured in seconds. `repeated`: less
-    than half an hour after the one before. `more_often` (info): after less than half the usual
-    interval, on the hour: venues do that in wild markets.
+    than half an hour after the one before. `more_often` (info): in between, on the hour, by a part
+    of the usual interval: venues do that in wild markets.
     """
-    time = rows.time.dt.timestamp("us")
-    off = (time - (time / _HOUR_US).round() * _HOUR_US) / 1e6
-    phase = pl.col("_phase_off") * _HOUR_US / 1e6
-    before = time - time.shift(1)
-    soon = before < pl.col("_length") * _TWICE
-    repeated = before < _HOUR_US * _TWICE
-    unscheduled = (off.abs() > tolerance_seconds) | (phase != 0)
-    frame = _with_intervals(rows, interval).with_columns(
-        _off=off + phase.fill_null(0.0),
-        _after=before / 1e6,
-        _reason=pl.when(repeated)
-        .then(pl.lit("repeated"))
-        .when(unscheduled.fill_null(value=False))
-        .then(pl.lit("off_schedule"))
-        .when(soon)
-        .then(pl.lit("more_often")),
-    )
+    frame = _scheduled(_with_intervals(rows, interval), rows.time, tolerance_seconds)
     after, seconds = pl.col("_after").min(), pl.col("_off").get(pl.col("_off").abs().arg_max())
     usual = pl.col("_length").first() / 1e6
     told = {
@@ -175,6 +159,32 @@ def funding_outliers(rows: Slice, *, window_rows: int, mads: float, floor: float
     )
 
 
+def _scheduled(frame: pl.LazyFrame, time: pl.Expr, tolerance_seconds: float) -> pl.LazyFrame:
+    """Adds `_off` and `_after` in seconds, and what is wrong with an event: `_reason`."""
+    us = time.dt.timestamp("us")
+    off = (us - (us / _HOUR_US).round() * _HOUR_US) / 1e6
+    phase = pl.col("_phase_off") * _HOUR_US / 1e6
+    before = us - us.shift(1)
+    repeated = before < _HOUR_US * _TWICE
+    hours, usual_hours = pl.col("_hours"), pl.col("_usual")
+    soon = (hours <= usual_hours * _TWICE) | (phase != 0)
+    # Where one is displaced, a step beside it is no part of the interval.
+    steps = (hours, hours.shift(-1))
+    parts = [(usual_hours % step == 0) & (step < usual_hours) for step in steps]
+    between = pl.all_horizontal(part.fill_null(value=True) for part in parts)
+    unscheduled = (off.abs() > tolerance_seconds) | ((phase != 0) & ~between)
+    return frame.with_columns(
+        _off=off + phase.fill_null(0.0),
+        _after=before / 1e6,
+        _reason=pl.when(repeated)
+        .then(pl.lit("repeated"))
+        .when(unscheduled.fill_null(value=False))
+        .then(pl.lit("off_schedule"))
+        .when(soon)
+        .then(pl.lit("more_often")),
+    )
+
+
 def _with_intervals(rows: Slice, interval: str) -> pl.LazyFrame:
     """Adds `_length` (microseconds), the usual interval that ends with the row, and `_phase_off`.
 
@@ -188,7 +198,8 @@ def _with_intervals(rows: Slice, interval: str) -> pl.LazyFrame:
     frame = rows.rows.with_columns(_hours=pl.when(hours > 0).then(hours)).with_columns(_usual=usual)
     frame = frame.with_columns(_length=(pl.col("_usual") * _HOUR_US).cast(pl.Int64))
     phase = (time / _HOUR_US).round() % pl.col("_usual")
-    frame = frame.with_columns(_phase=phase).with_columns(_common=_usual(pl.col("_phase")))
+    common = _usual(pl.col("_phase")).over(pl.col("_usual").rle_id())
+    frame = frame.with_columns(_phase=phase).with_columns(_common=common)
     off = pl.col("_phase") - pl.col("_common")
     half = pl.col("_usual") / 2
     nearest = (off + half) % pl.col("_usual") - half
@@ -198,13 +209,21 @@ def _with_intervals(rows: Slice, interval: str) -> pl.LazyFrame:
 
 
 def _interval() -> pl.Expr:
-    """The usual hours around; of the last events, if they agree, their own: a change is new."""
+    """The usual hours around; of the first and the last events, if they agree, their own.
+
+    A change may be new, or have come soon after the first event.
+    """
     hours = pl.col("_hours")
-    last = hours.last()
-    same = (hours == last).fill_null(value=False).cast(pl.Int8)
-    trailing = same.reverse().cum_min().reverse() == 1
-    agreed = (trailing.sum() >= _LEAST) & (last <= _LONGEST_HOURS)
-    return pl.when(trailing & agreed).then(last).otherwise(_usual(hours))
+    first, last = hours.get(1, null_on_oob=True), hours.last()
+    leading = (_equal(hours, first) | (pl.int_range(pl.len()) == 0)).cast(pl.Int8).cum_min() == 1
+    trailing = _equal(hours, last).cast(pl.Int8).cum_min(reverse=True) == 1
+    new = trailing & (trailing.sum() >= _LEAST) & (last <= _LONGEST_HOURS)
+    early = leading & (leading.sum() > _LEAST) & (first <= _LONGEST_HOURS)
+    return pl.when(new).then(last).when(early).then(first).otherwise(_usual(hours))
+
+
+def _equal(one: pl.Expr, other: pl.Expr) -> pl.Expr:
+    return (one == other).fill_null(value=False)
 
 
 def _usual(value: pl.Expr) -> pl.Expr:

@@ -8,6 +8,7 @@ import polars as pl
 
 from lake.quality.check import FOUND, Builtin, Slice
 
+_TELLING = 50  # steps of one id, from which on a single hole among them is told
 _EDGE = 0.9  # quantile of changes that a deviation is: half of all trades or more change nothing
 
 
@@ -20,7 +21,8 @@ def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
     ----------
     consecutive_share
         Share of neighbours whose ids follow each other, from which a venue is known to number its
-        trades without a break; of others nothing is told.
+        trades without a break; so it is, too, where fifty do and one does not. Of others nothing is
+        told.
     """
     ids = _by_number(rows)
     step = pl.col("_number") - pl.col("_number").shift(1)
@@ -47,8 +49,14 @@ def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
 
 def _skipped(step: pl.Expr, share: float) -> pl.Expr:
     """How many ids each step leaves out, where most leave out none."""
-    usual = (step == 1).mean().fill_null(0.0) >= share
-    return pl.when(usual & (step > 1)).then(step - 1).otherwise(0)
+    return pl.when(_consecutive(step, share) & (step > 1)).then(step - 1).otherwise(0)
+
+
+def _consecutive(step: pl.Expr, share: float) -> pl.Expr:
+    """Whether ids follow each other in general: of few trades one hole makes no habit."""
+    holes = (step > 1).sum()
+    few = (holes == 1) & ((step == 1).sum() >= _TELLING)
+    return few | ((step == 1).mean() >= share).fill_null(value=False)
 
 
 def id_order(rows: Slice, *, consecutive_share: float, tolerance_ms: float) -> pl.LazyFrame:
@@ -58,11 +66,14 @@ def id_order(rows: Slice, *, consecutive_share: float, tolerance_ms: float) -> p
     """
     step = pl.col("_number") - pl.col("_number").shift(1)
     back = (rows.time.shift(1) - rows.time).dt.total_microseconds() / 1e6
-    usual = (step == 1).mean() >= consecutive_share
     return (
         _by_number(rows)
         .with_columns(_back=back, _previous=pl.col("_number").shift(1))
-        .filter(usual & (pl.col("_back") > tolerance_ms / 1e3) & (step > 0))
+        .filter(
+            _consecutive(step, consecutive_share),
+            pl.col("_back") > tolerance_ms / 1e3,
+            step > 0,
+        )
         .select(
             start=rows.time,
             measured="_back",

@@ -134,7 +134,7 @@ def _runs(
 ) -> pl.LazyFrame:
     """Runs of bars that deviate, with the evidence: one row each, whatever days they are in."""
     ratio = pl.col("close") / pl.col("close_other")
-    away = (ratio - 1) * 1e4
+    away = ((ratio - 1) * 1e4).fill_nan(None)
     # What the bar after tells, if there is one: how the run ends.
     after = [pl.col(name).shift(-1).name.suffix("_next") for name in _PATHS]
     bad = pl.col("_away").abs() > threshold_bps
@@ -209,22 +209,9 @@ def _explained(
 ) -> pl.LazyFrame:
     """Runs with `reason`, `severity`, `against` and `message`."""
     by_factor = (pl.col("_ratio") > factor) | (pl.col("_ratio") < 1 / factor)
-    near = pl.lit(threshold_bps / 1e4)
-    own_off = pl.col("_frozen") | pl.col("_jumped")
-    other_off = pl.col("_frozen_other") | pl.col("_jumped_other")
-    own_far = (pl.col("_far") > near) & (pl.col("_far_other") <= near)
-    other_far = (pl.col("_far_other") > near) & (pl.col("_far") <= near)
-    off = (
-        pl.when(own_off & ~other_off)
-        .then(pl.lit(own))
-        .when(other_off & ~own_off)
-        .then(pl.lit(other))
-        .when(own_far)
-        .then(pl.lit(own))
-        .when(other_far)
-        .then(pl.lit(other))
-    )
-    bad = by_factor | own_off | other_off
+    torn = [pl.col(name) for name in ("_frozen", "_jumped", "_frozen_other", "_jumped_other")]
+    bad = by_factor | pl.any_horizontal(torn)
+    off = _venue_off(own, other, pl.lit(threshold_bps / 1e4))
     how = (
         pl.when(pl.col("_frozen") | pl.col("_frozen_other"))
         .then(pl.lit("stood still while the other moved"))
@@ -254,6 +241,24 @@ def _explained(
         expected=pl.lit(threshold_bps),
         against=pl.lit(other),
         _told=told,
+    )
+
+
+def _venue_off(own: str, other: str, near: pl.Expr) -> pl.Expr:
+    """Which of the two venues is off: the only torn one, or the one far from the median of all."""
+    own_off = pl.col("_frozen") | pl.col("_jumped")
+    other_off = pl.col("_frozen_other") | pl.col("_jumped_other")
+    own_far = (pl.col("_far") > near) & (pl.col("_far_other") <= near)
+    other_far = (pl.col("_far_other") > near) & (pl.col("_far") <= near)
+    return (
+        pl.when(own_off & ~other_off)
+        .then(pl.lit(own))
+        .when(other_off & ~own_off)
+        .then(pl.lit(other))
+        .when(own_far)
+        .then(pl.lit(own))
+        .when(other_far)
+        .then(pl.lit(other))
     )
 
 

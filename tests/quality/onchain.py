@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from itertools import pairwise
@@ -217,11 +219,16 @@ def local_node() -> tuple[pl.DataFrame, pl.DataFrame]:
     return headers, decoded(logs)
 
 
-def v2_swaps(count: int) -> pl.DataFrame:
-    """Swaps of a V2 pool with a fee of 0.3 %, by the formula of its contract."""
+def v2_swaps(count: int, minted: Mapping[int, int] | None = None) -> pl.DataFrame:
+    """Swaps of a V2 pool with a fee of 0.3 %, by the formula of its contract.
+
+    `minted`: to how many millionths of them the reserves change before a swap.
+    """
     reserves = [5_000_000 * 10**6, 2_500 * 10**18]
     rows = []
     for n in range(count):
+        parts = (minted or {}).get(n, 10**6)
+        reserves = [held * parts // 10**6 for held in reserves]
         into = n % 2
         amount = reserves[into] // (400 + 7 * n % 300)
         taxed = amount * 997
@@ -263,3 +270,97 @@ def chain_of(count: int, start: datetime = T0) -> pl.DataFrame:
             "parent_hash": [f"0x{n - 1:064x}" if n else "0x" for n in range(count)],
         }
     )
+
+
+Q96 = 2**96
+
+
+class V3Pool:
+    """A pool as its contract computes it, in whole numbers; liquidity differs by range of ticks.
+
+    Parameters
+    ----------
+    liquidity
+        By lower tick of its range, in order; the last range goes on.
+    fee
+        In millionths.
+    """
+
+    def __init__(self, liquidity: dict[int, int], fee: int) -> None:
+        self.liquidity, self.fee = liquidity, fee
+        self.root = root_at(0)
+
+    def swap(self, amount: int, *, rises: bool) -> dict[str, Any]:
+        """The columns of a swap that brings an amount of token 1 (`rises`) or token 0."""
+        left, out = amount, 0
+        while left > 0:
+            edge = self._edge(rises=rises)
+            taken, given = self._step(left, edge, rises=rises)
+            left, out = left - taken, out + given
+        amounts = (-out, amount) if rises else (amount, -out)
+        return {
+            "amount0_raw": str(amounts[0]),
+            "amount1_raw": str(amounts[1]),
+            "sqrt_price_x96": str(self.root),
+            "liquidity": str(self.liquidity[self._range(rises=True)]),
+            "tick": tick_of(self.root),
+        }
+
+    def _range(self, *, rises: bool) -> int:
+        """The lower tick of the range that a swap goes through next."""
+        below = [t for t in self.liquidity if root_at(t) < self.root or rises]
+        return max(t for t in below if root_at(t) <= self.root)
+
+    def _edge(self, *, rises: bool) -> int:
+        lower = self._range(rises=rises)
+        higher = [tick for tick in self.liquidity if tick > lower]
+        return root_at(min(higher)) if rises else root_at(lower)
+
+    def _step(self, left: int, edge: int, *, rises: bool) -> tuple[int, int]:
+        """The contract's `computeSwapStep`: what is taken, with the fee, and what is given."""
+        held, root = self.liquidity[self._range(rises=rises)], self.root
+        taxed = left * (10**6 - self.fee) // 10**6
+        if taxed >= self._needed(held, root, edge, rises=rises):
+            self.root = edge
+        elif rises:
+            self.root = root + taxed * Q96 // held
+        else:
+            self.root = -(-(held * Q96 * root) // (held * Q96 + taxed * root))
+        given = abs(self.root - root) * held
+        given = given * Q96 // (root * self.root) if rises else given // Q96
+        if self.root != edge:
+            return left, given
+        needed = self._needed(held, root, edge, rises=rises)
+        return needed - (-needed * self.fee // (10**6 - self.fee)), given
+
+    @staticmethod
+    def _needed(held: int, root: int, edge: int, *, rises: bool) -> int:
+        apart = abs(edge - root) * held
+        return -(-apart // Q96) if rises else -(-(apart * Q96) // (root * edge))
+
+
+def root_at(tick: int) -> int:
+    """The root of the price of a tick, with 96 binary digits after the point."""
+    return round(math.pow(1.0001, tick / 2) * Q96)
+
+
+def tick_of(root: int) -> int:
+    """The tick of a root."""
+    guess = math.floor(2 * math.log(root / Q96) / math.log(1.0001))
+    return max(tick for tick in (guess - 1, guess, guess + 1) if root_at(tick) <= root)
+
+
+def v3_swaps(pool: V3Pool, amounts: list[tuple[int, bool]]) -> pl.DataFrame:
+    """Swaps of a pool, one a block."""
+    rows = [
+        {
+            "timestamp": T0 + 12 * n * SECOND,
+            "chain": "ethereum",
+            "block_number": 19_000_000 + n,
+            "log_index": 3,
+            "pool_id": "0xpool",
+            **pool.swap(amount, rises=rises),
+        }
+        for n, (amount, rises) in enumerate(amounts)
+    ]
+    return pl.DataFrame(rows)

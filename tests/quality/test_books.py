@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+import math
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import cache
-from heapq import nlargest, nsmallest
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lake.model.market import Market
+from lake.model.catalog import builtin
 from lake.model.time import from_ms
 from lake.quality.books import CHECKS
 from lake.quality.check import Slice
+from lake.quality.registry import BUILTIN
 from lake.sandbox.synthetic import Synthetic
-from tests.conftest import MINUTE, SECOND, T0, trades
+from tests.conftest import DAY, MINUTE, SECOND, T0, trades
+from tests.quality.recorded_books import Book, row
 from tests.quality.slices import outcome, slice_of, witness_of
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "cex"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}")
 STRUCTURAL = ("crossed", "unsorted", "bad_levels", "one_sided", "book_sequence", "book_gaps")
 COUNT = 200
 
-Book = dict[str, Any]
 Wrong = Callable[[Book, Book], None]
 
 
@@ -66,19 +61,6 @@ def synthetic(count: int, every_ms: int, levels: int = 20) -> list[Book]:
         at = exchange.book(market, time_ms, levels)
         rows.append(row(from_ms(time_ms), at.update_id, at.bids, at.asks))
     return rows
-
-
-def row(time: datetime, number: int, bids: Any, asks: Any) -> Book:
-    """A book from levels of price and amount, best first."""
-    return {
-        "timestamp": time,
-        "sequence": number,
-        "bid_prices": [float(price) for price, _ in bids],
-        "bid_amounts": [float(amount) for _, amount in bids],
-        "ask_prices": [float(price) for price, _ in asks],
-        "ask_amounts": [float(amount) for _, amount in asks],
-        "received_at": time,
-    }
 
 
 def _cross(book: Book, _: Book) -> None:
@@ -268,100 +250,118 @@ def test_a_spread_far_above_the_usual_is_told() -> None:
     ]
 
 
-def lines(name: str) -> Iterator[tuple[float, Any]]:
-    """Frames and answers of a recording, as (time of reception, JSON)."""
-    raw = (DATA / "recordings" / name).read_bytes()
-    for line in zstandard.ZstdDecompressor().stream_reader(raw).read().decode().splitlines():
-        head, _, body = line.partition(": ")
-        if body.startswith("{"):
-            yield float(head.rsplit(" ", 1)[-1]), json.loads(body)
+price = st.sampled_from([-1.0, 0.0, 99.0, 100.0, 101.0, 102.0, 103.0, None, math.nan, math.inf])
+side = st.lists(st.tuples(price, price), max_size=4)
 
 
-class Levels:
-    """Two sides of a book that changes are applied to."""
-
-    def __init__(self, bids: Any, asks: Any) -> None:
-        self.bids: dict[float, float] = {}
-        self.asks: dict[float, float] = {}
-        self.change(bids, asks)
-
-    def change(self, bids: Any, asks: Any) -> None:
-        for side, changes in ((self.bids, bids), (self.asks, asks)):
-            for price, amount in changes:
-                side[float(price)] = float(amount)
-                if side[float(price)] == 0:
-                    del side[float(price)]
-
-    def row(self, time: datetime, number: int, depth: int = 50) -> Book:
-        bids, asks = nlargest(depth, self.bids.items()), nsmallest(depth, self.asks.items())
-        return row(time, number, bids, asks)
+def said(prices: list[Any], sign: int) -> tuple[int, int]:
+    """How many prices of a side are worse than the one before them, and how many equal it."""
+    steps = [
+        sign * (after - before)
+        for before, after in pairwise(prices)
+        if before is not None and after is not None
+    ]
+    return sum(step < 0 for step in steps), sum(step == 0 for step in steps)
 
 
-def binance_futures() -> dict[str, list[Book]]:
-    """Real books of Binance futures: snapshots, and all changes after them."""
-    books: dict[str, list[Book]] = {}
-    levels: dict[str, Levels] = {}
-    last: dict[str, int] = {}
-    raw = (DATA / "recordings" / "BINANCE_FUTURES.http.0.0.zst").read_bytes()
-    for line in zstandard.ZstdDecompressor().stream_reader(raw).read().decode().splitlines():
-        if "/depth?symbol=" not in line:
-            continue
-        symbol = line.partition("symbol=")[2].partition("&")[0]
-        answer = json.loads(line.partition(": ")[2])
-        levels[symbol] = Levels(answer["bids"], answer["asks"])
-        last[symbol] = answer["lastUpdateId"]
-        books[symbol] = []
-    for _, frame in lines("BINANCE_FUTURES.ws.1.0.zst"):
-        data = frame.get("data", {})
-        symbol = data.get("s")
-        if data.get("e") != "depthUpdate" or data["u"] < last[symbol]:
-            continue
-        levels[symbol].change(data["b"], data["a"])
-        books[symbol].append(levels[symbol].row(from_ms(data["T"]), data["u"]))
-    return books
+def oracle(one: Book) -> set[tuple[str, str]]:
+    """What is wrong in a book, in plain words."""
+    wrong: set[tuple[str, str]] = set()
+    bids, asks = one["bid_prices"], one["ask_prices"]
+    for name, sides in (("bid", bids), ("ask", asks)):
+        if not sides:
+            wrong.add(("one_sided", f"no_{name}s"))
+    best = [[p for p in prices if p is not None and not math.isnan(p)] for prices in (bids, asks)]
+    if all(best):
+        bid, ask = max(best[0]), min(best[1])
+        wrong |= {("crossed", "crossed")} if bid > ask else set()
+        wrong |= {("crossed", "locked")} if bid == ask else set()
+    counts = [said(bids, -1), said(asks, 1)]
+    wrong |= {("unsorted", "unsorted")} if any(worse for worse, _ in counts) else set()
+    wrong |= {("unsorted", "duplicate")} if any(equal for _, equal in counts) else set()
+    for reason, lists in (
+        ("price", (bids, asks)),
+        ("amount", (one["bid_amounts"], one["ask_amounts"])),
+    ):
+        values = [value for values in lists for value in values]
+        if any(v is None or not (v > 0 and math.isfinite(v)) for v in values):
+            wrong.add(("bad_levels", reason))
+    return wrong
 
 
-def coinbase() -> dict[str, list[Book]]:
-    """Real books of Coinbase, which has no numbers for them."""
-    books: dict[str, list[Book]] = {}
-    levels: dict[str, Levels] = {}
-    for _, frame in lines("COINBASE.ws.28.0.zst"):
-        product = frame.get("product_id")
-        if frame["type"] == "snapshot":
-            levels[product], books[product] = Levels(frame["bids"], frame["asks"]), []
-        elif frame["type"] == "l2update":
-            bids = [(price, amount) for side, price, amount in frame["changes"] if side == "buy"]
-            asks = [(price, amount) for side, price, amount in frame["changes"] if side == "sell"]
-            levels[product].change(bids, asks)
-            time = datetime.fromisoformat(frame["time"]).astimezone(UTC)
-            books[product].append(levels[product].row(time, -1))
-    return books
+@settings(max_examples=60)
+@given(sides=st.lists(st.tuples(side, side), min_size=1, max_size=25))
+def test_each_book_is_judged_as_plain_python_does(sides: list[tuple[Any, Any]]) -> None:
+    # Every second book is clean, so that each finding is of one book.
+    books = [book(n) for n in range(2 * len(sides))]
+    for n, (bids, asks) in enumerate(sides):
+        books[2 * n] |= {
+            "bid_prices": [p for p, _ in bids],
+            "bid_amounts": [a for _, a in bids],
+            "ask_prices": [p for p, _ in asks],
+            "ask_amounts": [a for _, a in asks],
+        }
+    schema = {name: pl.List(pl.Float64) for name in books[0] if name.startswith(("bid", "ask"))}
+    rows = slice_of("orderbooks", pl.DataFrame(books, schema_overrides=schema))
+    told = {
+        (start, check, reason)
+        for check in ("crossed", "unsorted", "bad_levels", "one_sided")
+        for start, reason in outcome(CHECKS, check, rows).select("start", "reason").rows()
+    }
+    assert told == {(b["timestamp"], *wrong) for b in books for wrong in oracle(b)}
 
 
-def bybit() -> list[Book]:
-    """The bulk file of Bybit: a snapshot and its changes."""
-    with zipfile.ZipFile(DATA / "samples" / "bybit_xrpusdt-ob500.data.zip") as archive:
-        text = archive.read(archive.namelist()[0]).decode()
-    frames = [json.loads(line) for line in text.splitlines()]
-    levels = Levels([], [])
-    books = []
-    for frame in frames:
-        levels.change(frame["data"]["b"], frame["data"]["a"])
-        books.append(levels.row(from_ms(frame["ts"]), frame["data"]["u"]))
-    return books
+@pytest.mark.parametrize("check", CHECKS)
+def test_no_books_and_books_of_nothing_stop_no_check(check: str) -> None:
+    empty = pl.DataFrame(
+        schema=slice_of("orderbooks", pl.DataFrame([book(0)])).rows.collect_schema()
+    )
+    assert outcome(CHECKS, check, slice_of("orderbooks", empty, start=T0, end=T0 + DAY)).is_empty()
+    assert outcome(CHECKS, check, books_of([book(0)])).is_empty()
+    nothing = {name: None for name in book(0) if name.startswith(("bid", "ask"))}
+    found = outcome(CHECKS, check, books_of([book(0), book(1) | nothing, book(2)]))
+    assert found["reason"].to_list() == (["no_asks", "no_bids"] if check == "one_sided" else [])
 
 
-@needs_data
-def test_real_books_raise_no_alarm() -> None:
-    markets = {**binance_futures(), **coinbase(), "XRPUSDT": bybit()}
-    assert len(markets) == 15
-    assert sum(len(books) for books in markets.values()) > 10_000
-    alarms = []
-    for name, books in markets.items():
-        # Of Coinbase several books may have one time: the last is the book of that time.
-        kept = [one for one, after in pairwise(books) if one["timestamp"] != after["timestamp"]]
-        rows = books_of(kept, market=Market("venue", name))
-        for check in (*STRUCTURAL, "wide_spread", "stale_book"):
-            found = outcome(CHECKS, check, rows)
-            alarms += [(name, check, *line) for line in found.select("start", "message").rows()]
-    assert alarms == []
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_price_that_is_no_number_makes_no_spread(value: float) -> None:
+    books = [book(n) for n in range(COUNT)]
+    books[70]["ask_prices"] = [value, value, value]
+    books[90]["ask_prices"] = [1040.0, 1041.0, 1042.0]
+    found = outcome(CHECKS, "wide_spread", books_of(books))
+    assert found["start"].to_list() == [T0 + 90 * SECOND]
+    assert not found["measured"].is_nan().any()
+
+
+def test_one_book_may_have_several_defects() -> None:
+    books = [book(n) for n in range(9)]
+    books[4] |= {"bid_prices": [999.0, 999.0, 1000.0], "ask_prices": [1005.0, -1.0, 1006.0]}
+    books[4]["ask_amounts"] = [0.0, 1.0, 1.0]
+    for check, reasons in [
+        ("unsorted", {"unsorted", "duplicate"}),
+        ("bad_levels", {"price", "amount"}),
+    ]:
+        assert set(outcome(CHECKS, check, books_of(books))["reason"]) == reasons
+
+
+def test_a_spread_of_few_ticks_is_no_outlier_where_one_is_usual() -> None:
+    books = [
+        book(n, bid_prices=[30_000.0, 29_990.0], ask_prices=[30_000.1, 30_020.0])
+        | {"bid_amounts": [1.0, 1.0], "ask_amounts": [1.0, 1.0]}
+        for n in range(COUNT)
+    ]
+    books[70]["ask_prices"] = [30_005.0, 30_020.0]
+    assert outcome(CHECKS, "wide_spread", books_of(books)).is_empty()
+
+
+def test_levels_without_an_amount_break_a_rule() -> None:
+    books = [book(n) for n in range(9)]
+    books[4]["bid_amounts"] = [1.0, 1.0]
+    found = outcome(BUILTIN, "broken_rules", books_of(books))
+    assert found.select("start", "reason").rows() == [(T0 + 4 * SECOND, "levels_paired")]
+
+
+@pytest.mark.parametrize("table", ["trades", "orderbooks", "funding"])
+def test_stored_rows_are_held_against_the_rules_of_their_table(table: str) -> None:
+    declared = {check.name: check.severity for check in builtin().dataset(table).checks}
+    assert declared["broken_rules"] == "critical"

@@ -20,6 +20,7 @@ from lake.quality.chain import CHECKS
 from tests.conftest import DAY, MINUTE, SECOND, T0, trades
 from tests.quality.onchain import (
     POOL,
+    V3Pool,
     chain_of,
     declared,
     local_node,
@@ -27,6 +28,7 @@ from tests.quality.onchain import (
     needs_data,
     v2_swaps,
     v3_day,
+    v3_swaps,
 )
 from tests.quality.slices import outcome, slice_of
 
@@ -183,7 +185,8 @@ V2_SPOILT: dict[Defect, Spoil] = {
 }
 V3_SPOILT: dict[Defect, Spoil] = {
     ("pool_state", "tick"): lambda f, n: at(f, n, tick=pl.col("tick") - 1 + 2 * (n % 2)),
-    ("pool_state", "liquidity"): lambda f, n: at(f, n, liquidity="0"),
+    ("pool_state", "liquidity"): lambda f, n: at(f, n, liquidity="-1"),
+    ("pool_state", "no_liquidity"): lambda f, n: at(f, n, liquidity="0"),
     ("pool_path", "direction"): lambda f, n: at(
         f, n, amount0_raw=_turned("amount0_raw"), amount1_raw=_turned("amount1_raw")
     ),
@@ -215,6 +218,124 @@ def test_a_spoilt_swap_of_a_real_v3_pool_is_found(
     number = str(v3_day()["block_number"][place])
     assert any(number in message for message in found["message"])
     assert found.height <= 2
+
+
+def _scaled(frame: pl.DataFrame, column: str, parts: int) -> pl.DataFrame:
+    """Every fiftieth row with another big integer: so many millionths of what it was."""
+    numbers = [int(text) for text in frame[column]]
+    wrong = [n * parts // 10**6 if k % 50 == 25 else n for k, n in enumerate(numbers)]
+    return frame.with_columns(pl.Series(column, [str(n) for n in wrong]))
+
+
+@needs_data
+@pytest.mark.parametrize("parts", [500_000, 990_000, 1_010_000, 2_000_000])
+@pytest.mark.parametrize("column", ["amount0_raw", "amount1_raw"])
+def test_amounts_that_do_not_fit_the_prices_of_a_real_pool_are_all_found(
+    swaps: Dataset, column: str, parts: int
+) -> None:
+    day = v3_day().sort("block_number", "log_index")
+    spoilt = day.filter(pl.int_range(pl.len()) % 50 == 25)
+    rows = slice_of(swaps, _scaled(day, column, parts), market=POOL)
+    found = outcome(CHECKS, "pool_path", rows)
+    assert set(found["reason"]) == {"amount"}
+    assert found["start"].to_list() == spoilt["timestamp"].to_list()
+
+
+@needs_data
+@pytest.mark.parametrize("parts", [500_000, 1_010_000])
+def test_a_wrong_liquidity_of_a_real_pool_is_found_where_no_tick_is_crossed(
+    swaps: Dataset, parts: int
+) -> None:
+    day = v3_day().sort("block_number", "log_index")
+    within = pl.col("tick") == pl.col("tick").shift(1)
+    spoilt = day.filter((pl.int_range(pl.len()) % 50 == 25) & within)
+    rows = slice_of(swaps, _scaled(day, "liquidity", parts), market=POOL)
+    found = outcome(CHECKS, "pool_path", rows)
+    assert spoilt.height > 60
+    assert set(spoilt["timestamp"]) <= set(found["start"])
+    assert set(found["reason"]) == {"amount"}
+
+
+amounts_in = st.lists(st.tuples(st.integers(1000, 10**21), st.booleans()), min_size=30, max_size=60)
+ranges = st.dictionaries(st.integers(-3000, 3000), st.integers(10**19, 10**22), min_size=1)
+
+
+@settings(max_examples=25)
+@given(amounts=amounts_in, liquidity=ranges, fee=st.sampled_from([100, 500, 3000, 10_000]))
+def test_whatever_a_v3_pool_computes_raises_no_alarm(
+    swaps: Dataset, amounts: list[tuple[int, bool]], liquidity: dict[int, int], fee: int
+) -> None:
+    ends = {-700_000: 10**20, 3001: 10**23, 700_000: 1}
+    pool = V3Pool(dict(sorted({**ends, **liquidity}.items())), fee)
+    rows = slice_of(swaps, v3_swaps(pool, amounts))
+    for check in SWAP_CHECKS:
+        assert outcome(CHECKS, check, rows).is_empty()
+
+
+@given(place=somewhere)
+def test_a_lost_swap_of_a_v2_pool_is_noticed_at_the_next_one(swaps: Dataset, place: int) -> None:
+    frame = v2_swaps(COUNT)
+    left = frame.filter(pl.int_range(pl.len()) != place)
+    found = outcome(CHECKS, "pool_path", slice_of(swaps, left))
+    assert found.select("start", "reason", "severity").rows() == [
+        (frame["timestamp"][place + 1], "ratio", "warning")
+    ]
+
+
+@given(minted=st.dictionaries(somewhere, st.integers(100_000, 10**9), max_size=5))
+def test_liquidity_added_to_or_taken_from_a_v2_pool_is_no_lost_swap(
+    swaps: Dataset, minted: dict[int, int]
+) -> None:
+    rows = slice_of(swaps, v2_swaps(COUNT, minted))
+    assert outcome(CHECKS, "pool_path", rows).is_empty()
+    assert outcome(CHECKS, "pool_state", rows).is_empty()
+
+
+@pytest.mark.parametrize("text", ["", "0x1f", "abc", " 12", "NaN", "inf", "1,000"])
+@pytest.mark.parametrize(
+    ("check", "column"),
+    [
+        ("swap_amounts", "amount0_raw"),
+        ("swap_amounts", "amount1_raw"),
+        ("pool_state", "reserve0_raw"),
+        ("pool_state", "liquidity"),
+        ("pool_state", "sqrt_price_x96"),
+    ],
+)
+def test_a_text_that_is_no_number_is_found_and_stops_no_check(
+    swaps: Dataset, check: str, column: str, text: str
+) -> None:
+    frame = v2_swaps(COUNT)
+    frame = (
+        frame
+        if column in frame.columns
+        else frame.with_columns(pl.lit(None, pl.String).alias(column))
+    )
+    rows = slice_of(swaps, at(frame, 40, **{column: text}))
+    for name in SWAP_CHECKS:
+        found = outcome(CHECKS, name, rows)
+        wanted = [(frame["timestamp"][40], "not_a_number")] if name == check else []
+        assert found.select("start", "reason").rows() == wanted
+
+
+def test_numbers_of_256_bits_are_read(swaps: Dataset) -> None:
+    frame = v2_swaps(COUNT)
+    largest = {f"reserve{token}_raw": str(2**256 - 1) for token in (0, 1)}
+    rows = slice_of(swaps, at(frame[:1], 0, **largest))
+    for name in SWAP_CHECKS:
+        assert outcome(CHECKS, name, rows).is_empty()
+
+
+def test_a_price_may_move_where_a_pool_has_no_liquidity(swaps: Dataset) -> None:
+    pool = V3Pool({-700_000: 10**20, 700_000: 1}, 3000)
+    frame = v3_swaps(pool, [(10**15, n % 2 == 0) for n in range(40)])
+    still = {"amount0_raw": "0", "amount1_raw": "0", "liquidity": "0"}
+    rows = slice_of(swaps, at(frame, 39, **still))
+    assert outcome(CHECKS, "swap_amounts", rows).is_empty()
+    found = outcome(CHECKS, "pool_state", rows)
+    assert found.select("reason", "severity").rows() == [("no_liquidity", "warning")]
+    moved = slice_of(swaps, at(frame, 39, **{**still, "liquidity": "5"}))
+    assert outcome(CHECKS, "swap_amounts", moved)["reason"].to_list() == ["empty"]
 
 
 @needs_data

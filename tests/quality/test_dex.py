@@ -5,6 +5,7 @@ Real data: see `../shared/data/ORIGIN.md`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import polars as pl
@@ -74,7 +75,7 @@ def test_prices_of_a_pool_that_part_from_an_exchange_are_found(
     assert found["measured"].max() == pytest.approx(300, rel=0.2)
 
 
-def quoted(minute_prices: list[float]) -> pl.DataFrame:
+def quoted(minute_prices: Sequence[float | None]) -> pl.DataFrame:
     """A swap in the middle of each minute."""
     count = len(minute_prices)
     swaps = v2_swaps(count).with_columns(pool_price_after=pl.Series(minute_prices))
@@ -90,6 +91,13 @@ def test_a_block_may_be_a_bar_late(swaps: Dataset) -> None:
     later = quoted([steps[max(0, n - 2)] for n in range(30)])
     rows = beside(swaps, later, bars_of(quoted(steps)))
     assert outcome(CHECKS, "dex_price", rows)["rows"].to_list() == [28]
+
+
+def test_a_price_that_is_no_number_is_not_apart(swaps: Dataset) -> None:
+    for value in (float("nan"), None):
+        prices = [value if 10 <= n < 20 else 2000.0 for n in range(30)]
+        rows = beside(swaps, quoted(prices), bars_of(quoted([2000.0] * 30)))
+        assert outcome(CHECKS, "dex_price", rows).is_empty()
 
 
 def test_a_price_apart_counts_only_when_it_lasts(swaps: Dataset) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from lake.model.dataset import TIMESTAMP
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.quality.check import Slice
@@ -63,8 +65,9 @@ def with_rate(frame: pl.DataFrame, place: int, rate: float) -> pl.DataFrame:
 def test_every_missing_event_is_found_and_nothing_else(
     hours: int, missing: set[int], offset: int
 ) -> None:
-    # Every second event of the last ones missing is a change of the interval.
-    assume(hours == 8 or not missing.issuperset({COUNT - 2, COUNT - 4, COUNT - 6}))
+    # Every second event of the first or the last ones missing is another interval.
+    ends = ({1, 3, 5}, {COUNT - 2, COUNT - 4, COUNT - 6})
+    assume(hours == 8 or not any(missing.issuperset(end) for end in ends))
     rows = judged(events(hours, without=missing, first=T0 + offset * HOUR))
     found = outcome(CHECKS, "funding_gaps", rows)
     starts = {T0 + (offset + n * hours) * HOUR for n in missing}
@@ -157,6 +160,71 @@ def test_a_change_of_the_interval_that_few_events_tell_is_no_defect(
     assert outcome(CHECKS, "funding_gaps", rows).is_empty()
 
 
+def stepping(*steps: tuple[int, int]) -> pl.DataFrame:
+    """Events by (hours between, how many), up to 20 ms early or late."""
+    times, at = [T0], T0
+    for hours, count in steps:
+        times += [at + n * hours * HOUR for n in range(1, count + 1)]
+        at = times[-1]
+    off = [timedelta(milliseconds=(7 * n) % 41 - 20) for n in range(len(times))]
+    late = [time + ms for time, ms in zip(times, off, strict=True)]
+    return pl.DataFrame({"timestamp": late, "funding_rate": 0.0001}).with_columns(
+        pl.col("timestamp").cast(TIMESTAMP)
+    )
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 7, 9, 10, 11, 12])
+@pytest.mark.parametrize(("before", "after"), [(8, 4), (8, 1), (4, 1), (1, 4), (4, 8), (1, 8)])
+def test_a_change_soon_after_the_first_event_is_no_defect(
+    count: int, before: int, after: int
+) -> None:
+    rows = judged(stepping((before, count), (after, 60)))
+    assert outcome(CHECKS, "funding_gaps", rows).is_empty()
+    assert outcome(CHECKS, "funding_schedule", rows).is_empty()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 9, 30])
+@pytest.mark.parametrize(("before", "after"), [(8, 4), (8, 1), (4, 1), (8, 2)])
+def test_a_shorter_interval_is_at_most_told(count: int, before: int, after: int) -> None:
+    for steps in ([(before, 60), (after, count)], [(before, 40), (after, 4 * count), (before, 40)]):
+        rows = judged(stepping(*steps))
+        assert outcome(CHECKS, "funding_gaps", rows).is_empty()
+        found = outcome(CHECKS, "funding_schedule", rows)
+        assert set(found["reason"]) <= {"more_often"}
+        assert set(found["severity"]) <= {"info"}
+
+
+@settings(max_examples=50)
+@given(
+    hours=st.lists(st.sampled_from([1, 2, 4, 8]), min_size=1, max_size=5),
+    counts=st.lists(st.integers(24, 50), min_size=5, max_size=5),
+    places=st.sets(st.integers(3, 200), max_size=12),
+)
+def test_missing_events_are_told_from_changes_of_the_interval(
+    hours: list[int], counts: list[int], places: set[int]
+) -> None:
+    steps = list(zip(hours, counts, strict=False))
+    frame = stepping(*steps)
+    edges = [0, *accumulate(count for _, count in steps)]
+    apart = [n for n in sorted(places) if all(abs(n - edge) > 2 for edge in edges)]
+    lost = [n for k, n in enumerate(apart) if n < edges[-1] and not (k and n - apart[k - 1] < 5)]
+    rows = judged(frame.filter(~pl.int_range(pl.len()).is_in(lost)))
+    found = outcome(CHECKS, "funding_gaps", rows)
+    wanted = frame[lost]["timestamp"].dt.round("1h").to_list()
+    assert found["start"].to_list() == wanted
+    assert found["rows"].to_list() == [1] * len(wanted)
+    assert set(outcome(CHECKS, "funding_schedule", rows)["severity"]) <= {"info"}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_no_event_and_one_event_stop_no_check(check: str) -> None:
+    empty = events()[:0]
+    assert outcome(CHECKS, check, judged(empty, start=T0, end=T0 + 8 * HOUR)).is_empty()
+    assert outcome(CHECKS, check, judged(events()[:1])).is_empty()
+    nothing = events().with_columns(funding_rate=pl.lit(None, pl.Float64))
+    assert outcome(CHECKS, check, judged(nothing)).is_empty()
+
+
 @pytest.mark.parametrize(("before", "after"), [(4, 8), (1, 8), (1, 4)])
 def test_a_change_to_a_longer_interval_is_known_after_three_events(before: int, after: int) -> None:
     first = events(before, count=80)
@@ -218,8 +286,9 @@ def test_two_events_in_one_interval_are_found(place: int, seconds: int) -> None:
 def test_a_venue_may_settle_more_often_for_a_while() -> None:
     extra = events(1, first=T0 + 81 * HOUR, count=6)
     found = outcome(CHECKS, "funding_schedule", judged(pl.concat([events(), extra])))
-    assert set(found["reason"]) <= {"more_often", "off_schedule"}
-    assert "more_often" in found["reason"].to_list()
+    assert set(found["reason"]) == {"more_often"}
+    assert set(found["severity"]) == {"info"}
+    assert found["rows"].sum() == 7
     assert outcome(CHECKS, "funding_gaps", judged(pl.concat([events(), extra]))).is_empty()
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from functools import cache
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from lake.model.catalog import builtin
+from lake.model.time import from_ms
 from lake.quality.trades import CHECKS
+from tests.quality.recorded_books import DATA, lines, needs_data
 from tests.quality.slices import found, slice_of
 from tests.quality.test_bars import at, put
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data" / "cex"
 T0 = datetime(2024, 1, 1, 23, 50, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 THRESHOLDS = {c.name: c.thresholds for c in builtin().dataset("trades").checks}
@@ -35,6 +37,46 @@ def ticks(count: int = 1200) -> pl.DataFrame:
     )
 
 
+@cache
+def recorded() -> list[pl.DataFrame]:
+    """Trades of 24 markets as OKX, Coinbase, Kraken Futures and Binance futures sent them.
+
+    The number of a trade is its id, or of Kraken Futures its `seq`.
+    """
+    rows: dict[str, list[tuple[int, datetime, str, Any]]] = {}
+    for _, frame in lines("OKX.ws.1.0.zst"):
+        for t in frame.get("data", []) if frame.get("arg", {}).get("channel") == "trades" else []:
+            trade = (int(t["tradeId"]), from_ms(int(t["ts"])), t["side"], t["px"])
+            rows.setdefault(t["instId"], []).append(trade)
+    for _, t in lines("COINBASE.ws.28.0.zst"):
+        if t["type"] in ("match", "last_match"):
+            time = datetime.fromisoformat(t["time"])
+            rows.setdefault(t["product_id"], []).append(
+                (t["trade_id"], time, t["side"], t["price"])
+            )
+    for _, frame in lines("KRAKEN_FUTURES.ws.1.0.zst"):
+        single = [frame] if frame.get("feed") == "trade" and "seq" in frame else []
+        for t in frame.get("trades", single):
+            trade = (t["seq"], from_ms(t["time"]), t["side"], t["price"])
+            rows.setdefault(t["product_id"], []).append(trade)
+    for _, frame in lines("BINANCE_FUTURES.ws.1.0.zst"):
+        if (t := frame.get("data", {})).get("e") == "aggTrade":
+            side = "sell" if t["m"] else "buy"
+            rows.setdefault(t["s"], []).append((t["a"], from_ms(t["T"]), side, t["p"]))
+    return [
+        pl.DataFrame(
+            {
+                "timestamp": [time for _, time, *_ in found],
+                "trade_id": [str(number) for number, *_ in found],
+                "price": [float(price) for *_, price in found],
+                "amount": 1.0,
+                "side": [side for *_, side, _ in found],
+            }
+        ).unique("trade_id", maintain_order=True)
+        for found in rows.values()
+    ]
+
+
 def run(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     return found(CHECKS[name].function(slice_of("trades", frame), **THRESHOLDS[name]))
 
@@ -45,11 +87,36 @@ def test_clean_trades_raise_no_alarm(name: str) -> None:
     assert run(name, ticks(1)).is_empty()
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the recorded data are not beside the project")
+@needs_data
 @pytest.mark.parametrize("name", CHECKS)
 def test_recorded_trades_raise_no_alarm(name: str) -> None:
     frame = pl.read_parquet(DATA / "trades" / "binance_XRP-ETH.parquet")
     assert run(name, frame.rename({"id": "trade_id"}).drop("cost")).is_empty()
+
+
+@needs_data
+@pytest.mark.parametrize("name", CHECKS)
+def test_recorded_trades_of_other_venues_raise_no_alarm(name: str) -> None:
+    markets = recorded()
+    assert len(markets) > 20
+    assert sum(frame.height for frame in markets) > 1200
+    for frame in markets:
+        assert run(name, frame).is_empty()
+
+
+@needs_data
+def test_a_hole_in_few_recorded_trades_is_found() -> None:
+    enough = [frame for frame in recorded() if frame.height > 58]
+    assert len(enough) > 10
+    for frame in enough:
+        assert run("ids_skip", frame.filter(~at(30, 6)))["rows"].to_list() == [6]
+
+
+def test_one_hole_in_very_few_trades_tells_nothing() -> None:
+    assert run("ids_skip", ticks(55).filter(~at(20, 2)))["rows"].to_list() == [2]
+    assert run("ids_skip", ticks(50).filter(~at(20, 2))).is_empty()
+    twice = ticks(70).filter(~at(20, 2) & ~at(40, 2))
+    assert run("ids_skip", twice).is_empty()
 
 
 def test_ids_that_are_left_out_are_counted() -> None:

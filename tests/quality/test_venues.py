@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -224,6 +225,66 @@ def test_bars_that_were_filled_in_or_are_still_open_do_not_testify() -> None:
     for frame in (filled, unfinished):
         assert apart(beside(frame, (KRAKEN, market()))).is_empty()
         assert apart(beside(market(), (KRAKEN, frame))).is_empty()
+
+
+Closes = list[tuple[int, float, float]]
+
+
+def parted(closes: Closes, threshold_bps: float, minutes: int) -> list[tuple[int, int, int]]:
+    """Runs of (minute, close, other close) that part for so long: first and last minute, bars."""
+    found: list[list[int]] = []
+    side, last = 0, 0
+    for minute, own, other in closes:
+        away = (own / other - 1) * 1e4
+        now = 0 if abs(away) <= threshold_bps else (1 if away > 0 else -1)
+        if now and now == side and minute - last <= max(1, minutes):
+            found[-1].append(minute)
+        elif now:
+            found.append([minute])
+        side, last = now, minute
+    long = [run for run in found if run[-1] - run[0] >= minutes]
+    return [(run[0], run[-1], len(run)) for run in long]
+
+
+@settings(max_examples=150)
+@given(
+    stretches=st.lists(
+        st.tuples(st.sampled_from([0, 0, 60, -60, 400]), st.integers(1, 12), st.integers(0, 8)),
+        min_size=1,
+        max_size=12,
+    ),
+    minutes=st.sampled_from([1, 3, 5, 15]),
+)
+def test_runs_are_those_of_plain_python(
+    stretches: list[tuple[int, int, int]], minutes: int
+) -> None:
+    closes: Closes = []
+    minute = 0
+    for away_bps, count, missing in stretches:
+        for _ in range(count):
+            closes.append((minute, 100.0 * (1 + away_bps / 1e4), 100.0))
+            minute += 1
+        minute += missing
+    frames = [
+        pl.DataFrame({"timestamp": [T0 + m * MINUTE for m, *_ in closes], "close": prices})
+        .with_columns(pl.col("close").alias(name) for name in OHLC)
+        .with_columns(volume=1.0)
+        for prices in ([own for _, own, _ in closes], [other for *_, other in closes])
+    ]
+    found = apart(beside(frames[0], (KRAKEN, frames[1])), duration=f"{minutes}m")
+    wanted = [
+        (T0 + first * MINUTE, T0 + (last + 1) * MINUTE, rows)
+        for first, last, rows in parted(closes, 50.0, minutes)
+    ]
+    assert found.select("start", "end", "rows").rows() == wanted
+
+
+def test_closes_that_are_no_numbers_are_no_deviation() -> None:
+    here = pl.int_range(pl.len()).is_between(500, 540)
+    for value in (math.nan, None):
+        wrong = market().with_columns(close=pl.when(here).then(pl.lit(value)).otherwise("close"))
+        assert apart(beside(wrong, (KRAKEN, venue(market())))).is_empty()
+        assert apart(beside(market(), (KRAKEN, wrong), (OKX, venue(market())))).is_empty()
 
 
 @settings(max_examples=30)
