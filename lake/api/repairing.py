@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from lake.api.opened import Names
 from lake.api.writes import Writes, run
 from lake.jobs.repair import Advanced, Repairer, RepairReport, UndoReport, nobody, undo
-from lake.model.market import Market
 from lake.model.selection import Selection
-from lake.model.time import TimeRange
 from lake.read.bundles.bundle import as_tuple
 from lake.read.inspection import GAPS, evidence, missing
+
+_CLOSE = timedelta(days=3)
 
 
 class Repairing(Writes):
@@ -31,6 +30,7 @@ class Repairing(Writes):
         dry_run: bool = False,
         interpolate: bool = False,
         again: bool = False,
+        offline: bool = False,
         advanced: Advanced = nobody,
     ) -> RepairReport:
         """Repair what is found and open: ask the source again, then derive from finer data.
@@ -47,11 +47,15 @@ class Repairing(Writes):
             replaced.
         again
             Ask the source also for what it confirmed before.
+        offline
+            Ask no source: derive, and fill in, what can be at once. What was derived is not asked
+            for by later repairs; to ingest it again brings the venue's own.
 
         Raises
         ------
         SourceUnavailableError
-            A source stays down; what was repaired before is recorded, and the same call goes on.
+            A source stays down, and its fallback too; what was repaired before, and of other
+            exchanges, is recorded, and the same call goes on.
         """
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
         named = [self.dataset(name).name for name in as_tuple(tables)]
@@ -62,12 +66,15 @@ class Repairing(Writes):
             rows = rows.filter(pl.col("dataset").is_in(named))
         quiet = self._without_trades(named, selection) if interpolate else None
         repairer = Repairer(self._store, self.settings, self._connect_as, advanced)
-        work = repairer.run(rows, quiet, dry_run=dry_run, interpolate=interpolate, again=again)
+        work = repairer.run(
+            rows, quiet, dry_run=dry_run, interpolate=interpolate, again=again, offline=offline
+        )
         started = self._now()
         try:
             return run(work)
         finally:  # also where a source gave up in the middle
-            self._check_windows(self._repaired_since(started))
+            made = pl.col("repaired_at") >= started
+            self._check_repaired(self.repairs().filter(made, pl.col("method") != "mark"))
 
     def undo(self, repair_id: str) -> UndoReport:
         """Restore the rows that a repair changed, and check them anew.
@@ -80,7 +87,8 @@ class Repairing(Writes):
             There is no such repair.
         """
         report = undo(self._store, repair_id)
-        self._check_windows([(report.table, report.market, report.window)])
+        undone = self.repairs().filter(pl.col("repair_id") == repair_id)
+        self._check_repaired(undone.filter(pl.col("method") != "mark"))
         return report
 
     def repairs(self) -> pl.DataFrame:
@@ -94,17 +102,29 @@ class Repairing(Writes):
         parts = [missing(known, name, selection) for name in flat if not named or name in named]
         return pl.concat([pl.DataFrame(schema=GAPS), *parts])
 
-    def _repaired_since(self, time: datetime) -> list[tuple[str, Market, TimeRange]]:
-        rows = self._store.known(self.dataset("repairs")).filter(
-            (pl.col("repaired_at") >= time) & (pl.col("method") != "mark")
+    def _check_repaired(self, repairs: pl.DataFrame) -> None:
+        """Check what repairs have changed, and what was found in other tables because of it."""
+        reasons = repairs.select(finding_id=pl.col("findings").explode()).drop_nulls()
+        found = self._store.known(self.dataset("findings")).join(
+            reasons, on="finding_id", how="semi"
         )
-        places = rows.select("dataset", "exchange", "symbol", "timestamp", "end").iter_rows()
-        return [(row[0], Market(row[1], row[2]), TimeRange(row[3], row[4])) for row in places]
-
-    def _check_windows(self, windows: Iterable[tuple[str, Market, TimeRange]]) -> None:
+        place = ["dataset", "exchange", "symbol", "timestamp", "end"]
+        places = pl.concat([repairs.select(place), found.select(place)]).unique()
         wanted = [
-            (table, Selection((market.exchange,), (market.symbol,), window.start, window.end))
-            for table, market, window in windows
+            (table, Selection((exchange,), (symbol,), *span))
+            for (table, exchange, symbol), rows in places.group_by(place[:3], maintain_order=True)
+            for span in _joined(rows.select("timestamp", "end").sort("timestamp"))
         ]
         if wanted:
-            self._check_or_tell(wanted)
+            self._check_or_tell(sorted(wanted, key=str))
+
+
+def _joined(spans: pl.DataFrame) -> list[tuple[datetime, datetime]]:
+    """Spans of days that are close to each other as one: a check reads and judges whole days."""
+    joined: list[tuple[datetime, datetime]] = []
+    for start, end in spans.iter_rows():
+        if joined and start - joined[-1][1] <= _CLOSE:
+            joined[-1] = joined[-1][0], max(joined[-1][1], end)
+        else:
+            joined.append((start, end))
+    return joined

@@ -46,6 +46,9 @@ def repair(
     again: Annotated[
         bool, typer.Option("--again", help="Ask also for what the source confirmed before.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no source: only derive, and fill in.")
+    ] = False,
 ) -> None:
     """Repair what checks found: ask the source again, derive from finer data, or fill in.
 
@@ -62,6 +65,7 @@ def repair(
         dry_run=dry_run,
         interpolate=interpolate,
         again=again,
+        offline=offline,
     )
     listed = _listed(done)
     if listed.height or session.format is not Format.table:
@@ -96,14 +100,19 @@ def undo(
             "restored": done.restored,
             "kept": done.kept,
             "kept_times": list(done.kept_times),
+            "later": list(done.later),
             "version": done.version,
             "job": done.job_id,
         }
         show_record(session, record)
     kept = f" {done.kept:,} were changed since, and stay." if done.kept else ""
+    if done.later:
+        kept += f" Undo the later repairs first: {', '.join(done.later)}."
+    told = f"{done.removed:,} rows removed, {done.restored:,} restored.{kept}"
+    if done.job_id is None:
+        told = "it was undone before; nothing changed."
     session.stderr().print(
-        f"Repair {done.repair_id} of {done.table} {done.market}: {done.removed:,} rows removed, "
-        f"{done.restored:,} restored.{kept}",
+        f"Repair {done.repair_id} of {done.table} {done.market}: {told}",
         highlight=False,
         soft_wrap=True,
     )

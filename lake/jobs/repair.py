@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import polars as pl
 
@@ -55,6 +56,7 @@ class Repairer:
         dry_run: bool = False,
         interpolate: bool = False,
         again: bool = False,
+        offline: bool = False,
     ) -> RepairReport:
         """Repair what findings tell.
 
@@ -71,12 +73,15 @@ class Repairer:
             Fill in by the policy of the dataset what neither source nor finer data give.
         again
             Ask the source also for findings that were tried before.
+        offline
+            Ask no source: derive from finer data, and interpolate, at once.
 
         Raises
         ------
         SourceUnavailableError
-            A source stays down. What was repaired before, and all of other exchanges, is stored
-            and recorded; the same call goes on from there.
+            A source stays down, and so does its fallback. What was repaired before, and all of
+            other exchanges, is stored and recorded; the same call goes on from there. Nothing is
+            derived or interpolated meanwhile for what only the source could tell.
         StorageError, CommitConflictError
             What was repaired before is recorded.
         """
@@ -86,20 +91,19 @@ class Repairer:
         planner = Planner(self._store.catalog.dataset, tried, again=again, interpolate=interpolate)
         plan = planner.plan(findings, no_trade)
         groups = [group for group in plan.groups if self._store.exists(group.dataset.name)]
-        if dry_run:
-            planned = [one for group in groups for one in foreseen(self._store, group)]
-            return RepairReport(
-                None, dry_run, tuple(planned), impossible=plan.impossible, skipped=plan.skipped
-            )
-        if not groups:
+        if dry_run or not groups:
+            how = partial(foreseen, self._store, offline=offline, interpolate=interpolate)
             return RepairReport(
                 None,
                 dry_run,
+                tuple(one for group in groups for one in how(group)),
                 impossible=plan.impossible,
                 skipped=plan.skipped,
                 recovered=recovered,
             )
-        run = Run(self._store, self._settings, self._connect, interpolate=interpolate)
+        run = Run(
+            self._store, self._settings, self._connect, interpolate=interpolate, offline=offline
+        )
         job_id = await self._work(run, groups)
         return RepairReport(
             job_id,
@@ -118,21 +122,29 @@ class Repairer:
     async def _work(self, run: Run, groups: list[Group]) -> str:
         versions = {g.dataset.name: self._store.version(g.dataset) for g in groups}
         said = arguments(groups, versions)
-        unavailable: dict[str, SourceUnavailableError] = {}
+        down: dict[str, SourceUnavailableError] = {}
         try:
             with recorded(Ledger(self._store), COMMAND, said, run.tally) as job:
                 for number, group in enumerate(groups):
-                    what = f"{group.dataset.name} {group.market}"
-                    self._advanced(number, len(groups), what)
-                    if group.market.exchange in unavailable:
-                        continue
+                    self._advanced(number, len(groups), f"{group.dataset.name} {group.market}")
                     try:
                         await run.repair(job, group)
                     except SourceUnavailableError as failed:
-                        unavailable[group.market.exchange] = failed
+                        down[group.market.exchange] = failed
                 self._advanced(len(groups), len(groups), "")
-                for error in unavailable.values():
-                    raise error
+                if down:
+                    raise _unavailable(down, len(run.repairs))
         finally:
             await run.close()
         return job.id
+
+
+def _unavailable(down: Mapping[str, SourceUnavailableError], made: int) -> SourceUnavailableError:
+    """One error for all exchanges that are down, after so many repairs of others."""
+    hints = list(dict.fromkeys(error.hint for error in down.values() if error.hint))
+    if made:
+        hints.append(f"Repairs made all the same: {made}.")
+    hints.append("What finer data give can be had without the source: --offline.")
+    return SourceUnavailableError(
+        "; ".join(error.message for error in down.values()), " ".join(hints)
+    )

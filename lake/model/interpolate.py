@@ -6,7 +6,6 @@ No such row is data: each says in `fill` by which rule it was made, and none is 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 import polars as pl
 
@@ -16,6 +15,7 @@ from lake.model.time import EPOCH, TimeRange
 from lake.model.timeframe import Timeframe
 
 _MINUTE = timedelta(minutes=1)
+_MINUTE_US = 60_000_000
 
 
 def flat(bars: pl.DataFrame, opens: pl.Series, timeframe: Timeframe) -> pl.DataFrame:
@@ -58,33 +58,66 @@ def flat(bars: pl.DataFrame, opens: pl.Series, timeframe: Timeframe) -> pl.DataF
     ).select(BARS.names())
 
 
+def obstacle(dataset: Dataset) -> str:
+    """Why no row of a dataset may be filled in by its policy; empty where it may.
+
+    Nobody must take such a row for an observed one, nor may it stand in the way of one: whatever
+    is written when, the dataset has to keep the observed.
+    """
+    columns = {column.name: column for column in dataset.columns}
+    fill = columns.get("fill")
+    if dataset.interpolate is None:
+        return "its dataset file does not say how to fill in"
+    if fill is None or fill.type != "string" or not fill.nullable:
+        return "its dataset file has no column `fill` (a string, nullable) that could say so"
+    if dataset.key != (dataset.time_column,):
+        return "its rows have more of a key than their time"
+    if dataset.rows != "revisable":
+        return "its rows are immutable: an observed one could not replace what was filled in"
+    if not _keeps(dataset, stored=None, new="") or _keeps(dataset, stored="", new=None):
+        return "its `keep_when` must keep observed rows, where `fill` is null, and those only"
+    return ""
+
+
+def _keeps(dataset: Dataset, stored: str | None, new: str | None) -> bool:
+    """Whether `keep_when` keeps a stored row, if all it knows of two is how they were filled in."""
+    if dataset.keep_when is None:
+        return False
+    nothing = pl.DataFrame(
+        {name: [None] for name in dataset.polars_schema}, schema=dataset.polars_schema
+    )
+    pair = {
+        name: nothing.with_columns(fill=pl.lit(fill, pl.String))
+        for name, fill in (("t", stored), ("s", new))
+    }
+    asked = f"SELECT {dataset.keep_when} AS kept FROM t CROSS JOIN s"  # noqa: S608 - two such rows
+    return pl.SQLContext(pair).execute(asked, eager=True)["kept"].item() is True
+
+
 def due(times: pl.Series, window: TimeRange) -> pl.Series:
     """Times in a range at which a row is missing, by the schedule of the rows around it.
 
-    The schedule is the most common distance between rows, in whole minutes: venues send times
-    some milliseconds off. Without two rows there is none.
+    The schedule is the most common distance between rows, in whole minutes, and the most common
+    of its phases: venues send times some milliseconds off. Without two rows there is none.
 
     Parameters
     ----------
     times
         Of the stored rows in and around the range, in order.
     """
-    minutes = [round((time - EPOCH) / _MINUTE) for time in times]
-    steps = [b - a for a, b in pairwise(minutes) if b > a]
-    if not steps:
-        return pl.Series("timestamp", [], dtype=TIMESTAMP)
-    step = max(sorted(set(steps)), key=steps.count)
+    nothing = pl.Series("timestamp", [], dtype=TIMESTAMP)
+    minutes = ((times.to_physical() + _MINUTE_US // 2) // _MINUTE_US).unique(maintain_order=True)
+    steps = minutes.diff().drop_nulls()
+    if steps.is_empty():
+        return nothing
+    step = int(steps.mode().min())  # type: ignore[arg-type]
+    phase = int((minutes % step).mode().min())  # type: ignore[arg-type]
     first = -((EPOCH - window.start) // _MINUTE)
-    phase = minutes[0] % step
     first += (phase - first) % step
-    last = (window.end - EPOCH) / _MINUTE
-    wanted = []
-    while first < last:
-        wanted.append(first)
-        first += step
-    near = set(minutes)
-    missing = [EPOCH + minute * _MINUTE for minute in wanted if minute not in near]
-    return pl.Series("timestamp", missing, dtype=TIMESTAMP)
+    end = -((EPOCH - window.end) // _MINUTE)
+    wanted = pl.int_range(first, max(end, first), step, eager=True)
+    missing = wanted.filter(~wanted.is_in(minutes.implode()))
+    return (missing * _MINUTE_US).cast(TIMESTAMP).alias("timestamp")
 
 
 def between(

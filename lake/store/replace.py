@@ -162,8 +162,10 @@ def _differing_dates(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame
     if before.equals(after):
         return []
     said = [name for name in before.columns if name not in PARTITIONS]
-    counted = pl.concat([before, after]).group_by(said).agg(pl.len())
-    differing = counted.filter(pl.col("len") == 1)
+    # Counted, for another engine may have stored a row twice.
+    signed = [rows.with_columns(_sign=sign) for rows, sign in ((before, 1), (after, -1))]
+    counted = pl.concat(signed).group_by(said).agg(pl.col("_sign").sum())
+    differing = counted.filter(pl.col("_sign") != 0)
     return differing.select(dataset.partition_date().unique().sort())["date"].to_list()
 
 

@@ -16,7 +16,7 @@ from lake.jobs.repair import undo
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.sandbox import Recorded, Sandbox
-from tests.conftest import ORIGIN
+from tests.conftest import DAY, ORIGIN, bars
 from tests.jobs.conftest import NOW, MakeLake, settings_for
 from tests.jobs.repairing import (
     BTC,
@@ -227,6 +227,20 @@ def test_a_flat_bar_needs_the_bar_right_before_it(make_lake: MakeLake) -> None:
     assert "last price is not known" in report.impossible[0].reason
 
 
+def test_flat_bars_go_on_for_days(make_lake: MakeLake) -> None:
+    """They are made a day at a time, and each day goes on from the one before."""
+    lake = make_lake()
+    first = bars(1, start=SINCE - 3 * DAY, exchange=GONE.exchange, close=[100.0])
+    lake.write("bars_1m", first)
+    span = TimeRange(SINCE - 3 * DAY + MINUTE, SINCE)
+    quiet = findings(finding("bars_1m", GONE, span, reason="no_trade"))
+    report = repair(lake, quiet, interpolate=True)
+    assert report.inserted == 3 * 1440 - 1
+    made = rows(lake, "bars_1m")
+    assert made["close"].unique().to_list() == [100.0]
+    assert made["fill"].null_count() == 1
+
+
 @pytest.mark.parametrize("interpolate", [False, True])
 def test_funding_that_nobody_has_takes_the_last_rate_on_request(
     make_lake: MakeLake, interpolate: bool
@@ -313,6 +327,54 @@ def test_an_observed_rate_is_never_replaced(make_lake: MakeLake) -> None:
     rate = truth["timestamp"][4]
     report = repair(lake, findings(spike("funding", PERPETUAL, rate, 1.0)), again=True)
     assert [one.method for one in report.marked] == ["mark"]
+
+
+POOL = """
+name = "pool"
+title = "State of a pool"
+description = "Of a user's own."
+rows = "revisable"
+date = "year"
+time_column = "timestamp"
+key = ["timestamp"]
+interpolate = "linear"
+{kept}
+[columns]
+timestamp = {{ type = "timestamp", unit = "UTC", meaning = "When." }}
+price = {{ type = "float64", unit = "quote", meaning = "Price." }}
+fill = {{ type = "string", nullable = true, meaning = "How it was filled in." }}
+"""
+
+
+@pytest.mark.parametrize("kept", ["", "keep_when = 't.fill IS NULL AND s.fill IS NOT NULL'"])
+def test_rows_of_ones_own_dataset_are_filled_in_where_it_keeps_what_was_observed(
+    make_lake: MakeLake, kept: str
+) -> None:
+    lake, pool = make_lake(), Market("chain", "A/B")
+    folder = lake.root.path / "schemas"
+    folder.mkdir(exist_ok=True)
+    (folder / "pool.toml").write_text(POOL.format(kept=kept), encoding="utf-8")
+    lake = Lake(lake.settings, now=lambda: NOW)
+    times = [SINCE + n * timedelta(hours=1) for n in range(12)]
+    told = pl.DataFrame({"timestamp": times, "price": [float(n) ** 2 for n in range(12)]})
+    told = told.with_columns(exchange=pl.lit(pool.exchange), symbol=pl.lit(pool.symbol))
+    lake.write("pool", told.filter(pl.col("timestamp") != times[5]))
+    found = findings(finding("pool", pool, TimeRange(times[5], times[5] + MINUTE)))
+    foreseen = repair(lake, found, interpolate=True, dry_run=True).planned
+    report = repair(lake, found, interpolate=True)
+    filled = rows(lake, "pool").filter(pl.col("fill").is_not_null())
+    if not kept:
+        assert filled.is_empty()
+        assert [one.method for one in foreseen] == ["refetch"]
+        assert "keep_when" in report.impossible[0].reason
+        return
+    assert [(one.method, one.rows) for one in foreseen[1:]] == [("interpolate", 1)]
+    assert filled.select("timestamp", "price", "fill").rows() == [
+        (times[5], (16.0 + 36.0) / 2, "interpolated:linear")
+    ]
+    lake.write("pool", told)
+    assert rows(lake, "pool")["price"].to_list() == told["price"].to_list()
+    assert rows(lake, "pool")["fill"].null_count() == 12
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 from lake.model.catalog import builtin
 from lake.model.dataset import TIMESTAMP, Interpolation
 from lake.model.derive import BARS, INTERPOLATED, slots
-from lake.model.interpolate import between, due, flat
-from lake.model.time import TimeRange
+from lake.model.interpolate import between, due, flat, obstacle
+from lake.model.time import EPOCH, TimeRange
 from lake.model.timeframe import Timeframe
 from tests.conftest import DAY, MINUTE, T0
 
@@ -82,6 +84,56 @@ def test_what_is_due_follows_the_schedule_of_the_rows_around(late: int) -> None:
     window = TimeRange(T0 + 20 * HOUR, T0 + 36 * HOUR)
     assert due(times, window).to_list() == [T0 + 24 * HOUR, T0 + 32 * HOUR]
     assert due(times, TimeRange(T0, T0 + 16 * HOUR)).is_empty()
+
+
+def test_one_row_off_the_schedule_does_not_shift_it() -> None:
+    times = _times([0.5, *(8.0 * n for n in range(1, 9) if n != 4)])
+    window = TimeRange(T0 + 31 * HOUR, T0 + 33 * HOUR)
+    assert due(times, window).to_list() == [T0 + 32 * HOUR]
+
+
+@given(st.sets(st.integers(0, 300), min_size=2), st.integers(0, 290), st.integers(1, 60))
+def test_due_times_are_those_of_a_naive_loop(there: set[int], start: int, length: int) -> None:
+    minutes = sorted(there)
+    steps = [b - a for a, b in pairwise(minutes)]
+    step = min(set(steps), key=lambda one: (-steps.count(one), one))
+    origin = int((T0 - EPOCH) / MINUTE)
+    phases = [(origin + minute) % step for minute in minutes]
+    phase = min(set(phases), key=lambda one: (-phases.count(one), one))
+    window = TimeRange(T0 + start * MINUTE, T0 + (start + length) * MINUTE)
+    expected = [
+        T0 + minute * MINUTE
+        for minute in range(start, start + length)
+        if (origin + minute) % step == phase and minute not in there
+    ]
+    assert due(_opens(minutes), window).to_list() == expected
+
+
+CHANGED = {
+    "no policy": ({"interpolate": None}, "how to fill in"),
+    "a longer key": ({"key": ("timestamp", "funding_rate")}, "more of a key"),
+    "immutable rows": ({"rows": "immutable", "keep_when": None}, "immutable"),
+    "nothing is kept": ({"keep_when": None}, "keep_when"),
+    "observed rows are not kept": ({"keep_when": "t.fill IS NOT NULL"}, "keep_when"),
+    "all rows are kept": ({"keep_when": "t.fill IS NULL OR s.fill IS NULL"}, "keep_when"),
+    "no column that says so": (
+        {"columns": tuple(c for c in FUNDING.columns if c.name != "fill"), "keep_when": None},
+        "column `fill`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changed", "said"), CHANGED.values(), ids=CHANGED)
+def test_no_row_is_filled_in_that_could_be_taken_for_an_observed_one(
+    changed: dict[str, Any], said: str
+) -> None:
+    assert said in obstacle(replace(FUNDING, **changed))
+
+
+def test_the_datasets_of_the_product_keep_what_was_observed() -> None:
+    catalog = builtin()
+    policies = [catalog.dataset(name) for name in ("bars_1m", "funding")]
+    assert [obstacle(dataset) for dataset in policies] == ["", ""]
 
 
 def test_without_a_schedule_nothing_is_due() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -299,3 +300,14 @@ def test_two_threads_that_replace_count_every_turn(lake: Lake) -> None:
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(work, range(2)))
     assert rows(lake)["volume"].to_list() == [17.0] * 20
+
+
+def test_a_row_that_another_engine_stored_twice_is_stored_once_again(new_lake: NewLake) -> None:
+    lake = new_lake()
+    write(lake, "bars_1m", bars(3))
+    whole = rows(lake)
+    write_deltalake(lake.root.tables / "bars_1m", whole[1:2], mode="append")
+    assert rows(lake).height == 4
+    replaced = replace(lake, TimeRange(T0, T0 + HOUR), lambda stored: stored.unique())
+    assert replaced.changed
+    assert_frame_equal(rows(lake), whole)

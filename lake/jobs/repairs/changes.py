@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
 
 import polars as pl
 
+from lake.jobs.repairs.spans import Windows
 from lake.model.dataset import PARTITIONS, Dataset
-from lake.model.time import iso
+from lake.model.time import TimeRange, iso
 
 SHOWN_ROWS = 20
 
@@ -46,6 +48,34 @@ class Changes:
 
     def __bool__(self) -> bool:
         return not (self.written.is_empty() and self.removed.is_empty())
+
+    @classmethod
+    def none(cls, dataset: Dataset) -> Changes:
+        """No change."""
+        return cls(*(dataset.empty() for _ in fields(cls)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Changes]) -> Changes:
+        """The changes of several parts, of which no two have rows of one key; at least one."""
+        return cls(*(pl.concat(getattr(part, item.name) for part in parts) for item in fields(cls)))
+
+    def times(self, dataset: Dataset) -> pl.Series:
+        """The times of all rows that are new, different, or gone."""
+        return pl.concat([self.written, self.removed])[dataset.time_column]
+
+    def by_window(
+        self, dataset: Dataset, windows: Sequence[TimeRange]
+    ) -> Iterator[tuple[TimeRange, Changes]]:
+        """What differs within each of the windows, in order; those without changes are left out."""
+        parts, held = [], Windows(windows)
+        for item in fields(self):
+            rows = getattr(self, item.name)
+            numbers = held.numbers_of(rows[dataset.time_column])
+            marked = rows.with_columns(numbers.alias("_window")).drop_nulls("_window")
+            parts.append(marked.partition_by("_window", include_key=False, as_dict=True))
+        nothing = dataset.empty()
+        for key in sorted(set().union(*parts)):
+            yield windows[key[0]], Changes(*(part.get(key, nothing) for part in parts))
 
 
 def changes(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) -> Changes:

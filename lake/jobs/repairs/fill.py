@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import polars as pl
 
 from lake.jobs.repairs.plan import Group, Target
-from lake.jobs.repairs.records import rows_at, selection_of
-from lake.model.dataset import Dataset
+from lake.jobs.repairs.spans import Moments, read_each, read_together, tiled
+from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.derive import (
+    BARS,
     FROM_TRADES,
     bars_from_bars,
     bars_from_trades,
@@ -20,17 +21,19 @@ from lake.model.derive import (
     nests,
     slots,
 )
-from lake.model.interpolate import between, due, flat
+from lake.model.interpolate import between, due, flat, obstacle
 from lake.model.intervals import union
-from lake.model.time import TimeRange
+from lake.model.time import MICROSECOND, TimeRange
+from lake.model.timeframe import Timeframe
 from lake.store.ledger import Ledger
 from lake.store.store import Store
 
 # Trades before and after a bar tell whether ids follow each other; bars beside it, whether they
 # are counted as its trades are.
 _AROUND = timedelta(hours=1)
-# Rows around a missing one tell the schedule.
-_SCHEDULE = timedelta(days=30)
+# Rows around a missing one tell the schedule: of tables by year, or by day.
+_SCHEDULE = {"year": timedelta(days=30), "day": timedelta(days=2)}
+_DAY = timedelta(days=1)
 _AGREEING = 0.5
 _SAME_EVENT = timedelta(minutes=1)
 _TOLERANCE = 1e-9
@@ -57,43 +60,29 @@ class Filling:
     def __init__(self, store: Store, group: Group) -> None:
         self._store = store
         self._group = group
-        self._known: tuple[int, pl.Series] | None = None
 
     @property
     def makes_bars(self) -> bool:
         """Whether it is bars that the group is about: only they have slots that can be missing."""
         return self._group.dataset.timeframe is not None
 
-    def missing(self, spans: Iterable[TimeRange]) -> pl.Series:
-        """Open times in the group's spans of bars that are not there."""
-        absent = self._absent()
-        found = [
-            absent.filter(absent.is_between(span.start, span.end, closed="left"))
-            for span in union(spans)
-        ]
-        return pl.concat(found) if found else absent.clear()
-
-    def _absent(self) -> pl.Series:
-        """Of all windows; read once a version of the table, as each finding is looked at."""
-        dataset = self._group.dataset
-        assert dataset.timeframe is not None  # noqa: S101 - the callers ask of bars only
-        version = self._store.version(dataset)
-        if self._known is None or self._known[0] != version:
-            found, snapshot = [], self._store.snapshot(dataset)
-            for window in self._group.windows:
-                selection = selection_of(self._group.market, window)
-                there = snapshot.collect(selection, columns=["timestamp"])["timestamp"]
-                opens = slots(window, dataset.timeframe)
-                found.append(opens.filter(~opens.is_in(there.implode())))
-            self._known = version, pl.concat(found)
-        return self._known[1]
+    def absent(self) -> Moments:
+        """Open times in the group's windows of bars that are not there; none but of bars."""
+        dataset, market = self._group.dataset, self._group.market
+        times = [pl.Series(dtype=TIMESTAMP)]
+        if self.makes_bars:
+            parts = tiled(self._group.windows)
+            for spans, rows in read_together(self._store, dataset, market, parts, ["timestamp"]):
+                opens = pl.concat([slots(span, self._timeframe) for span in spans])
+                times.append(opens.filter(~opens.is_in(rows["timestamp"].implode())))
+        return Moments(pl.concat(times))
 
     def derived(self, spans: Iterable[TimeRange]) -> Iterator[Filled]:
         """Missing bars from finer data: trades first, then bars, the next finer first.
 
         What was given is taken to be stored before the next is asked for.
         """
-        left = self.missing(spans)
+        left = self.absent().within(spans)
         for name in ("trades", *self._finer()):
             if left.is_empty():
                 return
@@ -103,26 +92,46 @@ class Filling:
                     left = left.filter(~left.is_in(made.rows["timestamp"].implode()))
                     yield made
 
-    def flat(self, spans: Iterable[TimeRange]) -> Filled | None:
+    def by_policy(self, quiet: Collection[Target], lost: Collection[Target]) -> Filled | None:
+        """What the dataset allows to fill in, where nobody has anything.
+
+        Parameters
+        ----------
+        quiet
+            Intervals in which no trade happened.
+        lost
+            Intervals in which rows are missing.
+        """
+        policy = self._group.dataset.interpolate
+        if not (quiet or lost) or obstacle(self._group.dataset):
+            return None
+        if policy == "flat" and quiet and self.makes_bars:
+            return self._flat(target.span for target in quiet)
+        if policy in ("linear", "last") and lost and not self.makes_bars:
+            return self._between(lost)
+        return None
+
+    def _flat(self, spans: Iterable[TimeRange]) -> Filled | None:
         """Flat bars for intervals without trades."""
-        timeframe = self._group.dataset.timeframe
-        assert timeframe is not None  # noqa: S101 - the callers ask of bars only
-        made = []
-        left = self.missing(spans)
-        for window, opens in self._windows(left):
-            before = timeframe.floor(window.start - timedelta(microseconds=1))
-            stored = self._rows(self._group.dataset, TimeRange(before, window.end))
-            made.append(flat(stored, opens, timeframe))
+        timeframe, dataset = self._timeframe, self._group.dataset
+        opens = Moments(self.absent().within(spans))
+        pieces = self._pieces(opens)
+        around = [TimeRange(timeframe.floor(p.start - MICROSECOND), p.end) for p in pieces]
+        made = [pl.DataFrame(schema=BARS)]
+        for span, stored in self._rows(dataset, around, ["timestamp", "close", "closed"]):
+            # What was made for the piece before this one is not stored yet.
+            known = pl.concat([made[-1].select(stored.columns).tail(1), stored])
+            made.append(flat(known, opens.within([span]), timeframe))
         return _filled("interpolated:flat", made, {"policy": "flat", "proof": "no trade happened"})
 
-    def between(self, targets: Iterable[Target]) -> Filled | None:
+    def _between(self, targets: Iterable[Target]) -> Filled | None:
         """Rows that are due by the schedule and not there, by the policy of the dataset."""
         dataset, how = self._group.dataset, self._group.dataset.interpolate
         assert how is not None  # noqa: S101 - the callers look at the policy
         made = []
-        for span in union(target.span for target in targets):
-            around = TimeRange(span.start - _SCHEDULE, span.end + _SCHEDULE)
-            rows = self._rows(dataset, around)
+        spans = union(target.span for target in targets)
+        around = [stretched(span, _SCHEDULE[dataset.granularity]) for span in spans]
+        for span, (_, rows) in zip(spans, self._rows(dataset, around), strict=True):
             times = due(rows[dataset.time_column], span)
             made.append(between(dataset, rows, times, how))
         return _filled(f"interpolated:{how}", made, {"policy": how})
@@ -140,20 +149,22 @@ class Filling:
         return [name for _, name in sorted(found, reverse=True)]
 
     def _from_trades(self, opens: pl.Series) -> Filled | None:
-        timeframe = self._group.dataset.timeframe
-        assert timeframe is not None  # noqa: S101 - the callers ask of bars only
-        trades = self._store.catalog.dataset("trades")
+        timeframe, trades = self._timeframe, self._store.catalog.dataset("trades")
         covered = Ledger(self._store).covered("trades", self._group.market)
+        wanted = Moments(opens)
+        pieces = self._pieces(wanted)
+        around = [stretched(piece, _AROUND) for piece in pieces]
+        stored = self._rows(self._group.dataset, around)
         made, agreeing, compared = [], 0, 0
-        for window, wanted in self._windows(opens):
-            around = _stretched(window, _AROUND)
-            rows = self._rows(trades, around)
-            grid = slots(around, timeframe)
+        for piece, (span, rows), (_, beside) in zip(
+            pieces, self._rows(trades, around), stored, strict=True
+        ):
+            grid = slots(span, timeframe)
             grid = grid.filter(complete_slots(rows, grid, timeframe, covered))
             bars = bars_from_trades(rows, timeframe)
             bars = bars.filter(pl.col("timestamp").is_in(grid.implode()))
-            made.append(bars.filter(pl.col("timestamp").is_in(wanted.implode())))
-            same = self._same_as_stored(bars, around)
+            made.append(_at(bars, wanted.within([piece])))
+            same = _same_as_sent(bars, beside)
             agreeing, compared = agreeing + int(same.sum()), compared + len(same)
         if agreeing < _AGREEING * compared:
             return None  # the venue counts bars otherwise than trades: in another unit, perhaps
@@ -164,39 +175,53 @@ class Filling:
         }
         return _filled(FROM_TRADES, made, facts)
 
-    def _same_as_stored(self, bars: pl.DataFrame, around: TimeRange) -> pl.Series:
-        """Of the bars that the venue sent as well: whether they say the same."""
-        stored = self._rows(self._group.dataset, around)
-        sent = stored.filter(pl.col("fill").is_null(), "closed")
-        both = bars.join(sent, on="timestamp", suffix="_sent")
-        names = ("open", "high", "low", "close", "volume")
-        apart = [(pl.col(n) - pl.col(f"{n}_sent")).abs() for n in names]
-        bounds = [_TOLERANCE * pl.col(f"{n}_sent").abs() for n in names]
-        equal = [far <= bound for far, bound in zip(apart, bounds, strict=True)]
-        return both.select(equal=pl.all_horizontal(equal))["equal"]
-
     def _from_bars(self, name: str, opens: pl.Series) -> Filled | None:
-        finer, coarser = self._store.catalog.dataset(name), self._group.dataset.timeframe
+        finer, wanted = self._store.catalog.dataset(name), Moments(opens)
         assert finer.timeframe is not None  # noqa: S101 - `_finer` gives bars only
-        assert coarser is not None  # noqa: S101 - the callers ask of bars only
         made = []
-        for window, wanted in self._windows(opens):
-            bars = bars_from_bars(self._rows(finer, window), finer.timeframe, coarser)
-            made.append(bars.filter(pl.col("timestamp").is_in(wanted.implode())))
+        for span, rows in self._rows(finer, self._pieces(wanted)):
+            bars = bars_from_bars(rows, finer.timeframe, self._timeframe)
+            made.append(_at(bars, wanted.within([span])))
         facts = {f"{name}_version": self._store.version(finer)}
         return _filled(f"derived:{name}", made, facts)
 
-    def _windows(self, opens: pl.Series) -> Iterator[tuple[TimeRange, pl.Series]]:
-        """The windows of the group that have some of the open times, cut to these."""
+    def _pieces(self, opens: Moments) -> list[TimeRange]:
+        """Spans of whole bars that hold all of some open times; each a day, or a bar, at most."""
+        timeframe = self._timeframe
+        pieces: list[TimeRange] = []
+        for time in opens.times:
+            end, last = timeframe.after(time), pieces[-1] if pieces else None
+            if last and time - last.end <= timedelta(hours=1) and end - last.start <= _DAY:
+                pieces[-1] = TimeRange(last.start, end)
+            else:
+                pieces.append(TimeRange(time, end))
+        return pieces
+
+    @property
+    def _timeframe(self) -> Timeframe:
         timeframe = self._group.dataset.timeframe
         assert timeframe is not None  # noqa: S101 - the callers ask of bars only
-        for window in self._group.windows:
-            inside = opens.filter(opens.is_between(window.start, window.end, closed="left"))
-            if len(inside):
-                yield TimeRange(inside[0], timeframe.after(inside[-1])), inside
+        return timeframe
 
-    def _rows(self, dataset: Dataset, span: TimeRange) -> pl.DataFrame:
-        return rows_at(self._store, dataset, self._group.market, span)
+    def _rows(
+        self, dataset: Dataset, spans: Sequence[TimeRange], columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[TimeRange, pl.DataFrame]]:
+        return read_each(self._store, dataset, self._group.market, spans, columns)
+
+
+def _at(bars: pl.DataFrame, opens: pl.Series) -> pl.DataFrame:
+    return bars.filter(pl.col("timestamp").is_in(opens.implode()))
+
+
+def _same_as_sent(bars: pl.DataFrame, stored: pl.DataFrame) -> pl.Series:
+    """Of the bars that the venue sent as well: whether they say the same."""
+    sent = stored.filter(pl.col("fill").is_null(), "closed")
+    both = bars.join(sent, on="timestamp", suffix="_sent")
+    names = ("open", "high", "low", "close", "volume")
+    apart = [(pl.col(n) - pl.col(f"{n}_sent")).abs() for n in names]
+    bounds = [_TOLERANCE * pl.col(f"{n}_sent").abs() for n in names]
+    equal = [far <= bound for far, bound in zip(apart, bounds, strict=True)]
+    return both.select(equal=pl.all_horizontal(equal))["equal"]
 
 
 def superseded(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:
@@ -224,5 +249,6 @@ def _filled(source: str, made: list[pl.DataFrame], evidence: dict[str, Any]) -> 
     return None if rows.is_empty() else Filled(source, rows, evidence)
 
 
-def _stretched(span: TimeRange, by: timedelta) -> TimeRange:
+def stretched(span: TimeRange, by: timedelta) -> TimeRange:
+    """A range, so much longer at both ends."""
     return TimeRange(span.start - by, span.end + by)

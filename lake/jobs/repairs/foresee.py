@@ -4,35 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import polars as pl
-
 from lake.jobs.repairs.fill import Filled, Filling
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.report import Method, Planned
-from lake.jobs.repairs.run import is_due, windows_of
+from lake.jobs.repairs.run import is_due
+from lake.jobs.repairs.spans import Moments
 from lake.model.time import TimeRange
 from lake.store.store import Store
 
 
-def foreseen(store: Store, group: Group) -> Iterator[Planned]:
+def foreseen(store: Store, group: Group, *, offline: bool, interpolate: bool) -> Iterator[Planned]:
     """The windows that would be asked for, and the rows that could be made as things are."""
     filling = Filling(store, group)
-    asked = [target for target in group.targets if is_due(filling, target)]
-    for window in windows_of(group, asked):
-        inside = [t for t in asked if window.start <= t.span.start < window.end]
+    absent = filling.absent()
+    asked = [] if offline else [t for t in group.targets if is_due(filling, absent, t)]
+    wanted = Group.of(group.dataset, group.market, asked)
+    for window in wanted.windows:
+        inside = wanted.in_window(window)
         yield _planned(group, window, "refetch", f"ccxt:{group.market.exchange}", inside)
+    lost = [target for target in group.targets if target.kind == "missing"]
     if filling.makes_bars:
-        for made in filling.derived(t.span for t in group.targets if t.kind == "missing"):
+        for made in filling.derived(target.span for target in lost):
             yield from _by_window(group, made, "derive")
-        flat = filling.flat(t.span for t in group.targets if t.kind == "no_trade")
-        if flat is not None:
-            yield from _by_window(group, flat, "interpolate")
+    if interpolate:
+        quiet = [target for target in group.targets if target.kind == "no_trade"]
+        filled = filling.by_policy(quiet, lost)
+        if filled is not None:
+            yield from _by_window(group, filled, "interpolate")
 
 
 def _by_window(group: Group, made: Filled, method: Method) -> Iterator[Planned]:
-    time = pl.col(group.dataset.time_column)
+    moments = Moments(made.rows[group.dataset.time_column])
     for window in group.windows:
-        rows = made.rows.filter(time.is_between(window.start, window.end, closed="left")).height
+        rows = len(moments.within([window]))
         if rows:
             yield _planned(group, window, method, made.source, group.in_window(window), rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -76,7 +77,11 @@ class Group:
 
     def in_window(self, window: TimeRange) -> tuple[Target, ...]:
         """The targets of a window."""
-        return tuple(t for t in self.targets if window.start <= t.span.start < window.end)
+        start, end = (
+            bisect_left(self.targets, time, key=lambda target: target.span.start)
+            for time in (window.start, window.end)
+        )
+        return self.targets[start:end]
 
 
 @dataclass(frozen=True, slots=True)

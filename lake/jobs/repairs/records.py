@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import polars as pl
 
-from lake.jobs.repairs.changes import as_json, changes
+from lake.jobs.repairs.changes import Changes, as_json, changes
 from lake.jobs.repairs.plan import Group, Target, Tried
 from lake.jobs.repairs.report import Method, Repaired
+from lake.jobs.repairs.spans import Moments, starting_within
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange, iso
+from lake.store.faults import translated
 from lake.store.ledger import Job, Ledger
 from lake.store.snapshot import Snapshot
 from lake.store.store import Origin, Store
@@ -61,9 +63,22 @@ class Records:
         return Tried(frozenset(marks), dict(last.iter_rows()))
 
     def of_commits(
-        self, job_id: str, group: Group, since: int, evidence: Mapping[str, Any]
+        self,
+        job_id: str,
+        group: Group,
+        since: int,
+        evidence: Mapping[str, Any],
+        asked: Sequence[TimeRange] = (),
     ) -> Recorded:
-        """Record what a job has committed to a table after a version, by windows of a group."""
+        """Record what a job has committed to a table after a version, by windows of a group.
+
+        Parameters
+        ----------
+        evidence
+            What all of it relies on.
+        asked
+            What a source was asked for, in order: each record tells what was of its own window.
+        """
         table = group.dataset.name
         new = self._store.version(group.dataset) - since
         rows, repairs = [], []
@@ -71,34 +86,24 @@ class Records:
         for commit in self._ledger.commits(table, limit=new)[::-1] if new > 0 else ():
             if commit["job"] != job_id:
                 continue
-            states = [self._store.snapshot(group.dataset, version=v) for v in _around(commit)]
-            for window in group.windows:
-                found = self._change(group, window, commit, states)
-                if found is not None:
-                    row, changed = found
-                    facts = {**evidence, "commit": commit["version"], "digest": commit["digest"]}
-                    rows.append({**row, "evidence": json.dumps(facts)})
-                    repairs.append(repaired(row))
-                    times.append(changed)
+            facts = {**evidence, "commit": commit["version"], "digest": commit["digest"]}
+            for window, found in changes_of(self._store, group, commit["version"]):
+                row = self._row(group, window, commit, found)
+                own = [str(span) for span in starting_within(asked, window)]
+                told = {**facts, "asked": own} if asked else facts
+                rows.append({**row, "evidence": json.dumps(told)})
+                repairs.append(repaired(row))
+                times.append(found.times(group.dataset))
         self._write(rows, Origin(job_id, "lake"))
         return Recorded(tuple(repairs), pl.concat(times))
 
-    def _change(
-        self,
-        group: Group,
-        window: TimeRange,
-        commit: Mapping[str, Any],
-        states: Sequence[Snapshot],
-    ) -> tuple[dict[str, Any], pl.Series] | None:
-        """The row of what one commit changed in a window, and the times of what it changed."""
-        dataset = group.dataset
-        before, after = (state.collect(selection_of(group.market, window)) for state in states)
-        found = changes(dataset, before, after)
-        if not found:
-            return None
-        times = pl.concat([found.written, found.removed])[dataset.time_column]
-        inside = group.in_window(window)
-        concerned = [target for target in inside if _holds(target.span, times)] or inside
+    def _row(
+        self, group: Group, window: TimeRange, commit: Mapping[str, Any], found: Changes
+    ) -> dict[str, Any]:
+        """The row of what one commit changed in a window."""
+        dataset, inside = group.dataset, group.in_window(window)
+        changed = Moments(found.times(dataset))
+        concerned = [target for target in inside if changed.any_within(target.span)] or inside
         return {
             **_place(group, window),
             "repair_id": _id(commit["job"], group, window, commit["version"]),
@@ -114,7 +119,7 @@ class Records:
             "status": "done",
             "job_id": commit["job"],
             "repaired_at": self._store.now(),
-        }, times
+        }
 
     def marks(
         self, job_id: str, group: Group, evidence: Iterable[tuple[Target, Mapping[str, Any]]]
@@ -229,9 +234,31 @@ def selection_of(market: Market, window: TimeRange) -> Selection:
     return Selection((market.exchange,), (market.symbol,), window.start, window.end)
 
 
-def _around(commit: Mapping[str, Any]) -> tuple[int, int]:
-    """The versions of the table without a commit and with it."""
-    return commit["version"] - 1, commit["version"]
+def changes_of(store: Store, group: Group, version: int) -> Iterator[tuple[TimeRange, Changes]]:
+    """What a commit changed in the windows of a group; where nothing, the window is left out.
+
+    Only the files that it took out or put in are read, those of a date at a time.
+    """
+    dataset = group.dataset
+    states = [store.snapshot(dataset, version=number) for number in (version - 1, version)]
+    market = Selection((group.market.exchange,), (group.market.symbol,))
+    old, new = (state.files(market) for state in states)
+    files = [old.join(new, on="path", how="anti"), new.join(old, on="path", how="anti")]
+    found = [Changes.none(dataset)]
+    for day in pl.concat(files)["date"].unique().sort():
+        before, after = (
+            _rows_in(state, listed.filter(date=day), market)
+            for state, listed in zip(states, files, strict=True)
+        )
+        found.append(changes(dataset, before, after))
+    yield from Changes.joined(found).by_window(dataset, group.windows)
+
+
+def _rows_in(state: Snapshot, files: pl.DataFrame, selection: Selection) -> pl.DataFrame:
+    """The rows in some files of a market."""
+    names = list(state.dataset.polars_schema)
+    with translated(f"table {state.dataset.name}"):
+        return state.ordered(state.file_by_file(files, selection), selection, names)
 
 
 def _group(store: Store, part: Mapping[str, Any]) -> Group:
@@ -264,10 +291,6 @@ def _reasons(targets: Iterable[Target]) -> dict[str, Any]:
         "findings": [target.finding_id for target in targets if target.finding_id],
         "why": "; ".join(dict.fromkeys(target.why for target in targets)),
     }
-
-
-def _holds(span: TimeRange, times: pl.Series) -> bool:
-    return bool(times.is_between(span.start, span.end, closed="left").any())
 
 
 def _id(job_id: str, group: Group, window: TimeRange, what: object) -> str:

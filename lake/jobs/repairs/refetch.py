@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import cached_property
 
 import polars as pl
 
@@ -12,8 +13,10 @@ from lake.jobs.batch import Batch
 from lake.jobs.pipeline import Pipeline
 from lake.jobs.plan import Task
 from lake.jobs.repairs.plan import Group, Target
+from lake.jobs.repairs.spans import Moments, Windows
 from lake.jobs.report import Tally
-from lake.model.intervals import subtract
+from lake.model.dataset import TIMESTAMP
+from lake.model.intervals import RangeSet, union
 from lake.model.time import TimeRange
 from lake.settings import Settings
 from lake.sources.base import Page, Source
@@ -21,7 +24,6 @@ from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store
 
 
-@dataclass
 class Answer:
     """What a source gave.
 
@@ -29,25 +31,44 @@ class Answer:
     ----------
     source
         Its name.
-    settled
-        Of which intervals it told everything.
-    rows
-        What it gave for suspect rows, in its own columns.
     """
 
-    source: str
-    settled: list[TimeRange] = field(default_factory=list)
-    rows: list[pl.DataFrame] = field(default_factory=list)
+    def __init__(self, source: str, time_column: str) -> None:
+        self.source = source
+        self._time_column = time_column
+        self._settled: list[TimeRange] = []
+        self._frames: list[pl.DataFrame] = []
+
+    def add(self, page: Page, suspects: Windows) -> None:
+        """Take in a page: of what it tells everything, and what it says of suspect rows."""
+        if page.settled:
+            self._settled.append(page.settled)
+        held = suspects.numbers_of(page.frame[self._time_column]).is_not_null()
+        if held.any():
+            self._frames.append(page.frame.filter(held))
 
     def answers(self, target: Target) -> bool:
         """Whether it told everything of a target's interval."""
-        return not subtract([target.span], self.settled)
+        settled = self._known
+        at = bisect_right(settled, target.span.start, key=lambda item: item.start) - 1
+        return at >= 0 and target.span.end <= settled[at].end
 
-    def given(self, target: Target, time_column: str) -> pl.DataFrame:
-        """The rows that it gave for a target's interval."""
-        inside = pl.col(time_column).is_between(target.span.start, target.span.end, closed="left")
-        found = [frame.filter(inside) for frame in self.rows]
-        return pl.concat(found, how="diagonal") if found else pl.DataFrame()
+    def given(self, target: Target) -> pl.DataFrame:
+        """The rows that it gave for a target's interval, in its own columns."""
+        rows, moments = self._given
+        return moments.rows_of(rows, target.span)
+
+    @cached_property
+    def _known(self) -> RangeSet:
+        """Made when all pages are in."""
+        return union(self._settled)
+
+    @cached_property
+    def _given(self) -> tuple[pl.DataFrame, Moments]:
+        time = pl.DataFrame(schema={self._time_column: TIMESTAMP})
+        rows = pl.concat([time, *self._frames], how="diagonal")
+        rows = rows.sort(self._time_column, maintain_order=True)
+        return rows, Moments(rows[self._time_column])
 
 
 async def refetch(
@@ -72,17 +93,12 @@ async def refetch(
     SourceError, UsageError
         It failed, or cannot give this; what it gave before is stored.
     """
-    answer = Answer(name)
-    suspects = [target.span for target in group.targets if target.kind == "suspect"]
-    wanted = _within(group.dataset.time_column, suspects)
+    answer = Answer(name, group.dataset.time_column)
+    suspects = Windows(union(t.span for t in group.targets if t.kind == "suspect"))
 
     def on_page(_: Task, page: Page | None) -> None:
-        if page is None:
-            return
-        if page.settled:
-            answer.settled.append(page.settled)
-        if suspects and page.frame.height:
-            answer.rows.append(page.frame.filter(wanted))
+        if page is not None:
+            answer.add(page, suspects)
 
     def write(batch: Batch) -> None:
         batch.write(store, Ledger(store), Origin(job_id, name), tally)
@@ -99,9 +115,3 @@ async def refetch(
     )
     await pipeline.run(tasks)
     return answer
-
-
-def _within(column: str, spans: Sequence[TimeRange]) -> pl.Expr:
-    time = pl.col(column)
-    terms = [time.is_between(span.start, span.end, closed="left") for span in spans]
-    return pl.any_horizontal(terms) if terms else pl.lit(value=False)

@@ -115,6 +115,9 @@ class UndoReport:
         Rows that somebody has changed since the repair: they stay as they are.
     kept_times
         Times of the first twenty of these, in ISO-8601.
+    later
+        Ids of the repairs that have changed rows in the same range since, newest first; looked for
+        where rows stay. Undone in this order, they let this one be undone.
     version
         Of the table, afterwards.
     """
@@ -128,4 +131,5 @@ class UndoReport:
     restored: int
     kept: int
     kept_times: tuple[str, ...]
+    later: tuple[str, ...]
     version: int

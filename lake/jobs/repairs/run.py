@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -13,11 +13,13 @@ from lake.jobs.batch import of_market
 from lake.jobs.repairs.changes import as_json
 from lake.jobs.repairs.fill import Filled, Filling, superseded
 from lake.jobs.repairs.plan import Group, Target
-from lake.jobs.repairs.records import Records, rows_at
+from lake.jobs.repairs.records import Records
 from lake.jobs.repairs.refetch import Answer, refetch
 from lake.jobs.repairs.report import Impossible, Repaired
+from lake.jobs.repairs.spans import Moments, read_each
 from lake.jobs.report import Tally
 from lake.model.dataset import TIMESTAMP
+from lake.model.interpolate import obstacle
 from lake.model.time import TimeRange, iso
 from lake.settings import ExchangeSettings, Settings
 from lake.sources.base import Source
@@ -29,10 +31,24 @@ Connect = Callable[[str, ExchangeSettings | None], Source]
 
 
 class Run:
-    """The work of one run, group by group, and what came of it."""
+    """The work of one run, group by group, and what came of it.
+
+    Parameters
+    ----------
+    interpolate
+        Whether to fill in by rule what nobody gives.
+    offline
+        Whether no source is asked.
+    """
 
     def __init__(
-        self, store: Store, settings: Settings, connect: Connect, *, interpolate: bool
+        self,
+        store: Store,
+        settings: Settings,
+        connect: Connect,
+        *,
+        interpolate: bool,
+        offline: bool,
     ) -> None:
         self.tally = Tally()
         self.repairs: list[Repaired] = []
@@ -42,8 +58,10 @@ class Run:
         self._settings = settings
         self._connect = connect
         self._interpolate = interpolate
+        self._offline = offline
         self._records = Records(store)
         self._sources: dict[tuple[str, bool], Source] = {}
+        self._down: dict[tuple[str, bool], SourceUnavailableError] = {}
 
     @property
     def requests(self) -> int:
@@ -54,13 +72,23 @@ class Run:
         await asyncio.gather(*(source.close() for source in self._sources.values()))
 
     async def repair(self, job: Job, group: Group) -> None:
-        """All that can be done for a group: ask, ask elsewhere, derive, interpolate, mark."""
+        """All that can be done for a group: ask, ask elsewhere, derive, interpolate, mark.
+
+        Raises
+        ------
+        SourceUnavailableError
+            A source is down, and nobody else gave what is missing: it is left for a later run,
+            for what is derived now would not be asked for any more.
+        """
         work = _Work(group, Filling(self._store, group))
-        asked = [target for target in group.targets if is_due(work.filling, target)]
+        if not self._offline:
+            work.asked = {t for t in group.targets if is_due(work.filling, work.absent, t)}
         for fallback in (False, True):
-            todo = [target for target in asked if work.is_open(target, fallback=fallback)]
+            todo = [target for target in work.asked if work.is_open(target, fallback=fallback)]
             if todo:
                 await self._ask(job, work, todo, fallback=fallback)
+        if work.down and any(work.is_open(target) for target in work.asked):
+            raise work.down[0]
         if not work.filling.makes_bars:
             self._drop_superseded(job, work)
         else:
@@ -69,7 +97,7 @@ class Run:
                 self._store_filled(job, work, made)
         if self._interpolate:
             self._interpolated(job, work)
-        self._mark(job, work, asked)
+        self._mark(job, work)
 
     async def _ask(self, job: Job, work: _Work, todo: list[Target], *, fallback: bool) -> None:
         group, exchange = work.group, work.group.market.exchange
@@ -93,13 +121,13 @@ class Run:
                     self.tally,
                 )
             )
-        except SourceUnavailableError:
-            raise
+        except SourceUnavailableError as error:
+            self._down[exchange, fallback] = error
+            work.down.append(error)
         except (SourceError, UsageError) as error:
             work.hindrances.append(f"{name}: {error.message}")
         finally:  # whatever ended it: what was committed is on record
-            facts = {"asked": [str(window) for window in windows]}
-            self._record(job, work, since, facts)
+            self._record(job, work, since, {}, windows)
 
     def _source(self, exchange: str, *, fallback: bool) -> Source | None:
         chosen = self._settings.exchanges.get(exchange)
@@ -107,6 +135,8 @@ class Run:
             if chosen is None or chosen.fallback_url is None:
                 return None
             chosen = chosen.model_copy(update={"url": chosen.fallback_url})
+        if (exchange, fallback) in self._down:  # it was given all its retries once
+            raise self._down[exchange, fallback]
         if (exchange, fallback) not in self._sources:
             self._sources[exchange, fallback] = self._connect(exchange, chosen)
         return self._sources[exchange, fallback]
@@ -114,14 +144,16 @@ class Run:
     def _drop_superseded(self, job: Job, work: _Work) -> None:
         """Rows that were filled in make room for the venue's own."""
         dataset, market = work.group.dataset, work.group.market
+        if "fill" not in dataset.polars_schema:
+            return
 
         def change(rows: pl.DataFrame) -> pl.DataFrame:
             old = pl.col(dataset.time_column).is_in(superseded(dataset, rows).implode())
             return rows.filter(~(old & pl.col("fill").is_not_null()))
 
-        for window in work.group.windows:
-            stored = rows_at(self._store, dataset, market, window)
-            if len(superseded(dataset, stored)):
+        columns = [dataset.time_column, "fill"]
+        for window, rows in read_each(self._store, dataset, market, work.group.windows, columns):
+            if len(superseded(dataset, rows)):
                 since = self._store.version(dataset)
                 origin = Origin(job.id, "superseded")
                 self._store.replace(dataset, market, window, change, origin)
@@ -129,14 +161,10 @@ class Run:
                 self._record(job, work, since, reason)
 
     def _interpolated(self, job: Job, work: _Work) -> None:
-        group, policy = work.group, work.group.dataset.interpolate
-        quiet = [target for target in group.targets if target.kind == "no_trade"]
-        lost = [t for t in group.targets if t.kind == "missing" and work.is_open(t)]
-        made = None
-        if policy == "flat" and quiet:
-            made = work.filling.flat(target.span for target in quiet)
-        elif policy in ("linear", "last") and lost and group.dataset.timeframe is None:
-            made = work.filling.between(lost)
+        left = [target for target in work.group.targets if work.is_open(target)]
+        quiet = [target for target in left if target.kind == "no_trade"]
+        lost = [target for target in left if target.kind == "missing"]
+        made = work.filling.by_policy(quiet, lost)
         if made is not None:
             self._store_filled(job, work, made)
 
@@ -148,28 +176,67 @@ class Run:
         self.tally.add(work.group.dataset.name, written)
         self._record(job, work, since, made.evidence)
 
-    def _record(self, job: Job, work: _Work, since: int, evidence: Mapping[str, Any]) -> None:
-        found = self._records.of_commits(job.id, work.group, since, evidence)
+    def _record(
+        self,
+        job: Job,
+        work: _Work,
+        since: int,
+        evidence: Mapping[str, Any],
+        asked: Sequence[TimeRange] = (),
+    ) -> None:
+        found = self._records.of_commits(job.id, work.group, since, evidence, asked)
         self.repairs.extend(found.repairs)
-        work.changed = pl.concat([work.changed, found.times])
+        work.note(found.times)
 
-    def _mark(self, job: Job, work: _Work, asked: list[Target]) -> None:
+    def _mark(self, job: Job, work: _Work) -> None:
         """Tell what is still open; where a source confirmed it, it is not asked again."""
         marks = []
-        for target in work.group.targets:
-            if not work.is_open(target):
-                continue
-            answer = work.answer(target) if target in asked else None
+        left = [target for target in work.group.targets if work.is_open(target)]
+        for target, stored in self._stored(work.group, left):
+            answer = work.answer(target) if target in work.asked else None
             if answer is not None and target.finding_id:
-                marks.append((target, self._said(work, target, answer)))
+                marks.append((target, self._said(work, target, answer, stored)))
             if target.kind != "suspect" or answer is None:
-                self.impossible.append(_impossible(work.group, target, work.reason(target, asked)))
+                self.impossible.append(_impossible(work.group, target, self._why(work, target)))
         self.marked.extend(self._records.marks(job.id, work.group, marks))
 
-    def _said(self, work: _Work, target: Target, answer: Answer) -> dict[str, Any]:
+    def _why(self, work: _Work, target: Target) -> str:
+        """Why a target stays open."""
+        dataset, asked = work.group.dataset, target in work.asked
+        if target.kind == "no_trade":
+            if dataset.interpolate != "flat":
+                return "its dataset file does not allow flat bars"
+            return obstacle(dataset) or "no bar is stored before it: the last price is not known"
+        if work.hindrances and asked:
+            said = "; ".join(work.hindrances)
+        elif target.ask and self._offline:
+            said = "no source was asked (offline)"
+        elif asked and work.answer(target) is None:
+            said = "the source has not answered for all of it yet"
+        elif target.kind == "suspect":
+            return "the source was asked before, and repeated it"
+        else:
+            said = "the source has nothing there"
+        if target.kind == "missing" and dataset.timeframe is not None:
+            return f"{said}, nor do finer data give it"
+        if target.kind == "missing" and self._interpolate:
+            why = obstacle(dataset) or "the rows around it do not tell what is due"
+            return f"{said}; not filled in: {why}"
+        return said
+
+    def _stored(
+        self, group: Group, targets: Sequence[Target]
+    ) -> Iterator[tuple[Target, pl.DataFrame]]:
+        spans = [target.span for target in targets]
+        each = read_each(self._store, group.dataset, group.market, spans)
+        for target, (_, rows) in zip(targets, each, strict=True):
+            yield target, rows
+
+    def _said(
+        self, work: _Work, target: Target, answer: Answer, stored: pl.DataFrame
+    ) -> dict[str, Any]:
         """What a source said of a target, as evidence that asking again is of no use."""
-        dataset = work.group.dataset
-        given = answer.given(target, dataset.time_column)
+        given = answer.given(target)
         facts = {
             "source": " and ".join(one.source for one in work.answers if one.answers(target)),
             "asked_at": iso(self._store.now()),
@@ -177,7 +244,6 @@ class Run:
         }
         if given.is_empty():
             return {**facts, "answer": "nothing"}
-        stored = rows_at(self._store, dataset, work.group.market, target.span)
         common = [name for name in stored.columns if name in given.columns]
         other = given.select(common).join(stored, on=common, how="anti", nulls_equal=True)
         said = "something else, that may not replace what is stored" if other.height else "the same"
@@ -190,18 +256,25 @@ class _Work:
     def __init__(self, group: Group, filling: Filling) -> None:
         self.group = group
         self.filling = filling
+        self.absent = filling.absent()
+        self.asked: set[Target] = set()
         self.answers: list[Answer] = []
         self.hindrances: list[str] = []
-        self.changed = pl.Series(group.dataset.time_column, [], dtype=TIMESTAMP)
+        self.down: list[SourceUnavailableError] = []
+        self._changed = Moments(pl.Series(dtype=TIMESTAMP))
+
+    def note(self, times: pl.Series) -> None:
+        """Take in the times of rows that were changed, and look what is missing now."""
+        self._changed = Moments(pl.concat([self._changed.times, times.rename("")]))
+        self.absent = self.filling.absent()
 
     def is_open(self, target: Target, *, fallback: bool = True) -> bool:
         """Whether a target is not repaired yet; a witness is only asked, and only once."""
         if target.kind == "witness":
             return not fallback
         if target.kind == "no_trade" or self._is_bars_gap(target):
-            return bool(len(self.filling.missing([target.span])))
-        span = target.span
-        return not self.changed.is_between(span.start, span.end, closed="left").any()
+            return self.absent.any_within(target.span)
+        return not self._changed.any_within(target.span)
 
     def _is_bars_gap(self, target: Target) -> bool:
         return target.kind == "missing" and self.group.dataset.timeframe is not None
@@ -210,28 +283,19 @@ class _Work:
         """The last answer that told everything of a target."""
         return next((one for one in self.answers[::-1] if one.answers(target)), None)
 
-    def reason(self, target: Target, asked: list[Target]) -> str:
-        """Why a target stays open."""
-        if self.hindrances and target in asked:
-            return "; ".join(self.hindrances)
-        if target.kind == "no_trade" and self.group.dataset.interpolate != "flat":
-            return "its dataset file does not allow flat bars"
-        if target.kind == "no_trade":
-            return "no bar is stored before it: the last price is not known"
-        if target in asked and self.answer(target) is None:
-            return "the source has not answered for all of it yet"
-        if target.kind == "suspect":
-            return "the source was asked before, and repeated it"
-        derived = self.group.dataset.timeframe is not None
-        return "the source has nothing there" + (", nor do finer data" if derived else "")
 
+def is_due(filling: Filling, absent: Moments, target: Target) -> bool:
+    """Whether a source is to be asked for a target.
 
-def is_due(filling: Filling, target: Target) -> bool:
-    """Whether a source is to be asked for a target."""
+    Parameters
+    ----------
+    absent
+        Open times of bars that are not there.
+    """
     if not target.ask or target.kind == "no_trade":
         return False
     gap = target.kind == "missing" and filling.makes_bars
-    return not gap or bool(len(filling.missing([target.span])))
+    return not gap or absent.any_within(target.span)
 
 
 def windows_of(group: Group, targets: Iterable[Target]) -> tuple[TimeRange, ...]:

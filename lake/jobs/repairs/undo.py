@@ -25,8 +25,10 @@ def undo(store: Store, repair_id: str) -> UndoReport:
     """Restore the rows that a repair changed, in one commit.
 
     Rows that it inserted vanish, rows that it replaced get their old values back. Rows that were
-    changed again since stay, and are told. What was restored already changes nothing; to undo a
-    mark lets the source be asked again. The coverage stays: what was asked has been asked.
+    changed again since stay, and are told; where that is true of all of them, the repair counts as
+    done, so that it can be undone after the later ones. What was restored already changes nothing;
+    to undo a mark lets the source be asked again. The coverage stays: what was asked has been
+    asked.
 
     Raises
     ------
@@ -45,13 +47,16 @@ def undo(store: Store, repair_id: str) -> UndoReport:
     window = TimeRange(row["timestamp"], row["end"])
     if row["status"] == "undone":
         version = store.version(dataset)
-        return UndoReport(None, repair_id, dataset.name, market, window, 0, 0, 0, (), version)
+        nothing = (0, 0, 0, (), ())
+        return UndoReport(None, repair_id, dataset.name, market, window, *nothing, version)
     tally = Tally()
     with recorded(Ledger(store), "quality undo", {"repair": repair_id}, tally) as job:
         restoring = _Restoring(dataset, _changed(store, dataset, market, window, row))
         source = f"undo:{repair_id}"
         replaced = store.replace(dataset, market, window, restoring, Origin(job.id, source))
-        records.undone(row, job.id)
+        if restoring.removed or restoring.restored or restoring.kept.is_empty():
+            records.undone(row, job.id)
+    later = _later(records, row) if restoring.kept.height else ()
     return UndoReport(
         job.id,
         repair_id,
@@ -62,6 +67,7 @@ def undo(store: Store, repair_id: str) -> UndoReport:
         restoring.restored,
         restoring.kept.height,
         tuple(iso(time) for time in restoring.kept[dataset.time_column].head(SHOWN_ROWS)),
+        later,
         replaced.version,
     )
 
@@ -96,9 +102,19 @@ def _row(records: Records, repair_id: str) -> dict[str, Any]:
     found = records.rows().filter(pl.col("repair_id") == repair_id)
     if found.is_empty():
         raise UnknownNameError(
-            f"there is no repair {repair_id!r}", "`SELECT * FROM repairs` lists all of them."
+            f"there is no repair {repair_id!r}", "`lake quality repairs` lists all of them."
         )
     return found.row(0, named=True)
+
+
+def _later(records: Records, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Ids of the repairs that have changed rows of the same range since, newest first."""
+    same = [pl.col(name) == row[name] for name in ("dataset", "exchange", "symbol")]
+    meeting = (pl.col("timestamp") < row["end"]) & (pl.col("end") > row["timestamp"])
+    after = pl.col("version_after") > row["version_after"]
+    made = (pl.col("status") == "done") & (pl.col("method") != "mark")
+    found = records.rows().filter(*same, meeting, after, made)
+    return tuple(found.sort("version_after", descending=True)["repair_id"])
 
 
 def _changed(

@@ -1,0 +1,141 @@
+"""Which of many times and rows lie within which of many spans, without looking at all for each."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+
+from lake.model.dataset import Dataset
+from lake.model.intervals import split, union
+from lake.model.market import Market
+from lake.model.selection import Selection
+from lake.model.time import EPOCH, MICROSECOND, TimeRange
+from lake.store.faults import translated
+from lake.store.rows import touching
+from lake.store.store import Store
+
+_DAY = timedelta(days=1)
+
+
+class Moments:
+    """Times, in order."""
+
+    def __init__(self, times: pl.Series) -> None:
+        self.times = times.sort()
+        self._numbers = self.times.to_physical().to_numpy()
+
+    def any_within(self, span: TimeRange) -> bool:
+        """Whether one of them lies within a span."""
+        start, end = self._bounds(span)
+        return start < end
+
+    def within(self, spans: Iterable[TimeRange]) -> pl.Series:
+        """Those that lie within one of the spans, each once."""
+        bounds = [self._bounds(span) for span in union(spans)]
+        found = [self.times[start:end] for start, end in bounds if start < end]
+        return pl.concat(found) if found else self.times.clear()
+
+    def rows_of(self, rows: pl.DataFrame, span: TimeRange) -> pl.DataFrame:
+        """Of the rows whose times they are, in order, those within a span."""
+        start, end = self._bounds(span)
+        return rows.slice(start, end - start)
+
+    def _bounds(self, span: TimeRange) -> tuple[int, int]:
+        start, end = np.searchsorted(self._numbers, [_number(span.start), _number(span.end)])
+        return int(start), int(end)
+
+
+def starting_within(spans: Sequence[TimeRange], window: TimeRange) -> Sequence[TimeRange]:
+    """Of spans in order, those that begin in a window."""
+    start, end = (
+        bisect_left(spans, time, key=lambda span: span.start) for time in (window.start, window.end)
+    )
+    return spans[start:end]
+
+
+class Windows:
+    """Spans, in order, of which none overlaps another."""
+
+    def __init__(self, spans: Sequence[TimeRange]) -> None:
+        self._starts = np.array([_number(span.start) for span in spans], dtype=np.int64)
+        self._ends = np.array([_number(span.end) for span in spans], dtype=np.int64)
+
+    def numbers_of(self, times: pl.Series) -> pl.Series:
+        """Which of the spans holds each time, by its number; null where none does."""
+        if not len(self._starts):
+            return pl.Series([None] * len(times), dtype=pl.Int64)
+        moments = times.to_physical().to_numpy()
+        found = np.searchsorted(self._starts, moments, side="right") - 1
+        held = (found >= 0) & (moments < self._ends[np.maximum(found, 0)])
+        numbers = pl.Series(np.where(held, found, -1).astype(np.int64))
+        return numbers.set(numbers < 0, None)
+
+
+def tiled(spans: Iterable[TimeRange], step: timedelta = _DAY) -> list[TimeRange]:
+    """The spans, cut into parts that are short enough to be read at once."""
+    return [part for span in spans for part in split(span, step)]
+
+
+def read_each(
+    store: Store,
+    dataset: Dataset,
+    market: Market,
+    spans: Sequence[TimeRange],
+    columns: Sequence[str] | None = None,
+) -> Iterator[tuple[TimeRange, pl.DataFrame]]:
+    """The rows of a market in each of many spans, in order.
+
+    Parameters
+    ----------
+    spans
+        By their start.
+    """
+    time, names = dataset.time_column, list(columns or dataset.polars_schema)
+    wanted = list(dict.fromkeys([*names, time]))
+    for stretch, rows in read_together(store, dataset, market, spans, wanted):
+        moments = Moments(rows[time])
+        for span in stretch:
+            yield span, moments.rows_of(rows, span).select(names)
+
+
+def read_together(
+    store: Store,
+    dataset: Dataset,
+    market: Market,
+    spans: Sequence[TimeRange],
+    columns: Sequence[str],
+) -> Iterator[tuple[Sequence[TimeRange], pl.DataFrame]]:
+    """Spans that lie close to each other, and the rows of a market in and between them, in order.
+
+    Those of a stretch as long as the dates of the table are read at once: a read a finding would
+    open the same files again and again, and one for all could take more memory than there is.
+    """
+    snapshot = store.snapshot(dataset)
+    files = snapshot.files(Selection((market.exchange,), (market.symbol,)))
+    for stretch in _stretches(dataset, spans):
+        end = max(span.end for span in stretch)
+        selection = Selection((market.exchange,), (market.symbol,), stretch[0].start, end)
+        with translated(f"table {dataset.name}"):
+            touched = snapshot.file_by_file(files.filter(touching(selection)), selection)
+            rows = snapshot.ordered(touched, selection, columns)
+        yield stretch, rows.sort(dataset.time_column, maintain_order=True)
+
+
+def _stretches(dataset: Dataset, spans: Sequence[TimeRange]) -> Iterator[Sequence[TimeRange]]:
+    longest = _DAY if dataset.granularity == "day" else 366 * _DAY
+    first = 0
+    for number, (_, span) in enumerate(pairwise(spans), 1):
+        if span.end - spans[first].start > longest:
+            yield spans[first:number]
+            first = number
+    if spans:
+        yield spans[first:]
+
+
+def _number(time: datetime) -> int:
+    return (time - EPOCH) // MICROSECOND
