@@ -10,12 +10,13 @@ import polars as pl
 from lake.errors import SourceUnavailableError
 from lake.jobs.record import recorded
 from lake.jobs.repairs.foresee import foreseen
-from lake.jobs.repairs.plan import Group, Planner
+from lake.jobs.repairs.plan import Group, Plan, Planner
 from lake.jobs.repairs.records import COMMAND, Records, arguments, recover
-from lake.jobs.repairs.report import RepairReport, UndoReport
+from lake.jobs.repairs.report import Repaired, RepairReport, UndoReport
 from lake.jobs.repairs.run import Connect, Run
 from lake.jobs.repairs.undo import undo
 from lake.settings import Settings
+from lake.store.lease import repairing
 from lake.store.ledger import Ledger
 from lake.store.store import Store
 
@@ -82,42 +83,54 @@ class Repairer:
             A source stays down, and so does its fallback. What was repaired before, and all of
             other exchanges, is stored and recorded; the same call goes on from there. Nothing is
             derived or interpolated meanwhile for what only the source could tell.
-        StorageError, CommitConflictError
+        StorageError
             What was repaired before is recorded.
+        CommitConflictError
+            The lake is being repaired by another, or others kept writing; likewise.
         """
-        started = self._store.now()
-        recovered = () if dry_run else recover(self._store)
-        tried = Records(self._store).tried()
-        planner = Planner(self._store.catalog.dataset, tried, again=again, interpolate=interpolate)
-        plan = planner.plan(findings, no_trade)
-        groups = [group for group in plan.groups if self._store.exists(group.dataset.name)]
-        if dry_run or not groups:
-            how = partial(foreseen, self._store, offline=offline, interpolate=interpolate)
+        tried = Records(self._store).tried
+        how = partial(Planner, self._store.catalog.dataset, again=again, interpolate=interpolate)
+        if dry_run:
+            plan = how(tried()).plan(findings, no_trade)
+            tell = partial(foreseen, self._store, offline=offline, interpolate=interpolate)
+            planned = tuple(one for group in self._there(plan) for one in tell(group))
             return RepairReport(
-                None,
-                dry_run,
-                tuple(one for group in groups for one in how(group)),
+                job_id=None,
+                dry_run=True,
+                planned=planned,
                 impossible=plan.impossible,
                 skipped=plan.skipped,
-                recovered=recovered,
             )
-        run = Run(
-            self._store, self._settings, self._connect, interpolate=interpolate, offline=offline
-        )
-        job_id = await self._work(run, groups)
+        with repairing(self._store.root):
+            recovered = recover(self._store)
+            plan = how(tried()).plan(findings, no_trade)
+            run = Run(
+                self._store, self._settings, self._connect, interpolate=interpolate, offline=offline
+            )
+            return await self._repaired(run, plan, recovered)
+
+    async def _repaired(
+        self, run: Run, plan: Plan, recovered: tuple[Repaired, ...]
+    ) -> RepairReport:
+        started = self._store.now()
+        groups = self._there(plan)
+        job_id = await self._work(run, groups) if groups else None
+        tables = run.tally.tables.values()
         return RepairReport(
-            job_id,
-            dry_run,
-            (),
-            tuple(run.repairs),
-            tuple(run.marked),
-            (*plan.impossible, *run.impossible),
-            plan.skipped,
-            recovered,
-            sum(t.rows - t.inserted - t.updated - t.rejected for t in run.tally.tables.values()),
-            run.requests,
-            (self._store.now() - started).total_seconds(),
+            job_id=job_id,
+            dry_run=False,
+            repairs=tuple(run.repairs),
+            marked=tuple(run.marked),
+            impossible=(*plan.impossible, *run.impossible),
+            skipped=plan.skipped,
+            recovered=recovered,
+            unchanged=sum(t.rows - t.inserted - t.updated - t.rejected for t in tables),
+            requests=run.requests,
+            seconds=(self._store.now() - started).total_seconds(),
         )
+
+    def _there(self, plan: Plan) -> list[Group]:
+        return [group for group in plan.groups if self._store.exists(group.dataset.name)]
 
     async def _work(self, run: Run, groups: list[Group]) -> str:
         versions = {g.dataset.name: self._store.version(g.dataset) for g in groups}

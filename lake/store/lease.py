@@ -1,4 +1,4 @@
-"""A lock of the lake among processes and threads: pins share it, what deletes has it alone.
+"""Locks of the lake among processes and threads: pins share one, what deletes has it alone.
 
 The kernel releases it when its holder ends, however it ends: nobody waits for the dead.
 """
@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 from lake.errors import CommitConflictError, StorageError
 from lake.store.root import Root
 
 LOCK = ".lock"
+_REPAIR_LOCK = ".repair.lock"
 TIMEOUT = timedelta(seconds=60)
 _POLL_SECONDS = 0.02
 
@@ -32,7 +34,7 @@ def shared(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[N
     StorageError
         The lock cannot be opened: the lake is read-only, or its folder `bundles` is gone.
     """
-    return _held(root, fcntl.LOCK_SH, timeout)
+    return _held(root, LOCK, fcntl.LOCK_SH, timeout, "files are being deleted")
 
 
 def exclusive(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
@@ -40,21 +42,37 @@ def exclusive(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManage
 
     Raises as `shared` does.
     """
-    return _held(root, fcntl.LOCK_EX, timeout)
+    return _held(root, LOCK, fcntl.LOCK_EX, timeout, "a bundle is being made")
+
+
+def repairing(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
+    """Be the only one that repairs, or undoes a repair: whoever began to before is dead.
+
+    Raises as `shared` does.
+    """
+    return _held(root, _REPAIR_LOCK, fcntl.LOCK_EX, timeout, "it is being repaired")
 
 
 @contextmanager
-def _held(root: Root, kind: int, timeout: timedelta) -> Iterator[None]:
-    descriptor = _opened(root)
+def _held(root: Root, name: str, kind: int, timeout: timedelta, doing: str) -> Iterator[None]:
+    path = root.bundles / name
+    descriptor = _opened(path)
     try:
-        _wait(root, descriptor, kind, timeout)
+        give_up = time.monotonic() + timeout.total_seconds()
+        while not _taken(path, descriptor, kind):
+            if time.monotonic() >= give_up:
+                raise CommitConflictError(
+                    f"lake {root.path} is locked: {doing} by another process "
+                    f"(waited {timeout.total_seconds():g} s)",
+                    "Run the same command again when that has ended: nothing was changed.",
+                )
+            time.sleep(_POLL_SECONDS)
         yield
     finally:
         os.close(descriptor)
 
 
-def _opened(root: Root) -> int:
-    path = root.bundles / LOCK
+def _opened(path: Path) -> int:
     try:
         # Opened anew each time: the kernel takes one descriptor for one holder.
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -65,27 +83,14 @@ def _opened(root: Root) -> int:
         ) from error
 
 
-def _wait(root: Root, descriptor: int, kind: int, timeout: timedelta) -> None:
-    give_up = time.monotonic() + timeout.total_seconds()
-    while not _taken(root, descriptor, kind):
-        if time.monotonic() >= give_up:
-            doing = "a bundle is being made" if kind == fcntl.LOCK_EX else "files are being deleted"
-            raise CommitConflictError(
-                f"lake {root.path} is locked: {doing} by another process "
-                f"(waited {timeout.total_seconds():g} s)",
-                "Run the same command again when that has ended: nothing was changed.",
-            )
-        time.sleep(_POLL_SECONDS)
-
-
-def _taken(root: Root, descriptor: int, kind: int) -> bool:
+def _taken(path: Path, descriptor: int, kind: int) -> bool:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
         raise StorageError(
-            f"{root.bundles / LOCK}: the file system has no locks ({error.strerror})",
+            f"{path}: the file system has no locks ({error.strerror})",
             "Keep the lake on a local disk, or on a file system that supports flock.",
         ) from error
     return True

@@ -1,4 +1,4 @@
-"""A repair while an ingestion writes the same market: neither loses a row of the other."""
+"""A repair beside an ingestion of the same market, or another repair: neither loses a row."""
 
 from __future__ import annotations
 
@@ -58,3 +58,22 @@ def test_repair_and_ingestion_of_one_market_at_once(make_lake: MakeLake, sandbox
     assert (
         rows(lake, "bars_1m").join(truth, on=truth.columns, how="anti", nulls_equal=True).is_empty()
     )
+
+
+def test_two_repairs_at_once_do_the_work_of_one(make_lake: MakeLake, sandbox: Sandbox) -> None:
+    lake = make_lake()
+    _ingest(lake, refetch=False)
+    truth = rows(lake, "bars_1m")
+    gaps = [minutes(30, SINCE + n * DAY / 6) for n in range(1, 6)]
+    for gap in gaps:
+        delete(lake, "bars_1m", BTC, gap)
+    found = findings(*(finding("bars_1m", BTC, gap) for gap in gaps))
+    two = [lake, Lake(settings_for(lake.root.path, sandbox.url), now=lake._now)]
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda one: repair(one, found), two))
+    assert_frame_equal(rows(lake, "bars_1m"), truth)
+    assert sorted(report.inserted for report in reports) == [0, 150]
+    # Neither takes the other for a dead one whose records are to be completed.
+    assert [report.recovered for report in reports] == [(), ()]
+    assert set(lake.jobs().filter(command="quality repair")["status"]) == {"ok"}
+    assert rows(lake, "repairs")["inserted"].sum() == 150

@@ -15,7 +15,7 @@ import pytest
 
 from lake.api import Lake
 from lake.errors import CommitConflictError, StorageError
-from lake.store.lease import exclusive, shared
+from lake.store.lease import exclusive, repairing, shared
 
 SOON = timedelta(seconds=0.1)
 
@@ -50,6 +50,16 @@ def test_nobody_shares_it_while_one_has_it_alone(lake: Lake) -> None:
         exclusive(lake.root),
         pytest.raises(CommitConflictError, match="files are being deleted"),
         shared(lake.root, SOON),
+    ):
+        pass
+
+
+def test_one_repairs_while_others_pin(lake: Lake) -> None:
+    with (
+        repairing(lake.root),
+        shared(lake.root, SOON),
+        pytest.raises(CommitConflictError, match="it is being repaired"),
+        repairing(lake.root, SOON),
     ):
         pass
 

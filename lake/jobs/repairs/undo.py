@@ -17,6 +17,7 @@ from lake.jobs.report import Tally
 from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.model.time import TimeRange, iso
+from lake.store.lease import repairing
 from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store
 
@@ -37,8 +38,13 @@ def undo(store: Store, repair_id: str) -> UndoReport:
     DamagedError
         The versions before and after it cannot be read any more.
     CommitConflictError
-        Others kept writing into the table: nothing was changed.
+        Others kept writing into the table, or repaired the lake: nothing was changed.
     """
+    with repairing(store.root):
+        return _undo(store, repair_id)
+
+
+def _undo(store: Store, repair_id: str) -> UndoReport:
     recover(store)
     records = Records(store)
     row = _row(records, repair_id)
