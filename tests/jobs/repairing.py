@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from lake.api import Lake
-from lake.jobs.repair import Repairer, RepairReport
+from lake.jobs.repair import Advanced, Repairer, RepairReport, nobody
 from lake.model.catalog import builtin
 from lake.model.market import Market
 from lake.model.time import TimeRange
@@ -52,11 +52,15 @@ def connecting(settings: Settings) -> Callable[[str, ExchangeSettings | None], S
 
 
 def repair(
-    lake: Lake, findings: pl.DataFrame, settings: Settings | None = None, **options: Any
+    lake: Lake,
+    findings: pl.DataFrame,
+    settings: Settings | None = None,
+    advanced: Advanced = nobody,
+    **options: Any,
 ) -> RepairReport:
     """Run a repair of findings."""
     chosen = settings or lake.settings
-    repairer = Repairer(store_of(lake), chosen, connecting(chosen))
+    repairer = Repairer(store_of(lake), chosen, connecting(chosen), advanced)
     return asyncio.run(repairer.run(findings, **options))
 
 

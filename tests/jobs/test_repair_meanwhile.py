@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from polars.testing import assert_frame_equal
 
 from lake.api import Lake
-from lake.jobs.repair import undo
+from lake.jobs.repair import RepairReport, undo
 from lake.sandbox import Sandbox
 from tests.jobs.conftest import MakeLake, settings_for
 from tests.jobs.repairing import (
@@ -68,12 +68,20 @@ def test_two_repairs_at_once_do_the_work_of_one(make_lake: MakeLake, sandbox: Sa
     for gap in gaps:
         delete(lake, "bars_1m", BTC, gap)
     found = findings(*(finding("bars_1m", BTC, gap) for gap in gaps))
-    two = [lake, Lake(settings_for(lake.root.path, sandbox.url), now=lake._now)]
-    with ThreadPoolExecutor(2) as pool:
-        reports = list(pool.map(lambda one: repair(one, found), two))
+    other = Lake(settings_for(lake.root.path, sandbox.url), now=lake._now)
+    second: list[Future[RepairReport]] = []
+
+    def begin_the_second(done: int, _of: int, _what: str) -> None:
+        if done == 0:  # the job of the first is on record, and runs
+            second.append(pool.submit(repair, other, found))
+            wait(second, timeout=1)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = repair(lake, found, advanced=begin_the_second)
+        reports = [first, second[0].result()]
     assert_frame_equal(rows(lake, "bars_1m"), truth)
-    assert sorted(report.inserted for report in reports) == [0, 150]
-    # Neither takes the other for a dead one whose records are to be completed.
+    assert [report.inserted for report in reports] == [150, 0]
+    # The second did not take the first for a dead one whose records are to be completed.
     assert [report.recovered for report in reports] == [(), ()]
     assert set(lake.jobs().filter(command="quality repair")["status"]) == {"ok"}
     assert rows(lake, "repairs")["inserted"].sum() == 150
