@@ -71,7 +71,17 @@ def record_findings(
     again = kept.join(known.drop("date"), on=kept.columns, how="anti", nulls_equal=True)
     changed = pl.concat([frame.select(_full(dataset, frame)) for frame in (opened, again, gone)])
     if changed.height:
-        store.write(dataset, changed.select(columns), Origin(job_id, "lake"))
+        written = store.write(dataset, changed.select(columns), Origin(job_id, "lake"))
+        if written.rejected:
+            _log.error(
+                "findings cannot be recorded, they are in quarantine",
+                findings=written.rejected,
+                table=table,
+                exchange=market.exchange,
+                symbol=market.symbol,
+                start=iso(judged.start),
+                end=iso(judged.end),
+            )
     for number, row in enumerate(opened.iter_rows(named=True)):
         _tell("finding", row, quietly=number >= _LOUD)
     _tell_closed(gone)

@@ -75,10 +75,16 @@ def stale(rows: Slice, *, least_rows: int, times: float) -> pl.LazyFrame:
     """
     close = pl.col("close")
     same = pl.all_horizontal(
-        close == close.shift(1), *(pl.col(name) == close for name in _PRICES[:3])
+        close == before(rows, "close"), *(pl.col(name) == close for name in _PRICES[:3])
     )
     words = "{} bars in a row have one price and volume; {} would be usual"
     return _unusual(rows, same & (pl.col("volume") > 0), words, least_rows=least_rows, times=times)
+
+
+def before(rows: Slice, name: str) -> pl.Expr:
+    """The value of the bar before; null where that is too far away, or a repetition of this one."""
+    apart = rows.time - rows.time.shift(1)
+    return pl.when((apart > timedelta(0)) & (apart <= rows.reach)).then(pl.col(name).shift(1))
 
 
 def _unusual(
@@ -87,22 +93,66 @@ def _unusual(
     """Runs of at least so many rows, and so many times longer than chance makes them.
 
     If a share p of all bars were bad independently of each other, a run had 1 / (1 - p) bars on
-    average, and one n times longer would come up once in exp(n) runs.
+    average, and one n times longer would come up once in exp(n) runs. A run has its whole length in
+    each of its days; the share is that of a day and what is around it.
     """
-    # The share is that of all rows at hand, of which one frozen part is a small one.
-    usual = 1 / (1 - pl.col("_bad").mean()).clip(1e-6)
     marked = (
-        observed(rows).select(rows.time, _bad=bad.fill_null(value=False)).with_columns(_usual=usual)
+        observed(rows)
+        .select(rows.time.alias("_time"), _bad=bad.fill_null(value=False))
+        .with_row_index("_row")
+        .with_columns(_run=pl.col("_bad").rle_id(), _sum=pl.col("_bad").cum_sum())
     )
-    return runs(
-        marked,
-        pl.col("_bad"),
-        time=rows.dataset.time_column,
-        end=_end(rows),
-        measured=pl.len().cast(pl.Float64),
-        expected=pl.col("_usual").first(),
-        message=pl.format(words, pl.len(), pl.col("_usual").first().round(1)),
-    ).filter((pl.col("rows") >= least_rows) & (pl.col("rows") >= times * pl.col("expected")))
+    length = pl.min_horizontal("_last", "_high") - pl.max_horizontal("_first", "_low") + 1
+    usual = 1 / (1 - pl.col("_bad") / pl.col("_all")).clip(1e-6)
+    return (
+        _with_day(_by_day(marked, rows, least_rows), marked, rows)
+        .with_columns(measured=length.cast(pl.Float64), expected=usual)
+        .filter(pl.col("measured") >= pl.max_horizontal(least_rows, times * pl.col("expected")))
+        .select(
+            *("start", "end", "rows", "measured", "expected"),
+            message=pl.format(
+                words, pl.col("measured").cast(pl.Int64), pl.col("expected").round(1)
+            ),
+        )
+    )
+
+
+def _by_day(marked: pl.LazyFrame, rows: Slice, least_rows: int) -> pl.LazyFrame:
+    """Of runs that are long enough, the part of each day, with the run's `_first` and `_last`."""
+    return (
+        marked.filter("_bad")
+        .filter(pl.len().over("_run") >= least_rows)
+        .with_columns(
+            _first=pl.col("_row").min().over("_run"), _last=pl.col("_row").max().over("_run")
+        )
+        .group_by("_run", pl.col("_time").dt.truncate("1d").alias("_day"), maintain_order=True)
+        .agg(
+            pl.col("_first", "_last").first(),
+            start=pl.col("_time").first(),
+            end=_end(rows, "_time").last(),
+            rows=pl.len().cast(pl.Int64),
+        )
+    )
+
+
+def _with_day(parts: pl.LazyFrame, marked: pl.LazyFrame, rows: Slice) -> pl.LazyFrame:
+    """Adds of the day and what is around it its first and last row, and how many are bad."""
+    low = marked.select("_time", _low="_row", _under=pl.col("_sum") - pl.col("_bad"))
+    high = marked.select("_time", _high="_row", _over="_sum")
+    return (
+        parts.with_columns(
+            _from=pl.col("_day") - rows.reach,
+            _to=pl.col("_day").dt.offset_by("1d") + rows.reach,
+        )
+        .join_asof(low, left_on="_from", right_on="_time", strategy="forward")
+        .join_asof(
+            high, left_on="_to", right_on="_time", strategy="backward", allow_exact_matches=False
+        )
+        .with_columns(
+            _bad=pl.col("_over").cast(pl.Int64) - pl.col("_under").cast(pl.Int64),
+            _all=pl.col("_high").cast(pl.Int64) - pl.col("_low").cast(pl.Int64) + 1,
+        )
+    )
 
 
 def jumps(rows: Slice, *, deviations: float, window_rows: int, least_return: float) -> pl.LazyFrame:
@@ -139,13 +189,12 @@ def jumps(rows: Slice, *, deviations: float, window_rows: int, least_return: flo
 
 def _near_midnight(rows: Slice, around: timedelta) -> pl.LazyFrame:
     """Bars around each midnight with the one before, and whether that is the bar just before."""
-    before = pl.col("close").shift(1)
     return (
         observed(rows)
         .select(
             rows.time,
             _open="open",
-            _before=before,
+            _before=before(rows, "close"),
             _close="close",
             _midnight=(rows.time + timedelta(hours=12)).dt.truncate("1d"),
             _next=rows.time == rows.time.shift(1) + pl.lit(rows.step),
@@ -165,20 +214,19 @@ def scale(rows: Slice, *, factor: float) -> pl.LazyFrame:
         a bar and later returns just as fast.
     """
     least = math.log(factor)
-    step = (pl.col("close") / pl.col("close").shift(1)).log()
-    frame = (
-        observed(rows)
-        .select(rows.time, "close", _step=pl.when(step.abs() >= least).then(step).otherwise(0.0))
-        .with_columns(_level=pl.col("_step").fill_null(0.0).cum_sum())
-    )
-    first, last = pl.col("_level").first(), pl.col("_level").last()
-    off = (pl.col("_level") - first).abs() >= least - _RETURNED
-    back = (first - last).abs() <= _RETURNED
-    times = pl.col("_off").median().exp().round_sig_figs(3)
+    time = rows.dataset.time_column
+    step = (pl.col("close") / before(rows, "close")).log()
+    bars = observed(rows).select(rows.time, _step=step, _day=rows.time.dt.truncate("1d"))
+    steps = bars.filter(pl.col("_step").abs() >= least).select(rows.time, "_step")
+    levels = _levels(steps, rows, least - _RETURNED)
+    times = pl.col("_away").median().exp().round_sig_figs(3)
     return runs(
-        frame.with_columns(_off=pl.col("_level") - first),
-        off & back,
-        time=rows.dataset.time_column,
+        # Almost always no day is left here.
+        bars.join(levels, on="_day", how="semi").join_asof(
+            levels, on=time, by="_day", strategy="backward", check_sortedness=False
+        ),
+        pl.col("_is_off"),
+        time=time,
         end=_end(rows),
         measured=times,
         expected=pl.lit(1.0),
@@ -187,9 +235,48 @@ def scale(rows: Slice, *, factor: float) -> pl.LazyFrame:
     )
 
 
-def _end(rows: Slice) -> pl.Expr:
+def _levels(steps: pl.LazyFrame, rows: Slice, least: float) -> pl.LazyFrame:
+    """Of days around which prices step: from each step on how far they are `_away`, if `_is_off`.
+
+    Normal is the level at which prices are for most of the time around the day, or if they always
+    are the same there, of the day. What is away at the beginning or the end may not be back.
+    """
+    first, last = ((rows.time + reach).dt.truncate("1d") for reach in (-rows.reach, rows.reach))
+    by_day = steps.with_columns(_day=pl.datetime_ranges(first, last, "1d")).explode("_day")
+    begin = (pl.col("_day") - rows.reach).alias(rows.dataset.time_column)
+    begins = by_day.select("_day").unique().select(begin, "_day", _step=0.0)
+    parts = (
+        pl.concat([begins, by_day.select(begins.collect_schema().names())])
+        .sort("_day", rows.time, maintain_order=True)
+        .with_columns(_level=pl.col("_step").cum_sum().over("_day"), _long=_lengths(rows))
+    )
+    half = pl.col("_long").cum_sum().over("_day") * 2 >= pl.col("_long").sum().over("_day")
+    normal = parts.sort("_day", "_level").filter(half).group_by("_day").agg(pl.first("_level"))
+    off = pl.col("_away").abs() >= least
+    run = (off != off.shift(1)).fill_null(value=False).cum_sum().over("_day")
+    inner = (run > run.min().over("_day")) & (run < run.max().over("_day"))
+    return (
+        parts.join(normal, on="_day", suffix="_normal")
+        .with_columns(_away=pl.col("_level") - pl.col("_level_normal"))
+        .sort("_day", rows.time)
+        .select(rows.time, "_day", "_away", _is_off=off & inner)
+        .sort(rows.time)
+    )
+
+
+def _lengths(rows: Slice) -> pl.Expr:
+    """How long each level lasts around its day; within the day it counts for next to nothing."""
+    midnight, next_midnight = pl.col("_day"), pl.col("_day").dt.offset_by("1d")
+    end = rows.time.shift(-1).over("_day").fill_null(next_midnight + rows.reach)
+    within = pl.min_horizontal(end, next_midnight) - pl.max_horizontal(rows.time, midnight)
+    seconds = pl.max_horizontal(within.dt.total_seconds(), 0)
+    return (end - rows.time).dt.total_seconds() - seconds * (1 - 1e-6)
+
+
+def _end(rows: Slice, time: str | None = None) -> pl.Expr:
     """Where a row ends."""
-    return rows.time + pl.lit(rows.step) if rows.step else rows.time.dt.offset_by("1us")
+    start = pl.col(time or rows.dataset.time_column)
+    return start + pl.lit(rows.step) if rows.step else start.dt.offset_by("1us")
 
 
 CHECKS: Mapping[str, Builtin] = {

@@ -16,6 +16,26 @@ from lake.model.time import TimeRange
 MARGIN_BARS = 500
 """Slots before and after the judged range that a check of bars can see: its edges are no edges."""
 
+REACH_BARS = MARGIN_BARS // 2
+"""Slots around a day that a check of bars compares it with, and from one bar to the one before it.
+
+Both together are seen of each day, so that what is found of it is the same whatever else is judged.
+"""
+
+NEAR_BARS = 24
+"""Slots around the judged range that are seen at least of the same bars on other venues."""
+
+_MARGINS = {"funding": timedelta(days=30)}
+_MARGIN = timedelta(hours=1)
+
+
+def margin_of(dataset: Dataset) -> timedelta:
+    """How far before and after the judged range a check can see rows of the market."""
+    if dataset.timeframe is not None:
+        return timedelta(seconds=dataset.timeframe.seconds * MARGIN_BARS)
+    return _MARGINS.get(dataset.family, _MARGIN)
+
+
 FOUND = pl.Schema(
     {
         "start": TIMESTAMP,
@@ -114,6 +134,11 @@ class Slice:
         return pl.col(self.dataset.time_column)
 
     @property
+    def reach(self) -> timedelta:
+        """How far a day is compared with what is around it; none of what is no bar."""
+        return (self.step or timedelta(0)) * REACH_BARS
+
+    @property
     def step(self) -> timedelta | None:
         """Length of a bar; None of what is no bar."""
         timeframe = self.dataset.timeframe
@@ -192,5 +217,7 @@ def completed(frame: pl.LazyFrame) -> pl.LazyFrame:
         .with_columns(
             pl.coalesce("end", pl.col("start").dt.offset_by("1us")).alias("end"),
             pl.col("rows").fill_null(1),
+            # No table of a lake holds what is no number.
+            *(pl.when(pl.col(name).is_finite()).then(name) for name in ("measured", "expected")),
         )
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from lake.model.dataset import Dataset
 from lake.model.time import iso
-from lake.quality.check import FOUND, Slice, completed
+from lake.quality.check import FOUND, Slice, completed, margin_of
 from lake.quality.chosen import Chosen
 from lake.quality.score import DAYS, DELAYS
 
@@ -143,10 +143,20 @@ def _with_context(found: pl.DataFrame, frame: pl.DataFrame, dataset: Dataset) ->
     number = pl.int_range(pl.len()).over(pl.col("start").dt.date())
     shown = found.sort("start", maintain_order=True).with_columns(_number=number)
     texts = [
-        context_of(frame, times, start, end) if number < _WITH_CONTEXT else "[]"
+        _context(frame, times, dataset, start, end) if number < _WITH_CONTEXT else "[]"
         for start, end, number in shown.select("start", "end", "_number").iter_rows()
     ]
     return shown.drop("_number").with_columns(context=pl.Series(texts, dtype=pl.String))
+
+
+def _context(
+    frame: pl.DataFrame, times: pl.Series, dataset: Dataset, start: datetime, end: datetime
+) -> str:
+    """The context as it is seen whatever else is judged beside the day."""
+    day, margin = start.replace(hour=0, minute=0, second=0, microsecond=0), margin_of(dataset)
+    low = int(times.search_sorted(day - margin, side="left"))
+    high = int(times.search_sorted(day + timedelta(days=1) + margin, side="left"))
+    return context_of(frame[low:high], times[low:high], start, end)
 
 
 def _plain(value: object) -> object:

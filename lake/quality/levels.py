@@ -18,7 +18,7 @@ _PRICES = ("open", "high", "low", "close")
 _SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
 _QUOTES = ("quote_volume", "taker_buy_quote_volume")
 _BUYS = ("taker_buy_volume", "taker_buy_quote_volume")
-_HABIT = 0.5  # share of neighbours from which ids are taken to follow each other
+_HABIT = 0.5  # share of a day's trades from which ids are taken to follow each other
 
 
 def levels(
@@ -129,20 +129,7 @@ def _findings(rows: Slice, both: pl.LazyFrame, names: list[str], who: str) -> pl
 
 def _of_trades(trades: Witness, timeframe: Timeframe) -> pl.LazyFrame:
     """Bars of trades, of all slots that are surely complete."""
-    buy = pl.col("side") == "buy"
-    quote = pl.col("price") * pl.col("amount")
-    frame = trades.rows.select(
-        "timestamp",
-        "price",
-        "amount",
-        _number=pl.col("trade_id").cast(pl.Int64, strict=False),
-        _slot=slot_of(pl.col("timestamp"), timeframe).set_sorted(),
-        _quote=quote,
-        _buy=pl.when(buy).then("amount").otherwise(0.0),
-        _buy_quote=pl.when(buy).then(quote).otherwise(0.0),
-        _inside=pl.col("last_id") - pl.col("first_id") + 1,
-        _sided=pl.col("side").is_not_null(),
-    )
+    frame = _ticks(trades, timeframe)
     sides = pl.col("_sided").all()
     bars = frame.group_by("_slot").agg(
         _open=pl.col("price").first(),
@@ -158,14 +145,37 @@ def _of_trades(trades: Witness, timeframe: Timeframe) -> pl.LazyFrame:
         _rows=pl.len().cast(pl.Int64),
         _least=pl.col("_number").min(),
         _most=pl.col("_number").max(),
+        _follow=pl.col("_follows").sum(),
+        _day=pl.col("timestamp").first().dt.date(),
     )
-    complete = _unbroken(bars.sort("_slot"))
+    # Nobody knows what was before the first trade and after the last one.
+    first, last = pl.col("_slot").min(), pl.col("_slot").max()
+    inner = pl.col("_slot").is_between(first, last, closed="none")
+    complete = _unbroken(bars.sort("_slot").with_columns(_inner=inner))
     ordered = _in_order(complete, frame)
     if trades.covered is not None:
         return _known(ordered, trades.covered, timeframe).filter("_known")
-    # Nobody knows what was before the first trade and after the last one.
-    inner = pl.col("_slot").is_between(pl.col("_slot").min(), pl.col("_slot").max(), closed="none")
-    return ordered.filter(inner)
+    return ordered.filter("_inner")
+
+
+def _ticks(trades: Witness, timeframe: Timeframe) -> pl.LazyFrame:
+    """Trades with the number of their slot, and what is summed up of them."""
+    buy = pl.col("side") == "buy"
+    quote = pl.col("price") * pl.col("amount")
+    number = pl.col("trade_id").cast(pl.Int64, strict=False)
+    return trades.rows.select(
+        "timestamp",
+        "price",
+        "amount",
+        _number=number,
+        _follows=number - number.shift(1) == 1,
+        _slot=slot_of(pl.col("timestamp"), timeframe).set_sorted(),
+        _quote=quote,
+        _buy=pl.when(buy).then("amount").otherwise(0.0),
+        _buy_quote=pl.when(buy).then(quote).otherwise(0.0),
+        _inside=pl.col("last_id") - pl.col("first_id") + 1,
+        _sided=pl.col("side").is_not_null(),
+    )
 
 
 def _unbroken(bars: pl.LazyFrame) -> pl.LazyFrame:
@@ -173,7 +183,8 @@ def _unbroken(bars: pl.LazyFrame) -> pl.LazyFrame:
     here = pl.col("_most") - pl.col("_least") + 1 == pl.col("_rows")
     before = (pl.col("_least") - pl.col("_most").shift(1) == 1).fill_null(value=True)
     whole = here & before & before.shift(-1, fill_value=True)
-    return bars.filter(whole | ((here & before).mean() < _HABIT) | here.is_null())
+    follow = pl.col("_follow").sum().over("_day") / pl.col("_rows").sum().over("_day")
+    return bars.filter(whole | (follow < _HABIT) | here.is_null())
 
 
 def _in_order(bars: pl.LazyFrame, frame: pl.LazyFrame) -> pl.LazyFrame:

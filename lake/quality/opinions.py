@@ -6,7 +6,7 @@ import polars as pl
 
 from lake.model.timeframe import Timeframe
 from lake.quality.bars import observed_of
-from lake.quality.check import Slice, Witness
+from lake.quality.check import NEAR_BARS, Slice, Witness
 from lake.quality.levels import bars_below
 from lake.quality.slots import slot_of, start_of
 
@@ -58,10 +58,13 @@ def seen_elsewhere(rows: Slice, candidates: pl.LazyFrame) -> pl.LazyFrame:
 
 def _opinion(asked: pl.LazyFrame, other: Witness, timeframe: Timeframe) -> pl.LazyFrame:
     """Which share of its move each asked bar shows on another venue, whatever its price level."""
-    bars = observed_of(other.dataset, other.rows).select(
-        *_PRICES,
-        _slot=slot_of(pl.col("timestamp"), timeframe),
-        _usual=(pl.col("close").shift(1) * pl.col("open").shift(-1)).sqrt(),
+    slot = pl.col("_slot")
+    beside = slot.shift(-1) - slot.shift(1) <= NEAR_BARS
+    usual = (pl.col("close").shift(1) * pl.col("open").shift(-1)).sqrt()
+    bars = (
+        observed_of(other.dataset, other.rows)
+        .select(*_PRICES, _slot=slot_of(pl.col("timestamp"), timeframe))
+        .with_columns(_usual=pl.when(beside).then(usual))
     )
     top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")
     moves = {

@@ -14,6 +14,7 @@ from lake.quality.slots import slot_at, slot_of, start_of
 
 _WITNESSES = 2
 _DENSE = 0.95
+_ALIVE = 0.5  # share of its time in which a market must have seen the venue at work, to testify
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,18 @@ class Presence:
 def outages(presences: Iterable[Presence], timeframe: Timeframe) -> RangeSet:
     """The time in which no market of a venue had a bar, though at least two should have had.
 
-    Only markets testify that have at least 95 of 100 bars between their first and their last one:
-    that of two quiet markets none was traded for a minute is no outage.
+    Only markets testify that have at least 95 of 100 bars between their first and their last one,
+    but for the time in which all were silent: that of two quiet markets none was traded for a
+    minute is no outage.
     """
+    seen = [_slots(presence, timeframe) for presence in presences]
+    if len(seen) < _WITNESSES:
+        return ()
+    alive = pl.concat(there for _, there in seen).unique()
     missing, spans = [], []
-    for presence in presences:
-        first = slot_at(timeframe.ceiling(presence.span.start), timeframe)
-        after = slot_at(presence.span.end - MICROSECOND, timeframe) + 1
-        frame = presence.times.alias("time").to_frame()
-        there = frame.select(slot=slot_of(pl.col("time"), timeframe)).unique()
-        if after > first and there.height >= _DENSE * (after - first):
+    for (first, after), there in seen:
+        lived = alive.filter(pl.col("slot").is_between(first, after, closed="left")).height
+        if lived >= _ALIVE * (after - first) and there.height >= _DENSE * lived > 0:
             slots = pl.int_range(first, after, eager=True).alias("slot").to_frame()
             missing.append(slots.join(there, on="slot", how="anti"))
             spans.append((first, after))
@@ -54,3 +57,11 @@ def outages(presences: Iterable[Presence], timeframe: Timeframe) -> RangeSet:
         end=start_of(pl.col("slot").max() + 1, timeframe),
     )
     return tuple(TimeRange(*row) for row in runs.select("start", "end").iter_rows())
+
+
+def _slots(presence: Presence, timeframe: Timeframe) -> tuple[tuple[int, int], pl.DataFrame]:
+    """From which slot to before which one a market should have bars, and where it has."""
+    first = slot_at(timeframe.ceiling(presence.span.start), timeframe)
+    after = slot_at(presence.span.end - MICROSECOND, timeframe) + 1
+    frame = presence.times.alias("time").to_frame()
+    return (first, after), frame.select(slot=slot_of(pl.col("time"), timeframe)).unique()

@@ -11,7 +11,7 @@ findings, 0.1 for warnings, 0 for what is only told (info):
 - score = completeness x accuracy x consistency x timeliness: one bad part is not made up for by the
   others.
 
-Over several market-days each of the five is the mean, weighted by R + L.
+Over several market-days each of the five is the mean, weighted by R + L, and by 1 at least.
 """
 
 from __future__ import annotations

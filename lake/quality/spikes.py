@@ -13,9 +13,11 @@ from collections.abc import Mapping
 import polars as pl
 import polars.selectors as cs
 
-from lake.quality.bars import observed
+from lake.model.timeframe import Timeframe
+from lake.quality.bars import before, observed
 from lake.quality.check import FOUND, Builtin, Slice
 from lake.quality.opinions import bars_of_market, seen_elsewhere
+from lake.quality.slots import slot_of
 
 _EDGE = 0.9  # quantile of jumps between bars that a deviation is at least
 _RETURNS = 2.5  # a price is back if way out and way back differ by no more than this factor
@@ -48,19 +50,19 @@ def spikes(
     witnessed_deviations
         From how far away these are asked.
     window_rows
-        Rows around a row from which the size of a deviation comes.
+        Rows around a row from which the size of a deviation comes: at most `REACH_BARS`.
     least_return
         Least size of a deviation, as a share of the price.
     """
-    if rows.dataset.timeframe is None:
+    timeframe = rows.dataset.timeframe
+    if timeframe is None:
         return pl.LazyFrame(schema=FOUND)
-    path = _path(rows, window_rows)
+    path = _path(rows, timeframe, window_rows)
     blocks = _blocks(path, least_return)
     wick = _WICK * deviations if rows.others else wick_deviations
     shaped = _shaped(path, blocks, deviations, wick)
-    exact = _measured_exactly(shaped, blocks, window_rows, least_return)
-    strong = exact.filter(_is_beyond(deviations, wick))
-    found = []
+    strong = _measured_exactly(shaped, blocks, window_rows, least_return)
+    strong, found = strong.filter(_is_beyond(deviations, wick)), []
     for bars, who in bars_of_market(rows):  # they settle it: nobody else is asked
         strong = strong.join(bars, on="start", how="anti")
         found.append(_contradicted(rows, path, blocks, bars, who, witnessed_deviations))
@@ -69,8 +71,11 @@ def spikes(
     return pl.concat([*found, _findings(rows, told)])
 
 
-def _path(rows: Slice, window_rows: int) -> pl.LazyFrame:
-    """Each observed bar with its jump from the one before, and its own change, as logarithms."""
+def _path(rows: Slice, timeframe: Timeframe, window_rows: int) -> pl.LazyFrame:
+    """Each observed bar with its jump from the one before, and its own change, as logarithms.
+
+    A block is half a window of slots, so that it is the same one whatever part is judged.
+    """
     top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")
     up, down = pl.col("high") / top - 1, bottom / pl.col("low") - 1
     return (
@@ -78,12 +83,12 @@ def _path(rows: Slice, window_rows: int) -> pl.LazyFrame:
         .select(
             *_PRICES,
             start=rows.time,
-            _in=(pl.col("open") / pl.col("close").shift(1)).log(),
+            _in=(pl.col("open") / before(rows, "close")).log(),
             _body=(pl.col("close") / pl.col("open")).log(),
+            _block=slot_of(rows.time, timeframe) // (window_rows // 2),
         )
         .with_row_index("_row")
         .with_columns(
-            _block=pl.col("_row").cast(pl.Int64) // window_rows,
             _out=pl.col("_in").shift(-1),
             _earlier=pl.col("_body").shift(1),
             _later=pl.col("_body").shift(-1),
@@ -104,15 +109,27 @@ def _blocks(path: pl.LazyFrame, least_return: float) -> pl.LazyFrame:
     jump, change = pl.col("_in").abs(), (pl.col("_in") + pl.col("_body")).abs()
     blocks = (
         path.group_by("_block")
-        .agg(_median=change.median(), _edge=jump.quantile(_EDGE), _returns=change, _jumps=jump)
+        .agg(
+            _first=pl.col("_row").first(),
+            _median=change.median(),
+            _edge=jump.quantile(_EDGE),
+            _returns=change,
+            _jumps=jump,
+        )
         .sort("_block")
         .with_columns(
             _deviation=pl.max_horizontal("_median", "_edge", pl.lit(least_return)),
             _near=pl.max_horizontal("_median", pl.lit(least_return)),
         )
     )
-    around = [pl.col("_deviation").shift(step) for step in (1, 0, -1)]
+    around = [_of_neighbour("_deviation", step) for step in (-1, 0, 1)]
     return blocks.with_columns(_least=pl.min_horizontal(around) * _UNSURE)
+
+
+def _of_neighbour(name: str, step: int) -> pl.Expr:
+    """The value of the block so many further, if that has any bars."""
+    other = pl.col("_block").shift(-step)
+    return pl.when(other == pl.col("_block") + step).then(pl.col(name).shift(-step))
 
 
 def _beyond(path: pl.LazyFrame, blocks: pl.LazyFrame, far: pl.Expr, tail: pl.Expr) -> pl.LazyFrame:
@@ -170,7 +187,7 @@ def _measured_exactly(
     shaped: pl.LazyFrame, blocks: pl.LazyFrame, window_rows: int, least_return: float
 ) -> pl.LazyFrame:
     """Sizes in deviations of the window around each; the price in question, and the normal one."""
-    place = pl.col("_row").cast(pl.Int64) % window_rows
+    place = pl.col("_row").cast(pl.Int64) - pl.col("_first").cast(pl.Int64)
     first = pl.col("_skip") + place - window_rows // 2
     window = (pl.max_horizontal(first, 0), window_rows + pl.min_horizontal(first, 0))
     median = pl.col("_returns").list.slice(*window).list.median()
@@ -195,6 +212,7 @@ def _measured_exactly(
 
 def _with_windows(few: pl.LazyFrame, blocks: pl.LazyFrame) -> pl.LazyFrame:
     """Adds returns and jumps of the block of a row and its neighbours; how many come before it."""
+    few = few.join(blocks.select("_block", "_first"), on="_block")
     lists = blocks.select("_block", "_returns", "_jumps")
     for step in (-1, 0, 1):
         names = {"_returns": f"_returns{step}", "_jumps": f"_jumps{step}"}

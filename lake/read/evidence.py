@@ -14,15 +14,13 @@ from lake.model.market import Market, StoredMarket
 from lake.model.selection import Selection
 from lake.model.time import EPOCH, MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
-from lake.quality.check import MARGIN_BARS, Slice, Witness
+from lake.quality.check import NEAR_BARS, Slice, Witness, margin_of
 from lake.quality.completeness import missing_slots
 from lake.quality.outages import Presence, outages
 from lake.read.days import AHEAD, DAY, day_of, is_sound, pieces, whole_days
 from lake.store.rows import TIME_STEP, Rows, touching
 
 _MONTH = Timeframe(1, "M")
-_MARGINS = {"funding": timedelta(days=30)}
-_MARGIN = timedelta(hours=1)
 _HOUR_SECONDS = 3600
 _LISTED = ("exchange", "symbol", "rows", "first", "last")
 _UNUSED = ("exchange", "symbol", "date", "received_at")
@@ -106,8 +104,7 @@ class Evidence:
         return TimeRange(first, last + TIME_STEP)
 
     def _slice(self, dataset: Dataset, market: Market, judged: TimeRange) -> Slice:
-        margin = _margin(dataset)
-        near = min(margin, DAY)
+        margin, near = margin_of(dataset), _near(dataset)
         rows = self._read(dataset.name, market, judged, margin)
         span, covered = self.span(dataset.name, market), self._covered(dataset.name, market)
         slice_ = Slice(
@@ -121,7 +118,7 @@ class Evidence:
             rows_a_second=self._rows_a_second(dataset, market, span, covered),
             trades=self._trades(dataset, market, judged, near),
             finer=self._finer(dataset, market, judged, near),
-            others=self._others(dataset, market, judged, near),
+            others=self._others(dataset, market, judged, _beside(dataset)),
             omits_empty_bars=self.omits_empty_bars(market.exchange),
             refused=self._refused(
                 dataset.name,
@@ -165,7 +162,8 @@ class Evidence:
         parts = [near.rows]
         if not isinstance(first, datetime) or first >= judged.start:
             parts.insert(0, self._neighbour(market, before=judged.start - margin).lazy())
-        if not isinstance(last, datetime) or last < judged.end:
+        # The last bars may end after the range.
+        if not isinstance(last, datetime) or last < judged.end + _longest(dataset):
             parts.append(self._neighbour(market, after=judged.end + margin).lazy())
         return replace(near, rows=pl.concat(parts))
 
@@ -314,10 +312,25 @@ class Evidence:
         return self._files[table]
 
 
-def _margin(dataset: Dataset) -> timedelta:
-    if dataset.timeframe is not None:
-        return timedelta(seconds=dataset.timeframe.seconds * MARGIN_BARS)
-    return _MARGINS.get(dataset.family, _MARGIN)
+def _near(dataset: Dataset) -> timedelta:
+    """How far around a range trades and finer bars are read: as far as its last bar reaches."""
+    return max(min(margin_of(dataset), DAY), _longest(dataset))
+
+
+def _beside(dataset: Dataset) -> timedelta:
+    """How far around a range other venues are read."""
+    return min(margin_of(dataset), max(DAY, NEAR_BARS * _longest(dataset)))
+
+
+def _longest(dataset: Dataset) -> timedelta:
+    """The length of the longest bar."""
+    timeframe = dataset.timeframe
+    if timeframe is None:
+        return timedelta(0)
+    is_months = timeframe.unit == "M"
+    return (
+        timedelta(days=31 * timeframe.count) if is_months else timedelta(seconds=timeframe.seconds)
+    )
 
 
 def _of(market: Market) -> pl.Expr:

@@ -7,11 +7,12 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import write_deltalake
 
 from lake.api import Lake
 from lake.errors import ConfigError, SourceError, UnknownNameError
@@ -25,6 +26,7 @@ from lake.store.ledger import Covered, Ledger
 from tests.conftest import DAY, MINUTE, ORIGIN, T0, bars, store_of, trades, write
 from tests.jobs.conftest import NOW, MakeLake
 from tests.jobs.quality_children import start_check
+from tests.quality.slices import rows_of
 
 SINCE, UNTIL = NOW - timedelta(hours=3), NOW - timedelta(hours=1)
 
@@ -206,6 +208,22 @@ def test_what_is_new_is_logged_as_it_deserves(lake: Lake, logs: Callable[[], str
     write(lake, "bars_1m", bars(60))
     lake.check()
     assert logs().count('event="finding closed"') == 2
+
+
+def test_findings_that_cannot_be_recorded_are_told(lake: Lake, logs: Callable[[], str]) -> None:
+    """As of rows of a time that no table of a lake holds, which another engine wrote."""
+    write(lake, "bars_1m", bars(1))
+    far = as_stored(lake, bars(1, start=datetime(4670, 1, 1, tzinfo=UTC)))
+    write_deltalake(lake.root.path / "tables" / "bars_1m", far, mode="append")
+    lake.check()
+    (told,) = [line for line in logs().splitlines() if "cannot be recorded" in line]
+    assert told.startswith("ERROR")
+    assert "start=4670-01-01T00:00:00Z" in told
+
+
+def as_stored(lake: Lake, frame: pl.DataFrame) -> pl.DataFrame:
+    dataset = lake.dataset("bars_1m")
+    return rows_of(dataset, frame).with_columns(dataset.partition_date())
 
 
 def test_a_check_of_nothing_is_refused(lake: Lake) -> None:

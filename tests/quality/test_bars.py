@@ -137,6 +137,18 @@ def test_a_frozen_price_is_found_and_cut_at_midnight() -> None:
     assert findings["start"].to_list()[1] == datetime(2024, 1, 2, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(("name", "least"), [("zero_volume", 60), ("stale", 20)])
+def test_a_run_over_midnight_is_as_long_as_it_is(name: str, least: int) -> None:
+    """Neither of its days holds enough of it."""
+    half = least * 2 // 3
+    same = {name: pl.lit(100.0) for name in ("open", "high", "low", "close")}
+    frozen = {"zero_volume": {"volume": pl.lit(0.0)}, "stale": same}[name]
+    findings = run(name, put(walk(), at(720 - half, 2 * half), **frozen))
+    repeats = 2 * half - (name == "stale")  # the first price repeats none
+    assert findings["measured"].to_list() == [float(repeats)] * 2
+    assert findings["rows"].to_list() == [repeats - half, half]
+
+
 def test_a_price_without_trades_is_not_frozen() -> None:
     same = {name: pl.lit(100.0) for name in ("open", "high", "low", "close")}
     frame = put(walk(), at(690, 61), volume=pl.lit(0.0), **same)

@@ -35,6 +35,18 @@ def test_minutes_that_two_dense_markets_lack_are_an_outage() -> None:
     assert silent(market({5, 6, 90}), market({5, 6, 7})) == [(5, 7)]
 
 
+def test_a_long_silence_of_dense_markets_is_an_outage() -> None:
+    """As of a venue that was closed for a week of a month."""
+    week = set(range(50, 95))
+    assert silent(market(week), market(week | {7})) == [(50, 95)]
+    assert silent(market(week), market(week), market(week - {60})) == [(50, 60), (61, 95)]
+
+
+def test_markets_that_agree_on_few_bars_do_not_testify() -> None:
+    few = set(range(1, COUNT - 1)) - {90}
+    assert silent(market(few), market(few)) == []
+
+
 def test_one_market_proves_nothing() -> None:
     assert silent(market({5})) == []
     assert silent() == []

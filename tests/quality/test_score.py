@@ -162,3 +162,53 @@ def test_more_findings_never_raise_a_score(
 ) -> None:
     before, after = judged(rows, *found), judged(rows, *found, *more)
     assert all(after[name] <= before[name] for name in MEASURES)
+
+
+several_days = st.lists(
+    st.tuples(
+        st.integers(0, 3).map(lambda n: T0 + n * DAY),
+        st.integers(1, 50),
+        st.sampled_from([*REASONS, "", None]),
+        st.sampled_from(SEVERITIES),
+        st.sampled_from(DIMENSIONS),
+    ),
+    max_size=12,
+)
+
+
+def by_the_docs(rows: int, found: list[Finding]) -> tuple[int, dict[str, float]]:
+    """What is expected of a day, and its measures: the docstring of the module in plain Python."""
+    weight = {"info": 0.0, "warning": 0.1, "error": 1.0, "critical": 1.0}
+    lost = sum(
+        concerned
+        for _, concerned, reason, severity, dimension in found
+        if dimension == "completeness"
+        and reason not in ("no_trade", "venue_outage")
+        and severity != "info"
+    )
+    one = {"completeness": rows / (rows + lost) if rows + lost else 1.0}
+    for name in ("accuracy", "consistency", "timeliness"):
+        wrong = sum(weight[severity] * n for _, n, _, severity, what in found if what == name)
+        one[name] = max(0.0, 1.0 - wrong / max(rows, 1))
+    product = one["completeness"] * one["accuracy"] * one["consistency"] * one["timeliness"]
+    return rows + lost, {**one, "score": product}
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=4), several_days)
+def test_scores_are_what_the_docs_say(rows: list[int], found: list[Finding]) -> None:
+    there = {T0 + n * DAY: count for n, count in enumerate(rows)}
+    frame = pl.DataFrame(found, schema=SCHEMA, orient="row")
+    seen = scores(days(*rows), frame)
+    expected = {
+        day: by_the_docs(there.get(day, 0), [one for one in found if one[0] == day])
+        for day in sorted({*there, *(one[0] for one in found)})
+    }
+    assert seen["timestamp"].to_list() == list(expected)
+    assert seen["expected"].to_list() == [total for total, _ in expected.values()]
+    weights = [max(total, 1) for total, _ in expected.values()]
+    whole = combined(seen)
+    for name in MEASURES:
+        values = [one[name] for _, one in expected.values()]
+        assert seen[name].to_list() == pytest.approx(values)
+        mean = sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+        assert whole[name] == pytest.approx(mean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -14,6 +15,7 @@ from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.quality.check import Slice
 from lake.quality.completeness import gaps
+from lake.quality.levels import CHECKS as LEVELS
 from lake.quality.times import CHECKS
 from lake.read import days
 from lake.read.evidence import Evidence
@@ -249,6 +251,27 @@ def test_files_without_statistics_are_read_for_their_times(lake: Lake) -> None:
     market = StoredMarket("binance", "BTC/USDT")
     assert other.span("bars_1m", market) == seen.span("bars_1m", market)
     assert other.rows("bars_1m", EVERYTHING) == 3
+
+
+def test_a_bar_longer_than_a_day_is_compared_with_all_of_its_trades(lake: Lake) -> None:
+    """Also where only the day is checked in which it opens."""
+    ticks = trades(4 * 7 * 4, step=6 * HOUR)
+    week = ticks.group_by_dynamic("timestamp", every="1w").agg(
+        open=pl.col("price").first(),
+        high=pl.col("price").max(),
+        low=pl.col("price").min(),
+        close=pl.col("price").last(),
+        volume=pl.col("amount").sum(),
+    )
+    named = bars(4, timestamp=week["timestamp"]).select("exchange", "symbol", "closed")
+    write(lake, "bars_1w", pl.concat([week, named], how="horizontal"))
+    write(lake, "trades", ticks)
+    cover(lake, "trades", TimeRange(T0, T0 + 28 * DAY))
+    for start in (T0, T0 + 7 * DAY, T0 + 21 * DAY):
+        (part,) = slices(lake, "bars_1w", Selection(start=start, end=start + DAY))
+        assert outcome(LEVELS, "levels", part).is_empty()
+        wrong = part.rows.with_columns(pl.col("volume") + 1)
+        assert outcome(LEVELS, "levels", replace(part, rows=wrong)).height == 1
 
 
 def test_long_bars_are_judged_by_the_day_in_which_they_open(lake: Lake) -> None:
