@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -108,13 +109,13 @@ def exists(path: Path) -> bool:
         return False
 
 
-def create(path: Path, dataset: Dataset) -> DeltaTable:
-    """Make the table of a dataset, or open it where another writer was faster."""
+def create(path: Path, dataset: Dataset) -> None:
+    """Make the table of a dataset, if there is none; another writer may be faster."""
     fields = [_field(column) for column in dataset.columns]
     schema = Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
     statistics = dict.fromkeys([dataset.time_column, *dataset.key])
-    with translated(f"table {dataset.name}"):
-        return DeltaTable.create(
+    with translated(f"table {dataset.name}"), suppress(CommitFailedError):
+        DeltaTable.create(
             path,
             schema=schema,
             mode="ignore",

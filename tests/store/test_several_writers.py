@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from lake.api import Lake
+from lake.model.catalog import builtin
+from lake.store import delta
 from tests.conftest import DAY, MINUTE, T0, NewLake, bars, store_of, trades, write
 
 WRITERS = 4
@@ -101,3 +103,12 @@ def test_a_reader_keeps_its_version_while_others_write(lake: Lake) -> None:
     assert before.collect()["volume"].to_list() == [1.0] * 3
     assert query.fetchall() == [(3.0,)]
     assert lake.scan("bars_1m", since=T0 + 3 * MINUTE).collect().height == 6
+
+
+def test_a_table_that_many_make_at_once_is_made_once(tmp_path: Path) -> None:
+    dataset = builtin().dataset("trades")
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(20):
+            path = tmp_path / str(number)
+            list(threads.map(delta.create, [path] * 8, [dataset] * 8))
+            assert delta.open_table(path, dataset).version() == 0
