@@ -8,6 +8,14 @@ from dataclasses import dataclass
 from lake.errors import UsageError
 
 _LONGEST_SYMBOL = 60  # percent-encoded it still is a folder's name
+_WRAPPED = {
+    "WAVAX": "AVAX",
+    "WBNB": "BNB",
+    "WBTC": "BTC",
+    "WETH": "ETH",
+    "WMATIC": "MATIC",
+    "WPOL": "POL",
+}
 _EXCHANGE = re.compile(r"[a-z0-9_]+(:[a-z0-9_]+)?")
 
 
@@ -33,6 +41,11 @@ class Market:
                 f"{self.symbol!r} is not a symbol", "Symbols look like BTC/USDT or BTC/USDT:USDT."
             )
 
+    @property
+    def is_on_chain(self) -> bool:
+        """Whether its exchange is a protocol on a chain."""
+        return ":" in self.exchange
+
     def __str__(self) -> str:
         return f"{self.exchange} {self.symbol}"
 
@@ -41,3 +54,8 @@ class StoredMarket(Market):
     """A market of stored rows, whatever it is called: a user's own rows may be of anything."""
 
     def __post_init__(self) -> None: ...
+
+
+def unwrapped(symbol: str) -> str:
+    """A symbol by the coins that its tokens wrap, as `ETH/USDC` of `WETH/USDC`."""
+    return "/".join(_WRAPPED.get(token, token) for token in symbol.split("/"))

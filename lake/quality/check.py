@@ -99,6 +99,9 @@ class Slice:
         rows that were not fetched.
     rows_a_second
         How many rows the market has in a second of covered time, in the whole table.
+    ids_follow
+        Whether nine of ten ids from the market's first to its last trade are in the table: the
+        venue numbers them one by one.
     trades
         The market's trades.
     finer
@@ -121,6 +124,7 @@ class Slice:
     span: TimeRange | None = None
     covered: RangeSet | None = None
     rows_a_second: float | None = None
+    ids_follow: bool = False
     trades: Witness | None = None
     finer: tuple[Witness, ...] = ()
     others: tuple[Witness, ...] = ()

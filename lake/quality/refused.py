@@ -6,16 +6,19 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from lake.model.time import EPOCH
 from lake.quality.check import FOUND, Builtin, Slice
 
 
 def refused(rows: Slice) -> pl.LazyFrame:
     """Rows in quarantine whose time no stored row has: a sound row at that time makes up for them.
 
-    One finding a day and rule that they break.
+    One finding a day and rule that they break. Rows without a usable time, as of a mistaken unit,
+    are told on 1970-01-01, as a warning: nothing shows what makes up for them.
     """
     if rows.refused is None or rows.refused.is_empty():
         return pl.LazyFrame(schema=FOUND)
+    timeless = pl.col("start") == EPOCH
     times = rows.rows.select(rows.time.alias("timestamp"))
     return (
         rows.refused.lazy()
@@ -31,6 +34,7 @@ def refused(rows: Slice) -> pl.LazyFrame:
         .with_columns(
             measured=pl.col("rows").cast(pl.Float64),
             expected=pl.lit(0.0),
+            severity=pl.when(timeless).then(pl.lit("warning")),
             message=pl.format("{} rows were refused: {}", "rows", "reason"),
         )
     )

@@ -20,17 +20,22 @@ def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
     Parameters
     ----------
     consecutive_share
-        Share of neighbours whose ids follow each other, from which a venue is known to number its
-        trades without a break; so it is, too, where fifty do and one does not. Of others nothing is
-        told.
+        Share of neighbours of a day whose ids follow each other, from which a venue is known to
+        number its trades without a break; so it is, too, where fifty do and one does not, or where
+        nine of ten of all ids of the market are there. Of others nothing is told.
     """
-    ids = _by_number(rows)
     step = pl.col("_number") - pl.col("_number").shift(1)
     inner = pl.col("first_id") - pl.col("last_id").shift(1)
-    skipped = pl.max_horizontal(*(_skipped(part, consecutive_share) for part in (step, inner)))
+    holes = {
+        "_step": pl.lit(rows.ids_follow) | _consecutive(step, consecutive_share),
+        "_inner": _consecutive(inner, consecutive_share),
+    }
+    skipped = [pl.when(known, pl.col(name) > 1).then(name) - 1 for name, known in holes.items()]
     time = rows.dataset.time_column
     return (
-        ids.with_columns(_before=pl.col(time).shift(1), _skipped=skipped)
+        _by_number(rows)
+        .with_columns(_before=pl.col(time).shift(1), _step=step, _inner=inner)
+        .with_columns(_skipped=pl.max_horizontal(skipped))
         .filter(pl.col("_skipped") > 0)
         .select(
             # Of a hole over midnight the part of the later day is told.
@@ -47,16 +52,11 @@ def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
     )
 
 
-def _skipped(step: pl.Expr, share: float) -> pl.Expr:
-    """How many ids each step leaves out, where most leave out none."""
-    return pl.when(_consecutive(step, share) & (step > 1)).then(step - 1).otherwise(0)
-
-
 def _consecutive(step: pl.Expr, share: float) -> pl.Expr:
-    """Whether ids follow each other in general: of few trades one hole makes no habit."""
-    holes = (step > 1).sum()
-    few = (holes == 1) & ((step == 1).sum() >= _TELLING)
-    return few | ((step == 1).mean() >= share).fill_null(value=False)
+    """Whether ids follow each other on a day in general: of few trades one hole makes no habit."""
+    follows, holes = (step == 1).sum(), (step > 1).sum()
+    few = (holes == 1) & (follows >= _TELLING)
+    return (few | ((step == 1).mean() >= share).fill_null(value=False)).over("_day")
 
 
 def id_order(rows: Slice, *, consecutive_share: float, tolerance_ms: float) -> pl.LazyFrame:
@@ -70,7 +70,7 @@ def id_order(rows: Slice, *, consecutive_share: float, tolerance_ms: float) -> p
         _by_number(rows)
         .with_columns(_back=back, _previous=pl.col("_number").shift(1))
         .filter(
-            _consecutive(step, consecutive_share),
+            pl.lit(rows.ids_follow) | _consecutive(step, consecutive_share),
             pl.col("_back") > tolerance_ms / 1e3,
             step > 0,
         )
@@ -136,6 +136,7 @@ def _by_number(rows: Slice) -> pl.LazyFrame:
             "first_id",
             "last_id",
             _number=pl.col("trade_id").cast(pl.Int64, strict=False),
+            _day=rows.time.dt.date(),
         )
         .filter(pl.col("_number").is_not_null())
         .sort("_number", maintain_order=True)

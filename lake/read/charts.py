@@ -165,7 +165,7 @@ def _second_opinion(
         if not symbol:
             return None
         table, other = dataset.name, StoredMarket(exchange, symbol)
-    if known.span(table, other) is None or dataset.timeframe is None:
+    if known.listing.span(table, other) is None or dataset.timeframe is None:
         return None
     witness = known.tables[table].dataset
     price = "price" if "price" in witness.polars_schema else "close"

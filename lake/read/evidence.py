@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property, partial
 
 import polars as pl
 
 from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, intersect, union
-from lake.model.market import Market, StoredMarket
+from lake.model.market import Market, StoredMarket, unwrapped
 from lake.model.selection import Selection
-from lake.model.time import EPOCH, MICROSECOND, TimeRange
+from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 from lake.quality.check import NEAR_BARS, Slice, Witness, margin_of
 from lake.quality.completeness import missing_slots
 from lake.quality.outages import Presence, outages
-from lake.read.days import AHEAD, DAY, day_of, is_sound, pieces, whole_days
+from lake.read.days import DAY, day_of, pieces, whole_days
+from lake.read.listing import Listing, is_of
 from lake.store.rows import TIME_STEP, Rows, touching
 
 _MONTH = Timeframe(1, "M")
 _HOUR_SECONDS = 3600
-_LISTED = ("exchange", "symbol", "rows", "first", "last")
+_FOLLOWING = 0.9  # share of all ids from which on trades are known to be numbered one by one
+_ROW_BYTES = 64  # a stored row of bars or trades has less, a deep order book much more
 _UNUSED = ("exchange", "symbol", "date", "received_at")
 
 
@@ -49,8 +52,13 @@ class Evidence:
     quarantine: pl.DataFrame
     now: datetime
     omits_empty_bars: Callable[[str], bool]
+    _numbered: dict[tuple[str, Market], bool] = field(default_factory=dict)
     _outages: dict[tuple[str, str, datetime], RangeSet] = field(default_factory=dict)
-    _files: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The data files of the tables."""
+        return Listing(self.tables, self.now)
 
     def slices(self, table: str, selection: Selection, *, exactly: bool = False) -> Iterator[Slice]:
         """The rows of a selection by market and some days, so that memory stays bounded.
@@ -70,7 +78,7 @@ class Evidence:
 
     def rows(self, table: str, selection: Selection) -> int:
         """About how many rows `slices` will give, for a progress bar."""
-        files = self._listed(table)
+        files = self.listing.files(table)
         market = ["exchange", "symbol"]
         chosen = self.tables[table].files(selection).select(market).unique()
         return int(files.join(chosen, on=market, how="semi")["rows"].sum())
@@ -82,9 +90,8 @@ class Evidence:
         """
         asked = whole_days(selection)
         market = ("exchange", "symbol")
-        spans = (
-            self._listed(table).group_by(market).agg(pl.col("first").min(), pl.col("last").max())
-        )
+        files = self.listing.files(table)
+        spans = files.group_by(market).agg(pl.col("first").min(), pl.col("last").max())
         there = spans.filter(touching(asked)).select(market)
         pairs = pl.concat([there, self._refused(table, asked).select(market)])
         return sorted(StoredMarket(*pair) for pair in pairs.unique().iter_rows())
@@ -95,27 +102,19 @@ class Evidence:
         pairs = files.select("exchange", "symbol").unique().sort("exchange", "symbol")
         return [StoredMarket(*pair) for pair in pairs.iter_rows()]
 
-    def span(self, table: str, market: Market) -> TimeRange | None:
-        """From a market's first to its last row; rows of impossible times do not count."""
-        files = self._listed(table).filter(_of(market) & is_sound(self.now))
-        first, last = files["first"].min(), files["last"].max()
-        if not isinstance(first, datetime) or not isinstance(last, datetime):
-            return None
-        return TimeRange(first, last + TIME_STEP)
-
     def _slice(self, dataset: Dataset, market: Market, judged: TimeRange) -> Slice:
-        margin, near = margin_of(dataset), _near(dataset)
-        rows = self._read(dataset.name, market, judged, margin)
-        span, covered = self.span(dataset.name, market), self._covered(dataset.name, market)
+        near = _near(dataset)
+        span, covered = self.listing.span(dataset.name, market), self._covered(dataset.name, market)
         slice_ = Slice(
             dataset=dataset,
             market=market,
             range=judged,
             now=self.now,
-            rows=rows.lazy(),
+            rows=self._rows(dataset, market, judged).lazy(),
             span=span,
             covered=covered,
             rows_a_second=self._rows_a_second(dataset, market, span, covered),
+            ids_follow=span is not None and self._ids_follow(dataset, market, span),
             trades=self._trades(dataset, market, judged, near),
             finer=self._finer(dataset, market, judged, near),
             others=self._others(dataset, market, judged, _beside(dataset)),
@@ -127,17 +126,21 @@ class Evidence:
         )
         return replace(slice_, outages=self._silences(slice_))
 
-    def _read(
-        self, table: str, market: Market, judged: TimeRange, margin: timedelta
-    ) -> pl.DataFrame:
-        selection = Selection(
-            (market.exchange,), (market.symbol,), judged.start - margin, judged.end + margin
-        )
+    def _rows(self, dataset: Dataset, market: Market, judged: TimeRange) -> pl.DataFrame:
+        """The market's rows of a range and around it."""
+        margin, read = margin_of(dataset), partial(self._stored, dataset.name, market)
+        wider = _widened(judged, margin)
+        if dataset.timeframe is None and margin <= DAY:
+            return self._reaching(dataset.name, market, judged, wider, read)
+        # Bars have a grid, and funding a schedule: what is missing shows without a neighbour.
+        return read(wider)
+
+    def _stored(self, table: str, market: Market, wanted: TimeRange) -> pl.DataFrame:
+        selection = Selection((market.exchange,), (market.symbol,), wanted.start, wanted.end)
         return self.tables[table].collect(selection)
 
     def _witness(self, table: str, market: Market, judged: TimeRange, margin: timedelta) -> Witness:
-        wider = TimeRange(judged.start - margin, judged.end + margin)
-        rows = self._testimony(table, market, wider)
+        rows = self._testimony(table, market, _widened(judged, margin))
         dataset = self.tables[table].dataset
         return Witness(dataset, market, rows.lazy(), self._covered(table, market))
 
@@ -156,32 +159,41 @@ class Evidence:
         """
         if "trades" not in self._witnesses(dataset, market):
             return None
-        near = self._witness("trades", market, judged, margin)
-        times = near.rows.select(pl.col("timestamp")).collect().to_series()
-        first, last = times.min(), times.max()
-        parts = [near.rows]
-        if not isinstance(first, datetime) or first >= judged.start:
-            parts.insert(0, self._neighbour(market, before=judged.start - margin).lazy())
         # The last bars may end after the range.
-        if not isinstance(last, datetime) or last < judged.end + _longest(dataset):
-            parts.append(self._neighbour(market, after=judged.end + margin).lazy())
-        return replace(near, rows=pl.concat(parts))
+        asked = TimeRange(judged.start, judged.end + _longest(dataset))
+        read = partial(self._testimony, "trades", market)
+        rows = self._reaching("trades", market, asked, _widened(judged, margin), read)
+        trades = self.tables["trades"].dataset
+        return Witness(trades, market, rows.lazy(), self._covered("trades", market))
 
-    def _neighbour(
-        self, market: Market, before: datetime | None = None, after: datetime | None = None
+    def _reaching(
+        self,
+        table: str,
+        market: Market,
+        asked: TimeRange,
+        wider: TimeRange,
+        read: Callable[[TimeRange], pl.DataFrame],
     ) -> pl.DataFrame:
-        """The last trades before a time, or the first ones from a time on."""
-        files = self._listed("trades").filter(_of(market) & is_sound(self.now))
-        if before is not None:
-            files = files.filter(pl.col("first") < before).sort("first").tail(1)
-        else:
-            files = files.filter(pl.col("last") >= after).sort("last").head(1)
-        if files.is_empty():
-            return self._testimony("trades", market, TimeRange(EPOCH, EPOCH + TIME_STEP)).clear()
-        first, last = files.select("first", pl.col("last") + TIME_STEP).row(0)
-        wanted = TimeRange(first, before) if before is not None else TimeRange(after or first, last)
-        rows, time = self._testimony("trades", market, wanted), pl.col("timestamp")
-        return rows.filter(time == (time.max() if before is not None else time.min()))
+        """Rows of a range and a wider one; on both sides those of one moment at least, if any.
+
+        What is missing between two rows shows only beside both, however far apart they are.
+        """
+        name = self.tables[table].dataset.time_column
+        time = pl.col(name)
+        parts = [read(wider)]
+        first, last = parts[0][name].min(), parts[0][name].max()
+        files = self.listing.sound(table, market)
+        if not isinstance(first, datetime) or first >= asked.start:
+            start = files.filter(pl.col("first") < wider.start)["first"].max()
+            if isinstance(start, datetime):
+                before = read(TimeRange(start, wider.start))
+                parts.insert(0, before.filter(time == time.max()))
+        if not isinstance(last, datetime) or last < asked.end:
+            end = files.filter(pl.col("last") >= wider.end)["last"].min()
+            if isinstance(end, datetime):
+                after = read(TimeRange(wider.end, end + TIME_STEP))
+                parts.append(after.filter(time == time.min()))
+        return pl.concat(parts)
 
     def _finer(
         self, dataset: Dataset, market: Market, judged: TimeRange, margin: timedelta
@@ -196,18 +208,39 @@ class Evidence:
         self, dataset: Dataset, market: Market, judged: TimeRange, margin: timedelta
     ) -> tuple[Witness, ...]:
         """The same symbol on other venues: of the same base, quote and kind."""
-        if dataset.timeframe is None:
+        if dataset.timeframe is not None:
+            there = self.markets(dataset.name, Selection((), (market.symbol,)))
+            tables = dict.fromkeys(there, dataset.name)
+        elif market.is_on_chain:
+            tables = self._finest_bars(market.symbol, unwrapped(market.symbol))
+        else:
             return ()
-        there = self.markets(dataset.name, Selection((), (market.symbol,)))
         found = (
-            self._witness(dataset.name, other, judged, margin) for other in there if other != market
+            self._witness(table, other, judged, margin)
+            for other, table in tables.items()
+            if other.exchange != market.exchange
         )
         return tuple(found)
 
+    def _finest_bars(self, *symbols: str) -> dict[Market, str]:
+        """The markets of symbols that have bars, each with its table of the finest ones."""
+        tables = [
+            (rows.dataset.timeframe.seconds, name)
+            for name, rows in self.tables.items()
+            if rows.dataset.timeframe is not None
+        ]
+        coarsest_first = [name for _, name in sorted(tables, reverse=True)]
+        chosen = Selection((), tuple(dict.fromkeys(symbols)))
+        return {one: name for name in coarsest_first for one in self.markets(name, chosen)}
+
     def _witnesses(self, dataset: Dataset, market: Market) -> list[str]:
-        """Tables that testify of bars: the next finer bars, and trades unless bars are long."""
+        """Tables that testify of bars: the next finer bars, and trades unless bars are long.
+
+        Of order books trades do.
+        """
+        has_trades = "trades" in self.tables and self.listing.span("trades", market) is not None
         if dataset.timeframe is None:
-            return []
+            return ["trades"] if has_trades and dataset.family == "orderbooks" else []
         seconds = dataset.timeframe.seconds
         finer = [
             (rows.dataset.timeframe.seconds, name)
@@ -215,10 +248,9 @@ class Evidence:
             if rows.dataset.family == dataset.family
             and rows.dataset.timeframe is not None
             and rows.dataset.timeframe.seconds < seconds
-            and self.span(name, market) is not None
+            and self.listing.span(name, market) is not None
         ]
         names = [name for _, name in sorted(finer, reverse=True)[:1]]
-        has_trades = "trades" in self.tables and self.span("trades", market) is not None
         if has_trades and (not names or seconds <= _HOUR_SECONDS):
             names.append("trades")
         return names
@@ -228,17 +260,22 @@ class Evidence:
     ) -> Iterator[TimeRange]:
         """Whole days of a selection that are read at once."""
         names = [dataset.name, *self._witnesses(dataset, market)]
-        files, *witnesses = [self._listed(name).filter(_of(market)) for name in names]
+        files, *witnesses = [self._weighed(name).filter(is_of(market)) for name in names]
         if dataset.timeframe is not None:
             same = (pl.col("symbol") == market.symbol) & (pl.col("exchange") != market.exchange)
-            witnesses.append(self._listed(dataset.name).filter(same))
+            witnesses.append(self._weighed(dataset.name).filter(same))
         own = Selection((market.exchange,), (market.symbol,))
         refused = {day_of(time) for time in self._refused(dataset.name, own)["timestamp"]}
         return pieces(files, witnesses, refused, selection, self.now)
 
+    def _weighed(self, table: str) -> pl.DataFrame:
+        """Files whose `rows` count as many as ordinary ones that need their memory."""
+        weight = pl.max_horizontal("rows", pl.col("bytes") // _ROW_BYTES)
+        return self.listing.files(table).with_columns(rows=weight)
+
     def _covered(self, table: str, market: Market) -> RangeSet | None:
         """What is covered of a market's table; None where nothing of it was ever fetched."""
-        rows = self.coverage.filter((pl.col("table") == table) & _of(market))
+        rows = self.coverage.filter((pl.col("table") == table) & is_of(market))
         pairs = rows.select("start", "end").iter_rows()
         return union(TimeRange(start, end) for start, end in pairs) if rows.height else None
 
@@ -248,13 +285,30 @@ class Evidence:
         """How dense rows are, to two digits: what is made of it does not change with every row."""
         if dataset.timeframe is not None or span is None or covered is None:
             return None
-        files = self._listed(dataset.name).filter(_of(market) & is_sound(self.now))
+        files = self.listing.sound(dataset.name, market)
         seconds = sum(part.duration.total_seconds() for part in intersect([span], covered))
         return float(f"{int(files['rows'].sum()) / seconds:.2g}") if seconds else None
 
+    def _ids_follow(self, dataset: Dataset, market: Market, span: TimeRange) -> bool:
+        if dataset.family != "trades":
+            return False
+        key = (dataset.name, market)
+        if key not in self._numbered:
+            ends = (
+                TimeRange(span.start, span.start + TIME_STEP),
+                TimeRange(span.end - TIME_STEP, span.end),
+            )
+            ids = pl.concat(self._testimony(dataset.name, market, end)["trade_id"] for end in ends)
+            numbers = ids.cast(pl.Int64, strict=False)
+            rows = int(self.listing.sound(dataset.name, market)["rows"].sum())
+            all_ids = pl.col("trade_id").max() - pl.col("trade_id").min() + 1
+            share = numbers.to_frame().select(rows / all_ids).item()
+            self._numbered[key] = share is not None and share >= _FOLLOWING
+        return self._numbered[key]
+
     def _refused(self, table: str, selection: Selection) -> pl.DataFrame:
-        """Refused rows of a selection; those without a usable time are of no day."""
-        chosen = (pl.col("dataset") == table) & (pl.col("timestamp") != EPOCH)
+        """Refused rows of a selection; those without a usable time are of 1970-01-01."""
+        chosen = pl.col("dataset") == table
         if selection.exchanges:
             chosen &= pl.col("exchange").is_in(list(selection.exchanges))
         if selection.symbols:
@@ -289,27 +343,11 @@ class Evidence:
         selection = Selection((exchange,), (), month.start, month.end)
         markets = self.markets(dataset.name, selection)
         for market in markets if len(markets) > 1 else ():
-            span = self.span(dataset.name, market)
+            span = self.listing.span(dataset.name, market)
             for part in intersect([month], [span] if span else []):
                 own = replace(selection, symbols=(market.symbol,))
                 frame = self.tables[dataset.name].collect(own, columns=[dataset.time_column])
                 yield Presence(frame[dataset.time_column], part)
-
-    def _listed(self, table: str) -> pl.DataFrame:
-        """The data files of a table, each with its times.
-
-        Of a market with rows of impossible times, or with files that another engine wrote without
-        statistics, its days instead: possible and impossible times apart.
-        """
-        if table not in self._files:
-            files = self.tables[table].files().select(_LISTED)
-            is_odd = ~is_sound(self.now).fill_null(value=False)
-            odd = files.filter(is_odd).select("exchange", "symbol").unique()
-            if odd.height:
-                days = [_days(self.tables[table], pair, self.now) for pair in odd.iter_rows()]
-                files = pl.concat([files.join(odd, on=odd.columns, how="anti"), *days])
-            self._files[table] = files
-        return self._files[table]
 
 
 def _near(dataset: Dataset) -> timedelta:
@@ -333,23 +371,5 @@ def _longest(dataset: Dataset) -> timedelta:
     )
 
 
-def _of(market: Market) -> pl.Expr:
-    return (pl.col("exchange") == market.exchange) & (pl.col("symbol") == market.symbol)
-
-
-def _days(rows: Rows, market: tuple[str, str], now: datetime) -> pl.DataFrame:
-    time, selection = pl.col(rows.dataset.time_column), Selection(market[:1], market[1:])
-    step = TIME_STEP // MICROSECOND
-    return (
-        rows.scan(selection, columns=[rows.dataset.time_column])
-        .group_by(time.dt.date().alias("_day"), (time <= now + AHEAD).alias("_sound"))
-        .agg(
-            exchange=pl.lit(market[0]),
-            symbol=pl.lit(market[1]),
-            rows=pl.len().cast(pl.Int64),
-            first=time.min().dt.truncate(f"{step}us"),
-            last=time.max().dt.truncate(f"{step}us"),
-        )
-        .select(_LISTED)
-        .collect()
-    )
+def _widened(span: TimeRange, margin: timedelta) -> TimeRange:
+    return TimeRange(span.start - margin, span.end + margin)

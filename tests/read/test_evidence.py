@@ -249,7 +249,7 @@ def test_files_without_statistics_are_read_for_their_times(lake: Lake) -> None:
     tables = {"bars_1m": Untimed(table.dataset, table.table)}
     other = Evidence(tables, seen.coverage, seen.quarantine, seen.now, seen.omits_empty_bars)
     market = StoredMarket("binance", "BTC/USDT")
-    assert other.span("bars_1m", market) == seen.span("bars_1m", market)
+    assert other.listing.span("bars_1m", market) == seen.listing.span("bars_1m", market)
     assert other.rows("bars_1m", EVERYTHING) == 3
 
 
