@@ -126,6 +126,8 @@ def create(path: Path, dataset: Dataset) -> None:
                 "delta.enableExpiredLogCleanup": "false",
                 "delta.dataSkippingStatsColumns": ",".join(statistics),
             },
+            # Tried again it would make the table anew, under another id, on top of the faster one.
+            commit_properties=CommitProperties(max_commit_retries=0),
         )
 
 
