@@ -14,6 +14,7 @@ from lake.model.market import Market
 from lake.model.meter import Meter
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
+from lake.model.venues import capabilities
 from lake.quality.chosen import Chosen, Overrides, Own, chosen
 from lake.quality.completeness import gaps
 from lake.quality.inspect import FINDINGS, inspected
@@ -24,9 +25,6 @@ from lake.settings import Settings
 from lake.store.rows import Rows
 from lake.store.store import Store
 
-# Documented there: "No data is published for intervals where there are no ticks."
-# https://docs.cdp.coinbase.com/exchange/reference/exchangerestapi_getproductcandles
-_OMIT_EMPTY_BARS = frozenset({"coinbase", "coinbaseexchange", "coinbaseadvanced"})
 _WITNESSES = ("bars_", "trades")
 _MARKET = ("dataset", "exchange", "symbol")
 
@@ -88,7 +86,7 @@ def evidence(
         said = settings.exchanges.get(exchange)
         if said is not None and said.omits_empty_bars is not None:
             return said.omits_empty_bars
-        return exchange in _OMIT_EMPTY_BARS
+        return capabilities(exchange).omits_empty_bars
 
     return Evidence(
         tables={**found, **(tables or {})},

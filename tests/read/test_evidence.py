@@ -192,18 +192,25 @@ def test_a_silence_of_two_dense_markets_is_an_outage_whatever_is_asked_for(lake:
     assert missing(slices(lake, selection=own)) == [(T0 + 600 * MINUTE, 31, "unknown")]
 
 
-@pytest.mark.parametrize(("said", "reason"), [(True, "no_trade"), (False, "unknown")])
-def test_settings_say_whether_a_venue_omits_empty_bars(
-    new_lake: NewLake,
-    said: bool,
-    reason: str,
+@pytest.mark.parametrize(
+    ("exchange", "said", "reason"),
+    [
+        ("coinbase", None, "no_trade"),
+        ("bitfinex", None, "no_trade"),
+        ("binance", None, "unknown"),
+        ("coinbase", False, "unknown"),
+        ("binance", True, "no_trade"),
+    ],
+)
+def test_a_venue_may_be_known_to_omit_empty_bars_or_settings_say_so(
+    new_lake: NewLake, exchange: str, said: bool | None, reason: str
 ) -> None:
     lake = new_lake()
-    exchanges = {"coinbase": {"omits_empty_bars": said}}
+    exchanges = {exchange: {"omits_empty_bars": said}}
     settings = lake.settings.model_validate({"uri": lake.settings.uri, "exchanges": exchanges})
-    write(lake, "bars_1m", bars(2, step=2 * MINUTE, exchange="coinbase"))
+    write(lake, "bars_1m", bars(2, step=2 * MINUTE, exchange=exchange))
     settled = [Covered(TimeRange(T0, T0 + DAY), 1)]
-    market = Market("coinbase", "BTC/USDT")
+    market = Market(exchange, "BTC/USDT")
     Ledger(store_of(lake)).record_coverage("bars_1m", market, settled, ORIGIN)
     seen = evidence(store_of(lake), settings, T0 + DAY).slices("bars_1m", EVERYTHING)
     assert missing(list(seen)) == [(T0 + MINUTE, 1, reason)]
