@@ -24,17 +24,18 @@ def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
         number its trades without a break; so it is, too, where fifty do and one does not, or where
         nine of ten of all ids of the market are there. Of others nothing is told.
     """
-    step = pl.col("_number") - pl.col("_number").shift(1)
-    inner = pl.col("first_id") - pl.col("last_id").shift(1)
-    holes = {
-        "_step": pl.lit(rows.ids_follow) | _consecutive(step, consecutive_share),
-        "_inner": _consecutive(inner, consecutive_share),
-    }
-    skipped = [pl.when(known, pl.col(name) > 1).then(name) - 1 for name, known in holes.items()]
     time = rows.dataset.time_column
+    inner = pl.col("first_id") - pl.col("last_id").shift(1)
+    steps = _by_number(rows).with_columns(_before=pl.col(time).shift(1), _inner=inner)
+    usual = {
+        "_step": pl.lit(rows.ids_follow) | _consecutive(pl.col("_step"), consecutive_share),
+        "_inner": _consecutive(pl.col("_inner"), consecutive_share),
+    }
+    days = steps.group_by("_day").agg(usual[name].alias(f"{name}_usual") for name in usual)
+    skipped = [pl.when(f"{name}_usual", pl.col(name) > 1).then(name) - 1 for name in usual]
     return (
-        _by_number(rows)
-        .with_columns(_before=pl.col(time).shift(1), _step=step, _inner=inner)
+        steps.filter((pl.col("_step") > 1) | (pl.col("_inner") > 1))
+        .join(days, on="_day", maintain_order="left")
         .with_columns(_skipped=pl.max_horizontal(skipped))
         .filter(pl.col("_skipped") > 0)
         .select(
@@ -56,7 +57,7 @@ def _consecutive(step: pl.Expr, share: float) -> pl.Expr:
     """Whether ids follow each other on a day in general: of few trades one hole makes no habit."""
     follows, holes = (step == 1).sum(), (step > 1).sum()
     few = (holes == 1) & (follows >= _TELLING)
-    return (few | ((step == 1).mean() >= share).fill_null(value=False)).over("_day")
+    return few | ((step == 1).mean() >= share).fill_null(value=False)
 
 
 def id_order(rows: Slice, *, consecutive_share: float, tolerance_ms: float) -> pl.LazyFrame:
@@ -64,16 +65,13 @@ def id_order(rows: Slice, *, consecutive_share: float, tolerance_ms: float) -> p
 
     Told only of venues whose ids follow each other, as with `ids_skip`.
     """
-    step = pl.col("_number") - pl.col("_number").shift(1)
     back = (rows.time.shift(1) - rows.time).dt.total_microseconds() / 1e6
+    steps = _by_number(rows).with_columns(_back=back, _previous=pl.col("_number").shift(1))
+    usual = pl.lit(rows.ids_follow) | _consecutive(pl.col("_step"), consecutive_share)
     return (
-        _by_number(rows)
-        .with_columns(_back=back, _previous=pl.col("_number").shift(1))
-        .filter(
-            pl.lit(rows.ids_follow) | _consecutive(step, consecutive_share),
-            pl.col("_back") > tolerance_ms / 1e3,
-            step > 0,
-        )
+        steps.filter(pl.col("_back") > tolerance_ms / 1e3, pl.col("_step") > 0)
+        .join(steps.group_by("_day").agg(_usual=usual), on="_day", maintain_order="left")
+        .filter("_usual")
         .select(
             start=rows.time,
             measured="_back",
@@ -140,6 +138,7 @@ def _by_number(rows: Slice) -> pl.LazyFrame:
         )
         .filter(pl.col("_number").is_not_null())
         .sort("_number", maintain_order=True)
+        .with_columns(_step=pl.col("_number") - pl.col("_number").shift(1))
     )
 
 
