@@ -9,7 +9,7 @@ from datetime import timedelta
 import polars as pl
 
 from lake.model.dataset import Dataset
-from lake.quality.check import FOUND, Builtin, Slice, runs
+from lake.quality.check import FOUND, Builtin, Slice, counted, runs
 
 _PRICES = ("open", "high", "low", "close")
 _EDGE = 0.9  # quantile of jumps between bars that a deviation is at least, as with spikes
@@ -55,7 +55,9 @@ def broken_rules(rows: Slice) -> pl.LazyFrame:
             reason=rule,
             measured=pl.len().cast(pl.Float64),
             expected=pl.lit(0.0),
-            message=pl.format("{} rows break the rule {}", pl.len(), rule),
+            message=pl.format(
+                "{} the rule {}", counted(pl.len(), "row breaks", "rows break"), rule
+            ),
         )
         .drop("_run", "_day")
     )
@@ -231,7 +233,11 @@ def scale(rows: Slice, *, factor: float) -> pl.LazyFrame:
         measured=times,
         expected=pl.lit(1.0),
         reason=pl.lit("factor"),
-        message=pl.format("{} bars are off by a factor of about {}, and back", pl.len(), times),
+        message=pl.format(
+            "{} off by a factor of about {}, and back",
+            counted(pl.len(), "bar is", "bars are"),
+            times,
+        ),
     )
 
 

@@ -210,6 +210,13 @@ def runs(
     )
 
 
+def counted(number: pl.Expr, one: str, many: str) -> pl.Expr:
+    """A number with its words: `1 row is`, `2 rows are`."""
+    return pl.format(
+        "{} {}", number, pl.when(number == 1).then(pl.lit(one)).otherwise(pl.lit(many))
+    )
+
+
 def completed(frame: pl.LazyFrame) -> pl.LazyFrame:
     """What a check gave, with all columns of `FOUND`."""
     there = frame.collect_schema().names()

@@ -16,7 +16,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.intervals import RangeSet, intersect, split, subtract
 from lake.model.time import MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
-from lake.quality.check import FOUND, Builtin, Slice, Witness
+from lake.quality.check import FOUND, Builtin, Slice, Witness, counted
 from lake.quality.slots import slot_at, slot_of, start_of
 
 LOSSES = ("not_fetched", "unknown", "lost")
@@ -212,11 +212,7 @@ def _within(slots: pl.LazyFrame, ranges: RangeSet, name: str) -> pl.LazyFrame:
 def _intervals(missing: pl.LazyFrame) -> pl.LazyFrame:
     """Neighbouring slots of one reason and UTC day as one interval."""
     run = pl.col("slot") - pl.int_range(pl.len())
-    counted = (
-        pl.when(pl.col("rows") == 1)
-        .then(pl.lit("1 bar is missing"))
-        .otherwise(pl.format("{} bars are missing", "rows"))
-    )
+    told = counted(pl.col("rows"), "bar is missing", "bars are missing")
     return (
         missing.sort("slot")
         .with_columns(_run=run, _day=pl.col("start").dt.date())
@@ -235,7 +231,7 @@ def _intervals(missing: pl.LazyFrame) -> pl.LazyFrame:
             measured=pl.col("rows").cast(pl.Float64),
             expected=pl.lit(0.0),
             severity=pl.when(pl.col("reason").is_in(NO_LOSSES)).then(pl.lit("info")),
-            message=pl.format("{}: {}", counted, pl.col("reason").replace_strict(_MEANINGS)),
+            message=pl.format("{}: {}", told, pl.col("reason").replace_strict(_MEANINGS)),
         )
     )
 

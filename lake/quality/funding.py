@@ -14,7 +14,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.time import EPOCH, MICROSECOND
 from lake.model.timeframe import Timeframe
 from lake.quality.asked import loss
-from lake.quality.check import Builtin, Slice, runs
+from lake.quality.check import Builtin, Slice, counted, runs
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
@@ -269,7 +269,6 @@ def _joined(missing: pl.LazyFrame) -> pl.LazyFrame:
         | (pl.col("_reason") != pl.col("_reason").shift(1))
         | (day != day.shift(1))
     )
-    words = pl.when(pl.len() == 1).then(pl.lit("event is")).otherwise(pl.lit("events are"))
     why = {"unknown": "nothing is known of why", "not_fetched": "it was never asked for"}
     return (
         missing.with_columns(_run=other.fill_null(value=True).cum_sum())
@@ -282,7 +281,9 @@ def _joined(missing: pl.LazyFrame) -> pl.LazyFrame:
             expected=pl.lit(0.0),
             reason=pl.col("_reason").first(),
             message=pl.format(
-                "{} {} missing: {}", pl.len(), words, pl.col("_reason").first().replace_strict(why)
+                "{} missing: {}",
+                counted(pl.len(), "event is", "events are"),
+                pl.col("_reason").first().replace_strict(why),
             ),
         )
         .drop("_run")

@@ -23,6 +23,9 @@ FINDINGS = pl.Schema(
         "context": pl.String(),
     }
 )
+FOLDED = r"^\d+ more like this: "
+"""How the message of a finding begins that stands for many of a day: a pattern."""
+
 _SAME = ("check", "reason", "against")
 _A_DAY = 100  # findings of one kind; what is more is told as one
 _WITH_CONTEXT = 20  # findings of one check and day

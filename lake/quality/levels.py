@@ -11,7 +11,7 @@ from lake.model.derive import nests
 from lake.model.intervals import RangeSet
 from lake.model.timeframe import Timeframe
 from lake.quality.bars import observed, observed_of
-from lake.quality.check import FOUND, Builtin, Slice, Witness
+from lake.quality.check import FOUND, Builtin, Slice, Witness, counted
 from lake.quality.slots import slot_of, start_of
 
 _PRICES = ("open", "high", "low", "close")
@@ -115,8 +115,8 @@ def _findings(rows: Slice, both: pl.LazyFrame, names: list[str], who: str) -> pl
             reason=columns,
             against=pl.lit(who),
             message=pl.format(
-                "{} bars differ from the {} below in {}: {} instead of {}",
-                pl.len(),
+                "{} from the {} below in {}: {} instead of {}",
+                counted(pl.len(), "bar differs", "bars differ"),
                 pl.lit(who),
                 columns,
                 measured,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from lake.model.time import EPOCH
-from lake.quality.check import FOUND, Builtin, Slice
+from lake.quality.check import FOUND, Builtin, Slice, counted
 
 
 def refused(rows: Slice) -> pl.LazyFrame:
@@ -35,7 +35,9 @@ def refused(rows: Slice) -> pl.LazyFrame:
             measured=pl.col("rows").cast(pl.Float64),
             expected=pl.lit(0.0),
             severity=pl.when(timeless).then(pl.lit("warning")),
-            message=pl.format("{} rows were refused: {}", "rows", "reason"),
+            message=pl.format(
+                "{} refused: {}", counted(pl.col("rows"), "row was", "rows were"), "reason"
+            ),
         )
     )
 

@@ -282,7 +282,7 @@ def _findings(rows: Slice, judged: pl.LazyFrame) -> pl.LazyFrame:
         message=pl.format(
             "The {} {} is {} deviations away from {}; {}",
             pl.col("_shape").replace({"whole": "close of the bar"}),
-            "_price",
+            pl.col("_price").round_sig_figs(8),
             pl.col("_score").round(1),
             pl.col("_normal").round_sig_figs(8),
             pl.when(alone)

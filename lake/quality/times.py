@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from lake.quality.check import FOUND, Builtin, Slice, runs
+from lake.quality.check import FOUND, Builtin, Slice, counted, runs
 from lake.quality.slots import slot_of, start_of
 
 FIRST_TIME = datetime(2009, 1, 3, tzinfo=UTC)
@@ -47,7 +47,9 @@ def implausible_time(rows: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
             reason=pl.lit(name),
             measured=us.first() / 1e6,
             expected=pl.when(time.first() < FIRST_TIME).then(low / 1e6).otherwise(high / 1e6),
-            message=pl.format("{} rows have an impossible time: {}", pl.len(), pl.lit(why)),
+            message=pl.format(
+                "{} an impossible time: {}", counted(pl.len(), "row has", "rows have"), pl.lit(why)
+            ),
         )
         for name, why in _IMPOSSIBLE.items()
     )
@@ -62,7 +64,7 @@ def order(rows: Slice) -> pl.LazyFrame:
         time=rows.dataset.time_column,
         measured=pl.col("_behind").max(),
         expected=pl.lit(0.0),
-        message=pl.format("{} rows are out of order of time", pl.len()),
+        message=pl.format("{} out of order of time", counted(pl.len(), "row is", "rows are")),
     )
 
 
@@ -83,7 +85,7 @@ def duplicates(rows: Slice) -> pl.LazyFrame:
         time=rows.dataset.time_column,
         measured=pl.len().cast(pl.Float64) + 1,
         expected=pl.lit(1.0),
-        message=pl.format("{} rows repeat the key of another", pl.len()),
+        message=pl.format("{} the key of another", counted(pl.len(), "row repeats", "rows repeat")),
     )
 
 
@@ -100,8 +102,8 @@ def off_grid(rows: Slice) -> pl.LazyFrame:
         measured=pl.col("_off").max(),
         expected=pl.lit(0.0),
         message=pl.format(
-            "{} bars open up to {} s off the grid of {}",
-            pl.len(),
+            "{} up to {} s off the grid of {}",
+            counted(pl.len(), "bar opens", "bars open"),
             pl.col("_off").max(),
             pl.lit(str(timeframe)),
         ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.quality.check import FOUND, Builtin, Slice
+from lake.quality.check import FOUND, Builtin, Slice, counted
 
 _TELLING = 50  # steps of one id, from which on a single hole among them is told
 _EDGE = 0.9  # quantile of changes that a deviation is: half of all trades or more change nothing
@@ -48,7 +48,11 @@ def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
             measured=pl.col("_skipped").cast(pl.Float64),
             expected=pl.lit(0.0),
             reason=pl.lit("ids_skip"),
-            message=pl.format("{} ids are left out before the trade {}", "_skipped", "_number"),
+            message=pl.format(
+                "{} left out before the trade {}",
+                counted(pl.col("_skipped"), "id is", "ids are"),
+                "_number",
+            ),
         )
     )
 

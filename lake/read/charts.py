@@ -13,6 +13,7 @@ from lake.model.market import Market, StoredMarket
 from lake.model.selection import Selection
 from lake.model.time import EPOCH, MICROSECOND
 from lake.quality.findings import SEVERITIES
+from lake.quality.inspect import FOLDED
 from lake.quality.report.document import Chart, Deviation, Line
 from lake.read.evidence import Evidence
 
@@ -35,7 +36,7 @@ def charts(known: Evidence, findings: pl.DataFrame) -> tuple[Chart, ...]:
         & pl.col("check").is_in(_SHOWN)
         & pl.col("dataset").is_in(list(known.tables))
         # Where many are told as one, what is wrong lies here and there in its interval.
-        & ~pl.col("message").str.contains(r"^\d+ more like this: ")
+        & ~pl.col("message").str.contains(FOLDED)
     )
     drawn = (_chart(known, row) for row in _worst(_whole(shown)).iter_rows(named=True))
     return tuple(chart for chart in drawn if chart is not None)
