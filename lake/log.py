@@ -44,6 +44,11 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
     package.handlers[:] = [handler]
 
 
+def quieten(name: str) -> None:
+    """Let a part of this package log errors only: what else it tells is shown otherwise."""
+    logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def _render(logger: WrappedLogger, name: str, event: EventDict) -> Any:
     return _RENDERERS[_format](logger, name, event)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lake import log
 from lake.cli import repairing
 from lake.cli.options import Exchange, Since, Symbol, Tables, Until, where
 from lake.cli.output import rounded_down, show, show_record, write_text
@@ -60,7 +61,10 @@ def check(
 
     lake quality check bars_1m -e binance --since 7d
     """
-    done = session.lake().check(
+    lake = session.lake()
+    if session.stderr().is_terminal and session.format is Format.table and not session.verbose:
+        log.quieten("lake.jobs.findings")  # the table tells what was found
+    done = lake.check(
         tables or (),
         **where(session, exchange, symbol, since, until),
         meter=session.meter(),

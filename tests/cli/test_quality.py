@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import polars as pl
@@ -40,6 +41,19 @@ def test_a_check_lists_findings_and_exits_with_3_where_they_are_bad(cli: Cli) ->
     assert done.error["message"] == "1 finding is of severity error or worse"
     assert "lake quality show ID" in done.error["hint"]
     assert "Checked 1,430 rows: score 0.993055; 1 open findings, 1 new, 0 closed." in done.err
+
+
+@pytest.mark.usefixtures("lake")
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_is_new_is_logged_but_where_a_terminal_shows_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, *, terminal: bool
+) -> None:
+    logger = logging.getLogger("lake.jobs.findings")
+    monkeypatch.setattr(logger, "level", logger.level)
+    monkeypatch.setenv("FORCE_COLOR", "1" if terminal else "")
+    done = cli("quality", "check", "bars_1m", *BTC)
+    assert ("event=finding" in done.err) is not terminal
+    assert "Checked 1,430 rows" in done.err
 
 
 @pytest.mark.usefixtures("lake")
