@@ -145,6 +145,23 @@ def test_missing_bars_are_all_found_as_what_is_known_of_them(
             assert after[time] == ("lost" if is_traded else "unknown")
 
 
+@needs_data
+def test_trades_that_come_later_prove_what_was_unknown(lake: Lake) -> None:
+    lake.write("bars_1m", recorded_bars("binance_XRP-ETH_1m", XRP))
+    before = lake.check("bars_1m")
+    assert set(before.findings["reason"]) == {"unknown"}
+    assert before.findings["rows"].sum() == 1091
+    lake.write("trades", recorded_trades().drop("cost"))
+    after = lake.check("bars_1m")
+    assert after.recorded.closed == before.findings.height
+    assert after.findings.is_empty()
+    assert after.scores["completeness"] == 1
+    assert set(lake.gaps("bars_1m")["reason"]) == {"no_trade"}
+    assert lake.gaps("bars_1m")["slots"].sum() == 1091
+    kept = lake.findings("bars_1m", status="closed")
+    assert kept["finding_id"].sort().equals(before.findings["finding_id"].sort())
+
+
 def test_missing_bars_of_what_was_never_asked_for_are_not_fetched(lake: Lake) -> None:
     sample = SAMPLES["sandbox"]()
     asked = TimeRange(START, START + 5 * DAY)
