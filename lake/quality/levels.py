@@ -18,6 +18,7 @@ _PRICES = ("open", "high", "low", "close")
 _SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
 _QUOTES = ("quote_volume", "taker_buy_quote_volume")
 _BUYS = ("taker_buy_volume", "taker_buy_quote_volume")
+_DIGITS = 12  # of prices in a message: more are noise of doubles
 _HABIT = 0.5  # share of a day's trades from which ids are taken to follow each other
 
 
@@ -119,8 +120,8 @@ def _findings(rows: Slice, both: pl.LazyFrame, names: list[str], who: str) -> pl
                 counted(pl.len(), "bar differs", "bars differ"),
                 pl.lit(who),
                 columns,
-                measured,
-                expected,
+                measured.round_sig_figs(_DIGITS),
+                expected.round_sig_figs(_DIGITS),
             ),
         )
         .drop("_run", "_day")
