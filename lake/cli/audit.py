@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lake.cli.options import where
 from lake.cli.output import show
 from lake.cli.session import Format, Session, command
 from lake.errors import UsageError
-from lake.model.time import parse_time
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,23 +51,22 @@ def audit(
 
     lake audit bars_1m --since 7d -s BTC/USDT
     """
-    start = parse_time(since, session.now) if since else None
-    end = parse_time(until, session.now) if until else None
     lake = session.lake()
     if jobs:
         _require_none_of(table, source, operation, exchange, symbol)
-        found = _chosen(lake.jobs(), job, start, end).reverse().head(limit)
+        found = (
+            _chosen(lake.jobs(), job, session.time(since), session.time(until))
+            .reverse()
+            .head(limit)
+        )
     else:
         found = lake.audit(
             table,
             limit,
-            since=start,
-            until=end,
             job=job,
             source=source,
             operation=operation,
-            exchange=exchange or (),
-            symbol=symbol or (),
+            **where(session, exchange, symbol, since, until),
         )
     show(session, _narrowed(found) if session.format is Format.table else found)
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lake.cli.options import Exchange, Since, Symbol, Tables, Until, where
 from lake.cli.output import show, show_record
 from lake.cli.session import Format, Session, command
-from lake.model.time import parse_time
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,17 +25,11 @@ def add_to(group: typer.Typer) -> None:
 
 def repair(
     session: Session,
-    tables: Annotated[
-        list[str] | None, typer.Argument(help="Tables as bars_1m; all by default.")
-    ] = None,
-    exchange: Annotated[
-        list[str] | None, typer.Option("--exchange", "-e", help="May be repeated; all by default.")
-    ] = None,
-    symbol: Annotated[
-        list[str] | None, typer.Option("--symbol", "-s", help="May be repeated; all by default.")
-    ] = None,
-    since: Annotated[str | None, typer.Option(help="Start, inclusive; all by default.")] = None,
-    until: Annotated[str | None, typer.Option(help="End, exclusive; all by default.")] = None,
+    tables: Tables = None,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+    since: Since = None,
+    until: Until = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be done; nothing is asked.")
     ] = False,
@@ -55,13 +49,9 @@ def repair(
     Each repair is recorded with what was before, and `lake quality undo ID` takes it back. Rows
     that are not observed say so in `fill`.
     """
-    now = session.now
     done = session.lake().repair(
         tables or (),
-        exchange=exchange or (),
-        symbol=symbol or (),
-        since=parse_time(since, now) if since else None,
-        until=parse_time(until, now) if until else None,
+        **where(session, exchange, symbol, since, until),
         dry_run=dry_run,
         interpolate=interpolate,
         again=again,
