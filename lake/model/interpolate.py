@@ -18,6 +18,15 @@ _MINUTE = timedelta(minutes=1)
 _MINUTE_US = 60_000_000
 
 
+FLAT = f"{INTERPOLATED}flat"
+"""What `fill` says of a bar of an interval in which nothing was traded."""
+
+
+def is_guess(fill: pl.Expr) -> pl.Expr:
+    """Whether a row was filled in by a rule alone: something happened, and nobody has it."""
+    return (fill.str.starts_with(INTERPOLATED) & (fill != FLAT)).fill_null(value=False)
+
+
 def flat(bars: pl.DataFrame, opens: pl.Series, timeframe: Timeframe) -> pl.DataFrame:
     """Bars without trades: all prices are the close of the bar before, all volumes zero.
 

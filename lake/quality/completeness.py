@@ -13,10 +13,11 @@ from datetime import date, timedelta
 import polars as pl
 
 from lake.model.dataset import TIMESTAMP
+from lake.model.interpolate import is_guess
 from lake.model.intervals import RangeSet, intersect, split, subtract
 from lake.model.time import MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
-from lake.quality.check import FOUND, Builtin, Slice, Witness, counted
+from lake.quality.check import FOUND, Builtin, Slice, Witness, counted, runs
 from lake.quality.slots import slot_at, slot_of, start_of
 
 LOSSES = ("not_fetched", "unknown", "lost")
@@ -94,6 +95,25 @@ def _rates(rows: Slice, known: RangeSet) -> pl.LazyFrame:
     counts = rows.rows.filter(rows.inside()).group_by(_day=rows.time.dt.date()).len("_count")
     return lengths.join(counts, on="_day", how="left").select(
         "_day", _rate=pl.col("_count").fill_null(0) / pl.col("_seconds")
+    )
+
+
+def guessed(rows: Slice) -> pl.LazyFrame:
+    """Rows that were filled in by a rule (`interpolated:last`, `:linear`): losses all the same.
+
+    Flat bars of intervals without a trade, and what was derived from finer data, are none.
+    """
+    if "fill" not in rows.dataset.polars_schema:
+        return pl.LazyFrame(schema=FOUND)
+    told = counted(pl.len(), "row was filled in", "rows were filled in")
+    return runs(
+        rows.rows,
+        is_guess(pl.col("fill")),
+        time=rows.dataset.time_column,
+        reason=pl.lit("unknown"),
+        measured=pl.len().cast(pl.Float64),
+        expected=pl.lit(0.0),
+        message=pl.format("{} ({}): nobody has what was there", told, pl.col("fill").first()),
     )
 
 
@@ -246,4 +266,5 @@ def _frame(ranges: RangeSet | list[TimeRange]) -> pl.LazyFrame:
 CHECKS: Mapping[str, Builtin] = {
     "gaps": Builtin(gaps, "completeness"),
     "uncovered": Builtin(uncovered, "completeness"),
+    "guessed": Builtin(guessed, "completeness"),
 }

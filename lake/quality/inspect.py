@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from lake.model.dataset import Dataset
+from lake.model.interpolate import is_guess
 from lake.model.time import iso
 from lake.quality.check import FOUND, Slice, completed, margin_of
 from lake.quality.chosen import Chosen
@@ -103,7 +104,10 @@ def _told(check: Chosen, rows: Slice) -> pl.LazyFrame:
 def _days(rows: Slice) -> pl.LazyFrame:
     """Rows a day, and how late they came where that is known."""
     inside = rows.rows.filter(rows.inside())
-    aggregates = [pl.len().cast(pl.Int64).alias("rows")]
+    there = pl.lit(value=True)
+    if "fill" in rows.dataset.polars_schema:
+        there = ~is_guess(pl.col("fill"))  # what nobody has is not there
+    aggregates = [there.sum().cast(pl.Int64).alias("rows")]
     if "received_at" in rows.dataset.polars_schema:
         delay_ms = (pl.col("received_at") - rows.time).dt.total_microseconds() / 1e3
         quantiles = zip(DELAYS, _QUANTILES, strict=True)

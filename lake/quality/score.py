@@ -1,11 +1,13 @@
 """The quality of a market-day as numbers from 0 to 1.
 
-Of the findings of a day, with R the number of stored rows and `weight` 1 for errors and critical
-findings, 0.1 for warnings, 0 for what is only told (info):
+Of the findings of a day, with R the number of stored rows (without those that were filled in by a
+guess: `fill` is `interpolated:last` or `interpolated:linear`) and `weight` 1 for errors and
+critical findings, 0.1 for warnings, 0 for what is only told (info):
 
 - completeness = R / (R + L), where L is the number of rows that are really lost: missing slots that
-  are `not_fetched`, `unknown` or `lost`, skipped ids, missing funding events. Slots without a trade
-  and outages of a whole venue are no losses. 1 where there should be nothing.
+  are `not_fetched`, `unknown` or `lost`, skipped ids, missing funding events, and what was guessed
+  in their stead. Slots without a trade and outages of a whole venue are no losses. 1 where there
+  should be nothing.
 - accuracy, consistency, timeliness = 1 - sum(weight x rows concerned) / R over the findings of that
   dimension, and 0 at least. Refused rows count as concerned.
 - score = completeness x accuracy x consistency x timeliness: one bad part is not made up for by the

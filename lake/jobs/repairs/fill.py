@@ -15,13 +15,14 @@ from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.derive import (
     BARS,
     FROM_TRADES,
+    INTERPOLATED,
     bars_from_bars,
     bars_from_trades,
     complete_slots,
     nests,
     slots,
 )
-from lake.model.interpolate import between, due, flat, obstacle
+from lake.model.interpolate import FLAT, between, due, flat, obstacle
 from lake.model.intervals import union
 from lake.model.time import MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
@@ -122,7 +123,7 @@ class Filling:
             # What was made for the piece before this one is not stored yet.
             known = pl.concat([made[-1].select(stored.columns).tail(1), stored])
             made.append(flat(known, opens.within([span]), timeframe))
-        return _filled("interpolated:flat", made, {"policy": "flat", "proof": "no trade happened"})
+        return _filled(FLAT, made, {"policy": "flat", "proof": "no trade happened"})
 
     def _between(self, targets: Iterable[Target]) -> Filled | None:
         """Rows that are due by the schedule and not there, by the policy of the dataset."""
@@ -134,7 +135,7 @@ class Filling:
         for span, (_, rows) in zip(spans, self._rows(dataset, around), strict=True):
             times = due(rows[dataset.time_column], span)
             made.append(between(dataset, rows, times, how))
-        return _filled(f"interpolated:{how}", made, {"policy": how})
+        return _filled(f"{INTERPOLATED}{how}", made, {"policy": how})
 
     def _finer(self) -> list[str]:
         """Names of the tables of finer bars, the next finer first."""

@@ -21,6 +21,7 @@ from lake.jobs.repairs.plan import Group, Target, Tried
 from lake.jobs.repairs.report import Method, Repaired
 from lake.jobs.repairs.spans import Moments, starting_within
 from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.derive import INTERPOLATED
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange, iso
@@ -302,4 +303,4 @@ def _id(job_id: str, group: Group, window: TimeRange, what: object) -> str:
 def _method(source: str) -> Method:
     if source.startswith("derived:"):
         return "derive"
-    return "interpolate" if source.startswith("interpolated:") else "refetch"
+    return "interpolate" if source.startswith(INTERPOLATED) else "refetch"
