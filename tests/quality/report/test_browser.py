@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
 from tests.quality.report import sample
 from tests.quality.report.conftest import Opened, Scheme
@@ -195,12 +195,23 @@ def test_a_click_in_the_calendar_filters_by_day(opened: Opened) -> None:
     assert findings(page).count() == sum(found.start.day == 1 for found in report.findings) > 0
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_moves_when_a_chart_is_drawn(opened: Opened, width: int) -> None:
+    page = opened(sample.report(markets=3, days=30, findings=60), width=width)
+    height = "document.documentElement.scrollHeight"
+    before = page.evaluate(height)
+    for plot in page.locator(".plot").all():
+        plot.scroll_into_view_if_needed()
+        plot.locator("canvas").wait_for()
+    assert page.evaluate(height) == before
+
+
 def test_a_chart_leads_to_its_finding(opened: Opened) -> None:
     report = sample.report(markets=3, days=30, findings=60)
     page = opened(report)
     page.get_by_role("button", name="Show the finding").first.click()
 
-    assert findings(page).count() == 1
+    expect(findings(page)).to_have_count(1)
     assert report.charts[0].finding_id in page.locator("#findings .detail").inner_text()
 
 

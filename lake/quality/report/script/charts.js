@@ -44,9 +44,13 @@ function plot(name, build, data, rest) {
   let made = null;
   let seen = false;
   function draw() {
-    if (!seen || !root.clientWidth) return;
+    if (!root.clientWidth) return;
+    const options = build(root.clientWidth);
+    // Its room is kept before it is drawn: nothing moves under a reader, or a click.
+    root.style.setProperty("--plot-height", `${options.height}px`);
+    if (!seen) return;
     made?.destroy();
-    made = new uPlot({ ...atRest(build(root.clientWidth), rest), tzDate: utcDate }, data, root);
+    made = new uPlot({ ...atRest(options, rest), tzDate: utcDate }, data, root);
   }
   const watch = new IntersectionObserver((entries) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
