@@ -115,8 +115,8 @@ def _check(session: Session, lake: Lake) -> None:
     if done.findings.height:
         show(session, done.findings.select("dataset", "symbol", "timestamp", "check", "message"))
     session.stderr().print(
-        f"{done.rows:,} rows: score {rounded_down(done.scores['score'])}, "
-        f"{done.findings.height} findings.",
+        f"Rows checked: {done.rows:,}; score: {rounded_down(done.scores['score'])}; "
+        f"findings: {done.findings.height:,}.",
         highlight=False,
     )
 

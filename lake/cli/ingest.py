@@ -188,10 +188,10 @@ def _show(session: Session, reports: list[IngestReport]) -> None:
     frame = pl.DataFrame(rows, schema=schema)
     for report in reports:
         if report.score is not None:
-            found = f"{report.findings} findings, see `lake quality findings`"
+            where = ", see `lake quality findings`" if report.findings else ""
             session.stderr().print(
                 f"Checked what it touched: score {rounded_down(report.score)}, "
-                f"{found if report.findings else 'nothing found'}.",
+                f"findings: {report.findings}{where}.",
                 highlight=False,
                 soft_wrap=True,
             )

@@ -243,8 +243,8 @@ def _tell(session: Session, done: CheckReport, hidden: int) -> None:
     if hidden:
         session.stderr().print(f"… and {hidden:,} more: `lake quality findings` lists all.")
     session.stderr().print(
-        f"Checked {done.rows:,} rows: score {rounded_down(done.scores['score'])}; "
-        f"{done.findings.height:,} open findings, {done.recorded.opened:,} new, "
-        f"{done.recorded.closed:,} closed.",
+        f"Rows checked: {done.rows:,}; score: {rounded_down(done.scores['score'])}. "
+        f"Open findings: {done.findings.height:,}; new: {done.recorded.opened:,}; "
+        f"closed: {done.recorded.closed:,}.",
         highlight=False,
     )

@@ -155,15 +155,15 @@ def _columns() -> dict[str, pl.DataType]:
 
 def _tell(session: Session, done: RepairReport) -> None:
     if done.dry_run:
-        said = f"{len(done.planned):,} steps would be taken"
+        said = f"Steps that would be taken: {len(done.planned):,}"
     else:
         said = (
-            f"{len(done.repairs):,} repairs: {done.inserted:,} rows inserted, {done.updated:,} "
-            f"updated; {len(done.marked):,} findings marked"
+            f"Repairs: {len(done.repairs):,} (rows inserted: {done.inserted:,}, updated: "
+            f"{done.updated:,}); marked: {len(done.marked):,}"
         )
-    skipped = f"; {len(done.skipped):,} were tried before (--again)" if done.skipped else ""
+    skipped = f"; tried before (--again): {len(done.skipped):,}" if done.skipped else ""
     session.stderr().print(
-        f"{said}; {len(done.impossible):,} cannot be repaired{skipped}.",
+        f"{said}; cannot be repaired: {len(done.impossible):,}{skipped}.",
         highlight=False,
         soft_wrap=True,
     )

@@ -28,6 +28,7 @@ FOLDED = r"^\d+ more like this: "
 """How the message of a finding begins that stands for many of a day: a pattern."""
 
 _SAME = ("check", "reason", "against")
+_ORDER = ("start", *_SAME, "end", "measured", "message")  # of what else is the same, too
 _A_DAY = 100  # findings of one kind; what is more is told as one
 _WITH_CONTEXT = 20  # findings of one check and day
 _ROWS_AROUND = 3
@@ -59,7 +60,7 @@ def inspected(rows: Slice, checks: Sequence[Chosen]) -> Inspected:
         return Inspected(pl.DataFrame(schema=FINDINGS), days)
     frame = rows.rows.collect()
     shown = [_with_context(one, frame, rows.dataset) for one in found]
-    return Inspected(pl.concat(shown).select(list(FINDINGS)).sort("start", *_SAME), days)
+    return Inspected(pl.concat(shown).select(list(FINDINGS)).sort(_ORDER), days)
 
 
 def context_of(frame: pl.DataFrame, times: pl.Series, start: datetime, end: datetime) -> str:
@@ -126,7 +127,7 @@ def _bounded(found: pl.DataFrame) -> pl.DataFrame:
     """At most a hundred findings of a kind and day: what is more becomes one."""
     day = pl.col("start").dt.date()
     number = pl.int_range(pl.len()).over(day, *_SAME)
-    found = found.sort("start").with_columns(_number=number)
+    found = found.sort(_ORDER).with_columns(_number=number)
     kept = found.filter(pl.col("_number") < _A_DAY).drop("_number")
     rest = found.filter(pl.col("_number") >= _A_DAY)
     if rest.is_empty():

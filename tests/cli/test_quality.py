@@ -40,7 +40,7 @@ def test_a_check_lists_findings_and_exits_with_3_where_they_are_bad(cli: Cli) ->
     assert done.error["code"] == "quality"
     assert done.error["message"] == "1 finding is of severity error or worse"
     assert "lake quality show ID" in done.error["hint"]
-    assert "Checked 1,430 rows: score 0.993055; 1 open findings, 1 new, 0 closed." in done.err
+    assert "Rows checked: 1,430; score: 0.993055. Open findings: 1; new: 1; closed: 0." in done.err
 
 
 @pytest.mark.usefixtures("lake")
@@ -53,7 +53,7 @@ def test_what_is_new_is_logged_but_where_a_terminal_shows_it(
     monkeypatch.setenv("FORCE_COLOR", "1" if terminal else "")
     done = cli("quality", "check", "bars_1m", *BTC)
     assert ("event=finding" in done.err) is not terminal
-    assert "Checked 1,430 rows" in done.err
+    assert "Rows checked: 1,430" in done.err
 
 
 @pytest.mark.usefixtures("lake")

@@ -157,7 +157,7 @@ def judged(tables: Mapping[str, pl.DataFrame], table: str, ranges: Any) -> Any:
             found.append(seen.findings)
             scored.append(scores(seen.days, seen.findings))
     order = ["start", "check", "reason", "against", "end"]
-    return pl.concat(found).sort(order), pl.concat(scored).sort("timestamp")
+    return pl.concat(found).sort(order, maintain_order=True), pl.concat(scored).sort("timestamp")
 
 
 def assert_cuts_change_nothing(
