@@ -105,10 +105,10 @@ def _told(check: Chosen, rows: Slice) -> pl.LazyFrame:
 def _days(rows: Slice) -> pl.LazyFrame:
     """Rows a day, and how late they came where that is known."""
     inside = rows.rows.filter(rows.inside())
-    there = pl.lit(value=True)
-    if "fill" in rows.dataset.polars_schema:
-        there = ~is_guess(pl.col("fill"))  # what nobody has is not there
-    aggregates = [there.sum().cast(pl.Int64).alias("rows")]
+    # What nobody has is not there.
+    filled = "fill" in rows.dataset.polars_schema
+    there = (~is_guess(pl.col("fill"))).sum() if filled else pl.len()
+    aggregates = [there.cast(pl.Int64).alias("rows")]
     if "received_at" in rows.dataset.polars_schema:
         delay_ms = (pl.col("received_at") - rows.time).dt.total_microseconds() / 1e3
         quantiles = zip(DELAYS, _QUANTILES, strict=True)

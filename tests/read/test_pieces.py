@@ -204,7 +204,7 @@ def on_kraken(frame: pl.DataFrame) -> pl.DataFrame:
 LONGER = {"1h": ("15m", 480, 24, 2), "1d": ("1h", 60, 1, 7), "1w": ("1d", 30, 1, 14)}
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.sampled_from(sorted(LONGER)), st.integers(0, 99), st.booleans(), st.data())
 def test_longer_bars_are_judged_the_same_however_they_are_cut(
     name: str, seed: int, traded: bool, data: st.DataObject

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -20,7 +20,7 @@ from lake.model.time import EPOCH
 from tests.conftest import DAY, SECOND, T0, TIME, NewLake, trades, write
 from tests.model.everything import EVERYTHING, TEXT, frames
 
-few = settings(max_examples=15)
+few = settings(max_examples=15, suppress_health_check=[HealthCheck.filter_too_much])
 
 
 @given(frames(min_size=1), frames(min_size=1))
