@@ -26,7 +26,8 @@ from lake.model.dataset import TIMESTAMP
 from lake.quality.completeness import NO_LOSSES, REASONS
 
 DIMENSIONS = ("completeness", "accuracy", "consistency", "timeliness")
-WEIGHTS: Mapping[str, float] = {"info": 0.0, "warning": 0.1, "error": 1.0, "critical": 1.0}
+_TENTHS: Mapping[str, int] = {"info": 0, "warning": 1, "error": 10, "critical": 10}
+"""Weights as whole numbers, whose sum is the same in any order: so is the score, to the bit."""
 MEASURES = (*DIMENSIONS, "score")
 DELAYS = ("delay_p50_ms", "delay_p90_ms", "delay_p99_ms")
 _MEASURED = DIMENSIONS[1:]
@@ -58,21 +59,20 @@ def scores(days: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     missing = pl.col("dimension") == "completeness"
     reason = pl.when(pl.col("reason").is_in(REASONS)).then("reason").otherwise(pl.lit("lost"))
     is_loss = missing & ~reason.is_in(NO_LOSSES)
-    weight = pl.col("severity").replace_strict(WEIGHTS, return_dtype=pl.Float64)
+    tenths = pl.col("severity").replace_strict(_TENTHS, return_dtype=pl.Int64)
     sums = found.group_by(day).agg(
         *(pl.col("rows").filter(missing & (reason == name)).sum().alias(name) for name in REASONS),
         pl.col("rows").filter(is_loss & (pl.col("severity") != "info")).sum().alias("_losses"),
         *(
-            (weight * pl.col("rows")).filter(pl.col("dimension") == name).sum().alias(f"_{name}")
+            (tenths * pl.col("rows")).filter(pl.col("dimension") == name).sum().alias(f"_{name}")
             for name in _MEASURED
         ),
     )
     joined = days.join(sums, on="timestamp", how="full", coalesce=True).with_columns(
-        pl.col("rows", *REASONS, "_losses").fill_null(0),
-        pl.col(*(f"_{name}" for name in _MEASURED)).fill_null(0.0),
+        pl.col("rows", *REASONS, "_losses", *(f"_{name}" for name in _MEASURED)).fill_null(0)
     )
     expected = (pl.col("rows") + pl.col("_losses")).alias("expected")
-    whole = pl.max_horizontal(pl.col("rows"), 1)
+    whole = 10 * pl.max_horizontal(pl.col("rows"), 1)
     return (
         joined.with_columns(expected)
         .with_columns(
