@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_args
@@ -12,9 +13,10 @@ from typing import Any, get_args
 import polars as pl
 from polars.exceptions import PolarsError
 
-from lake.errors import ConfigError
+from lake.errors import ConfigError, LakeError
 from lake.model.dataset import TIMESTAMP, Check, Dataset, Dimension, Severity, Threshold
-from lake.quality.check import Function, Slice, completed
+from lake.model.timeframe import Timeframe
+from lake.quality.check import MARGIN_BARS, REACH_BARS, Function, Slice, completed
 from lake.quality.registry import BUILTIN
 
 Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -22,6 +24,16 @@ Own = Mapping[str, Function]
 _FIELDS = ("severity", "enabled", "sql", "python", "dimension")
 _CHOICES = {"severity": get_args(Severity), "dimension": get_args(Dimension)}
 _TYPES: Mapping[str, type] = {"enabled": bool, "sql": str, "python": str}
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "window_rows": (3, math.inf),
+    "spikes.window_rows": (20, REACH_BARS),
+    "jumps.window_rows": (20, MARGIN_BARS),
+    "factor": (1.1, math.inf),
+    "consecutive_share": (0, 1),
+    "poor": (-1, 1),
+    "excellent": (-1, 1),
+}
+"""Of thresholds, some of one check alone; of all others: not negative."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,8 @@ def _bound(check: Check, where: str) -> Chosen:
         function = BUILTIN[check.name].function
     dimension = check.dimension or (builtin.dimension if builtin else "accuracy")
     _require_thresholds(function, check.thresholds, where)
+    if builtin is not None and function is builtin.function:
+        _require_sense(check, where)
     if check.sql is not None or check.python is not None:
         function = _guarded(function, where)
     return Chosen(check.name, check.severity, dimension, function, check.thresholds)
@@ -167,6 +181,26 @@ def _require_thresholds(function: Function, given: Mapping[str, Threshold], wher
     for parameter in parameters:
         if parameter.default is parameter.empty and parameter.name not in given:
             raise ConfigError(f"{where}: threshold {parameter.name!r} is missing", "Give a value.")
+
+
+def _require_sense(check: Check, where: str) -> None:
+    """Thresholds of the product's checks must make sense: else a check finds nothing, or all."""
+    for name, value in check.thresholds.items():
+        if isinstance(value, str) and (name, value) != ("interval", "auto"):
+            _require_length(value, f"{where}.{name}")
+        if isinstance(value, (str, list)):
+            continue
+        low, high = _BOUNDS.get(f"{check.name}.{name}", _BOUNDS.get(name, (0, math.inf)))
+        if not low <= value <= high:
+            bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ConfigError(f"{where}.{name}: {value!r} is out of bounds", f"Give {bounds}.")
+
+
+def _require_length(text: str, where: str) -> None:
+    try:
+        Timeframe.parse(text)
+    except LakeError as error:
+        raise ConfigError(f"{where}: {error.message}", error.hint) from error
 
 
 def _of_sql(query: str, where: str) -> Function:

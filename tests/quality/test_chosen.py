@@ -225,3 +225,30 @@ def test_an_error_in_a_function_of_the_caller_names_it() -> None:
 
     with pytest.raises(ConfigError, match="check my_own: the check failed on bars_1m of binance"):
         findings(own={"my_own": mine})
+
+
+@pytest.mark.parametrize(
+    ("check", "threshold", "value", "says"),
+    [
+        ("spikes", "window_rows", 1, "from 20 to 250"),
+        ("spikes", "window_rows", 251, "from 20 to 250"),
+        ("spikes", "deviations", -1.0, "at least 0"),
+        ("spikes", "deviations", float("nan"), "at least 0"),
+        ("scale", "factor", -1.0, "at least 1.1"),
+        ("time_shift", "excellent", 2.0, "from -1 to 1"),
+    ],
+)
+def test_a_threshold_with_which_a_check_would_find_nothing_or_all_is_refused(
+    check: str, threshold: str, value: float, says: str
+) -> None:
+    overrides = {"bars": {check: {threshold: value}}}
+    with pytest.raises(ConfigError, match=rf"checks\.bars\.{check}\.{threshold}: .*bounds") as told:
+        chosen(builtin().dataset("bars_1m"), overrides)
+    assert says in told.value.hint
+
+
+@pytest.mark.parametrize("value", ["abc", "auto", ""])
+def test_a_duration_that_is_none_is_refused_with_its_place(value: str) -> None:
+    overrides = {"bars": {"venue_deviation": {"duration": value}}}
+    with pytest.raises(ConfigError, match=r"checks\.bars\.venue_deviation\.duration"):
+        chosen(builtin().dataset("bars_1m"), overrides)
