@@ -28,12 +28,12 @@ from lake.errors import (
 if TYPE_CHECKING:
     from typing import Any
 
+    from lake.align.align import Aligned, Feed, align
+    from lake.align.asof import as_of_join, grid
+    from lake.align.policies import AsOf, Over
     from lake.api import Lake
-    from lake.quality.check import Slice
-    from lake.read.align import Aligned, Feed, align
-    from lake.read.asof import as_of_join, grid
-    from lake.read.bundles.bundle import Bundle
-    from lake.read.how import AsOf, Over
+    from lake.bundles.bundle import Bundle
+    from lake.quality.slice import Slice
 
 __all__ = [
     "Aligned",
@@ -60,14 +60,14 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Aligned": "lake.read.align",
-    "AsOf": "lake.read.how",
-    "Feed": "lake.read.align",
-    "Over": "lake.read.how",
-    "Slice": "lake.quality.check",
-    "align": "lake.read.align",
-    "as_of_join": "lake.read.asof",
-    "grid": "lake.read.asof",
+    "Aligned": "lake.align.align",
+    "AsOf": "lake.align.policies",
+    "Feed": "lake.align.align",
+    "Over": "lake.align.policies",
+    "Slice": "lake.quality.slice",
+    "align": "lake.align.align",
+    "as_of_join": "lake.align.asof",
+    "grid": "lake.align.asof",
 }
 
 
@@ -116,11 +116,11 @@ def open_bundle(
     DamagedError
         It is not as it was pinned, or not as it was exported.
     """
-    from lake.read.bundles.exported import names_export, open_exported
+    from lake.bundles.archive.opening import names_export, open_exported
 
     if isinstance(reference, str) and (uri is not None or not names_export(reference)):
         return open(uri).bundle(reference, cache=cache)
-    from lake.read.cache import open_cache
+    from lake.bundles.cache import open_cache
     from lake.settings import load_settings
 
     kept = open_cache(load_settings().cache) if cache else None

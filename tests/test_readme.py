@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lake.model.catalog import builtin
-from lake.quality.chosen import chosen
+from lake.quality.configure import chosen
 from lake.sandbox import Sandbox
 from lake.settings import Settings
 

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lake.adapters.rows import OHLCV, closed_bars, needed
+from lake.bundles.bundle import Bundle
 from lake.model.selection import Selection
-from lake.read.bundles.bundle import Bundle
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,10 +16,10 @@ import pyarrow as pa
 from pyarrow import feather
 
 from lake.adapters.rows import OHLCV, bar_timeframe, closed_bars, rows_of
+from lake.bundles.bundle import Bundle, as_tuple
 from lake.errors import StorageError
 from lake.model.selection import Selection
 from lake.model.timeframe import Timeframe
-from lake.read.bundles.bundle import Bundle, as_tuple
 
 _FUNDING = "funding"
 _REPLACED = str.maketrans(dict.fromkeys("/ .@$+:", "_"))  # freqtrade.misc.pair_to_filename

@@ -24,11 +24,11 @@ import polars as pl
 
 from lake.adapters.nautilus_instrument import instrument, nanoseconds
 from lake.adapters.rows import OHLCV, PRICES, bar_timeframe, closed_bars, needed, rows_of
+from lake.bundles.bundle import Bundle, as_tuple
 from lake.errors import StorageError, UsageError
 from lake.model.selection import Selection
 from lake.model.time import iso
 from lake.model.timeframe import Timeframe
-from lake.read.bundles.bundle import Bundle, as_tuple
 
 if TYPE_CHECKING:
     from nautilus_trader.model.data import Bar, TradeTick

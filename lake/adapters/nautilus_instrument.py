@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from lake.adapters.rows import needed
+from lake.bundles.bundle import Bundle
 from lake.errors import UnknownNameError, UsageError
-from lake.read.bundles.bundle import Bundle
 
 if TYPE_CHECKING:
     from nautilus_trader.model.instruments import CryptoPerpetual, CurrencyPair

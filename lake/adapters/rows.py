@@ -8,11 +8,11 @@ from types import ModuleType
 
 import polars as pl
 
+from lake.bundles.bundle import Bundle
 from lake.errors import UnknownNameError, UsageError
 from lake.model.selection import Selection
 from lake.model.time import iso
 from lake.model.timeframe import Timeframe
-from lake.read.bundles.bundle import Bundle
 
 PRICES = ("open", "high", "low", "close")
 OHLCV = (*PRICES, "volume")

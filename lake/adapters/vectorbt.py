@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lake.adapters.rows import OHLCV, bar_timeframe, closed_bars, needed
+from lake.bundles.bundle import Bundle, as_tuple
 from lake.errors import UsageError
 from lake.model.selection import Selection
 from lake.model.timeframe import Timeframe
-from lake.read.bundles.bundle import Bundle, as_tuple
 
 if TYPE_CHECKING:
     import pandas as pd

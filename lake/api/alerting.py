@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from lake.api.opened import Opened
-from lake.jobs.alerting import AlertReport, run_alerts, try_channels
+from lake.jobs.alerts import AlertReport, run_alerts, try_channels
 
 
 class Alerting(Opened):

@@ -9,18 +9,18 @@ from pathlib import Path
 import polars as pl
 
 from lake.api.opened import Names, Opened
+from lake.bundles.archive.importing import received
+from lake.bundles.bundle import Bundle, as_tuple
+from lake.bundles.cache import Cache, open_cache
+from lake.bundles.catalog import bundles
+from lake.bundles.diff import diff_days, diff_rows
+from lake.bundles.pin import Judge, Judged, Request, drafted
+from lake.bundles.retention import holds
 from lake.jobs.maintain import Maintenance
-from lake.model.meter import Meter, Quiet
+from lake.jobs.quality.pin_report import judged
+from lake.model.progress import Meter, Quiet
 from lake.model.selection import Selection
-from lake.read.appraisal import judged
-from lake.read.bundles.bundle import Bundle, as_tuple
-from lake.read.bundles.diff import diff_days, diff_rows
-from lake.read.bundles.holding import holds
-from lake.read.bundles.listing import bundles
-from lake.read.bundles.pin import Judge, Judged, Request, drafted
-from lake.read.bundles.receive import received
-from lake.read.cache import Cache, open_cache
-from lake.store import lease
+from lake.store import locks
 from lake.store.snapshot import Snapshot
 
 
@@ -79,7 +79,7 @@ class Bundles(Opened):
             min_quality=min_quality,
             note=note,
         )
-        with lease.shared(self.root):
+        with locks.shared(self.root):
             known = self._repository.known_hashes
             judge = self._judge(name, as_of, meter or Quiet()) if check else None
             draft = drafted(self._store, request, known, meter or Quiet(), judge)
@@ -139,7 +139,7 @@ class Bundles(Opened):
 
     def remove_bundle(self, reference: str) -> tuple[str, list[str]]:
         """Release a bundle: what only it needs may be vacuumed. Gives its id and its names."""
-        with lease.exclusive(self.root):
+        with locks.exclusive(self.root):
             bundle_id = self._repository.resolve(reference)
             names = self._repository.remove(bundle_id)
         cache = self._cache()
@@ -150,7 +150,7 @@ class Bundles(Opened):
     def diff(self, before: str, after: str, tables: Names = ()) -> pl.DataFrame:
         """The market-days that are not the same in two bundles, and which jobs wrote into them.
 
-        `lake.read.bundles.diff.diff_days` says what the columns mean.
+        `lake.bundles.diff.diff_days` says what the columns mean.
         """
         contents = self._repository.open(before), self._repository.open(after)
         return diff_days(*contents, as_tuple(tables))
@@ -158,7 +158,7 @@ class Bundles(Opened):
     def diff_rows(self, before: str, after: str, tables: Names = ()) -> Iterator[pl.DataFrame]:
         """The rows and values that are not the same in two bundles, a part at a time.
 
-        `lake.read.bundles.diff.diff_rows` says what the columns mean.
+        `lake.bundles.diff.diff_rows` says what the columns mean.
         """
         contents = self._repository.open(before), self._repository.open(after)
         return diff_rows(*contents, as_tuple(tables))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from lake.bundles.repository import Repository
 from lake.model.dataset import Dataset
-from lake.read.bundles.repository import Repository
 from lake.settings import Settings
 from lake.store.ledger import Ledger
 from lake.store.root import Root

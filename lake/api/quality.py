@@ -11,25 +11,25 @@ import polars as pl
 from lake.api.alerting import Alerting
 from lake.api.opened import Names
 from lake.api.reads import Reads
+from lake.bundles.bundle import as_tuple
 from lake.errors import LakeError, UnknownNameError, UsageError
-from lake.jobs.findings import Recorded, close_findings, record_findings, record_scores
-from lake.jobs.record import recorded
-from lake.jobs.report import Tally
+from lake.jobs.ingest.report import Tally
+from lake.jobs.job import recorded
+from lake.jobs.quality.days import whole_days
+from lake.jobs.quality.findings import Recorded, close_findings, record_findings, record_scores
+from lake.jobs.quality.report import Facts, report
+from lake.jobs.quality.run import evidence, inspections, missing
+from lake.jobs.quality.slices import Evidence
 from lake.log import get_logger
 from lake.model.market import Market
-from lake.model.meter import Meter, Quiet
+from lake.model.progress import Meter, Quiet
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange, iso
-from lake.quality.chosen import Own
+from lake.quality.configure import Own
 from lake.quality.findings import SEVERITIES, worst_first
 from lake.quality.report.document import Report
 from lake.quality.score import combined
-from lake.read.bundles.bundle import as_tuple
-from lake.read.days import whole_days
-from lake.read.evidence import Evidence
-from lake.read.inspection import evidence, inspections, missing
-from lake.read.overview import OWN_RECORD
-from lake.read.report import Facts, report
+from lake.query.overview import OWN_RECORD
 
 _log = get_logger(__name__)
 
@@ -84,7 +84,7 @@ class Quality(Reads, Alerting):
             All by default.
         own
             Checks of one's own by name, beside those of the dataset files and of the settings:
-            `function(slice)` gets a `lake.quality.check.Slice`, whose `rows` is a LazyFrame of one
+            `function(slice)` gets a `lake.quality.slice.Slice`, whose `rows` is a LazyFrame of one
             market, and gives a LazyFrame with at least `start`.
 
         Raises

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from lake.align.align import Aligned, Feed, align_feeds
+from lake.align.policies import How
 from lake.api.opened import Names, Opened
+from lake.bundles.bundle import as_tuple
 from lake.model.selection import Selection
-from lake.read.align import Aligned, Feed, align_feeds
-from lake.read.bundles.bundle import as_tuple
-from lake.read.how import How
-from lake.read.lookup import known_at, latest
-from lake.read.overview import Wanted, audit, coverage, status, tables, versions
-from lake.read.sql import View, query
+from lake.query.lookup import known_at, latest
+from lake.query.overview import Wanted, audit, coverage, status, tables, versions
+from lake.query.sql import View, query
 
 if TYPE_CHECKING:
     import duckdb

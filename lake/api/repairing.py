@@ -8,10 +8,10 @@ import polars as pl
 
 from lake.api.opened import Names
 from lake.api.writes import Writes, run
-from lake.jobs.repair import Advanced, Repairer, RepairReport, UndoReport, nobody, undo
+from lake.bundles.bundle import as_tuple
+from lake.jobs.quality.run import GAPS, evidence, missing
+from lake.jobs.repairs.repair import Advanced, Repairer, RepairReport, UndoReport, nobody, undo
 from lake.model.selection import Selection
-from lake.read.bundles.bundle import as_tuple
-from lake.read.inspection import GAPS, evidence, missing
 
 _CLOSE = timedelta(days=3)
 

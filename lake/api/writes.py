@@ -13,14 +13,14 @@ import polars as pl
 
 from lake.api.opened import Names
 from lake.api.quality import CheckReport, Quality
+from lake.bundles.bundle import as_tuple
 from lake.errors import SourceError, UsageError
-from lake.jobs.ingest import Ingestion, Wish
-from lake.jobs.record import recorded
-from lake.jobs.report import IngestReport, Progress, Silent, Tally
-from lake.jobs.snapshots import ingest_instruments, ingest_order_books
+from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
+from lake.jobs.ingest.ingest import Ingestion, Wish
+from lake.jobs.ingest.report import IngestReport, Progress, Silent, Tally
+from lake.jobs.job import recorded
 from lake.model.market import Market
-from lake.read.bundles.bundle import as_tuple
-from lake.read.overview import RECORD
+from lake.query.overview import RECORD
 from lake.settings import ExchangeSettings
 from lake.sources.base import Source
 from lake.store.store import Origin, Written

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from lake.read.bundles.bundle import Bundle
+    from lake.bundles.bundle import Bundle
 
 Reference = Annotated[str, typer.Argument(help="A bundle's NAME, ID, or NAME@ID.")]
 
@@ -216,7 +216,7 @@ def diff(
 
     lake bundle diff research-1 research-2 --rows
     """
-    from lake.read.bundles.diff import reshaped
+    from lake.bundles.diff import reshaped
 
     lake = session.lake()
     contents = [lake.bundle(one, cache=False).contents for one in (before, after)]

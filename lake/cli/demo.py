@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from lake.api import Lake
-    from lake.jobs.ingest import Wish
-    from lake.read.bundles.bundle import Bundle
+    from lake.bundles.bundle import Bundle
+    from lake.jobs.ingest.ingest import Wish
     from lake.sandbox import Sandbox
 
 _SPOT, _PERPETUAL = "BTC/USDT", "BTC/USDT:USDT"
@@ -98,7 +98,7 @@ def _new_lake(session: Session, uri: str, url: str) -> Lake:
 
 def _ingest(session: Session, lake: Lake, since: datetime, end: datetime) -> None:
     from lake.cli.progress import Bar
-    from lake.jobs.ingest import Wish
+    from lake.jobs.ingest.ingest import Wish
     from lake.model.market import Market
 
     spot, perpetual = Market("binance", _SPOT), Market("binance", _PERPETUAL)

@@ -12,8 +12,8 @@ from lake.errors import UsageError
 
 if TYPE_CHECKING:
     from lake.api import Lake
-    from lake.jobs.ingest import Wish
-    from lake.jobs.report import IngestReport
+    from lake.jobs.ingest.ingest import Wish
+    from lake.jobs.ingest.report import IngestReport
 
 _SNAPSHOTS = ("orderbooks", "instruments")
 _RANGES = ("bars", "trades", "funding")
@@ -119,7 +119,7 @@ def _wishes(
     refetch: bool,
 ) -> list[Wish]:
     """What is asked for; without symbols: everything covered that fits the other options."""
-    from lake.jobs.ingest import Wish
+    from lake.jobs.ingest.ingest import Wish
     from lake.model.market import Market
 
     start, end = session.time(since), session.time(until)

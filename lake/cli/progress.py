@@ -20,7 +20,7 @@ from rich.text import Text
 from lake.cli.session import Session
 
 if TYPE_CHECKING:
-    from lake.jobs.report import IngestReport
+    from lake.jobs.ingest.report import IngestReport
 
 
 class _Rows(ProgressColumn):
@@ -66,7 +66,7 @@ class Bar:
 
 
 class Steps:
-    """Shows how far a piece of work is, where stderr is a terminal; see `lake.model.meter`."""
+    """Shows how far a piece of work is, where stderr is a terminal; see `lake.model.progress`."""
 
     def __init__(self, session: Session) -> None:
         console = session.stderr()

@@ -63,7 +63,7 @@ def check(
     """
     lake = session.lake()
     if session.stderr().is_terminal and session.format is Format.table and not session.verbose:
-        log.quieten("lake.jobs.findings")  # the table tells what was found
+        log.quieten("lake.jobs.quality.findings")  # the table tells what was found
     done = lake.check(
         tables or (),
         **where(session, exchange, symbol, since, until),
@@ -216,8 +216,8 @@ def _bundle_report(session: Session, reference: str) -> Report:
 
 
 def _show_report(session: Session, made: Report) -> None:
+    from lake.jobs.quality.report import overview, summary
     from lake.quality.score import DIMENSIONS
-    from lake.read.report import overview, summary
 
     listed = overview(made) if session.format is Format.table else summary(made)
     show(session, listed, f"{made.title}: {made.start} to {made.end}")

@@ -13,7 +13,7 @@ from lake.cli.session import Format, Session, command
 if TYPE_CHECKING:
     import polars as pl
 
-    from lake.jobs.repair import RepairReport
+    from lake.jobs.repairs.repair import RepairReport
     from lake.jobs.repairs.report import Impossible, Planned, Repaired
 
 

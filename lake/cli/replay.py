@@ -16,7 +16,7 @@ from lake.cli.session import Session, command
 if TYPE_CHECKING:
     import polars as pl
 
-    from lake.read.replay import Batch
+    from lake.replay.merge import Batch
 
 _BATCH_ROWS = 50_000
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lake.api import Lake
-    from lake.model.meter import Meter
+    from lake.model.progress import Meter
     from lake.settings import Settings
 
 _PANEL = "Global options"

@@ -13,16 +13,16 @@ from typing import Literal
 import polars as pl
 
 from lake.errors import UsageError
-from lake.jobs.record import recorded
-from lake.jobs.report import Tally
+from lake.jobs.ingest.report import Tally
+from lake.jobs.job import recorded
 from lake.model.dataset import Dataset
-from lake.model.meter import Meter, Quiet
+from lake.model.progress import Meter, Quiet
 from lake.model.time import in_utc, iso
 from lake.store import delta
 from lake.store.compact import Compacted, batches, compact
 from lake.store.faults import explained
-from lake.store.lease import exclusive
 from lake.store.ledger import Ledger
+from lake.store.locks import exclusive
 from lake.store.store import Store, Written
 from lake.store.vacuum import Hold, VacuumReport, vacuum
 

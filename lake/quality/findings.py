@@ -20,7 +20,7 @@ def as_rows(table: str, market: Market, found: pl.DataFrame) -> pl.DataFrame:
     Parameters
     ----------
     found
-        `lake.quality.inspect.FINDINGS`.
+        `lake.quality.run.FINDINGS`.
     """
     rows = found.rename({"start": "timestamp"}).with_columns(
         pl.col("against", "reason").replace("", None),

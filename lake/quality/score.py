@@ -23,7 +23,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from lake.model.dataset import TIMESTAMP
-from lake.quality.completeness import NO_LOSSES, REASONS
+from lake.quality.checks.completeness import NO_LOSSES, REASONS
 
 DIMENSIONS = ("completeness", "accuracy", "consistency", "timeliness")
 _TENTHS: Mapping[str, int] = {"info": 0, "warning": 1, "error": 10, "critical": 10}

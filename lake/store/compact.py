@@ -24,7 +24,7 @@ from lake.model.selection import Selection
 from lake.store import delta
 from lake.store.delta import DataFile
 from lake.store.faults import translated
-from lake.store.history import commits
+from lake.store.log import commits
 from lake.store.snapshot import Snapshot
 from lake.version import VERSION
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lake.model.meter import Meter, Quiet
+from lake.model.progress import Meter, Quiet
 
 _READ_BYTES = 1024 * 1024
 _LARGE_BYTES = 1024 * 1024

@@ -20,7 +20,7 @@ from lake.errors import DamagedError
 from lake.model.dataset import TIMESTAMP
 from lake.model.selection import Selection
 from lake.store.hashing import sha256
-from lake.store.rows import EVERYTHING, FILES, TIME_STEP, touching
+from lake.store.reader import EVERYTHING, FILES, TIME_STEP, touching
 
 SCHEMA = pl.Schema({"table": pl.String(), **FILES, "sha256": pl.String()})
 _ORDER = ("table", "exchange", "symbol", "first", "path")

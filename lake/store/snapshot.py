@@ -12,7 +12,7 @@ from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.selection import Selection
 from lake.store.delta import LocalTable
 from lake.store.faults import translated
-from lake.store.rows import EVERYTHING, FILES, Rows, touching
+from lake.store.reader import EVERYTHING, FILES, Rows, touching
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from lake.model.time import TimeRange
 from lake.store import delta
 from lake.store.conform import REASON, conform, quarantine_rows
 from lake.store.delta import LocalTable
-from lake.store.live import LiveTable
+from lake.store.latest import LiveTable
+from lake.store.reader import EVERYTHING
 from lake.store.replace import Change, Replaced, replace_rows
 from lake.store.root import Root
-from lake.store.rows import EVERYTHING
 from lake.store.snapshot import Snapshot
 from lake.version import VERSION
 

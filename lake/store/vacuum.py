@@ -21,8 +21,8 @@ from lake.errors import DamagedError, LakeError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.time import EPOCH
 from lake.store.faults import translated
-from lake.store.history import Commit, commits
-from lake.store.lease import exclusive
+from lake.store.locks import exclusive
+from lake.store.log import Commit, commits
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from lake.api import Lake
-from lake.read.bundles.bundle import Bundle
+from lake.bundles.bundle import Bundle
 from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, NewLake, bars, funding, trades, write
 
 BTC, ETH, SWAP = "BTC/USDT", "ETH/USDT", "BTC/USDT:USDT"

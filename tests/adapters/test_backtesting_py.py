@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lake.adapters.backtesting_py import ohlcv
+from lake.bundles.bundle import Bundle
 from lake.errors import UnknownNameError, UsageError
-from lake.read.bundles.bundle import Bundle
 from tests.adapters.conftest import BARS, BTC, MISSING, expected_bars
 from tests.conftest import MINUTE, T0
 

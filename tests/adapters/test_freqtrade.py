@@ -10,8 +10,8 @@ from pyarrow import feather
 
 from lake.adapters.freqtrade import write as write_datadir
 from lake.api import Lake
+from lake.bundles.bundle import Bundle
 from lake.errors import StorageError, UnknownNameError, UsageError
-from lake.read.bundles.bundle import Bundle
 from tests.adapters.conftest import BARS, BTC, ETH, MISSING, SWAP, expected_bars
 from tests.conftest import MINUTE, T0, bars, write
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lake.adapters.nautilus import bars, instrument, trade_ticks, write_catalog
 from lake.api import Lake
+from lake.bundles.bundle import Bundle
 from lake.errors import StorageError, UnknownNameError, UsageError
-from lake.read.bundles.bundle import Bundle
 from tests.adapters.conftest import BTC, ETH, SWAP, expected_bars, specification, varied_bars
 from tests.conftest import DAY, MINUTE, T0, TIME, NewLake, trades, write
 from tests.conftest import bars as bar_rows

@@ -11,9 +11,9 @@ import pytest
 
 from lake.adapters.rows import bar_timeframe, closed_bars, needed, rows_of
 from lake.api import Lake
+from lake.bundles.bundle import Bundle
 from lake.errors import UnknownNameError, UsageError
 from lake.model.selection import Selection
-from lake.read.bundles.bundle import Bundle
 from tests.adapters.conftest import BARS, BTC, ETH, MISSING, SWAP
 from tests.conftest import DAY, MINUTE, T0, bars, write
 

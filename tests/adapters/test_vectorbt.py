@@ -10,8 +10,8 @@ import pytest
 
 from lake.adapters.vectorbt import ohlcv, prices
 from lake.api import Lake
+from lake.bundles.bundle import Bundle
 from lake.errors import UnknownNameError, UsageError
-from lake.read.bundles.bundle import Bundle
 from tests.adapters.conftest import BARS, BTC, ETH, MISSING, SWAP, expected_bars
 from tests.conftest import DAY, MINUTE, T0, bars, write
 

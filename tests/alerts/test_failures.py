@@ -150,12 +150,12 @@ def test_a_slow_channel_has_its_timeout_for_all_its_messages(
 def test_an_answer_that_comes_late_leaves_no_time_for_the_next(
     watched: Watched, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lake.jobs import alerting
+    from lake.jobs import alerts
 
     lake = watched(channels={"chat": receiver.url}, rules=[rule("a"), rule("b")])
     put(lake, findings(1))
     # No receiver can answer in the very moment in which the time is over.
-    monkeypatch.setattr(alerting, "_send", lambda *_: time.sleep(0.02))
+    monkeypatch.setattr(alerts, "_send", lambda *_: time.sleep(0.02))
     lake = watched(
         str(lake.root.path),
         timeout_seconds=0.01,
@@ -230,13 +230,13 @@ def test_threads_of_one_process_tell_it_once(watched: Watched, receiver: Receive
 def test_a_run_that_waits_in_vain_for_another_does_nothing_and_says_so(
     watched: Watched, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lake.jobs import alerting
+    from lake.jobs import alerts
 
     lake = watched(channels={"chat": receiver.url}, rules=[rule()], timeout_seconds=20)
     put(lake, findings(1))
     receiver.hang = True
     # Waiting takes half a minute otherwise.
-    monkeypatch.setattr(alerting, "_patience_seconds", lambda _: 0.2)
+    monkeypatch.setattr(alerts, "_patience_seconds", lambda _: 0.2)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(lake.run_alerts)
         wait_for(lambda: len(receiver.requests) == 1)
@@ -247,14 +247,14 @@ def test_a_run_that_waits_in_vain_for_another_does_nothing_and_says_so(
 
 
 def _killed_after_delivery(uri: str, url: str) -> None:
-    from lake.jobs import alerting
+    from lake.jobs import alerts
 
     def die(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     # The kill must strike between delivery and record, which no clock can hit.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(alerting, "_record", die)
+        patch.setattr(alerts, "_record", die)
         _child(uri, url)
 
 

@@ -17,8 +17,8 @@ import pytest
 from deltalake import DeltaTable
 
 from lake.api import Lake, utc_now
-from lake.read.bundles.bundle import Bundle
-from lake.read.bundles.manifest import ListPart
+from lake.bundles.bundle import Bundle
+from lake.bundles.manifest import ListPart
 from lake.settings import CacheSettings, Settings
 from lake.store import index
 from lake.store.index import SCHEMA, FileIndex

@@ -17,9 +17,9 @@ from lake.api import Lake, utc_now
 from lake.model.catalog import builtin
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.quality.check import Slice, Witness
-from lake.quality.chosen import chosen
-from lake.quality.inspect import inspected
+from lake.quality.configure import chosen
+from lake.quality.run import inspected
+from lake.quality.slice import Slice, Witness
 from lake.settings import Settings
 from lake.store.store import Origin, Store
 from tests.bench.conftest import best_seconds, report

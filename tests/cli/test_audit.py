@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from lake.api import Lake
 from lake.errors import DamagedError, SchemaError, UnknownNameError, UsageError
-from lake.jobs.record import recorded
-from lake.jobs.report import Tally
+from lake.jobs.ingest.report import Tally
+from lake.jobs.job import recorded
 from lake.model.time import iso, to_ms
 from lake.settings import Settings
 from lake.store.ledger import Ledger

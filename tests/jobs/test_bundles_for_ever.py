@@ -14,8 +14,8 @@ from deltalake import DeltaTable
 from polars.testing import assert_frame_equal
 
 from lake.api import Lake, utc_now
+from lake.bundles.bundle import Bundle
 from lake.errors import DamagedError, UsageError
-from lake.read.bundles.bundle import Bundle
 from lake.settings import CacheSettings, Settings
 from lake.store.store import Store
 from tests.conftest import DAY, MINUTE, T0, NewLake, bars, trades, write

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -25,8 +24,9 @@ from lake.model.derive import (
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 from tests.conftest import MINUTE, SECOND, T0
+from tests.paths import SHARED
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "cex"
+DATA = SHARED / "cex"
 M1, M5 = Timeframe.parse("1m"), Timeframe.parse("5m")
 FRAMES = [
     Timeframe.parse(name) for name in ("1s", "1m", "7m", "1h", "1d", "3d", "1w", "2w", "1M", "3M")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 
 from lake.model.market import Market
+from tests.paths import SHARED
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "cex"
+DATA = SHARED / "cex"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"recorded data are not at {DATA}")
 
 UNITTEST = Market("binance", "UNITTEST/BTC")

@@ -12,7 +12,7 @@ from lake.model.catalog import builtin
 from lake.model.dataset import Dataset, Threshold
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.quality.check import Builtin, Slice, Witness, completed
+from lake.quality.slice import Builtin, Slice, Witness, completed
 
 DAY = timedelta(days=1)
 BINANCE = Market("binance", "BTC/USDT")

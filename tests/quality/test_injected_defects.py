@@ -6,7 +6,6 @@ Gaps, duplicates and times are judged in `test_times.py` and `test_completeness.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,9 @@ import polars as pl
 import pytest
 
 from lake.model.catalog import builtin
-from lake.quality import bars, levels, spikes, trades
-from lake.quality.check import Slice
+from lake.quality.checks import bars, reconciliation, spikes, trades
+from lake.quality.slice import Slice
+from tests.paths import SHARED
 from tests.quality.defects import (
     SPIKES,
     Injected,
@@ -25,9 +25,9 @@ from tests.quality.defects import (
 )
 from tests.quality.slices import found, slice_of, witness_of
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data" / "cex"
+DATA = SHARED / "cex"
 START = datetime(2024, 1, 1, tzinfo=UTC)
-CHECKS = {**bars.CHECKS, **spikes.CHECKS, **levels.CHECKS, **trades.CHECKS}
+CHECKS = {**bars.CHECKS, **spikes.CHECKS, **reconciliation.CHECKS, **trades.CHECKS}
 REAL = (
     "binance_UNITTEST-BTC_1m",
     "binance_XRP-ETH_1m",
@@ -79,7 +79,7 @@ def table(name: str) -> str:
 
 
 def bar_checks(rows: Slice) -> dict[str, int]:
-    names = (*bars.CHECKS, *spikes.CHECKS, *levels.CHECKS)
+    names = (*bars.CHECKS, *spikes.CHECKS, *reconciliation.CHECKS)
     return {name: run(name, rows).height for name in names}
 
 

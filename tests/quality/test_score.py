@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake.quality.completeness import NO_LOSSES, REASONS
+from lake.quality.checks.completeness import NO_LOSSES, REASONS
 from lake.quality.score import DAYS, DELAYS, DIMENSIONS, MEASURES, combined, scores
 from tests.conftest import DAY, T0, TIME
 

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from lake.errors import ConfigError
 from lake.sandbox import Recorded, Sandbox
 from lake.sandbox.recorded import plain
+from tests.paths import SHARED
 
 Ask = Callable[..., Any]
 Use = Callable[..., Any]
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "cex"
+DATA = SHARED / "cex"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}")
 FUTURES = "fapi.binance.com/fapi/v1"
 

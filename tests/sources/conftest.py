@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,9 +19,10 @@ from lake.sandbox import Sandbox, Synthetic
 from lake.sandbox.intervals import INTERVALS
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
 from lake.sources.ccxt_rest import CcxtSource
+from tests.paths import SHARED
 
 NOW = datetime(2024, 3, 1, 12, 0, 30, tzinfo=UTC)
-SAMPLES = Path(__file__).parents[3] / "shared" / "data" / "cex" / "samples"
+SAMPLES = SHARED / "cex" / "samples"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serving = Callable[[Handler], AbstractAsyncContextManager[str]]

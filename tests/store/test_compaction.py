@@ -23,8 +23,8 @@ from lake.store import compact as compaction
 from lake.store import delta
 from lake.store.compact import Compacted, batches, compact
 from lake.store.conform import conform
-from lake.store.history import commits
 from lake.store.ledger import Ledger
+from lake.store.log import commits
 from lake.store.store import Store
 from tests.conftest import DAY, MINUTE, T0, NewLake, bars, funding, store_of, trades, write
 

@@ -18,7 +18,7 @@ from lake.errors import DamagedError
 from lake.model.selection import Selection
 from lake.store import index
 from lake.store.index import SCHEMA, FileIndex
-from lake.store.rows import touching
+from lake.store.reader import touching
 from tests.conftest import DAY, T0
 
 DAYS = 20

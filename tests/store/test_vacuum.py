@@ -17,8 +17,8 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake, utc_now
 from lake.errors import DamagedError, UsageError
-from lake.store.history import Commit
-from lake.store.lease import exclusive
+from lake.store.locks import exclusive
+from lake.store.log import Commit
 from lake.store.store import Store
 from lake.store.vacuum import Found, Hold, VacuumReport, plan, vacuum
 from tests.conftest import DAY, MINUTE, T0, bars, store_of, trades, write
@@ -282,7 +282,7 @@ def test_holds_are_asked_for_when_no_bundle_can_be_made(lake: Lake) -> None:
 
     def holds() -> list[Hold]:
         from lake.errors import CommitConflictError
-        from lake.store.lease import shared
+        from lake.store.locks import shared
 
         with pytest.raises(CommitConflictError), shared(lake.root, timedelta(0)):
             pass

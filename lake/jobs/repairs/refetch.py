@@ -8,13 +8,13 @@ from functools import cached_property
 
 import polars as pl
 
-from lake.jobs import plan
-from lake.jobs.batch import Batch
-from lake.jobs.pipeline import Pipeline
-from lake.jobs.plan import Task
+from lake.jobs.ingest import plan
+from lake.jobs.ingest.batch import Batch
+from lake.jobs.ingest.pipeline import Pipeline
+from lake.jobs.ingest.plan import Task
+from lake.jobs.ingest.report import Tally
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.spans import Moments, Windows
-from lake.jobs.report import Tally
 from lake.model.dataset import TIMESTAMP
 from lake.model.intervals import RangeSet, union
 from lake.model.time import TimeRange

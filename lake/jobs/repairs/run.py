@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 
 from lake.errors import SourceError, SourceUnavailableError, UsageError
-from lake.jobs.batch import of_market
+from lake.jobs.ingest.batch import of_market
+from lake.jobs.ingest.report import Tally
 from lake.jobs.repairs.changes import as_json
 from lake.jobs.repairs.fill import Filled, Filling, superseded
 from lake.jobs.repairs.plan import Group, Target
@@ -17,7 +18,6 @@ from lake.jobs.repairs.records import Records
 from lake.jobs.repairs.refetch import Answer, refetch
 from lake.jobs.repairs.report import Impossible, Repaired
 from lake.jobs.repairs.spans import Moments, read_each
-from lake.jobs.report import Tally
 from lake.model.dataset import TIMESTAMP
 from lake.model.interpolate import obstacle
 from lake.model.time import TimeRange, iso

@@ -16,7 +16,7 @@ from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import EPOCH, MICROSECOND, TimeRange
 from lake.store.faults import translated
-from lake.store.rows import touching
+from lake.store.reader import touching
 from lake.store.store import Store
 
 _DAY = timedelta(days=1)

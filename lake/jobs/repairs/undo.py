@@ -9,16 +9,16 @@ from typing import Any
 import polars as pl
 
 from lake.errors import DamagedError, UnknownNameError
-from lake.jobs.record import recorded
+from lake.jobs.ingest.report import Tally
+from lake.jobs.job import recorded
 from lake.jobs.repairs.changes import SHOWN_ROWS, Changes, changes
 from lake.jobs.repairs.records import Records, recover, rows_at
 from lake.jobs.repairs.report import UndoReport
-from lake.jobs.report import Tally
 from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.model.time import TimeRange, iso
-from lake.store.lease import repairing
 from lake.store.ledger import Ledger
+from lake.store.locks import repairing
 from lake.store.store import Origin, Store
 
 

@@ -192,7 +192,7 @@ def _chart(chance: random.Random, finding: doc.Finding) -> doc.Chart:
 
 
 def _deviation(chance: random.Random, asset: str, days: int) -> doc.Deviation:
-    size = 400  # as many as `lake.read.charts` gives
+    size = 400  # as many as `lake.jobs.quality.charts` gives
     step = days * DAY_S // size
     bps = []
     level = 0.0

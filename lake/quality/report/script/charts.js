@@ -1,6 +1,6 @@
 // Charts over time, drawn by uPlot. What uPlot has no series for (candles, bands) is drawn in hooks.
 
-// As in `lake.read.charts`: an interval of more slots is shown by so many at each end.
+// As in `lake.jobs.quality.charts`: an interval of more slots is shown by so many at each end.
 const [LONG_SLOTS, MOST_INSIDE] = [180, 45];
 
 const FONT = "11px system-ui, sans-serif";

@@ -1,0 +1,1 @@
+"""Rows of several tables on one grid of times."""

@@ -1,0 +1,191 @@
+"""One source on a grid: what it says at each point, and whether that is observed or filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from lake.align.asof import AVAILABLE_AT, as_of_join
+from lake.align.policies import Aggregate, AsOf, How, Over
+from lake.errors import UsageError
+
+PRICES = ("open", "high", "low", "close")
+# The method by which a repair filled a row in; null: it is as the source sent it.
+STORED = "stored fill"
+_KNOWN = "known at"
+_STEP_END = "end of step"
+_BEFORE = "before "
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Times, the time before the first, and the points: times, or times by market."""
+
+    times: pl.Series
+    before: datetime
+    points: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows with `available_at` and `STORED`, how they get onto a grid, and what is wanted."""
+
+    name: str
+    rows: pl.LazyFrame
+    how: How
+    columns: tuple[str, ...]
+    by: tuple[str, ...]
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.name}_"
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        """The columns that it adds to the points."""
+        count = ("rows",) if isinstance(self.how, Over) else ()
+        return tuple(self.prefix + name for name in (*self.columns, "age", *count, "fill"))
+
+
+def on_grid(source: Source, grid: Grid) -> pl.DataFrame:
+    """The columns that a source adds to the points, in their order: see `Aligned`."""
+    rows = _reaching(source, grid)
+    if isinstance(source.how, AsOf):
+        return _as_of(source, source.how, rows, grid)
+    return _over(source, source.how, rows, grid)
+
+
+def _reaching(source: Source, grid: Grid) -> pl.DataFrame:
+    """The rows that can count at a point, in the order in which they became known."""
+    known = pl.col(AVAILABLE_AT)
+    inside = known <= grid.times[-1]
+    oldest = source.how.oldest(grid.times[0], grid.before)
+    if oldest is not None:
+        inside &= known >= oldest
+    flat = ("close",) if source.how.fill == "flat" else ()
+    wanted = dict.fromkeys([*source.by, AVAILABLE_AT, *source.columns, *flat, STORED])
+    rows = source.rows.filter(inside | known.is_null()).select(list(wanted)).collect()
+    unknown = rows[AVAILABLE_AT].null_count()
+    if unknown:
+        raise UsageError(
+            f"source {source.name!r}: column {AVAILABLE_AT!r} is null in {unknown} rows",
+            "Fill them in, or leave those rows out.",
+        )
+    return rows.sort(AVAILABLE_AT, maintain_order=True)
+
+
+def _as_of(source: Source, how: AsOf, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
+    found = _newest(source, rows, grid, how.reach, [*source.columns, STORED])
+    age = pl.col(f"{source.prefix}age")
+    there = age.is_not_null()
+    fresh = there if how.fresh is None else there & (age <= how.fresh)
+    values = [pl.col(source.prefix + name) for name in source.columns]
+    if how.fill == "zero":
+        values = [_or_zero(there, value, found.schema) for value in values]
+    return found.select(*values, age, _mark(source, fresh, there))
+
+
+def _over(source: Source, how: Over, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
+    prefix = source.prefix
+    found = _aggregated(source, how, rows, grid)
+    count, age = pl.col(f"{prefix}rows"), pl.col(f"{prefix}age")
+    fresh, carried = count.is_not_null(), pl.lit(value=False)
+    values = [pl.col(prefix + name) for name in source.columns]
+    if how.carries:
+        last = ["close"] if how.fill == "flat" else source.columns
+        newest = _newest(source, rows, grid, how.reach, last).rename(_BEFORE.__add__)
+        found = found.hstack(newest)
+        carried = pl.col(f"{_BEFORE}{prefix}age").is_not_null()
+        values = [_or_carried(source, how, name, found.schema) for name in source.columns]
+        age = pl.coalesce(age, f"{_BEFORE}{prefix}age")
+    elif how.fill == "zero":
+        values = [_or_zero(fresh, value, found.schema) for value in values]
+    counted = count.fill_null(0).cast(pl.Int64)
+    return found.select(*values, age, counted, _mark(source, fresh, carried))
+
+
+def _newest(
+    source: Source,
+    rows: pl.DataFrame,
+    grid: Grid,
+    staleness: timedelta | None,
+    columns: Sequence[str],
+) -> pl.DataFrame:
+    """Of the newest row that was known at each point: columns and age."""
+    prefix = source.prefix
+    joined = as_of_join(
+        grid.points, rows, staleness=staleness, by=source.by, columns=columns, prefix=prefix
+    )
+    return joined.drop(grid.points.columns)
+
+
+def _aggregated(source: Source, how: Over, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
+    """Of what became known in the step up to each point: columns, rows, age; else nulls."""
+    inside = rows.filter(pl.col(AVAILABLE_AT) > grid.before)
+    place = grid.times.search_sorted(inside[AVAILABLE_AT], side="left")
+    prefix = source.prefix
+    made = (
+        inside.with_columns(grid.times.gather(place).alias(_STEP_END))
+        .group_by(_STEP_END, *source.by)
+        .agg(
+            *(
+                _aggregate(how.aggregate, name, rows.schema[name]).alias(prefix + name)
+                for name in source.columns
+            ),
+            pl.len().alias(f"{prefix}rows"),
+            pl.col(AVAILABLE_AT).last().alias(_KNOWN),
+            pl.col(STORED).drop_nulls().last().alias(prefix + STORED),
+        )
+    )
+    steps = grid.points.join(
+        made,
+        left_on=["time", *source.by],
+        right_on=[_STEP_END, *source.by],
+        how="left",
+        maintain_order="left",
+    )
+    return steps.with_columns((pl.col("time") - pl.col(_KNOWN)).alias(f"{prefix}age"))
+
+
+def _aggregate(aggregate: Aggregate, name: str, dtype: pl.DataType) -> pl.Expr:
+    column = pl.col(name)
+    prices = {"open": column.first, "high": column.max, "low": column.min, "close": column.last}
+    if aggregate == "ohlcv" and name in prices:
+        return prices[name]()
+    if aggregate == "mean":
+        return column.mean()
+    if aggregate == "last":
+        return column.last()
+    # Integers of 32 bits would run over without a word.
+    total = (column.cast(pl.Int64) if dtype in (pl.Int32, pl.UInt32) else column).sum()
+    # A sum of which a part is not known is not known.
+    return pl.when(column.null_count() == 0).then(total)
+
+
+def _or_zero(there: pl.Expr, value: pl.Expr, schema: pl.Schema) -> pl.Expr:
+    name = value.meta.output_name()
+    return pl.when(there).then(value).otherwise(pl.lit(0, schema[name])).alias(name)
+
+
+def _or_carried(source: Source, how: Over, name: str, schema: pl.Schema) -> pl.Expr:
+    """A value of a step, or where it had no rows, the one that is carried on."""
+    prefix = source.prefix
+    carried = pl.col(f"{_BEFORE}{prefix}age").is_not_null()
+    last = pl.col(_BEFORE + prefix + name)
+    if how.fill == "flat":
+        price = pl.col(f"{_BEFORE}{prefix}close")
+        last = price if name in PRICES else pl.lit(0, schema[prefix + name])
+    made = pl.when(pl.col(f"{prefix}rows").is_not_null()).then(pl.col(prefix + name))
+    return made.when(carried).then(last).alias(prefix + name)
+
+
+def _mark(source: Source, fresh: pl.Expr, carried: pl.Expr) -> pl.Expr:
+    """Null where the value is observed, else what it was filled with."""
+    fill = source.how.fill
+    stored = pl.lit("stored:") + pl.col(source.prefix + STORED)
+    rest = "zero" if fill == "zero" else "none"
+    mark = pl.when(fresh).then(stored).when(carried).then(pl.lit(fill)).otherwise(pl.lit(rest))
+    return mark.alias(f"{source.prefix}fill")

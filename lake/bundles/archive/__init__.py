@@ -1,0 +1,1 @@
+"""Bundles as one file or folder that opens without a lake."""

@@ -1,0 +1,72 @@
+"""Import: an exported bundle becomes one of the lake, with data files of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lake.bundles.archive.unpack import opened
+from lake.bundles.contents import Contents
+from lake.bundles.repository import Repository
+from lake.bundles.verify import verify
+from lake.errors import LakeError
+from lake.model.progress import Meter
+from lake.store import locks
+from lake.store.faults import translated
+from lake.store.root import Root
+
+
+def received(root: Root, source: Path, name: str | None, *, move: bool, meter: Meter) -> Contents:
+    """Put an exported bundle into a lake, whole or not at all.
+
+    Where the lake has the bundle already, that one stays, and the source is only checked; one
+    that is damaged is replaced.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such archive or folder.
+    DamagedError
+        It is not whole, or no exported bundle.
+    UsageError
+        The name is taken by another bundle, or cannot be one.
+    StorageError
+        The disk is full, or the lake cannot be written.
+    """
+    repository = Repository(root)
+    if name is not None:
+        repository.require_name(name)
+    with translated(f"import of {source}"), opened(source) as parcel:
+        bundle_id = parcel.manifest.id
+        if name is not None:
+            repository.require_free(name, bundle_id, move=move)
+        is_whole = _is_whole(repository, bundle_id, meter)
+        with repository.unfinished() as folder:
+            parcel.unpack(folder, meter, keep_data=not is_whole)
+            with locks.shared(root):
+                if name is not None:
+                    repository.require_free(name, bundle_id, move=move)
+                if is_whole is False:
+                    contents = _replaced(root, repository, folder, bundle_id)
+                elif is_whole is None:
+                    contents = repository.publish(folder, bundle_id)
+                else:
+                    contents = repository.open(bundle_id)
+                if name is not None:
+                    repository.point(name, bundle_id)
+                return contents
+
+
+def _is_whole(repository: Repository, bundle_id: str, meter: Meter) -> bool | None:
+    """Whether the lake's own bundle of the id is as it was pinned; None: it has none."""
+    if bundle_id not in repository.ids():
+        return None
+    try:
+        return not verify(repository.open(bundle_id), deep=False, meter=meter)
+    except LakeError:  # it cannot even be opened
+        return False
+
+
+def _replaced(root: Root, repository: Repository, folder: Path, bundle_id: str) -> Contents:
+    with repository.unfinished() as away:
+        (root.bundles / bundle_id).rename(away)
+        return repository.publish(folder, bundle_id)

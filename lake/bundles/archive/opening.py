@@ -1,0 +1,97 @@
+"""Exported bundles, opened without a lake."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+from lake.bundles.archive.members import data_files
+from lake.bundles.archive.transfer import aside, settle
+from lake.bundles.archive.unpack import opened
+from lake.bundles.archive.write import ARCHIVE_SUFFIX
+from lake.bundles.bundle import Bundle
+from lake.bundles.cache import Cache
+from lake.bundles.contents import Contents
+from lake.errors import DamagedError, UnknownNameError
+from lake.model.progress import Meter, Quiet
+from lake.store.faults import translated
+
+
+def names_export(reference: str) -> bool:
+    """Whether a reference is the path of an exported bundle, not the name of one in a lake."""
+    path = Path(reference).expanduser()
+    is_archive = reference.endswith(ARCHIVE_SUFFIX) and path.is_file()
+    return "/" in reference or is_archive or (path / "manifest.json").is_file()
+
+
+def open_exported(path: Path, cache: Cache | None, meter: Meter | None = None) -> Bundle:
+    """Open an exported bundle: a folder where it is, an archive unpacked.
+
+    An archive is unpacked once into the cache, and checked then; without a cache it is unpacked
+    into a temporary folder that lives as long as the bundle and what was asked of it.
+
+    Raises
+    ------
+    UnknownNameError
+        There is nothing of this name.
+    DamagedError
+        It is not whole, or no exported bundle.
+    StorageError
+        It cannot be unpacked.
+    """
+    path = path.expanduser().absolute()
+    if not path.exists():
+        raise UnknownNameError(
+            f"there is no {path}", "Give the path of an exported bundle: a .tar.zst or a folder."
+        )
+    if path.is_dir():
+        return Bundle(Contents.open(path), cache)
+    meter = meter or Quiet()
+    if cache is None:
+        return Bundle(_unpacked_for_now(path, meter))
+    return Bundle(_unpacked_once(path, cache.folder.absolute(), meter), cache)
+
+
+def _unpacked_once(path: Path, cache_folder: Path, meter: Meter) -> Contents:
+    """The bundle of an archive out of the cache; an archive that was written to is another."""
+    stamp = path.stat()
+    facts = f"{path.resolve()}\n{stamp.st_size}\n{stamp.st_mtime_ns}"
+    target = cache_folder / "unpacked" / hashlib.sha256(facts.encode()).hexdigest()[:32]
+    if not _is_whole(target):
+        with translated(f"cache {cache_folder}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with aside(target, folder=True) as unfinished:
+                if not _is_whole(target):  # nobody was faster
+                    shutil.rmtree(target, ignore_errors=True)
+                    with opened(path) as parcel:
+                        parcel.unpack(unfinished, meter)
+                    settle(unfinished, target)
+    return Contents.open(target)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether nobody has cleared parts of it away."""
+    if not folder.is_dir():
+        return False
+    try:
+        members = list(data_files(Contents.open(folder)))
+        return all((folder / one.path).stat().st_size == one.bytes for one in members)
+    except (DamagedError, FileNotFoundError):
+        return False
+
+
+def _unpacked_for_now(path: Path, meter: Meter) -> Contents:
+    with translated(f"temporary folder {tempfile.gettempdir()}"):
+        folder = Path(tempfile.mkdtemp(prefix="lake-bundle-"))
+        try:
+            with opened(path) as parcel:
+                contents = parcel.unpack(folder, meter)
+        except BaseException:  # Ctrl-C too: nobody knows of the folder but this function
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    # Frames that are not collected yet hold the index, though no longer the bundle.
+    weakref.finalize(contents.files, shutil.rmtree, folder, ignore_errors=True)
+    return contents

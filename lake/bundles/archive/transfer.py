@@ -1,0 +1,134 @@
+"""Files on their way: in pieces, hashed as they pass, written aside and put in place whole."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lake.bundles.archive.members import Member
+from lake.errors import DamagedError
+from lake.store.root import sync_folder
+
+PIECE_BYTES = 1 << 20
+
+
+def pieces_of(path: Path) -> Iterator[bytes]:
+    """The content of a file.
+
+    Raises
+    ------
+    DamagedError
+        There is no such file.
+    """
+    if not path.is_file():
+        raise DamagedError(
+            f"{path} is missing", "Restore it from a backup, or import the bundle again."
+        )
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
+
+
+def checked(pieces: Iterable[bytes], member: Member, place: str) -> Iterator[bytes]:
+    """The same pieces; they are what the member must be when the last of them has passed.
+
+    Raises
+    ------
+    DamagedError
+        They are something else: says which file, by its place.
+    """
+    digest, size = hashlib.sha256(), 0
+    for piece in pieces:
+        size += len(piece)
+        if size > member.bytes:
+            break
+        digest.update(piece)
+        yield piece
+    if size != member.bytes or digest.hexdigest() != member.sha256:
+        raise DamagedError(
+            f"{place} is not what was pinned",
+            "Restore it from a backup, or import the bundle again.",
+        )
+
+
+def put(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a new file that survives a power cut, if its folder does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_all(folder: Path) -> None:
+    """Let a folder and all below it survive a power cut."""
+    for place, _, _ in os.walk(folder):
+        sync_folder(Path(place))
+
+
+def settle(unfinished: Path, target: Path) -> None:
+    """Give what was written aside its place."""
+    unfinished.rename(target)
+    sync_folder(target.parent)
+
+
+@contextmanager
+def aside(target: Path, *, folder: bool) -> Iterator[Path]:
+    """An empty file or folder beside a target, to write what will be it; see `settle`.
+
+    What was not settled is removed at the end, and what a killed process left here is removed at
+    the start. Who writes to the same target waits.
+    """
+    path = target.with_name(f".{target.name}.unfinished")
+    descriptor = _claimed(path, folder=folder)
+    try:
+        _clear(path)
+        yield path
+    finally:
+        if _is_at(descriptor, path):
+            _clear(path)
+            if folder:
+                path.rmdir()
+            else:
+                path.unlink()
+        os.close(descriptor)
+
+
+def _claimed(path: Path, *, folder: bool) -> int:
+    """An open file or folder that nobody else holds, made where it is not there."""
+    flags = os.O_RDONLY | os.O_DIRECTORY if folder else os.O_RDWR | os.O_CREAT
+    while True:
+        if folder:
+            path.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # another process has just settled it
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _clear(path: Path) -> None:
+    if path.is_file():
+        os.truncate(path, 0)
+        return
+    for child in path.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+        else:
+            child.unlink()

@@ -1,0 +1,133 @@
+"""Export: a bundle as a folder or an archive that opens without its lake.
+
+An archive is a POSIX tar (`pax`), compressed as one Zstandard frame. Order, owners, times and
+modes are fixed, so that the same bundle gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from lake.bundles.archive.members import data_files, lists
+from lake.bundles.archive.transfer import aside, checked, pieces_of, put, settle, sync_all
+from lake.bundles.contents import DATA, MANIFEST, Contents
+from lake.errors import UsageError
+from lake.model.progress import Meter
+from lake.store.faults import translated
+
+ARCHIVE_SUFFIX = ".tar.zst"
+_OTHER_ARCHIVES = (".tar", ".zst", ".gz", ".tgz", ".bz2", ".xz", ".zip", ".7z")
+_LEVEL = 3
+_File = tuple[str, int, Iterable[bytes]]
+
+
+def export(contents: Contents, target: Path, meter: Meter) -> None:
+    """Write a bundle to a new archive, where the name ends in `.tar.zst`, or to a new folder.
+
+    Every file is checked as it is copied.
+
+    Raises
+    ------
+    UsageError
+        The target is there already, or its folder is not.
+    DamagedError
+        A file of the bundle is missing or damaged; nothing is left at the target.
+    StorageError
+        The target cannot be written; nothing is left there.
+    """
+    is_archive = target.name.endswith(ARCHIVE_SUFFIX)
+    _require_place(target, is_archive=is_archive)
+    with translated(f"export to {target}"), aside(target, folder=not is_archive) as unfinished:
+        _require_free(target, is_archive=is_archive)
+        if is_archive:
+            _write_archive(unfinished, contents, meter)
+        else:
+            _write_folder(unfinished, contents, meter)
+        _require_free(target, is_archive=is_archive)
+        settle(unfinished, target)
+
+
+def _require_place(target: Path, *, is_archive: bool) -> None:
+    if not is_archive and target.suffix.lower() in _OTHER_ARCHIVES:
+        raise UsageError(
+            f"{target}: this kind of archive is not written",
+            "Give a name that ends in .tar.zst, or one without such an ending for a folder.",
+        )
+    if not target.absolute().parent.is_dir():
+        raise UsageError(
+            f"{target}: there is no folder {target.absolute().parent}",
+            "Make it first, or export to another place.",
+        )
+    _require_free(target, is_archive=is_archive)
+
+
+def _require_free(target: Path, *, is_archive: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if is_archive or not target.is_dir() or any(target.iterdir()):
+        raise UsageError(
+            f"{target} exists already", "Give a new name, or remove it: nothing is overwritten."
+        )
+
+
+def _files(contents: Contents, meter: Meter) -> Iterator[_File]:
+    """Every file: its path, its size, and its content, checked while it is read."""
+    text = contents.manifest.to_json()
+    yield MANIFEST, len(text), [text]
+    for member in lists(contents.manifest):
+        path = contents.folder / member.path
+        yield member.path, member.bytes, checked(pieces_of(path), member, str(path))
+    members = list(data_files(contents))
+    meter.begin("exporting", len(members))
+    try:
+        for member in members:
+            path = contents.tables / member.path.removeprefix(f"{DATA}/")
+            yield member.path, member.bytes, checked(pieces_of(path), member, str(path))
+            meter.advance()
+    finally:
+        meter.end()
+
+
+def _write_folder(folder: Path, contents: Contents, meter: Meter) -> None:
+    for path, _, pieces in _files(contents, meter):
+        put(folder / path, pieces)
+    sync_all(folder)
+
+
+def _write_archive(archive: Path, contents: Contents, meter: Meter) -> None:
+    import zstandard
+
+    # Threads would make the bytes depend on their number.
+    compressor = zstandard.ZstdCompressor(
+        level=_LEVEL, threads=0, write_checksum=True, write_content_size=False
+    )
+    with archive.open("wb") as file:
+        with compressor.stream_writer(file, closefd=False) as packed:
+            _write_tar(packed, contents, meter)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_tar(packed: IO[bytes], contents: Contents, meter: Meter) -> None:
+    written = 0
+    for path, size, pieces in _files(contents, meter):
+        head = header(f"{contents.id}/{path}", size)
+        packed.write(head)
+        for piece in pieces:
+            packed.write(piece)
+        padding = -size % tarfile.BLOCKSIZE
+        packed.write(bytes(padding))
+        written += len(head) + size + padding
+    end = 2 * tarfile.BLOCKSIZE
+    packed.write(bytes(end + -(written + end) % tarfile.RECORDSIZE))
+
+
+def header(name: str, size: int) -> bytes:
+    """What precedes a file in the archive."""
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")

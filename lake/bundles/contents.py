@@ -1,0 +1,161 @@
+"""A bundle on disk: a folder with the manifest and its lists, and where its data files are."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from lake.bundles.manifest import DAYS_FILE, FILES, QUALITY_FILE, Manifest, Ref, parse
+from lake.bundles.pin import DAYS
+from lake.errors import ConfigError, DamagedError, UnknownNameError
+from lake.model.dataset import Dataset
+from lake.quality.report.document import Report, from_json
+from lake.store.faults import translated
+from lake.store.index import FileIndex, read_checked
+
+MANIFEST, DATA = "manifest.json", "data"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a bundle consists of.
+
+    Attributes
+    ----------
+    folder
+        Of the manifest, `files.parquet` and `days.parquet`; of an exported bundle also `data`.
+    manifest
+        As it was sealed.
+    tables
+        The folder that has a folder with data files for each table.
+    """
+
+    folder: Path
+    manifest: Manifest
+    tables: Path
+
+    @classmethod
+    def open(cls, folder: Path, lake_id: str | None = None, tables: Path | None = None) -> Contents:
+        """Open the bundle of a folder.
+
+        Parameters
+        ----------
+        lake_id, tables
+            The lake that the bundle is in, and its tables; a bundle that brings its own data
+            needs none.
+
+        Raises
+        ------
+        ConfigError
+            It is of a newer format, or of another lake whose tables are not here.
+        DamagedError
+            The manifest is not as it was sealed.
+        """
+        manifest = read_manifest(folder / MANIFEST)
+        own = folder / DATA
+        if own.is_dir():
+            return cls(folder, manifest, own)
+        if tables is None:
+            raise ConfigError(
+                f"{folder} has a manifest, but no data: it belongs into a lake",
+                "Open it by name in its lake, or export it there: `lake bundle export`.",
+            )
+        if manifest.metadata.lake_id != lake_id:
+            raise ConfigError(
+                f"{folder} pins tables of another lake ({manifest.metadata.lake_id})",
+                "Export it there, and import it here: `lake bundle export`, `lake bundle import`.",
+            )
+        return cls(folder, manifest, tables)
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id
+
+    @property
+    def owns_data(self) -> bool:
+        """Whether the data files are in the bundle's own folder."""
+        return self.tables == self.folder / DATA
+
+    @cached_property
+    def files(self) -> FileIndex:
+        """The data files of the selection."""
+        return FileIndex(self.folder / FILES, self.manifest.beside.files.sealed)
+
+    @cached_property
+    def days(self) -> pl.DataFrame:
+        """What each market-day adds up to: `DAYS`."""
+        return read_checked(self.folder / DAYS_FILE, self.manifest.beside.days.sealed, DAYS)
+
+    @cached_property
+    def quality(self) -> Report | None:
+        """The report on quality that was made when it was pinned; None where no check has run.
+
+        Raises
+        ------
+        DamagedError
+            It is not as it was sealed.
+        """
+        part = self.manifest.beside.quality
+        if part is None:
+            return None
+        path = self.folder / QUALITY_FILE
+        with translated(f"bundle {self.id[:12]}"):
+            text = path.read_bytes()
+        if hashlib.sha256(text).hexdigest() != part.sha256:
+            raise DamagedError(
+                f"{path} is not as it was sealed", "Restore it from a backup or an export."
+            )
+        return from_json(text)
+
+    def ref(self, table: str) -> Ref:
+        """What is pinned of a table.
+
+        Raises
+        ------
+        UnknownNameError
+            Nothing is.
+        """
+        refs = {ref.table: ref for _, ref in self.manifest.refs()}
+        if table not in refs:
+            raise UnknownNameError(
+                f"table {table!r} is not in bundle {self.id[:12]}", f"It pins {', '.join(refs)}."
+            )
+        return refs[table]
+
+    def dataset(self, table: str) -> Dataset:
+        """The dataset of a table as it was when it was pinned."""
+        return self.manifest.data_dictionary[self.ref(table).table].dataset(table)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """A manifest that is as it was sealed, in a folder of its id.
+
+    Raises
+    ------
+    DamagedError
+        It is missing, was edited, or is in the folder of another.
+    """
+    try:
+        with translated(f"bundle {path.parent.name}"):
+            text = path.read_bytes()
+    except DamagedError:
+        raise DamagedError(
+            f"{path} cannot be read", "Restore it from a backup, or import the bundle again."
+        ) from None
+    manifest = parse(text, str(path))
+    facts = {
+        "checksum": (manifest.checksum, manifest.document_checksum()),
+        "id": (manifest.id, manifest.content_id()),
+    }
+    for key, (said, found) in facts.items():
+        if said != found:
+            raise DamagedError(
+                f"{path} was changed since it was written: {key} is {said}, but it adds up to "
+                f"{found}",
+                "Restore it from a backup, or import the bundle again.",
+            )
+    return manifest

@@ -1,0 +1,284 @@
+"""What is different between two bundles: market-days, the jobs that wrote into them, and rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+import polars as pl
+
+from lake.bundles.attribution import Log, attributed, partition_of, refs_of
+from lake.bundles.contents import Contents
+from lake.bundles.table import PinnedTable
+from lake.errors import UnknownNameError
+from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
+from lake.model.selection import Selection
+from lake.store.hashing import Checked
+
+_DAY = ("table", *PARTITIONS)
+_MARKET = ("table", "exchange", "symbol")
+_LINE = ("key", "change", "column", "old", "new")
+_TEXTS = pl.List(pl.String())
+DAYS_APART = pl.Schema(
+    {
+        **dict.fromkeys(_MARKET, pl.String()),
+        "date": pl.Date(),
+        "change": pl.String(),
+        **dict.fromkeys(("rows_before", "rows_after"), pl.Int64()),
+        **dict.fromkeys(("jobs", "sources"), _TEXTS),
+    }
+)
+ROWS_APART = pl.Schema(
+    {**dict.fromkeys(_MARKET, pl.String()), "time": TIMESTAMP, **dict.fromkeys(_LINE, pl.String())}
+)
+_NOTHING = pl.lit(None, dtype=pl.String())
+_PART_ROWS = 500_000
+_SLICE_ROWS = 50_000
+_ISO = "%Y-%m-%dT%H:%M:%S%.fZ"
+
+
+def diff_days(before: Contents, after: Contents, tables: Sequence[str] = ()) -> pl.DataFrame:
+    """The market-days that are not the same in two bundles; no data file is read.
+
+    `tables`: all by default.
+
+    Returns
+    -------
+    DataFrame
+        Ordered by table, market and date. `change`: `added`, `removed` or `changed`; where a
+        table has other columns, each of its days is `changed`. `rows_before`, `rows_after`: 0
+        where the day is in one of the bundles only.
+
+        `jobs` and `sources`: of the commits between the two versions of the table that wrote
+        into the day, the oldest first. When `after` is the older version, they were undone.
+        Compaction writes no rows, and does not count. In tables with a partition a year, a
+        commit counts for the days from the first to the last of its rows, so one between may
+        be too many. They are empty where the log of the lake cannot tell: the table is in one
+        of the bundles only, or is not the one that was pinned, or both bundles brought their
+        data along; and where nothing was written, as when only the selections differ.
+
+    Raises
+    ------
+    UnknownNameError
+        A table is in neither of them.
+    DamagedError
+        A list of market-days or a commit between the versions cannot be read.
+    """
+    days = _unequal(before, after, tables)
+    if days.is_empty():
+        return pl.DataFrame(schema=DAYS_APART)
+    named = [
+        attributed(Log.between(before, after, str(table)), group)
+        for (table,), group in days.group_by("table", maintain_order=True)
+    ]
+    return pl.concat(named)
+
+
+def diff_rows(
+    before: Contents, after: Contents, tables: Sequence[str] = ()
+) -> Iterator[pl.DataFrame]:
+    """The rows that are not the same in two bundles, at most a partition of them in memory.
+
+    Only market-days that differ are read, out of files that are checked first. Rows are the same
+    when their key is. NaN is equal to NaN; null is equal to null alone, and 0.0 not to -0.0.
+
+    Yields
+    ------
+    DataFrame
+        A line for each value that changed, and one for each row that is in one bundle only,
+        ordered by table, market and time. `time`: of the row. `key`: what else makes it unique,
+        as a JSON object; null where market and time do. `change`: `added`, `removed`, `changed`.
+        `column`: which value; null for a whole row. `old`, `new`: the value as text, floats with
+        all their digits, times as ISO-8601, lists as JSON; of a whole row a JSON object, in
+        which NaN is `NaN`. The first frame is empty.
+
+    Raises
+    ------
+    UnknownNameError
+        A table is in neither of them.
+    DamagedError
+        A file is missing or is not what was pinned.
+    """
+    return _rows_apart(before, after, _unequal(before, after, tables))
+
+
+def reshaped(before: Contents, after: Contents) -> list[str]:
+    """Tables that have other columns, or another key, in one bundle than in the other."""
+    old, new = refs_of(before), refs_of(after)
+    both = sorted(old.keys() & new.keys())
+    return [t for t in both if old[t].schema_fingerprint != new[t].schema_fingerprint]
+
+
+def _unequal(before: Contents, after: Contents, tables: Sequence[str]) -> pl.DataFrame:
+    """`DAYS_APART` without jobs and sources."""
+    there = {**refs_of(before), **refs_of(after)}
+    for name in tables:
+        if name not in there:
+            hint = f"They pin {', '.join(there)}."
+            raise UnknownNameError(f"table {name!r} is in neither bundle", hint)
+    old, new = (contents.days.select(*_DAY, "rows", "digest") for contents in (before, after))
+    both = old.join(new, on=_DAY, how="full", coalesce=True, suffix="_after")
+    same = (pl.col("digest") == pl.col("digest_after")).fill_null(value=False)
+    same &= ~pl.col("table").is_in(reshaped(before, after))
+    counts = {"rows_before": pl.col("rows"), "rows_after": pl.col("rows_after")}
+    days = both.filter(pl.col("table").is_in(list(tables or there)) & ~same).select(
+        *_DAY, **{name: rows.fill_null(0) for name, rows in counts.items()}
+    )
+    added, removed = pl.col("rows_before") == 0, pl.col("rows_after") == 0
+    one_sided = pl.when(added).then(pl.lit("added")).when(removed).then(pl.lit("removed"))
+    change = one_sided.otherwise(pl.lit("changed")).alias("change")
+    return days.select(*_DAY, change, *counts).sort(_DAY)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Rows of one market in one of the bundles."""
+
+    dataset: Dataset
+    rows: pl.DataFrame
+
+    def without_rows(self) -> _Side:
+        return _Side(self.dataset, self.dataset.empty())
+
+    @property
+    def key(self) -> dict[str, pl.DataType]:
+        return {name: self.dataset.polars_schema[name] for name in self.dataset.full_key}
+
+    def beside(self, other: _Side, prefix: str) -> pl.DataFrame:
+        """The rows with prefixed names; columns that only the other has are null."""
+        own, others = self.dataset.polars_schema, other.dataset.polars_schema
+        nulls = {name: pl.lit(None, kind) for name, kind in others.items() if name not in own}
+        return self.rows.with_columns(**nulls).select(pl.all().name.prefix(prefix))
+
+
+def _rows_apart(before: Contents, after: Contents, days: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    yield pl.DataFrame(schema=ROWS_APART)
+    checked = Checked()
+    for (table,), group in days.group_by("table", maintain_order=True):
+        pinned = [
+            PinnedTable.of(contents, str(table), checked) if table in refs_of(contents) else None
+            for contents in (before, after)
+        ]
+        dataset = next(one.dataset for one in pinned if one is not None)
+        for part in _parts(dataset, group):
+            old = _side(pinned[0], dataset, part.filter(pl.col("rows_before") > 0))
+            new = _side(pinned[1], dataset, part.filter(pl.col("rows_after") > 0))
+            market = part.select(_MARKET).head(1)
+            for lines in _compared(old, new):
+                yield market.join(lines, how="cross").select(list(ROWS_APART)).cast(ROWS_APART)
+
+
+def _parts(dataset: Dataset, days: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The days of a table by partition, so that a file with many of them is read once."""
+    gathered = pl.max_horizontal("rows_before", "rows_after").cum_sum() // _PART_ROWS
+    by = ["exchange", "symbol", partition_of(dataset).alias("stored"), gathered]
+    return (part for _, part in days.group_by(by, maintain_order=True))
+
+
+def _side(pinned: PinnedTable | None, dataset: Dataset, days: pl.DataFrame) -> _Side:
+    """The rows of some days of a market; `dataset` is that of a bundle without the table."""
+    dataset = dataset if pinned is None else pinned.dataset
+    if pinned is None or days.is_empty():
+        return _Side(dataset, dataset.empty())
+    exchange, symbol, first = days.select("exchange", "symbol", "date").row(0)
+    start = datetime.combine(first, time(), UTC)
+    end = datetime.combine(days["date"][-1], time(), UTC) + timedelta(days=1)
+    rows = pinned.collect(Selection((exchange,), (symbol,), start, end))
+    return _Side(dataset, rows.filter(pl.col("date").is_in(days["date"].implode())))
+
+
+def _compared(old: _Side, new: _Side) -> Iterator[pl.DataFrame]:
+    """`ROWS_APART` without the market."""
+    if old.key != new.key:  # no row is the same as another
+        yield from _compared(old, old.without_rows())
+        yield from _compared(new.without_rows(), new)
+        return
+    for piece in _side_by_side(old, new).iter_slices(_SLICE_ROWS):
+        gone = piece.filter(pl.col("new exchange").is_null())
+        come = piece.filter(pl.col("old exchange").is_null())
+        both = piece.filter(pl.col("old exchange") == pl.col("new exchange"))
+        lines = [
+            _lines(gone, "removed", old=_as_json(gone, "old ", old.dataset)),
+            _lines(come, "added", new=_as_json(come, "new ", new.dataset)),
+            *_changed(both, old.dataset, new.dataset),
+        ]
+        yield pl.concat(lines).sort("line", maintain_order=True).drop("line")
+
+
+def _side_by_side(old: _Side, new: _Side) -> pl.DataFrame:
+    """Rows of one key beside each other, as `old …` and `new …`, with `line`, `time` and `key`."""
+    joined = old.beside(new, "old ").join(
+        new.beside(old, "new "),
+        left_on=[f"old {name}" for name in old.key],
+        right_on=[f"new {name}" for name in old.key],
+        how="full",
+        coalesce=False,
+    )
+    time_column = new.dataset.time_column
+    beside = [name for name in old.dataset.key if name != time_column]
+    key = {name: pl.coalesce(f"new {name}", f"old {name}").alias(name) for name in beside}
+    at = pl.coalesce(f"new {time_column}", f"old {old.dataset.time_column}")
+    ordered = joined.sort(at, *key.values()).with_row_index("line")
+    texts = [_timeless(value, old.key[name]) for name, value in key.items()]
+    as_json = pl.struct(texts).struct.json_encode() if texts else _NOTHING
+    return ordered.with_columns(at.alias("time"), as_json.alias("key"))
+
+
+def _changed(both: pl.DataFrame, old: Dataset, new: Dataset) -> Iterator[pl.DataFrame]:
+    """A line for each value that changed, column by column."""
+    left = {**new.polars_schema, **old.polars_schema}
+    right = {**old.polars_schema, **new.polars_schema}
+    for name in (name for name in right if name not in (*PARTITIONS, *old.key)):
+        before, after = pl.col(f"old {name}"), pl.col(f"new {name}")
+        apart = both.filter(_apart(before, after, left[name], right[name]))
+        texts = {"old": _text(before, left[name]), "new": _text(after, right[name])}
+        yield _lines(apart, "changed", column=pl.lit(name), **texts)
+
+
+def _lines(rows: pl.DataFrame, change: str, **said: pl.Expr) -> pl.DataFrame:
+    """Lines of `ROWS_APART`; what is not said is null."""
+    cells = {**dict.fromkeys(("column", "old", "new"), _NOTHING), **said}
+    return rows.select("line", "time", "key", change=pl.lit(change), **cells)
+
+
+def _apart(before: pl.Expr, after: pl.Expr, left: pl.DataType, right: pl.DataType) -> pl.Expr:
+    """Whether two values differ; the reciprocals tell 0.0 from -0.0, which the digest does."""
+    if left != right:
+        return _text(before, left).ne_missing(_text(after, right))
+    differ = before.ne_missing(after)
+    if left == pl.Float64():
+        differ |= (1 / before).ne_missing(1 / after)
+    if left == pl.List(pl.Float64()):
+        inverse = 1 / pl.element()
+        differ |= before.list.eval(inverse).ne_missing(after.list.eval(inverse))
+    return differ
+
+
+def _text(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """A value as text from which it can be had back."""
+    if isinstance(dtype, pl.List):
+        return value.map_elements(lambda items: _json(items.to_list()), return_dtype=pl.String)
+    return _timeless(value, dtype).cast(pl.String)
+
+
+def _timeless(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    return value.dt.to_string(_ISO) if isinstance(dtype, pl.Datetime) else value
+
+
+def _as_json(rows: pl.DataFrame, side: str, dataset: Dataset) -> pl.Expr:
+    """Whole rows as JSON; not by Polars, to which NaN is null."""
+    schema = dataset.polars_schema
+    values = rows.select(
+        _timeless(pl.col(f"{side}{name}"), schema[name]).alias(name)
+        for name in schema
+        if name not in PARTITIONS
+    )
+    texts = [_json(row) for row in values.iter_rows(named=True)]
+    return pl.lit(pl.Series(texts, dtype=pl.String))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)

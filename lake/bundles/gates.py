@@ -1,0 +1,88 @@
+"""Demands on what is pinned: that every interval was answered, that the score is high enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+from lake.bundles.manifest import CoveragePart
+from lake.errors import QualityError
+from lake.model.intervals import subtract, union
+from lake.model.selection import Selection
+from lake.model.time import MICROSECOND, TimeRange
+
+_SHOWN = 5
+
+
+class _Hole(NamedTuple):
+    table: str
+    exchange: str
+    symbol: str
+    range: TimeRange
+
+    def __str__(self) -> str:
+        return f"{self.table} of {self.exchange} {self.symbol}: {self.range}"
+
+
+def require_complete(
+    days: Sequence[pl.DataFrame], selection: Selection, covered: Sequence[CoveragePart]
+) -> None:
+    """Refuse where the coverage has holes.
+
+    An open bound of the selection means: from the first, or to the last, of the rows and the
+    covered intervals of the market.
+
+    Raises
+    ------
+    QualityError
+        An interval was never answered by its source: says which.
+    """
+    holes = [hole for frame in days for hole in _holes(frame, selection, covered)]
+    if holes:
+        shown = "; ".join(str(hole) for hole in holes[:_SHOWN])
+        more = f"; and {len(holes) - _SHOWN} more" if len(holes) > _SHOWN else ""
+        raise QualityError(
+            f"not complete: no answer is recorded for {shown}{more}",
+            "Ingest the missing ranges, or pin without --require-complete.",
+        )
+
+
+def require_score(least: float, score: float | None) -> None:
+    """Refuse a score that is too low, or that nobody knows.
+
+    Raises
+    ------
+    QualityError
+        It falls short.
+    """
+    if score is None:
+        raise QualityError(
+            f"a quality of {least} is asked for, but the selection was not checked",
+            "Pin with the check: without --no-check.",
+        )
+    if score < least:
+        raise QualityError(
+            f"the quality score of this selection is {score:.4f}, and {least} is asked for",
+            "Repair the data, or ask for less.",
+        )
+
+
+def _holes(
+    days: pl.DataFrame, selection: Selection, covered: Sequence[CoveragePart]
+) -> Iterator[_Hole]:
+    spans = days.group_by("table", "exchange", "symbol", maintain_order=True).agg(
+        pl.col("first").min(), pl.col("last").max()
+    )
+    for table, exchange, symbol, first, last in spans.iter_rows():
+        market = (table, exchange, symbol)
+        known = union(
+            TimeRange(part.start, part.end)
+            for part in covered
+            if (part.table, part.exchange, part.symbol) == market
+        )
+        start = selection.start or min([first, *(item.start for item in known)])
+        end = selection.end or max([last + MICROSECOND, *(item.end for item in known)])
+        for missing in subtract([TimeRange(start, end)], known):
+            yield _Hole(*market, missing)

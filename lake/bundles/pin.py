@@ -1,0 +1,398 @@
+"""Pinning: capture table versions, measure the selection, say what it must add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lake.bundles.gates import require_complete, require_score
+from lake.bundles.manifest import (
+    QUALITY_FILE,
+    Beside,
+    CoveragePart,
+    DatasetPart,
+    DateRange,
+    Manifest,
+    Metadata,
+    Ref,
+    SelectionPart,
+)
+from lake.errors import CommitConflictError, UnknownNameError, UsageError
+from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.digest import combined, market_days
+from lake.model.progress import Meter
+from lake.model.selection import Selection
+from lake.model.time import in_utc, iso
+from lake.query.overview import coverage
+from lake.store.chunks import pieces
+from lake.store.hashing import sha256_of_all
+from lake.store.index import SCHEMA, FileIndex
+from lake.store.reader import Rows
+from lake.store.snapshot import Snapshot
+from lake.store.store import Store
+from lake.version import VERSION
+
+DAYS = pl.Schema(
+    {
+        "table": pl.String(),
+        "exchange": pl.String(),
+        "symbol": pl.String(),
+        "date": pl.Date(),
+        "rows": pl.Int64(),
+        "first": TIMESTAMP,
+        "last": TIMESTAMP,
+        "min_delay_us": pl.Int64(),
+        "max_delay_us": pl.Int64(),
+        "digest": pl.String(),
+    }
+)
+# Of a table, its id and some files: `path`, `bytes` and `sha256` of those that are known.
+KnownHashes = Callable[[str, str, pl.DataFrame], pl.DataFrame]
+# Of tables and a selection of each.
+Judge = Callable[[Sequence[Snapshot], Sequence[Selection]], "Judged"]
+_SECTIONS = ("trades", "orderbooks", "funding")
+_MARKET = ("exchange", "symbol")
+_CAPTURE_ATTEMPTS = 100
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to pin.
+
+    Attributes
+    ----------
+    tables, selection
+        Which rows.
+    as_of
+        The time of the past to pin; None for the present.
+    require_complete
+        Refuse where an interval was never answered.
+    min_quality
+        Refuse below this score, or where none is known: without a check.
+    note
+        For the manifest.
+    """
+
+    tables: Sequence[str]
+    selection: Selection
+    as_of: datetime | None = None
+    require_complete: bool = False
+    min_quality: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The quality of what is pinned: its score (0 to 1), and the report as JSON."""
+
+    score: float | None
+    report: bytes
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A bundle that is not stored yet.
+
+    Attributes
+    ----------
+    fields
+        Those of the manifest that do not depend on how it is stored.
+    files, days
+        What goes into the lists beside it.
+    quality
+        The report on quality, as JSON; None: no check has run.
+    """
+
+    fields: Mapping[str, Any]
+    files: pl.DataFrame
+    days: pl.DataFrame
+    quality: bytes | None = None
+
+    @property
+    def id(self) -> str:
+        """The id that the bundle will have."""
+        return Manifest.model_construct(**self.fields).content_id()
+
+    def manifest(self, beside: Beside) -> Manifest:
+        """The whole manifest, for lists that are stored as this."""
+        sealed = Manifest(id="", beside=beside, **self.fields).sealed()
+        return sealed.model_copy(update={"access": access(sealed)}).sealed()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a selection of a table is: its ref, its days (`DAYS`) and its files."""
+
+    ref: Ref
+    days: pl.DataFrame
+    files: pl.DataFrame
+
+
+def drafted(
+    store: Store, request: Request, known: KnownHashes, meter: Meter, judge: Judge | None = None
+) -> Draft:
+    """The draft of a bundle: every table at versions that were current at one moment.
+
+    `known` gives hashes that earlier bundles have, `judge` checks what is about to be pinned.
+
+    Raises
+    ------
+    UnknownNameError
+        A table does not exist, or holds no row of one of the markets in the range.
+    QualityError
+        An interval is missing, or the score is too low, and the request does not accept that.
+    CommitConflictError
+        Writers were too quick to capture one moment.
+    """
+    if not request.tables:
+        raise UsageError("a bundle needs a dataset", "Name at least one: --dataset bars_1m.")
+    now = store.now()
+    if request.as_of is not None and in_utc(request.as_of) > now:
+        raise UsageError(f"{iso(request.as_of)} is in the future", "Pin a time that has passed.")
+    datasets = [store.catalog.dataset(name) for name in dict.fromkeys(request.tables)]
+    # Before the versions: coverage is written after its rows, so it never claims too much.
+    markets = Selection(request.selection.exchanges, request.selection.symbols)
+    covered = coverage(store, None, markets, request.as_of)
+    snapshots = captured(store, datasets, request.as_of)
+    measured = [_measured(one, _closed(one, request.selection), meter) for one in snapshots]
+    parts = _coverage_parts(covered, measured)
+    if request.require_complete:
+        require_complete([one.days for one in measured], request.selection, parts)
+    judged = None
+    if judge is not None:
+        judged = judge(snapshots, [one.ref.selection.selection for one in measured])
+    if request.min_quality is not None:
+        require_score(request.min_quality, judged.score if judged else None)
+    return Draft(
+        fields={
+            "version": now,
+            "metadata": _metadata(store, request, measured, judged.score if judged else None),
+            "quality_report": QUALITY_FILE if judged else None,
+            "data_dictionary": {dataset.name: DatasetPart.of(dataset) for dataset in datasets},
+            "instruments": _instruments(store, measured, request.as_of, now),
+            "coverage": parts,
+            **_placed(datasets, measured),
+        },
+        files=_files(measured, snapshots, known, meter),
+        days=pl.concat([one.days for one in measured]).sort("table", *_MARKET, "date"),
+        quality=judged.report if judged else None,
+    )
+
+
+def captured(store: Store, datasets: Sequence[Dataset], as_of: datetime | None) -> list[Snapshot]:
+    """Tables at versions that were current at one moment: now, or at a time of the past.
+
+    Tables have no common transaction, so the versions are looked at until two looks agree.
+    """
+    if as_of is not None:
+        return [store.snapshot(dataset, as_of=as_of) for dataset in datasets]
+    for _ in range(_CAPTURE_ATTEMPTS):
+        versions = [store.version(dataset) for dataset in datasets]
+        if versions == [store.version(dataset) for dataset in datasets]:
+            pairs = zip(datasets, versions, strict=True)
+            return [store.snapshot(dataset, version=version) for dataset, version in pairs]
+    raise CommitConflictError(
+        f"writers kept committing while {len(datasets)} tables were looked at",
+        "Run the same command again, or pin a moment of the past: --as-of.",
+    )
+
+
+def measured_days(rows: Rows, selection: Selection, meter: Meter) -> pl.DataFrame:
+    """What each market-day of a selection adds up to: `DAYS`, in order of market and day."""
+    files = rows.files(selection)
+    meter.begin(f"reading {rows.dataset.name}", int(files["rows"].sum()))
+    found = [pl.DataFrame(schema=DAYS)]
+    for part in pieces(rows, files, selection):
+        frame = rows.collect(part)
+        found.append(_days(rows.dataset, frame))
+        meter.advance(frame.height)
+    meter.end()
+    return pl.concat(found)
+
+
+def _days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
+    time = pl.col(dataset.time_column)
+    delay_us = (dataset.availability() - time).dt.total_microseconds()
+    sums = frame.group_by(*_MARKET, time.dt.date().alias("date")).agg(
+        rows=pl.len().cast(pl.Int64),
+        first=time.min(),
+        last=time.max(),
+        min_delay_us=delay_us.min(),
+        max_delay_us=delay_us.max(),
+    )
+    days = market_days(dataset, frame).join(sums, on=[*_MARKET, "date"], maintain_order="left")
+    return days.with_columns(table=pl.lit(dataset.name)).select(list(DAYS)).cast(DAYS)
+
+
+def _measured(snapshot: Snapshot, selection: Selection, meter: Meter) -> Measured:
+    dataset = snapshot.dataset
+    files = snapshot.files(selection)
+    days = measured_days(snapshot, selection, meter)
+    _require_markets(dataset, selection, days)
+    rows, first, last = days.select(
+        pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()
+    ).row(0)
+    ref = Ref(
+        table=dataset.name,
+        table_id=snapshot.table_id,
+        uri=f"tables/{dataset.name}",
+        version=snapshot.version,
+        selection=SelectionPart(
+            exchanges=selection.exchanges,
+            symbols=selection.symbols,
+            start=selection.start,
+            end=selection.end,
+        ),
+        rows=rows,
+        files=files.height,
+        bytes=int(files["bytes"].sum()),
+        first=first,
+        last=last,
+        schema_fingerprint=dataset.fingerprint,
+        digest=combined(days),
+    )
+    return Measured(ref, days, files)
+
+
+def _files(
+    measured: Sequence[Measured], snapshots: Sequence[Snapshot], known: KnownHashes, meter: Meter
+) -> pl.DataFrame:
+    """The file index: every data file with its SHA-256, which is computed once in its life."""
+    listed = []
+    for one, snapshot in zip(measured, snapshots, strict=True):
+        files = one.files.join(
+            known(one.ref.table, one.ref.table_id, one.files),
+            on=["path", "bytes"],
+            how="left",
+            maintain_order="left",
+        )
+        new = files.filter(pl.col("sha256").is_null())["path"]
+        meter.begin(f"hashing {one.ref.table}", len(new))
+        digests = sha256_of_all([Path(snapshot.uri, path) for path in new], meter)
+        meter.end()
+        hashed = files["sha256"].to_list()
+        fresh = iter(digests)
+        filled = [digest or next(fresh) for digest in hashed]
+        listed.append(
+            files.with_columns(
+                sha256=pl.Series(filled, dtype=pl.String), table=pl.lit(one.ref.table)
+            )
+        )
+    return FileIndex.sorted(pl.concat([frame.select(list(SCHEMA)) for frame in listed]))
+
+
+def _metadata(
+    store: Store, request: Request, measured: Sequence[Measured], score: float | None
+) -> Metadata:
+    markets = pl.concat([one.days.select(_MARKET) for one in measured])
+    return Metadata(
+        symbols=tuple(markets["symbol"].unique().sort()),
+        exchanges=tuple(markets["exchange"].unique().sort()),
+        datasets=tuple(one.ref.table for one in measured),
+        date_range=DateRange(
+            start=min(one.ref.first for one in measured), end=max(one.ref.last for one in measured)
+        ),
+        data_quality_score=score,
+        note=request.note,
+        as_of=request.as_of,
+        lake_id=store.root.id,
+        created_by=f"lake {VERSION}",
+    )
+
+
+def access(manifest: Manifest) -> dict[str, str]:
+    """Ready-to-paste examples of reading the bundle."""
+    short = manifest.id[:12]
+    table = next(ref.table for _, ref in manifest.refs())
+    return {
+        "python": f'import lake\n\nbundle = lake.open_bundle("{short}")\n'
+        f'frame = bundle.scan("{table}").collect()',
+        "sql": f'lake sql --bundle {short} "SELECT count(*) FROM {table}"',  # noqa: S608 - shown, not run
+    }
+
+
+def _closed(snapshot: Snapshot, selection: Selection) -> Selection:
+    """The selection, cut before the first bar that was still open: it is not final yet."""
+    if "closed" not in snapshot.dataset.polars_schema:
+        return selection
+    time = snapshot.dataset.time_column
+    is_open = snapshot.unordered(selection).filter(~pl.col("closed"))
+    first_open: datetime | None = is_open.select(pl.col(time).min()).collect().item()
+    if first_open is None:
+        return selection
+    if selection.start is not None and first_open <= selection.start:
+        raise UnknownNameError(
+            f"{snapshot.dataset.name} has no closed bar in the selection, so there is nothing to "
+            "pin",
+            "Bars that are still open are not final; ingest again after they have closed.",
+        )
+    return Selection(selection.exchanges, selection.symbols, selection.start, first_open)
+
+
+def _require_markets(dataset: Dataset, selection: Selection, days: pl.DataFrame) -> None:
+    there = {*days["exchange"].unique(), *days["symbol"].unique()}
+    missing = [name for name in (*selection.exchanges, *selection.symbols) if name not in there]
+    if missing or days.is_empty():
+        what = " of " + ", ".join(missing) if missing else ""
+        raise UnknownNameError(
+            f"{dataset.name} has no rows{what} in the selection, so there is nothing to pin",
+            "`lake status` shows what is there; ingest it first, or leave it out.",
+        )
+
+
+def _placed(datasets: Sequence[Dataset], measured: Sequence[Measured]) -> dict[str, Any]:
+    """Refs at the keys of the manifest that users look for."""
+    placed: dict[str, Any] = {"bars": {}, "other": {}}
+    for dataset, one in zip(datasets, measured, strict=True):
+        if dataset.family == "bars":
+            placed["bars"][str(dataset.timeframe)] = one.ref
+        elif dataset.family in _SECTIONS:
+            placed[dataset.family] = one.ref
+        else:
+            placed["other"][dataset.name] = one.ref
+    return placed
+
+
+def _coverage_parts(
+    covered: pl.DataFrame, measured: Sequence[Measured]
+) -> tuple[CoveragePart, ...]:
+    """Covered intervals of the tables and ranges that are pinned."""
+    parts = []
+    for table, exchange, symbol, start, end in covered.iter_rows():
+        for ref in (one.ref for one in measured if one.ref.table == table):
+            pinned = ref.selection
+            low = max(filter(None, (start, pinned.start)))
+            high = min(filter(None, (end, pinned.end)))
+            if low < high:
+                part = CoveragePart(
+                    table=table, exchange=exchange, symbol=symbol, start=low, end=high
+                )
+                parts.append(part)
+    return tuple(parts)
+
+
+def _instruments(
+    store: Store, measured: Sequence[Measured], as_of: datetime | None, now: datetime
+) -> tuple[dict[str, Any], ...]:
+    """The specification of each market that held then, where one is known."""
+    dataset = store.catalog.dataset("instruments")
+    rows = store.known(dataset, as_of=as_of)
+    markets = pl.concat([one.days.select(_MARKET) for one in measured]).unique()
+    current = (
+        rows.filter(pl.col("valid_from") <= (as_of or now))
+        .join(markets, on=_MARKET)
+        .sort("valid_from")
+        .group_by(_MARKET, maintain_order=True)
+        .last()
+        .sort(_MARKET)
+        .drop("date")
+    )
+    return tuple(
+        {name: iso(value) if isinstance(value, datetime) else value for name, value in row.items()}
+        for row in current.iter_rows(named=True)
+    )

@@ -1,0 +1,43 @@
+"""A bundle as a replay reads it: market-days, and stretches of one market's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from lake.bundles.contents import Contents
+from lake.bundles.table import PinnedTable
+from lake.model.dataset import Dataset
+from lake.model.selection import Selection
+
+
+@dataclass(frozen=True)
+class PinnedSource:
+    """What `lake.replay.merge.Source` asks for, from a bundle."""
+
+    contents: Contents
+    open_table: Callable[[str], PinnedTable]
+
+    def dataset(self, table: str) -> Dataset:
+        """The dataset of a table."""
+        return self.contents.dataset(table)
+
+    def days(self, tables: Sequence[str], selection: Selection) -> pl.DataFrame:
+        """The market-days of the selection's markets."""
+        wanted = [pl.col("table").is_in(list(tables))]
+        if selection.exchanges:
+            wanted.append(pl.col("exchange").is_in(list(selection.exchanges)))
+        if selection.symbols:
+            wanted.append(pl.col("symbol").is_in(list(selection.symbols)))
+        return self.contents.days.filter(*wanted)
+
+    def rows(
+        self, table: str, exchange: str, symbol: str, start: datetime, end: datetime
+    ) -> pl.DataFrame:
+        """Rows of one market with a time in `[start, end)`, in order."""
+        pinned = self.open_table(table)
+        asked = Selection((exchange,), (symbol,), start, end)
+        return pinned.collect(asked.within(pinned.pinned))

@@ -1,0 +1,217 @@
+"""Where bundles are: a folder a manifest, and names that point to them."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import polars as pl
+
+from lake.bundles.contents import MANIFEST, Contents
+from lake.bundles.manifest import (
+    DAYS_FILE,
+    FILES,
+    QUALITY_FILE,
+    Beside,
+    FilePart,
+    ListPart,
+    Manifest,
+)
+from lake.bundles.pin import Draft
+from lake.errors import DamagedError, LakeError, UnknownNameError, UsageError
+from lake.store import index
+from lake.store.faults import translated
+from lake.store.root import Root, replace, sync_folder
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ID = re.compile(r"[0-9a-f]{8,64}")
+_WHOLE_ID = re.compile(r"[0-9a-f]{64}")
+
+
+class Repository:
+    """The bundles of a lake.
+
+    A reference is a name, an id (at least its first eight digits), or `NAME@ID`.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self._folder = root.bundles
+        self._root = root
+
+    def store(self, draft: Draft) -> Contents:
+        """Write a bundle, whole or not at all, unless one of its id is there already."""
+        with translated("bundles"), self.unfinished() as folder:
+            manifest = _written(folder, draft)
+            return self.publish(folder, manifest.id)
+
+    def known_hashes(self, table: str, table_id: str, files: pl.DataFrame) -> pl.DataFrame:
+        """SHA-256 of those of some data files of a table that a bundle lists already.
+
+        Returns
+        -------
+        DataFrame
+            `path`, `bytes`, `sha256`.
+        """
+        key = ["path", "bytes"]
+        found = pl.DataFrame(schema={"path": pl.String, "bytes": pl.Int64, "sha256": pl.String})
+        for bundle_id in self.ids():
+            missing = files.join(found, on=key, how="anti")
+            if missing.is_empty():
+                break
+            with suppress(LakeError):  # a damaged bundle knows nothing
+                contents = self.open(bundle_id)
+                refs = {ref.table: ref.table_id for _, ref in contents.manifest.refs()}
+                if refs.get(table) == table_id:
+                    listed = contents.files.files(table).select(*key, "sha256")
+                    found.extend(listed.join(missing, on=key, how="semi"))
+        return found
+
+    def publish(self, folder: Path, bundle_id: str) -> Contents:
+        """Give a finished folder its place; where another of the id is there, that one stays."""
+        try:
+            folder.rename(self._folder / bundle_id)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        sync_folder(self._folder)
+        return self.open(bundle_id)
+
+    @contextmanager
+    def unfinished(self) -> Iterator[Path]:
+        """A folder for a bundle in the making; what is left of it at the end is removed."""
+        folder = self._folder / f".unfinished-{secrets.token_hex(8)}"
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def require_name(self, name: str) -> None:
+        """Refuse what cannot name a bundle.
+
+        Raises
+        ------
+        UsageError
+            It is malformed, or could be an id.
+        """
+        if _NAME.fullmatch(name) is None or _ID.fullmatch(name):
+            raise UsageError(
+                f"{name!r} cannot name a bundle",
+                "Use letters, digits, dot, dash and underscore, and not just hex digits.",
+            )
+
+    def require_free(self, name: str, bundle_id: str, *, move: bool) -> None:
+        """Refuse a name that points to another bundle, unless it may be moved.
+
+        Raises
+        ------
+        UsageError
+            It is taken.
+        """
+        points_to = self.names().get(name)
+        if points_to not in (None, bundle_id) and not move:
+            raise UsageError(
+                f"bundle {name} exists already, and holds other rows",
+                f"Choose another name, or add --move; then {name}@{points_to[:12]} is the old one.",
+            )
+
+    def point(self, name: str, bundle_id: str) -> None:
+        """Let a name point to a bundle."""
+        with translated(f"bundle {name}"):
+            self._name_path(name).parent.mkdir(exist_ok=True)
+            replace(self._name_path(name), bundle_id.encode() + b"\n")
+
+    def remove(self, bundle_id: str) -> list[str]:
+        """Remove a bundle and the names that point to it; gives those names."""
+        names = [name for name, points_to in self.names().items() if points_to == bundle_id]
+        with translated(f"bundle {bundle_id[:12]}"):
+            for name in names:
+                self._name_path(name).unlink(missing_ok=True)
+            # Out of sight first: a removal that is cut short leaves no half of a bundle.
+            away = self._folder / f".unfinished-{secrets.token_hex(8)}"
+            (self._folder / bundle_id).rename(away)
+            shutil.rmtree(away)
+        return names
+
+    def names(self) -> dict[str, str]:
+        """Ids by name."""
+        with translated("bundles"):
+            files = sorted((self._folder / "names").glob("[!.]*"))
+            return {file.name: file.read_bytes().decode(errors="replace").strip() for file in files}
+
+    def ids(self) -> list[str]:
+        """Ids of all bundles."""
+        with translated("bundles"):
+            names = [entry.name for entry in os.scandir(self._folder)]
+        return sorted(name for name in names if _WHOLE_ID.fullmatch(name))
+
+    def resolve(self, reference: str) -> str:
+        """The id that a reference means.
+
+        Raises
+        ------
+        UnknownNameError
+            It means none, or several.
+        """
+        names = self.names()
+        wanted = names.get(reference) or reference.rpartition("@")[2]
+        found = [one for one in self.ids() if _ID.fullmatch(wanted) and one.startswith(wanted)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UnknownNameError(
+                f"{reference!r} means several bundles", "Give more digits: " + ", ".join(found)
+            )
+        known = list(names)
+        close = difflib.get_close_matches(reference, known, n=3, cutoff=0.5)
+        listed = ", ".join([*close, *(name for name in known if name not in close)])
+        raise UnknownNameError(
+            f"there is no bundle {reference!r}",
+            f"Bundles: {listed}." if listed else "None is pinned yet: `lake bundle pin --help`.",
+        )
+
+    def open(self, reference: str) -> Contents:
+        """The bundle that a reference means.
+
+        Raises
+        ------
+        DamagedError
+            Its manifest was changed, or is in the folder of another.
+        """
+        folder = self._folder / self.resolve(reference)
+        contents = Contents.open(folder, self._root.id, self._root.tables)
+        if contents.id != folder.name:
+            raise DamagedError(
+                f"{folder} holds the manifest of bundle {contents.id}",
+                "Restore it from a backup, or import the bundle again.",
+            )
+        return contents
+
+    def _name_path(self, name: str) -> Path:
+        return self._folder / "names" / name
+
+
+def _written(folder: Path, draft: Draft) -> Manifest:
+    """Write the files of a bundle, the manifest last."""
+    lists = {FILES: draft.files, DAYS_FILE: draft.days}
+    sealed = {name: index.write(folder / name, frame) for name, frame in lists.items()}
+    parts = {name: ListPart(**asdict(seal)) for name, seal in sealed.items()}
+    quality = None
+    if draft.quality is not None:
+        replace(folder / QUALITY_FILE, draft.quality)
+        digest = hashlib.sha256(draft.quality).hexdigest()
+        quality = FilePart(bytes=len(draft.quality), sha256=digest)
+    beside = Beside(files=parts[FILES], days=parts[DAYS_FILE], quality=quality)
+    manifest = draft.manifest(beside)
+    replace(folder / MANIFEST, manifest.to_json())
+    sync_folder(folder)
+    return manifest

@@ -1,0 +1,192 @@
+"""One pinned table: its rows out of the cache, or out of files that are checked before use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from lake.bundles.cache import Cache, Entry
+from lake.bundles.cache_writer import Filler
+from lake.bundles.contents import Contents
+from lake.errors import DamagedError
+from lake.model.dataset import Dataset
+from lake.model.selection import Selection
+from lake.store.chunks import pieces
+from lake.store.hashing import Checked, Expected
+from lake.store.index import FileIndex
+from lake.store.reader import EVERYTHING, Rows
+
+# What a cell takes when it is mapped; strings are views of 16 bytes.
+_CELL_BYTES = 12
+
+
+@dataclass(frozen=True)
+class PinnedTable(Rows):
+    """The pinned selection of a table.
+
+    Attributes
+    ----------
+    dataset
+        As it was when it was pinned.
+    folder
+        Where the table's data files are.
+    index
+        Which of them hold the selection.
+    pinned
+        The selection.
+    checked
+        Files that were found right.
+    bundle_id, cache, filler
+        Where mapped rows are kept; None: nowhere.
+    """
+
+    dataset: Dataset
+    folder: Path
+    index: FileIndex
+    pinned: Selection
+    checked: Checked
+    bundle_id: str
+    cache: Cache | None
+    filler: Filler
+
+    @classmethod
+    def of(
+        cls,
+        contents: Contents,
+        table: str,
+        checked: Checked | None = None,
+        cache: Cache | None = None,
+        filler: Filler | None = None,
+    ) -> PinnedTable:
+        """A table of a bundle; without a cache, its rows come from its files."""
+        return cls(
+            dataset=contents.dataset(table),
+            folder=contents.tables / table,
+            index=contents.files,
+            pinned=contents.ref(table).selection.selection,
+            checked=checked or Checked(),
+            bundle_id=contents.id,
+            cache=cache,
+            filler=filler or Filler(),
+        )
+
+    @property
+    def uri(self) -> str:
+        return str(self.folder)
+
+    @cached_property
+    def markets(self) -> list[tuple[str, str]]:
+        """Exchange and symbol of what is pinned, in order."""
+        found = self.index.files(self.dataset.name, self.pinned).select("exchange", "symbol")
+        return sorted(found.unique().rows())
+
+    def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
+        """The data files of a selection, each found to be as it was pinned.
+
+        Raises
+        ------
+        DamagedError
+            A file is missing or is not what was pinned.
+        """
+        files = self.index.files(self.dataset.name, selection.within(self.pinned))
+        expected = (
+            Expected(f"{self.uri}/{path}", size, digest)
+            for path, size, digest in files.select("path", "bytes", "sha256").iter_rows()
+        )
+        wrong = self.checked.wrong(expected)
+        if wrong:
+            names = ", ".join(sorted(file.path for file in wrong))
+            raise DamagedError(
+                f"table {self.dataset.name}: {names}: missing, or not what was pinned",
+                f"`lake bundle verify {self.bundle_id[:12]}` names all such files; restore them "
+                "from a backup or an export.",
+            )
+        return files
+
+    def _read(
+        self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
+    ) -> pl.DataFrame:
+        within = selection.within(self.pinned)
+        if self.cache is None:
+            return self._cold(within, wanted, predicate)
+        columns = wanted if predicate is None else None
+        mapped = [self._mapped(market, within, columns) for market in self._markets(within)]
+        there = [rows for rows in mapped if rows is not None]
+        if not there or len(there) < len(mapped):
+            return self._cold(within, wanted, predicate)
+        found = pl.concat(there)
+        if predicate is not None:
+            found = found.lazy().filter(predicate).collect()
+        return found.select(wanted)
+
+    def _markets(self, selection: Selection) -> list[tuple[str, str]]:
+        if len(selection.exchanges) == len(selection.symbols) == 1:
+            return [(selection.exchanges[0], selection.symbols[0])]
+        return [
+            (exchange, symbol)
+            for exchange, symbol in self.markets
+            if exchange in (selection.exchanges or (exchange,))
+            and symbol in (selection.symbols or (symbol,))
+        ]
+
+    def _mapped(
+        self, market: tuple[str, str], selection: Selection, wanted: Sequence[str] | None
+    ) -> pl.DataFrame | None:
+        """The rows of a market out of the cache; asks for them to be put there if they are not."""
+        if self.cache is None:
+            return None
+        time = self.dataset.time_column
+        columns = None if wanted is None else list(dict.fromkeys([*wanted, time]))
+        rows = self.cache.get(self._entry(market), columns)
+        if rows is None:
+            self._fill_later(market)
+            return None
+        times = rows[time]
+        start = 0 if selection.start is None else times.search_sorted(selection.start, "left")
+        end = len(times) if selection.end is None else times.search_sorted(selection.end, "left")
+        return rows.slice(start, end - start)
+
+    def _cold(
+        self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
+    ) -> pl.DataFrame:
+        rows = self.file_by_file(self.files(selection), selection)
+        if predicate is not None:
+            rows = rows.filter(predicate)
+        return self.ordered(rows, selection, wanted)
+
+    def warm(self, market: tuple[str, str]) -> int:
+        """Put the rows of a market into the cache; gives the size in bytes, 0 if they are there.
+
+        Raises
+        ------
+        DamagedError
+            A file is missing or is not what was pinned.
+        StorageError
+            The cache cannot hold them.
+        """
+        if self.cache is None or self.cache.get(self._entry(market)) is not None:
+            return 0
+        return self.cache.put(self._entry(market), self.pieces(market))
+
+    def pieces(self, market: tuple[str, str]) -> Iterator[pl.DataFrame]:
+        """The rows of a market in order, about a million at a time."""
+        pinned = Selection((market[0],), (market[1],), self.pinned.start, self.pinned.end)
+        columns = list(self.dataset.polars_schema)
+        for part in pieces(self, self.files(pinned), pinned):
+            yield self._cold(part, columns, None)
+
+    def _fill_later(self, market: tuple[str, str]) -> None:
+        cache = self.cache
+        if cache is None:
+            return
+        of_market = Selection((market[0],), (market[1],))
+        rows = int(self.index.files(self.dataset.name, of_market)["rows"].sum())
+        if rows * len(self.dataset.columns) * _CELL_BYTES <= cache.fill_bytes:
+            self.filler.ask(self._entry(market).path, lambda: self.warm(market))
+
+    def _entry(self, market: tuple[str, str]) -> Entry:
+        return Entry(self.bundle_id, self.dataset.name, *market)

@@ -1,0 +1,154 @@
+"""Verification: what a bundle promises against what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from lake.bundles.contents import MANIFEST, Contents
+from lake.bundles.manifest import FilePart
+from lake.bundles.pin import measured_days
+from lake.bundles.table import PinnedTable
+from lake.errors import DamagedError, LakeError
+from lake.model.progress import Meter
+from lake.model.selection import Selection
+from lake.store import delta
+from lake.store.hashing import sha256, sha256_of_all
+from lake.store.snapshot import Snapshot
+
+Kind = Literal["missing", "damaged", "foreign", "differs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is not as it was pinned.
+
+    `missing`: a file is not there. `damaged`: it is not what it was. `foreign`: it is another one,
+    or one that does not belong here. `differs`: rows or versions are not those that were pinned.
+    """
+
+    kind: Kind
+    place: str
+    expected: str
+    found: str
+
+
+def verify(contents: Contents, *, deep: bool, meter: Meter) -> list[Problem]:
+    """Everything that is not as it was pinned; nothing: the bundle is whole."""
+    problems = [*_lists(contents)]
+    if problems:
+        return problems  # without its lists nobody knows what the bundle needs
+    problems += _data_files(contents, meter)
+    if contents.owns_data:
+        problems += _strangers(contents)
+    else:
+        problems += _log(contents)
+    if deep:
+        problems += _rows(contents, meter, {problem.place for problem in problems})
+    return problems
+
+
+def _lists(contents: Contents) -> Iterator[Problem]:
+    for name, part in contents.manifest.beside.parts().items():
+        yield from _sealed(contents.folder / name, part)
+
+
+def _sealed(path: Path, part: FilePart) -> Iterator[Problem]:
+    try:
+        found = sha256(path)
+    except FileNotFoundError:
+        yield Problem("missing", str(path), part.sha256, "no file")
+        return
+    if found != part.sha256:
+        yield Problem("damaged", str(path), part.sha256, found)
+
+
+def _data_files(contents: Contents, meter: Meter) -> Iterator[Problem]:
+    """Files against their SHA-256; one that holds what another should is told so."""
+    listed = contents.files.all().with_columns(path=pl.format("{}/{}", "table", "path"))
+    owners = dict(listed.select("sha256", "path").iter_rows())
+    rows = listed.select("path", "sha256").rows()
+    there = [(path, digest) for path, digest in rows if (contents.tables / path).is_file()]
+    for path, digest in set(rows) - set(there):
+        yield Problem("missing", str(contents.tables / path), digest, "no file")
+    meter.begin("hashing files", len(there))
+    digests = sha256_of_all([contents.tables / path for path, _ in there], meter)
+    meter.end()
+    for (path, expected), found in zip(there, digests, strict=True):
+        if found == expected:
+            continue
+        place = str(contents.tables / path)
+        if found in owners:
+            yield Problem("foreign", place, expected, f"the bytes of {owners[found]}")
+        else:
+            yield Problem("damaged", place, expected, found)
+
+
+def _strangers(contents: Contents) -> Iterator[Problem]:
+    """Files in an exported bundle that it does not list."""
+    listed = contents.files.all().select(pl.format("{}/{}", "table", "path")).to_series()
+    known = {contents.folder / name for name in (MANIFEST, *contents.manifest.beside.parts())}
+    known |= {contents.tables / path for path in listed}
+    for path in sorted(contents.folder.rglob("*")):
+        if path.is_file() and path not in known:
+            yield Problem("foreign", str(path), "no file", "a file that is not in the bundle")
+
+
+def _log(contents: Contents) -> Iterator[Problem]:
+    """The tables of the lake: each is the one that was pinned, and its version has these files."""
+    for place, ref in contents.manifest.refs():
+        dataset = contents.dataset(ref.table)
+        folder = contents.tables / ref.table
+        try:
+            snapshot = Snapshot(dataset, delta.open_table(folder, dataset, ref.version))
+            if snapshot.table_id != ref.table_id:
+                yield Problem("foreign", f"{place}.table_id", ref.table_id, snapshot.table_id)
+                continue
+            pinned = ref.selection.selection
+            said = snapshot.files(pinned)["path"]
+        except LakeError as error:
+            yield Problem("damaged", f"{place}.version", f"version {ref.version}", error.message)
+            continue
+        listed = contents.files.files(ref.table, pinned)["path"]
+        for path in sorted(set(said) ^ set(listed)):
+            where = "in the index only" if path in set(listed) else "in the log only"
+            yield Problem("differs", str(folder / path), "in index and log", where)
+
+
+def _rows(contents: Contents, meter: Meter, broken: set[str]) -> Iterator[Problem]:
+    """The digest of each market-day; markets with broken files are known already."""
+    for place, ref in contents.manifest.refs():
+        table = PinnedTable.of(contents, ref.table)
+        for exchange, symbol in table.markets:
+            pinned = Selection((exchange,), (symbol,), table.pinned.start, table.pinned.end)
+            paths = contents.files.files(ref.table, pinned)["path"]
+            if broken.isdisjoint(f"{table.uri}/{path}" for path in paths):
+                said = contents.days.filter(table=ref.table, exchange=exchange, symbol=symbol)
+                for problem in _days(table, pinned, said, meter):
+                    yield replace(problem, place=f"{place}: {exchange} {symbol}{problem.place}")
+
+
+def _days(
+    table: PinnedTable, selection: Selection, said: pl.DataFrame, meter: Meter
+) -> Iterator[Problem]:
+    try:
+        found = measured_days(table, selection, meter)
+    except DamagedError as error:
+        yield Problem("damaged", "", "readable", error.message)
+        return
+    columns = ("date", "rows", "digest")
+    both = said.select(columns).join(
+        found.select(columns), on="date", how="full", coalesce=True, maintain_order="left_right"
+    )
+    for date, rows, digest, rows_found, digest_found in both.iter_rows():
+        if digest != digest_found:
+            expected, there = _add_up(rows, digest), _add_up(rows_found, digest_found)
+            yield Problem("differs", f" {date}", expected, there)
+
+
+def _add_up(rows: int | None, digest: str | None) -> str:
+    return "no rows" if digest is None else f"{rows} rows, digest {digest}"

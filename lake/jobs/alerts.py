@@ -1,0 +1,334 @@
+"""Alerts of a lake: look which rules hold, tell the channels, remember what was told.
+
+A message is sent first, and recorded as sent after that: whoever is killed between the two sends it
+again in the next run. Twice told is better than never.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import polars as pl
+
+from lake.alerts.channels import Channel, DeliveryError, NoAnswerError, deliver, require_apprise
+from lake.alerts.conditions import NEWEST, conditions, matches
+from lake.alerts.messages import Address, Alert, Message, plan, told
+from lake.alerts.state import live, rows_of
+from lake.errors import ConfigError, LakeError, UnknownNameError
+from lake.jobs.ingest.report import Tally
+from lake.jobs.job import recorded
+from lake.log import get_logger
+from lake.model.dataset import END, Dataset
+from lake.settings import AlertRule, AlertSettings, Settings
+from lake.store.faults import explained
+from lake.store.ledger import Ledger
+from lake.store.root import Root
+from lake.store.snapshot import Snapshot
+from lake.store.store import Origin, Store
+
+_log = get_logger(__name__)
+
+_LOCK = ".alerts.lock"
+_POLL_SECONDS = 0.02
+_OWN = frozenset(
+    {"alerts", "coverage", "findings", "instruments", "jobs", "quarantine", "repairs", "scores"}
+)
+_FINDINGS = (
+    "exchange",
+    "symbol",
+    "dataset",
+    "check",
+    "severity",
+    "message",
+    "found_at",
+    "status",
+)
+OUTCOMES = pl.Schema(
+    {
+        "rule": pl.String(),
+        "channel": pl.String(),
+        "raised": pl.Int64(),
+        "repeated": pl.Int64(),
+        "resolved": pl.Int64(),
+        "error": pl.String(),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A message, and why it could not be delivered; None: it was."""
+
+    message: Message
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertReport:
+    """What a run did.
+
+    Attributes
+    ----------
+    conditions
+        How many hold.
+    outcomes
+        By message.
+    held_back
+        Alerts of which something is to be told, but not so soon after the last message.
+    busy
+        Another run was under way, and stayed so: nothing was done.
+    """
+
+    conditions: int = 0
+    outcomes: tuple[Outcome, ...] = ()
+    held_back: int = 0
+    busy: bool = False
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
+
+    def frame(self) -> pl.DataFrame:
+        """One row a message: rule, channel, counts of what it tells, error."""
+        rows = [
+            {
+                "rule": outcome.message.rule,
+                "channel": outcome.message.channel,
+                "raised": len(outcome.message.raised),
+                "repeated": len(outcome.message.repeated),
+                "resolved": len(outcome.message.resolved),
+                "error": outcome.error,
+            }
+            for outcome in self.outcomes
+        ]
+        return pl.DataFrame(rows, schema=OUTCOMES)
+
+
+def run_alerts(store: Store, settings: Settings) -> AlertReport:
+    """Tell the channels which rules hold now, and which do not any more.
+
+    Without rules, and where nothing changes, nothing is written. A channel that fails raises
+    nothing: it is logged and recorded, and told in the next run. Runs of one lake wait for each
+    other.
+
+    Raises
+    ------
+    StorageError, DamagedError, CommitConflictError
+        The lake cannot be read or written; what was delivered is delivered again.
+    """
+    alerts = settings.alerts
+    if not alerts.rules:
+        return AlertReport()
+    with _alone(store.root, _patience_seconds(alerts)) as alone:
+        if not alone:
+            _log.warning(
+                "alerts not looked at: another run is under way", lake=str(store.root.path)
+            )
+            return AlertReport(busy=True)
+        return _run(store, alerts)
+
+
+def try_channels(settings: Settings, channel: str | None = None) -> pl.DataFrame:
+    """Send a test message to all channels, or to one.
+
+    Returns
+    -------
+    DataFrame
+        One row a channel: channel, outcome (`sent` or `failed`), error.
+
+    Raises
+    ------
+    ConfigError
+        apprise is needed, and not installed.
+    UnknownNameError
+        There is no such channel.
+    """
+    targets = settings.alerts.targets
+    if channel is not None and channel not in targets:
+        raise UnknownNameError(
+            f"there is no channel {channel!r}",
+            f"Channels are {', '.join(targets)}; [alerts.channels] in lake.toml defines them.",
+        )
+    names = list(targets) if channel is None else [channel]
+    channels = [Channel(name, targets[name]) for name in names]
+    for one in channels:
+        if not one.is_log:
+            require_apprise(one)
+    timeout_seconds = settings.alerts.timeout_seconds
+    with ThreadPoolExecutor(len(channels)) as pool:
+        errors = list(pool.map(lambda one: _tested(one, timeout_seconds), channels))
+    return pl.DataFrame(
+        {
+            "channel": names,
+            "outcome": ["failed" if error else "sent" for error in errors],
+            "error": errors,
+        },
+        schema_overrides={"error": pl.String()},
+    )
+
+
+def _run(store: Store, alerts: AlertSettings) -> AlertReport:
+    now = store.now()  # and not before the lock was got: an earlier run may have told things since
+    dataset = store.catalog.dataset("alerts")
+    least_interval = timedelta(seconds=alerts.least_interval_seconds)
+    held = conditions(alerts.rules, _findings(store), _newest(store, alerts.rules), now)
+    before = live(store.known(dataset), now, least_interval)
+    planned = plan(
+        alerts.rules,
+        held,
+        before,
+        now,
+        repeat=timedelta(seconds=alerts.repeat_seconds),
+        least_interval=least_interval,
+    )
+    errors = _delivered(planned.messages, alerts)
+    _record(store, dataset, before, told(planned, errors, now))
+    outcomes = (Outcome(message, errors[message.address]) for message in planned.messages)
+    return AlertReport(len(held), tuple(outcomes), planned.held_back)
+
+
+def _findings(store: Store) -> pl.DataFrame:
+    """What conditions need of open findings: their context rows may be many."""
+    dataset = store.catalog.dataset("findings")
+    if not store.exists(dataset.name):
+        return dataset.empty().select(_FINDINGS)
+    rows = store.snapshot(dataset).scan(columns=_FINDINGS)
+    return rows.filter(pl.col("status") == "open").collect()
+
+
+def _newest(store: Store, rules: Sequence[AlertRule]) -> pl.DataFrame:
+    """When the newest row was known, of the tables that a rule of freshness is about."""
+    patterns = [rule.dataset for rule in rules if rule.freshness_seconds is not None]
+    frames = [pl.DataFrame(schema=NEWEST)]
+    for name in store.tables():
+        if name not in _OWN and any(matches(pattern, name) for pattern in patterns):
+            dataset = store.catalog.dataset(name)
+            frames.append(_newest_of(dataset, store.snapshot(dataset)))
+    return pl.concat(frames)
+
+
+def _newest_of(dataset: Dataset, snapshot: Snapshot) -> pl.DataFrame:
+    files = snapshot.files().lazy()
+    time = "last"
+    if snapshot.files()["last"].has_nulls():  # another engine wrote without statistics
+        files, time = snapshot.unordered(), dataset.time_column
+    known = pl.col("known_at")
+    if dataset.available_at == END and dataset.timeframe is not None:
+        known = known.dt.offset_by(dataset.timeframe.table_suffix)
+    newest = files.group_by("exchange", "symbol").agg(pl.col(time).max().alias("known_at"))
+    return newest.select(
+        pl.lit(dataset.name).alias("dataset"), "exchange", "symbol", known
+    ).collect()
+
+
+def _record(
+    store: Store, dataset: Dataset, before: Iterable[Alert], after: Iterable[Alert]
+) -> None:
+    known = set(before)
+    changed = [alert for alert in after if alert not in known]
+    if not changed:
+        return
+    tally = Tally()
+    with recorded(Ledger(store), "alert run", {"alerts": len(changed)}, tally) as job:
+        written = store.write(dataset, rows_of(changed, dataset), Origin(job.id, "lake"))
+        tally.add(dataset.name, written)
+
+
+def _delivered(messages: Sequence[Message], alerts: AlertSettings) -> dict[Address, str | None]:
+    """By address why a message was not delivered, or None; channels do not wait for each other."""
+    by_channel: dict[str, list[Message]] = defaultdict(list)
+    for message in messages:
+        by_channel[message.channel].append(message)
+    errors: dict[Address, str | None] = {}
+    if by_channel:
+        with ThreadPoolExecutor(len(by_channel)) as pool:
+            for some in pool.map(lambda mine: _through_one(mine, alerts), by_channel.values()):
+                errors |= some
+    for (rule, channel), error in errors.items():
+        if error is not None:
+            _log.error("alert not delivered", rule=rule, channel=channel, reason=error)
+    return errors
+
+
+def _through_one(messages: Iterable[Message], alerts: AlertSettings) -> dict[Address, str | None]:
+    """Send messages to their channel one after the other; all of them together have the timeout."""
+    errors: dict[Address, str | None] = {}
+    silent: str | None = None
+    spent = 0.0
+    for message in messages:
+        if silent is None and spent >= alerts.timeout_seconds:
+            silent = f"channel {message.channel!r} had no time left: it took those before slowly"
+        begun = time.monotonic()
+        try:
+            if silent is None:
+                _send(message, alerts, alerts.timeout_seconds - spent)
+            errors[message.address] = silent
+        except NoAnswerError as error:
+            errors[message.address] = silent = error.message
+        except DeliveryError as error:
+            errors[message.address] = error.message
+        except LakeError as error:
+            errors[message.address] = str(error).replace("\n", ". ")
+        spent += time.monotonic() - begun
+    return errors
+
+
+def _send(message: Message, alerts: AlertSettings, timeout_seconds: float) -> None:
+    target = alerts.targets.get(message.channel)
+    if target is None:  # settings that were made in Python
+        raise ConfigError(f"there is no channel {message.channel!r}")
+    deliver(
+        Channel(message.channel, target),
+        message.title,
+        message.body,
+        message.level,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def _tested(channel: Channel, timeout_seconds: float) -> str | None:
+    text = f"This is a test message of `lake alert test` to the channel {channel.name}."
+    try:
+        deliver(channel, "lake: test", text, "info", timeout_seconds=timeout_seconds)
+    except LakeError as error:
+        return error.message
+    return None
+
+
+def _patience_seconds(alerts: AlertSettings) -> float:
+    """How long another run may take: its channels, which go at once, and reading and writing."""
+    return 2 * alerts.timeout_seconds + 10
+
+
+@contextmanager
+def _alone(root: Root, patience_seconds: float) -> Iterator[bool]:
+    """Whether this is the only run of the lake. The kernel frees the lock of one that is killed."""
+    try:
+        descriptor = os.open(root.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise explained(error, f"lake {root.path}") from error
+    try:
+        yield _locked(descriptor, patience_seconds)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, patience_seconds: float) -> bool:
+    give_up = time.monotonic() + patience_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                return False
+            time.sleep(_POLL_SECONDS)
+        else:
+            return True

@@ -1,0 +1,1 @@
+"""Ingestion: plan, fetch, store, record."""

@@ -1,0 +1,226 @@
+"""Ingestion of a range: fetch what is missing from several exchanges at once, store, record."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lake.jobs.ingest import plan
+from lake.jobs.ingest.batch import Batch
+from lake.jobs.ingest.instruments import record_instruments
+from lake.jobs.ingest.pipeline import Pipeline
+from lake.jobs.ingest.plan import Task
+from lake.jobs.ingest.report import NOTHING_TO_DO, IngestReport, Progress, Status, Tally, Unanswered
+from lake.jobs.job import recorded
+from lake.model.dataset import Dataset
+from lake.model.intervals import RangeSet, subtract, union
+from lake.model.market import Market
+from lake.model.time import TimeRange, iso
+from lake.settings import Settings
+from lake.sources.base import Page, Source
+from lake.store.ledger import Job, Ledger
+from lake.store.store import Origin, Store
+
+Connect = Callable[[str], Source]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a user asked for: a dataset of a market in a range.
+
+    Without `since` it goes on from what is covered, without `until` up to the present; `refetch`
+    asks again for what is covered.
+    """
+
+    dataset: Dataset
+    market: Market
+    since: datetime | None = None
+    until: datetime | None = None
+    refetch: bool = False
+
+
+class Ingestion:
+    """One run of `lake ingest` over a range.
+
+    Parameters
+    ----------
+    connect
+        Gives the source of an exchange; it is closed at the end.
+    """
+
+    def __init__(
+        self, store: Store, settings: Settings, connect: Connect, progress: Progress
+    ) -> None:
+        self._store = store
+        self._ledger = Ledger(store)
+        self._settings = settings
+        self._connect = connect
+        self._progress = progress
+        self._tally = Tally()
+        self._settled: dict[Task, list[TimeRange]] = defaultdict(list)
+        self._complete: list[Task] = []
+
+    async def run(self, wishes: Sequence[Wish]) -> IngestReport:
+        """Fetch what of the wishes is not covered.
+
+        Raises
+        ------
+        UnknownNameError, UsageError
+            A wish cannot be met at all; nothing was fetched.
+        SourceError
+            A source failed; what it gave before, and all of the other exchanges, is stored and
+            covered, so that the same call goes on from there.
+        StorageError, CommitConflictError
+            What was fetched after the last commit is not stored, and not covered.
+        """
+        started = self._store.now()
+        gaps = {wish: self._missing(wish, started) for wish in wishes}
+        exchanges = dict.fromkeys(wish.market.exchange for wish in wishes if gaps[wish])
+        if not exchanges:
+            self._progress.finished(NOTHING_TO_DO)
+            return NOTHING_TO_DO
+        sources = {exchange: self._connect(exchange) for exchange in exchanges}
+        try:
+            tasks = await self._tasks(gaps, sources)
+            return await self._run_job(wishes, tasks, sources, started)
+        finally:
+            await asyncio.gather(*(source.close() for source in sources.values()))
+
+    def _missing(self, wish: Wish, now: datetime) -> RangeSet:
+        covered = self._ledger.covered(wish.dataset.name, wish.market)
+        asked = plan.wanted(wish.dataset, wish.market, covered, wish.since, wish.until, now)
+        return subtract([asked] if asked else [], () if wish.refetch else covered)
+
+    async def _tasks(
+        self, gaps: dict[Wish, RangeSet], sources: dict[str, Source]
+    ) -> dict[str, list[Task]]:
+        """By exchange, tasks in order of time: all its markets come forward together."""
+        tasks: dict[str, list[Task]] = {exchange: [] for exchange in sources}
+        for wish, missing in gaps.items():
+            if missing:
+                source = sources[wish.market.exchange]
+                await source.market(wish.market.symbol)
+                await source.require(wish.dataset, wish.market)
+                step = source.window(wish.dataset)
+                windows = plan.tasks(wish.dataset, wish.market, missing, step)
+                tasks[wish.market.exchange].extend(windows)
+        for listed in tasks.values():
+            listed.sort(key=lambda task: (task.window.start, task.market, task.dataset.name))
+        return tasks
+
+    async def _run_job(
+        self,
+        wishes: Sequence[Wish],
+        tasks: dict[str, list[Task]],
+        sources: dict[str, Source],
+        started: datetime,
+    ) -> IngestReport:
+        spans = (task.window.duration for listed in tasks.values() for task in listed)
+        self._progress.planned(sum(span.total_seconds() for span in spans))
+        command, arguments = described(wishes)
+        status: Status = "failed"
+        with recorded(self._ledger, command, arguments, self._tally) as job:
+            try:
+                await self._fetch(job, tasks, sources)
+                status = "ok"
+            finally:
+                report = self._report(job.id, status, sources, started)
+                self._progress.finished(report)
+        return report
+
+    async def _fetch(
+        self, job: Job, tasks: dict[str, list[Task]], sources: dict[str, Source]
+    ) -> None:
+        one_writer = threading.Lock()
+        runs = []
+        for exchange, source in sources.items():
+            symbols = dict.fromkeys(task.market.symbol for task in tasks[exchange])
+            written = await record_instruments(self._store, source, exchange, symbols, job.id)
+            if written is not None:
+                self._tally.add("instruments", written)
+            runs.append(self._pipeline(job, source, one_writer).run(tasks[exchange]))
+        with _heap_at_rest():
+            outcomes = await asyncio.gather(*runs, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    def _pipeline(self, job: Job, source: Source, one_writer: threading.Lock) -> Pipeline:
+        origin = Origin(job.id, source.name)
+
+        def write(batch: Batch) -> None:
+            with one_writer:
+                batch.write(self._store, self._ledger, origin, self._tally)
+
+        return Pipeline(
+            source,
+            write,
+            self._on_page,
+            concurrency=self._settings.http.concurrency,
+            batch_rows=self._settings.ingest.batch_rows,
+        )
+
+    def _on_page(self, task: Task, page: Page | None) -> None:
+        if page is None:
+            self._complete.append(task)
+        else:
+            span = page.settled.duration.total_seconds() if page.settled else 0.0
+            self._progress.advanced(page.frame.height, span)
+            if page.settled:
+                self._settled[task].append(page.settled)
+
+    def _report(
+        self, job_id: str, status: Status, sources: dict[str, Source], started: datetime
+    ) -> IngestReport:
+        now = self._store.now()
+        return IngestReport(
+            job_id=job_id,
+            status=status,
+            tables=tuple(self._tally.tables.values()),
+            unanswered=self._unanswered(started),
+            windows=len(self._complete),
+            requests=sum(source.requests for source in sources.values()),
+            seconds=(now - started).total_seconds(),
+        )
+
+    def _unanswered(self, started: datetime) -> tuple[Unanswered, ...]:
+        """What complete windows left open; the present is always open, and not meant."""
+        left: dict[tuple[str, Market], list[TimeRange]] = defaultdict(list)
+        for task in self._complete:
+            open_ranges = subtract([task.window], self._settled[task])
+            past = [gap for gap in open_ranges if gap.end < started]
+            left[task.dataset.name, task.market].extend(past)
+        return tuple(
+            Unanswered(table, market, union(ranges))
+            for (table, market), ranges in left.items()
+            if ranges
+        )
+
+
+@contextmanager
+def _heap_at_rest() -> Iterator[None]:
+    """Pages make many short-lived objects; collecting them need not walk all of ccxt each time."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def described(wishes: Sequence[Wish]) -> tuple[str, dict[str, Any]]:
+    """Command and arguments of a job, as the ledger records them."""
+    tables = dict.fromkeys(wish.dataset.name for wish in wishes)
+    first = wishes[0]
+    return f"ingest {' '.join(tables)}", {
+        "markets": [str(market) for market in dict.fromkeys(wish.market for wish in wishes)],
+        "since": iso(first.since) if first.since else None,
+        "until": iso(first.until) if first.until else None,
+        "refetch": first.refetch,
+    }

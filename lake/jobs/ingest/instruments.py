@@ -1,0 +1,46 @@
+"""Specifications of markets: a row whenever one changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from lake.jobs.ingest.batch import of_market
+from lake.model.dataset import TIMESTAMP
+from lake.model.market import Market
+from lake.model.selection import Selection
+from lake.sources.base import Source
+from lake.store.store import Origin, Store, Written
+
+
+async def record_instruments(
+    store: Store, source: Source, exchange: str, symbols: Iterable[str] | None, job_id: str
+) -> Written | None:
+    """Store the specifications that differ from what is stored; None where none does.
+
+    Parameters
+    ----------
+    symbols
+        Which; None for all of the exchange.
+    """
+    listed = await source.instruments()
+    wanted = listed if symbols is None else {symbol: listed[symbol] for symbol in symbols}
+    rows = pl.concat(
+        [of_market(row, Market(exchange, symbol)) for symbol, row in wanted.items()],
+        how="diagonal",
+    )
+    changed = _changed(store, exchange, rows)
+    if changed.is_empty():
+        return None
+    valid_from = pl.lit(store.now(), dtype=TIMESTAMP).alias("valid_from")
+    dataset = store.catalog.dataset("instruments")
+    return store.write(dataset, changed.with_columns(valid_from), Origin(job_id, source.name))
+
+
+def _changed(store: Store, exchange: str, rows: pl.DataFrame) -> pl.DataFrame:
+    if not store.exists("instruments"):
+        return rows
+    stored = store.snapshot(store.catalog.dataset("instruments")).collect(Selection((exchange,)))
+    current = stored.group_by("exchange", "symbol", maintain_order=True).last()
+    return rows.join(current, on=rows.columns, how="anti", nulls_equal=True)

@@ -1,0 +1,102 @@
+"""Of one exchange: windows fetched at once, pages collected into batches, batches written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+
+from lake.jobs.ingest.batch import Batch
+from lake.jobs.ingest.plan import Task
+from lake.sources.base import Page, Source
+
+_PAGES_WAITING = 64
+_FLUSH_SECONDS = 30.0
+
+Item = tuple[Task, Page | None]
+
+
+class Pipeline:
+    """Fetches tasks and writes what they give.
+
+    While one batch is written, the next is collected: memory is bounded by two batches.
+
+    Parameters
+    ----------
+    write
+        Commits a batch; runs in a thread.
+    on_page
+        Told of each page of a task, and with None that the task is complete.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        write: Callable[[Batch], None],
+        on_page: Callable[[Task, Page | None], None],
+        *,
+        concurrency: int,
+        batch_rows: int,
+    ) -> None:
+        self._source = source
+        self._write = write
+        self._on_page = on_page
+        self._concurrency = concurrency
+        self._batch_rows = batch_rows
+
+    async def run(self, tasks: Iterable[Task]) -> None:
+        """Fetch and write all tasks. Whatever stops it, what was fetched by then is written."""
+        waiting = deque(tasks)
+        queue: asyncio.Queue[Item | None] = asyncio.Queue(_PAGES_WAITING)
+        collector = asyncio.create_task(self._collect(queue))
+        fetchers = [
+            asyncio.create_task(self._fetch(waiting, queue))
+            for _ in range(min(self._concurrency, len(waiting)))
+        ]
+        try:
+            await _until_done_or_failed(fetchers, collector)
+        finally:
+            for fetcher in fetchers:
+                fetcher.cancel()
+            await asyncio.gather(*fetchers, return_exceptions=True)
+            if not collector.done():
+                await queue.put(None)
+            await collector
+
+    async def _fetch(self, waiting: deque[Task], queue: asyncio.Queue[Item | None]) -> None:
+        while waiting:
+            task = waiting.popleft()
+            pages = self._source.fetch(task.dataset, task.market, task.window)
+            async with aclosing(pages):
+                async for page in pages:
+                    await queue.put((task, page))
+            await queue.put((task, None))
+
+    async def _collect(self, queue: asyncio.Queue[Item | None]) -> None:
+        clock = asyncio.get_running_loop().time
+        batch, writing, flushed = Batch(), None, clock()
+        while (item := await queue.get()) is not None:
+            task, page = item
+            self._on_page(task, page)
+            if page is not None:
+                batch.add(task, page)
+            if batch.rows >= self._batch_rows or clock() - flushed > _FLUSH_SECONDS:
+                if writing is not None:
+                    await writing
+                writing = asyncio.create_task(asyncio.to_thread(self._write, batch))
+                batch, flushed = Batch(), clock()
+        if writing is not None:
+            await writing
+        await asyncio.to_thread(self._write, batch)
+
+
+async def _until_done_or_failed(
+    fetchers: list[asyncio.Task[None]], collector: asyncio.Task[None]
+) -> None:
+    running = set(fetchers)
+    while running:
+        done, _ = await asyncio.wait({*running, collector}, return_when=asyncio.FIRST_COMPLETED)
+        for finished in done:
+            finished.result()
+        running -= done

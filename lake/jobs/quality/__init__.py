@@ -1,0 +1,1 @@
+"""Quality of stored rows: check, record, report."""

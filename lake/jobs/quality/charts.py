@@ -1,0 +1,253 @@
+"""What the report on quality draws: candles around findings, and prices of venues apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from itertools import combinations
+
+import polars as pl
+
+from lake.jobs.quality.slices import Evidence
+from lake.model.dataset import Dataset
+from lake.model.market import Market, StoredMarket
+from lake.model.selection import Selection
+from lake.model.time import EPOCH, MICROSECOND
+from lake.quality.findings import SEVERITIES
+from lake.quality.report.document import Chart, Deviation, Line
+from lake.quality.run import FOLDED
+
+_CHARTS, _A_CHECK = 24, 8
+_AROUND, _LONG, _INSIDE = 40, 180, 45  # slots
+_PAIRS, _POINTS = 6, 400
+_SHOWN = (
+    "gaps", "spikes", "jumps", "stale", "zero_volume", "levels", "broken_rules", "scale",
+    "venue_deviation",
+)  # fmt: skip
+_MARKET = ("dataset", "exchange", "symbol")
+_PRICES = ("open", "high", "low", "close", "volume")
+_DEVIATION = "venue_deviation"
+
+
+def charts(known: Evidence, findings: pl.DataFrame) -> tuple[Chart, ...]:
+    """Candles around the worst findings of bars: of each check some, of many markets."""
+    shown = findings.filter(
+        pl.col("dataset").str.starts_with("bars_")
+        & pl.col("check").is_in(_SHOWN)
+        & pl.col("dataset").is_in(list(known.tables))
+        # Where many are told as one, what is wrong lies here and there in its interval.
+        & ~pl.col("message").str.contains(FOLDED)
+    )
+    drawn = (_chart(known, row) for row in _worst(_whole(shown)).iter_rows(named=True))
+    return tuple(chart for chart in drawn if chart is not None)
+
+
+def deviations(
+    known: Evidence,
+    selection: Selection,
+    findings: pl.DataFrame,
+    threshold_bps: Callable[[Dataset], float],
+) -> tuple[Deviation, ...]:
+    """How far the closes of one symbol are apart on two venues, in the finest bars of both.
+
+    Pairs with findings come first. Of a long range, 400 spans are told by their mean, lowest and
+    highest deviation, so that no minute is lost in a mean.
+    """
+    told = findings.filter(pl.col("check") == _DEVIATION)
+    names = pl.concat_str("exchange", "symbol", separator=" ")
+    named = {frozenset(pair) for pair in told.select(names, "against").iter_rows()}
+
+    def order(pair: tuple[Dataset, Market, Market]) -> tuple[bool, int]:
+        dataset, *markets = pair
+        return frozenset(map(str, markets)) not in named, _step(dataset) // MICROSECOND
+
+    found: dict[tuple[Market, Market], Deviation] = {}
+    for dataset, *markets in sorted(_pairs(known, selection), key=order):
+        first, second = markets
+        if len(found) < _PAIRS and (first, second) not in found:
+            line = _deviation(known, dataset, first, second, selection, threshold_bps(dataset))
+            if line is not None:
+                found[first, second] = line
+    return tuple(found.values())
+
+
+def _whole(found: pl.DataFrame) -> pl.DataFrame:
+    """Findings that follow each other as one: checks cut what they find at midnight."""
+    same = (*_MARKET, "check", "against", "reason")
+    begins = (pl.col("timestamp") != pl.col("end").shift(1)).fill_null(value=True)
+    runs = found.sort(*same, "timestamp").with_columns(
+        _run=begins.cast(pl.Int64).cum_sum().over(same)
+    )
+    return runs.group_by(*same, "_run", maintain_order=True).agg(
+        pl.col("finding_id", "timestamp", "severity").first(),
+        pl.col("end").last(),
+        pl.col("rows").sum(),
+    )
+
+
+def _worst(found: pl.DataFrame) -> pl.DataFrame:
+    """By turns of each check, and within it of each market, the worst and longest first."""
+    turn = pl.int_range(pl.len())
+    rank = pl.col("severity").replace_strict(
+        {name: number for number, name in enumerate(SEVERITIES)}, return_dtype=pl.Int8
+    )
+    return (
+        found.with_columns(_rank=rank)
+        .sort("_rank", "rows", "timestamp", descending=[True, True, False])
+        .with_columns(_turn=turn.over("check", "_rank", *_MARKET))
+        .sort("_rank", "_turn", descending=[True, False], maintain_order=True)
+        .with_columns(_place=turn.over("check"))
+        .filter(pl.col("_place") < _A_CHECK)
+        .sort("_place", maintain_order=True)
+        .head(_CHARTS)
+    )
+
+
+def _pairs(known: Evidence, selection: Selection) -> Iterator[tuple[Dataset, Market, Market]]:
+    for table, rows in known.tables.items():
+        if rows.dataset.family != "bars":
+            continue
+        by_symbol: dict[str, list[Market]] = {}
+        for market in known.markets(table, selection):
+            by_symbol.setdefault(market.symbol, []).append(market)
+        for markets in by_symbol.values():
+            for first, second in combinations(markets, 2):
+                yield rows.dataset, first, second
+
+
+def _chart(known: Evidence, row: dict[str, object]) -> Chart | None:
+    table, market = str(row["dataset"]), StoredMarket(str(row["exchange"]), str(row["symbol"]))
+    start, end = row["timestamp"], row["end"]
+    dataset = known.tables[table].dataset
+    if not isinstance(start, datetime) or not isinstance(end, datetime):
+        return None
+    end = max(end, start + _step(dataset))
+    candles = _around(known, dataset, market, start, end)
+    if candles.is_empty():
+        return None
+    seconds = candles.select(_seconds(dataset.time_column)).to_series()
+    against = row["against"]
+    line = None
+    if isinstance(against, str):
+        line = _second_opinion(known, dataset, market, against, candles[dataset.time_column])
+    return Chart(
+        finding_id=str(row["finding_id"]),
+        kind={"gaps": "gap", "spikes": "spike"}.get(str(row["check"]), str(row["check"])),
+        title=f"{market} · {table}",
+        times=tuple(seconds.to_list()),
+        **{name: tuple(candles[name].to_list()) for name in _PRICES},
+        mark_start=_epoch(start),
+        mark_end=_epoch(end),
+        second_opinion=line,
+    )
+
+
+def _around(
+    known: Evidence, dataset: Dataset, market: Market, start: datetime, end: datetime
+) -> pl.DataFrame:
+    """Candles before, in and after an interval; of a long one not those of its middle."""
+    step = _step(dataset)
+    parts = [(start - _AROUND * step, end + _AROUND * step)]
+    if end - start > _LONG * step:
+        (first, last), inside = parts[0], _INSIDE * step
+        parts = [(first, start + inside), (end - inside, last)]
+    return pl.concat([_closes(known, dataset.name, market, *part) for part in parts])
+
+
+def _second_opinion(
+    known: Evidence, dataset: Dataset, market: Market, against: str, times: pl.Series
+) -> Line | None:
+    """Closes at the same times, of the market's trades or finer bars, or of another market."""
+    first, last = times[0], times[-1]
+    if against in known.tables:
+        table, other = against, market
+    else:
+        exchange, _, symbol = against.partition(" ")
+        if not symbol:
+            return None
+        table, other = dataset.name, StoredMarket(exchange, symbol)
+    if known.listing.span(table, other) is None or dataset.timeframe is None:
+        return None
+    witness = known.tables[table].dataset
+    price = "price" if "price" in witness.polars_schema else "close"
+    rows = _closes(known, table, other, first, last + _step(dataset), (witness.time_column, price))
+    slot = pl.col(witness.time_column).dt.truncate(dataset.timeframe.table_suffix).alias("slot")
+    closes = rows.group_by(slot, maintain_order=True).agg(pl.col(price).last())
+    joined = times.alias("slot").to_frame().join(closes, on="slot", how="left")
+    return Line(against, tuple(joined[price].to_list()))
+
+
+def _deviation(
+    known: Evidence,
+    dataset: Dataset,
+    first: Market,
+    second: Market,
+    selection: Selection,
+    threshold_bps: float,
+) -> Deviation | None:
+    frames = [_observed(known, dataset, market, selection) for market in (first, second)]
+    both = (
+        frames[0]
+        .join(frames[1], on=dataset.time_column, suffix="_second")
+        .with_columns(bps=(pl.col("close") / pl.col("close_second") - 1) * 1e4)
+    )
+    if both.is_empty():
+        return None
+    bps = pl.col("bps")
+    points = both.group_by(_span(both.height), maintain_order=True).agg(
+        _seconds(dataset.time_column).first().alias("seconds"),
+        mean=bps.mean().round(3),
+        low=bps.min().round(3),
+        high=bps.max().round(3),
+    )
+    return Deviation(
+        dataset=dataset.name,
+        symbol=first.symbol,
+        first=first.exchange,
+        second=second.exchange,
+        times=tuple(points["seconds"].to_list()),
+        bps=tuple(points["mean"].to_list()),
+        low=tuple(points["low"].to_list()),
+        high=tuple(points["high"].to_list()),
+        compared=both.height,
+        apart=both.filter(bps.abs() > threshold_bps).height,
+        threshold_bps=threshold_bps,
+    )
+
+
+def _observed(
+    known: Evidence, dataset: Dataset, market: Market, selection: Selection
+) -> pl.DataFrame:
+    """Closes that the venue sent, of bars that are over."""
+    columns = (dataset.time_column, "close", "closed", "fill")
+    rows = _closes(known, dataset.name, market, selection.start, selection.end, columns)
+    return rows.filter(pl.col("closed") & pl.col("fill").is_null()).drop("closed", "fill")
+
+
+def _span(rows: int) -> pl.Expr:
+    return pl.int_range(pl.len()) // max(1, -(-rows // _POINTS))
+
+
+def _step(dataset: Dataset) -> timedelta:
+    seconds = dataset.timeframe.seconds if dataset.timeframe else 0
+    return timedelta(seconds=seconds)
+
+
+def _closes(
+    known: Evidence,
+    table: str,
+    market: Market,
+    start: datetime | None,
+    end: datetime | None,
+    columns: tuple[str, ...] = ("timestamp", *_PRICES),
+) -> pl.DataFrame:
+    selection = Selection((market.exchange,), (market.symbol,), start, end)
+    return known.tables[table].collect(selection, columns=columns)
+
+
+def _seconds(column: str) -> pl.Expr:
+    return pl.col(column).dt.timestamp("us") // 1_000_000
+
+
+def _epoch(time: datetime) -> int:
+    return int((time - EPOCH).total_seconds())

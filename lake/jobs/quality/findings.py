@@ -1,0 +1,186 @@
+"""Keeps the record of findings and scores: opens, keeps and closes, and logs what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from lake.log import get_logger
+from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.intervals import union
+from lake.model.market import Market
+from lake.model.selection import Selection
+from lake.model.time import MICROSECOND, TimeRange, iso
+from lake.quality.findings import as_rows
+from lake.store.store import Origin, Store
+
+_log = get_logger(__name__)
+_LOUD = 5  # findings of a market and run that are logged as they deserve; the others as info
+_KEPT = ("job_id", "found_at")
+_RECENT = ("job_id", "checked_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """How many findings are new, still there, or gone."""
+
+    opened: int = 0
+    kept: int = 0
+    closed: int = 0
+
+    def __add__(self, other: Recorded) -> Recorded:
+        return Recorded(
+            self.opened + other.opened, self.kept + other.kept, self.closed + other.closed
+        )
+
+
+def record_findings(
+    store: Store, table: str, market: Market, judged: TimeRange, found: pl.DataFrame, job_id: str
+) -> Recorded:
+    """Record what checks found of a market in a range, and close what they found before.
+
+    What was found before, and is the same, stays as it is: a second check changes nothing.
+
+    Parameters
+    ----------
+    found
+        `lake.quality.run.FINDINGS`.
+    """
+    dataset = store.catalog.dataset("findings")
+    now = pl.lit(store.now(), dtype=TIMESTAMP)
+    fresh = as_rows(table, market, found).with_columns(
+        status=pl.lit("open"), job_id=pl.lit(job_id), found_at=now
+    )
+    selection = Selection((market.exchange,), (market.symbol,), judged.start, judged.end)
+    known = store.known(dataset, selection).filter(
+        (pl.col("dataset") == table) & (pl.col("status") == "open")
+    )
+    before = known.select("finding_id", *(pl.col(name).alias(f"_{name}") for name in _KEPT))
+    joined = fresh.join(before, on="finding_id", how="left", maintain_order="left")
+    opened = joined.filter(pl.col("_job_id").is_null()).select(fresh.columns)
+    kept = joined.filter(pl.col("_job_id").is_not_null()).select(
+        pl.exclude(*_KEPT, *(f"_{name}" for name in _KEPT)),
+        *(pl.col(f"_{name}").alias(name) for name in _KEPT),
+    )
+    gone = _closed(store, known.join(fresh, on="finding_id", how="anti"), job_id)
+    # What only was found again as it was need not be written.
+    columns = [name for name in dataset.polars_schema if name != "date"]
+    again = kept.join(known.drop("date"), on=kept.columns, how="anti", nulls_equal=True)
+    changed = pl.concat([frame.select(_full(dataset, frame)) for frame in (opened, again, gone)])
+    if changed.height:
+        written = store.write(dataset, changed.select(columns), Origin(job_id, "lake"))
+        if written.rejected:
+            _log.error(
+                "findings cannot be recorded, they are in quarantine",
+                findings=written.rejected,
+                table=table,
+                exchange=market.exchange,
+                symbol=market.symbol,
+                start=iso(judged.start),
+                end=iso(judged.end),
+            )
+    for number, row in enumerate(opened.iter_rows(named=True)):
+        _tell("finding", row, quietly=number >= _LOUD)
+    _tell_closed(gone)
+    return Recorded(opened.height, kept.height, gone.height)
+
+
+def close_findings(
+    store: Store,
+    table: str,
+    selection: Selection,
+    judged: Mapping[Market, Sequence[TimeRange]],
+    job_id: str,
+) -> Recorded:
+    """Close what was found of days of a selection in which there is nothing to judge any more.
+
+    Parameters
+    ----------
+    judged
+        By market, what was judged of the selection.
+    """
+    dataset = store.catalog.dataset("findings")
+    known = store.known(dataset, selection).filter(
+        (pl.col("dataset") == table) & (pl.col("status") == "open")
+    )
+    is_judged = pl.any_horizontal(
+        pl.lit(value=False),
+        *(
+            (pl.col("exchange") == market.exchange)
+            & (pl.col("symbol") == market.symbol)
+            & pl.any_horizontal(
+                pl.col("timestamp").is_between(item.start, item.end, closed="left")
+                for item in union(ranges)
+            )
+            for market, ranges in judged.items()
+        ),
+    )
+    gone = _closed(store, known.filter(~is_judged), job_id)
+    if gone.height:
+        store.write(dataset, gone.drop("date"), Origin(job_id, "lake"))
+    _tell_closed(gone)
+    return Recorded(closed=gone.height)
+
+
+def record_scores(store: Store, days: pl.DataFrame, job_id: str) -> None:
+    """Record the scores of market-days in one commit; those that are as before stay as they are.
+
+    Parameters
+    ----------
+    days
+        As `lake.quality.score.scores` gives them, with `dataset`, `exchange` and `symbol`.
+    """
+    if days.is_empty():
+        return
+    dataset = store.catalog.dataset("scores")
+    rows = days.with_columns(job_id=pl.lit(job_id), checked_at=pl.lit(store.now(), dtype=TIMESTAMP))
+    times = rows.select(first=pl.col("timestamp").min(), last=pl.col("timestamp").max()).row(0)
+    exchanges, symbols = (tuple(rows[name].unique()) for name in ("exchange", "symbol"))
+    selection = Selection(exchanges, symbols, times[0], times[1] + MICROSECOND)
+    known = store.known(dataset, selection)
+    same = [name for name in rows.columns if name not in _RECENT]
+    changed = rows.join(known, on=same, how="anti", nulls_equal=True)
+    if changed.height:
+        store.write(dataset, changed, Origin(job_id, "lake"))
+
+
+def _closed(store: Store, findings: pl.DataFrame, job_id: str) -> pl.DataFrame:
+    return findings.with_columns(
+        status=pl.lit("closed"),
+        closed_by=pl.lit(job_id),
+        closed_at=pl.lit(store.now(), dtype=TIMESTAMP),
+    )
+
+
+def _tell_closed(findings: pl.DataFrame) -> None:
+    for row in findings.iter_rows(named=True):
+        _log.info("finding closed", **_facts(row))
+
+
+def _full(dataset: Dataset, frame: pl.DataFrame) -> list[pl.Expr]:
+    return [
+        pl.col(name) if name in frame.columns else pl.lit(None, dtype=dtype).alias(name)
+        for name, dtype in dataset.polars_schema.items()
+        if name != "date"
+    ]
+
+
+def _tell(event: str, row: Mapping[str, object], *, quietly: bool) -> None:
+    """An anomaly as one structured line: errors as warnings of the log, critical as its errors."""
+    levels = {} if quietly else {"critical": _log.error, "error": _log.warning}
+    levels.get(str(row["severity"]), _log.info)(event, **_facts(row))
+
+
+def _facts(row: Mapping[str, object]) -> dict[str, object]:
+    skipped = {"date", "status", "closed_by", "closed_at"}
+    # A log line has a timestamp of its own: when it was written.
+    return {
+        "start" if name == "timestamp" else name: iso(value)
+        if isinstance(value, datetime)
+        else value
+        for name, value in row.items()
+        if name not in skipped and value is not None
+    }

@@ -1,0 +1,268 @@
+"""The report on quality of a lake, or of what is pinned, out of scores, findings and repairs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import partial
+from typing import Any, get_args
+
+import polars as pl
+
+from lake.errors import QualityError
+from lake.jobs.quality.charts import charts, deviations
+from lake.jobs.quality.slices import Evidence
+from lake.model.dataset import Dataset
+from lake.model.selection import Selection
+from lake.quality.checks.completeness import REASONS
+from lake.quality.configure import Overrides, chosen
+from lake.quality.findings import SEVERITIES, worst_first
+from lake.quality.report.document import (
+    Days,
+    Finding,
+    JobRecord,
+    Latency,
+    MarketFigures,
+    Missing,
+    Open,
+    Provenance,
+    Reason,
+    Repair,
+    Report,
+    Scores,
+    TableVersion,
+    Totals,
+)
+from lake.quality.score import DELAYS, DIMENSIONS, MEASURES, combined
+from lake.store.snapshot import Snapshot
+from lake.version import VERSION
+
+_REASONS: tuple[Reason, ...] = get_args(Reason)
+_MARKET = ("dataset", "exchange", "symbol")
+_FINDINGS, _CONTEXT, _REPAIRS, _JOBS = 1_000, 9, 500, 100  # of context, all that is kept
+_DEVIATION_BPS = 50.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a report is made of.
+
+    Attributes
+    ----------
+    scores, findings, repairs, jobs
+        Rows of those tables; of findings, the open ones.
+    """
+
+    title: str
+    lake_id: str
+    made_at: datetime
+    scores: pl.DataFrame
+    findings: pl.DataFrame
+    repairs: pl.DataFrame
+    jobs: pl.DataFrame
+    bundle_id: str | None = None
+
+
+def report(facts: Facts, known: Evidence, overrides: Overrides) -> Report:
+    """The report on what was checked.
+
+    Raises
+    ------
+    QualityError
+        Nothing was.
+    """
+    if facts.scores.is_empty():
+        raise QualityError(
+            "there is nothing to report: no check has run over this selection",
+            "Run `lake quality check` first.",
+        )
+    first, last = facts.scores.select(
+        pl.col("timestamp").min(), last=pl.col("timestamp").max()
+    ).row(0)
+    start, end = first.date(), last.date() + timedelta(days=1)
+    found = worst_first(facts.findings)
+    selection = Selection(start=first, end=last + timedelta(days=1))
+    return Report(
+        title=facts.title,
+        made_at=facts.made_at,
+        made_by=f"lake {VERSION}",
+        lake_id=facts.lake_id,
+        bundle_id=facts.bundle_id,
+        start=start,
+        end=end,
+        totals=_totals(facts.scores, found),
+        markets=tuple(_markets(facts.scores, found, start, end)),
+        findings=tuple(_finding(row) for row in found.head(_FINDINGS).iter_rows(named=True)),
+        findings_total=found.height,
+        charts=charts(known, found),
+        deviations=deviations(known, selection, found, partial(_threshold, overrides)),
+        repairs=tuple(_repair(row) for row in facts.repairs.head(_REPAIRS).iter_rows(named=True)),
+        latency=tuple(_latencies(facts.scores, start)),
+        provenance=_provenance(facts, known),
+    )
+
+
+def summary(made: Report) -> pl.DataFrame:
+    """The report's figures a market."""
+    return pl.DataFrame(
+        [
+            {
+                "dataset": market.dataset,
+                "exchange": market.exchange,
+                "symbol": market.symbol,
+                "rows": market.rows,
+                "lost": market.missing.losses,
+                "no_trade": market.missing.no_trade,
+                "outage": market.missing.venue_outage,
+                "findings": market.findings.total,
+                **{name: getattr(market.scores, name) for name in MEASURES},
+            }
+            for market in made.markets
+        ]
+    )
+
+
+def overview(made: Report) -> pl.DataFrame:
+    """The same in few columns, the worst market first: `weakest` is the part that costs most."""
+    score = pl.col("score")
+    parts = pl.concat_list(DIMENSIONS)
+    weakest = parts.list.arg_min().replace_strict(dict(enumerate(DIMENSIONS)), default=None)
+    return (
+        summary(made)
+        .sort("score", maintain_order=True)
+        .select(
+            pl.concat_str("exchange", "symbol", separator=" ").alias("market"),
+            "dataset",
+            # Rounded down: only a perfect score reads 1.
+            ((score * 1e4 + 1e-7).floor() / 1e4),
+            pl.when(score < 1).then(weakest).alias("weakest"),
+            "rows",
+            "lost",
+            "findings",
+        )
+    )
+
+
+def _markets(
+    scores: pl.DataFrame, found: pl.DataFrame, start: date, end: date
+) -> Sequence[MarketFigures]:
+    by_market = found.partition_by(_MARKET, as_dict=True)
+    nothing = found.clear()
+    figures = []
+    for key, days in scores.sort(*_MARKET, "timestamp").group_by(_MARKET, maintain_order=True):
+        dataset, exchange, symbol = (str(part) for part in key)
+        figures.append(
+            MarketFigures(
+                dataset,
+                exchange,
+                symbol,
+                _scores(days),
+                *_counts(days),
+                _missing(days),
+                _open(by_market.get(key, nothing)),
+                _days(days, start, end),
+            )
+        )
+    return figures
+
+
+def _totals(scores: pl.DataFrame, found: pl.DataFrame) -> Totals:
+    return Totals(_scores(scores), *_counts(scores), _missing(scores), _open(found))
+
+
+def _days(days: pl.DataFrame, start: date, end: date) -> Days:
+    count = (end - start).days
+    shown: list[int | None] = [None] * count
+    rows = [0] * count
+    missing: list[tuple[int, Reason, int]] = []
+    for row in days.iter_rows(named=True):
+        number = (row["timestamp"].date() - start).days
+        shown[number] = int(
+            row["score"] * 10_000 + 1e-7
+        )  # rounded down: a loss never looks like none
+        rows[number] = row["rows"]
+        missing.extend((number, reason, row[reason]) for reason in _REASONS if row[reason])
+    return Days(tuple(shown), tuple(rows), tuple(missing))
+
+
+def _scores(days: pl.DataFrame) -> Scores:
+    return Scores(**combined(days))
+
+
+def _counts(days: pl.DataFrame) -> tuple[int, int]:
+    return int(days["rows"].sum()), int(days["expected"].sum())
+
+
+def _missing(days: pl.DataFrame) -> Missing:
+    return Missing(**{reason: int(days[reason].sum()) for reason in REASONS})
+
+
+def _open(found: pl.DataFrame) -> Open:
+    counts = dict(found.group_by("severity").len().iter_rows())
+    return Open(**{name: counts.get(name, 0) for name in SEVERITIES})
+
+
+def _finding(row: Mapping[str, Any]) -> Finding:
+    names = Finding.__dataclass_fields__.keys() & row.keys()
+    values = {name: row[name] for name in names - {"context", "against"}}
+    return Finding(
+        **values,
+        start=row["timestamp"],
+        against=row["against"] or "",
+        context=tuple(json.loads(row["context"])[:_CONTEXT]),
+    )
+
+
+def _repair(row: Mapping[str, Any]) -> Repair:
+    names = Repair.__dataclass_fields__.keys() & row.keys()
+    return Repair(start=row["timestamp"], **{name: row[name] for name in names})
+
+
+def _latencies(scores: pl.DataFrame, start: date) -> Sequence[Latency]:
+    known = scores.filter(pl.col(DELAYS[0]).is_not_null()).sort(*_MARKET, "timestamp")
+    number = (pl.col("timestamp").dt.date() - start).dt.total_days().alias("number")
+    return [
+        Latency(
+            **dict(zip(_MARKET, (str(part) for part in key), strict=True)),
+            days=tuple(days.select(number).to_series()),
+            p50_ms=tuple(days["delay_p50_ms"].round(3)),
+            p90_ms=tuple(days["delay_p90_ms"].round(3)),
+            p99_ms=tuple(days["delay_p99_ms"].round(3)),
+        )
+        for key, days in known.group_by(_MARKET, maintain_order=True)
+    ]
+
+
+def _provenance(facts: Facts, known: Evidence) -> Provenance:
+    rows = dict(facts.scores.group_by("dataset").agg(pl.col("rows").sum()).iter_rows())
+    tables = tuple(
+        TableVersion(name, table.table_id, table.version, rows[name])
+        for name, table in sorted(known.tables.items())
+        if name in rows and isinstance(table, Snapshot)
+    )
+    jobs = facts.jobs.sort("timestamp", descending=True).head(_JOBS)
+    return Provenance(
+        tables,
+        tuple(
+            JobRecord(
+                job_id=row["job_id"],
+                command=row["command"],
+                started_at=row["timestamp"],
+                status=row["status"],
+                rows=row["rows"] or 0,
+            )
+            for row in jobs.iter_rows(named=True)
+        ),
+        facts.jobs.height,
+    )
+
+
+def _threshold(overrides: Overrides, dataset: Dataset) -> float:
+    """What counts as apart, as the check across venues has it."""
+    for check in chosen(dataset, overrides):
+        bound = check.thresholds.get("threshold_bps")
+        if check.name == "venue_deviation" and isinstance(bound, (int, float)):
+            return float(bound)
+    return _DEVIATION_BPS

@@ -1,0 +1,215 @@
+"""Checks over the tables of a lake, or over what a bundle is about to pin: findings and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from lake.errors import ConfigError, UnknownNameError, UsageError
+from lake.jobs.quality.slices import Evidence
+from lake.model.market import Market
+from lake.model.progress import Meter
+from lake.model.selection import Selection
+from lake.model.time import TimeRange
+from lake.model.venues import capabilities
+from lake.quality.checks.completeness import gaps
+from lake.quality.configure import Chosen, Overrides, Own, chosen
+from lake.quality.run import FINDINGS, inspected
+from lake.quality.score import scores
+from lake.query.overview import OWN_RECORD, coverage
+from lake.settings import Settings
+from lake.store.reader import Rows
+from lake.store.store import Store
+
+_WITNESSES = ("bars_", "trades")
+_MARKET = ("dataset", "exchange", "symbol")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What checks say of one market of a table in a range.
+
+    Attributes
+    ----------
+    findings
+        `lake.quality.run.FINDINGS`; gaps without a trade are not among them.
+    scores
+        One row a day: see `lake.quality.score.scores`.
+    """
+
+    table: str
+    market: Market
+    range: TimeRange
+    findings: pl.DataFrame
+    scores: pl.DataFrame
+
+    @property
+    def named_scores(self) -> pl.DataFrame:
+        """The scores with `dataset`, `exchange` and `symbol`."""
+        return self.scores.with_columns(
+            dataset=pl.lit(self.table),
+            exchange=pl.lit(self.market.exchange),
+            symbol=pl.lit(self.market.symbol),
+        )
+
+
+def evidence(
+    store: Store,
+    settings: Settings,
+    now: datetime,
+    tables: Mapping[str, Rows] | None = None,
+    as_of: datetime | None = None,
+) -> Evidence:
+    """What a lake knows: its tables as they are now, or were at `as_of`.
+
+    Where `tables` are given they are taken as they are, and of the others only those that can
+    testify about them.
+
+    Raises
+    ------
+    ConfigError
+        The settings change checks of a table that there is not.
+    """
+    _require_tables(store, settings.quality.checks)
+    found: dict[str, Rows] = {}
+    for name in (name for name in store.tables() if name not in OWN_RECORD):
+        if tables and (name in tables or not name.startswith(_WITNESSES)):
+            continue
+        with suppress(UnknownNameError):  # it did not exist yet
+            found[name] = store.snapshot(store.catalog.dataset(name), as_of=as_of)
+
+    def omits(exchange: str) -> bool:
+        said = settings.exchanges.get(exchange)
+        if said is not None and said.omits_empty_bars is not None:
+            return said.omits_empty_bars
+        return capabilities(exchange).omits_empty_bars
+
+    return Evidence(
+        tables={**found, **(tables or {})},
+        coverage=coverage(store, None, Selection(), as_of),
+        quarantine=store.known(store.catalog.dataset("quarantine"), as_of=as_of).drop("row"),
+        now=as_of or now,
+        omits_empty_bars=omits,
+    )
+
+
+def _require_tables(store: Store, overrides: Overrides) -> None:
+    for name in overrides:
+        if name not in store.catalog.families:
+            try:
+                store.catalog.dataset(name)
+            except UnknownNameError as error:
+                raise ConfigError(
+                    f"settings: quality.checks.{name}: {error.message}",
+                    f"Name a table as bars_1m, or one of {', '.join(store.catalog.families)}.",
+                ) from None
+
+
+def inspections(
+    known: Evidence,
+    tables: Sequence[str],
+    selection: Selection,
+    overrides: Overrides,
+    meter: Meter,
+    own: Own | None = None,
+    *,
+    exactly: bool = False,
+) -> Iterator[Inspection]:
+    """Check tables, a market and some days at a time.
+
+    Raises
+    ------
+    UnknownNameError
+        A table does not exist.
+    ConfigError
+        A check, or a threshold, is wrong.
+    """
+    checks = {name: checks_of(known, name, overrides, own) for name in tables}
+    for name in tables:
+        meter.begin(f"checking {name}", known.rows(name, selection))
+        for rows in known.slices(name, selection, exactly=exactly):
+            seen = inspected(rows, checks[name])
+            meter.advance(int(seen.days["rows"].sum()))
+            telling = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
+            yield Inspection(
+                name,
+                rows.market,
+                rows.range,
+                seen.findings.filter(telling),
+                scores(seen.days, seen.findings),
+            )
+        meter.end()
+
+
+def checks_of(
+    known: Evidence, table: str, overrides: Overrides, own: Own | None = None
+) -> tuple[Chosen, ...]:
+    """The checks of a table that exists."""
+    if table not in known.tables:
+        raise UnknownNameError(
+            f"table {table} does not exist yet, or is the lake's own record",
+            f"Tables with data: {', '.join(known.tables) or 'none'}.",
+        )
+    return chosen(known.tables[table].dataset, overrides, own)
+
+
+def missing(known: Evidence, table: str, selection: Selection) -> pl.DataFrame:
+    """Missing bars that open in a selection, with the reason: those without a trade, too.
+
+    Returns
+    -------
+    DataFrame
+        `dataset`, `exchange`, `symbol`, `start`, `end`, `slots`, `reason`; intervals that touch,
+        of one reason, are one.
+
+    Raises
+    ------
+    UsageError
+        The table holds no bars.
+    """
+    checks_of(known, table, {})
+    if known.tables[table].dataset.timeframe is None:
+        raise UsageError(
+            f"{table} holds no bars, so that there are no slots to miss",
+            f"`lake quality findings {table}` lists what was never asked for.",
+        )
+    parts = [
+        gaps(rows)
+        .select(
+            pl.lit(table).alias("dataset"),
+            pl.lit(rows.market.exchange).alias("exchange"),
+            pl.lit(rows.market.symbol).alias("symbol"),
+            "start",
+            "end",
+            pl.col("rows").alias("slots"),
+            "reason",
+        )
+        .collect()
+        for rows in known.slices(table, selection, exactly=True)
+    ]
+    if not parts:
+        return pl.DataFrame(schema=GAPS)
+    cut = pl.concat(parts).sort(*_MARKET, "start")
+    same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in (*_MARKET, "reason"))
+    touches = same & (pl.col("start") == pl.col("end").shift(1))
+    run = (~touches).fill_null(value=True).cum_sum()
+    return (
+        cut.group_by(run.alias("run"), *_MARKET, "reason", maintain_order=True)
+        .agg(pl.col("start").first(), pl.col("end").last(), pl.col("slots").sum())
+        .select(list(GAPS))
+    )
+
+
+GAPS = pl.Schema(
+    {
+        **dict.fromkeys(_MARKET, pl.String()),
+        "start": FINDINGS["start"],
+        "end": FINDINGS["end"],
+        "slots": pl.Int64(),
+        "reason": pl.String(),
+    }
+)

@@ -1,0 +1,163 @@
+"""Repair of what checks found: from the source, from finer data, and on request by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import polars as pl
+
+from lake.errors import SourceUnavailableError
+from lake.jobs.job import recorded
+from lake.jobs.repairs.dry_run import foreseen
+from lake.jobs.repairs.plan import Group, Plan, Planner
+from lake.jobs.repairs.records import COMMAND, Records, arguments, recover
+from lake.jobs.repairs.report import Repaired, RepairReport, UndoReport
+from lake.jobs.repairs.run import Connect, Run
+from lake.jobs.repairs.undo import undo
+from lake.settings import Settings
+from lake.store.ledger import Ledger
+from lake.store.locks import repairing
+from lake.store.store import Store
+
+__all__ = ["Advanced", "Connect", "RepairReport", "Repairer", "UndoReport", "nobody", "undo"]
+
+Advanced = Callable[[int, int, str], None]
+"""Who is told how far a repair is: markets done, of how many, and which one is next."""
+
+
+def nobody(_done: int, _of: int, _what: str) -> None:
+    """Is told, and tells nobody."""
+
+
+class Repairer:
+    """One run of `lake quality repair`.
+
+    Parameters
+    ----------
+    connect
+        Called once an exchange, and once more for its `fallback_url`; closed at the end.
+    advanced
+        Told before each market.
+    """
+
+    def __init__(
+        self, store: Store, settings: Settings, connect: Connect, advanced: Advanced = nobody
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._connect = connect
+        self._advanced = advanced
+
+    async def run(
+        self,
+        findings: pl.DataFrame,
+        no_trade: pl.DataFrame | None = None,
+        *,
+        dry_run: bool = False,
+        interpolate: bool = False,
+        again: bool = False,
+        offline: bool = False,
+    ) -> RepairReport:
+        """Repair what findings tell.
+
+        Parameters
+        ----------
+        findings
+            Rows of the table `findings`, those that are to be repaired.
+        no_trade
+            Intervals for flat bars, if `interpolate`: `dataset`, `exchange`, `symbol`, `start`,
+            `end`, `reason`; only those whose reason is `no_trade` are filled in.
+        dry_run
+            Only tell what would be done: no source is asked, nothing is written.
+        interpolate
+            Fill in by the policy of the dataset what neither source nor finer data give.
+        again
+            Ask the source also for findings that were tried before.
+        offline
+            Ask no source: derive from finer data, and interpolate, at once.
+
+        Raises
+        ------
+        SourceUnavailableError
+            A source stays down, and so does its fallback. What was repaired before, and all of
+            other exchanges, is stored and recorded; the same call goes on from there. Nothing is
+            derived or interpolated meanwhile for what only the source could tell.
+        StorageError
+            What was repaired before is recorded.
+        CommitConflictError
+            The lake is being repaired by another, or others kept writing; likewise.
+        """
+        tried = Records(self._store).tried
+        how = partial(Planner, self._store.catalog.dataset, again=again, interpolate=interpolate)
+        if dry_run:
+            plan = how(tried()).plan(findings, no_trade)
+            tell = partial(foreseen, self._store, offline=offline, interpolate=interpolate)
+            planned = tuple(one for group in self._there(plan) for one in tell(group))
+            return RepairReport(
+                job_id=None,
+                dry_run=True,
+                planned=planned,
+                impossible=plan.impossible,
+                skipped=plan.skipped,
+            )
+        with repairing(self._store.root):
+            recovered = recover(self._store)
+            plan = how(tried()).plan(findings, no_trade)
+            run = Run(
+                self._store, self._settings, self._connect, interpolate=interpolate, offline=offline
+            )
+            return await self._repaired(run, plan, recovered)
+
+    async def _repaired(
+        self, run: Run, plan: Plan, recovered: tuple[Repaired, ...]
+    ) -> RepairReport:
+        started = self._store.now()
+        groups = self._there(plan)
+        job_id = await self._work(run, groups) if groups else None
+        tables = run.tally.tables.values()
+        return RepairReport(
+            job_id=job_id,
+            dry_run=False,
+            repairs=tuple(run.repairs),
+            marked=tuple(run.marked),
+            impossible=(*plan.impossible, *run.impossible),
+            skipped=plan.skipped,
+            recovered=recovered,
+            unchanged=sum(t.rows - t.inserted - t.updated - t.rejected for t in tables),
+            requests=run.requests,
+            seconds=(self._store.now() - started).total_seconds(),
+        )
+
+    def _there(self, plan: Plan) -> list[Group]:
+        return [group for group in plan.groups if self._store.exists(group.dataset.name)]
+
+    async def _work(self, run: Run, groups: list[Group]) -> str:
+        versions = {g.dataset.name: self._store.version(g.dataset) for g in groups}
+        said = arguments(groups, versions)
+        down: dict[str, SourceUnavailableError] = {}
+        try:
+            with recorded(Ledger(self._store), COMMAND, said, run.tally) as job:
+                for number, group in enumerate(groups):
+                    self._advanced(number, len(groups), f"{group.dataset.name} {group.market}")
+                    try:
+                        await run.repair(job, group)
+                    except SourceUnavailableError as failed:
+                        down[group.market.exchange] = failed
+                self._advanced(len(groups), len(groups), "")
+                if down:
+                    raise _unavailable(down, len(run.repairs))
+        finally:
+            await run.close()
+        return job.id
+
+
+def _unavailable(down: Mapping[str, SourceUnavailableError], made: int) -> SourceUnavailableError:
+    """One error for all exchanges that are down, after so many repairs of others."""
+    hints = list(dict.fromkeys(error.hint for error in down.values() if error.hint))
+    if made:
+        hints.append(f"Repairs made all the same: {made}.")
+    hints.append("What finer data give can be had without the source: --offline.")
+    return SourceUnavailableError(
+        "; ".join(error.message for error in down.values()), " ".join(hints)
+    )

@@ -1,0 +1,390 @@
+"""Chains: blocks that follow each other, and swaps that fit the state of their pool.
+
+A check looks at what columns a dataset has, by the names of `dex_swaps`, `liquidity_pools` and
+`chain_metrics`, and finds nothing where it has none of those. Big integers are decimal strings
+(`…_raw`, `sqrt_price_x96`, `liquidity`), compared as doubles: relative differences below 1e-12
+cannot be seen. A block is one moment: what is wrong in it is one finding a check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from lake.quality.checks.loss_reason import loss
+from lake.quality.slice import FOUND, Builtin, Slice, completed, runs
+
+_Q96 = 2.0**96
+_TICK = 1.0001
+_TICK_ERROR = 1e-9
+"""Of powers of a tick in doubles; a tick is 5e-5 of a root."""
+_ROOT_ERROR = 1e-14
+"""Of the difference of two roots, as a part of one."""
+_PIP = 1e-6
+"""Fees of V3 and V4 are whole numbers of it."""
+_SAME_FEE = 0.9
+"""Share of a pool's swaps that must pay one fee: with fees that change, none is expected."""
+_LEAST_SWAPS = 20
+_AMOUNTS: Mapping[str, str] = {
+    "same_sign": "In block {} both tokens of a swap go the same way",
+    "empty": "In block {} a swap moves nothing",
+    "side": "In block {} the side of a swap does not fit its amounts",
+    "price": "In block {} the price of a swap is not its quote by its base amount",
+    "not_a_number": "In block {} an amount of a swap is no decimal number",
+}
+_MILDER: Mapping[str, str] = {"no_liquidity": "warning", "ratio": "warning"}
+"""The severity of what a pool may do, though it seldom does."""
+
+
+def block_gaps(rows: Slice) -> pl.LazyFrame:
+    """Blocks that are missing between two, in a table with a row a block.
+
+    Of a gap over midnight each day has its part, as if blocks came evenly.
+    """
+    if not has(rows, "block_number"):
+        return _nothing()
+    number, time = pl.col("block_number"), rows.time
+    missing = number - _before(rows, number) - 1
+    frame = ordered(rows).select(_from=_before(rows, time), _to=time, _missing=missing)
+    gaps = frame.filter(pl.col("_missing") > 0)
+    days = pl.datetime_ranges(pl.col("_from").dt.truncate("1d"), pl.col("_to"), "1d")
+    start = pl.max_horizontal("_from", "_day")
+    end = pl.min_horizontal("_to", pl.col("_day").dt.offset_by("1d"))
+
+    def until(moment: pl.Expr) -> pl.Expr:
+        whole = (pl.col("_to") - pl.col("_from")).dt.total_microseconds()
+        part = (moment - pl.col("_from")).dt.total_microseconds() / whole
+        return (part.fill_nan(1.0) * pl.col("_missing")).floor().cast(pl.Int64)
+
+    # A gap within one second of the chain, or against it, has no length: it is all at its end.
+    pieces = (
+        gaps.filter(pl.col("_to") > pl.col("_from"))
+        .with_columns(_day=days)
+        .explode("_day")
+        .select(start=start, end=end, rows=until(end) - until(start))
+    )
+    moments = gaps.filter(pl.col("_to") <= pl.col("_from")).select(
+        start="_to", end=pl.col("_to").dt.offset_by("1us"), rows="_missing"
+    )
+    return (
+        pl.concat([pieces, moments])
+        .filter((pl.col("rows") > 0) & (pl.col("end") > pl.col("start")))
+        .with_columns(
+            measured=pl.col("rows").cast(pl.Float64),
+            expected=pl.lit(0.0),
+            reason=loss(pl.col("end").dt.offset_by("-1us"), rows.covered),
+            message=pl.format("Blocks missing: {}", "rows"),
+        )
+    )
+
+
+def block_chain(rows: Slice) -> pl.LazyFrame:
+    """Blocks that cannot follow each other; measured is in how many rows.
+
+    `time_backwards`: a later block has an earlier time. `two_hashes`: two rows name one block
+    differently. `parent_mismatch`: a block names another parent than the block before.
+    """
+    if not has(rows, "block_number"):
+        return _nothing()
+    number = pl.col("block_number")
+    previous = _before(rows, number)
+    conditions = {"time_backwards": (number >= previous) & (rows.time < _before(rows, rows.time))}
+    if has(rows, "block_hash"):
+        known = _before(rows, pl.col("block_hash"))
+        conditions["two_hashes"] = (number == previous) & (pl.col("block_hash") != known)
+        if has(rows, "parent_hash"):
+            conditions["parent_mismatch"] = (number == previous + 1) & (
+                pl.col("parent_hash") != known
+            )
+    words = {
+        "time_backwards": "The time of block {} is before that of the one before it",
+        "two_hashes": "Block {} has two hashes",
+        "parent_mismatch": "Block {} names another parent than the block before it",
+    }
+    return _found(rows, ordered(rows), conditions, words, pl.col("block_number").first())
+
+
+def swap_amounts(rows: Slice, *, tolerance: float) -> pl.LazyFrame:
+    """Swaps in which both tokens go the same way, or nothing goes, or side and price do not fit.
+
+    `same_sign`, `empty` (but where a pool has no liquidity its price moves so), `side` (a buy takes
+    the base out of the pool), `price` (is not quote by base), `not_a_number` (no decimal string).
+    Measured is how many.
+
+    Parameters
+    ----------
+    tolerance
+        By which part the price may differ.
+    """
+    if not (_has_number(rows, "amount0") and _has_number(rows, "amount1")):
+        return _nothing()
+    first, second = _number(rows, "amount0"), _number(rows, "amount1")
+    empty = (first == 0) & (second == 0)
+    if has(rows, "liquidity"):
+        empty &= (_wide("liquidity") != 0).fill_null(value=True)
+    conditions = {
+        "same_sign": first.sign() * second.sign() > 0,
+        "empty": empty,
+        **_unreadable(rows, "amount0_raw", "amount1_raw"),
+    }
+    if has(rows, "side", "base_is_token0"):
+        # Where the order of the tokens or the side is not known, nothing is.
+        first_is_base = pl.col("base_is_token0")
+        base = pl.when(first_is_base).then(first).when(~first_is_base).then(second)
+        wanted = pl.col("side").replace_strict({"buy": -1.0, "sell": 1.0}, default=None)
+        conditions["side"] = base.sign() * wanted < 0
+    if has(rows, "price", "amount_base", "amount_quote"):
+        executed = pl.col("amount_quote") / pl.col("amount_base")
+        conditions["price"] = (pl.col("amount_base") > 0) & (
+            (pl.col("price") / executed - 1).abs() > tolerance
+        )
+    return _found(rows, ordered(rows), conditions, _AMOUNTS, _block(rows))
+
+
+def pool_state(rows: Slice, *, tolerance: float) -> pl.LazyFrame:
+    """States that no pool can be in after a swap; measured is in how many rows.
+
+    V2: `reserves` (not positive, before or after), `product_falls` (reserves times each other are
+    less than before the swap, by more than `tolerance`). V3 and V4: `tick` (the price is not within
+    its tick), `liquidity` (negative), `no_liquidity` (warning: a swap may take all that there is,
+    but seldom does). Of all: `not_a_number` (no decimal string). The formulas are those of
+    Uniswap's white papers.
+    """
+    swaps = _has_number(rows, "amount0") and _has_number(rows, "amount1")
+    raw = ("reserve0_raw", "reserve1_raw", "sqrt_price_x96", "liquidity")
+    conditions = _unreadable(rows, *raw)
+    if _has_number(rows, "reserve0") and _has_number(rows, "reserve1"):
+        after = [_number(rows, f"reserve{token}") for token in (0, 1)]
+        amounts = [_number(rows, f"amount{token}") if swaps else pl.lit(0.0) for token in (0, 1)]
+        before = [left - came for left, came in zip(after, amounts, strict=True)]
+        conditions["reserves"] = pl.min_horizontal(*after, *before) <= 0
+        growth = (after[0] / before[0]) * (after[1] / before[1])
+        conditions["product_falls"] = ~conditions["reserves"] & (growth < 1 - tolerance)
+    if has(rows, "sqrt_price_x96", "tick"):
+        root, tick = _wide("sqrt_price_x96") / _Q96, pl.col("tick").cast(pl.Float64)
+        low, high = ((tick + n).pipe(_root_of_tick) for n in (0, 1))
+        # A price that comes from above and ends on a tick belongs to the tick below.
+        within = root.is_between(low * (1 - _TICK_ERROR), high * (1 + _TICK_ERROR))
+        conditions["tick"] = ~within
+    if has(rows, "liquidity"):
+        liquidity = _wide("liquidity")
+        conditions["liquidity"] = liquidity < 0
+        if swaps:
+            conditions["no_liquidity"] = liquidity == 0
+    words = {
+        "reserves": "In block {} the reserves of a pool are not positive",
+        "product_falls": "In block {} the product of a pool's reserves falls",
+        "tick": "In block {} the price of a pool is not within its tick",
+        "liquidity": "In block {} the liquidity of a pool is negative",
+        "no_liquidity": "In block {} a pool has no liquidity after a swap",
+        "not_a_number": "In block {} the state of a pool is no decimal number",
+    }
+    return _found(rows, ordered(rows), conditions, words, _block(rows))
+
+
+def pool_path(rows: Slice, *, tolerance: float) -> pl.LazyFrame:
+    """Swaps that do not lead from the state of their pool before to the one after.
+
+    Either is a wrong row, or one before it is missing: only swaps move the price.
+
+    V3 and V4: `direction` (the price moves against the swap), `amount` (what goes in and out is not
+    what the prices before and after say, by a part of more than `tolerance`; the fee is the pool's
+    usual one, if it has one). V2: `ratio` (warning: reserves before a swap are in another
+    proportion than the swap before left; who adds or takes liquidity keeps it, but tokens that
+    change balances by themselves do not).
+    """
+    if not has(rows, "amount0_raw", "amount1_raw"):
+        return _nothing()
+    frame, conditions = ordered(rows), dict[str, pl.Expr]()
+    if has(rows, "sqrt_price_x96", "liquidity", "tick"):
+        frame = _with_path(rows, frame)
+        against = _against()
+        conditions |= {"direction": against, "amount": ~against & _wrong_amount(rows, tolerance)}
+    if has(rows, "reserve0_raw", "reserve1_raw"):
+        conditions["ratio"] = _other_ratio(rows, tolerance)
+    words = {
+        "direction": "In block {} the price of a pool moves against a swap",
+        "amount": "In block {} a swap's amounts are not those of its prices before and after",
+        "ratio": "In block {} a swap does not start from the reserves that the one before left",
+    }
+    return _found(rows, frame, conditions, words, _block(rows))
+
+
+def _with_path(rows: Slice, frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Adds what swaps of V3 and V4 tell: amounts in and out, prices before and after.
+
+    `_best` and `_last` are what one unit of what goes in is worth at these prices, without fee.
+    """
+    first, second = _wide("amount0_raw"), _wide("amount1_raw")
+    rises, falls = (first < 0) & (second > 0), (first > 0) & (second < 0)
+    frame = frame.with_columns(
+        _rises=rises,
+        _in=pl.when(falls).then(first).when(rises).then(second),
+        _out=pl.when(falls).then(-second).when(rises).then(-first),
+        _root=_wide("sqrt_price_x96") / _Q96,
+        _liquidity=_wide("liquidity"),
+    )
+    frame = frame.with_columns(
+        _was=_of_pool(rows, pl.col("_root")),
+        _had=_of_pool(rows, pl.col("_liquidity")),
+        _within=pl.col("tick") == _of_pool(rows, pl.col("tick")),
+    )
+    worth = {"_best": pl.col("_was") ** 2, "_last": pl.col("_root") ** 2}
+    return frame.with_columns(
+        pl.when("_rises").then(1 / value).otherwise(value).alias(name)
+        for name, value in worth.items()
+    )
+
+
+def _against() -> pl.Expr:
+    """Whether what goes in is worth more after the swap."""
+    return pl.col("_in").is_not_null() & (pl.col("_last") > pl.col("_best"))
+
+
+def _wrong_amount(rows: Slice, tolerance: float) -> pl.Expr:
+    """Whether more or less leaves a pool than its prices say, or than its liquidity does."""
+    came, out, best, last = (pl.col(name) for name in ("_in", "_out", "_best", "_last"))
+    # No swap is at a better price than the one before it, nor at a worse one than that after it.
+    units = 2 + 2 * best
+    most = came * best * (1 + tolerance) + units
+    least = came * (1 - _usual_fee(rows)) * last * (1 - tolerance) - units
+    # The white paper of V3, 6.2.3: token 1 by the root, token 0 by its inverse; the units round.
+    # Within a tick, liquidity is that after the swap. Over one, it may have been more on the way.
+    root, was, liquidity = pl.col("_root"), pl.col("_was"), pl.col("_liquidity")
+    said = liquidity * (root - was).abs() / pl.when("_rises").then(root * was).otherwise(1.0)
+    whole = liquidity * pl.when("_rises").then(1 / root).otherwise(root)
+    allowed = tolerance * out + _ROOT_ERROR * whole + 2
+    steady = pl.col("_within") | (liquidity == pl.col("_had"))
+    by_liquidity = (steady & (said - out > allowed)) | (pl.col("_within") & (out - said > allowed))
+    unpriced = (out > most) | (out < least).fill_null(value=False)
+    return unpriced | ((liquidity > 0) & by_liquidity).fill_null(value=False)
+
+
+def _usual_fee(rows: Slice) -> pl.Expr:
+    """The fee of a pool, as nearly all of its swaps paid it; else null."""
+    paid = 1 - pl.col("_out") / (pl.col("_in") * (pl.col("_best") * pl.col("_last")).sqrt())
+    usual = (_over_pool(rows, paid.median()) / _PIP).round() * _PIP
+    same = (paid - usual).abs() < _PIP
+    share, count = _over_pool(rows, same.mean()), _over_pool(rows, same.count())
+    return pl.when((share >= _SAME_FEE) & (count >= _LEAST_SWAPS)).then(usual)
+
+
+def _other_ratio(rows: Slice, tolerance: float) -> pl.Expr:
+    """Whether the reserves before a swap of V2 have another ratio than after the swap before."""
+    after = [_wide(f"reserve{token}_raw") for token in (0, 1)]
+    left = [_of_pool(rows, value) for value in after]
+    before = [value - _wide(f"amount{token}_raw") for token, value in enumerate(after)]
+    rounding = 2 / pl.min_horizontal(*left, *before)
+    ratio = (before[0] / left[0]) / (before[1] / left[1])
+    return (rounding > 0) & ((ratio - 1).abs() > tolerance + rounding)
+
+
+def _found(
+    rows: Slice,
+    frame: pl.LazyFrame,
+    conditions: Mapping[str, pl.Expr],
+    words: Mapping[str, str],
+    told: pl.Expr,
+) -> pl.LazyFrame:
+    """Rows that meet a condition, by its reason: one finding a block and reason."""
+    if not conditions:
+        return _nothing()
+    flags = {f"_{reason}": condition for reason, condition in conditions.items()}
+    marked = frame.with_columns(**flags)
+    found = [
+        completed(
+            runs(
+                marked,
+                pl.col(f"_{reason}"),
+                time=rows.dataset.time_column,
+                reason=pl.lit(reason),
+                measured=pl.len().cast(pl.Float64),
+                expected=pl.lit(0.0),
+                severity=pl.lit(_MILDER.get(reason), dtype=pl.String),
+                message=pl.format(words[reason], told),
+            )
+        )
+        for reason in conditions
+    ]
+    first = [pl.col(n).first() for n in ("expected", "severity", "message")]
+    return (
+        pl.concat(found)
+        .group_by("start", "reason", maintain_order=True)
+        .agg(pl.col("end").max(), pl.col("rows", "measured").sum(), *first)
+    )
+
+
+def ordered(rows: Slice) -> pl.LazyFrame:
+    """Rows in the order of the chain."""
+    names = ("chain", "block_number", "log_index")
+    return rows.rows.sort([n for n in names if has(rows, n)], maintain_order=True)
+
+
+def _before(rows: Slice, value: pl.Expr) -> pl.Expr:
+    """A value of the row before, on the same chain."""
+    return value.shift(1).over("chain") if has(rows, "chain") else value.shift(1)
+
+
+def _of_pool(rows: Slice, value: pl.Expr) -> pl.Expr:
+    """A value of the row before, of the same pool."""
+    return _over_pool(rows, value.shift(1))
+
+
+def _over_pool(rows: Slice, value: pl.Expr) -> pl.Expr:
+    """A value that the rows of a pool tell."""
+    pool = pool_of(rows)
+    return value.over(pool) if pool else value
+
+
+def pool_of(rows: Slice) -> list[str]:
+    """The columns that name a pool."""
+    pool = next(([n] for n in ("pool_id", "pool_address") if has(rows, n)), [])
+    return [*(["chain"] if has(rows, "chain") else []), *pool]
+
+
+def has(rows: Slice, *names: str) -> bool:
+    """Whether the dataset has all of these columns."""
+    return all(name in rows.dataset.polars_schema for name in names)
+
+
+def _has_number(rows: Slice, name: str) -> bool:
+    return has(rows, name) or has(rows, f"{name}_raw")
+
+
+def _number(rows: Slice, name: str) -> pl.Expr:
+    """A quantity as a double, in its smallest units where the table has them."""
+    return _wide(f"{name}_raw") if has(rows, f"{name}_raw") else pl.col(name)
+
+
+def _wide(name: str) -> pl.Expr:
+    """A big integer as a double; null where it is none."""
+    value = pl.col(name).cast(pl.Float64, strict=False)
+    return pl.when(value.is_finite()).then(value)
+
+
+def _unreadable(rows: Slice, *names: str) -> dict[str, pl.Expr]:
+    """Whether a big integer is there that cannot be read: nothing else can be said of it."""
+    wrong = [pl.col(n).is_not_null() & _wide(n).is_null() for n in names if has(rows, n)]
+    return {"not_a_number": pl.any_horizontal(wrong)} if wrong else {}
+
+
+def _root_of_tick(tick: pl.Expr) -> pl.Expr:
+    return pl.lit(_TICK).pow(tick / 2)
+
+
+def _block(rows: Slice) -> pl.Expr:
+    return (pl.col("block_number") if has(rows, "block_number") else rows.time).first()
+
+
+def _nothing() -> pl.LazyFrame:
+    return pl.LazyFrame(schema=FOUND)
+
+
+CHECKS: Mapping[str, Builtin] = {
+    "block_gaps": Builtin(block_gaps, "completeness"),
+    "block_chain": Builtin(block_chain, "consistency"),
+    "swap_amounts": Builtin(swap_amounts, "accuracy"),
+    "pool_state": Builtin(pool_state, "accuracy"),
+    "pool_path": Builtin(pool_path, "consistency"),
+}

@@ -1,0 +1,270 @@
+"""What is missing, and why: slots without a bar, and time that was never asked for.
+
+A missing bar is a real loss (`not_fetched`, `unknown`, `lost`) or none (`no_trade`,
+`venue_outage`).
+A hole in what a venue answered proves nothing by itself: only trades do, or the venue's own habit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+import polars as pl
+
+from lake.model.dataset import TIMESTAMP
+from lake.model.interpolate import is_guess
+from lake.model.intervals import RangeSet, intersect, split, subtract
+from lake.model.slots import slot_at, slot_of, start_of
+from lake.model.time import MICROSECOND, TimeRange
+from lake.model.timeframe import Timeframe
+from lake.quality.slice import FOUND, Builtin, Slice, Witness, counted, runs
+
+LOSSES = ("not_fetched", "unknown", "lost")
+NO_LOSSES = ("no_trade", "venue_outage")
+REASONS = (*LOSSES, *NO_LOSSES)
+
+_MEANINGS: Mapping[str, str] = {
+    "lost": "trades prove that bars should be there",
+    "no_trade": "nothing was traded",
+    "venue_outage": "all markets of the venue were silent",
+    "not_fetched": "it was never asked for",
+    "unknown": "nothing is known of why",
+}
+_DAY = timedelta(days=1)
+_TELLING_SECONDS = 3600  # a day's covered time tells how dense its rows are from this length on
+_MISSING = pl.Schema({"slot": pl.Int64(), "start": TIMESTAMP, "end": TIMESTAMP})
+
+
+def gaps(rows: Slice) -> pl.LazyFrame:
+    """Slots of the grid without a bar, between the market's first and last one, with the reason.
+
+    In order of precedence: `lost` (the market traded then), `no_trade` (its trades are known to
+    have none), `venue_outage`, `not_fetched` (not covered), `no_trade` again (the venue is known to
+    leave such bars out), `unknown`.
+    """
+    timeframe = rows.dataset.timeframe
+    if timeframe is None:
+        return pl.LazyFrame(schema=FOUND)
+    return _intervals(_reasoned(missing_slots(rows, timeframe), rows))
+
+
+def uncovered(rows: Slice) -> pl.LazyFrame:
+    """Time between answers, and between the market's first and last row, never asked for.
+
+    Of bars `gaps` tells more exactly. `rows` is an estimate of at least 1: what the day's covered
+    time had, or the market's where the day has less than an hour of it.
+    """
+    if not rows.covered or rows.span is None or rows.dataset.timeframe is not None:
+        return pl.LazyFrame(schema=FOUND)
+    # What came after the last settled answer is not settled yet: the next ingestion asks again.
+    asked = TimeRange(rows.covered[0].start, rows.covered[-1].end)
+    judged = intersect(intersect([rows.range], [rows.span]), [asked])
+    holes = [day for hole in subtract(judged, rows.covered) for day in split(hole, _DAY)]
+    if not holes:
+        return pl.LazyFrame(schema=FOUND)
+    length = (pl.col("end") - pl.col("start")).dt.total_microseconds() / 1e6
+    usual = pl.lit(rows.rows_a_second, dtype=pl.Float64)
+    estimate = pl.coalesce(pl.col("_rate"), usual, 0.0) * pl.col("length")
+    return (
+        _frame(holes)
+        .with_columns(length=length, _day=pl.col("start").dt.date())
+        .join(_rates(rows, intersect(judged, rows.covered)), on="_day", how="left")
+        .select(
+            "start",
+            "end",
+            rows=pl.max_horizontal(estimate.ceil().cast(pl.Int64), 1),
+            measured=pl.col("length"),
+            reason=pl.lit("not_fetched"),
+            message=pl.format("{} seconds were never asked for", pl.col("length").round(3)),
+        )
+    )
+
+
+def _rates(rows: Slice, known: RangeSet) -> pl.LazyFrame:
+    """How many rows a second the days have (`_day`, `_rate`) that are known for an hour or more."""
+    seconds: dict[date, float] = {}
+    for part in (day for item in known for day in split(item, _DAY)):
+        day = part.start.date()
+        seconds[day] = seconds.get(day, 0.0) + part.duration.total_seconds()
+    days = {day: length for day, length in seconds.items() if length >= _TELLING_SECONDS}
+    lengths = pl.LazyFrame(
+        {"_day": list(days), "_seconds": list(days.values())},
+        schema={"_day": pl.Date(), "_seconds": pl.Float64()},
+    )
+    counts = rows.rows.filter(rows.inside()).group_by(_day=rows.time.dt.date()).len("_count")
+    return lengths.join(counts, on="_day", how="left").select(
+        "_day", _rate=pl.col("_count").fill_null(0) / pl.col("_seconds")
+    )
+
+
+def guessed(rows: Slice) -> pl.LazyFrame:
+    """Rows that were filled in by a rule (`interpolated:last`, `:linear`): losses all the same.
+
+    Flat bars of intervals without a trade, and what was derived from finer data, are none.
+    """
+    if "fill" not in rows.dataset.polars_schema:
+        return pl.LazyFrame(schema=FOUND)
+    told = counted(pl.len(), "row was filled in", "rows were filled in")
+    return runs(
+        rows.rows,
+        is_guess(pl.col("fill")),
+        time=rows.dataset.time_column,
+        reason=pl.lit("unknown"),
+        measured=pl.len().cast(pl.Float64),
+        expected=pl.lit(0.0),
+        message=pl.format("{} ({}): nobody has what was there", told, pl.col("fill").first()),
+    )
+
+
+def missing_slots(rows: Slice, timeframe: Timeframe) -> pl.LazyFrame:
+    """The slots that open in the judged range, have ended and have no bar: `_MISSING`."""
+    # The slots next to the range count as there, unless the market's own rows end before.
+    before = slot_at(timeframe.ceiling(rows.range.start), timeframe) - 1
+    after = slot_at(rows.range.end - MICROSECOND, timeframe) + 1
+    after = min(after, slot_at(rows.now, timeframe))
+    if after <= before:
+        return pl.LazyFrame(schema=_MISSING)
+    present = rows.rows.select(slot=slot_of(rows.time, timeframe))
+    if rows.span is not None:
+        # Rows of impossible times lie outside: they make no gap.
+        first, last = rows.span.start, rows.span.end - MICROSECOND
+        low, high = slot_at(first, timeframe), slot_at(last, timeframe)
+        ends = pl.LazyFrame({"slot": [low, high]}, schema={"slot": pl.Int64})
+        present = pl.concat([present.filter(pl.col("slot").is_between(low, high)), ends])
+    here = present.select(pl.col("slot").clip(before, after)).sort("slot")
+    holes = here.with_columns(previous=pl.col("slot").shift(1)).filter(
+        pl.col("slot") - pl.col("previous") > 1
+    )
+    return (
+        holes.select(slot=pl.int_ranges(pl.col("previous") + 1, pl.col("slot")))
+        .explode("slot")
+        .with_columns(
+            start=start_of(pl.col("slot"), timeframe), end=start_of(pl.col("slot") + 1, timeframe)
+        )
+    )
+
+
+def _reasoned(missing: pl.LazyFrame, rows: Slice) -> pl.LazyFrame:
+    """The missing slots with their `reason`."""
+    missing = _traded(missing, rows.trades)
+    missing = _within(missing, rows.outages, "_silent")
+    missing = _within(missing, rows.covered or (), "_asked")
+    asked = pl.col("_asked") | pl.lit(rows.covered is None)
+    return missing.with_columns(
+        reason=pl.when("_traded")
+        .then(pl.lit("lost"))
+        .when("_quiet")
+        .then(pl.lit("no_trade"))
+        .when("_silent")
+        .then(pl.lit("venue_outage"))
+        .when(~asked)
+        .then(pl.lit("not_fetched"))
+        .when(pl.lit(rows.omits_empty_bars and rows.covered is not None))
+        .then(pl.lit("no_trade"))
+        .otherwise(pl.lit("unknown"))
+    )
+
+
+def _traded(missing: pl.LazyFrame, trades: Witness | None) -> pl.LazyFrame:
+    """Adds `_traded` (there is a trade in the slot) and `_quiet` (it is proved that none is).
+
+    None is proved by coverage of the trades, or by ids: the last before and the first after the
+    slot follow each other.
+    """
+    nothing = pl.lit(value=False)
+    if trades is None:
+        return missing.with_columns(_traded=nothing, _quiet=nothing)
+    found = (
+        missing.sort("start")
+        .join_asof(
+            trades.rows.select(_before="timestamp"),
+            left_on="start",
+            right_on="_before",
+            strategy="backward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        .join_asof(
+            trades.rows.select(_after="timestamp"),
+            left_on="start",
+            right_on="_after",
+            strategy="forward",
+            check_sortedness=False,
+        )
+    )
+    found = _with_ids(_within(found, trades.covered or (), "_known"), trades)
+    traded = (pl.col("_after") < pl.col("end")).fill_null(value=False)
+    follows = (pl.col("_first") - pl.col("_last") == 1).fill_null(value=False)
+    return found.with_columns(_traded=traded, _quiet=~traded & (pl.col("_known") | follows))
+
+
+def _with_ids(found: pl.LazyFrame, trades: Witness) -> pl.LazyFrame:
+    """Adds the last id at the time `_before` (`_last`) and the first one at `_after` (`_first`)."""
+    number = pl.col("trade_id").cast(pl.Int64, strict=False)
+    times = pl.concat([found.select(timestamp=name) for name in ("_before", "_after")]).unique()
+    # Several trades share a time.
+    ids = (
+        trades.rows.join(times, on="timestamp", how="semi")
+        .group_by("timestamp")
+        .agg(
+            _first=pl.coalesce("first_id", number).min(),
+            _last=pl.coalesce("last_id", number).max(),
+        )
+    )
+    before = ids.select("_last", _before="timestamp")
+    after = ids.select("_first", _after="timestamp")
+    return found.join(before, on="_before", how="left").join(after, on="_after", how="left")
+
+
+def _within(slots: pl.LazyFrame, ranges: RangeSet, name: str) -> pl.LazyFrame:
+    """Adds whether a slot lies wholly in one of the ranges."""
+    if not ranges:
+        return slots.with_columns(pl.lit(value=False).alias(name))
+    known = _frame(ranges).select(pl.col("start").alias("_from"), pl.col("end").alias("_to"))
+    joined = slots.sort("start").join_asof(
+        known, left_on="start", right_on="_from", strategy="backward", check_sortedness=False
+    )
+    inside = (pl.col("end") <= pl.col("_to")).fill_null(value=False)
+    return joined.with_columns(inside.alias(name)).drop("_from", "_to")
+
+
+def _intervals(missing: pl.LazyFrame) -> pl.LazyFrame:
+    """Neighbouring slots of one reason and UTC day as one interval."""
+    run = pl.col("slot") - pl.int_range(pl.len())
+    told = counted(pl.col("rows"), "bar is missing", "bars are missing")
+    return (
+        missing.sort("slot")
+        .with_columns(_run=run, _day=pl.col("start").dt.date())
+        .group_by("_run", "_day", "reason", pl.col("reason").rle_id().alias("_turn"))
+        .agg(
+            pl.col("start").min(),
+            pl.col("end").max(),
+            rows=pl.len().cast(pl.Int64),
+        )
+        .sort("start")
+        .select(
+            "start",
+            "end",
+            "rows",
+            "reason",
+            measured=pl.col("rows").cast(pl.Float64),
+            expected=pl.lit(0.0),
+            severity=pl.when(pl.col("reason").is_in(NO_LOSSES)).then(pl.lit("info")),
+            message=pl.format("{}: {}", told, pl.col("reason").replace_strict(_MEANINGS)),
+        )
+    )
+
+
+def _frame(ranges: RangeSet | list[TimeRange]) -> pl.LazyFrame:
+    return pl.LazyFrame(
+        {"start": [item.start for item in ranges], "end": [item.end for item in ranges]},
+        schema={"start": TIMESTAMP, "end": TIMESTAMP},
+    )
+
+
+CHECKS: Mapping[str, Builtin] = {
+    "gaps": Builtin(gaps, "completeness"),
+    "uncovered": Builtin(uncovered, "completeness"),
+    "guessed": Builtin(guessed, "completeness"),
+}

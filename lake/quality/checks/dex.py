@@ -1,0 +1,122 @@
+"""Prices of pools on a chain, beside the bars of exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import polars as pl
+
+from lake.model.timeframe import Timeframe
+from lake.quality.checks.chain import has, ordered, pool_of
+from lake.quality.slice import FOUND, Builtin, Slice, Witness
+
+_INVERSE = 0.2
+"""By which part a price may differ from the inverse of another, and still is that."""
+
+
+def dex_price(rows: Slice, *, threshold_bps: float, duration: str, factor: float) -> pl.LazyFrame:
+    """Prices of a pool outside those of an exchange's bars, for longer than `duration`.
+
+    A price is compared with the lowest and the highest of the bar of its time and the one before:
+    a block is some seconds late. Measured is how far outside, in basis points, at most.
+
+    `bad_data`: by more than `factor`, or the inverse: wrong decimals, or tokens mixed up.
+    `arbitrage` (info): else; fees and gas let prices part.
+    """
+    price = next((n for n in ("pool_price_after", "price") if has(rows, n)), None)
+    witnesses = [other for other in rows.others if other.dataset.timeframe is not None]
+    if price is None or not witnesses:
+        return pl.LazyFrame(schema=FOUND)
+    longest = timedelta(seconds=Timeframe.parse(duration).seconds)
+    swaps = ordered(rows).select(*pool_of(rows), _time=rows.time, _price=pl.col(price))
+    found = [
+        _apart(_beside(swaps, other), pool_of(rows), threshold_bps, longest).select(
+            **_told(str(other.market), threshold_bps, factor)
+        )
+        for other in witnesses
+    ]
+    # Several pools of one market may part at the same moment.
+    return pl.concat(found).unique(["start", "against"], keep="first", maintain_order=True)
+
+
+def _beside(swaps: pl.LazyFrame, other: Witness) -> pl.LazyFrame:
+    """Swaps with `_low` and `_high` of the bars of their time."""
+    timeframe = other.dataset.timeframe
+    step = timedelta(seconds=timeframe.seconds) if timeframe else timedelta(0)
+    adjacent = pl.col("_open").diff() == step
+    bars = other.rows.filter("closed").select(
+        pl.col(other.dataset.time_column).alias("_open"), "low", "high"
+    )
+    bars = bars.select(
+        "_open",
+        _low=pl.min_horizontal("low", pl.when(adjacent).then(pl.col("low").shift(1))),
+        _high=pl.max_horizontal("high", pl.when(adjacent).then(pl.col("high").shift(1))),
+    )
+    beside = swaps.sort("_time", maintain_order=True).join_asof(
+        bars.sort("_open"), left_on="_time", right_on="_open", coalesce=False
+    )
+    return beside.filter(pl.col("_time") < pl.col("_open") + step)
+
+
+def _apart(
+    frame: pl.LazyFrame, pool: list[str], threshold_bps: float, longest: timedelta
+) -> pl.LazyFrame:
+    """Runs of swaps of a pool outside the bars for longer than a time, by day."""
+    price, low, high = (pl.col(name) for name in ("_price", "_low", "_high"))
+    away = pl.when(price > high).then(price / high - 1).when(price < low).then(price / low - 1)
+    frame = frame.sort(*pool, "_time", maintain_order=True) if pool else frame
+    bad = pl.col("_away").abs() > threshold_bps
+    keys = [bad, pl.col("_away").sign(), *map(pl.col, pool)]
+    run = pl.struct(key.alias(str(n)) for n, key in enumerate(keys)).rle_id()
+    length = pl.col("_time").max() - pl.col("_time").min()
+    return (
+        frame.with_columns(_away=away.fill_nan(None).fill_null(0.0) * 1e4)
+        .with_columns(_run=run)
+        .filter(bad)
+        .with_columns(_length=length.over("_run"), _middle=(low + high) / 2)
+        .filter(pl.col("_length") >= longest)
+        .group_by("_run", pl.col("_time").dt.date().alias("_day"), maintain_order=True)
+        .agg(
+            pl.col("_length").first(),
+            start=pl.col("_time").first(),
+            end=pl.col("_time").last().dt.offset_by("1us"),
+            rows=pl.len().cast(pl.Int64),
+            measured=pl.col("_away").abs().max(),
+            _ratio=(price / pl.col("_middle")).median(),
+            _inverse=(price * pl.col("_middle")).median(),
+        )
+    )
+
+
+def _told(other: str, threshold_bps: float, factor: float) -> dict[str, pl.Expr]:
+    """What a run of swaps apart from the bars of a market is, and the words for it."""
+    bad = (pl.col("_ratio") > factor) | (pl.col("_ratio") < 1 / factor)
+    inverse = bad & ((pl.col("_inverse") - 1).abs() < _INVERSE)
+    why = (
+        pl.when(inverse)
+        .then(pl.lit("it is the inverse"))
+        .when(bad)
+        .then(pl.format("off by a factor of {}", pl.col("_ratio").round_sig_figs(4)))
+        .otherwise(pl.lit("nothing says that one is wrong"))
+    )
+    return {
+        "start": pl.col("start"),
+        "end": pl.col("end"),
+        "rows": pl.col("rows"),
+        "measured": pl.col("measured"),
+        "expected": pl.lit(threshold_bps),
+        "reason": pl.when(bad).then(pl.lit("bad_data")).otherwise(pl.lit("arbitrage")),
+        "severity": pl.when(~bad).then(pl.lit("info")),
+        "against": pl.lit(other),
+        "message": pl.format(
+            "The pool's price is up to {} bps outside the bars of {} for {} minutes: {}",
+            pl.col("measured").round(1),
+            pl.lit(other),
+            pl.col("_length").dt.total_minutes(),
+            why,
+        ),
+    }
+
+
+CHECKS: Mapping[str, Builtin] = {"dex_price": Builtin(dex_price, "consistency")}

@@ -1,0 +1,298 @@
+"""Funding: events on their schedule, none missing, none doubled, and rates that can be.
+
+Venues settle every 8, 4 or 1 hours, and change that now and then. The interval of a time is the
+usual one around it, in whole hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from lake.model.dataset import TIMESTAMP
+from lake.model.time import EPOCH, MICROSECOND
+from lake.model.timeframe import Timeframe
+from lake.quality.checks.loss_reason import loss
+from lake.quality.slice import Builtin, Slice, counted, runs
+
+_HOUR_US = 3_600_000_000
+_DAY_US = 24 * _HOUR_US
+_AUTO = "auto"
+_AROUND = 21
+"""Events around one that tell its usual interval; odd, so that its own side of a change wins."""
+_LEAST = 3
+_LONGEST_HOURS = 8
+"""Of an interval that a venue changes to; longer steps are missing events."""
+_TWICE = 0.5
+_NORMAL = 1.4826  # MADs of a normal distribution that make its standard deviation
+
+
+def funding_gaps(rows: Slice, *, interval: str) -> pl.LazyFrame:
+    """Events that are missing between the market's first and last one.
+
+    `not_fetched`: the source was never asked for that time. `unknown`: it was, or nobody recorded
+    whether it was.
+
+    Parameters
+    ----------
+    interval
+        Time between events, as `8h`; `auto`: the usual one around, where three or more events say.
+    """
+    length = pl.col("_length")
+    count = ((pl.col("_to") - pl.col("_from")) / length).round().cast(pl.Int64)
+    midnight = (pl.col("_us") // _DAY_US + 1) * _DAY_US
+    missing = (
+        _pairs(rows, interval)
+        .filter(count > 1)
+        .with_columns(_number=pl.int_ranges(1, count))
+        .explode("_number")
+        .select(length, _us=pl.col("_from") + pl.col("_number") * length)
+        .sort("_us")
+        .with_columns(
+            start=pl.col("_us").cast(TIMESTAMP),
+            end=pl.min_horizontal(pl.col("_us") + length, midnight).cast(TIMESTAMP),
+        )
+        .filter(pl.col("start").is_between(rows.range.start, rows.range.end, closed="left"))
+        .with_columns(_reason=loss(pl.col("start"), rows.covered))
+    )
+    return _joined(missing)
+
+
+def funding_schedule(rows: Slice, *, interval: str, tolerance_seconds: float) -> pl.LazyFrame:
+    """Events that are off the grid of the interval, or too soon after another.
+
+    `off_schedule`: farther from its time than the tolerance; measured in seconds. `repeated`: less
+    than half an hour after the one before. `more_often` (info): in between, on the hour, by a part
+    of the usual interval: venues do that in wild markets.
+    """
+    frame = _scheduled(_with_intervals(rows, interval), rows.time, tolerance_seconds)
+    after, seconds = pl.col("_after").min(), pl.col("_off").get(pl.col("_off").abs().arg_max())
+    usual = pl.col("_length").first() / 1e6
+    told = {
+        "off_schedule": (seconds, pl.lit(0.0), "An event is {} s off its schedule"),
+        "repeated": (after, usual, "An event follows {} s after another"),
+        "more_often": (after, usual, "Events follow each other every {} s"),
+    }
+    return pl.concat(
+        runs(
+            frame,
+            pl.col("_reason") == reason,
+            time=rows.dataset.time_column,
+            reason=pl.lit(reason),
+            measured=measured,
+            expected=expected.cast(pl.Float64),
+            severity=pl.lit("info" if reason == "more_often" else None, dtype=pl.String),
+            message=pl.format(words, measured.round(3)),
+        )
+        for reason, (measured, expected, words) in told.items()
+    )
+
+
+def funding_bounds(
+    rows: Slice, *, limit: float, usual_limit: float, window_rows: int
+) -> pl.LazyFrame:
+    """Rates that no venue applies (`beyond_limit`), or that are percent (`unit`).
+
+    Parameters
+    ----------
+    limit
+        The largest rate of an interval, either way, as a fraction.
+    usual_limit
+        The largest that the usual rate (median of the sizes of `window_rows` around) can be.
+    """
+    size = pl.col("funding_rate").abs()
+    usual = size.rolling_median(window_rows, center=True, min_samples=min(_LEAST, window_rows))
+    frame = rows.rows.with_columns(_size=size, _usual=usual)
+    unit = pl.col("_usual") > usual_limit
+    worst = pl.col("funding_rate").get(pl.col("_size").arg_max())
+    beyond = runs(
+        frame,
+        (~unit).fill_null(value=True) & (pl.col("_size") > limit),
+        time=rows.dataset.time_column,
+        reason=pl.lit("beyond_limit"),
+        measured=worst,
+        expected=pl.lit(limit),
+        message=pl.format("The rate {} is beyond {} either way", worst, pl.lit(limit)),
+    )
+    usual_here = pl.col("_usual").max()
+    percent = runs(
+        frame,
+        unit,
+        time=rows.dataset.time_column,
+        reason=pl.lit("unit"),
+        measured=usual_here,
+        expected=pl.lit(usual_limit),
+        message=pl.format("The usual rate is {}: perhaps percent, not fractions", usual_here),
+    )
+    return pl.concat([beyond, percent])
+
+
+def funding_outliers(rows: Slice, *, window_rows: int, mads: float, floor: float) -> pl.LazyFrame:
+    """Rates far from those around them. That happens, and is no error by itself.
+
+    Parameters
+    ----------
+    window_rows
+        Events around one that it is compared with.
+    mads
+        So many (robust) standard deviations from their median: 1.4826 times the median absolute
+        deviation.
+    floor
+        And at least so far: in calm times all rates are the same, and the deviation is 0.
+    """
+    rate = pl.col("funding_rate")
+    frame = rows.rows.with_columns(
+        _median=rate.rolling_median(window_rows, center=True, min_samples=1)
+    ).with_columns(_away=(rate - pl.col("_median")).abs())
+    deviation = pl.col("_away").rolling_median(window_rows, center=True, min_samples=1) * _NORMAL
+    worst = pl.col("_away").arg_max()
+    measured, usual = rate.get(worst), pl.col("_median").get(worst)
+    return runs(
+        frame.with_columns(_bound=pl.max_horizontal(mads * deviation, pl.lit(floor))),
+        pl.col("_away") > pl.col("_bound"),
+        time=rows.dataset.time_column,
+        measured=measured,
+        expected=usual,
+        severity=pl.lit("info"),
+        message=pl.format("The rate {} is far from the usual {}", measured, usual),
+    )
+
+
+def _scheduled(frame: pl.LazyFrame, time: pl.Expr, tolerance_seconds: float) -> pl.LazyFrame:
+    """Adds `_off` and `_after` in seconds, and what is wrong with an event: `_reason`."""
+    us = time.dt.timestamp("us")
+    off = (us - (us / _HOUR_US).round() * _HOUR_US) / 1e6
+    phase = pl.col("_phase_off") * _HOUR_US / 1e6
+    before = us - us.shift(1)
+    repeated = before < _HOUR_US * _TWICE
+    hours, usual_hours = pl.col("_hours"), pl.col("_usual")
+    soon = (hours <= usual_hours * _TWICE) | (phase != 0)
+    # Where one is displaced, a step beside it is no part of the interval.
+    steps = (hours, hours.shift(-1))
+    parts = [(usual_hours % step == 0) & (step < usual_hours) for step in steps]
+    between = pl.all_horizontal(part.fill_null(value=True) for part in parts)
+    unscheduled = (off.abs() > tolerance_seconds) | ((phase != 0) & ~between)
+    return frame.with_columns(
+        _off=off + phase.fill_null(0.0),
+        _after=before / 1e6,
+        _reason=pl.when(repeated)
+        .then(pl.lit("repeated"))
+        .when(unscheduled.fill_null(value=False))
+        .then(pl.lit("off_schedule"))
+        .when(soon)
+        .then(pl.lit("more_often")),
+    )
+
+
+def _with_intervals(rows: Slice, interval: str) -> pl.LazyFrame:
+    """Adds `_length` (microseconds), the usual interval that ends with the row, and `_phase_off`.
+
+    The latter is by how many hours the row is off the usual hours of the interval, where that does
+    not change. Both are null where too few events tell.
+    """
+    time = rows.time.dt.timestamp("us")
+    hours = ((time - time.shift(1)) / _HOUR_US).round()
+    fixed = None if interval == _AUTO else Timeframe.parse(interval).seconds / 3600
+    usual = _interval() if fixed is None else pl.lit(fixed, dtype=pl.Float64)
+    frame = rows.rows.with_columns(_hours=pl.when(hours > 0).then(hours)).with_columns(_usual=usual)
+    frame = frame.with_columns(_length=(pl.col("_usual") * _HOUR_US).cast(pl.Int64))
+    phase = (time / _HOUR_US).round() % pl.col("_usual")
+    common = _usual(pl.col("_phase")).over(pl.col("_usual").rle_id())
+    frame = frame.with_columns(_phase=phase).with_columns(_common=common)
+    off = pl.col("_phase") - pl.col("_common")
+    half = pl.col("_usual") / 2
+    nearest = (off + half) % pl.col("_usual") - half
+    near = [pl.col("_usual").shift(n) for n in (1, 0, -1)]
+    steady = pl.max_horizontal(near) == pl.min_horizontal(near)
+    return frame.with_columns(_phase_off=pl.when(steady).then(nearest))
+
+
+def _interval() -> pl.Expr:
+    """The usual hours around; of the first and the last events, if they agree, their own.
+
+    A change may be new, or have come soon after the first event.
+    """
+    hours = pl.col("_hours")
+    first, last = hours.get(1, null_on_oob=True), hours.last()
+    leading = (_equal(hours, first) | (pl.int_range(pl.len()) == 0)).cast(pl.Int8).cum_min() == 1
+    trailing = _equal(hours, last).cast(pl.Int8).cum_min(reverse=True) == 1
+    new = trailing & (trailing.sum() >= _LEAST) & (last <= _LONGEST_HOURS)
+    early = leading & (leading.sum() > _LEAST) & (first <= _LONGEST_HOURS)
+    return pl.when(new).then(last).when(early).then(first).otherwise(_usual(hours))
+
+
+def _equal(one: pl.Expr, other: pl.Expr) -> pl.Expr:
+    return (one == other).fill_null(value=False)
+
+
+def _usual(value: pl.Expr) -> pl.Expr:
+    """The median of the rows around, where it is one of them: ties tell nothing."""
+    low, high = (
+        value.rolling_quantile(
+            0.5, interpolation=how, window_size=_AROUND, center=True, min_samples=_LEAST
+        )
+        for how in ("lower", "higher")
+    )
+    return pl.when(low == high).then(low)
+
+
+def _pairs(rows: Slice, interval: str) -> pl.LazyFrame:
+    """Neighbouring events: `_from` and `_to`, rounded to hours, and `_length`, in microseconds.
+
+    Where the market has events beyond those at hand, a pair reaches out of the range: all of the
+    grid that is between counts as missing.
+    """
+    hour = ((rows.time.dt.timestamp("us") / _HOUR_US).round() * _HOUR_US).cast(pl.Int64)
+    length = pl.col("_length")
+    events = _with_intervals(rows, interval).select("_length", _us=hour)
+    at = pl.col("_us")
+    pairs = [events.select("_length", _from=at.shift(1), _to=at)]
+    latest = min(rows.range.end, rows.now)
+    start, end = ((limit - EPOCH) // MICROSECOND for limit in (rows.range.start, latest))
+    if rows.span is not None and rows.span.start < rows.range.start:
+        outside = at - ((at - start) // length + 1) * length
+        first = events.with_columns(length.fill_null(strategy="backward")).first()
+        pairs.append(first.filter(at > start).select("_length", _from=outside, _to=at))
+    if rows.span is not None and rows.span.end > latest:
+        outside = at + ((end - at) // length + 1) * length
+        last = events.with_columns(length.fill_null(strategy="forward")).last()
+        pairs.append(last.filter(at < end).select("_length", _from=at, _to=outside))
+    return pl.concat(pairs).drop_nulls()
+
+
+def _joined(missing: pl.LazyFrame) -> pl.LazyFrame:
+    """Neighbouring missing events of one reason and UTC day as one interval."""
+    day = pl.col("start").dt.date()
+    other = (
+        (pl.col("start") != pl.col("end").shift(1))
+        | (pl.col("_reason") != pl.col("_reason").shift(1))
+        | (day != day.shift(1))
+    )
+    why = {"unknown": "nothing is known of why", "not_fetched": "it was never asked for"}
+    return (
+        missing.with_columns(_run=other.fill_null(value=True).cum_sum())
+        .group_by("_run", maintain_order=True)
+        .agg(
+            pl.col("start").first(),
+            pl.col("end").last(),
+            rows=pl.len().cast(pl.Int64),
+            measured=pl.len().cast(pl.Float64),
+            expected=pl.lit(0.0),
+            reason=pl.col("_reason").first(),
+            message=pl.format(
+                "{} missing: {}",
+                counted(pl.len(), "event is", "events are"),
+                pl.col("_reason").first().replace_strict(why),
+            ),
+        )
+        .drop("_run")
+    )
+
+
+CHECKS: Mapping[str, Builtin] = {
+    "funding_gaps": Builtin(funding_gaps, "completeness"),
+    "funding_schedule": Builtin(funding_schedule, "consistency"),
+    "funding_bounds": Builtin(funding_bounds, "accuracy"),
+    "funding_outliers": Builtin(funding_outliers, "accuracy"),
+}

@@ -1,0 +1,45 @@
+"""Rows that a venue sent and the store refused: what is wrong with them is wrong with the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from lake.model.time import EPOCH
+from lake.quality.slice import FOUND, Builtin, Slice, counted
+
+
+def refused(rows: Slice) -> pl.LazyFrame:
+    """Rows in quarantine whose time no stored row has: a sound row at that time makes up for them.
+
+    One finding a day and rule that they break. Rows without a usable time, as of a mistaken unit,
+    are told on 1970-01-01, as a warning: nothing shows what makes up for them.
+    """
+    if rows.refused is None or rows.refused.is_empty():
+        return pl.LazyFrame(schema=FOUND)
+    timeless = pl.col("start") == EPOCH
+    times = rows.rows.select(rows.time.alias("timestamp"))
+    return (
+        rows.refused.lazy()
+        .join(times, on="timestamp", how="anti")
+        .group_by("reason", pl.col("timestamp").dt.date().alias("_day"))
+        .agg(
+            start=pl.col("timestamp").min(),
+            end=pl.col("timestamp").max().dt.offset_by("1us"),
+            rows=pl.len().cast(pl.Int64),
+        )
+        .drop("_day")
+        .sort("start", "reason")
+        .with_columns(
+            measured=pl.col("rows").cast(pl.Float64),
+            expected=pl.lit(0.0),
+            severity=pl.when(timeless).then(pl.lit("warning")),
+            message=pl.format(
+                "{} refused: {}", counted(pl.col("rows"), "row was", "rows were"), "reason"
+            ),
+        )
+    )
+
+
+CHECKS: Mapping[str, Builtin] = {"refused": Builtin(refused, "accuracy")}

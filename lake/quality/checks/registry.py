@@ -1,0 +1,40 @@
+"""The checks of the product, by the name that dataset files and settings call them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lake.quality.checks import (
+    bars,
+    books,
+    chain,
+    completeness,
+    cross_venue,
+    dex,
+    funding,
+    quarantined,
+    reconciliation,
+    spikes,
+    times,
+    trades,
+)
+from lake.quality.slice import Builtin
+
+BUILTIN: Mapping[str, Builtin] = {
+    name: builtin
+    for module in (
+        completeness,
+        times,
+        quarantined,
+        bars,
+        spikes,
+        reconciliation,
+        trades,
+        books,
+        funding,
+        cross_venue,
+        chain,
+        dex,
+    )
+    for name, builtin in module.CHECKS.items()
+}

@@ -1,0 +1,151 @@
+"""Times of rows: in order, on the grid, once, plausible, and in step with the receiver's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from lake.model.slots import slot_of, start_of
+from lake.quality.slice import FOUND, Builtin, Slice, counted, runs
+
+FIRST_TIME = datetime(2009, 1, 3, tzinfo=UTC)
+"""The first block of Bitcoin: nothing was traded before."""
+
+_UNIT = 1000  # seconds, milliseconds and microseconds are a thousand apart
+_FARTHEST_ZONE = timedelta(hours=14)
+_IMPOSSIBLE: Mapping[str, str] = {
+    "too_small_unit": "seconds were read as milliseconds, or the like",
+    "too_large_unit": "milliseconds were read as seconds, or the like",
+    "ahead": "they are ahead of the clock, perhaps a local time",
+    "impossible": "before the first block of Bitcoin, or in the future",
+}
+
+
+def implausible_time(rows: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
+    """Rows before there was a market, or after the present: mistaken units, or a local time."""
+    latest = rows.now + timedelta(seconds=ahead_seconds)
+    time = rows.time
+    us = time.dt.timestamp("us")
+    low, high = (int(t.timestamp()) * 1_000_000 for t in (FIRST_TIME, latest))
+    reason = (
+        pl.when((us < low) & (us * _UNIT).is_between(low, high))
+        .then(pl.lit("too_small_unit"))
+        .when((us // _UNIT).is_between(low, high))
+        .then(pl.lit("too_large_unit"))
+        .when((time > latest) & (time <= latest + _FARTHEST_ZONE))
+        .then(pl.lit("ahead"))
+        .otherwise(pl.lit("impossible"))
+    )
+    found = rows.rows.filter((time < FIRST_TIME) | (time > latest)).with_columns(_reason=reason)
+    return pl.concat(
+        runs(
+            found,
+            pl.col("_reason") == name,
+            time=rows.dataset.time_column,
+            reason=pl.lit(name),
+            measured=us.first() / 1e6,
+            expected=pl.when(time.first() < FIRST_TIME).then(low / 1e6).otherwise(high / 1e6),
+            message=pl.format(
+                "{} an impossible time: {}", counted(pl.len(), "row has", "rows have"), pl.lit(why)
+            ),
+        )
+        for name, why in _IMPOSSIBLE.items()
+    )
+
+
+def order(rows: Slice) -> pl.LazyFrame:
+    """Rows that come before one of an earlier time, as they are given."""
+    behind = rows.time.shift(1) - rows.time
+    return runs(
+        rows.rows.with_columns(_behind=behind.dt.total_microseconds() / 1e6),
+        pl.col("_behind") > 0,
+        time=rows.dataset.time_column,
+        measured=pl.col("_behind").max(),
+        expected=pl.lit(0.0),
+        message=pl.format("{} out of order of time", counted(pl.len(), "row is", "rows are")),
+    )
+
+
+def duplicates(rows: Slice) -> pl.LazyFrame:
+    """Rows whose key another row has, too. A table never holds them; files of others may."""
+    key = rows.dataset.key
+    columns = dict.fromkeys([rows.dataset.time_column, *key])
+    frame = rows.rows.select(list(columns))
+    if key == (rows.dataset.time_column,):
+        # Rows are in order mostly, and then this is much cheaper than a look at all pairs.
+        frame = frame.sort(key)
+        again = rows.time == rows.time.shift(1)
+    else:
+        again = ~(pl.struct(key) if len(key) > 1 else pl.col(key[0])).is_first_distinct()
+    return runs(
+        frame,
+        again,
+        time=rows.dataset.time_column,
+        measured=pl.len().cast(pl.Float64) + 1,
+        expected=pl.lit(1.0),
+        message=pl.format("{} the key of another", counted(pl.len(), "row repeats", "rows repeat")),
+    )
+
+
+def off_grid(rows: Slice) -> pl.LazyFrame:
+    """Bars that do not open on the grid of their timeframe."""
+    timeframe = rows.dataset.timeframe
+    if timeframe is None:
+        return pl.LazyFrame(schema=FOUND)
+    off = rows.time - start_of(slot_of(rows.time, timeframe), timeframe)
+    return runs(
+        rows.rows.with_columns(_off=off.dt.total_microseconds() / 1e6),
+        pl.col("_off") != 0,
+        time=rows.dataset.time_column,
+        measured=pl.col("_off").max(),
+        expected=pl.lit(0.0),
+        message=pl.format(
+            "{} up to {} s off the grid of {}",
+            counted(pl.len(), "bar opens", "bars open"),
+            pl.col("_off").max(),
+            pl.lit(str(timeframe)),
+        ),
+    )
+
+
+def clock_skew(rows: Slice, *, ahead_ms: float, late_ms: float) -> pl.LazyFrame:
+    """Rows received before the venue says that they happened, or long after."""
+    if "received_at" not in rows.dataset.polars_schema:
+        return pl.LazyFrame(schema=FOUND)
+    delay = (pl.col("received_at") - rows.time).dt.total_microseconds() / 1e3
+    return pl.concat(
+        [
+            _delayed(rows, delay, delay < -ahead_ms, "ahead", -ahead_ms),
+            _delayed(rows, delay, delay > late_ms, "late", late_ms),
+        ]
+    )
+
+
+def _delayed(
+    rows: Slice, delay: pl.Expr, bad: pl.Expr, reason: str, bound_ms: float
+) -> pl.LazyFrame:
+    worst = delay.min() if reason == "ahead" else delay.max()
+    words = {
+        "ahead": "{} rows came up to {} ms before their own time: the clocks disagree",
+        "late": "{} rows came up to {} ms after their time",
+    }
+    return runs(
+        rows.rows,
+        bad,
+        time=rows.dataset.time_column,
+        reason=pl.lit(reason),
+        measured=worst,
+        expected=pl.lit(bound_ms),
+        message=pl.format(words[reason], pl.len(), worst.abs()),
+    )
+
+
+CHECKS: Mapping[str, Builtin] = {
+    "implausible_time": Builtin(implausible_time, "accuracy"),
+    "order": Builtin(order, "consistency"),
+    "duplicates": Builtin(duplicates, "consistency"),
+    "off_grid": Builtin(off_grid, "accuracy"),
+    "clock_skew": Builtin(clock_skew, "timeliness"),
+}

@@ -1,0 +1,229 @@
+"""Trades against each other: their ids, times and prices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from lake.quality.slice import FOUND, Builtin, Slice, counted
+
+_TELLING = 50  # steps of one id, from which on a single hole among them is told
+_EDGE = 0.9  # quantile of changes that a deviation is: half of all trades or more change nothing
+
+
+def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
+    """Ids that are left out between two trades: `rows` and measured are how many.
+
+    Numbers of single trades inside aggregated ones count, too, if they skip where ids do not.
+
+    Parameters
+    ----------
+    consecutive_share
+        Share of neighbours of a day whose ids follow each other, from which a venue is known to
+        number its trades without a break; so it is, too, where fifty do and one does not, or where
+        nine of ten of all ids of the market are there. Of others nothing is told.
+    """
+    time = rows.dataset.time_column
+    inner = pl.col("first_id") - pl.col("last_id").shift(1)
+    steps = _by_number(rows).with_columns(_before=pl.col(time).shift(1), _inner=inner)
+    usual = {
+        "_step": pl.lit(rows.ids_follow) | _consecutive(pl.col("_step"), consecutive_share),
+        "_inner": _consecutive(pl.col("_inner"), consecutive_share),
+    }
+    days = steps.group_by("_day").agg(usual[name].alias(f"{name}_usual") for name in usual)
+    skipped = [pl.when(f"{name}_usual", pl.col(name) > 1).then(name) - 1 for name in usual]
+    return (
+        steps.filter((pl.col("_step") > 1) | (pl.col("_inner") > 1))
+        .join(days, on="_day", maintain_order="left")
+        .with_columns(_skipped=pl.max_horizontal(skipped))
+        .filter(pl.col("_skipped") > 0)
+        .select(
+            # Of a hole over midnight the part of the later day is told.
+            start=pl.max_horizontal(
+                pl.min_horizontal("_before", time), rows.time.dt.truncate("1d")
+            ),
+            end=rows.time.dt.offset_by("1us"),
+            rows=pl.col("_skipped"),
+            measured=pl.col("_skipped").cast(pl.Float64),
+            expected=pl.lit(0.0),
+            reason=pl.lit("ids_skip"),
+            message=pl.format(
+                "{} left out before the trade {}",
+                counted(pl.col("_skipped"), "id is", "ids are"),
+                "_number",
+            ),
+        )
+    )
+
+
+def _consecutive(step: pl.Expr, share: float) -> pl.Expr:
+    """Whether ids follow each other on a day in general: of few trades one hole makes no habit."""
+    follows, holes = (step == 1).sum(), (step > 1).sum()
+    few = (holes == 1) & (follows >= _TELLING)
+    return few | ((step == 1).mean() >= share).fill_null(value=False)
+
+
+def id_order(rows: Slice, *, consecutive_share: float, tolerance_ms: float) -> pl.LazyFrame:
+    """Trades of a higher id that are earlier: measured is by how many seconds.
+
+    Told only of venues whose ids follow each other, as with `ids_skip`.
+    """
+    back = (rows.time.shift(1) - rows.time).dt.total_microseconds() / 1e6
+    steps = _by_number(rows).with_columns(_back=back, _previous=pl.col("_number").shift(1))
+    usual = pl.lit(rows.ids_follow) | _consecutive(pl.col("_step"), consecutive_share)
+    return (
+        steps.filter(pl.col("_back") > tolerance_ms / 1e3, pl.col("_step") > 0)
+        .join(steps.group_by("_day").agg(_usual=usual), on="_day", maintain_order="left")
+        .filter("_usual")
+        .select(
+            start=rows.time,
+            measured="_back",
+            expected=pl.lit(0.0),
+            message=pl.format(
+                "Trade {} is {} s earlier than trade {}", "_number", "_back", "_previous"
+            ),
+        )
+    )
+
+
+def conflicting_ids(rows: Slice) -> pl.LazyFrame:
+    """Trades whose id another has, at another time (`other_time`) or with another price or amount.
+
+    Those with other values are `other_values`; aggregated trades with a trade in common `overlap`.
+    Rows that are the same in all of it are found by `duplicates`.
+    """
+    again = pl.col("_number") == pl.col("_number").shift(1)
+    values = pl.any_horizontal(
+        pl.col(name) != pl.col(name).shift(1) for name in ("price", "amount")
+    )
+    reason = (
+        pl.when(again & (rows.time != rows.time.shift(1)))
+        .then(pl.lit("other_time"))
+        .when(again & values)
+        .then(pl.lit("other_values"))
+        .when(~again & (pl.col("first_id") <= pl.col("last_id").shift(1)))
+        .then(pl.lit("overlap"))
+    )
+    words = {
+        "other_time": "at another time",
+        "other_values": "with another price or amount",
+        "overlap": "in part, as an aggregate",
+    }
+    return (
+        _by_number(rows)
+        .with_columns(_reason=reason, _before=pl.col("price").shift(1))
+        .filter(pl.col("_reason").is_not_null())
+        .select(
+            start=rows.time,
+            measured="price",
+            expected="_before",
+            reason="_reason",
+            message=pl.format(
+                "Trade {} is there twice, {}",
+                "_number",
+                pl.col("_reason").replace_strict(words, return_dtype=pl.String),
+            ),
+        )
+    )
+
+
+def _by_number(rows: Slice) -> pl.LazyFrame:
+    """The trades in order of their ids, if those are numbers."""
+    return (
+        rows.rows.select(
+            rows.time,
+            "price",
+            "amount",
+            "first_id",
+            "last_id",
+            _number=pl.col("trade_id").cast(pl.Int64, strict=False),
+            _day=rows.time.dt.date(),
+        )
+        .filter(pl.col("_number").is_not_null())
+        .sort("_number", maintain_order=True)
+        .with_columns(_step=pl.col("_number") - pl.col("_number").shift(1))
+    )
+
+
+def trade_spikes(
+    rows: Slice, *, deviations: float, window_rows: int, least_return: float
+) -> pl.LazyFrame:
+    """Single trades at a price far from those before and after, which agree with each other.
+
+    A large order runs through the book, and the price returns at once: only what is absurd is told,
+    as `suspect`. Whether bars agree with trades is a matter of `levels`.
+
+    Parameters
+    ----------
+    deviations
+        How far away: a deviation is what one change of price in ten exceeds.
+    window_rows
+        Trades in a block, from which it comes.
+    least_return
+        Least size of a deviation, as a share of the price.
+    """
+    path = _path(rows, window_rows)
+    scale = pl.max_horizontal(pl.col("_in").abs().quantile(_EDGE), pl.lit(least_return))
+    blocks = path.group_by("_block").agg(_deviation=scale)
+    least = blocks.select(_least=pl.col("_deviation").min() * deviations)
+    return (
+        path.join(least, how="cross")
+        .filter(pl.col("_size") >= pl.col("_least"))
+        .join(blocks, on="_block")
+        .with_columns(_score=pl.col("_size") / pl.col("_deviation"))
+        .filter(pl.col("_score") >= deviations)
+        .select(
+            start=rows.time,
+            measured="price",
+            expected="_normal",
+            reason=pl.lit("suspect"),
+            message=pl.format(
+                "A trade at {}, {} deviations away from {}, before and after it",
+                "price",
+                pl.col("_score").round(1),
+                pl.col("_normal").round_sig_figs(8),
+            ),
+        )
+    )
+
+
+def _path(rows: Slice, window_rows: int) -> pl.LazyFrame:
+    """Trades with the size of a change that is taken back at once, and the price around them."""
+    price, there, back = pl.col("price"), pl.col("_in"), pl.col("_in").shift(-1)
+    size = pl.min_horizontal(there.abs(), back.abs())
+    return (
+        rows.rows.select(rows.time, "price", _in=(price / price.shift(1)).log())
+        .with_row_index("_row")
+        .with_columns(
+            _block=pl.col("_row") // window_rows,
+            _size=pl.when(there * back < 0).then(size),
+            _normal=(price.shift(1) * price.shift(-1)).sqrt(),
+        )
+    )
+
+
+def sides_unknown(rows: Slice) -> pl.LazyFrame:
+    """Days of trades none of which has a side, if that is so of all at hand."""
+    if "side" not in rows.dataset.polars_schema:
+        return pl.LazyFrame(schema=FOUND)
+    return (
+        rows.rows.filter(pl.col("side").is_null().all())
+        .group_by(_day=rows.time.dt.date())
+        .agg(
+            start=rows.time.min(),
+            end=rows.time.max().dt.offset_by("1us"),
+            rows=pl.len().cast(pl.Int64),
+            message=pl.format("None of {} trades has a side", pl.len()),
+        )
+        .drop("_day")
+    )
+
+
+CHECKS: Mapping[str, Builtin] = {
+    "ids_skip": Builtin(ids_skip, "completeness"),
+    "id_order": Builtin(id_order, "consistency"),
+    "conflicting_ids": Builtin(conflicting_ids, "consistency"),
+    "trade_spikes": Builtin(trade_spikes, "accuracy"),
+    "sides_unknown": Builtin(sides_unknown, "accuracy"),
+}

@@ -1,0 +1,239 @@
+"""Which checks run over a table: those of its dataset file, as the settings change them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from lake.errors import ConfigError, LakeError
+from lake.model.dataset import TIMESTAMP, Check, Dataset, Dimension, Severity, Threshold
+from lake.model.timeframe import Timeframe
+from lake.quality.checks.registry import BUILTIN
+from lake.quality.slice import MARGIN_BARS, REACH_BARS, Function, Slice, completed
+
+Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Own = Mapping[str, Function]
+_FIELDS = ("severity", "enabled", "sql", "python", "dimension")
+_CHOICES = {"severity": get_args(Severity), "dimension": get_args(Dimension)}
+_TYPES: Mapping[str, type] = {"enabled": bool, "sql": str, "python": str}
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "window_rows": (3, math.inf),
+    "spikes.window_rows": (20, REACH_BARS),
+    "jumps.window_rows": (20, MARGIN_BARS),
+    "factor": (1.1, math.inf),
+    "consecutive_share": (0, 1),
+    "poor": (-1, 1),
+    "excellent": (-1, 1),
+}
+"""Of thresholds, some of one check alone; of all others: not negative."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A check that will run: `function(slice, **thresholds)`."""
+
+    name: str
+    severity: Severity
+    dimension: Dimension
+    function: Function
+    thresholds: Mapping[str, Threshold]
+
+    def __call__(self, rows: Slice) -> pl.LazyFrame:
+        return self.function(rows, **self.thresholds)
+
+
+def chosen(
+    dataset: Dataset, overrides: Overrides | None = None, own: Own | None = None
+) -> tuple[Chosen, ...]:
+    """The checks of a table.
+
+    Parameters
+    ----------
+    overrides
+        By family (`bars`) or table (`bars_1m`, which has the last word), and by check: what
+        differs from the dataset file, or a check of one's own: `sql` or `python`.
+    own
+        Functions of the caller's by name, beside those: `function(slice)` gives a frame with at
+        least `start`.
+
+    Raises
+    ------
+    ConfigError
+        A check or threshold is not known, or of the wrong type: says which, and where.
+    """
+    checks = {check.name: check for check in dataset.checks}
+    where = {name: f"schemas/{dataset.family}.toml: checks.{name}" for name in checks}
+    for table in (dataset.family, dataset.name):
+        for name, values in (overrides or {}).get(table, {}).items():
+            where[name] = f"settings: quality.checks.{table}.{name}"
+            checks[name] = _overridden(checks.get(name), name, values, where[name])
+    for name, check in checks.items():
+        _require_known(check, where[name])
+    bound = [_bound(check, where[name]) for name, check in checks.items() if check.enabled]
+    return (*bound, *(_own(name, function, checks) for name, function in (own or {}).items()))
+
+
+def _own(name: str, function: Function, checks: Mapping[str, Check]) -> Chosen:
+    if name in checks:
+        raise ConfigError(f"there is a check {name!r} already", "Give yours another name.")
+    return Chosen(name, "warning", "accuracy", _guarded(function, f"check {name}"), {})
+
+
+def _overridden(check: Check | None, name: str, values: Mapping[str, Any], where: str) -> Check:
+    for key, choices in _CHOICES.items():
+        if key in values and values[key] not in choices:
+            raise ConfigError(f"{where}.{key}: {values[key]!r} is none of {', '.join(choices)}")
+    for key, wanted in _TYPES.items():
+        if key in values and not isinstance(values[key], wanted):
+            raise ConfigError(f"{where}.{key}: {values[key]!r} is not of type {wanted.__name__}")
+    base = check or Check(name, "warning", {})
+    thresholds = {key: value for key, value in values.items() if key not in _FIELDS}
+    fields = {key: value for key, value in values.items() if key in _FIELDS}
+    return replace(base, thresholds={**base.thresholds, **thresholds}, **fields)
+
+
+def _require_known(check: Check, where: str) -> None:
+    if check.sql is not None and check.python is not None:
+        raise ConfigError(f"{where}: sql and python exclude each other", "Give one of them.")
+    if check.name not in BUILTIN and check.sql is None and check.python is None:
+        close = difflib.get_close_matches(check.name, BUILTIN, n=3, cutoff=0.5)
+        raise ConfigError(
+            f"{where}: there is no check {check.name!r}",
+            f"Did you mean {', '.join(close)}?"
+            if close
+            else "Give `sql` or `python` for one of your own; the product's are "
+            f"{', '.join(sorted(BUILTIN))}.",
+        )
+
+
+def _bound(check: Check, where: str) -> Chosen:
+    builtin = BUILTIN.get(check.name)
+    if check.sql is not None:
+        function = _of_sql(check.sql, where)
+    elif check.python is not None:
+        function = _of_python(check.python, where)
+    else:
+        function = BUILTIN[check.name].function
+    dimension = check.dimension or (builtin.dimension if builtin else "accuracy")
+    _require_thresholds(function, check.thresholds, where)
+    if builtin is not None and function is builtin.function:
+        _require_sense(check, where)
+    if check.sql is not None or check.python is not None:
+        function = _guarded(function, where)
+    return Chosen(check.name, check.severity, dimension, function, check.thresholds)
+
+
+def _guarded(function: Function, where: str) -> Function:
+    """A user's check, run at once, so that what goes wrong in it is told with its place."""
+
+    def run(rows: Slice, **thresholds: Threshold) -> pl.LazyFrame:
+        try:
+            found = function(rows, **thresholds)
+            if not isinstance(found, (pl.LazyFrame, pl.DataFrame)):
+                raise TypeError(f"it gave {type(found).__name__}, not a LazyFrame")  # noqa: TRY301
+            if "start" not in found.collect_schema():
+                raise TypeError("it gave no column start")  # noqa: TRY301
+            frame = completed(found.lazy()).collect()
+        except ConfigError:
+            raise
+        except Exception as error:  # a user's code may raise anything: its place is told
+            reason = str(error).splitlines()[0] if str(error) else ""
+            raise ConfigError(
+                f"{where}: the check failed on {rows.dataset.name} of {rows.market}: "
+                f"{type(error).__name__}: {reason}",
+                "It is given a lake.quality.slice.Slice, and gives a frame with at least start.",
+            ) from error
+        unknown = set(frame["severity"].drop_nulls()) - set(_CHOICES["severity"])
+        if unknown:
+            raise ConfigError(
+                f"{where}: the check gave the severity {unknown.pop()!r}",
+                f"There are {', '.join(_CHOICES['severity'])}.",
+            )
+        return frame.lazy()
+
+    return run
+
+
+def _require_thresholds(function: Function, given: Mapping[str, Threshold], where: str) -> None:
+    """Thresholds must be exactly the function's keyword parameters."""
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except NameError:  # names that only type checkers know: then types stay unknown here
+        signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())[1:]
+    known = {parameter.name: parameter for parameter in parameters}
+    for name, value in given.items():
+        if name not in known:
+            listed = ", ".join(known) or "no thresholds"
+            raise ConfigError(f"{where}: there is no threshold {name!r}", f"It has {listed}.")
+        wanted = known[name].annotation
+        is_number = wanted is float and isinstance(value, int) and not isinstance(value, bool)
+        if isinstance(wanted, type) and not is_number and type(value) is not wanted:
+            raise ConfigError(f"{where}.{name}: {value!r} is not of type {wanted.__name__}")
+    for parameter in parameters:
+        if parameter.default is parameter.empty and parameter.name not in given:
+            raise ConfigError(f"{where}: threshold {parameter.name!r} is missing", "Give a value.")
+
+
+def _require_sense(check: Check, where: str) -> None:
+    """Thresholds of the product's checks must make sense: else a check finds nothing, or all."""
+    for name, value in check.thresholds.items():
+        if isinstance(value, str) and (name, value) != ("interval", "auto"):
+            _require_length(value, f"{where}.{name}")
+        if isinstance(value, (str, list)):
+            continue
+        low, high = _BOUNDS.get(f"{check.name}.{name}", _BOUNDS.get(name, (0, math.inf)))
+        if not low <= value <= high:
+            bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ConfigError(f"{where}.{name}: {value!r} is out of bounds", f"Give {bounds}.")
+
+
+def _require_length(text: str, where: str) -> None:
+    try:
+        Timeframe.parse(text)
+    except LakeError as error:
+        raise ConfigError(f"{where}: {error.message}", error.hint) from error
+
+
+def _of_sql(query: str, where: str) -> Function:
+    """A check that is a query over `rows`; its result needs a column `timestamp` or `start`."""
+
+    def run(rows: Slice) -> pl.LazyFrame:
+        try:
+            found = pl.SQLContext(rows=rows.rows).execute(query)
+            schema = found.collect_schema()
+        except PolarsError as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"{where}.sql: {query!r} does not work: {reason}") from error
+        if "start" not in schema:
+            found = found.rename({rows.dataset.time_column: "start"}, strict=False)
+        if found.collect_schema().get("start") != TIMESTAMP:
+            raise ConfigError(
+                f"{where}.sql: the result has no column start, nor {rows.dataset.time_column}",
+                "Select the time column, and what else of end, measured, expected, message.",
+            )
+        return found
+
+    return run
+
+
+def _of_python(place: str, where: str) -> Function:
+    module, _, name = place.partition(":")
+    try:
+        function: Function = getattr(importlib.import_module(module), name)
+    except Exception as error:  # a module may raise anything when it is imported
+        raise ConfigError(
+            f"{where}.python: {place!r} cannot be imported: {error}",
+            "Write package.module:function; the package must be installed, or on PYTHONPATH.",
+        ) from error
+    if not callable(function):
+        raise ConfigError(f"{where}.python: {place!r} is no function")
+    return function

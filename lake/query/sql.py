@@ -1,0 +1,211 @@
+"""SQL over the tables of a lake, by DuckDB: every table is a view, and nothing can be written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from lake.errors import DamagedError, UnknownNameError, UsageError
+from lake.model.dataset import Dataset
+from lake.model.selection import Selection
+from lake.model.time import iso
+from lake.store.reader import EVERYTHING, OpenRows
+
+if TYPE_CHECKING:
+    import duckdb
+
+_DUCKDB_TYPES: Mapping[str, str] = {
+    "timestamp": "TIMESTAMPTZ",
+    "date": "DATE",
+    "string": "VARCHAR",
+    "float64": "DOUBLE",
+    "int64": "BIGINT",
+    "boolean": "BOOLEAN",
+    "list<float64>": "DOUBLE[]",
+    "list<string>": "VARCHAR[]",
+}
+_PIVOT = re.compile(r"\s*(pivot|from|select|with)\b", re.IGNORECASE)
+# No comments or quotes inside: what follows must be to DuckDB, too, the statement explained.
+_COMMENTS = r"(?:\s|--[^\n\r]*\r?\n|/\*(?:(?!/\*).)*?\*/)*"
+_ABOUT_TABLES = re.compile(
+    r"\b(show|describe|desc|summarize|pivot|information_schema|duckdb_\w+)\b", re.IGNORECASE
+)
+# DuckDB has one class for a Parquet file cut short and for `SELECT error('…')`.
+_OF_A_FILE = re.compile(r"\bfile ['\"]", re.IGNORECASE)
+_EXPLAIN = re.compile(
+    rf"{_COMMENTS}explain\b(\s+analyze\b)?(\s*\(\s*(analyze|format)\b[\w\s,]*\))?",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class View:
+    """A table, or a selection of it, as SQL sees it: opened only when a query names it."""
+
+    def __init__(self, open_rows: OpenRows, selection: Selection = EVERYTHING) -> None:
+        self.open_rows = open_rows
+        self.selection = selection
+
+
+def query(
+    sql: str, views: Mapping[str, View], parameters: Sequence[Any] | None = None
+) -> duckdb.DuckDBPyRelation:
+    """The result of a query over views; it reads when it is fetched.
+
+    Times are shown in UTC. Only SELECT (and DESCRIBE, SUMMARIZE, SHOW, EXPLAIN) is let through.
+
+    Raises
+    ------
+    UsageError
+        It is not a query, or DuckDB does not understand it.
+    UnknownNameError
+        It names a table that is not there.
+    """
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
+    connection.execute("SET TimeZone = 'UTC'")
+    try:
+        _require_query(connection, sql)
+        for name in _named(connection, sql, views):
+            _create_view(connection, name, views[name])
+        if parameters is not None:
+            return connection.sql(sql, params=list(parameters))
+        return connection.sql(sql)
+    except duckdb.CatalogException as error:
+        known = ", ".join(sorted(views)) or "none yet: ingest something first"
+        raise UnknownNameError(f"SQL: {_line(error)}", f"Tables: {known}.") from error
+    except duckdb.IOException as error:
+        raise damaged(error) from error
+    except duckdb.Error as error:
+        raise UsageError(f"SQL: {error}", "`lake describe TABLE` lists columns.") from error
+
+
+def batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.DataFrame]:
+    """The result in frames of about so many rows; at least one, which may be empty.
+
+    Raises
+    ------
+    UsageError
+        DuckDB cannot compute a value, or Arrow cannot carry its type.
+    DamagedError
+        A data file is missing or damaged.
+    """
+    import duckdb
+
+    intervals = [str(kind) == "INTERVAL" for kind in relation.types]
+    if any(intervals):
+        shown = [
+            f'CAST("{name}" AS VARCHAR) AS "{name}"' if is_interval else f'"{name}"'
+            for name, is_interval in zip(relation.columns, intervals, strict=True)
+        ]
+        relation = relation.project(", ".join(shown))
+    try:
+        reader = relation.to_arrow_reader(rows)
+        yield pl.DataFrame(reader.schema.empty_table())
+        for batch in reader:
+            yield pl.DataFrame(batch)
+    except (duckdb.Error, PolarsError) as error:
+        if isinstance(error, duckdb.IOException) or _OF_A_FILE.search(str(error)):
+            raise damaged(error) from error
+        raise UsageError(f"SQL: {error}", "The query asks for what cannot be computed.") from error
+
+
+def damaged(error: BaseException, where: str = "SQL") -> DamagedError:
+    """What a file that DuckDB cannot read amounts to."""
+    return DamagedError(
+        f"{where}: {_line(error)}", "A data file is missing or damaged: restore it from a backup."
+    )
+
+
+def _require_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    import duckdb
+
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        raise UsageError(
+            f"SQL: one query is run at a time, not {len(statements)}", "Run them one by one."
+        )
+    statement = statements[0]
+    if statement.type == duckdb.StatementType.EXPLAIN:
+        explain = _EXPLAIN.match(sql)
+        if explain is None:
+            raise UsageError("SQL: this form of EXPLAIN is refused", "Write EXPLAIN SELECT …")
+        _require_query(connection, sql[explain.end() :])
+    elif statement.type == duckdb.StatementType.MULTI and _PIVOT.match(sql):
+        return  # what DuckDB makes of a PIVOT
+    elif statement.type != duckdb.StatementType.SELECT:
+        raise UsageError(
+            f"SQL: {statement.type.name} is refused: a lake is read by SQL, never written",
+            "Rows come in by `lake ingest`; results go out by `lake sql … -o parquet > FILE`.",
+        )
+
+
+def _named(
+    connection: duckdb.DuckDBPyConnection, sql: str, views: Mapping[str, View]
+) -> Iterable[str]:
+    """The views that a query needs; all of them where that cannot be told."""
+    import duckdb
+
+    try:
+        tables = {name.lower() for name in connection.get_table_names(sql)}
+    except duckdb.Error:
+        return views
+    return views if _ABOUT_TABLES.search(sql) else [name for name in views if name in tables]
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -> None:
+    import duckdb
+
+    rows = view.open_rows()
+    dataset = rows.dataset
+    files = [f"{rows.uri}/{path}" for path in rows.files(view.selection)["path"]]
+    if files:
+        connection.execute(f'SET VARIABLE "files of {name}" = ?', [files])
+        source = (
+            f"read_parquet(getvariable('files of {name}'), hive_partitioning = true, hive_types = "
+            "{'exchange': VARCHAR, 'symbol': VARCHAR, 'date': DATE})"
+        )
+    else:
+        source = f"(SELECT {_typed_nulls(dataset)} WHERE false)"
+    # Names come from dataset files, which admit [a-z0-9_] only; values are quoted.
+    text = f"SELECT {_columns(dataset)} FROM {source}{_where(dataset, view.selection)}"  # noqa: S608
+    try:
+        connection.execute(f'CREATE VIEW "{name}" AS {text}')
+    except duckdb.Error as error:
+        raise damaged(error, f"table {name}") from error
+
+
+def _columns(dataset: Dataset) -> str:
+    names = {column.name: f'"{column.name}"' for column in dataset.columns}
+    if dataset.granularity == "year":
+        names["date"] = f'CAST("{dataset.time_column}" AS DATE) AS "date"'
+    return ", ".join(names.values())
+
+
+def _typed_nulls(dataset: Dataset) -> str:
+    return ", ".join(f'NULL::{_DUCKDB_TYPES[c.type]} AS "{c.name}"' for c in dataset.columns)
+
+
+def _where(dataset: Dataset, selection: Selection) -> str:
+    terms = []
+    for column, values in (("exchange", selection.exchanges), ("symbol", selection.symbols)):
+        if values:
+            terms.append(f'"{column}" IN ({", ".join(_text(value) for value in values)})')
+    time = f'"{dataset.time_column}"'
+    if selection.start is not None:
+        terms.append(f"{time} >= TIMESTAMPTZ '{iso(selection.start)}'")
+    if selection.end is not None:
+        terms.append(f"{time} < TIMESTAMPTZ '{iso(selection.end)}'")
+    return f" WHERE {' AND '.join(terms)}" if terms else ""
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,1 @@
+"""Rows of several tables as one ordered stream."""

@@ -1,0 +1,272 @@
+"""Typed events: the rows of a replay as named tuples, one at a time.
+
+An event has the columns of its dataset in their order, without `date`, after `table`, `position`
+(its number in the whole replay) and `available_at_us`. A time is an integer of microseconds since
+1970 in a field that ends in `_us`; the property without that ending gives it as a UTC datetime.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from functools import lru_cache, partial
+from itertools import chain, repeat
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+import polars as pl
+
+from lake.errors import SchemaError
+from lake.model.dataset import Dataset
+from lake.model.time import EPOCH, MICROSECOND
+from lake.replay.merge import AVAILABLE_AT, POSITION, Batch
+
+_SLICE_ROWS = 2048
+
+
+class Event(Protocol):
+    """What every event has."""
+
+    @property
+    def table(self) -> str:
+        """The table, as `bars_1m`."""
+
+    @property
+    def position(self) -> int:
+        """Number in the whole replay, from 0."""
+
+    @property
+    def available_at_us(self) -> int:
+        """When it could first be known: microseconds since 1970."""
+
+    @property
+    def available_at(self) -> datetime:
+        """When it could first be known: UTC."""
+
+    @property
+    def exchange(self) -> str:
+        """The exchange's id."""
+
+    @property
+    def symbol(self) -> str:
+        """The unified symbol."""
+
+
+class Bar(NamedTuple):
+    """A bar; `timestamp` is its open time, `available_at` its end."""
+
+    table: str
+    position: int
+    available_at_us: int
+    exchange: str
+    symbol: str
+    timestamp_us: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float | None
+    trade_count: int | None
+    taker_buy_volume: float | None
+    taker_buy_quote_volume: float | None
+    closed: bool
+    fill: str | None
+
+    @property
+    def available_at(self) -> datetime:
+        return _time(self.available_at_us)
+
+    @property
+    def timestamp(self) -> datetime:
+        return _time(self.timestamp_us)
+
+
+class Trade(NamedTuple):
+    """A trade."""
+
+    table: str
+    position: int
+    available_at_us: int
+    exchange: str
+    symbol: str
+    timestamp_us: int
+    trade_id: str
+    price: float
+    amount: float
+    side: str | None
+    first_id: int | None
+    last_id: int | None
+    received_at_us: int | None
+
+    @property
+    def available_at(self) -> datetime:
+        return _time(self.available_at_us)
+
+    @property
+    def timestamp(self) -> datetime:
+        return _time(self.timestamp_us)
+
+    @property
+    def received_at(self) -> datetime | None:
+        return None if self.received_at_us is None else _time(self.received_at_us)
+
+
+class OrderBook(NamedTuple):
+    """A snapshot of an order book; lists go from the best price outward."""
+
+    table: str
+    position: int
+    available_at_us: int
+    exchange: str
+    symbol: str
+    timestamp_us: int
+    sequence: int
+    bid_prices: list[float]
+    bid_amounts: list[float]
+    ask_prices: list[float]
+    ask_amounts: list[float]
+    received_at_us: int
+
+    @property
+    def available_at(self) -> datetime:
+        return _time(self.available_at_us)
+
+    @property
+    def timestamp(self) -> datetime:
+        return _time(self.timestamp_us)
+
+    @property
+    def received_at(self) -> datetime:
+        return _time(self.received_at_us)
+
+
+class Funding(NamedTuple):
+    """A funding rate that was applied."""
+
+    table: str
+    position: int
+    available_at_us: int
+    exchange: str
+    symbol: str
+    timestamp_us: int
+    funding_rate: float
+    mark_price: float | None
+    fill: str | None
+
+    @property
+    def available_at(self) -> datetime:
+        return _time(self.available_at_us)
+
+    @property
+    def timestamp(self) -> datetime:
+        return _time(self.timestamp_us)
+
+
+_CLASSES: dict[str, type[Event]] = {
+    "bars": Bar,
+    "trades": Trade,
+    "orderbooks": OrderBook,
+    "funding": Funding,
+}
+
+
+def events(batches: Iterable[Batch]) -> Iterator[Event]:
+    """The rows of batches, one at a time, in order.
+
+    Gives `Bar`, `Trade`, `OrderBook` and `Funding`; rows of other tables are of a class that is
+    made from their dataset (`event_class`).
+
+    Raises
+    ------
+    SchemaError
+        The columns of a dataset cannot be the fields of an event.
+    """
+    return chain.from_iterable(map(events_of, batches))
+
+
+def events_of(batch: Batch) -> Iterator[Event]:
+    """The rows of one batch in order; raises what `events` does."""
+    tables = np.empty(batch.rows, dtype=np.int64)
+    for number, frame in enumerate(batch.frames.values()):
+        tables[frame[POSITION].to_numpy() - batch.first] = number
+    made = [_made(batch.datasets[table], frame) for table, frame in batch.frames.items()]
+    return map(next, map(made.__getitem__, tables.tolist()))
+
+
+@lru_cache(maxsize=256)
+def event_class(dataset: Dataset) -> type[Event]:
+    """The class of the events of a dataset: a named tuple.
+
+    A column whose name is a word of Python's gets an underscore: `from_`.
+
+    Raises
+    ------
+    SchemaError
+        Two columns would be one field, or a dataset of the product has other columns than its
+        class.
+    """
+    fields = ["table", *(_field(*column) for column in _columns(dataset))]
+    if twice := sorted({name for name in fields if fields.count(name) > 1}):
+        raise SchemaError(
+            f"table {dataset.name}: {twice[0]!r} would be two fields of its events",
+            "Read it in batches, where columns keep their names.",
+        )
+    known = _CLASSES.get(dataset.family)
+    if known is None:
+        return _new_class(dataset, fields)
+    if fields != list(getattr(known, "_fields", ())):
+        raise SchemaError(
+            f"table {dataset.name} has other columns than {known.__name__}: {', '.join(fields)}",
+            "Read it in batches, or with the version of lake that wrote it.",
+        )
+    return known
+
+
+def _columns(dataset: Dataset) -> list[tuple[str, str]]:
+    """Columns of a batch's frame that are fields, after `table`, and their types."""
+    other = ("date", AVAILABLE_AT)
+    own = [(column.name, column.type) for column in dataset.columns if column.name not in other]
+    return [(POSITION, "int64"), (AVAILABLE_AT, "timestamp"), *own]
+
+
+def _field(name: str, kind: str) -> str:
+    if kind == "timestamp":
+        return f"{name}_us"
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
+def _new_class(dataset: Dataset, fields: list[str]) -> type[Event]:
+    title = "".join(word.capitalize() for word in dataset.name.split("_"))
+    base = namedtuple(title, fields)  # type: ignore[misc]
+    times = [name for name, kind in _columns(dataset) if kind == "timestamp"]
+    properties = {name: property(partial(_time_in, f"{name}_us")) for name in times}
+    return type(title, (base,), {"__slots__": (), "__doc__": dataset.title, **properties})
+
+
+def _time_in(field: str, event: tuple[Any, ...]) -> datetime | None:
+    microseconds = getattr(event, field)
+    return None if microseconds is None else _time(microseconds)
+
+
+def _time(microseconds: int) -> datetime:
+    return EPOCH + microseconds * MICROSECOND
+
+
+def _made(dataset: Dataset, frame: pl.DataFrame) -> Iterator[Event]:
+    """The events of one table."""
+    # Twice as fast as `_make`, which counts the fields of each row once more.
+    make = cast("Callable[..., Event]", partial(tuple.__new__, event_class(dataset)))
+    names = [name for name, _ in _columns(dataset)]
+    # A few at a time: garbage collection looks at every tuple that there is.
+    return chain.from_iterable(
+        map(make, zip(repeat(dataset.name), *map(_values, part.iter_columns()), strict=False))
+        for part in frame.select(names).iter_slices(_SLICE_ROWS)
+    )
+
+
+def _values(column: pl.Series) -> list[Any]:
+    """A column as Python values; times as integers."""
+    return (column.to_physical() if column.dtype == pl.Datetime else column).to_list()

@@ -1,0 +1,379 @@
+"""Replay: the rows of many tables and markets as one ordered stream, in memory that is bounded.
+
+Rows come in order of their ordering time: when each could first be known (`available_at`: a bar at
+its end, a trade or a book when it was received, where that was recorded), or its time column
+(`timestamp`). `lake.replay.ordering` says in which order rows of one instant come.
+
+The range is cut into windows of about equally many rows. For a window each market is read on to
+where no row can be missing; rows that are known only after the window are held back for a later
+one. Every row is read once. A market's next range starts where its last one ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import polars as pl
+
+from lake.errors import DamagedError, SchemaError, UsageError
+from lake.model.dataset import Dataset
+from lake.model.selection import Selection
+from lake.model.time import EPOCH, MICROSECOND, iso
+from lake.replay.ordering import arranged, rank, times_of
+
+Order = Literal["available_at", "timestamp"]
+POSITION = "position"
+AVAILABLE_AT = "available_at"
+WINDOW_ROWS = 500_000
+"""Rows that a window holds, about. Rows with lists count more: they are longer."""
+
+_ROWS_A_LIST = 8
+
+
+class Source(Protocol):
+    """What can be replayed."""
+
+    def dataset(self, table: str) -> Dataset:
+        """The dataset of a table; an unknown one is an error."""
+
+    def days(self, tables: Sequence[str], selection: Selection) -> pl.DataFrame:
+        """How many rows there are, and when: one row a market-day, or a part of one.
+
+        Returns
+        -------
+        DataFrame
+            `table`, `exchange`, `symbol`, `rows`; `first` and `last` value of the time column
+            (datetimes in microseconds of UTC, exact); `min_delay_us` and `max_delay_us`, the
+            least and the greatest of availability less time column. The finer the parts, the
+            more even the windows.
+        """
+
+    def rows(
+        self, table: str, exchange: str, symbol: str, start: datetime, end: datetime
+    ) -> pl.DataFrame:
+        """Rows with a time column in `[start, end)`, in order of `dataset.sort`, all columns."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive rows of a replay.
+
+    Attributes
+    ----------
+    frames
+        By table, its rows in order; no table without rows. Before the dataset's columns stand
+        `position` (Int64: the row's number in the whole replay, without gaps over all tables)
+        and `available_at` (Datetime us UTC).
+    datasets
+        By table, the dataset of each frame.
+    first
+        Position of the first row.
+    rows
+        How many rows all frames hold together.
+    first_us, last_us
+        Ordering time of the first and of the last row: microseconds since 1970.
+    """
+
+    frames: Mapping[str, pl.DataFrame]
+    datasets: Mapping[str, Dataset]
+    first: int
+    rows: int
+    first_us: int
+    last_us: int
+
+
+def replay(
+    source: Source,
+    tables: Sequence[str],
+    selection: Selection,
+    *,
+    by: Order = "available_at",
+    batch_rows: int = 100_000,
+    window_rows: int = WINDOW_ROWS,
+) -> Iterator[Batch]:
+    """The rows of some tables in order of time; `lake.replay.ordering` says how ties are broken.
+
+    Parameters
+    ----------
+    source
+        Where rows come from.
+    tables
+        Names of tables, in any order; one named twice counts once.
+    selection
+        Markets, and the range `[start, end)` of the ordering time.
+    by
+        `available_at`: nothing comes before it could be known. `timestamp`: by the time column;
+        this order shows a bar at its open, so that it is no order to test a strategy in.
+    batch_rows
+        Rows of each batch; only the last may have fewer.
+    window_rows
+        Rows that are read at a time, about; it bounds the memory and changes nothing else.
+
+    Raises
+    ------
+    UsageError
+        There is no table, or a number is not positive, or `by` is neither.
+    SchemaError
+        A dataset has a column of the name of one that a replay adds.
+    DamagedError
+        The source has rows that are known earlier than it says.
+    """
+    if by not in get_args(Order):
+        raise UsageError(f"by is {by!r}", f"It is one of {', '.join(get_args(Order))}.")
+    for name, value in (("batch_rows", batch_rows), ("window_rows", window_rows)):
+        if value < 1:
+            raise UsageError(f"{name} is {value}", "Give a positive number of rows.")
+    datasets = _ranked(source, tables)
+    days = source.days([dataset.name for dataset in datasets], _markets(selection))
+    parts = _parts(days, by, selection)
+    feeds = [
+        (dataset, _feeds(source, dataset, by, selection, parts.filter(table=dataset.name)))
+        for dataset in datasets
+    ]
+    return _batches(feeds, _cuts(parts, datasets, selection, window_rows), by, batch_rows)
+
+
+def _ranked(source: Source, tables: Sequence[str]) -> list[Dataset]:
+    """The datasets in the order in which their rows of one instant come."""
+    if not tables:
+        raise UsageError("no table is named", "Name what to replay: bars_1m, trades.")
+    datasets = {dataset.name: dataset for dataset in map(source.dataset, tables)}
+    for dataset in datasets.values():
+        names = {column.name for column in dataset.columns}
+        own = {AVAILABLE_AT} if dataset.available_at == AVAILABLE_AT else set()
+        for name in sorted(names & {POSITION, AVAILABLE_AT} - own):
+            raise SchemaError(
+                f"table {dataset.name} cannot be replayed: it has a column {name!r}",
+                f"A replay adds {POSITION} and {AVAILABLE_AT}; name the column otherwise.",
+            )
+    return sorted(datasets.values(), key=rank)
+
+
+def _markets(selection: Selection) -> Selection:
+    """The selection without its range, which bounds another time than that of rows."""
+    return Selection(selection.exchanges, selection.symbols)
+
+
+def _parts(days: pl.DataFrame, by: Order, selection: Selection) -> pl.DataFrame:
+    """The market-days that may have rows in the range, times in microseconds.
+
+    `first`, `last`: of the time column, from where rows of the range are possible. `least`: the
+    least delay of the ordering time against it.
+    """
+    delayed = int(by == "available_at")
+    parts = days.filter(pl.col("rows") > 0).select(
+        *("table", "exchange", "symbol", "rows"),
+        pl.col("first", "last").to_physical(),
+        least=pl.col("min_delay_us").cast(pl.Int64) * delayed,
+        most=pl.col("max_delay_us").cast(pl.Int64) * delayed,
+    )
+    if selection.start is not None:
+        start = _microseconds(selection.start)
+        begin = pl.max_horizontal("first", start - pl.col("most"))
+        share = (pl.col("last") + 1 - begin) / (pl.col("last") + 1 - pl.col("first"))
+        parts = parts.filter(begin <= pl.col("last"))
+        parts = parts.with_columns(first=begin, rows=pl.col("rows") * share)
+    if selection.end is not None:
+        parts = parts.filter(pl.col("first") + pl.col("least") < _microseconds(selection.end))
+    return parts.with_columns(pl.col("rows").cast(pl.Float64))
+
+
+def _cuts(
+    parts: pl.DataFrame, datasets: Sequence[Dataset], selection: Selection, window_rows: int
+) -> list[int]:
+    """Ordering times at which windows end, as if rows were spread evenly over a market-day."""
+    if parts.is_empty():
+        return []
+    weights = {dataset.name: _weight(dataset) for dataset in datasets}
+    begin = (parts["first"] + parts["least"]).to_numpy()
+    stop = (parts["last"] + parts["least"] + 1).to_numpy()
+    weight = parts["table"].replace_strict(weights, return_dtype=pl.Float64) * parts["rows"]
+    density = weight.to_numpy() / (stop - begin)
+    times = np.concatenate([begin, stop])
+    order = np.argsort(times, kind="stable")
+    times = times[order]
+    slopes = np.cumsum(np.concatenate([density, -density])[order])
+    steps = np.maximum(slopes[:-1], 0) * np.diff(times)
+    total = np.concatenate([[0.0], np.cumsum(steps)])
+    targets = np.arange(1, total[-1] // window_rows + 1) * window_rows
+    cuts = np.unique(np.interp(targets, total, times).astype(np.int64))
+    last = int((parts["last"] + parts["most"]).to_numpy().max()) + 1
+    if selection.end is not None:
+        last = min(last, _microseconds(selection.end))
+    return [*cuts[cuts < last].tolist(), last]
+
+
+def _weight(dataset: Dataset) -> int:
+    """As how many rows without lists a row counts."""
+    return 1 + _ROWS_A_LIST * sum(column.type.startswith("list") for column in dataset.columns)
+
+
+class _Feed:
+    """One table of one market, read in order of its time column."""
+
+    def __init__(
+        self,
+        source: Source,
+        dataset: Dataset,
+        market: tuple[str, str],
+        parts: pl.DataFrame,
+        within: pl.Expr,
+    ) -> None:
+        self._source = source
+        self._dataset = dataset
+        self._market = market
+        self._first = parts["first"].to_numpy()
+        self._last = parts["last"].to_numpy()
+        self._least = parts["least"].to_numpy()
+        self._within = within
+        self._read_until = int(self._first.min())
+        self._taken_until: int | None = None
+        self._held: pl.DataFrame | None = None
+
+    def take(self, until: int, column: str) -> pl.DataFrame | None:
+        """The next rows: those with an ordering time, which the column holds, before `until`."""
+        rows = self._next(self._reach(until), column)
+        if self._held is not None:
+            rows = self._held if rows is None else pl.concat([self._held, rows])
+        self._taken_until = until
+        if rows is None:
+            return None
+        ready = rows[column].to_physical() < until
+        if ready.all():
+            self._held = None
+            return rows
+        self._held = rows.filter(~ready)
+        return rows.filter(ready)
+
+    def _reach(self, until: int) -> int:
+        """To where of the time column rows with an ordering time before `until` are possible."""
+        latest = np.minimum(self._last + 1, until - self._least)
+        return int(latest[latest > self._first].max(initial=self._read_until))
+
+    def _next(self, stop: int, column: str) -> pl.DataFrame | None:
+        start, self._read_until = self._read_until, stop
+        if not np.any((self._first < stop) & (self._last >= start)):
+            return None
+        found = self._source.rows(self._dataset.name, *self._market, _time(start), _time(stop))
+        names = [name for name in self._dataset.polars_schema if name != AVAILABLE_AT]
+        rows = found.select(self._dataset.availability(), *names).filter(self._within)
+        if rows.is_empty():
+            return None
+        earliest = times_of(rows, column).min()
+        if self._taken_until is not None and earliest < self._taken_until:
+            raise DamagedError(
+                f"table {self._dataset.name}, {' '.join(self._market)}: a row is known at "
+                f"{iso(_time(int(earliest)))}, earlier than its day's least delay says",
+                "`lake bundle verify` says whether the bundle is whole.",
+            )
+        return rows
+
+
+def _feeds(
+    source: Source, dataset: Dataset, by: Order, selection: Selection, parts: pl.DataFrame
+) -> list[_Feed]:
+    """The feeds of a table, in order of exchange and symbol."""
+    column = pl.col(_column(dataset, by))
+    within = pl.lit(value=True)
+    if selection.start is not None:
+        within = within & (column >= selection.start.astimezone(UTC))
+    if selection.end is not None:
+        within = within & (column < selection.end.astimezone(UTC))
+    markets = sorted(parts.select("exchange", "symbol").unique().rows())
+    groups = parts.partition_by("exchange", "symbol", as_dict=True)
+    return [_Feed(source, dataset, market, groups[market], within) for market in markets]
+
+
+def _batches(
+    feeds: Sequence[tuple[Dataset, Sequence[_Feed]]],
+    cuts: Sequence[int],
+    by: Order,
+    batch_rows: int,
+) -> Iterator[Batch]:
+    queue = _Queue(by)
+    for cut in cuts:
+        for dataset, markets in feeds:
+            column = _column(dataset, by)
+            taken = [feed.take(cut, column) for feed in markets]
+            frames = [frame for frame in taken if frame is not None]
+            if frames:
+                queue.stage(dataset, arranged(dataset, frames, column))
+        queue.merge()
+        while queue.rows >= batch_rows:
+            yield queue.batch(batch_rows)
+    if queue.rows:
+        yield queue.batch(queue.rows)
+
+
+class _Queue:
+    """Rows in order that no batch holds yet."""
+
+    def __init__(self, by: Order) -> None:
+        self._by = by
+        self._datasets: dict[str, Dataset] = {}
+        self._staged: dict[str, pl.DataFrame] = {}
+        self._frames: dict[str, pl.DataFrame] = {}
+        self._first = 0
+        self.rows = 0
+
+    def stage(self, dataset: Dataset, frame: pl.DataFrame) -> None:
+        """Take the rows of one table for the next merge; tables come in their rank's order."""
+        self._datasets[dataset.name] = dataset
+        self._staged[dataset.name] = frame
+
+    def merge(self) -> None:
+        """Number the rows that were staged over all tables, after those that are here."""
+        staged, self._staged = self._staged, {}
+        if not staged:
+            return
+        times = [times_of(frame, self._column(table)) for table, frame in staged.items()]
+        order = np.argsort(np.concatenate(times), kind="stable")
+        positions = np.empty_like(order)
+        positions[order] = np.arange(order.size) + (self._first + self.rows)
+        parts = np.split(positions, np.cumsum([part.size for part in times[:-1]]))
+        for (table, frame), part in zip(staged.items(), parts, strict=True):
+            numbered = frame.select(pl.Series(POSITION, part, pl.Int64), pl.all())
+            known = self._frames.get(table)
+            self._frames[table] = numbered if known is None else pl.concat([known, numbered])
+        self.rows += order.size
+
+    def batch(self, rows: int) -> Batch:
+        """Take the next rows out."""
+        first, end = self._first, self._first + rows
+        taken, left = {}, {}
+        for table, frame in self._frames.items():
+            count = int(frame[POSITION].search_sorted(end, side="left"))
+            if count:
+                taken[table] = frame.head(count)
+            if count < frame.height:
+                left[table] = frame.slice(count)
+        self._frames, self._first, self.rows = left, end, self.rows - rows
+        ends = [frame[self._column(table)].to_physical() for table, frame in taken.items()]
+        return Batch(
+            frames=taken,
+            datasets={table: self._datasets[table] for table in taken},
+            first=first,
+            rows=rows,
+            first_us=min(times[0] for times in ends),
+            last_us=max(times[-1] for times in ends),
+        )
+
+    def _column(self, table: str) -> str:
+        return _column(self._datasets[table], self._by)
+
+
+def _column(dataset: Dataset, by: Order) -> str:
+    """The column of the ordering time."""
+    return AVAILABLE_AT if by == "available_at" else dataset.time_column
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - EPOCH) // MICROSECOND
+
+
+def _time(microseconds: int) -> datetime:
+    return EPOCH + microseconds * MICROSECOND

@@ -1,0 +1,193 @@
+"""The cache of mapped rows: the same rows, a limit, and no belief in what was touched."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from lake.api import Lake
+from lake.bundles.cache import Cache, Entry
+from lake.errors import StorageError
+from lake.settings import CacheSettings, Settings
+from tests.conftest import DAY, MINUTE, T0, NewLake, bars, trades, write
+
+ENTRY = Entry("b" * 64, "bars_1m", "binance", "BTC/USDT:USDT")
+SYMBOLS = ("BTC/USDT", "ETH/USDT", "ADA/ÜSD 1%")
+
+
+def cache_in(folder: Path, max_bytes: int = 10**9) -> Cache:
+    return Cache(folder, max_bytes, max_bytes)
+
+
+@pytest.fixture
+def lake(new_lake: NewLake, tmp_path: Path) -> Lake:
+    """Bars of three days of three symbols, and a cache of its own."""
+    uri = str(new_lake().root.path)
+    lake = Lake(Settings(uri=uri, cache=CacheSettings(folder=tmp_path / "cache")))
+    for symbol in SYMBOLS:
+        write(lake, "bars_1m", bars(3000, symbol=symbol))
+    write(lake, "trades", trades(30))
+    return lake
+
+
+def arrow_files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.arrow"))
+
+
+def test_a_second_read_comes_from_the_cache_and_is_the_same(lake: Lake, tmp_path: Path) -> None:
+    bundle = lake.pin("b", ("bars_1m", "trades"))
+    cold = lake.bundle("b", cache=False).scan("bars_1m").collect()
+    assert_frame_equal(bundle.scan("bars_1m").collect(), cold)
+    bundle.finish()
+    assert len(arrow_files(tmp_path / "cache")) == 3
+    (lake.root.tables / "bars_1m").rename(lake.root.tables / "away")
+    warm = lake.bundle("b")
+    assert_frame_equal(warm.scan("bars_1m").collect(), cold)
+    narrowed = warm.scan("bars_1m", symbol=SYMBOLS[2], since=T0 + DAY, until=T0 + DAY + MINUTE * 7)
+    expected = cold.filter(
+        pl.col("symbol") == SYMBOLS[2],
+        pl.col("timestamp").is_between(T0 + DAY, T0 + DAY + MINUTE * 7, closed="left"),
+    )
+    assert_frame_equal(narrowed.collect(), expected)
+    only = warm.scan("bars_1m", columns=["close", "symbol"]).filter(pl.col("symbol") != SYMBOLS[0])
+    assert only.collect().height == 6000
+    assert warm.scan("bars_1m").head(5).collect().height == 5
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/St_Johns"])
+def test_times_of_any_zone_are_the_same_times(lake: Lake, zone: str) -> None:
+    since, until = ((T0 + n * MINUTE).astimezone(ZoneInfo(zone)) for n in (100, 107))
+    bundle = lake.pin("b", ("bars_1m", "trades"))
+    bundle.warm()
+    for reader in (bundle, lake.bundle("b", cache=False), lake):
+        found = reader.scan("bars_1m", symbol=SYMBOLS[0], since=since, until=until).collect()
+        assert (found["timestamp"][0], found.height) == (T0 + 100 * MINUTE, 7)
+        row = reader.at("bars_1m", "binance", SYMBOLS[0], since)
+        assert row["timestamp"].item() == T0 + 99 * MINUTE
+    events = bundle.replay("bars_1m", symbol=SYMBOLS[0], start=since, end=until)
+    assert next(event.available_at for event in events) == since
+    assert lake.pin("c", "bars_1m", since=since, until=until).scan("bars_1m").collect().height == 21
+
+
+def test_warming_fills_it_at_once(lake: Lake, tmp_path: Path) -> None:
+    bundle = lake.pin("b", ("bars_1m", "trades"))
+    size = bundle.warm()
+    files = arrow_files(tmp_path / "cache")
+    assert len(files) == 4
+    assert size == sum(file.stat().st_size for file in files)
+    assert bundle.warm() == 0
+    assert lake.bundle("b", cache=False).warm() == 0
+
+
+def test_what_was_touched_is_not_believed(lake: Lake, tmp_path: Path) -> None:
+    bundle = lake.pin("b", "trades")
+    expected = bundle.scan("trades").collect()
+    bundle.warm()
+    (path,) = arrow_files(tmp_path / "cache")
+    content = path.read_bytes()
+    middle = content.index(expected["price"].to_numpy().tobytes())
+    for changed in (content[:middle] + b"\x01" + content[middle + 1 :], content[:99], b""):
+        path.write_bytes(changed)
+        fresh = lake.bundle("b")
+        assert_frame_equal(fresh.scan("trades").collect(), expected)
+        fresh.finish()
+        assert path.read_bytes() == content, "it was made anew"
+
+
+def test_reads_of_a_large_market_do_not_fill_it(new_lake: NewLake, tmp_path: Path) -> None:
+    settings = CacheSettings(folder=tmp_path, fill_bytes=100_000)
+    lake = Lake(Settings(uri=str(new_lake().root.path), cache=settings))
+    write(lake, "bars_1m", bars(2000))
+    bundle = lake.pin("b", "bars_1m")
+    bundle.scan("bars_1m").collect()
+    bundle.finish()
+    assert arrow_files(tmp_path) == []
+    assert bundle.warm() > 100_000
+
+
+def test_a_cache_can_be_switched_off(new_lake: NewLake, tmp_path: Path) -> None:
+    settings = CacheSettings(folder=tmp_path, enabled=False)
+    lake = Lake(Settings(uri=str(new_lake().root.path), cache=settings))
+    write(lake, "trades", trades())
+    bundle = lake.pin("b", "trades")
+    bundle.scan("trades").collect()
+    bundle.finish()
+    assert arrow_files(tmp_path) == []
+
+
+def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
+    clock = iter(range(1, 1000))
+    frame = bars(1000)
+    probe = Cache(tmp_path / "probe", 10**9, 10**9).put(ENTRY, [frame])
+    cache = Cache(tmp_path / "cache", probe * 3 + 10, 0, clock_ns=lambda: next(clock) * 10**9)
+    entries = [Entry("a" * 64, "bars_1m", "binance", name) for name in "1234"]
+    for entry in entries[:3]:
+        cache.put(entry, [frame])
+    assert cache.get(entries[0]) is not None
+    cache.put(entries[3], [frame])
+    there = [entry.symbol for entry in entries if cache.get(entry) is not None]
+    assert there == ["1", "3", "4"]
+    assert cache.bytes() <= cache.max_bytes
+
+
+def test_what_is_evicted_stays_readable_where_it_is_mapped(tmp_path: Path) -> None:
+    frame = bars(1000)
+    cache = cache_in(tmp_path)
+    cache.put(ENTRY, [frame])
+    mapped = cache.get(ENTRY)
+    assert mapped is not None
+    cache.remove(ENTRY.bundle_id)
+    assert cache.get(ENTRY) is None
+    assert_frame_equal(mapped, frame)
+
+
+def test_more_than_the_limit_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    cache = cache_in(tmp_path, max_bytes=5000)
+    with pytest.raises(StorageError, match="needs more than its limit of 5,000 bytes"):
+        cache.put(ENTRY, [bars(1000)])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_rows_given_in_parts_are_joined_in_order(tmp_path: Path) -> None:
+    cache = cache_in(tmp_path)
+    frame = bars(100)
+    cache.put(ENTRY, (frame.slice(start, 7) for start in range(0, 100, 7)))
+    mapped = cache.get(ENTRY)
+    assert mapped is not None
+    assert_frame_equal(mapped, frame)
+    assert mapped["close"].n_chunks() == 1
+
+
+def _fill_and_read(folder: Path, rounds: int) -> None:
+    cache = cache_in(folder)
+    frame = bars(500)
+    for _ in range(rounds):
+        cache.put(ENTRY, [frame])
+        found = cache.get(ENTRY)
+        assert found is not None
+        assert found.equals(frame)
+
+
+def test_processes_may_fill_the_same_entry_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    children = [context.Process(target=_fill_and_read, args=(tmp_path, 40)) for _ in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [ENTRY.path.name]
+
+
+def test_a_cache_in_the_place_of_a_file_does_not_stop_a_read(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("not a folder")
+    bundle = lake.pin("b", "trades")
+    assert bundle.scan("trades").collect().height == 30
+    bundle.finish()
+    with pytest.raises(StorageError):
+        bundle.warm()

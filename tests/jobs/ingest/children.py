@@ -1,0 +1,44 @@
+"""Ingestions in processes of their own, which can be killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from datetime import datetime
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from lake.api import Lake
+from lake.jobs.ingest.ingest import Wish
+from lake.model.market import Market
+from tests.jobs.conftest import NOW, settings_for
+
+# ccxt takes seconds to import: once in the server that children are forked from.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["ccxt.async_support", "lake.api", "lake.sources.ccxt_rest"])
+
+TABLES = ("bars_1m", "trades")
+SYMBOLS = ("BTC/USDT", "BTC/USDT:USDT")
+
+
+def start(path: Path, url: str, since: datetime, until: datetime) -> BaseProcess:
+    """Start an ingestion of bars and trades of two markets, in small batches."""
+    child = _context.Process(target=ingest, args=(path, url, since, until))
+    child.start()
+    return child
+
+
+def ingest(path: Path, url: str, since: datetime, until: datetime) -> None:
+    """Run it in this process."""
+    lake = Lake(settings_for(path, url, batch_rows=1500), now=lambda: NOW)
+    lake.ingest_all(wishes(lake, since, until))
+
+
+def wishes(
+    lake: Lake, since: datetime, until: datetime, symbols: Sequence[str] = SYMBOLS
+) -> list[Wish]:
+    return [
+        Wish(lake.dataset(table), Market("binance", symbol), since, until)
+        for table in TABLES
+        for symbol in symbols
+    ]

@@ -1,0 +1,87 @@
+"""Planning: what is fetched is exactly what is wanted and not covered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lake.errors import UsageError
+from lake.jobs.ingest import plan
+from lake.model.catalog import builtin
+from lake.model.intervals import RangeSet, intersect, subtract, union
+from lake.model.market import Market
+from lake.model.time import EPOCH, TimeRange
+
+NOW = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
+BARS = builtin().dataset("bars_1m")
+TRADES = builtin().dataset("trades")
+MARKET = Market("binance", "BTC/USDT")
+
+minutes = st.integers(0, 500)
+
+
+def _range(first: int, last: int) -> TimeRange:
+    return TimeRange(EPOCH + timedelta(minutes=first), EPOCH + timedelta(minutes=last))
+
+
+ranges = st.tuples(minutes, st.integers(1, 100)).map(lambda t: _range(t[0], t[0] + t[1]))
+
+
+@given(asked=ranges, covered=st.lists(ranges, max_size=8), step=st.integers(1, 90))
+def test_tasks_tile_exactly_what_is_missing(
+    asked: TimeRange, covered: list[TimeRange], step: int
+) -> None:
+    missing = subtract([asked], covered)
+    windows = [task.window for task in plan.tasks(BARS, MARKET, missing, timedelta(minutes=step))]
+    assert union(windows) == missing
+    assert sum((w.duration for w in windows), timedelta()) == sum(
+        (gap.duration for gap in missing), timedelta()
+    )
+    assert all(window.duration <= timedelta(minutes=step) for window in windows)
+    assert intersect(windows, covered) == ()
+
+
+def _wanted(
+    since: datetime | None, until: datetime | None, covered: RangeSet = ()
+) -> TimeRange | None:
+    return plan.wanted(BARS, MARKET, covered, since, until, NOW)
+
+
+def test_bars_are_asked_for_whole() -> None:
+    since = datetime(2026, 3, 10, 11, 0, 30, tzinfo=UTC)
+    until = datetime(2026, 3, 10, 11, 5, 1, tzinfo=UTC)
+    asked = _wanted(since, until)
+    assert asked is not None
+    assert (asked.start.minute, asked.start.second) == (1, 0)
+    assert (asked.end.minute, asked.end.second) == (6, 0)
+
+
+def test_no_bar_begins_in_a_range_inside_one() -> None:
+    since = datetime(2026, 3, 10, 11, 0, 10, tzinfo=UTC)
+    assert _wanted(since, since + timedelta(seconds=20)) is None
+
+
+def test_without_since_it_goes_on_from_where_the_coverage_begins() -> None:
+    covered = (_range(10, 20), _range(30, 40))
+    asked = plan.wanted(TRADES, MARKET, covered, None, None, NOW)
+    assert asked == TimeRange(covered[0].start, NOW)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "words"),
+    [
+        (None, None, "nothing of bars_1m of binance BTC/USDT is covered"),
+        (NOW + timedelta(days=1), None, "since 2026-03-11T12:00:30Z is in the future"),
+        (NOW - timedelta(days=1), NOW + timedelta(days=1), "until 2026-03-11T12:00:30Z is in the"),
+        (NOW - timedelta(days=1), NOW - timedelta(days=2), "reversed"),
+        (NOW - timedelta(days=1), NOW - timedelta(days=1), "empty or reversed"),
+    ],
+)
+def test_a_range_that_cannot_be_met_is_refused(
+    since: datetime | None, until: datetime | None, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        _wanted(since, until)

@@ -1,0 +1,413 @@
+"""What no source gives: derived where finer data are complete, interpolated only on request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from lake.api import Lake
+from lake.jobs.repairs.repair import undo
+from lake.model.market import Market
+from lake.model.time import TimeRange
+from lake.sandbox import Recorded, Sandbox
+from tests.conftest import DAY, ORIGIN, bars
+from tests.jobs.conftest import NOW, MakeLake, settings_for
+from tests.jobs.repairs.damage import (
+    BTC,
+    MINUTE,
+    PERPETUAL,
+    SINCE,
+    UNTIL,
+    XRP,
+    delete,
+    finding,
+    findings,
+    minutes,
+    repair,
+    rows,
+    spike,
+    store_of,
+    versions,
+)
+from tests.paths import SHARED
+
+DATA = SHARED / "cex"
+GONE = Market("gone", "BTC/USDT")
+GAP = minutes(10)
+SUMS = ("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
+
+
+def _ingested(lake: Lake, *tables: str, market: Market = BTC) -> Lake:
+    for table in tables:
+        lake.ingest(table, exchange=market.exchange, symbol=market.symbol, since=SINCE, until=UNTIL)
+    return lake
+
+
+def _of_a_venue_that_is_gone(lake: Lake, *tables: str) -> Lake:
+    """The rows of tables once more, of a venue that nobody can ask any more."""
+    store = store_of(lake)
+    for table in tables:
+        stored = rows(lake, table).drop("date").with_columns(exchange=pl.lit(GONE.exchange))
+        store.write(store.catalog.dataset(table), stored, ORIGIN)
+    return lake
+
+
+def _of(lake: Lake, table: str, market: Market) -> pl.DataFrame:
+    return rows(lake, table).filter(exchange=market.exchange, symbol=market.symbol)
+
+
+def _require_same_bars(bars: pl.DataFrame, truth: pl.DataFrame) -> None:
+    """All but sums of doubles are exact."""
+    exact = [name for name in truth.columns if name not in {*SUMS, "fill"}]
+    assert_frame_equal(bars.select(exact), truth.select(exact), check_exact=True)
+    assert_frame_equal(bars.select(SUMS), truth.select(SUMS), rel_tol=1e-12, abs_tol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("table", "finer", "fill"),
+    [("bars_1m", "trades", "derived:trades"), ("bars_5m", "bars_1m", "derived:bars_1m")],
+)
+def test_bars_of_a_venue_that_is_gone_are_derived_and_say_so(
+    make_lake: MakeLake, table: str, finer: str, fill: str
+) -> None:
+    lake = _of_a_venue_that_is_gone(_ingested(make_lake(), table, finer), table, finer)
+    truth = _of(lake, table, GONE)
+    delete(lake, table, GONE, GAP)
+    damaged = rows(lake, table)
+    found = findings(finding(table, GONE, GAP))
+    [planned] = [one for one in repair(lake, found, dry_run=True).planned if one.rows]
+    assert (planned.method, planned.source) == ("derive", fill)
+    report = repair(lake, found)
+    [repaired] = report.repairs
+    assert (repaired.method, repaired.source) == ("derive", fill)
+    made = _of(lake, table, GONE)
+    _require_same_bars(made, truth)
+    inside = pl.col("timestamp").is_between(GAP.start, GAP.end, closed="left")
+    assert set(made.filter(inside)["fill"]) == {fill}
+    assert made.filter(~inside)["fill"].null_count() == made.filter(~inside).height
+    assert not report.impossible
+
+    before = versions(lake)
+    assert not repair(lake, found).repairs
+    assert versions(lake) == before
+    undo(store_of(lake), repaired.repair_id)
+    assert_frame_equal(rows(lake, table), damaged)
+
+
+def test_nothing_is_derived_from_trades_of_which_some_are_missing(make_lake: MakeLake) -> None:
+    lake = _of_a_venue_that_is_gone(
+        _ingested(make_lake(), "bars_1m", "trades"), "bars_1m", "trades"
+    )
+    delete(lake, "bars_1m", GONE, GAP)
+    lost = GAP.start + 4 * MINUTE
+    delete(lake, "trades", GONE, TimeRange(lost + MINUTE / 4, lost + MINUTE / 2))
+    report = repair(lake, findings(finding("bars_1m", GONE, GAP)))
+    [repaired] = report.repairs
+    made = _of(lake, "bars_1m", GONE).filter(pl.col("fill").is_not_null())
+    assert repaired.inserted == made.height
+    assert lost not in made["timestamp"].to_list()
+    assert made.height >= 8
+    [impossible] = report.impossible
+    assert "gone" in impossible.reason
+
+
+def test_trades_that_are_counted_in_another_unit_make_no_bars(make_lake: MakeLake) -> None:
+    lake = _ingested(make_lake(), "bars_1m", "trades")
+    store = store_of(lake)
+    contracts = rows(lake, "trades").drop("date").with_columns(pl.col("amount") * 100)
+    for table, stored in (("trades", contracts), ("bars_1m", rows(lake, "bars_1m").drop("date"))):
+        moved = stored.with_columns(exchange=pl.lit("gone"))
+        store.write(store.catalog.dataset(table), moved, ORIGIN)
+    delete(lake, "bars_1m", GONE, GAP)
+    assert not repair(lake, findings(finding("bars_1m", GONE, GAP))).repairs
+
+
+def test_an_observed_bar_replaces_a_derived_one_and_never_the_other_way(
+    make_lake: MakeLake,
+) -> None:
+    lake = _ingested(make_lake(), "bars_1m", "trades")
+    truth = rows(lake, "bars_1m")
+    store = store_of(lake)
+    bars = store.catalog.dataset("bars_1m")
+    filled = truth.drop("date").with_columns(volume=0.0, fill=pl.lit("interpolated:flat"))
+    assert store.write(bars, filled, ORIGIN).updated == 0
+    assert_frame_equal(rows(lake, "bars_1m"), truth)
+    delete(lake, "bars_1m", BTC, GAP)
+    assert store.write(bars, filled, ORIGIN).inserted == 10
+    lake.ingest(
+        "bars_1m", exchange="binance", symbol="BTC/USDT", since=SINCE, until=UNTIL, refetch=True
+    )
+    assert_frame_equal(rows(lake, "bars_1m"), truth)
+
+
+def test_a_gap_for_which_there_is_nothing_is_marked_and_not_asked_for_again(
+    make_lake: MakeLake, sandbox: Sandbox
+) -> None:
+    lake = _ingested(make_lake(), "bars_1m", market=XRP)
+    there = set(rows(lake, "bars_1m")["timestamp"])
+    time = next(t for n in range(600) if (t := SINCE + n * MINUTE) not in there)
+    found = findings(finding("bars_1m", XRP, minutes(1, time)))
+    before = rows(lake, "bars_1m")
+    report = repair(lake, found)
+    [mark] = report.marked
+    assert json.loads(rows(lake, "repairs")["evidence"][0])["answer"] == "nothing"
+    assert "nothing there" in report.impossible[0].reason
+    sandbox.clear_log()
+    version = versions(lake)
+    assert not repair(lake, found).marked
+    assert not sandbox.log
+    assert versions(lake) == version
+    assert_frame_equal(rows(lake, "bars_1m"), before)
+
+    undo(store_of(lake), mark.repair_id)
+    repair(lake, found)
+    assert sandbox.log
+
+
+def _quiet(lake: Lake, reason: str = "no_trade") -> pl.DataFrame:
+    """All minutes without a bar, as intervals."""
+    opens = pl.datetime_range(SINCE, UNTIL, "1m", closed="left", eager=True).alias("start")
+    absent = opens.filter(~opens.is_in(rows(lake, "bars_1m")["timestamp"].implode()))
+    return absent.to_frame().with_columns(
+        end=pl.col("start") + MINUTE,
+        dataset=pl.lit("bars_1m"),
+        exchange=pl.lit(XRP.exchange),
+        symbol=pl.lit(XRP.symbol),
+        reason=pl.lit(reason),
+    )
+
+
+def test_flat_bars_are_filled_in_on_request_and_never_look_observed(
+    make_lake: MakeLake, sandbox: Sandbox
+) -> None:
+    lake = _ingested(make_lake(), "bars_1m", market=XRP)
+    observed, quiet = rows(lake, "bars_1m"), _quiet(lake)
+    first = observed["timestamp"][0]
+    assert not repair(lake, findings(), no_trade=quiet).repairs
+    sandbox.clear_log()
+    report = repair(lake, findings(), no_trade=quiet, interpolate=True)
+    assert not sandbox.log
+    assert {one.method for one in report.repairs} == {"interpolate"}
+    filled = rows(lake, "bars_1m")
+    made = filled.filter(pl.col("fill").is_not_null())
+    assert_frame_equal(filled.filter(pl.col("fill").is_null()), observed)
+    assert made.height == report.inserted == quiet.filter(pl.col("start") > first).height
+    assert set(made["fill"]) == {"interpolated:flat"}
+    assert made["volume"].sum() == made["trade_count"].sum() == 0
+    last = made.join_asof(observed.select("timestamp", was="close"), on="timestamp")
+    for name in ("open", "high", "low", "close"):
+        assert last[name].equals(last["was"].alias(name))
+
+    version = versions(lake)
+    assert not repair(lake, findings(), no_trade=quiet, interpolate=True).repairs
+    assert versions(lake) == version
+    for repaired in report.repairs:
+        undo(store_of(lake), repaired.repair_id)
+    assert_frame_equal(rows(lake, "bars_1m"), observed)
+
+
+@pytest.mark.parametrize("reason", ["unknown", "not_fetched", "venue_outage", "lost"])
+def test_only_minutes_without_trades_are_filled_in_flat(make_lake: MakeLake, reason: str) -> None:
+    lake = _ingested(make_lake(), "bars_1m", market=XRP)
+    report = repair(lake, findings(), no_trade=_quiet(lake, reason), interpolate=True)
+    assert not report.repairs
+
+
+def test_a_flat_bar_needs_the_bar_right_before_it(make_lake: MakeLake) -> None:
+    lake = _ingested(make_lake(), "bars_1m")
+    delete(lake, "bars_1m", BTC, minutes(6))
+    quiet = findings(finding("bars_1m", BTC, minutes(3, minutes(3).end), reason="no_trade"))
+    report = repair(lake, quiet, interpolate=True)
+    assert not report.repairs
+    assert "last price is not known" in report.impossible[0].reason
+
+
+def test_flat_bars_go_on_for_days(make_lake: MakeLake) -> None:
+    """They are made a day at a time, and each day goes on from the one before."""
+    lake = make_lake()
+    first = bars(1, start=SINCE - 3 * DAY, exchange=GONE.exchange, close=[100.0])
+    lake.write("bars_1m", first)
+    span = TimeRange(SINCE - 3 * DAY + MINUTE, SINCE)
+    quiet = findings(finding("bars_1m", GONE, span, reason="no_trade"))
+    report = repair(lake, quiet, interpolate=True)
+    assert report.inserted == 3 * 1440 - 1
+    made = rows(lake, "bars_1m")
+    assert made["close"].unique().to_list() == [100.0]
+    assert made["fill"].null_count() == 1
+
+
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_funding_that_nobody_has_takes_the_last_rate_on_request(
+    make_lake: MakeLake, interpolate: bool
+) -> None:
+    lake = make_lake()
+    lake.ingest(
+        "funding",
+        exchange="binance",
+        symbol=PERPETUAL.symbol,
+        since=UNTIL - timedelta(days=10),
+        until=UNTIL,
+    )
+    gone = Market("gone", PERPETUAL.symbol)
+    _of_a_venue_that_is_gone(lake, "funding")
+    truth = _of(lake, "funding", gone)
+    nominal = truth["timestamp"][12].replace(second=0, microsecond=0)
+    span = TimeRange(nominal, nominal + MINUTE)
+    delete(lake, "funding", gone, span)
+    found = findings(finding("funding", gone, span, "funding_missing"))
+    report = repair(lake, found, interpolate=interpolate)
+    filled = _of(lake, "funding", gone).filter(pl.col("fill").is_not_null())
+    assert filled.height == interpolate
+    assert len(report.impossible) == (not interpolate)
+    if interpolate:
+        [row] = filled.rows(named=True)
+        assert (row["timestamp"], row["fill"]) == (nominal, "interpolated:last")
+        assert row["funding_rate"] == truth["funding_rate"][11]
+        assert row["mark_price"] is None
+        version = versions(lake)
+        repair(lake, found, interpolate=True)
+        assert versions(lake) == version
+    # Filled in or not, it is lost.
+    checked = lake.check("funding", exchange="gone")
+    (loss,) = checked.findings.filter(dimension="completeness").rows(named=True)
+    assert loss["check"] == ("guessed" if interpolate else "funding_gaps")
+    assert (loss["timestamp"], loss["rows"], loss["reason"]) == (nominal, 1, "unknown")
+    assert lake.scores("funding", exchange="gone")["expected"].sum() == truth.height
+    assert checked.scores["completeness"] == pytest.approx(1 - 1 / truth.height)
+
+
+def test_a_rate_that_was_filled_in_goes_when_the_venue_gives_one(
+    make_lake: MakeLake, sandbox: Sandbox
+) -> None:
+    lake = make_lake()
+    lake.ingest(
+        "funding",
+        exchange="binance",
+        symbol=PERPETUAL.symbol,
+        since=UNTIL - timedelta(days=10),
+        until=UNTIL,
+    )
+    truth = rows(lake, "funding")
+    time = next(t for t in truth["timestamp"][5:] if t.microsecond)
+    nominal = time.replace(second=0, microsecond=0)
+    span = TimeRange(nominal, nominal + MINUTE)
+    delete(lake, "funding", PERPETUAL, span)
+    made = (
+        truth.filter(timestamp=time)
+        .drop("date")
+        .with_columns(
+            pl.lit(nominal).cast(truth.schema["timestamp"]).alias("timestamp"),
+            fill=pl.lit("interpolated:last"),
+        )
+    )
+    store = store_of(lake)
+    store.write(store.catalog.dataset("funding"), made, ORIGIN)
+    filled = rows(lake, "funding")
+    report = repair(lake, findings(finding("funding", PERPETUAL, span, "funding_missing")))
+    assert_frame_equal(rows(lake, "funding"), truth)
+    for repaired in report.repairs[::-1]:
+        undo(store, repaired.repair_id)
+    assert_frame_equal(rows(lake, "funding"), filled)
+    assert sandbox.log
+
+
+def test_an_observed_rate_is_never_replaced(make_lake: MakeLake) -> None:
+    lake = make_lake()
+    lake.ingest(
+        "funding",
+        exchange="binance",
+        symbol=PERPETUAL.symbol,
+        since=UNTIL - timedelta(days=3),
+        until=UNTIL,
+    )
+    truth, store = rows(lake, "funding"), store_of(lake)
+    other = truth.drop("date").with_columns(pl.col("funding_rate") * 2)
+    for fill in (None, "interpolated:last"):
+        given = other.with_columns(pl.lit(fill, pl.String).alias("fill"))
+        assert store.write(store.catalog.dataset("funding"), given, ORIGIN).updated == 0
+    assert_frame_equal(rows(lake, "funding"), truth)
+    rate = truth["timestamp"][4]
+    report = repair(lake, findings(spike("funding", PERPETUAL, rate, 1.0)), again=True)
+    assert [one.method for one in report.marked] == ["mark"]
+
+
+POOL = """
+name = "pool"
+title = "State of a pool"
+description = "Of a user's own."
+rows = "revisable"
+date = "year"
+time_column = "timestamp"
+key = ["timestamp"]
+interpolate = "linear"
+{kept}
+[columns]
+timestamp = {{ type = "timestamp", unit = "UTC", meaning = "When." }}
+price = {{ type = "float64", unit = "quote", meaning = "Price." }}
+fill = {{ type = "string", nullable = true, meaning = "How it was filled in." }}
+"""
+
+
+@pytest.mark.parametrize("kept", ["", "keep_when = 't.fill IS NULL AND s.fill IS NOT NULL'"])
+def test_rows_of_ones_own_dataset_are_filled_in_where_it_keeps_what_was_observed(
+    make_lake: MakeLake, kept: str
+) -> None:
+    lake, pool = make_lake(), Market("chain", "A/B")
+    folder = lake.root.path / "schemas"
+    folder.mkdir(exist_ok=True)
+    (folder / "pool.toml").write_text(POOL.format(kept=kept), encoding="utf-8")
+    lake = Lake(lake.settings, now=lambda: NOW)
+    times = [SINCE + n * timedelta(hours=1) for n in range(12)]
+    told = pl.DataFrame({"timestamp": times, "price": [float(n) ** 2 for n in range(12)]})
+    told = told.with_columns(exchange=pl.lit(pool.exchange), symbol=pl.lit(pool.symbol))
+    lake.write("pool", told.filter(pl.col("timestamp") != times[5]))
+    found = findings(finding("pool", pool, TimeRange(times[5], times[5] + MINUTE)))
+    foreseen = repair(lake, found, interpolate=True, dry_run=True).planned
+    report = repair(lake, found, interpolate=True)
+    filled = rows(lake, "pool").filter(pl.col("fill").is_not_null())
+    if not kept:
+        assert filled.is_empty()
+        assert [one.method for one in foreseen] == ["refetch"]
+        assert "keep_when" in report.impossible[0].reason
+        return
+    assert [(one.method, one.rows) for one in foreseen[1:]] == [("interpolate", 1)]
+    assert filled.select("timestamp", "price", "fill").rows() == [
+        (times[5], (16.0 + 36.0) / 2, "interpolated:linear")
+    ]
+    lake.write("pool", told)
+    assert rows(lake, "pool")["price"].to_list() == told["price"].to_list()
+    assert rows(lake, "pool")["fill"].null_count() == 12
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Iterator[Sandbox]:
+    if not DATA.is_dir():
+        pytest.skip("recorded data are not beside the checkout (../shared/data/cex)")
+    with Sandbox(Recorded(DATA), weight_limit=False) as running:
+        yield running
+
+
+def test_bars_of_recorded_trades_equal_all_that_the_venue_sent(
+    tmp_path: Path, recorded: Sandbox
+) -> None:
+    since, until = datetime(2019, 10, 11, tzinfo=UTC), datetime(2019, 10, 14, tzinfo=UTC)
+    lake = Lake.create(settings_for(tmp_path / "lake", recorded.url), now=lambda: NOW)
+    for table in ("bars_1m", "trades"):
+        lake.ingest(table, exchange="binance", symbol="XRP/ETH", since=since, until=until)
+    truth = rows(lake, "bars_1m")
+    assert truth.height == 2_469
+    _of_a_venue_that_is_gone(lake, "bars_1m", "trades")
+    market = Market("gone", "XRP/ETH")
+    first, last = truth["timestamp"][100], truth["timestamp"][-100]
+    delete(lake, "bars_1m", market, TimeRange(first, last))
+    report = repair(lake, findings(finding("bars_1m", market, TimeRange(first, last))))
+    assert report.inserted == 2_469 - 200
+    bars = _of(lake, "bars_1m", market)
+    prices = ["timestamp", "open", "high", "low", "close", "volume"]
+    assert_frame_equal(bars.select(prices), truth.select(prices), check_exact=True)

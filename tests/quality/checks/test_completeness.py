@@ -1,0 +1,419 @@
+"""What is missing, and why: as an oracle in plain Python says, and as recorded data prove."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lake.model.intervals import RangeSet, split, union
+from lake.model.time import TimeRange
+from lake.model.timeframe import Timeframe
+from lake.quality.checks.completeness import CHECKS, LOSSES, NO_LOSSES, REASONS, gaps
+from lake.quality.score import scores
+from lake.quality.slice import Slice
+from tests.conftest import DAY, MINUTE, SECOND, T0, bars, trades
+from tests.quality.real import (
+    PERPETUAL,
+    UNITTEST,
+    XRP,
+    needs_data,
+    recorded_bars,
+    recorded_trades,
+)
+from tests.quality.slices import found, outcome, slice_of, witness_of
+
+HOUR = timedelta(hours=1)
+SLOTS = {"1m": 1600, "1h": 60, "1d": 12, "1w": 5, "1M": 4}
+HALF = TimeRange(T0, T0 + DAY / 2)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A market, as an oracle and the check can see it; `trades`: time, first and last id."""
+
+    timeframe: Timeframe
+    present: tuple[datetime, ...]
+    span: TimeRange
+    covered: RangeSet | None
+    trades: tuple[tuple[datetime, int, int], ...] | None
+    trades_covered: RangeSet | None
+    outages: RangeSet
+    omits: bool
+
+    def slice(self, judged: TimeRange) -> Slice:
+        table = f"bars_{self.timeframe.table_suffix}"
+        frame = bars(len(self.present), timestamp=list(self.present))
+        witness = None
+        if self.trades is not None:
+            times, firsts, lasts = zip(*self.trades, strict=True) if self.trades else ((), (), ())
+            rows = trades(
+                len(times), timestamp=list(times), first_id=list(firsts), last_id=list(lasts)
+            )
+            witness = witness_of("trades", rows, covered=self.trades_covered)
+        return slice_of(
+            table,
+            frame,
+            start=judged.start,
+            end=judged.end,
+            now=self.span.end + 100 * DAY,
+            span=self.span,
+            covered=self.covered,
+            trades=witness,
+            outages=self.outages,
+            omits_empty_bars=self.omits,
+        )
+
+
+def oracle(case: Case) -> dict[datetime, str]:
+    """The open times of missing bars, with the reason."""
+    missing, present = {}, set(case.present)
+    start = case.timeframe.floor(case.span.start)
+    while start < case.span.end:
+        end = case.timeframe.after(start)
+        if start not in present:
+            missing[start] = reason_of(case, start, end)
+        start = end
+    return missing
+
+
+def reason_of(case: Case, start: datetime, end: datetime) -> str:
+    known = case.trades or ()
+    if any(start <= time < end for time, _, _ in known):
+        return "lost"
+    before = [trade for trade in known if trade[0] < start]
+    after = [trade for trade in known if trade[0] >= end]
+    if case.trades is not None and within(case.trades_covered, start, end):
+        return "no_trade"
+    if before and after:
+        last = max(trade[2] for trade in before if trade[0] == before[-1][0])
+        first = min(trade[1] for trade in after if trade[0] == after[0][0])
+        if first - last == 1:
+            return "no_trade"
+    if within(case.outages, start, end):
+        return "venue_outage"
+    if case.covered is not None and not within(case.covered, start, end):
+        return "not_fetched"
+    return "no_trade" if case.omits and case.covered is not None else "unknown"
+
+
+def within(ranges: Sequence[TimeRange] | None, start: datetime, end: datetime) -> bool:
+    return any(item.start <= start and end <= item.end for item in ranges or ())
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    name = draw(st.sampled_from(sorted(SLOTS)))
+    timeframe, count = Timeframe.parse(name), SLOTS[name]
+    opens = [T0]
+    while len(opens) < count:
+        opens.append(timeframe.after(opens[-1]))
+    first, last = sorted(draw(st.tuples(*[st.integers(0, count - 1)] * 2)))
+    holes = draw(st.lists(st.tuples(st.integers(0, count), st.integers(1, count // 3)), max_size=6))
+    gone = {n for start, length in holes for n in range(start, start + length)}
+    inside = [n for n in range(first, last + 1) if n in (first, last) or n not in gone]
+    at = st.floats(0, 1).map(lambda part: moment(opens, timeframe, part))
+    ranges = st.lists(
+        st.tuples(at, at).map(sorted).filter(lambda pair: pair[0] < pair[1]), max_size=3
+    ).map(lambda pairs: union(TimeRange(*pair) for pair in pairs))
+    return Case(
+        timeframe=timeframe,
+        present=tuple(opens[n] for n in inside),
+        span=TimeRange(opens[first], opens[last] + SECOND),
+        covered=draw(st.none() | ranges),
+        trades=draw(st.none() | some_trades(at)),
+        trades_covered=draw(st.none() | ranges),
+        outages=draw(ranges),
+        omits=draw(st.booleans()),
+    )
+
+
+@st.composite
+def some_trades(
+    draw: st.DrawFn, at: st.SearchStrategy[datetime]
+) -> tuple[tuple[datetime, int, int], ...]:
+    times = sorted(draw(st.lists(at, max_size=12)))
+    listed, number = [], 0
+    for time in times:
+        number += draw(st.sampled_from([1, 1, 1, 2]))
+        listed.append((time, number, number + draw(st.integers(0, 2))))
+        number = listed[-1][2]
+    return tuple(listed)
+
+
+def moment(opens: Sequence[datetime], timeframe: Timeframe, part: float) -> datetime:
+    """A time of the market; half of them on the grid, where mistakes are made."""
+    place = part * (len(opens) - 1)
+    start = opens[int(place)]
+    within_bar = place % 1
+    return start if within_bar < 0.5 else start + (timeframe.after(start) - start) * within_bar
+
+
+def slots_of(frame: pl.DataFrame, timeframe: Timeframe) -> dict[datetime, str]:
+    """Each slot of the intervals, by its open time; the slots must add up."""
+    slots: dict[datetime, str] = {}
+    for start, end, rows, reason in frame.select("start", "end", "rows", "reason").iter_rows():
+        time, count = start, 0
+        while time < end:
+            assert time not in slots
+            slots[time] = reason
+            time, count = timeframe.after(time), count + 1
+        assert (time, count) == (end, rows)
+    return slots
+
+
+@settings(max_examples=60)
+@given(cases())
+def test_gaps_are_those_of_the_oracle_however_the_range_is_cut(case: Case) -> None:
+    whole = TimeRange(T0 - DAY, case.span.end + 3 * DAY)
+    judged = [found(gaps(case.slice(whole)))]
+    assert slots_of(judged[0], case.timeframe) == oracle(case)
+
+    in_days = pl.concat([found(gaps(case.slice(day))) for day in split(whole, DAY)])
+    for start, end in in_days.select("start", "end").iter_rows():
+        longer = case.timeframe.seconds > DAY.total_seconds()
+        assert longer or end <= start.replace(hour=0, minute=0) + DAY
+    assert in_days.sort("start").equals(judged[0])
+
+
+@settings(max_examples=60)
+@given(cases(), st.floats(0, 1), st.floats(0, 1))
+def test_a_range_within_a_day_is_judged_by_the_slots_that_open_in_it(
+    case: Case, one: float, other: float
+) -> None:
+    length = case.span.end - case.span.start
+    start, end = sorted(case.span.start + length * part for part in (one, other))
+    judged = TimeRange(start, end + SECOND)
+    expected = {t: why for t, why in oracle(case).items() if judged.start <= t < judged.end}
+    assert slots_of(found(gaps(case.slice(judged))), case.timeframe) == expected
+
+
+def reasons(rows: Slice) -> list[tuple[int, str]]:
+    """Slots and reason of each gap."""
+    return outcome(CHECKS, "gaps", rows).select("rows", "reason").rows()
+
+
+def with_hole(**more: Any) -> Slice:
+    """A minute bar is missing at T0 + 1 minute."""
+    return slice_of("bars_1m", bars(2, step=2 * MINUTE), **more)
+
+
+def test_nothing_known_is_unknown_and_a_loss() -> None:
+    one = outcome(CHECKS, "gaps", with_hole()).row(0, named=True)
+    assert one["reason"] == "unknown"
+    assert one["severity"] is None  # that of the check
+    assert (one["measured"], one["expected"]) == (1.0, 0.0)
+    assert one["message"] == "1 bar is missing: nothing is known of why"
+
+
+def test_trades_in_a_missing_bar_prove_that_it_is_lost() -> None:
+    witness = witness_of("trades", trades(1, start=T0 + 90 * SECOND), covered=(HALF,))
+    assert reasons(with_hole(trades=witness, covered=())) == [(1, "lost")]
+
+
+def test_covered_trades_without_one_in_the_bar_prove_that_there_was_none() -> None:
+    witness = witness_of("trades", trades(1, start=T0), covered=(HALF,))
+    assert reasons(with_hole(trades=witness)) == [(1, "no_trade")]
+
+
+@pytest.mark.parametrize(("second", "reason"), [(1, "no_trade"), (2, "unknown")])
+def test_only_ids_that_follow_each_other_prove_that_there_was_no_trade(
+    second: int, reason: str
+) -> None:
+    rows = pl.concat([trades(1), trades(1, first=second, start=T0 + 2 * MINUTE)])
+    assert reasons(with_hole(trades=witness_of("trades", rows))) == [(1, reason)]
+
+
+def test_of_trades_of_one_time_the_highest_id_comes_before_and_the_lowest_after() -> None:
+    """As text, 10 comes before 9."""
+    rows = pl.concat(
+        [
+            trades(2, first=9, step=timedelta(0)),
+            trades(2, first=11, start=T0 + 2 * MINUTE, step=timedelta(0)),
+        ]
+    )
+    assert reasons(with_hole(trades=witness_of("trades", rows))) == [(1, "no_trade")]
+
+
+def test_ids_that_are_no_numbers_prove_nothing() -> None:
+    rows = trades(2, step=2 * MINUTE).with_columns(trade_id=pl.Series(["a", "b"]))
+    assert reasons(with_hole(trades=witness_of("trades", rows))) == [(1, "unknown")]
+
+
+def test_an_outage_explains_only_bars_that_it_holds_whole() -> None:
+    outage = TimeRange(T0 + MINUTE, T0 + 2 * MINUTE)
+    assert reasons(with_hole(outages=(outage,))) == [(1, "venue_outage")]
+    shorter = TimeRange(T0 + MINUTE, T0 + 2 * MINUTE - SECOND)
+    assert reasons(with_hole(outages=(shorter,))) == [(1, "unknown")]
+
+
+def test_what_was_never_asked_for_is_not_fetched() -> None:
+    assert reasons(with_hole(covered=(TimeRange(T0, T0 + MINUTE),))) == [(1, "not_fetched")]
+    assert reasons(with_hole(covered=(HALF,))) == [(1, "unknown")]
+
+
+def test_a_venue_that_omits_empty_bars_proves_it_only_where_it_was_asked() -> None:
+    assert reasons(with_hole(omits_empty_bars=True, covered=(HALF,))) == [(1, "no_trade")]
+    assert reasons(with_hole(omits_empty_bars=True, covered=())) == [(1, "not_fetched")]
+    assert reasons(with_hole(omits_empty_bars=True)) == [(1, "unknown")]
+
+
+def test_neighbouring_bars_of_different_reasons_are_different_gaps() -> None:
+    witness = witness_of("trades", trades(1, start=T0 + 90 * SECOND), covered=(HALF,))
+    rows = slice_of("bars_1m", bars(2, step=4 * MINUTE), trades=witness)
+    assert reasons(rows) == [(1, "lost"), (2, "no_trade")]
+
+
+def test_only_real_losses_are_as_severe_as_the_check_says() -> None:
+    assert set(LOSSES) | set(NO_LOSSES) == set(REASONS)
+    outage = with_hole(outages=(HALF,))
+    assert outcome(CHECKS, "gaps", outage)["severity"].to_list() == ["info"]
+
+
+def test_bars_that_have_not_ended_are_not_missing() -> None:
+    rows = slice_of("bars_1m", bars(2, step=10 * MINUTE), now=T0 + 5 * MINUTE + SECOND)
+    assert reasons(rows) == [(4, "unknown")]
+    ahead = slice_of("bars_1m", bars(2, step=10 * MINUTE), now=T0 - DAY)
+    assert reasons(ahead) == []
+
+
+def test_rows_of_impossible_times_make_no_gap() -> None:
+    epoch = datetime(1970, 1, 20, tzinfo=T0.tzinfo)
+    rows = slice_of("bars_1m", bars(2, start=epoch, step=10 * MINUTE), span=TimeRange(T0, T0 + DAY))
+    assert reasons(rows) == []
+
+
+def test_an_empty_slice_has_no_gap() -> None:
+    day = TimeRange(T0, T0 + DAY)
+    rows = slice_of("bars_1m", bars(0), start=day.start, end=day.end)
+    assert reasons(rows) == []
+    # Unless the market has rows before and after.
+    around = TimeRange(T0 - DAY, T0 + 2 * DAY)
+    assert reasons(replace(rows, span=around)) == [(1440, "unknown")]
+
+
+def test_what_is_no_bar_has_no_gap() -> None:
+    assert reasons(slice_of("trades", trades(2, step=DAY / 2))) == []
+
+
+def uncovered(rows: Slice) -> list[tuple[datetime, datetime, int]]:
+    return outcome(CHECKS, "uncovered", rows).select("start", "end", "rows").rows()
+
+
+def test_time_that_was_never_asked_for_is_estimated_by_what_the_day_had() -> None:
+    # A trade a second from 0 to 6 and from 12 to 24 o'clock; the rest of the day is unknown.
+    first, second = trades(6 * 3600), trades(12 * 3600, first=12 * 3600)
+    covered = (TimeRange(T0, T0 + 6 * HOUR), TimeRange(T0 + 12 * HOUR, T0 + DAY))
+    frame = pl.concat([first, second])
+    rows = slice_of("trades", frame, span=TimeRange(T0, T0 + DAY), covered=covered)
+    assert uncovered(rows) == [(T0 + 6 * HOUR, T0 + 12 * HOUR, 6 * 3600)]
+    assert outcome(CHECKS, "uncovered", rows)["reason"].to_list() == ["not_fetched"]
+
+
+def test_the_estimate_is_the_same_however_the_range_is_cut() -> None:
+    # The second day is ten times as dense as the first.
+    frame = pl.concat(
+        [
+            trades(1000, step=MINUTE),
+            trades(9000, first=14_400, step=MINUTE / 10),
+        ]
+    )
+    span = TimeRange(T0, T0 + 4 * DAY)
+    covered = (
+        TimeRange(T0, T0 + 20 * HOUR),
+        TimeRange(T0 + 23 * HOUR, T0 + DAY + 20 * HOUR),
+        TimeRange(T0 + 3 * DAY, T0 + 4 * DAY),
+    )
+
+    def judged(start: datetime, end: datetime) -> list[tuple[datetime, datetime, int]]:
+        rows = slice_of("trades", frame, start=start, end=end, span=span, covered=covered)
+        return uncovered(replace(rows, rows_a_second=0.5))
+
+    at_once = judged(T0, T0 + 3 * DAY)
+    by_day = [one for n in range(3) for one in judged(T0 + n * DAY, T0 + (n + 1) * DAY)]
+    assert at_once == by_day
+    assert [rows for _, _, rows in at_once] == [
+        -(-1000 * 3 // 21),
+        9000 * 4 // 20,
+        43_200,  # nothing is covered: half a row a second
+    ]
+
+
+def test_a_whole_day_that_was_never_asked_for_is_no_complete_day() -> None:
+    span, covered = (
+        TimeRange(T0, T0 + 3 * DAY),
+        (TimeRange(T0, T0 + DAY), TimeRange(T0 + 2 * DAY, T0 + 3 * DAY)),
+    )
+    rows = slice_of("trades", trades(0), start=T0 + DAY, end=T0 + 2 * DAY, span=span)
+    one = outcome(CHECKS, "uncovered", replace(rows, covered=covered))
+    assert one.select("start", "rows", "measured").row(0) == (T0 + DAY, 1, 86_400.0)
+
+
+def test_what_came_after_the_last_answer_is_not_settled_yet() -> None:
+    span, covered = TimeRange(T0, T0 + 3 * DAY), (TimeRange(T0, T0 + DAY),)
+    rows = slice_of("trades", trades(1, start=T0 + 2 * DAY), span=span, covered=covered)
+    assert uncovered(rows) == []
+
+
+def test_nothing_is_uncovered_outside_the_rows_or_where_nothing_was_ever_fetched() -> None:
+    frame, span = trades(10), TimeRange(T0, T0 + 10 * SECOND)
+    assert uncovered(slice_of("trades", frame, span=span, covered=(span,))) == []
+    assert uncovered(slice_of("trades", frame, span=span)) == []
+    assert uncovered(slice_of("bars_1m", bars(2, step=HOUR), span=span, covered=())) == []
+
+
+@needs_data
+@pytest.mark.parametrize(("name", "missing"), [("ADA", 40), ("TRX", 6), ("ETH", 0), ("XLM", 0)])
+def test_recorded_five_minute_bars_lack_what_is_known_to_be_missing(
+    name: str, missing: int
+) -> None:
+    rows = slice_of("bars_5m", recorded_bars(f"binance_{name}-BTC_5m", UNITTEST))
+    assert sums(rows) == Counter({"unknown": missing} if missing else {})
+
+
+@needs_data
+def test_717_recorded_minutes_are_missing_of_unknown_reason_and_count_as_losses() -> None:
+    rows = slice_of("bars_1m", recorded_bars("binance_UNITTEST-BTC_1m", UNITTEST))
+    assert sums(rows) == Counter(unknown=717)
+    judged = found(gaps(rows)).with_columns(
+        severity=pl.lit("error"), dimension=pl.lit("completeness")
+    )
+    days = scores(days_of(rows), judged)
+    assert days["expected"].sum() == 13_681 + 717
+    assert (days["completeness"] < 1).any()
+
+
+@needs_data
+def test_1091_recorded_minutes_had_no_trade_as_the_trades_prove() -> None:
+    # Nobody recorded coverage: the ids alone prove it.
+    witness = witness_of("trades", recorded_trades())
+    rows = slice_of("bars_1m", recorded_bars("binance_XRP-ETH_1m", XRP), trades=witness)
+    assert sums(rows) == Counter(no_trade=1091)
+    assert sums(replace(rows, trades=None)) == Counter(unknown=1091)
+
+
+@needs_data
+def test_the_recorded_perpetual_is_complete() -> None:
+    rows = slice_of("bars_1m", recorded_bars("ftx_BTC-PERP_1m", PERPETUAL))
+    assert sums(rows) == Counter()
+
+
+def sums(rows: Slice) -> Counter[str]:
+    """Missing slots by reason."""
+    counts: Counter[str] = Counter()
+    for slots, reason in reasons(rows):
+        counts[reason] += slots
+    return counts
+
+
+def days_of(rows: Slice) -> pl.DataFrame:
+    from lake.quality.run import inspected
+
+    return inspected(rows, ()).days

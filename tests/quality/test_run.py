@@ -1,0 +1,144 @@
+"""What checks find is told in bounds, with the rows around it, and the days are counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lake.quality.checks.completeness import gaps
+from lake.quality.configure import Chosen
+from lake.quality.run import FINDINGS, inspected
+from lake.quality.score import DELAYS
+from lake.quality.slice import Slice
+from tests.conftest import DAY, MINUTE, SECOND, T0, bars, trades
+from tests.quality.slices import slice_of
+
+Function = Callable[[Slice], pl.LazyFrame]
+
+
+def check(function: Function, name: str = "mine") -> Chosen:
+    return Chosen(name, "warning", "accuracy", function, {})
+
+
+def each(condition: pl.Expr, **more: pl.Expr) -> Function:
+    """Finds every row of which a condition is true."""
+    return lambda rows: rows.rows.filter(condition).select(start="timestamp", **more)
+
+
+def context(row: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(json.loads(row["context"]))
+
+
+def test_what_a_check_does_not_say_is_filled_in() -> None:
+    seen = inspected(slice_of("bars_1m", bars(1)), [check(each(pl.lit(value=True)))])
+    assert dict(seen.findings.schema) == dict(FINDINGS)
+    one = seen.findings.row(0, named=True)
+    assert one["end"] == T0 + timedelta(microseconds=1)
+    assert (one["rows"], one["reason"], one["against"]) == (1, "", "")
+    assert (one["severity"], one["dimension"], one["check"]) == ("warning", "accuracy", "mine")
+
+
+def test_what_is_found_outside_the_judged_range_does_not_count() -> None:
+    rows = slice_of("bars_1m", bars(3, step=DAY), start=T0 + DAY, end=T0 + 2 * DAY)
+    seen = inspected(rows, [check(each(pl.lit(value=True)))])
+    assert seen.findings["start"].to_list() == [T0 + DAY]
+    assert seen.days.select("timestamp", "rows").rows() == [(T0 + DAY, 1)]
+
+
+def test_without_findings_there_is_an_empty_frame() -> None:
+    seen = inspected(slice_of("bars_1m", bars(3)), [check(each(pl.lit(value=False)))])
+    assert seen.findings.is_empty()
+    assert dict(seen.findings.schema) == dict(FINDINGS)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 400), st.integers(0, 400), st.sampled_from([1, 3]), st.integers(1, 2))
+def test_of_a_kind_and_day_a_hundred_are_told_singly_and_the_rest_as_one(
+    first: int, second: int, weight: int, kinds: int
+) -> None:
+    times = [T0 + n * MINUTE for n in range(first)]
+    times += [T0 + DAY + n * MINUTE for n in range(second)]
+    frame = bars(len(times), timestamp=times)
+    kind = (pl.int_range(pl.len()) % kinds).cast(pl.String)
+    found = each(pl.lit(value=True), reason=kind, rows=pl.lit(weight).cast(pl.Int64))
+    seen = inspected(slice_of("bars_1m", frame, start=T0, end=T0 + 2 * DAY), [check(found)])
+    told = seen.findings
+    assert told["rows"].sum() == weight * len(times)
+    per_kind = told.group_by(pl.col("start").dt.date(), "reason").len()
+    assert per_kind["len"].max() in (None, *range(1, 102))
+    folded = told.filter(pl.col("message").str.contains("more like this"))
+    assert told.filter(pl.col("rows") > weight).height <= folded.height
+    assert told["end"].max() == (times[-1] + timedelta(microseconds=1) if times else None)
+
+
+def test_the_hundred_are_the_first_and_the_rest_is_counted() -> None:
+    seen = inspected(slice_of("bars_1m", bars(150)), [check(each(pl.lit(value=True)))])
+    assert seen.findings.height == 101
+    last = seen.findings.row(-1, named=True)
+    assert (last["start"], last["rows"]) == (T0 + 100 * MINUTE, 50)
+    assert last["message"] == "50 more like this: found by mine"
+
+
+def test_the_context_holds_three_rows_before_three_in_and_three_after() -> None:
+    def long(rows: Slice) -> pl.LazyFrame:
+        ends = (T0 + 10 * MINUTE, T0 + 30 * MINUTE)
+        return rows.rows.head(1).select(start=pl.lit(ends[0]), end=pl.lit(ends[1]))
+
+    frame = bars(60, volume=[float(n) for n in range(60)])
+    one = inspected(slice_of("bars_1m", frame), [check(long)]).findings.row(0, named=True)
+    assert [row["volume"] for row in context(one)] == [7, 8, 9, 10, 11, 12, 30, 31, 32]
+    assert context(one)[0] == {
+        "timestamp": "2024-01-01T00:07:00Z",
+        "open": 100.0,
+        "high": 100.0,
+        "low": 100.0,
+        "close": 100.0,
+        "volume": 7.0,
+        "closed": True,
+    }
+
+
+def test_the_context_of_a_gap_is_what_stands_on_both_sides() -> None:
+    frame = bars(20, volume=[float(n) for n in range(20)]).filter(
+        ~pl.col("volume").is_between(8, 9)
+    )
+    one = inspected(slice_of("bars_1m", frame), [check(gaps)]).findings.row(0, named=True)
+    assert [row["volume"] for row in context(one)] == [5, 6, 7, 10, 11, 12]
+
+
+def test_the_context_at_the_edges_is_what_there_is() -> None:
+    is_edge = pl.col("timestamp").is_in([T0, T0 + 4 * MINUTE])
+    frame = bars(5, volume=[float(n) for n in range(5)])
+    seen = inspected(slice_of("bars_1m", frame), [check(each(is_edge))]).findings
+    shown = [[row["volume"] for row in context(one)] for one in seen.iter_rows(named=True)]
+    assert shown == [[0, 1, 2, 3], [1, 2, 3, 4]]
+
+
+def test_the_first_twenty_findings_of_a_check_and_day_have_a_context_whatever_the_cut() -> None:
+    frame = bars(100, step=30 * MINUTE)
+    days = (T0, T0 + DAY, T0 + 2 * DAY, T0 + 3 * DAY)
+    always = [check(each(pl.lit(value=True)))]
+    at_once = inspected(slice_of("bars_30m", frame), always).findings
+    assert at_once.filter(pl.col("context") != "[]").height == 20 + 20 + 4
+    by_day = [
+        inspected(slice_of("bars_30m", frame, start=start, end=start + DAY), always).findings
+        for start in days[:3]
+    ]
+    assert pl.concat(by_day).equals(at_once)
+
+
+def test_days_count_rows_and_say_how_late_they_came() -> None:
+    delays = [n * 10 for n in range(101)]
+    times = [T0 + n * SECOND for n in range(101)]
+    received = [time + timedelta(milliseconds=d) for time, d in zip(times, delays, strict=True)]
+    live = slice_of("trades", trades(101, received_at=received))
+    assert inspected(live, []).days.rows() == [(T0, 101, 500.0, 900.0, 990.0)]
+    history = inspected(slice_of("trades", trades(101)), []).days
+    assert history.select(DELAYS).row(0) == (None, None, None)
+    assert inspected(slice_of("bars_1m", bars(5)), []).days.rows() == [(T0, 5, None, None, None)]

@@ -1,0 +1,121 @@
+"""The lake's lock: shared by pins, alone for what deletes, free when its holder dies."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from lake.api import Lake
+from lake.errors import CommitConflictError, StorageError
+from lake.store.locks import exclusive, repairing, shared
+
+SOON = timedelta(seconds=0.1)
+
+HOLDER = """
+import sys, time
+from lake.store.locks import exclusive
+from lake.store.root import Root
+
+with exclusive(Root.open(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_any_number_may_share_it(lake: Lake) -> None:
+    with shared(lake.root), shared(lake.root, SOON), shared(lake.root, SOON):
+        pass
+
+
+def test_nobody_has_it_alone_while_it_is_shared(lake: Lake) -> None:
+    with (
+        shared(lake.root),
+        pytest.raises(CommitConflictError, match="a bundle is being made") as caught,
+        exclusive(lake.root, SOON),
+    ):
+        pass
+    assert "Run the same command again" in caught.value.hint
+
+
+def test_nobody_shares_it_while_one_has_it_alone(lake: Lake) -> None:
+    with (
+        exclusive(lake.root),
+        pytest.raises(CommitConflictError, match="files are being deleted"),
+        shared(lake.root, SOON),
+    ):
+        pass
+
+
+def test_one_repairs_while_others_pin(lake: Lake) -> None:
+    with (
+        repairing(lake.root),
+        shared(lake.root, SOON),
+        pytest.raises(CommitConflictError, match="it is being repaired"),
+        repairing(lake.root, SOON),
+    ):
+        pass
+
+
+def test_it_is_free_after_an_error(lake: Lake) -> None:
+    with pytest.raises(ValueError, match="mine"), exclusive(lake.root):
+        raise ValueError("mine")
+    with exclusive(lake.root, SOON):
+        pass
+
+
+def test_threads_of_one_process_wait_for_each_other(lake: Lake) -> None:
+    begun = Event()
+    order: list[str] = []
+
+    def first() -> None:
+        with exclusive(lake.root):
+            begun.set()
+            time.sleep(0.2)
+            order.append("first")
+
+    def second() -> None:
+        begun.wait()
+        with shared(lake.root):
+            order.append("second")
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda work: work(), (first, second)))
+    assert order == ["first", "second"]
+
+
+def test_a_killed_process_holds_nothing(lake: Lake) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(lake.root.path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(CommitConflictError), shared(lake.root, SOON):
+        pass
+    holder.kill()
+    holder.communicate()
+    with exclusive(lake.root, SOON):
+        pass
+
+
+def test_a_lake_without_the_folder_cannot_be_locked(lake: Lake) -> None:
+    shutil.rmtree(lake.root.bundles)
+    with pytest.raises(StorageError, match="cannot be locked"), shared(lake.root):
+        pass
+
+
+def test_a_lock_that_cannot_be_opened_says_so(lake: Lake) -> None:
+    (lake.root.bundles / ".lock").mkdir()  # refused to every user, also to root
+    with pytest.raises(StorageError, match="cannot be locked") as caught, shared(lake.root):
+        pass
+    assert "permissions" in caught.value.hint
