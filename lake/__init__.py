@@ -28,23 +28,23 @@ from lake.errors import (
 if TYPE_CHECKING:
     from typing import Any
 
-    from lake.align.align import Aligned, Feed, align
+    from lake.align.align import Aligned, AlignInput, align
     from lake.align.asof import as_of_join, grid
-    from lake.align.policies import AsOf, Over
+    from lake.align.policies import AsOf, Resample
     from lake.api import Lake
     from lake.bundles.bundle import Bundle
     from lake.quality.slice import Slice
 
 __all__ = [
+    "AlignInput",
     "Aligned",
     "AsOf",
     "CommitConflictError",
     "ConfigError",
     "DamagedError",
-    "Feed",
     "LakeError",
-    "Over",
     "QualityError",
+    "Resample",
     "SchemaError",
     "Slice",
     "SourceError",
@@ -62,8 +62,8 @@ __all__ = [
 _LAZY = {
     "Aligned": "lake.align.align",
     "AsOf": "lake.align.policies",
-    "Feed": "lake.align.align",
-    "Over": "lake.align.policies",
+    "AlignInput": "lake.align.align",
+    "Resample": "lake.align.policies",
     "Slice": "lake.quality.slice",
     "align": "lake.align.align",
     "as_of_join": "lake.align.asof",

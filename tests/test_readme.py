@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lake.model.catalog import builtin
-from lake.quality.configure import chosen
+from lake.quality.configure import configure
 from lake.sandbox import Sandbox
 from lake.settings import Settings
 
@@ -64,7 +64,9 @@ def test_the_settings_shown_are_settings() -> None:
     *parts, whole = [text for language, text in BLOCKS if language == "toml"]
     for text in parts:
         for table, overrides in tomllib.loads(text)["quality"]["checks"].items():
-            assert chosen(builtin().dataset(f"{table.removesuffix('_1m')}_1m"), {table: overrides})
+            assert configure(
+                builtin().dataset(f"{table.removesuffix('_1m')}_1m"), {table: overrides}
+            )
     shown = Settings.model_validate(tomllib.loads(whole))
     for section in ("http", "retry", "ingest", "quality", "cache", "log"):
         assert getattr(shown, section) == getattr(Settings(), section), "not the defaults"

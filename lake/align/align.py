@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from lake.align.asof import AVAILABLE_AT, MARKET, grid
-from lake.align.policies import How, Length, Over
+from lake.align.policies import How, Length, Resample
 from lake.align.resample import PRICES, STORED, Grid, Source, on_grid
 from lake.errors import UsageError
 from lake.model.dataset import END, TIMESTAMP, Dataset
@@ -28,7 +28,7 @@ _LONGEST_MONTH = timedelta(days=31)
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class AlignInput:
     """Rows of a table, as a source of an alignment: of one market, or of several with `by`."""
 
     table: str
@@ -47,7 +47,7 @@ class Aligned:
         `NAME_COLUMN` for its columns; `NAME_age` (Duration us): time less `available_at` of the
         newest row in the value; `NAME_fill` (String): null where it is observed, else what it was
         filled with, `none` where it is missing, and `stored:METHOD` where a row of the source was
-        filled in by a repair; for `Over` also `NAME_rows` (Int64): rows that became one.
+        filled in by a repair; for `Resample` also `NAME_rows` (Int64): rows that became one.
     summary
         A row a source (and market): `source`, the columns `by`, `points` = `observed` + `filled`
         + `missing` (Int64), and `oldest_age` (Duration us) of all its values.
@@ -80,7 +80,7 @@ def align(
     start, end
         Times of the grid are in `[start, end)`, from `start` on.
     how
-        How each source gets onto the grid, or one way for all: `AsOf` or `Over`.
+        How each source gets onto the grid, or one way for all: `AsOf` or `Resample`.
     by
         Columns that all sources have and that tell markets apart: then there is a row a time and
         market, from when the first of its rows is known in any source. Without, each source is of
@@ -99,7 +99,7 @@ def align(
 def align_feeds(
     available: Callable[..., pl.LazyFrame],
     dataset: Callable[[str], Dataset],
-    feeds: Mapping[str, Feed | str],
+    feeds: Mapping[str, AlignInput | str],
     every: Length,
     *,
     start: datetime,
@@ -125,7 +125,7 @@ def align_feeds(
     sources = {}
     for name, policy in _each(feeds, how):
         feed = feeds[name]
-        feed = Feed(feed) if isinstance(feed, str) else feed
+        feed = AlignInput(feed) if isinstance(feed, str) else feed
         oldest = policy.oldest(times[0], before)
         sources[name] = available(
             feed.table,
@@ -177,7 +177,7 @@ def _default_columns(schema: pl.Schema, how: How, by: tuple[str, ...]) -> list[s
 def _require_columns(
     name: str, schema: pl.Schema, how: How, by: tuple[str, ...], columns: tuple[str, ...]
 ) -> None:
-    prices = PRICES if isinstance(how, Over) and how.aggregate == "ohlcv" else ()
+    prices = PRICES if isinstance(how, Resample) and how.aggregate == "ohlcv" else ()
     for column in (AVAILABLE_AT, *by, *columns, *prices):
         if column not in schema:
             raise UsageError(
@@ -251,11 +251,13 @@ def _each(sources: Mapping[str, Any], how: How | Mapping[str, How]) -> list[tupl
     hint = f"There are {', '.join(sources)}."
     for name in (*sources, *policies):
         if name not in policies:
-            raise UsageError(f"how says nothing of source {name!r}", "Give it an AsOf or an Over.")
+            raise UsageError(
+                f"how says nothing of source {name!r}", "Give it an AsOf or a Resample."
+            )
         if name not in sources:
             raise UsageError(f"how names {name!r}, but there is no such source", hint)
         if not isinstance(policies[name], How):
-            raise UsageError(f"how is {policies[name]!r}", "Give an AsOf or an Over.")
+            raise UsageError(f"how is {policies[name]!r}", "Give an AsOf or a Resample.")
     return [(name, policies[name]) for name in sources]
 
 

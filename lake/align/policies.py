@@ -78,7 +78,7 @@ class AsOf:
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
+class Resample:
     """What became known in the step up to each time, `(time - every, time]`, made one value.
 
     Attributes
@@ -135,7 +135,7 @@ class Over:
         return before if self.reach is None else min(before, start - self.reach)
 
 
-How = AsOf | Over
+How = AsOf | Resample
 
 # A price is never zero, and what was traded once is not traded again.
 _FILLS: Mapping[str, tuple[str, ...]] = {

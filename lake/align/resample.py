@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from lake.align.asof import AVAILABLE_AT, as_of_join
-from lake.align.policies import Aggregate, AsOf, How, Over
+from lake.align.policies import Aggregate, AsOf, How, Resample
 from lake.errors import UsageError
 
 PRICES = ("open", "high", "low", "close")
@@ -46,7 +46,7 @@ class Source:
     @property
     def adds(self) -> tuple[str, ...]:
         """The columns that it adds to the points."""
-        count = ("rows",) if isinstance(self.how, Over) else ()
+        count = ("rows",) if isinstance(self.how, Resample) else ()
         return tuple(self.prefix + name for name in (*self.columns, "age", *count, "fill"))
 
 
@@ -88,7 +88,7 @@ def _as_of(source: Source, how: AsOf, rows: pl.DataFrame, grid: Grid) -> pl.Data
     return found.select(*values, age, _mark(source, fresh, there))
 
 
-def _over(source: Source, how: Over, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
+def _over(source: Source, how: Resample, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
     prefix = source.prefix
     found = _aggregated(source, how, rows, grid)
     count, age = pl.col(f"{prefix}rows"), pl.col(f"{prefix}age")
@@ -122,7 +122,7 @@ def _newest(
     return joined.drop(grid.points.columns)
 
 
-def _aggregated(source: Source, how: Over, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
+def _aggregated(source: Source, how: Resample, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
     """Of what became known in the step up to each point: columns, rows, age; else nulls."""
     inside = rows.filter(pl.col(AVAILABLE_AT) > grid.before)
     place = grid.times.search_sorted(inside[AVAILABLE_AT], side="left")
@@ -170,7 +170,7 @@ def _or_zero(there: pl.Expr, value: pl.Expr, schema: pl.Schema) -> pl.Expr:
     return pl.when(there).then(value).otherwise(pl.lit(0, schema[name])).alias(name)
 
 
-def _or_carried(source: Source, how: Over, name: str, schema: pl.Schema) -> pl.Expr:
+def _or_carried(source: Source, how: Resample, name: str, schema: pl.Schema) -> pl.Expr:
     """A value of a step, or where it had no rows, the one that is carried on."""
     prefix = source.prefix
     carried = pl.col(f"{_BEFORE}{prefix}age").is_not_null()

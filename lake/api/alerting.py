@@ -16,7 +16,7 @@ class Alerting(Opened):
 
         One row a rule, channel, table and market, from when a condition held until it held no more.
         """
-        return self._store.known(self.dataset("alerts")).sort("timestamp", maintain_order=True)
+        return self._store.read(self.dataset("alerts")).sort("timestamp", maintain_order=True)
 
     def run_alerts(self) -> AlertReport:
         """Tell the channels which rules of the settings hold now, and which do not any more.

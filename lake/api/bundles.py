@@ -9,16 +9,16 @@ from pathlib import Path
 import polars as pl
 
 from lake.api.opened import Names, Opened
-from lake.bundles.archive.importing import received
+from lake.bundles.archive.importing import import_bundle
 from lake.bundles.bundle import Bundle, as_tuple
 from lake.bundles.cache import Cache, open_cache
-from lake.bundles.catalog import bundles
+from lake.bundles.catalog import list_bundles
 from lake.bundles.diff import diff_days, diff_rows
-from lake.bundles.pin import Judge, Judged, Request, drafted
-from lake.bundles.retention import holds
+from lake.bundles.pin import Judge, Judged, PinRequest, build_draft
+from lake.bundles.retention import bundle_files
 from lake.jobs.maintain import Maintenance
-from lake.jobs.quality.pin_report import judged
-from lake.model.progress import Meter, Quiet
+from lake.jobs.quality.pin_report import assess
+from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
 from lake.store import locks
 from lake.store.snapshot import Snapshot
@@ -42,7 +42,7 @@ class Bundles(Opened):
         check: bool = True,
         note: str = "",
         move: bool = False,
-        meter: Meter | None = None,
+        meter: Progress | None = None,
     ) -> Bundle:
         """Pin a selection of tables under a name: as they are now, or as they were.
 
@@ -71,7 +71,7 @@ class Bundles(Opened):
             The name is taken by other rows.
         """
         self._repository.require_name(name)
-        request = Request(
+        request = PinRequest(
             tables=as_tuple(datasets),
             selection=Selection(as_tuple(exchange), as_tuple(symbol), since, until),
             as_of=as_of,
@@ -81,8 +81,8 @@ class Bundles(Opened):
         )
         with locks.shared(self.root):
             known = self._repository.known_hashes
-            judge = self._judge(name, as_of, meter or Quiet()) if check else None
-            draft = drafted(self._store, request, known, meter or Quiet(), judge)
+            judge = self._judge(name, as_of, meter or NoProgress()) if check else None
+            draft = build_draft(self._store, request, known, meter or NoProgress(), judge)
             self._repository.require_free(name, draft.id, move=move)
             contents = self._repository.store(draft)
             self._repository.point(name, contents.id)
@@ -94,7 +94,7 @@ class Bundles(Opened):
         name: str | None = None,
         *,
         move: bool = False,
-        meter: Meter | None = None,
+        meter: Progress | None = None,
     ) -> Bundle:
         """Put an exported bundle into this lake, after checking all of it.
 
@@ -119,12 +119,12 @@ class Bundles(Opened):
             The name is taken by other rows.
         """
         source = Path(path).expanduser()
-        contents = received(self.root, source, name, move=move, meter=meter or Quiet())
+        contents = import_bundle(self.root, source, name, move=move, meter=meter or NoProgress())
         return Bundle(contents, self._cache())
 
     def bundles(self) -> pl.DataFrame:
         """The bundles: name, id, when pinned, what of, range, rows, bytes, score, problem."""
-        return bundles(self._repository)
+        return list_bundles(self._repository)
 
     def bundle(self, reference: str, *, cache: bool = True) -> Bundle:
         """The bundle of a name, an id (at least eight digits), or `NAME@ID`.
@@ -166,12 +166,12 @@ class Bundles(Opened):
     @property
     def maintenance(self) -> Maintenance:
         """Compaction, vacuum, checkpoints: none of it changes what a bundle reads."""
-        return Maintenance(self._store, lambda: holds(self._repository))
+        return Maintenance(self._store, lambda: bundle_files(self._repository))
 
-    def _judge(self, name: str, as_of: datetime | None, meter: Meter) -> Judge:
+    def _judge(self, name: str, as_of: datetime | None, meter: Progress) -> Judge:
         def judge(snapshots: Sequence[Snapshot], selections: Sequence[Selection]) -> Judged:
             title = f"Bundle {name}"
-            return judged(self._store, self.settings, title, snapshots, selections, as_of, meter)
+            return assess(self._store, self.settings, title, snapshots, selections, as_of, meter)
 
         return judge
 

@@ -13,22 +13,22 @@ from lake.api.opened import Names
 from lake.api.reads import Reads
 from lake.bundles.bundle import as_tuple
 from lake.errors import LakeError, UnknownNameError, UsageError
-from lake.jobs.ingest.report import Tally
-from lake.jobs.job import recorded
+from lake.jobs.ingest.report import WriteCounts
+from lake.jobs.job import record_job
 from lake.jobs.quality.days import whole_days
-from lake.jobs.quality.findings import Recorded, close_findings, record_findings, record_scores
+from lake.jobs.quality.findings import FindingCounts, close_findings, record_findings, record_scores
 from lake.jobs.quality.report import Facts, report
-from lake.jobs.quality.run import evidence, inspections, missing
-from lake.jobs.quality.slices import Evidence
+from lake.jobs.quality.run import check_tables, missing, open_inputs
+from lake.jobs.quality.slices import CheckInputs
 from lake.log import get_logger
 from lake.model.market import Market
-from lake.model.progress import Meter, Quiet
+from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange, iso
 from lake.quality.configure import Own
 from lake.quality.findings import SEVERITIES, worst_first
 from lake.quality.report.document import Report
-from lake.quality.score import combined
+from lake.quality.score import combine_scores
 from lake.query.overview import OWN_RECORD
 
 _log = get_logger(__name__)
@@ -50,7 +50,7 @@ class CheckReport:
 
     job_id: str
     findings: pl.DataFrame
-    recorded: Recorded
+    recorded: FindingCounts
     scores: dict[str, float | None]
     rows: int
 
@@ -71,7 +71,7 @@ class Quality(Reads, Alerting):
         since: datetime | None = None,
         until: datetime | None = None,
         own: Own | None = None,
-        meter: Meter | None = None,
+        meter: Progress | None = None,
     ) -> CheckReport:
         """Look for defects in stored rows, and record findings and scores.
 
@@ -95,7 +95,7 @@ class Quality(Reads, Alerting):
             A check of the settings is wrong.
         """
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
-        known = evidence(self._store, self.settings, self._now())
+        known = open_inputs(self._store, self.settings, self._now())
         names = as_tuple(tables) or tuple(known.tables)
         _require_rows(known, [name for name in names if name in known.tables], selection)
         done = self._checked(known, [(name, selection) for name in names], own, meter)
@@ -116,7 +116,7 @@ class Quality(Reads, Alerting):
     ) -> pl.DataFrame:
         """Rows of `findings`, worst first; `severity` is the least, `status` None gives all."""
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
-        rows = self._store.known(self.dataset("findings"), selection)
+        rows = self._store.read(self.dataset("findings"), selection)
         if table is not None:
             rows = rows.filter(pl.col("dataset") == self.dataset(table).name)
         if check:
@@ -135,7 +135,7 @@ class Quality(Reads, Alerting):
         UnknownNameError
             There is none, or there are several.
         """
-        rows = self._store.known(self.dataset("findings"))
+        rows = self._store.read(self.dataset("findings"))
         found = rows.filter(pl.col("finding_id").str.starts_with(finding_id))
         if found.height != 1:
             what = "means several findings" if found.height else "is no finding"
@@ -159,7 +159,7 @@ class Quality(Reads, Alerting):
             `dataset`, `exchange`, `symbol`, `start`, `end`, `slots`, `reason`.
         """
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
-        return missing(evidence(self._store, self.settings, self._now()), table, selection)
+        return missing(open_inputs(self._store, self.settings, self._now()), table, selection)
 
     def scores(
         self,
@@ -172,7 +172,7 @@ class Quality(Reads, Alerting):
     ) -> pl.DataFrame:
         """Rows of `scores`: the quality of each market-day that was checked."""
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
-        rows = self._store.known(self.dataset("scores"), whole_days(selection))
+        rows = self._store.read(self.dataset("scores"), whole_days(selection))
         if table is not None:
             rows = rows.filter(pl.col("dataset") == self.dataset(table).name)
         return rows.sort("dataset", "exchange", "symbol", "timestamp")
@@ -195,16 +195,16 @@ class Quality(Reads, Alerting):
             No check has run over the selection.
         """
         selection = whole_days(Selection(as_tuple(exchange), as_tuple(symbol), since, until))
-        known = evidence(self._store, self.settings, self._now())
+        known = open_inputs(self._store, self.settings, self._now())
         facts = Facts(
             title=f"Lake {self.root.path.name}",
             lake_id=self.root.id,
             made_at=self._now(),
-            scores=self._store.known(self.dataset("scores"), selection),
-            findings=self._store.known(self.dataset("findings"), selection).filter(
+            scores=self._store.read(self.dataset("scores"), selection),
+            findings=self._store.read(self.dataset("findings"), selection).filter(
                 pl.col("status") == "open"
             ),
-            repairs=self._store.known(self.dataset("repairs"), selection),
+            repairs=self._store.read(self.dataset("repairs"), selection),
             jobs=self._ledger.jobs(),
         )
         return report(facts, known, self.settings.quality.checks)
@@ -223,7 +223,7 @@ class Quality(Reads, Alerting):
     def _check_or_tell(self, wanted: Sequence[tuple[str, Selection]]) -> CheckReport | None:
         """Check what came; whatever goes wrong is told, for the rows are stored all the same."""
         try:
-            done = self._checked(evidence(self._store, self.settings, self._now()), wanted)
+            done = self._checked(open_inputs(self._store, self.settings, self._now()), wanted)
         except LakeError as error:
             _log.error("check after ingestion failed", reason=error.message, hint=error.hint)
             return None
@@ -239,18 +239,23 @@ class Quality(Reads, Alerting):
 
     def _checked(
         self,
-        known: Evidence,
+        known: CheckInputs,
         wanted: Sequence[tuple[str, Selection]],
         own: Own | None = None,
-        meter: Meter | None = None,
+        meter: Progress | None = None,
     ) -> CheckReport:
         """Check selections of tables as one job, a market and some days at a time."""
-        tally, recorded_so_far, days = Tally(), Recorded(), []
-        with recorded(self._ledger, f"check {_listed(wanted)}", _arguments(wanted), tally) as job:
+        tally, recorded_so_far, days = WriteCounts(), FindingCounts(), []
+        with record_job(self._ledger, f"check {_listed(wanted)}", _arguments(wanted), tally) as job:
             for table, selection in wanted:
                 judged: dict[Market, list[TimeRange]] = {}
-                for seen in inspections(
-                    known, [table], selection, self.settings.quality.checks, meter or Quiet(), own
+                for seen in check_tables(
+                    known,
+                    [table],
+                    selection,
+                    self.settings.quality.checks,
+                    meter or NoProgress(),
+                    own,
                 ):
                     place = (self._store, seen.table, seen.market)
                     recorded_so_far += record_findings(*place, seen.range, seen.findings, job.id)
@@ -264,7 +269,7 @@ class Quality(Reads, Alerting):
             job_id=job.id,
             findings=self._open(wanted),
             recorded=recorded_so_far,
-            scores=combined(scores),
+            scores=combine_scores(scores),
             rows=int(scores["rows"].sum()),
         )
 
@@ -309,7 +314,7 @@ def _from(least: str) -> tuple[str, ...]:
     return SEVERITIES[SEVERITIES.index(least) :]
 
 
-def _require_rows(known: Evidence, tables: Sequence[str], selection: Selection) -> None:
+def _require_rows(known: CheckInputs, tables: Sequence[str], selection: Selection) -> None:
     """Refuse a selection in which nothing is: it would look as if all were well."""
     markets = {market for table in tables for market in known.checked(table, selection)}
     there = {name for market in markets for name in (market.exchange, market.symbol)}

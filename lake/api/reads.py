@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from lake.align.align import Aligned, Feed, align_feeds
+from lake.align.align import Aligned, AlignInput, align_feeds
 from lake.align.policies import How
 from lake.api.opened import Names, Opened
 from lake.bundles.bundle import as_tuple
 from lake.model.selection import Selection
-from lake.query.lookup import known_at, latest
-from lake.query.overview import Wanted, audit, coverage, status, tables, versions
+from lake.query.lookup import latest, row_at
+from lake.query.overview import AuditFilter, audit, coverage, status, tables, versions
 from lake.query.sql import View, query
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Reads(Opened):
         """
         tables = as_tuple(table or ())
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
-        wanted = Wanted(tables, selection, job, source, operation)
+        wanted = AuditFilter(tables, selection, job, source, operation)
         return audit(self._store, wanted, limit)
 
     def jobs(self) -> pl.DataFrame:
@@ -150,7 +150,7 @@ class Reads(Opened):
         """
         snapshot = self._store.snapshot(self.dataset(table), version=version, as_of=as_of)
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
-        read = snapshot.scan if ordered else snapshot.unordered
+        read = snapshot.scan if ordered else snapshot.scan_unordered
         return read(selection, columns=columns)
 
     def available(self, table: str, **narrowed: Any) -> pl.LazyFrame:
@@ -159,7 +159,7 @@ class Reads(Opened):
 
     def align(
         self,
-        feeds: Mapping[str, Feed | str],
+        feeds: Mapping[str, AlignInput | str],
         every: timedelta | str,
         *,
         start: datetime,
@@ -182,7 +182,7 @@ class Reads(Opened):
         UnknownNameError
             There is no such table.
         """
-        return latest(self._store.live(self.dataset(table)), exchange, symbol, n)
+        return latest(self._store.latest(self.dataset(table)), exchange, symbol, n)
 
     def at(self, table: str, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
         """The newest row of a market that was known at a time: one row, or none.
@@ -196,7 +196,7 @@ class Reads(Opened):
         UnknownNameError
             There is no such table.
         """
-        return known_at(self._store.live(self.dataset(table)), exchange, symbol, time)
+        return row_at(self._store.latest(self.dataset(table)), exchange, symbol, time)
 
     def sql(
         self,

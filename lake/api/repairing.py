@@ -9,7 +9,7 @@ import polars as pl
 from lake.api.opened import Names
 from lake.api.writes import Writes, run
 from lake.bundles.bundle import as_tuple
-from lake.jobs.quality.run import GAPS, evidence, missing
+from lake.jobs.quality.run import GAPS, missing, open_inputs
 from lake.jobs.repairs.repair import Advanced, Repairer, RepairReport, UndoReport, nobody, undo
 from lake.model.selection import Selection
 
@@ -59,7 +59,7 @@ class Repairing(Writes):
         """
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
         named = [self.dataset(name).name for name in as_tuple(tables)]
-        rows = self._store.known(self.dataset("findings"), selection).filter(
+        rows = self._store.read(self.dataset("findings"), selection).filter(
             pl.col("status") == "open"
         )
         if named:
@@ -93,11 +93,11 @@ class Repairing(Writes):
 
     def repairs(self) -> pl.DataFrame:
         """Rows of `repairs`, newest first: what was changed, why, and from what to what."""
-        return self._store.known(self.dataset("repairs")).sort("repaired_at", descending=True)
+        return self._store.read(self.dataset("repairs")).sort("repaired_at", descending=True)
 
     def _without_trades(self, named: list[str], selection: Selection) -> pl.DataFrame:
         """Intervals of bars in which nothing was traded, of tables that may be filled in there."""
-        known = evidence(self._store, self.settings, self._now())
+        known = open_inputs(self._store, self.settings, self._now())
         flat = [name for name, rows in known.tables.items() if rows.dataset.interpolate == "flat"]
         parts = [missing(known, name, selection) for name in flat if not named or name in named]
         return pl.concat([pl.DataFrame(schema=GAPS), *parts])
@@ -105,7 +105,7 @@ class Repairing(Writes):
     def _check_repaired(self, repairs: pl.DataFrame) -> None:
         """Check what repairs have changed, and what was found in other tables because of it."""
         reasons = repairs.select(finding_id=pl.col("findings").explode()).drop_nulls()
-        found = self._store.known(self.dataset("findings")).join(
+        found = self._store.read(self.dataset("findings")).join(
             reasons, on="finding_id", how="semi"
         )
         place = ["dataset", "exchange", "symbol", "timestamp", "end"]

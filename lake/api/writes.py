@@ -16,9 +16,9 @@ from lake.api.quality import CheckReport, Quality
 from lake.bundles.bundle import as_tuple
 from lake.errors import SourceError, UsageError
 from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
-from lake.jobs.ingest.ingest import Ingestion, Wish
-from lake.jobs.ingest.report import IngestReport, Progress, Silent, Tally
-from lake.jobs.job import recorded
+from lake.jobs.ingest.ingest import Ingestion, IngestRequest
+from lake.jobs.ingest.report import IngestReport, Progress, Silent, WriteCounts
+from lake.jobs.job import record_job
 from lake.model.market import Market
 from lake.query.overview import RECORD
 from lake.settings import ExchangeSettings
@@ -59,8 +59,8 @@ class Writes(Quality):
                 f"{table} is the lake's own record, and written by itself only",
                 f"Nobody else writes {', '.join(RECORD)}.",
             )
-        tally = Tally()
-        with recorded(self._ledger, f"write {table}", {"source": source}, tally) as job:
+        tally = WriteCounts()
+        with record_job(self._ledger, f"write {table}", {"source": source}, tally) as job:
             written = self._store.write(self.dataset(table), rows, Origin(job.id, source))
             tally.add(table, written)
         return written
@@ -95,12 +95,14 @@ class Writes(Quality):
             The exchange, market, timeframe or range cannot be met.
         """
         wishes = [
-            Wish(self.dataset(table), Market(exchange, one), since, until, refetch)
+            IngestRequest(self.dataset(table), Market(exchange, one), since, until, refetch)
             for one in as_tuple(symbol)
         ]
         return self.ingest_all(wishes, progress)
 
-    def ingest_all(self, wishes: Sequence[Wish], progress: Progress | None = None) -> IngestReport:
+    def ingest_all(
+        self, wishes: Sequence[IngestRequest], progress: Progress | None = None
+    ) -> IngestReport:
         """Several datasets, markets and exchanges in one job; then check what it touched."""
         ingestion = Ingestion(self._store, self.settings, self._connect, progress or Silent())
         try:

@@ -14,7 +14,7 @@ from lake.bundles.contents import Contents
 from lake.bundles.manifest import Ref
 from lake.model.dataset import PARTITIONS, Dataset
 from lake.store import delta
-from lake.store.commits import said
+from lake.store.commits import lake_metadata
 from lake.store.log import actions
 
 _DAY = ("table", *PARTITIONS)
@@ -51,7 +51,7 @@ class Log:
         for version in self.versions:
             told = actions(self.folder, version)
             info = {k: v for one in told for k, v in one.get("commitInfo", {}).items()}
-            own = said(info)
+            own = lake_metadata(info)
             # Rows get in by merges; what else the lake itself commits is maintenance.
             if own.get("source") == "lake" and info.get("operation") != "MERGE":
                 continue
@@ -92,7 +92,7 @@ def refs_of(contents: Contents) -> dict[str, Ref]:
     return {ref.table: ref for _, ref in contents.manifest.refs()}
 
 
-def attributed(log: Log | None, days: pl.DataFrame) -> pl.DataFrame:
+def attribute_jobs(log: Log | None, days: pl.DataFrame) -> pl.DataFrame:
     """The days of a table with the jobs and sources that wrote into them."""
     nobody = pl.lit([], dtype=pl.List(pl.String()))
     if log is None:

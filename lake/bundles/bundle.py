@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, overload
 
 import polars as pl
 
-from lake.align.align import Aligned, Feed, align_feeds
+from lake.align.align import Aligned, AlignInput, align_feeds
 from lake.align.policies import How
 from lake.bundles.archive.write import export
 from lake.bundles.cache import Cache
-from lake.bundles.cache_writer import Filler
+from lake.bundles.cache_writer import CacheWriter
 from lake.bundles.contents import Contents
 from lake.bundles.manifest import Manifest
 from lake.bundles.replay_source import PinnedSource
@@ -24,10 +24,10 @@ from lake.bundles.verify import Problem, verify
 from lake.errors import UsageError
 from lake.model.catalog import builtin
 from lake.model.dataset import TIMESTAMP, Dataset
-from lake.model.progress import Meter, Quiet
+from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
 from lake.quality.report.document import Report
-from lake.query.lookup import known_at, latest
+from lake.query.lookup import latest, row_at
 from lake.query.sql import View, query
 from lake.replay.events import Event, events
 from lake.replay.merge import Batch, Order, replay
@@ -57,7 +57,7 @@ class Bundle:
         self.contents = contents
         self._cache = cache
         self._checked = Checked()
-        self._filler = Filler()
+        self._filler = CacheWriter()
         self._opened: dict[str, PinnedTable] = {}
 
     def __repr__(self) -> str:
@@ -179,7 +179,7 @@ class Bundle:
 
     def align(
         self,
-        feeds: Mapping[str, Feed | str],
+        feeds: Mapping[str, AlignInput | str],
         every: timedelta | str,
         *,
         start: datetime,
@@ -198,7 +198,7 @@ class Bundle:
 
     def at(self, table: str, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
         """The newest row of a market that was known at a time: one row, or none."""
-        return known_at(self._table(table), exchange, symbol, time)
+        return row_at(self._table(table), exchange, symbol, time)
 
     @overload
     def replay(
@@ -264,7 +264,7 @@ class Bundle:
             return events(replay(source, chosen, selection, by=by))
         return replay(source, chosen, selection, by=by, batch_rows=batch)
 
-    def verify(self, *, deep: bool = False, meter: Meter | None = None) -> list[Problem]:
+    def verify(self, *, deep: bool = False, meter: Progress | None = None) -> list[Problem]:
         """Everything that is not as it was pinned; an empty list: the bundle is whole.
 
         Parameters
@@ -272,9 +272,9 @@ class Bundle:
         deep
             Also read every row, and compare each market-day with its digest.
         """
-        return verify(self.contents, deep=deep, meter=meter or Quiet())
+        return verify(self.contents, deep=deep, meter=meter or NoProgress())
 
-    def export(self, path: str | Path, *, meter: Meter | None = None) -> Path:
+    def export(self, path: str | Path, *, meter: Progress | None = None) -> Path:
         """Write all of it to one file or folder that opens anywhere: `lake.open_bundle(path)`.
 
         The same bundle gives the same bytes. Gives the path.
@@ -294,10 +294,10 @@ class Bundle:
             The disk is full or not writable; nothing is left at the path.
         """
         target = Path(path).expanduser()
-        export(self.contents, target, meter or Quiet())
+        export(self.contents, target, meter or NoProgress())
         return target
 
-    def warm(self, *tables: str, meter: Meter | None = None) -> int:
+    def warm(self, *tables: str, meter: Progress | None = None) -> int:
         """Put all rows, or those of some tables, into the cache; gives the bytes that it took.
 
         Raises
@@ -305,7 +305,7 @@ class Bundle:
         StorageError
             The cache cannot hold them.
         """
-        meter = meter or Quiet()
+        meter = meter or NoProgress()
         chosen = [self._table(table) for table in tables or self.tables]
         meter.begin("filling the cache", sum(len(table.markets) for table in chosen))
         size = 0

@@ -12,7 +12,7 @@ from lake.log import get_logger
 _log = get_logger(__name__)
 
 
-class Filler:
+class CacheWriter:
     """Runs each piece of work once; a process that ends waits for what has been asked."""
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ _LISTED = {
 }
 
 
-def bundles(repository: Repository) -> pl.DataFrame:
+def list_bundles(repository: Repository) -> pl.DataFrame:
     """One row a bundle, oldest first.
 
     Returns

@@ -14,7 +14,7 @@ from lake.bundles.pin import DAYS
 from lake.errors import ConfigError, DamagedError, UnknownNameError
 from lake.model.dataset import Dataset
 from lake.quality.report.document import Report, from_json
-from lake.store.faults import translated
+from lake.store.faults import translate_errors
 from lake.store.index import FileIndex, read_checked
 
 MANIFEST, DATA = "manifest.json", "data"
@@ -103,7 +103,7 @@ class Contents:
         if part is None:
             return None
         path = self.folder / QUALITY_FILE
-        with translated(f"bundle {self.id[:12]}"):
+        with translate_errors(f"bundle {self.id[:12]}"):
             text = path.read_bytes()
         if hashlib.sha256(text).hexdigest() != part.sha256:
             raise DamagedError(
@@ -140,7 +140,7 @@ def read_manifest(path: Path) -> Manifest:
         It is missing, was edited, or is in the folder of another.
     """
     try:
-        with translated(f"bundle {path.parent.name}"):
+        with translate_errors(f"bundle {path.parent.name}"):
             text = path.read_bytes()
     except DamagedError:
         raise DamagedError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from lake.bundles.attribution import Log, attributed, partition_of, refs_of
+from lake.bundles.attribution import Log, attribute_jobs, partition_of, refs_of
 from lake.bundles.contents import Contents
 from lake.bundles.table import PinnedTable
 from lake.errors import UnknownNameError
@@ -71,7 +71,7 @@ def diff_days(before: Contents, after: Contents, tables: Sequence[str] = ()) -> 
     if days.is_empty():
         return pl.DataFrame(schema=DAYS_APART)
     named = [
-        attributed(Log.between(before, after, str(table)), group)
+        attribute_jobs(Log.between(before, after, str(table)), group)
         for (table,), group in days.group_by("table", maintain_order=True)
     ]
     return pl.concat(named)

@@ -24,15 +24,15 @@ from lake.bundles.manifest import (
 )
 from lake.errors import CommitConflictError, UnknownNameError, UsageError
 from lake.model.dataset import TIMESTAMP, Dataset
-from lake.model.digest import combined, market_days
-from lake.model.progress import Meter
+from lake.model.digest import combine_digests, market_days
+from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.model.time import in_utc, iso
 from lake.query.overview import coverage
 from lake.store.chunks import pieces
 from lake.store.hashing import sha256_of_all
 from lake.store.index import SCHEMA, FileIndex
-from lake.store.reader import Rows
+from lake.store.reader import TableReader
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
 from lake.version import VERSION
@@ -61,7 +61,7 @@ _CAPTURE_ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
-class Request:
+class PinRequest:
     """What to pin.
 
     Attributes
@@ -133,8 +133,12 @@ class Measured:
     files: pl.DataFrame
 
 
-def drafted(
-    store: Store, request: Request, known: KnownHashes, meter: Meter, judge: Judge | None = None
+def build_draft(
+    store: Store,
+    request: PinRequest,
+    known: KnownHashes,
+    meter: Progress,
+    judge: Judge | None = None,
 ) -> Draft:
     """The draft of a bundle: every table at versions that were current at one moment.
 
@@ -158,7 +162,7 @@ def drafted(
     # Before the versions: coverage is written after its rows, so it never claims too much.
     markets = Selection(request.selection.exchanges, request.selection.symbols)
     covered = coverage(store, None, markets, request.as_of)
-    snapshots = captured(store, datasets, request.as_of)
+    snapshots = capture_versions(store, datasets, request.as_of)
     measured = [_measured(one, _closed(one, request.selection), meter) for one in snapshots]
     parts = _coverage_parts(covered, measured)
     if request.require_complete:
@@ -184,7 +188,9 @@ def drafted(
     )
 
 
-def captured(store: Store, datasets: Sequence[Dataset], as_of: datetime | None) -> list[Snapshot]:
+def capture_versions(
+    store: Store, datasets: Sequence[Dataset], as_of: datetime | None
+) -> list[Snapshot]:
     """Tables at versions that were current at one moment: now, or at a time of the past.
 
     Tables have no common transaction, so the versions are looked at until two looks agree.
@@ -202,7 +208,7 @@ def captured(store: Store, datasets: Sequence[Dataset], as_of: datetime | None) 
     )
 
 
-def measured_days(rows: Rows, selection: Selection, meter: Meter) -> pl.DataFrame:
+def measure_days(rows: TableReader, selection: Selection, meter: Progress) -> pl.DataFrame:
     """What each market-day of a selection adds up to: `DAYS`, in order of market and day."""
     files = rows.files(selection)
     meter.begin(f"reading {rows.dataset.name}", int(files["rows"].sum()))
@@ -229,10 +235,10 @@ def _days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     return days.with_columns(table=pl.lit(dataset.name)).select(list(DAYS)).cast(DAYS)
 
 
-def _measured(snapshot: Snapshot, selection: Selection, meter: Meter) -> Measured:
+def _measured(snapshot: Snapshot, selection: Selection, meter: Progress) -> Measured:
     dataset = snapshot.dataset
     files = snapshot.files(selection)
-    days = measured_days(snapshot, selection, meter)
+    days = measure_days(snapshot, selection, meter)
     _require_markets(dataset, selection, days)
     rows, first, last = days.select(
         pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()
@@ -254,13 +260,13 @@ def _measured(snapshot: Snapshot, selection: Selection, meter: Meter) -> Measure
         first=first,
         last=last,
         schema_fingerprint=dataset.fingerprint,
-        digest=combined(days),
+        digest=combine_digests(days),
     )
     return Measured(ref, days, files)
 
 
 def _files(
-    measured: Sequence[Measured], snapshots: Sequence[Snapshot], known: KnownHashes, meter: Meter
+    measured: Sequence[Measured], snapshots: Sequence[Snapshot], known: KnownHashes, meter: Progress
 ) -> pl.DataFrame:
     """The file index: every data file with its SHA-256, which is computed once in its life."""
     listed = []
@@ -287,7 +293,7 @@ def _files(
 
 
 def _metadata(
-    store: Store, request: Request, measured: Sequence[Measured], score: float | None
+    store: Store, request: PinRequest, measured: Sequence[Measured], score: float | None
 ) -> Metadata:
     markets = pl.concat([one.days.select(_MARKET) for one in measured])
     return Metadata(
@@ -321,7 +327,7 @@ def _closed(snapshot: Snapshot, selection: Selection) -> Selection:
     if "closed" not in snapshot.dataset.polars_schema:
         return selection
     time = snapshot.dataset.time_column
-    is_open = snapshot.unordered(selection).filter(~pl.col("closed"))
+    is_open = snapshot.scan_unordered(selection).filter(~pl.col("closed"))
     first_open: datetime | None = is_open.select(pl.col(time).min()).collect().item()
     if first_open is None:
         return selection
@@ -381,7 +387,7 @@ def _instruments(
 ) -> tuple[dict[str, Any], ...]:
     """The specification of each market that held then, where one is known."""
     dataset = store.catalog.dataset("instruments")
-    rows = store.known(dataset, as_of=as_of)
+    rows = store.read(dataset, as_of=as_of)
     markets = pl.concat([one.days.select(_MARKET) for one in measured]).unique()
     current = (
         rows.filter(pl.col("valid_from") <= (as_of or now))

@@ -29,7 +29,7 @@ from lake.bundles.manifest import (
 from lake.bundles.pin import Draft
 from lake.errors import DamagedError, LakeError, UnknownNameError, UsageError
 from lake.store import index
-from lake.store.faults import translated
+from lake.store.faults import translate_errors
 from lake.store.root import Root, replace, sync_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -49,7 +49,7 @@ class Repository:
 
     def store(self, draft: Draft) -> Contents:
         """Write a bundle, whole or not at all, unless one of its id is there already."""
-        with translated("bundles"), self.unfinished() as folder:
+        with translate_errors("bundles"), self.new_folder() as folder:
             manifest = _written(folder, draft)
             return self.publish(folder, manifest.id)
 
@@ -86,7 +86,7 @@ class Repository:
         return self.open(bundle_id)
 
     @contextmanager
-    def unfinished(self) -> Iterator[Path]:
+    def new_folder(self) -> Iterator[Path]:
         """A folder for a bundle in the making; what is left of it at the end is removed."""
         folder = self._folder / f".unfinished-{secrets.token_hex(8)}"
         folder.mkdir()
@@ -126,14 +126,14 @@ class Repository:
 
     def point(self, name: str, bundle_id: str) -> None:
         """Let a name point to a bundle."""
-        with translated(f"bundle {name}"):
+        with translate_errors(f"bundle {name}"):
             self._name_path(name).parent.mkdir(exist_ok=True)
             replace(self._name_path(name), bundle_id.encode() + b"\n")
 
     def remove(self, bundle_id: str) -> list[str]:
         """Remove a bundle and the names that point to it; gives those names."""
         names = [name for name, points_to in self.names().items() if points_to == bundle_id]
-        with translated(f"bundle {bundle_id[:12]}"):
+        with translate_errors(f"bundle {bundle_id[:12]}"):
             for name in names:
                 self._name_path(name).unlink(missing_ok=True)
             # Out of sight first: a removal that is cut short leaves no half of a bundle.
@@ -144,13 +144,13 @@ class Repository:
 
     def names(self) -> dict[str, str]:
         """Ids by name."""
-        with translated("bundles"):
+        with translate_errors("bundles"):
             files = sorted((self._folder / "names").glob("[!.]*"))
             return {file.name: file.read_bytes().decode(errors="replace").strip() for file in files}
 
     def ids(self) -> list[str]:
         """Ids of all bundles."""
-        with translated("bundles"):
+        with translate_errors("bundles"):
             names = [entry.name for entry in os.scandir(self._folder)]
         return sorted(name for name in names if _WHOLE_ID.fullmatch(name))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from lake.bundles.contents import Contents
 from lake.bundles.repository import Repository
 from lake.errors import DamagedError, LakeError
-from lake.store.vacuum import Hold
+from lake.store.vacuum import BundleFiles
 
 
-def holds(repository: Repository) -> list[Hold]:
+def bundle_files(repository: Repository) -> list[BundleFiles]:
     """One hold a bundle and table; imported bundles bring their own files and need none.
 
     Raises
@@ -17,7 +17,7 @@ def holds(repository: Repository) -> list[Hold]:
         A bundle cannot be read, so that nobody knows what it needs.
     """
     names = {bundle_id: name for name, bundle_id in repository.names().items()}
-    found: list[Hold] = []
+    found: list[BundleFiles] = []
     for bundle_id in repository.ids():
         try:
             contents = repository.open(bundle_id)
@@ -32,9 +32,9 @@ def holds(repository: Repository) -> list[Hold]:
     return found
 
 
-def _of(contents: Contents, name: str) -> list[Hold]:
+def _of(contents: Contents, name: str) -> list[BundleFiles]:
     return [
-        Hold(
+        BundleFiles(
             bundle=contents.id,
             name=name,
             table=ref.table,

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from lake.bundles.cache import Cache, Entry
-from lake.bundles.cache_writer import Filler
+from lake.bundles.cache_writer import CacheWriter
 from lake.bundles.contents import Contents
 from lake.errors import DamagedError
 from lake.model.dataset import Dataset
@@ -18,14 +18,14 @@ from lake.model.selection import Selection
 from lake.store.chunks import pieces
 from lake.store.hashing import Checked, Expected
 from lake.store.index import FileIndex
-from lake.store.reader import EVERYTHING, Rows
+from lake.store.reader import EVERYTHING, TableReader
 
 # What a cell takes when it is mapped; strings are views of 16 bytes.
 _CELL_BYTES = 12
 
 
 @dataclass(frozen=True)
-class PinnedTable(Rows):
+class PinnedTable(TableReader):
     """The pinned selection of a table.
 
     Attributes
@@ -51,7 +51,7 @@ class PinnedTable(Rows):
     checked: Checked
     bundle_id: str
     cache: Cache | None
-    filler: Filler
+    filler: CacheWriter
 
     @classmethod
     def of(
@@ -60,7 +60,7 @@ class PinnedTable(Rows):
         table: str,
         checked: Checked | None = None,
         cache: Cache | None = None,
-        filler: Filler | None = None,
+        filler: CacheWriter | None = None,
     ) -> PinnedTable:
         """A table of a bundle; without a cache, its rows come from its files."""
         return cls(
@@ -71,7 +71,7 @@ class PinnedTable(Rows):
             checked=checked or Checked(),
             bundle_id=contents.id,
             cache=cache,
-            filler=filler or Filler(),
+            filler=filler or CacheWriter(),
         )
 
     @property
@@ -156,7 +156,7 @@ class PinnedTable(Rows):
         rows = self.file_by_file(self.files(selection), selection)
         if predicate is not None:
             rows = rows.filter(predicate)
-        return self.ordered(rows, selection, wanted)
+        return self.sort_rows(rows, selection, wanted)
 
     def warm(self, market: tuple[str, str]) -> int:
         """Put the rows of a market into the cache; gives the size in bytes, 0 if they are there.

@@ -11,10 +11,10 @@ import polars as pl
 
 from lake.bundles.contents import MANIFEST, Contents
 from lake.bundles.manifest import FilePart
-from lake.bundles.pin import measured_days
+from lake.bundles.pin import measure_days
 from lake.bundles.table import PinnedTable
 from lake.errors import DamagedError, LakeError
-from lake.model.progress import Meter
+from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.store import delta
 from lake.store.hashing import sha256, sha256_of_all
@@ -37,7 +37,7 @@ class Problem:
     found: str
 
 
-def verify(contents: Contents, *, deep: bool, meter: Meter) -> list[Problem]:
+def verify(contents: Contents, *, deep: bool, meter: Progress) -> list[Problem]:
     """Everything that is not as it was pinned; nothing: the bundle is whole."""
     problems = [*_lists(contents)]
     if problems:
@@ -67,7 +67,7 @@ def _sealed(path: Path, part: FilePart) -> Iterator[Problem]:
         yield Problem("damaged", str(path), part.sha256, found)
 
 
-def _data_files(contents: Contents, meter: Meter) -> Iterator[Problem]:
+def _data_files(contents: Contents, meter: Progress) -> Iterator[Problem]:
     """Files against their SHA-256; one that holds what another should is told so."""
     listed = contents.files.all().with_columns(path=pl.format("{}/{}", "table", "path"))
     owners = dict(listed.select("sha256", "path").iter_rows())
@@ -119,7 +119,7 @@ def _log(contents: Contents) -> Iterator[Problem]:
             yield Problem("differs", str(folder / path), "in index and log", where)
 
 
-def _rows(contents: Contents, meter: Meter, broken: set[str]) -> Iterator[Problem]:
+def _rows(contents: Contents, meter: Progress, broken: set[str]) -> Iterator[Problem]:
     """The digest of each market-day; markets with broken files are known already."""
     for place, ref in contents.manifest.refs():
         table = PinnedTable.of(contents, ref.table)
@@ -133,10 +133,10 @@ def _rows(contents: Contents, meter: Meter, broken: set[str]) -> Iterator[Proble
 
 
 def _days(
-    table: PinnedTable, selection: Selection, said: pl.DataFrame, meter: Meter
+    table: PinnedTable, selection: Selection, said: pl.DataFrame, meter: Progress
 ) -> Iterator[Problem]:
     try:
-        found = measured_days(table, selection, meter)
+        found = measure_days(table, selection, meter)
     except DamagedError as error:
         yield Problem("damaged", "", "readable", error.message)
         return

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lake.api import Lake
     from lake.bundles.bundle import Bundle
-    from lake.jobs.ingest.ingest import Wish
+    from lake.jobs.ingest.ingest import IngestRequest
     from lake.sandbox import Sandbox
 
 _SPOT, _PERPETUAL = "BTC/USDT", "BTC/USDT:USDT"
@@ -98,13 +98,13 @@ def _new_lake(session: Session, uri: str, url: str) -> Lake:
 
 def _ingest(session: Session, lake: Lake, since: datetime, end: datetime) -> None:
     from lake.cli.progress import Bar
-    from lake.jobs.ingest.ingest import Wish
+    from lake.jobs.ingest.ingest import IngestRequest
     from lake.model.market import Market
 
     spot, perpetual = Market("binance", _SPOT), Market("binance", _PERPETUAL)
     pairs = [("bars_1m", spot), ("bars_1m", perpetual), ("trades", spot), ("trades", perpetual)]
-    wishes: list[Wish] = [
-        Wish(lake.dataset(table), market, since, end)
+    wishes: list[IngestRequest] = [
+        IngestRequest(lake.dataset(table), market, since, end)
         for table, market in [*pairs, ("funding", perpetual)]
     ]
     lake.ingest_all(wishes, Bar(session))

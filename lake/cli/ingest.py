@@ -12,7 +12,7 @@ from lake.errors import UsageError
 
 if TYPE_CHECKING:
     from lake.api import Lake
-    from lake.jobs.ingest.ingest import Wish
+    from lake.jobs.ingest.ingest import IngestRequest
     from lake.jobs.ingest.report import IngestReport
 
 _SNAPSHOTS = ("orderbooks", "instruments")
@@ -117,9 +117,9 @@ def _wishes(
     since: str | None,
     until: str | None,
     refetch: bool,
-) -> list[Wish]:
+) -> list[IngestRequest]:
     """What is asked for; without symbols: everything covered that fits the other options."""
-    from lake.jobs.ingest.ingest import Wish
+    from lake.jobs.ingest.ingest import IngestRequest
     from lake.model.market import Market
 
     start, end = session.time(since), session.time(until)
@@ -143,7 +143,9 @@ def _wishes(
             "nothing is covered yet, so there is nothing to go on with",
             "Say what to fetch: `lake ingest bars -e binance -s BTC/USDT -t 1m --since 30d`.",
         )
-    return [Wish(lake.dataset(table), market, start, end, refetch) for table, market in pairs]
+    return [
+        IngestRequest(lake.dataset(table), market, start, end, refetch) for table, market in pairs
+    ]
 
 
 def _require_fetchable(lake: Lake, name: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lake.api import Lake
-    from lake.model.progress import Meter
+    from lake.model.progress import Progress
     from lake.settings import Settings
 
 _PANEL = "Global options"
@@ -87,7 +87,7 @@ class Session:
 
         return Lake(self.settings())
 
-    def meter(self) -> Meter:
+    def meter(self) -> Progress:
         """A progress bar on stderr."""
         from lake.cli.progress import Steps
 

@@ -23,12 +23,12 @@ from lake.alerts.conditions import NEWEST, conditions, matches
 from lake.alerts.messages import Address, Alert, Message, plan, told
 from lake.alerts.state import live, rows_of
 from lake.errors import ConfigError, LakeError, UnknownNameError
-from lake.jobs.ingest.report import Tally
-from lake.jobs.job import recorded
+from lake.jobs.ingest.report import WriteCounts
+from lake.jobs.job import record_job
 from lake.log import get_logger
 from lake.model.dataset import END, Dataset
 from lake.settings import AlertRule, AlertSettings, Settings
-from lake.store.faults import explained
+from lake.store.faults import explain_os_error
 from lake.store.ledger import Ledger
 from lake.store.root import Root
 from lake.store.snapshot import Snapshot
@@ -180,7 +180,7 @@ def _run(store: Store, alerts: AlertSettings) -> AlertReport:
     dataset = store.catalog.dataset("alerts")
     least_interval = timedelta(seconds=alerts.least_interval_seconds)
     held = conditions(alerts.rules, _findings(store), _newest(store, alerts.rules), now)
-    before = live(store.known(dataset), now, least_interval)
+    before = live(store.read(dataset), now, least_interval)
     planned = plan(
         alerts.rules,
         held,
@@ -219,7 +219,7 @@ def _newest_of(dataset: Dataset, snapshot: Snapshot) -> pl.DataFrame:
     files = snapshot.files().lazy()
     time = "last"
     if snapshot.files()["last"].has_nulls():  # another engine wrote without statistics
-        files, time = snapshot.unordered(), dataset.time_column
+        files, time = snapshot.scan_unordered(), dataset.time_column
     known = pl.col("known_at")
     if dataset.available_at == END and dataset.timeframe is not None:
         known = known.dt.offset_by(dataset.timeframe.table_suffix)
@@ -236,8 +236,8 @@ def _record(
     changed = [alert for alert in after if alert not in known]
     if not changed:
         return
-    tally = Tally()
-    with recorded(Ledger(store), "alert run", {"alerts": len(changed)}, tally) as job:
+    tally = WriteCounts()
+    with record_job(Ledger(store), "alert run", {"alerts": len(changed)}, tally) as job:
         written = store.write(dataset, rows_of(changed, dataset), Origin(job.id, "lake"))
         tally.add(dataset.name, written)
 
@@ -314,7 +314,7 @@ def _alone(root: Root, patience_seconds: float) -> Iterator[bool]:
     try:
         descriptor = os.open(root.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise explained(error, f"lake {root.path}") from error
+        raise explain_os_error(error, f"lake {root.path}") from error
     try:
         yield _locked(descriptor, patience_seconds)
     finally:

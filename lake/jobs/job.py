@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lake.errors import LakeError
-from lake.jobs.ingest.report import Status, Tally
+from lake.jobs.ingest.report import Status, WriteCounts
 from lake.log import get_logger
 from lake.store.ledger import Job, Ledger
 
@@ -16,8 +16,8 @@ _log = get_logger(__name__)
 
 
 @contextmanager
-def recorded(
-    ledger: Ledger, command: str, arguments: Mapping[str, Any], tally: Tally
+def record_job(
+    ledger: Ledger, command: str, arguments: Mapping[str, Any], tally: WriteCounts
 ) -> Iterator[Job]:
     """Record the block as a job; what it raises is recorded and goes on."""
     job = ledger.start(command, arguments)

@@ -13,18 +13,18 @@ from typing import Literal
 import polars as pl
 
 from lake.errors import UsageError
-from lake.jobs.ingest.report import Tally
-from lake.jobs.job import recorded
+from lake.jobs.ingest.report import WriteCounts
+from lake.jobs.job import record_job
 from lake.model.dataset import Dataset
-from lake.model.progress import Meter, Quiet
+from lake.model.progress import NoProgress, Progress
 from lake.model.time import in_utc, iso
 from lake.store import delta
 from lake.store.compact import Compacted, batches, compact
-from lake.store.faults import explained
+from lake.store.faults import explain_os_error
 from lake.store.ledger import Ledger
 from lake.store.locks import exclusive
 from lake.store.store import Store, Written
-from lake.store.vacuum import Hold, VacuumReport, vacuum
+from lake.store.vacuum import BundleFiles, VacuumReport, vacuum
 
 KEEP = timedelta(days=7)
 _LEFTOVER_AGE = timedelta(hours=1)
@@ -43,7 +43,7 @@ class Maintenance:
         Gives what each bundle needs; asked for anew each time, while no bundle can be made.
     """
 
-    def __init__(self, store: Store, holds: Callable[[], Sequence[Hold]]) -> None:
+    def __init__(self, store: Store, holds: Callable[[], Sequence[BundleFiles]]) -> None:
         self._store = store
         self._holds = holds
         self._ledger = Ledger(store)
@@ -53,7 +53,7 @@ class Maintenance:
         tables: Sequence[str] = (),
         *,
         before: datetime | None = None,
-        meter: Meter | None = None,
+        meter: Progress | None = None,
     ) -> pl.DataFrame:
         """Make one file of the many of each date that is closed; the rows stay the same.
 
@@ -83,10 +83,10 @@ class Maintenance:
         """
         datasets = self._datasets(tables)
         end = self._closed(before)
-        meter = meter or Quiet()
-        tally = Tally()
+        meter = meter or NoProgress()
+        tally = WriteCounts()
         arguments = {"tables": [dataset.name for dataset in datasets], "before": iso(end)}
-        with recorded(self._ledger, "maintain optimize", arguments, tally) as job:
+        with record_job(self._ledger, "maintain optimize", arguments, tally) as job:
             rows = [self._optimize(one, end, job.id, tally, meter) for one in datasets]
         return pl.DataFrame(rows, schema=_OPTIMIZED)
 
@@ -120,7 +120,7 @@ class Maintenance:
             "tables": [dataset.name for dataset in datasets],
             "keep_seconds": keep.total_seconds(),
         }
-        with recorded(self._ledger, "maintain vacuum", arguments, Tally()):
+        with record_job(self._ledger, "maintain vacuum", arguments, WriteCounts()):
             return vacuum(self._store, datasets, self._holds, keep=keep, dry_run=False)
 
     def checkpoint(self, tables: Sequence[str] = ()) -> pl.DataFrame:
@@ -130,7 +130,7 @@ class Maintenance:
         """
         datasets = self._datasets(tables)
         arguments = {"tables": [dataset.name for dataset in datasets]}
-        with recorded(self._ledger, "maintain checkpoint", arguments, Tally()):
+        with record_job(self._ledger, "maintain checkpoint", arguments, WriteCounts()):
             rows = [
                 {"table": one.name, "version": delta.checkpoint(self._path(one), one)}
                 for one in datasets
@@ -147,14 +147,17 @@ class Maintenance:
         """
         if dry_run:
             return _frame(self._leftovers())
-        with recorded(self._ledger, "maintain gc", {}, Tally()), exclusive(self._store.root):
+        with (
+            record_job(self._ledger, "maintain gc", {}, WriteCounts()),
+            exclusive(self._store.root),
+        ):
             leftovers = self._leftovers()
             for leftover in leftovers:
                 _delete(self._store.root.path / leftover.path)
         return _frame(leftovers)
 
     def _optimize(
-        self, dataset: Dataset, end: datetime, job_id: str, tally: Tally, meter: Meter
+        self, dataset: Dataset, end: datetime, job_id: str, tally: WriteCounts, meter: Progress
     ) -> dict[str, str | int]:
         snapshot = self._store.snapshot(dataset)
         todo = batches(snapshot.files(), dataset, end)
@@ -281,7 +284,7 @@ def _delete(path: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise explained(error, str(path)) from error
+        raise explain_os_error(error, str(path)) from error
 
 
 def _frame(leftovers: Iterable[_Leftover]) -> pl.DataFrame:

@@ -37,7 +37,7 @@ from lake.model.frames import sorted_by
 
 def digest(dataset: Dataset, frame: pl.DataFrame) -> str:
     """Digest of rows of a dataset, 64 hex digits. The frame has its columns, in any order."""
-    return combined(market_days(dataset, frame))
+    return combine_digests(market_days(dataset, frame))
 
 
 def market_days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
@@ -61,7 +61,7 @@ def market_days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     return runs.select(PARTITIONS).with_columns(digest=pl.Series(digests, dtype=pl.String))
 
 
-def combined(days: pl.DataFrame) -> str:
+def combine_digests(days: pl.DataFrame) -> str:
     """Digest of market-days, as `market_days` gives them; other columns do not count."""
     line = pl.format("{}\t{}\t{}\t{}\n", *PARTITIONS, "digest").alias("line")
     lines = days.select(line.sort().str.join(""))["line"].item() if days.height else ""

@@ -56,6 +56,6 @@ class StoredMarket(Market):
     def __post_init__(self) -> None: ...
 
 
-def unwrapped(symbol: str) -> str:
+def unwrap_symbol(symbol: str) -> str:
     """A symbol by the coins that its tokens wrap, as `ETH/USDC` of `WETH/USDC`."""
     return "/".join(_WRAPPED.get(token, token) for token in symbol.split("/"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Meter(Protocol):
+class Progress(Protocol):
     """Told what is being done, of how many units, and each time that some are done."""
 
     def begin(self, what: str, total: int) -> None: ...
@@ -15,7 +15,7 @@ class Meter(Protocol):
     def end(self) -> None: ...
 
 
-class Quiet:
+class NoProgress:
     """A meter that shows nothing."""
 
     def begin(self, what: str, total: int) -> None: ...

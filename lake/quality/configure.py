@@ -17,7 +17,7 @@ from lake.errors import ConfigError, LakeError
 from lake.model.dataset import TIMESTAMP, Check, Dataset, Dimension, Severity, Threshold
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.registry import BUILTIN
-from lake.quality.slice import MARGIN_BARS, REACH_BARS, Function, Slice, completed
+from lake.quality.slice import MARGIN_BARS, REACH_BARS, Function, Slice, complete_columns
 
 Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
 Own = Mapping[str, Function]
@@ -37,7 +37,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ConfiguredCheck:
     """A check that will run: `function(slice, **thresholds)`."""
 
     name: str
@@ -50,9 +50,9 @@ class Chosen:
         return self.function(rows, **self.thresholds)
 
 
-def chosen(
+def configure(
     dataset: Dataset, overrides: Overrides | None = None, own: Own | None = None
-) -> tuple[Chosen, ...]:
+) -> tuple[ConfiguredCheck, ...]:
     """The checks of a table.
 
     Parameters
@@ -81,10 +81,10 @@ def chosen(
     return (*bound, *(_own(name, function, checks) for name, function in (own or {}).items()))
 
 
-def _own(name: str, function: Function, checks: Mapping[str, Check]) -> Chosen:
+def _own(name: str, function: Function, checks: Mapping[str, Check]) -> ConfiguredCheck:
     if name in checks:
         raise ConfigError(f"there is a check {name!r} already", "Give yours another name.")
-    return Chosen(name, "warning", "accuracy", _guarded(function, f"check {name}"), {})
+    return ConfiguredCheck(name, "warning", "accuracy", _guarded(function, f"check {name}"), {})
 
 
 def _overridden(check: Check | None, name: str, values: Mapping[str, Any], where: str) -> Check:
@@ -114,7 +114,7 @@ def _require_known(check: Check, where: str) -> None:
         )
 
 
-def _bound(check: Check, where: str) -> Chosen:
+def _bound(check: Check, where: str) -> ConfiguredCheck:
     builtin = BUILTIN.get(check.name)
     if check.sql is not None:
         function = _of_sql(check.sql, where)
@@ -128,7 +128,7 @@ def _bound(check: Check, where: str) -> Chosen:
         _require_sense(check, where)
     if check.sql is not None or check.python is not None:
         function = _guarded(function, where)
-    return Chosen(check.name, check.severity, dimension, function, check.thresholds)
+    return ConfiguredCheck(check.name, check.severity, dimension, function, check.thresholds)
 
 
 def _guarded(function: Function, where: str) -> Function:
@@ -141,7 +141,7 @@ def _guarded(function: Function, where: str) -> Function:
                 raise TypeError(f"it gave {type(found).__name__}, not a LazyFrame")  # noqa: TRY301
             if "start" not in found.collect_schema():
                 raise TypeError("it gave no column start")  # noqa: TRY301
-            frame = completed(found.lazy()).collect()
+            frame = complete_columns(found.lazy()).collect()
         except ConfigError:
             raise
         except Exception as error:  # a user's code may raise anything: its place is told
@@ -208,7 +208,7 @@ def _of_sql(query: str, where: str) -> Function:
 
     def run(rows: Slice) -> pl.LazyFrame:
         try:
-            found = pl.SQLContext(rows=rows.rows).execute(query)
+            found = pl.SQLContext(rows=rows.frame).execute(query)
             schema = found.collect_schema()
         except PolarsError as error:
             reason = str(error).splitlines()[0]

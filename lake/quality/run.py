@@ -12,9 +12,9 @@ import polars as pl
 from lake.model.dataset import Dataset
 from lake.model.interpolate import is_guess
 from lake.model.time import iso
-from lake.quality.configure import Chosen
+from lake.quality.configure import ConfiguredCheck
 from lake.quality.score import DAYS, DELAYS
-from lake.quality.slice import FOUND, Slice, completed, margin_of
+from lake.quality.slice import FOUND, Slice, complete_columns, margin_of
 
 FINDINGS = pl.Schema(
     {
@@ -36,7 +36,7 @@ _QUANTILES = (0.5, 0.9, 0.99)
 
 
 @dataclass(frozen=True)
-class Inspected:
+class CheckResult:
     """What checks say of a slice.
 
     Attributes
@@ -51,16 +51,16 @@ class Inspected:
     days: pl.DataFrame
 
 
-def inspected(rows: Slice, checks: Sequence[Chosen]) -> Inspected:
+def run_checks(rows: Slice, checks: Sequence[ConfiguredCheck]) -> CheckResult:
     """Run the checks over a slice."""
     lazy = [_told(check, rows) for check in checks]
     *told, days = pl.collect_all([*lazy, _days(rows)])
     found = [_bounded(frame) for frame in told if not frame.is_empty()]
     if not found:
-        return Inspected(pl.DataFrame(schema=FINDINGS), days)
-    frame = rows.rows.collect()
+        return CheckResult(pl.DataFrame(schema=FINDINGS), days)
+    frame = rows.frame.collect()
     shown = [_with_context(one, frame, rows.dataset) for one in found]
-    return Inspected(pl.concat(shown).select(list(FINDINGS)).sort(_ORDER), days)
+    return CheckResult(pl.concat(shown).select(list(FINDINGS)).sort(_ORDER), days)
 
 
 def context_of(frame: pl.DataFrame, times: pl.Series, start: datetime, end: datetime) -> str:
@@ -87,10 +87,10 @@ def context_of(frame: pl.DataFrame, times: pl.Series, start: datetime, end: date
     return json.dumps(rows, separators=(",", ":"))
 
 
-def _told(check: Chosen, rows: Slice) -> pl.LazyFrame:
+def _told(check: ConfiguredCheck, rows: Slice) -> pl.LazyFrame:
     start = pl.col("start")
     return (
-        completed(check(rows))
+        complete_columns(check(rows))
         .filter(start.is_between(rows.range.start, rows.range.end, closed="left"))
         .with_columns(
             pl.col("reason", "against").fill_null(""),
@@ -104,7 +104,7 @@ def _told(check: Chosen, rows: Slice) -> pl.LazyFrame:
 
 def _days(rows: Slice) -> pl.LazyFrame:
     """Rows a day, and how late they came where that is known."""
-    inside = rows.rows.filter(rows.inside())
+    inside = rows.frame.filter(rows.inside())
     # What nobody has is not there.
     filled = "fill" in rows.dataset.polars_schema
     there = (~is_guess(pl.col("fill"))).sum() if filled else pl.len()

@@ -88,7 +88,7 @@ def scores(days: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def combined(frame: pl.DataFrame) -> dict[str, float | None]:
+def combine_scores(frame: pl.DataFrame) -> dict[str, float | None]:
     """The five measures over several market-days; None where there are none."""
     weight = pl.max_horizontal(pl.col("expected"), 1).cast(pl.Float64)
     if frame.is_empty():

@@ -62,7 +62,7 @@ FOUND = pl.Schema(
 
 
 @dataclass(frozen=True)
-class Witness:
+class Reference:
     """Rows that testify about others: of another table or market, in the range and its margins.
 
     They are in the order of their dataset.
@@ -72,7 +72,7 @@ class Witness:
 
     dataset: Dataset
     market: Market
-    rows: pl.LazyFrame
+    frame: pl.LazyFrame
     covered: RangeSet | None = None
 
 
@@ -120,14 +120,14 @@ class Slice:
     market: Market
     range: TimeRange
     now: datetime
-    rows: pl.LazyFrame
+    frame: pl.LazyFrame
     span: TimeRange | None = None
     covered: RangeSet | None = None
     rows_a_second: float | None = None
     ids_follow: bool = False
-    trades: Witness | None = None
-    finer: tuple[Witness, ...] = ()
-    others: tuple[Witness, ...] = ()
+    trades: Reference | None = None
+    finer: tuple[Reference, ...] = ()
+    others: tuple[Reference, ...] = ()
     outages: RangeSet = ()
     omits_empty_bars: bool = False
     refused: pl.DataFrame | None = None
@@ -210,14 +210,14 @@ def runs(
     )
 
 
-def counted(number: pl.Expr, one: str, many: str) -> pl.Expr:
+def count_phrase(number: pl.Expr, one: str, many: str) -> pl.Expr:
     """A number with its words: `1 row is`, `2 rows are`."""
     return pl.format(
         "{} {}", number, pl.when(number == 1).then(pl.lit(one)).otherwise(pl.lit(many))
     )
 
 
-def completed(frame: pl.LazyFrame) -> pl.LazyFrame:
+def complete_columns(frame: pl.LazyFrame) -> pl.LazyFrame:
     """What a check gave, with all columns of `FOUND`."""
     there = frame.collect_schema().names()
     absent = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in FOUND.items()]

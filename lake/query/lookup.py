@@ -15,13 +15,13 @@ import polars as pl
 from lake.errors import UsageError
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, in_utc
-from lake.store.reader import TIME_STEP, Rows
+from lake.store.reader import TIME_STEP, TableReader
 
 _MARGIN = 4
 _GROWTH = 16
 
 
-def latest(rows: Rows, exchange: str, symbol: str, count: int) -> pl.DataFrame:
+def latest(rows: TableReader, exchange: str, symbol: str, count: int) -> pl.DataFrame:
     """The last rows of a market in order of time; fewer where there are fewer.
 
     Raises
@@ -39,7 +39,7 @@ def latest(rows: Rows, exchange: str, symbol: str, count: int) -> pl.DataFrame:
     return found.tail(count)
 
 
-def known_at(rows: Rows, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
+def row_at(rows: TableReader, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
     """The row of the greatest time at or before `time` that was known then; none where none was.
 
     A row is known from its `available_at` on: a bar from its end.
@@ -54,7 +54,7 @@ def known_at(rows: Rows, exchange: str, symbol: str, time: datetime) -> pl.DataF
 
 
 def _stretches(
-    rows: Rows, exchange: str, symbol: str, end: datetime | None, count: int
+    rows: TableReader, exchange: str, symbol: str, end: datetime | None, count: int
 ) -> Iterator[Selection]:
     """Selections up to `end`, each longer than the one before; the last is all there is."""
     market = Selection((exchange,), (symbol,), None, end)

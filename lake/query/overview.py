@@ -137,7 +137,7 @@ def versions(store: Store, table: str) -> pl.DataFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AuditFilter:
     """Which commits an audit shows; what is not given lets all through.
 
     Attributes
@@ -161,7 +161,7 @@ class Wanted:
     operation: str | None = None
 
 
-def audit(store: Store, wanted: Wanted, limit: int | None) -> pl.DataFrame:
+def audit(store: Store, wanted: AuditFilter, limit: int | None) -> pl.DataFrame:
     """The commits of some tables or of all, newest first, each with why: see `Lake.audit`.
 
     They are read from the newest on, until there are enough of them.
@@ -204,7 +204,7 @@ def _require_table(store: Store, name: str) -> None:
         raise UnknownNameError(f"table {name} does not exist yet", hint)
 
 
-def _span(store: Store, wanted: Wanted) -> tuple[datetime | None, datetime | None]:
+def _span(store: Store, wanted: AuditFilter) -> tuple[datetime | None, datetime | None]:
     """When the commits can have been made."""
     since, until = wanted.selection.start, wanted.selection.end
     if wanted.job is None:
@@ -220,7 +220,7 @@ def _span(store: Store, wanted: Wanted) -> tuple[datetime | None, datetime | Non
     )
 
 
-def _is_wanted(store: Store, commit: Mapping[str, Any], wanted: Wanted) -> bool:
+def _is_wanted(store: Store, commit: Mapping[str, Any], wanted: AuditFilter) -> bool:
     chosen = wanted.selection
     job = commit["job"] or ""
     return (
@@ -291,7 +291,7 @@ def _jobs(store: Store, names: Sequence[str]) -> pl.DataFrame:
     selection = EVERYTHING
     if known and len(known) == len(started):
         selection = Selection(start=min(known), end=max(known) + timedelta(seconds=1))
-    return store.known(store.catalog.dataset("jobs"), selection)
+    return store.read(store.catalog.dataset("jobs"), selection)
 
 
 def _started(job: str) -> datetime | None:

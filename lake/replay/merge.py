@@ -23,7 +23,7 @@ from lake.errors import DamagedError, SchemaError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import EPOCH, MICROSECOND, iso
-from lake.replay.ordering import arranged, rank, times_of
+from lake.replay.ordering import arrange, rank, times_of
 
 Order = Literal["available_at", "timestamp"]
 POSITION = "position"
@@ -301,7 +301,7 @@ def _batches(
             taken = [feed.take(cut, column) for feed in markets]
             frames = [frame for frame in taken if frame is not None]
             if frames:
-                queue.stage(dataset, arranged(dataset, frames, column))
+                queue.stage(dataset, arrange(dataset, frames, column))
         queue.merge()
         while queue.rows >= batch_rows:
             yield queue.batch(batch_rows)

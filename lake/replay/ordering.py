@@ -39,7 +39,7 @@ def times_of(frame: pl.DataFrame, column: str) -> NDArray[np.int64]:
     return frame[column].to_physical().to_numpy()
 
 
-def arranged(dataset: Dataset, frames: Sequence[pl.DataFrame], column: str) -> pl.DataFrame:
+def arrange(dataset: Dataset, frames: Sequence[pl.DataFrame], column: str) -> pl.DataFrame:
     """The rows of one table in order of the times in a column.
 
     `frames`: those of each market, in order of exchange and symbol.

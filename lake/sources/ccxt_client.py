@@ -15,7 +15,7 @@ from lake.errors import SourceError, UnknownNameError
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
 from lake.sources.ccxt_strict import Session, strict
 from lake.sources.faults import Fault, Retrier
-from lake.sources.names import unknown
+from lake.sources.names import unknown_name
 
 T = TypeVar("T")
 
@@ -158,7 +158,7 @@ def connect(
         ccxt has no such exchange: names the closest.
     """
     if exchange_id not in ccxt.exchanges:
-        raise unknown("there is no exchange", exchange_id, dict.fromkeys(ccxt.exchanges, ()))
+        raise unknown_name("there is no exchange", exchange_id, dict.fromkeys(ccxt.exchanges, ()))
     keys = {"apiKey": settings.api_key, "secret": settings.secret, "password": settings.password}
     credentials = {name: key.get_secret_value() for name, key in keys.items() if _is_set(key)}  # type: ignore[union-attr]
     session = Session(
@@ -173,17 +173,17 @@ def connect(
 
 
 def _redirect(exchange: Any, base: str) -> None:
-    exchange.urls = {**exchange.urls, "api": redirected(exchange.urls["api"], base)}
+    exchange.urls = {**exchange.urls, "api": redirect_urls(exchange.urls["api"], base)}
     # ccxt waits for TLS to say goodbye; plain HTTP has nothing to say
     exchange.timeout_on_exit = 0 if base.startswith("http://") else 250
 
 
-def redirected(urls: Any, base: str) -> Any:
+def redirect_urls(urls: Any, base: str) -> Any:
     """ccxt's `urls["api"]` with each `https://host/path` turned into `base/host/path`."""
     if isinstance(urls, dict):
-        return {name: redirected(url, base) for name, url in urls.items()}
+        return {name: redirect_urls(url, base) for name, url in urls.items()}
     if isinstance(urls, list):
-        return [redirected(url, base) for url in urls]
+        return [redirect_urls(url, base) for url in urls]
     return re.sub(r"^https?://", f"{base}/", urls) if isinstance(urls, str) else urls
 
 

@@ -21,7 +21,7 @@ from lake.sources.base import Page
 from lake.sources.books import book_row, depth_to_ask
 from lake.sources.ccxt_client import connect
 from lake.sources.instruments import instrument_row
-from lake.sources.names import unknown
+from lake.sources.names import unknown_name
 from lake.sources.venues import binance
 from lake.sources.venues.unified import UnifiedVenue
 
@@ -174,7 +174,7 @@ class CcxtSource:
         markets = await self.client.markets()
         if symbol not in markets:
             names = {name: (str(market["id"]),) for name, market in markets.items()}
-            raise unknown(f"{self.client.id} has no market", symbol, names)
+            raise unknown_name(f"{self.client.id} has no market", symbol, names)
         market: Mapping[str, Any] = markets[symbol]
         return market
 

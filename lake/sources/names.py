@@ -36,7 +36,7 @@ def closest(name: str, names: Mapping[str, Iterable[str]], most: int = _SHOWN) -
     return list(dict.fromkeys(owner for form in near for owner in owners[form]))[:most]
 
 
-def unknown(what: str, name: str, names: Mapping[str, Iterable[str]]) -> UnknownNameError:
+def unknown_name(what: str, name: str, names: Mapping[str, Iterable[str]]) -> UnknownNameError:
     """An error that names the closest, and how many there are."""
     near = closest(name, names)
     hint = f"Did you mean {', '.join(near)}? " if near else ""

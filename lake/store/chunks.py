@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from lake.model.selection import Selection
-from lake.store.reader import TIME_STEP, Rows
+from lake.store.reader import TIME_STEP, TableReader
 
 _DAY = timedelta(days=1)
 
 
 def pieces(
-    rows: Rows, files: pl.DataFrame, selection: Selection, piece_rows: int = 500_000
+    rows: TableReader, files: pl.DataFrame, selection: Selection, piece_rows: int = 500_000
 ) -> Iterator[Selection]:
     """Selections of one market and about `piece_rows` rows; each row is in exactly one of them.
 
@@ -58,7 +58,7 @@ def _midnight(time: datetime) -> datetime:
     return datetime(time.year, time.month, time.day, tzinfo=UTC)
 
 
-def _timed(rows: Rows, files: pl.DataFrame, selection: Selection) -> pl.DataFrame:
+def _timed(rows: TableReader, files: pl.DataFrame, selection: Selection) -> pl.DataFrame:
     """Files with the times of their market's rows: for files without statistics."""
     time = pl.col(rows.dataset.time_column)
     found = (

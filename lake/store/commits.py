@@ -51,12 +51,12 @@ def with_time(info: Mapping[str, Any], file: Path) -> dict[str, Any]:
     return {**info, "timestamp": file.stat().st_mtime_ns // 1_000_000}
 
 
-def committed_at(table: Path, version: int) -> datetime:
+def commit_time(table: Path, version: int) -> datetime:
     """When a version was committed."""
     return from_ms(commit_info(table, version)["timestamp"])
 
 
-def said(info: Mapping[str, Any]) -> dict[str, Any]:
+def lake_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
     """What the lake's own commits say of themselves: job, source, counts; others say nothing.
 
     They may have a `userMetadata` too, in which stands what they like.

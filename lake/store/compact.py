@@ -18,12 +18,12 @@ from deltalake.exceptions import CommitFailedError
 
 from lake.errors import CommitConflictError, DamagedError
 from lake.model.dataset import PARTITIONS, Dataset
-from lake.model.digest import combined, market_days
+from lake.model.digest import combine_digests, market_days
 from lake.model.frames import sorted_by
 from lake.model.selection import Selection
 from lake.store import delta
 from lake.store.delta import DataFile
-from lake.store.faults import translated
+from lake.store.faults import translate_errors
 from lake.store.log import commits
 from lake.store.snapshot import Snapshot
 from lake.version import VERSION
@@ -122,7 +122,7 @@ def compact(
         for attempt in stamina.retry_context(
             on=CommitFailedError, attempts=_ATTEMPTS, timeout=None, wait_max=2.0
         ):
-            with attempt, translated(where):
+            with attempt, translate_errors(where):
                 snapshot.table.update_incremental()
                 return _compact_once(snapshot, batch, before, now, job_id)
     except CommitFailedError as error:
@@ -147,7 +147,7 @@ def _compact_once(
     try:
         for day in loose["date"]:
             _stage(snapshot, files.filter(pl.col("date") == day), staged)
-        digest = combined(pl.concat(staged.days))
+        digest = combine_digests(pl.concat(staged.days))
         metadata = {
             "job": job_id,
             "source": "lake",

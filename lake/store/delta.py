@@ -34,8 +34,8 @@ from lake.errors import (
 from lake.model.dataset import PARTITIONS, Column, Dataset
 from lake.model.frames import varying
 from lake.model.time import in_utc, iso, to_ms
-from lake.store.commits import committed_at
-from lake.store.faults import translated
+from lake.store.commits import commit_time
+from lake.store.faults import translate_errors
 
 _DELTA_TYPES: Mapping[str, Any] = {
     "timestamp": "timestamp",
@@ -114,7 +114,7 @@ def create(path: Path, dataset: Dataset) -> None:
     fields = [_field(column) for column in dataset.columns]
     schema = Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
     statistics = dict.fromkeys([dataset.time_column, *dataset.key])
-    with translated(f"table {dataset.name}"), suppress(CommitFailedError):
+    with translate_errors(f"table {dataset.name}"), suppress(CommitFailedError):
         DeltaTable.create(
             path,
             schema=schema,
@@ -143,7 +143,7 @@ def open_table(path: Path, dataset: Dataset, version: int | None = None) -> Loca
     DamagedError
         Its log cannot be read.
     """
-    with translated(f"table {dataset.name}"):
+    with translate_errors(f"table {dataset.name}"):
         try:
             table = LocalTable(path, version=version)
         except TableNotFoundError:
@@ -179,7 +179,7 @@ def merge(
         Other writers won the race each time.
     """
     metrics: dict[str, Any] = {}
-    with translated(f"table {dataset.name}"):
+    with translate_errors(f"table {dataset.name}"):
         try:
             for attempt in stamina.retry_context(
                 on=CommitFailedError, attempts=_CONFLICT_ATTEMPTS, timeout=None, wait_max=2.0
@@ -241,7 +241,7 @@ def replace_files(
 def checkpoint(path: Path, dataset: Dataset) -> int:
     """Write a checkpoint of the table's latest version, and give that version."""
     table = open_table(path, dataset)
-    with translated(f"table {dataset.name}"):
+    with translate_errors(f"table {dataset.name}"):
         table.create_checkpoint()
     return table.version()
 
@@ -365,16 +365,16 @@ def version_as_of(path: Path, dataset: Dataset, time: datetime) -> int:
         The time has no zone.
     """
     time = in_utc(time)
-    with translated(f"table {dataset.name}"):
+    with translate_errors(f"table {dataset.name}"):
         low, high = 0, latest_version(path)
-        first = committed_at(path, low)
+        first = commit_time(path, low)
         if first > time:
             raise UnknownNameError(
                 f"table {dataset.name} did not exist at {iso(time)}", f"It begins at {iso(first)}."
             )
         while low < high:
             middle = (low + high + 1) // 2
-            if committed_at(path, middle) <= time:
+            if commit_time(path, middle) <= time:
                 low = middle
             else:
                 high = middle - 1

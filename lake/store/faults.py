@@ -17,7 +17,7 @@ _DENIED = ("permission denied", "os error 13", "read-only file system", "os erro
 
 
 @contextmanager
-def translated(where: str) -> Iterator[None]:
+def translate_errors(where: str) -> Iterator[None]:
     """Turn what goes wrong in the block into a `LakeError` that says where.
 
     A `CommitFailedError` passes: another writer was faster, and the caller tries again.
@@ -27,10 +27,10 @@ def translated(where: str) -> Iterator[None]:
     except (LakeError, CommitFailedError):
         raise
     except (OSError, DeltaError, PolarsError, PanicException) as error:  # a file cut short panics
-        raise explained(error, where) from error
+        raise explain_os_error(error, where) from error
 
 
-def explained(error: BaseException, where: str) -> LakeError:
+def explain_os_error(error: BaseException, where: str) -> LakeError:
     """The `LakeError` that an error of storage, Delta or Polars amounts to."""
     text = _COLOURS.sub("", str(error)).strip()
     low = text.lower()

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lake.model.progress import Meter, Quiet
+from lake.model.progress import NoProgress, Progress
 
 _READ_BYTES = 1024 * 1024
 _LARGE_BYTES = 1024 * 1024
@@ -41,9 +41,9 @@ def sha256(path: str | Path) -> str:
         os.close(descriptor)
 
 
-def sha256_of_all(paths: Sequence[Path], meter: Meter | None = None) -> list[str]:
+def sha256_of_all(paths: Sequence[Path], meter: Progress | None = None) -> list[str]:
     """SHA-256 of each file, by all cores; the meter advances by files."""
-    meter = meter or Quiet()
+    meter = meter or NoProgress()
 
     def one(path: Path) -> str:
         found = sha256(path)

@@ -11,12 +11,12 @@ import polars as pl
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.store import delta
-from lake.store.faults import translated
-from lake.store.reader import EVERYTHING, Rows, touching
+from lake.store.faults import translate_errors
+from lake.store.reader import EVERYTHING, TableReader, touching
 from lake.store.snapshot import Snapshot
 
 
-class LiveTable(Rows):
+class LatestTable(TableReader):
     """The latest rows of a table. What it reads is as new as the moment of the read.
 
     A handle that stays open, with its list of files, is what makes a look-up take milliseconds.
@@ -43,7 +43,7 @@ class LiveTable(Rows):
         self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
     ) -> pl.DataFrame:
         frame = self.file_by_file(self.files(selection), selection)
-        return self.ordered(
+        return self.sort_rows(
             frame if predicate is None else frame.filter(predicate), selection, wanted
         )
 
@@ -51,6 +51,6 @@ class LiveTable(Rows):
         """Take in what was committed since; the next commit's file tells whether there is any."""
         after = self._path / "_delta_log" / f"{self._snapshot.version + 1:020}.json"
         if after.exists():
-            with translated(f"table {self.dataset.name}"):
+            with translate_errors(f"table {self.dataset.name}"):
                 self._snapshot.table.update_incremental()
             self._files = self._snapshot.files()

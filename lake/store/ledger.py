@@ -20,8 +20,8 @@ from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange, from_ms
 from lake.store import delta
-from lake.store.commits import commit_info, committed_at, said
-from lake.store.faults import translated
+from lake.store.commits import commit_info, commit_time, lake_metadata
+from lake.store.faults import translate_errors
 from lake.store.store import Origin, Store
 from lake.version import VERSION
 
@@ -69,7 +69,7 @@ class Ledger:
 
     def coverage(self, selection: Selection, as_of: datetime | None = None) -> pl.DataFrame:
         """Rows of `coverage`, as they are or as they were at a time."""
-        return self._store.known(self._store.catalog.dataset("coverage"), selection, as_of)
+        return self._store.read(self._store.catalog.dataset("coverage"), selection, as_of)
 
     def record_coverage(
         self, table: str, market: Market, settled: Iterable[Covered], origin: Origin
@@ -89,7 +89,7 @@ class Ledger:
                 "job_id": origin.job_id,
                 "recorded_at": now,
             }
-            for item in joined(settled)
+            for item in join_neighbours(settled)
         ]
         if records:
             times = dict.fromkeys(("timestamp", "end", "recorded_at"), TIMESTAMP)
@@ -115,7 +115,7 @@ class Ledger:
 
     def jobs(self) -> pl.DataFrame:
         """Rows of `jobs`, oldest first."""
-        return self._store.known(self._store.catalog.dataset("jobs"))
+        return self._store.read(self._store.catalog.dataset("jobs"))
 
     def commits(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
         """What each commit of a table did, newest first."""
@@ -130,13 +130,13 @@ class Ledger:
         to an hour outside is there, since writers' clocks differ.
         """
         path = self._store.root.tables / table
-        with translated(f"table {table}"):
+        with translate_errors(f"table {table}"):
             versions = range(delta.latest_version(path) + 1)
-            at = partial(committed_at, path)
+            at = partial(commit_time, path)
             first = bisect_left(versions, since - _CLOCKS_APART, key=at) if since else 0
             last = bisect_left(versions, until + _CLOCKS_APART, key=at) if until else len(versions)
         for version in reversed(versions[first:last]):
-            with translated(f"table {table}"):
+            with translate_errors(f"table {table}"):
                 info = commit_info(path, version)
             yield _commit(table, version, info)
 
@@ -157,7 +157,7 @@ class Ledger:
         self._store.write(self._store.catalog.dataset("jobs"), frame, Origin(job.id, "lake"))
 
 
-def joined(settled: Iterable[Covered]) -> list[Covered]:
+def join_neighbours(settled: Iterable[Covered]) -> list[Covered]:
     """Intervals in order, neighbours that both have rows, or both have none, made one."""
     result: list[Covered] = []
     for item in sorted(settled, key=lambda covered: covered.range):
@@ -176,7 +176,7 @@ def _commit(table: str, version: int, info: Mapping[str, Any]) -> dict[str, Any]
     It may say so itself: `deleted` in its `userMetadata`.
     """
     metrics, operation = info.get("operationMetrics") or {}, info.get("operation") or ""
-    own = said(info)
+    own = lake_metadata(info)
     return {
         "time": from_ms(info["timestamp"]),
         "table": table,

@@ -13,7 +13,7 @@ from lake.errors import UnknownNameError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.frames import sorted_by
 from lake.model.selection import Selection
-from lake.store.faults import translated
+from lake.store.faults import translate_errors
 
 EVERYTHING = Selection()
 # Delta's log cuts the times of its statistics down to milliseconds.
@@ -33,7 +33,7 @@ FILES = pl.Schema(
 )
 
 
-class Rows(ABC):
+class TableReader(ABC):
     """The rows of one table, in a state that does not change.
 
     Attributes
@@ -83,7 +83,7 @@ class Rows(ABC):
             limit: int | None,
             _batch_rows: int | None,
         ) -> Iterator[pl.DataFrame]:
-            with translated(f"table {self.dataset.name}"):
+            with translate_errors(f"table {self.dataset.name}"):
                 rows = self._read(selection, wanted or list(schema), predicate)
             yield rows.head(rows.height if limit is None else limit)
 
@@ -106,7 +106,7 @@ class Rows(ABC):
                     f"It has {', '.join(schema)}.",
                 )
 
-    def ordered(
+    def sort_rows(
         self, frame: pl.LazyFrame, selection: Selection, wanted: Sequence[str]
     ) -> pl.DataFrame:
         """Rows in order. Files mostly are, so that a look is cheaper than the sort it saves."""
@@ -127,7 +127,7 @@ class Rows(ABC):
         paths = [f"{self.uri}/{path}" for path in files["path"]]
         partitions = {name: self.dataset.polars_schema[name] for name in PARTITIONS}
         frame = pl.scan_parquet(paths, glob=False, hive_partitioning=True, hive_schema=partitions)
-        return self.selected(frame, self._left_to_do(files, selection))
+        return self.select_rows(frame, self._left_to_do(files, selection))
 
     def _left_to_do(self, files: pl.DataFrame, selection: Selection) -> Selection:
         """What rows are still to be asked, when the files were chosen by market and time."""
@@ -142,7 +142,7 @@ class Rows(ABC):
             start=selection.start if early else None, end=selection.end if late else None
         )
 
-    def selected(self, frame: pl.LazyFrame, selection: Selection) -> pl.LazyFrame:
+    def select_rows(self, frame: pl.LazyFrame, selection: Selection) -> pl.LazyFrame:
         """Stored rows cut to a selection; `date` becomes the calendar day."""
         predicate = selection.predicate(self.dataset)
         if predicate is not None:
@@ -169,4 +169,4 @@ def touching(selection: Selection) -> pl.Expr:
     return pl.all_horizontal(terms)
 
 
-OpenRows = Callable[[], Rows]
+OpenRows = Callable[[], TableReader]

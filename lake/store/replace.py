@@ -26,7 +26,7 @@ from lake.model.time import TimeRange
 from lake.store import delta
 from lake.store.conform import REASON, conform
 from lake.store.delta import LocalTable
-from lake.store.faults import translated
+from lake.store.faults import translate_errors
 from lake.store.snapshot import Snapshot
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]
@@ -95,7 +95,7 @@ def replace_rows(
         for attempt in stamina.retry_context(
             on=CommitFailedError, attempts=_ATTEMPTS, timeout=None, wait_initial=0.02, wait_max=1.0
         ):
-            with attempt, translated(where):
+            with attempt, translate_errors(where):
                 table.update_incremental()
                 return _replace_once(table, dataset, market, window, change, metadata)
     except CommitFailedError as error:

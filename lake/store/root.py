@@ -18,7 +18,7 @@ from lake.errors import ConfigError, DamagedError
 from lake.model.catalog import Catalog, builtin_files, parse_granularity
 from lake.model.dataset import Granularity
 from lake.model.time import iso
-from lake.store.faults import explained
+from lake.store.faults import explain_os_error
 
 FORMAT = 1
 MARKER = "lake.json"
@@ -78,7 +78,7 @@ class Root:
                 (path / folder).mkdir(parents=True, exist_ok=True)
             put_new(path / MARKER, json.dumps(marker, indent=2).encode() + b"\n")
         except OSError as error:
-            raise explained(error, f"lake {path}") from error
+            raise explain_os_error(error, f"lake {path}") from error
         return cls.open(uri)
 
     @classmethod
@@ -101,7 +101,7 @@ class Root:
                 f"Make one with `lake init {uri}`, or name another by --lake or LAKE_URI.",
             ) from None
         except OSError as error:
-            raise explained(error, f"lake {path}") from error
+            raise explain_os_error(error, f"lake {path}") from error
         marker = _parsed(path, text)
         if marker["format"] > FORMAT:
             raise ConfigError(

@@ -11,12 +11,12 @@ import polars as pl
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.selection import Selection
 from lake.store.delta import LocalTable
-from lake.store.faults import translated
-from lake.store.reader import EVERYTHING, FILES, Rows, touching
+from lake.store.faults import translate_errors
+from lake.store.reader import EVERYTHING, FILES, TableReader, touching
 
 
 @dataclass(frozen=True)
-class Snapshot(Rows):
+class Snapshot(TableReader):
     """A table at a version. Later commits do not change what it gives."""
 
     dataset: Dataset
@@ -35,13 +35,13 @@ class Snapshot(Rows):
     def uri(self) -> str:
         return self.table.folder
 
-    def unordered(
+    def scan_unordered(
         self, selection: Selection = EVERYTHING, *, columns: Sequence[str] | None = None
     ) -> pl.LazyFrame:
         """The rows of a selection in any order; a filter put on it prunes files, by the log."""
         self.require_columns(columns or ())
-        with translated(f"table {self.dataset.name}"):
-            frame = self.selected(pl.scan_delta(self.table), selection)
+        with translate_errors(f"table {self.dataset.name}"):
+            frame = self.select_rows(pl.scan_delta(self.table), selection)
         return frame.select(columns) if columns else frame
 
     def _read(
@@ -50,11 +50,11 @@ class Snapshot(Rows):
         if predicate is None:
             frame = self.file_by_file(self.files(selection), selection)
         else:
-            frame = self.unordered(selection).filter(predicate)
-        return self.ordered(frame, selection, wanted)
+            frame = self.scan_unordered(selection).filter(predicate)
+        return self.sort_rows(frame, selection, wanted)
 
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
-        with translated(f"table {self.dataset.name}"):
+        with translate_errors(f"table {self.dataset.name}"):
             actions = pl.DataFrame(self.table.get_add_actions(flatten=True))
         time = self.dataset.time_column
         if actions.is_empty():

@@ -18,7 +18,7 @@ from lake.model.time import TimeRange
 from lake.store import delta
 from lake.store.conform import REASON, conform, quarantine_rows
 from lake.store.delta import LocalTable
-from lake.store.latest import LiveTable
+from lake.store.latest import LatestTable
 from lake.store.reader import EVERYTHING
 from lake.store.replace import Change, Replaced, replace_rows
 from lake.store.root import Root
@@ -68,7 +68,7 @@ class Store:
         self.catalog = root.catalog()
         self.now = now
         self._handles: dict[str, LocalTable] = {}
-        self._live: dict[str, LiveTable] = {}
+        self._live: dict[str, LatestTable] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -145,13 +145,13 @@ class Store:
             version = delta.version_as_of(path, dataset, as_of)
         return Snapshot(dataset, delta.open_table(path, dataset, version))
 
-    def live(self, dataset: Dataset) -> LiveTable:
+    def latest(self, dataset: Dataset) -> LatestTable:
         """A table as it is whenever it is asked: opened once, then followed."""
         path = self.root.tables / dataset.name
         with self._lock(dataset.name):
             known = self._live.get(dataset.name)
             if known is None or not self.exists(dataset.name):
-                known = self._live[dataset.name] = LiveTable(path, dataset)
+                known = self._live[dataset.name] = LatestTable(path, dataset)
             return known
 
     def version(self, dataset: Dataset) -> int:
@@ -160,7 +160,7 @@ class Store:
             return self.snapshot(dataset).version
         return delta.latest_version(self.root.tables / dataset.name)
 
-    def known(
+    def read(
         self, dataset: Dataset, selection: Selection = EVERYTHING, as_of: datetime | None = None
     ) -> pl.DataFrame:
         """Rows of a table now or at a time; none where it did not exist."""

@@ -20,7 +20,7 @@ import polars as pl
 from lake.errors import DamagedError, LakeError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.time import EPOCH
-from lake.store.faults import translated
+from lake.store.faults import translate_errors
 from lake.store.locks import exclusive
 from lake.store.log import Commit, commits
 from lake.store.snapshot import Snapshot
@@ -33,7 +33,7 @@ _DATA_FILE = re.compile(r".*\.parquet(#\d+)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Hold:
+class BundleFiles:
     """What one bundle needs of one table.
 
     Attributes
@@ -119,7 +119,7 @@ HELD = pl.Schema(
 def vacuum(
     store: Store,
     datasets: Sequence[Dataset],
-    holds: Callable[[], Sequence[Hold]],
+    holds: Callable[[], Sequence[BundleFiles]],
     *,
     keep: timedelta,
     dry_run: bool,
@@ -208,19 +208,19 @@ def _recent(history: Sequence[Commit], cutoff: datetime) -> Sequence[Commit]:
 
 
 def _plans(
-    store: Store, datasets: Sequence[Dataset], holds: Sequence[Hold], keep: timedelta
+    store: Store, datasets: Sequence[Dataset], holds: Sequence[BundleFiles], keep: timedelta
 ) -> list[tuple[Dataset, Plan]]:
     now = store.now()
     cutoff = now - min(keep, now - EPOCH)
     plans = []
     for dataset in datasets:
         own = [hold for hold in holds if hold.table == dataset.name]
-        with translated(f"table {dataset.name}"):
+        with translate_errors(f"table {dataset.name}"):
             plans.append((dataset, _plan(store, dataset, own, cutoff)))
     return plans
 
 
-def _plan(store: Store, dataset: Dataset, holds: Sequence[Hold], cutoff: datetime) -> Plan:
+def _plan(store: Store, dataset: Dataset, holds: Sequence[BundleFiles], cutoff: datetime) -> Plan:
     latest = store.snapshot(dataset)
     # Listed before the log is read: what a commit takes in later is not on the list.
     disk = list(data_files(Path(latest.uri)))
@@ -238,7 +238,7 @@ def _plan(store: Store, dataset: Dataset, holds: Sequence[Hold], cutoff: datetim
 
 
 def _needed(
-    latest: Snapshot, hold: Hold, files_at: Callable[[int], frozenset[str]]
+    latest: Snapshot, hold: BundleFiles, files_at: Callable[[int], frozenset[str]]
 ) -> frozenset[str]:
     """What a bundle needs. A table made anew shares no version with the one that it pinned."""
     if hold.table_id != latest.table_id:
@@ -285,7 +285,7 @@ def data_files(table: Path) -> Iterator[Found]:
 
 def _delete(table: Path, unneeded: Iterable[Unneeded]) -> None:
     """One by one: wherever it is cut off, what remains is as good as before."""
-    with translated(f"table {table.name}"):
+    with translate_errors(f"table {table.name}"):
         for one in unneeded:
             (table / one.file.path).unlink(missing_ok=True)
     for folder in {(table / one.file.path).parent for one in unneeded}:

@@ -244,7 +244,7 @@ def test_rows_in_a_file_without_statistics_are_as_new_as_they_are(
 ) -> None:
     lake = watched(rules=[{"name": "stale", "freshness_seconds": 60, "channels": ["log"]}])
     put(lake, "trades", trades(1))
-    stored = lake._store.known(lake.dataset("trades"))
+    stored = lake._store.read(lake.dataset("trades"))
     newer = stored.with_columns(
         pl.lit("foreign").alias("trade_id"),
         pl.lit(NOW, dtype=TIME).alias("timestamp"),

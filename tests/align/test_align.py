@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from lake.align.align import Aligned, Feed, align, align_feeds
-from lake.align.policies import AsOf, How, Over
+from lake.align.align import Aligned, AlignInput, align, align_feeds
+from lake.align.policies import AsOf, How, Resample
 from lake.api import Lake
 from lake.errors import UsageError
 from lake.model.catalog import builtin
@@ -106,7 +106,7 @@ def made(aggregate: str, inside: Sequence[Fact]) -> Any:
     return total if aggregate == "sum" else values[-1]
 
 
-def carried_value(how: Over, newest: Fact) -> Any:
+def carried_value(how: Resample, newest: Fact) -> Any:
     return (*[newest.value or 0] * 4, 0) if how.fill == "flat" else newest.value
 
 
@@ -121,10 +121,10 @@ policies: st.SearchStrategy[How] = st.one_of(
     st.builds(AsOf, staleness=st.none() | lengths),
     st.builds(AsOf, staleness=st.none() | lengths, fill=st.just("zero")),
     st.builds(AsOf, staleness=lengths, fill=st.just("last"), limit=limits),
-    st.builds(Over, st.sampled_from(["ohlcv", "sum", "mean", "last"])),
-    st.builds(Over, st.just("ohlcv"), fill=st.just("flat"), limit=lengths),
-    st.builds(Over, st.sampled_from(["mean", "last"]), fill=st.just("last"), limit=lengths),
-    st.builds(Over, st.sampled_from(["sum", "mean", "last"]), fill=st.just("zero")),
+    st.builds(Resample, st.sampled_from(["ohlcv", "sum", "mean", "last"])),
+    st.builds(Resample, st.just("ohlcv"), fill=st.just("flat"), limit=lengths),
+    st.builds(Resample, st.sampled_from(["mean", "last"]), fill=st.just("last"), limit=lengths),
+    st.builds(Resample, st.sampled_from(["sum", "mean", "last"]), fill=st.just("zero")),
 )
 one_fact = st.builds(
     Fact,
@@ -137,7 +137,7 @@ facts_of = st.lists(one_fact, max_size=12)
 
 
 def cell(row: dict[str, Any], how: How) -> Cell:
-    prices = isinstance(how, Over) and how.aggregate == "ohlcv"
+    prices = isinstance(how, Resample) and how.aggregate == "ohlcv"
     names = ("open", "high", "low", "close", "value") if prices else ("value",)
     values = tuple(row[f"x_{name}"] for name in names)
     value = values if prices and row["x_fill"] != "none" else values[-1]
@@ -211,8 +211,8 @@ def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
         start=T0 + 2 * MINUTE,
         end=T0 + 10 * MINUTE,
         how={
-            "spot": Over("ohlcv", fill="flat", limit="2m"),
-            "flow": Over("sum", fill="zero", columns=["amount"]),
+            "spot": Resample("ohlcv", fill="flat", limit="2m"),
+            "flow": Resample("sum", fill="zero", columns=["amount"]),
             "funding": AsOf(staleness="8m", columns=["funding_rate"]),
         },
     )
@@ -239,7 +239,7 @@ def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
 
 def test_a_bar_counts_from_its_end_and_not_before() -> None:
     rows = bars(2).with_columns(builtin().dataset("bars_1m").availability())
-    found = aligned(rows, Over("ohlcv"), seconds=181, every="1m")
+    found = aligned(rows, Resample("ohlcv"), seconds=181, every="1m")
     assert found.frame["x_volume"].to_list() == [None, 1.0, 1.0, None]
 
 
@@ -252,13 +252,13 @@ def test_a_row_that_a_repair_filled_in_is_never_taken_for_observed() -> None:
     rows = known(0, 1, 4, fill=["flat", None, None])
     fills = aligned(rows, AsOf(staleness="1s"), seconds=2, every=SECOND).frame["x_fill"]
     assert fills.to_list() == ["stored:flat", None]
-    summed = aligned(known(1, 2, 4, fill=["flat", None, None]), Over("sum"))
+    summed = aligned(known(1, 2, 4, fill=["flat", None, None]), Resample("sum"))
     assert summed.frame["x_fill"].to_list() == ["none", "stored:flat", None, "none"]
     assert summed.summary.row(0)[:5] == ("x", 4, 1, 1, 2)
 
 
 def test_steps_are_open_at_their_start_and_closed_at_their_end() -> None:
-    found = aligned(known(-3, -2, 0, 0.000001, 3, 6.000001), Over("sum"))
+    found = aligned(known(-3, -2, 0, 0.000001, 3, 6.000001), Resample("sum"))
     assert found.frame["x_value"].to_list() == [2 + 3, 4 + 5, None, 6]
     assert found.frame["x_rows"].to_list() == [2, 2, 0, 1]
 
@@ -267,14 +267,14 @@ def test_steps_of_months_are_those_of_the_calendar() -> None:
     days = [datetime(2023, 12, 1, tzinfo=UTC) + n * DAY for n in range(93)]
     rows = pl.DataFrame({"available_at": pl.Series(days, dtype=TIME), "n": 1})
     end = datetime(2024, 3, 2, tzinfo=UTC)
-    found = align({"x": rows}, "1M", start=T0, end=end, how=Over("sum"))
+    found = align({"x": rows}, "1M", start=T0, end=end, how=Resample("sum"))
     assert found.frame["x_n"].to_list() == [31, 31, 29]
     assert found.frame["time"].dt.month().to_list() == [1, 2, 3]
 
 
 def test_the_sum_of_what_is_partly_unknown_is_unknown() -> None:
     rows = pl.DataFrame({"available_at": known(1, 2, 4)["available_at"], "v": [1, None, 3]})
-    found = aligned(rows, Over("sum"))
+    found = aligned(rows, Resample("sum"))
     assert found.frame["x_v"].to_list() == [None, None, 3, None]
     assert found.frame["x_fill"].to_list() == ["none", None, None, "none"]
 
@@ -283,11 +283,11 @@ def test_the_sum_of_what_is_partly_unknown_is_unknown() -> None:
 def test_a_sum_has_room_for_what_it_adds(dtype: pl.DataType) -> None:
     most = 127 if dtype == pl.Int8() else 2**31 - 1
     rows = known(1, 2, 2, value=[most] * 3).with_columns(pl.col("value").cast(dtype))
-    assert aligned(rows, Over("sum")).frame["x_value"][1] == pytest.approx(3 * most)
+    assert aligned(rows, Resample("sum")).frame["x_value"][1] == pytest.approx(3 * most)
 
 
 @pytest.mark.parametrize(
-    "how", [AsOf(staleness=None, columns="value"), Over("sum", columns="value")]
+    "how", [AsOf(staleness=None, columns="value"), Resample("sum", columns="value")]
 )
 def test_one_column_may_be_named_as_it_is(how: How) -> None:
     assert aligned(known(0, other=[1]), how).frame.columns[:2] == ["time", "x_value"]
@@ -317,14 +317,14 @@ def test_sources_without_rows_give_points_that_are_missing() -> None:
     found = aligned(known().cast({"value": pl.Int64}), AsOf(staleness=None))
     assert found.frame["x_fill"].to_list() == ["none"] * 4
     assert found.summary.row(0) == ("x", 4, 0, 0, 4, None)
-    empty = align({"x": rows_of([])}, STEP, start=T0, end=UNTIL, how=Over("sum"), by="symbol")
+    empty = align({"x": rows_of([])}, STEP, start=T0, end=UNTIL, how=Resample("sum"), by="symbol")
     assert empty.frame.is_empty()
     assert empty.summary.is_empty()
 
 
 def test_one_source_may_be_there_twice_with_a_policy_each() -> None:
     rows = known(1, 2, 4)
-    how: dict[str, How] = {"price": AsOf(staleness="9s"), "flow": Over("sum", fill="zero")}
+    how: dict[str, How] = {"price": AsOf(staleness="9s"), "flow": Resample("sum", fill="zero")}
     found = align({"price": rows, "flow": rows.lazy()}, STEP, start=T0, end=UNTIL, how=how)
     assert found.frame["price_value"].to_list() == [None, 2, 3, 3]
     assert found.frame["flow_value"].to_list() == [0, 3, 3, 0]
@@ -332,7 +332,7 @@ def test_one_source_may_be_there_twice_with_a_policy_each() -> None:
 
 def test_the_order_of_rows_known_at_different_times_does_not_matter() -> None:
     rows = known(1, 2, 4, 7)
-    for how in (Over("last"), AsOf(staleness=None)):
+    for how in (Resample("last"), AsOf(staleness=None)):
         assert_frame_equal(aligned(rows.reverse(), how).frame, aligned(rows, how).frame)
 
 
@@ -340,7 +340,7 @@ def test_what_an_alignment_of_tables_reads_is_enough(lake: Lake) -> None:
     write(lake, "bars_1m", bars(60))
     write(lake, "trades", trades(3600, received_at=None, price=[1.0 + n for n in range(3600)]))
     how: dict[str, How] = {
-        "bar": Over("ohlcv", fill="flat", limit="5m"),
+        "bar": Resample("ohlcv", fill="flat", limit="5m"),
         "price": AsOf(staleness="1s", fill="last", limit="3m", columns=["price", "timestamp"]),
         "any": AsOf(staleness=None, columns=["price"]),
     }
@@ -352,10 +352,10 @@ def test_what_an_alignment_of_tables_reads_is_enough(lake: Lake) -> None:
         return rows.select(lake.dataset(table).availability(), pl.all())
 
     start, end = T0 + 30 * MINUTE, T0 + 70 * MINUTE
-    feeds: dict[str, Feed | str] = {
-        "bar": Feed("bars_1m", "binance", "BTC/USDT"),
+    feeds: dict[str, AlignInput | str] = {
+        "bar": AlignInput("bars_1m", "binance", "BTC/USDT"),
         "price": "trades",
-        "any": Feed("trades"),
+        "any": AlignInput("trades"),
     }
     found = align_feeds(available, lake.dataset, feeds, "1m", how=how, start=start, end=end)
     assert asked == [start - 6 * MINUTE, start - DAY - 3 * MINUTE, None]
@@ -387,7 +387,7 @@ REFUSED: dict[str, tuple[dict[str, pl.DataFrame], dict[str, Any], str]] = {
     ),
     "null availability": (
         {"x": pl.concat([known(0), known(0).with_columns(available_at=pl.lit(None, TIME))])},
-        {"how": Over("sum")},
+        {"how": Resample("sum")},
         "source 'x': column 'available_at' is null in 1 rows",
     ),
     "an unknown column": (
@@ -404,19 +404,19 @@ REFUSED: dict[str, tuple[dict[str, pl.DataFrame], dict[str, Any], str]] = {
     ),
     "no prices": (
         {"x": known(0)},
-        {"how": Over("ohlcv")},
+        {"how": Resample("ohlcv")},
         "source 'x' has no column 'open'",
     ),
     "prices of text": (
         {"x": known(0, open=["a"], high=[1], low=[1], close=[1])},
-        {"how": Over("ohlcv")},
+        {"how": Resample("ohlcv")},
         "source 'x': column 'open' is String, not numbers",
     ),
     "a step without unit": ({"x": known(0)}, {"every": 60}, "every is 60"),
     "a policy by its name": ({"x": known(0)}, {"how": "last"}, "how is 'last'"),
     "text in a sum": (
         {"x": known(0, side=["buy"])},
-        {"how": Over("sum", columns=["side"])},
+        {"how": Resample("sum", columns=["side"])},
         "source 'x': column 'side' is String, not numbers",
     ),
     "a zero of text": (
@@ -466,11 +466,11 @@ def test_what_cannot_be_aligned_is_refused(case: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "choice", "said"),
     [
-        (Over, {"aggregate": "median"}, "aggregate is 'median'"),
-        (Over, {"aggregate": "sum", "fill": "last", "limit": "1h"}, "fill of sum is 'last'"),
-        (Over, {"aggregate": "ohlcv", "fill": "zero"}, "fill of ohlcv is 'zero'"),
-        (Over, {"aggregate": "ohlcv", "fill": "flat"}, "fill 'flat' needs a limit"),
-        (Over, {"aggregate": "sum", "limit": "1h"}, "fill 'none' has no use for a limit"),
+        (Resample, {"aggregate": "median"}, "aggregate is 'median'"),
+        (Resample, {"aggregate": "sum", "fill": "last", "limit": "1h"}, "fill of sum is 'last'"),
+        (Resample, {"aggregate": "ohlcv", "fill": "zero"}, "fill of ohlcv is 'zero'"),
+        (Resample, {"aggregate": "ohlcv", "fill": "flat"}, "fill 'flat' needs a limit"),
+        (Resample, {"aggregate": "sum", "limit": "1h"}, "fill 'none' has no use for a limit"),
         (AsOf, {"staleness": "1h", "fill": "flat"}, "fill is 'flat'"),
         (AsOf, {"staleness": "1h", "fill": "last"}, "fill 'last' needs a limit"),
         (AsOf, {"staleness": "1h", "fill": "last", "limit": "1h"}, "limit 1h is no longer than"),

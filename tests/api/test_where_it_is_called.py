@@ -85,15 +85,15 @@ def test_the_front_door_opens_lakes_and_bundles(
 
 def test_the_public_names_are_these() -> None:
     assert sorted(package.__all__) == [
+        "AlignInput",
         "Aligned",
         "AsOf",
         "CommitConflictError",
         "ConfigError",
         "DamagedError",
-        "Feed",
         "LakeError",
-        "Over",
         "QualityError",
+        "Resample",
         "SchemaError",
         "Slice",
         "SourceError",

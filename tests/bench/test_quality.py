@@ -17,9 +17,9 @@ from lake.api import Lake, utc_now
 from lake.model.catalog import builtin
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.quality.configure import chosen
-from lake.quality.run import inspected
-from lake.quality.slice import Slice, Witness
+from lake.quality.configure import configure
+from lake.quality.run import run_checks
+from lake.quality.slice import Reference, Slice
 from lake.settings import Settings
 from lake.store.store import Origin, Store
 from tests.bench.conftest import best_seconds, report
@@ -97,7 +97,7 @@ def _slice(table: str, rows: pl.DataFrame, number: int, **more: object) -> Slice
         market=_market(number),
         range=TimeRange(START, START + YEAR),
         now=START + YEAR,
-        rows=rows.lazy(),
+        frame=rows.lazy(),
         **more,  # type: ignore[arg-type]
     )
 
@@ -106,25 +106,25 @@ def test_bars_and_trades_against_row_rules_alone() -> None:
     dataframely = pytest.importorskip("dataframely", reason="just bench brings it")
     trades = {n: _stored("trades", _trades(n)) for n in range(2)}
     years = {n: _stored("bars_1m", _bars(rows)) for n, rows in trades.items()}
-    bars_checks = chosen(builtin().dataset("bars_1m"))
-    trade_checks = chosen(builtin().dataset("trades"))
+    bars_checks = configure(builtin().dataset("bars_1m"))
+    trade_checks = configure(builtin().dataset("trades"))
     rules = _rules(dataframely)
 
     def check_bars() -> None:
         """Ten market-years: the frames of two, five times."""
         for number in range(MARKETS):
-            seen = inspected(_slice("bars_1m", years[number % 2], number), bars_checks)
+            seen = run_checks(_slice("bars_1m", years[number % 2], number), bars_checks)
             assert seen.findings.is_empty()
 
     def check_bars_with_trades() -> None:
         for number, bars in years.items():
-            witness = Witness(builtin().dataset("trades"), _market(number), trades[number].lazy())
-            seen = inspected(_slice("bars_1m", bars, number, trades=witness), bars_checks)
+            witness = Reference(builtin().dataset("trades"), _market(number), trades[number].lazy())
+            seen = run_checks(_slice("bars_1m", bars, number, trades=witness), bars_checks)
             assert seen.findings.is_empty()
 
     def check_trades() -> None:
         for number in range(MARKETS):
-            seen = inspected(_slice("trades", trades[number % 2], number), trade_checks)
+            seen = run_checks(_slice("trades", trades[number % 2], number), trade_checks)
             assert seen.findings.is_empty()
 
     def rules_alone() -> None:

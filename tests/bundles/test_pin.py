@@ -18,7 +18,7 @@ from lake.bundles.manifest import Manifest
 from lake.errors import QualityError, UnknownNameError, UsageError
 from lake.model.catalog import builtin_files
 from lake.model.market import Market
-from lake.model.progress import Quiet
+from lake.model.progress import NoProgress
 from lake.model.time import TimeRange, iso
 from lake.settings import Settings
 from lake.store.ledger import Covered, Ledger
@@ -237,7 +237,7 @@ def test_the_same_rows_in_a_new_lake_have_the_same_id(new_lake: NewLake) -> None
     assert one.pin("b", tables).id != other.pin("c", tables).id
 
 
-class Counting(Quiet):
+class Counting(NoProgress):
     """Counts the steps of each kind of work."""
 
     def __init__(self) -> None:

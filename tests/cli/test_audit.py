@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from lake.api import Lake
 from lake.errors import DamagedError, SchemaError, UnknownNameError, UsageError
-from lake.jobs.ingest.report import Tally
-from lake.jobs.job import recorded
+from lake.jobs.ingest.report import WriteCounts
+from lake.jobs.job import record_job
 from lake.model.time import iso, to_ms
 from lake.settings import Settings
 from lake.store.ledger import Ledger
@@ -333,7 +333,9 @@ def test_what_other_engines_say_otherwise_is_found_too(new_lake: NewLake) -> Non
 def test_a_reason_of_many_parts_is_short(new_lake: NewLake) -> None:
     lake = new_lake()
     group = {"exchange": "a", "table": "bars_1m", "targets": [["id", "missing"]] * 1500}
-    with recorded(Ledger(store_of(lake)), "quality repair", {"plan": [group, group]}, Tally()):
+    with record_job(
+        Ledger(store_of(lake)), "quality repair", {"plan": [group, group]}, WriteCounts()
+    ):
         pass
     one = "exchange a table bars_1m 1,500 targets"
     assert lake.audit("jobs")["why"][0] == f"quality repair: plan {one}, {one}"

@@ -14,7 +14,7 @@ from lake.jobs.maintain import Maintenance
 from lake.store.delta import open_table
 from lake.store.root import Root
 from lake.store.store import Store
-from lake.store.vacuum import Hold
+from lake.store.vacuum import BundleFiles
 from tests.conftest import MINUTE, T0, bars, trades, write
 
 _context = multiprocessing.get_context("forkserver")
@@ -64,11 +64,11 @@ def ingest(path: Path, rounds: int) -> None:
         write(store, "bars_1m", bars(5, start=T0 + turn * MINUTE, volume=[float(turn)] * 5))
 
 
-def holds(store: Store, version: int) -> Sequence[Hold]:
+def holds(store: Store, version: int) -> Sequence[BundleFiles]:
     """As the bundles of a lake give them: `bars_1m` at a version, without a list of its own."""
     dataset = store.catalog.dataset("bars_1m")
     table = open_table(store.root.tables / "bars_1m", dataset)
-    return [Hold("b" * 64, "held", "bars_1m", str(table.metadata().id), version, frozenset)]
+    return [BundleFiles("b" * 64, "held", "bars_1m", str(table.metadata().id), version, frozenset)]
 
 
 def _store(path: Path, by: timedelta = timedelta(0)) -> Store:

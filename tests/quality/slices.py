@@ -12,7 +12,7 @@ from lake.model.catalog import builtin
 from lake.model.dataset import Dataset, Threshold
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.quality.slice import Builtin, Slice, Witness, completed
+from lake.quality.slice import Builtin, Reference, Slice, complete_columns
 
 DAY = timedelta(days=1)
 BINANCE = Market("binance", "BTC/USDT")
@@ -49,17 +49,17 @@ def slice_of(
     after = midnight(times.max()) + DAY if end is None else end
     fields = {"now": after, **more}
     named = Market(*rows.select("exchange", "symbol").row(0)) if rows.height else market
-    return Slice(dataset, named, TimeRange(first, after), rows=rows.lazy(), **fields)
+    return Slice(dataset, named, TimeRange(first, after), frame=rows.lazy(), **fields)
 
 
 def witness_of(
     table: str | Dataset, frame: pl.DataFrame, *, market: Market = BINANCE, **more: Any
-) -> Witness:
+) -> Reference:
     """Rows that testify, as a check is given them; `more`: `covered`."""
     dataset = builtin().dataset(table) if isinstance(table, str) else table
     rows = rows_of(dataset, frame, market)
     named = Market(*rows.select("exchange", "symbol").row(0)) if rows.height else market
-    return Witness(dataset, named, rows.lazy(), **more)
+    return Reference(dataset, named, rows.lazy(), **more)
 
 
 def rows_of(dataset: Dataset, frame: pl.DataFrame, market: Market = BINANCE) -> pl.DataFrame:
@@ -92,7 +92,7 @@ def midnight(time: Any) -> datetime:
 
 def found(frame: pl.LazyFrame) -> pl.DataFrame:
     """What a check gave, with all columns and in order of time."""
-    return completed(frame).sort("start", "against").collect()
+    return complete_columns(frame).sort("start", "against").collect()
 
 
 def outcome(

@@ -12,8 +12,8 @@ import pytest
 from lake.errors import ConfigError
 from lake.model.catalog import builtin
 from lake.quality.checks.registry import BUILTIN
-from lake.quality.configure import Chosen, Overrides, chosen
-from lake.quality.run import inspected
+from lake.quality.configure import ConfiguredCheck, Overrides, configure
+from lake.quality.run import run_checks
 from lake.quality.slice import Slice
 from tests.conftest import MINUTE, T0, bars
 from tests.quality.slices import slice_of
@@ -26,27 +26,27 @@ BARS, HOURS = (
 ROWS = slice_of(BARS, bars(10, volume=[float(n) for n in range(10)]))
 
 
-def named(overrides: Overrides | None = None, **more: Any) -> dict[str, Chosen]:
-    return {check.name: check for check in chosen(BARS, overrides, **more)}
+def named(overrides: Overrides | None = None, **more: Any) -> dict[str, ConfiguredCheck]:
+    return {check.name: check for check in configure(BARS, overrides, **more)}
 
 
 def refusal(overrides: Overrides, **more: Any) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
-        chosen(BARS, overrides, **more)
+        configure(BARS, overrides, **more)
     return caught.value
 
 
 def findings(overrides: Overrides | None = None, **more: Any) -> pl.DataFrame:
     """What the named checks find in ten bars, the number n of volume n."""
-    mine = [check for check in chosen(BARS, overrides, **more) if check.name.startswith("my_")]
-    return inspected(ROWS, mine).findings
+    mine = [check for check in configure(BARS, overrides, **more) if check.name.startswith("my_")]
+    return run_checks(ROWS, mine).findings
 
 
 @pytest.mark.parametrize("table", ["bars_1m", "trades", "funding", "orderbooks"])
 def test_every_declared_check_exists_and_takes_its_thresholds(table: str) -> None:
     dataset = builtin().dataset(table)
-    assert {check.name for check in chosen(dataset)} == {c.name for c in dataset.checks}
-    assert {check.name for check in chosen(dataset)} <= set(BUILTIN)
+    assert {check.name for check in configure(dataset)} == {c.name for c in dataset.checks}
+    assert {check.name for check in configure(dataset)} <= set(BUILTIN)
 
 
 def test_severity_thresholds_and_presence_are_overridden() -> None:
@@ -73,7 +73,7 @@ def test_the_table_has_the_last_word_before_its_family() -> None:
     }
     assert named(overrides)["gaps"].severity == "warning"
     assert "order" not in named(overrides)
-    hours = {check.name: check.severity for check in chosen(HOURS, overrides)}
+    hours = {check.name: check.severity for check in configure(HOURS, overrides)}
     assert hours["gaps"] == "critical"
 
 
@@ -142,7 +142,7 @@ if TYPE_CHECKING:
     from lake.quality.slice import Slice
 
 def large(rows: Slice, *, least: float) -> pl.LazyFrame:
-    return rows.rows.filter(pl.col("volume") >= least).select(start="timestamp")
+    return rows.frame.filter(pl.col("volume") >= least).select(start="timestamp")
 
 def broken(rows):
     raise KeyError("volume of what")
@@ -151,13 +151,13 @@ def nothing(rows):
     return None
 
 def severe(rows):
-    return rows.rows.select(start="timestamp", severity=pl.lit("terrible"))
+    return rows.frame.select(start="timestamp", severity=pl.lit("terrible"))
 
 def late(rows):
-    return rows.rows.select(start=pl.col("no_such_column"))
+    return rows.frame.select(start=pl.col("no_such_column"))
 
 def nameless(rows):
-    return rows.rows.select("volume")
+    return rows.frame.select("volume")
 """
 
 
@@ -209,14 +209,14 @@ def test_a_module_that_cannot_be_imported_is_told(own_module: str) -> None:
 
 def test_functions_of_the_caller_are_checks_too() -> None:
     def mine(rows: Slice) -> pl.LazyFrame:
-        return rows.rows.filter(pl.col("volume") == 3).select(start="timestamp")
+        return rows.frame.filter(pl.col("volume") == 3).select(start="timestamp")
 
     told = findings(own={"my_own": mine})
     assert told.select("start", "check", "severity").rows() == [
         (T0 + 3 * MINUTE, "my_own", "warning")
     ]
     with pytest.raises(ConfigError, match="there is a check 'gaps' already"):
-        chosen(BARS, own={"gaps": mine})
+        configure(BARS, own={"gaps": mine})
 
 
 def test_an_error_in_a_function_of_the_caller_names_it() -> None:
@@ -243,7 +243,7 @@ def test_a_threshold_with_which_a_check_would_find_nothing_or_all_is_refused(
 ) -> None:
     overrides = {"bars": {check: {threshold: value}}}
     with pytest.raises(ConfigError, match=rf"checks\.bars\.{check}\.{threshold}: .*bounds") as told:
-        chosen(builtin().dataset("bars_1m"), overrides)
+        configure(builtin().dataset("bars_1m"), overrides)
     assert says in told.value.hint
 
 
@@ -251,4 +251,4 @@ def test_a_threshold_with_which_a_check_would_find_nothing_or_all_is_refused(
 def test_a_duration_that_is_none_is_refused_with_its_place(value: str) -> None:
     overrides = {"bars": {"venue_deviation": {"duration": value}}}
     with pytest.raises(ConfigError, match=r"checks\.bars\.venue_deviation\.duration"):
-        chosen(builtin().dataset("bars_1m"), overrides)
+        configure(builtin().dataset("bars_1m"), overrides)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.quality.checks.completeness import gaps
-from lake.quality.configure import Chosen
-from lake.quality.run import FINDINGS, inspected
+from lake.quality.configure import ConfiguredCheck
+from lake.quality.run import FINDINGS, run_checks
 from lake.quality.score import DELAYS
 from lake.quality.slice import Slice
 from tests.conftest import DAY, MINUTE, SECOND, T0, bars, trades
@@ -22,13 +22,13 @@ from tests.quality.slices import slice_of
 Function = Callable[[Slice], pl.LazyFrame]
 
 
-def check(function: Function, name: str = "mine") -> Chosen:
-    return Chosen(name, "warning", "accuracy", function, {})
+def check(function: Function, name: str = "mine") -> ConfiguredCheck:
+    return ConfiguredCheck(name, "warning", "accuracy", function, {})
 
 
 def each(condition: pl.Expr, **more: pl.Expr) -> Function:
     """Finds every row of which a condition is true."""
-    return lambda rows: rows.rows.filter(condition).select(start="timestamp", **more)
+    return lambda rows: rows.frame.filter(condition).select(start="timestamp", **more)
 
 
 def context(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def context(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_what_a_check_does_not_say_is_filled_in() -> None:
-    seen = inspected(slice_of("bars_1m", bars(1)), [check(each(pl.lit(value=True)))])
+    seen = run_checks(slice_of("bars_1m", bars(1)), [check(each(pl.lit(value=True)))])
     assert dict(seen.findings.schema) == dict(FINDINGS)
     one = seen.findings.row(0, named=True)
     assert one["end"] == T0 + timedelta(microseconds=1)
@@ -46,13 +46,13 @@ def test_what_a_check_does_not_say_is_filled_in() -> None:
 
 def test_what_is_found_outside_the_judged_range_does_not_count() -> None:
     rows = slice_of("bars_1m", bars(3, step=DAY), start=T0 + DAY, end=T0 + 2 * DAY)
-    seen = inspected(rows, [check(each(pl.lit(value=True)))])
+    seen = run_checks(rows, [check(each(pl.lit(value=True)))])
     assert seen.findings["start"].to_list() == [T0 + DAY]
     assert seen.days.select("timestamp", "rows").rows() == [(T0 + DAY, 1)]
 
 
 def test_without_findings_there_is_an_empty_frame() -> None:
-    seen = inspected(slice_of("bars_1m", bars(3)), [check(each(pl.lit(value=False)))])
+    seen = run_checks(slice_of("bars_1m", bars(3)), [check(each(pl.lit(value=False)))])
     assert seen.findings.is_empty()
     assert dict(seen.findings.schema) == dict(FINDINGS)
 
@@ -67,7 +67,7 @@ def test_of_a_kind_and_day_a_hundred_are_told_singly_and_the_rest_as_one(
     frame = bars(len(times), timestamp=times)
     kind = (pl.int_range(pl.len()) % kinds).cast(pl.String)
     found = each(pl.lit(value=True), reason=kind, rows=pl.lit(weight).cast(pl.Int64))
-    seen = inspected(slice_of("bars_1m", frame, start=T0, end=T0 + 2 * DAY), [check(found)])
+    seen = run_checks(slice_of("bars_1m", frame, start=T0, end=T0 + 2 * DAY), [check(found)])
     told = seen.findings
     assert told["rows"].sum() == weight * len(times)
     per_kind = told.group_by(pl.col("start").dt.date(), "reason").len()
@@ -78,7 +78,7 @@ def test_of_a_kind_and_day_a_hundred_are_told_singly_and_the_rest_as_one(
 
 
 def test_the_hundred_are_the_first_and_the_rest_is_counted() -> None:
-    seen = inspected(slice_of("bars_1m", bars(150)), [check(each(pl.lit(value=True)))])
+    seen = run_checks(slice_of("bars_1m", bars(150)), [check(each(pl.lit(value=True)))])
     assert seen.findings.height == 101
     last = seen.findings.row(-1, named=True)
     assert (last["start"], last["rows"]) == (T0 + 100 * MINUTE, 50)
@@ -88,10 +88,10 @@ def test_the_hundred_are_the_first_and_the_rest_is_counted() -> None:
 def test_the_context_holds_three_rows_before_three_in_and_three_after() -> None:
     def long(rows: Slice) -> pl.LazyFrame:
         ends = (T0 + 10 * MINUTE, T0 + 30 * MINUTE)
-        return rows.rows.head(1).select(start=pl.lit(ends[0]), end=pl.lit(ends[1]))
+        return rows.frame.head(1).select(start=pl.lit(ends[0]), end=pl.lit(ends[1]))
 
     frame = bars(60, volume=[float(n) for n in range(60)])
-    one = inspected(slice_of("bars_1m", frame), [check(long)]).findings.row(0, named=True)
+    one = run_checks(slice_of("bars_1m", frame), [check(long)]).findings.row(0, named=True)
     assert [row["volume"] for row in context(one)] == [7, 8, 9, 10, 11, 12, 30, 31, 32]
     assert context(one)[0] == {
         "timestamp": "2024-01-01T00:07:00Z",
@@ -108,14 +108,14 @@ def test_the_context_of_a_gap_is_what_stands_on_both_sides() -> None:
     frame = bars(20, volume=[float(n) for n in range(20)]).filter(
         ~pl.col("volume").is_between(8, 9)
     )
-    one = inspected(slice_of("bars_1m", frame), [check(gaps)]).findings.row(0, named=True)
+    one = run_checks(slice_of("bars_1m", frame), [check(gaps)]).findings.row(0, named=True)
     assert [row["volume"] for row in context(one)] == [5, 6, 7, 10, 11, 12]
 
 
 def test_the_context_at_the_edges_is_what_there_is() -> None:
     is_edge = pl.col("timestamp").is_in([T0, T0 + 4 * MINUTE])
     frame = bars(5, volume=[float(n) for n in range(5)])
-    seen = inspected(slice_of("bars_1m", frame), [check(each(is_edge))]).findings
+    seen = run_checks(slice_of("bars_1m", frame), [check(each(is_edge))]).findings
     shown = [[row["volume"] for row in context(one)] for one in seen.iter_rows(named=True)]
     assert shown == [[0, 1, 2, 3], [1, 2, 3, 4]]
 
@@ -124,10 +124,10 @@ def test_the_first_twenty_findings_of_a_check_and_day_have_a_context_whatever_th
     frame = bars(100, step=30 * MINUTE)
     days = (T0, T0 + DAY, T0 + 2 * DAY, T0 + 3 * DAY)
     always = [check(each(pl.lit(value=True)))]
-    at_once = inspected(slice_of("bars_30m", frame), always).findings
+    at_once = run_checks(slice_of("bars_30m", frame), always).findings
     assert at_once.filter(pl.col("context") != "[]").height == 20 + 20 + 4
     by_day = [
-        inspected(slice_of("bars_30m", frame, start=start, end=start + DAY), always).findings
+        run_checks(slice_of("bars_30m", frame, start=start, end=start + DAY), always).findings
         for start in days[:3]
     ]
     assert pl.concat(by_day).equals(at_once)
@@ -138,7 +138,7 @@ def test_days_count_rows_and_say_how_late_they_came() -> None:
     times = [T0 + n * SECOND for n in range(101)]
     received = [time + timedelta(milliseconds=d) for time, d in zip(times, delays, strict=True)]
     live = slice_of("trades", trades(101, received_at=received))
-    assert inspected(live, []).days.rows() == [(T0, 101, 500.0, 900.0, 990.0)]
-    history = inspected(slice_of("trades", trades(101)), []).days
+    assert run_checks(live, []).days.rows() == [(T0, 101, 500.0, 900.0, 990.0)]
+    history = run_checks(slice_of("trades", trades(101)), []).days
     assert history.select(DELAYS).row(0) == (None, None, None)
-    assert inspected(slice_of("bars_1m", bars(5)), []).days.rows() == [(T0, 5, None, None, None)]
+    assert run_checks(slice_of("bars_1m", bars(5)), []).days.rows() == [(T0, 5, None, None, None)]

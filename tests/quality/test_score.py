@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.quality.checks.completeness import NO_LOSSES, REASONS
-from lake.quality.score import DAYS, DELAYS, DIMENSIONS, MEASURES, combined, scores
+from lake.quality.score import DAYS, DELAYS, DIMENSIONS, MEASURES, combine_scores, scores
 from tests.conftest import DAY, T0, TIME
 
 SEVERITIES = ("info", "warning", "error", "critical")
@@ -103,7 +103,7 @@ def test_a_day_of_which_all_is_lost_is_not_complete() -> None:
     both = scores(days(1440), pl.DataFrame(lost, schema=SCHEMA, orient="row"))
     assert both["timestamp"].to_list() == [T0, T0 + DAY]
     assert both["completeness"].to_list() == [1.0, 0.0]
-    assert combined(both)["completeness"] == 0.5
+    assert combine_scores(both)["completeness"] == 0.5
 
 
 def test_a_day_in_which_nothing_should_be_is_whole() -> None:
@@ -116,7 +116,7 @@ def test_over_several_days_the_measures_are_means_weighted_by_what_should_be_the
         schema=SCHEMA,
         orient="row",
     )
-    whole = combined(scores(days(90, 300), frame))
+    whole = combine_scores(scores(days(90, 300), frame))
     assert whole["completeness"] == pytest.approx((0.9 * 100 + 1.0 * 300) / 400)
     assert whole["accuracy"] == pytest.approx((1.0 * 100 + 0.75 * 300) / 400)
     assert whole["score"] == pytest.approx((0.9 * 100 + 0.75 * 300) / 400)
@@ -124,7 +124,7 @@ def test_over_several_days_the_measures_are_means_weighted_by_what_should_be_the
 
 def test_nothing_has_no_score() -> None:
     empty = scores(days(), pl.DataFrame(schema=SCHEMA))
-    assert combined(empty) == dict.fromkeys(MEASURES)
+    assert combine_scores(empty) == dict.fromkeys(MEASURES)
 
 
 some_findings = st.lists(
@@ -206,7 +206,7 @@ def test_scores_are_what_the_docs_say(rows: list[int], found: list[Finding]) -> 
     assert seen["timestamp"].to_list() == list(expected)
     assert seen["expected"].to_list() == [total for total, _ in expected.values()]
     weights = [max(total, 1) for total, _ in expected.values()]
-    whole = combined(seen)
+    whole = combine_scores(seen)
     for name in MEASURES:
         values = [one[name] for _, one in expected.values()]
         assert seen[name].to_list() == pytest.approx(values)

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from lake.errors import SourceError, SourceUnavailableError, UnknownNameError
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
-from lake.sources.ccxt_client import Client, connect, redirected
+from lake.sources.ccxt_client import Client, connect, redirect_urls
 from lake.sources.ccxt_strict import parse_json
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -327,7 +327,7 @@ def test_every_exchange_can_be_redirected(exchange_id: str) -> None:
 
 def test_redirection_keeps_host_and_path() -> None:
     urls = {"a": "https://api.x.com/v1", "b": ["http://y.io"], "c": {"d": "wss://z.io"}, "e": None}
-    assert redirected(urls, "http://127.0.0.1:1") == {
+    assert redirect_urls(urls, "http://127.0.0.1:1") == {
         "a": "http://127.0.0.1:1/api.x.com/v1",
         "b": ["http://127.0.0.1:1/y.io"],
         "c": {"d": "wss://z.io"},

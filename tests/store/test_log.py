@@ -9,7 +9,7 @@ import pytest
 
 from lake.api import Lake
 from lake.errors import DamagedError
-from lake.store.commits import committed_at, log_file, said
+from lake.store.commits import commit_time, lake_metadata, log_file
 from lake.store.log import commits
 from tests.conftest import trades
 
@@ -36,7 +36,7 @@ def test_a_commit_of_another_engine_has_no_job(filled: Lake, metadata: object) -
         {"txn": {"appId": "another", "version": 1}},
     )
     assert (found["version"], found["job"], found["source"]) == (2, None, None)
-    assert said({"userMetadata": metadata}) == {}
+    assert lake_metadata({"userMetadata": metadata}) == {}
     assert filled.audit("trades")["job"].null_count() == 2  # and the table's first commit
 
 
@@ -49,7 +49,7 @@ def test_where_a_commit_has_no_time_that_of_its_file_counts(
     written = log_file(table, 2).stat().st_mtime
     assert found["time"].timestamp() == pytest.approx(written, abs=0.002)
     assert [one.version for one in commits(table)] == [0, 1, 2]
-    assert committed_at(table, 2) == list(commits(table))[2].time == found["time"]
+    assert commit_time(table, 2) == list(commits(table))[2].time == found["time"]
 
 
 def test_counts_of_spark_are_counts(filled: Lake) -> None:
@@ -64,6 +64,6 @@ def test_a_commit_that_is_no_json_is_damage(filled: Lake, text: str) -> None:
     table = filled.root.tables / "trades"
     log_file(table, 2).write_text(text)
     with pytest.raises(DamagedError, match="table trades: commit 2 cannot be read"):
-        committed_at(table, 2)
+        commit_time(table, 2)
     with pytest.raises(DamagedError, match="table trades: commit 2 cannot be read"):
         filled.audit("trades")

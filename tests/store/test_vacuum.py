@@ -20,7 +20,7 @@ from lake.errors import DamagedError, UsageError
 from lake.store.locks import exclusive
 from lake.store.log import Commit
 from lake.store.store import Store
-from lake.store.vacuum import Found, Hold, VacuumReport, plan, vacuum
+from lake.store.vacuum import BundleFiles, Found, VacuumReport, plan, vacuum
 from tests.conftest import DAY, MINUTE, T0, bars, store_of, trades, write
 from tests.store.test_compaction import SYMBOLS, on_disk, optimize
 
@@ -35,7 +35,7 @@ def later(lake: Lake, by: timedelta = 30 * DAY) -> Store:
 
 def clean(
     store: Store,
-    *holds: Hold,
+    *holds: BundleFiles,
     keep: timedelta = WEEK,
     dry_run: bool = False,
     tables: Sequence[str] = ("bars_1m",),
@@ -44,11 +44,13 @@ def clean(
     return vacuum(store, datasets, lambda: holds, keep=keep, dry_run=dry_run)
 
 
-def held(store: Store, version: int | None = None, bundle: str = "b" * 64) -> Hold:
+def held(store: Store, version: int | None = None, bundle: str = "b" * 64) -> BundleFiles:
     """A hold of `bars_1m` at a version, as a bundle of that version has it."""
     snapshot = store.snapshot(store.catalog.dataset("bars_1m"), version=version)
     paths = frozenset(snapshot.files()["path"])
-    return Hold(bundle, "research", "bars_1m", snapshot.table_id, snapshot.version, lambda: paths)
+    return BundleFiles(
+        bundle, "research", "bars_1m", snapshot.table_id, snapshot.version, lambda: paths
+    )
 
 
 def revise(store: Store, times: int = 2) -> list[int]:
@@ -280,7 +282,7 @@ def test_holds_are_asked_for_when_no_bundle_can_be_made(lake: Lake) -> None:
     revise(store)
     asked: list[bool] = []
 
-    def holds() -> list[Hold]:
+    def holds() -> list[BundleFiles]:
         from lake.errors import CommitConflictError
         from lake.store.locks import shared
 

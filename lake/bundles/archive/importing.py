@@ -9,13 +9,15 @@ from lake.bundles.contents import Contents
 from lake.bundles.repository import Repository
 from lake.bundles.verify import verify
 from lake.errors import LakeError
-from lake.model.progress import Meter
+from lake.model.progress import Progress
 from lake.store import locks
-from lake.store.faults import translated
+from lake.store.faults import translate_errors
 from lake.store.root import Root
 
 
-def received(root: Root, source: Path, name: str | None, *, move: bool, meter: Meter) -> Contents:
+def import_bundle(
+    root: Root, source: Path, name: str | None, *, move: bool, meter: Progress
+) -> Contents:
     """Put an exported bundle into a lake, whole or not at all.
 
     Where the lake has the bundle already, that one stays, and the source is only checked; one
@@ -35,12 +37,12 @@ def received(root: Root, source: Path, name: str | None, *, move: bool, meter: M
     repository = Repository(root)
     if name is not None:
         repository.require_name(name)
-    with translated(f"import of {source}"), opened(source) as parcel:
+    with translate_errors(f"import of {source}"), opened(source) as parcel:
         bundle_id = parcel.manifest.id
         if name is not None:
             repository.require_free(name, bundle_id, move=move)
         is_whole = _is_whole(repository, bundle_id, meter)
-        with repository.unfinished() as folder:
+        with repository.new_folder() as folder:
             parcel.unpack(folder, meter, keep_data=not is_whole)
             with locks.shared(root):
                 if name is not None:
@@ -56,7 +58,7 @@ def received(root: Root, source: Path, name: str | None, *, move: bool, meter: M
                 return contents
 
 
-def _is_whole(repository: Repository, bundle_id: str, meter: Meter) -> bool | None:
+def _is_whole(repository: Repository, bundle_id: str, meter: Progress) -> bool | None:
     """Whether the lake's own bundle of the id is as it was pinned; None: it has none."""
     if bundle_id not in repository.ids():
         return None
@@ -67,6 +69,6 @@ def _is_whole(repository: Repository, bundle_id: str, meter: Meter) -> bool | No
 
 
 def _replaced(root: Root, repository: Repository, folder: Path, bundle_id: str) -> Contents:
-    with repository.unfinished() as away:
+    with repository.new_folder() as away:
         (root.bundles / bundle_id).rename(away)
         return repository.publish(folder, bundle_id)

@@ -16,8 +16,8 @@ from lake.bundles.bundle import Bundle
 from lake.bundles.cache import Cache
 from lake.bundles.contents import Contents
 from lake.errors import DamagedError, UnknownNameError
-from lake.model.progress import Meter, Quiet
-from lake.store.faults import translated
+from lake.model.progress import NoProgress, Progress
+from lake.store.faults import translate_errors
 
 
 def names_export(reference: str) -> bool:
@@ -27,7 +27,7 @@ def names_export(reference: str) -> bool:
     return "/" in reference or is_archive or (path / "manifest.json").is_file()
 
 
-def open_exported(path: Path, cache: Cache | None, meter: Meter | None = None) -> Bundle:
+def open_exported(path: Path, cache: Cache | None, meter: Progress | None = None) -> Bundle:
     """Open an exported bundle: a folder where it is, an archive unpacked.
 
     An archive is unpacked once into the cache, and checked then; without a cache it is unpacked
@@ -49,19 +49,19 @@ def open_exported(path: Path, cache: Cache | None, meter: Meter | None = None) -
         )
     if path.is_dir():
         return Bundle(Contents.open(path), cache)
-    meter = meter or Quiet()
+    meter = meter or NoProgress()
     if cache is None:
         return Bundle(_unpacked_for_now(path, meter))
     return Bundle(_unpacked_once(path, cache.folder.absolute(), meter), cache)
 
 
-def _unpacked_once(path: Path, cache_folder: Path, meter: Meter) -> Contents:
+def _unpacked_once(path: Path, cache_folder: Path, meter: Progress) -> Contents:
     """The bundle of an archive out of the cache; an archive that was written to is another."""
     stamp = path.stat()
     facts = f"{path.resolve()}\n{stamp.st_size}\n{stamp.st_mtime_ns}"
     target = cache_folder / "unpacked" / hashlib.sha256(facts.encode()).hexdigest()[:32]
     if not _is_whole(target):
-        with translated(f"cache {cache_folder}"):
+        with translate_errors(f"cache {cache_folder}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             with aside(target, folder=True) as unfinished:
                 if not _is_whole(target):  # nobody was faster
@@ -83,8 +83,8 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _unpacked_for_now(path: Path, meter: Meter) -> Contents:
-    with translated(f"temporary folder {tempfile.gettempdir()}"):
+def _unpacked_for_now(path: Path, meter: Progress) -> Contents:
+    with translate_errors(f"temporary folder {tempfile.gettempdir()}"):
         folder = Path(tempfile.mkdtemp(prefix="lake-bundle-"))
         try:
             with opened(path) as parcel:

@@ -17,7 +17,7 @@ from lake.bundles.archive.transfer import PIECE_BYTES, checked, pieces_of, put, 
 from lake.bundles.contents import DATA, MANIFEST, Contents
 from lake.bundles.manifest import Manifest, parse
 from lake.errors import DamagedError, UnknownNameError
-from lake.model.progress import Meter
+from lake.model.progress import Progress
 
 _HINT = "Copy it again from where it came from, or export the bundle again: `lake bundle export`."
 _FIRST = re.compile(rf"[0-9a-f]{{64}}/{re.escape(MANIFEST)}")
@@ -56,7 +56,7 @@ class Parcel:
     manifest: Manifest
     _members: _Members
 
-    def unpack(self, folder: Path, meter: Meter, *, keep_data: bool = True) -> Contents:
+    def unpack(self, folder: Path, meter: Progress, *, keep_data: bool = True) -> Contents:
         """Write it into an empty folder, checking all of it; can be done once.
 
         Parameters
@@ -83,7 +83,7 @@ class Parcel:
         return contents
 
     def _take_data(
-        self, folder: Path, members: Collection[Member], meter: Meter, *, keep_data: bool
+        self, folder: Path, members: Collection[Member], meter: Progress, *, keep_data: bool
     ) -> None:
         meter.begin("importing" if keep_data else "checking", len(members))
         try:

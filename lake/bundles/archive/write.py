@@ -16,8 +16,8 @@ from lake.bundles.archive.members import data_files, lists
 from lake.bundles.archive.transfer import aside, checked, pieces_of, put, settle, sync_all
 from lake.bundles.contents import DATA, MANIFEST, Contents
 from lake.errors import UsageError
-from lake.model.progress import Meter
-from lake.store.faults import translated
+from lake.model.progress import Progress
+from lake.store.faults import translate_errors
 
 ARCHIVE_SUFFIX = ".tar.zst"
 _OTHER_ARCHIVES = (".tar", ".zst", ".gz", ".tgz", ".bz2", ".xz", ".zip", ".7z")
@@ -25,7 +25,7 @@ _LEVEL = 3
 _File = tuple[str, int, Iterable[bytes]]
 
 
-def export(contents: Contents, target: Path, meter: Meter) -> None:
+def export(contents: Contents, target: Path, meter: Progress) -> None:
     """Write a bundle to a new archive, where the name ends in `.tar.zst`, or to a new folder.
 
     Every file is checked as it is copied.
@@ -41,7 +41,10 @@ def export(contents: Contents, target: Path, meter: Meter) -> None:
     """
     is_archive = target.name.endswith(ARCHIVE_SUFFIX)
     _require_place(target, is_archive=is_archive)
-    with translated(f"export to {target}"), aside(target, folder=not is_archive) as unfinished:
+    with (
+        translate_errors(f"export to {target}"),
+        aside(target, folder=not is_archive) as unfinished,
+    ):
         _require_free(target, is_archive=is_archive)
         if is_archive:
             _write_archive(unfinished, contents, meter)
@@ -74,7 +77,7 @@ def _require_free(target: Path, *, is_archive: bool) -> None:
         )
 
 
-def _files(contents: Contents, meter: Meter) -> Iterator[_File]:
+def _files(contents: Contents, meter: Progress) -> Iterator[_File]:
     """Every file: its path, its size, and its content, checked while it is read."""
     text = contents.manifest.to_json()
     yield MANIFEST, len(text), [text]
@@ -92,13 +95,13 @@ def _files(contents: Contents, meter: Meter) -> Iterator[_File]:
         meter.end()
 
 
-def _write_folder(folder: Path, contents: Contents, meter: Meter) -> None:
+def _write_folder(folder: Path, contents: Contents, meter: Progress) -> None:
     for path, _, pieces in _files(contents, meter):
         put(folder / path, pieces)
     sync_all(folder)
 
 
-def _write_archive(archive: Path, contents: Contents, meter: Meter) -> None:
+def _write_archive(archive: Path, contents: Contents, meter: Progress) -> None:
     import zstandard
 
     # Threads would make the bytes depend on their number.
@@ -112,7 +115,7 @@ def _write_archive(archive: Path, contents: Contents, meter: Meter) -> None:
         os.fsync(file.fileno())
 
 
-def _write_tar(packed: IO[bytes], contents: Contents, meter: Meter) -> None:
+def _write_tar(packed: IO[bytes], contents: Contents, meter: Progress) -> None:
     written = 0
     for path, size, pieces in _files(contents, meter):
         head = header(f"{contents.id}/{path}", size)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from lake.jobs.ingest.plan import Task
-from lake.jobs.ingest.report import Tally
+from lake.jobs.ingest.report import WriteCounts
 from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.sources.base import Page
@@ -37,7 +37,7 @@ class Batch:
             rows = page.frame.height
             self.settled[name, task.market].append(Covered(page.settled, rows))
 
-    def write(self, store: Store, ledger: Ledger, origin: Origin, tally: Tally) -> None:
+    def write(self, store: Store, ledger: Ledger, origin: Origin, tally: WriteCounts) -> None:
         """Commit the rows, and only then their coverage: a crash between costs a repeated fetch."""
         for name, dataset in self.datasets.items():
             parts = [

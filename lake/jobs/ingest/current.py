@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from lake.jobs.ingest.batch import of_market
 from lake.jobs.ingest.instruments import record_instruments
-from lake.jobs.ingest.report import IngestReport, Tally
-from lake.jobs.job import recorded
+from lake.jobs.ingest.report import IngestReport, WriteCounts
+from lake.jobs.job import record_job
 from lake.model.market import Market
 from lake.sources.base import Source
 from lake.store.ledger import Ledger
@@ -18,13 +18,13 @@ async def ingest_order_books(
     store: Store, source: Source, markets: Sequence[Market], depth: int | None
 ) -> IngestReport:
     """Store one snapshot of each market's book, to a depth in levels (None: the venue's own)."""
-    started, tally = store.now(), Tally()
+    started, tally = store.now(), WriteCounts()
     dataset = store.catalog.dataset("orderbooks")
     try:
         for market in markets:
             await source.market(market.symbol)
         arguments = {"markets": [str(market) for market in markets], "depth": depth}
-        with recorded(Ledger(store), "ingest orderbooks", arguments, tally) as job:
+        with record_job(Ledger(store), "ingest orderbooks", arguments, tally) as job:
             symbols = [market.symbol for market in markets]
             exchange = markets[0].exchange
             written = await record_instruments(store, source, exchange, symbols, job.id)
@@ -46,12 +46,12 @@ async def ingest_instruments(
     store: Store, source: Source, exchange: str, symbols: Sequence[str] | None
 ) -> IngestReport:
     """Store the specifications that changed, of the symbols or of the whole exchange."""
-    started, tally = store.now(), Tally()
+    started, tally = store.now(), WriteCounts()
     try:
         for symbol in symbols or ():
             await source.market(symbol)
         arguments = {"exchange": exchange, "symbols": symbols}
-        with recorded(Ledger(store), "ingest instruments", arguments, tally) as job:
+        with record_job(Ledger(store), "ingest instruments", arguments, tally) as job:
             written = await record_instruments(store, source, exchange, symbols, job.id)
             if written is not None:
                 tally.add("instruments", written)

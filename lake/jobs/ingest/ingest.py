@@ -17,8 +17,15 @@ from lake.jobs.ingest.batch import Batch
 from lake.jobs.ingest.instruments import record_instruments
 from lake.jobs.ingest.pipeline import Pipeline
 from lake.jobs.ingest.plan import Task
-from lake.jobs.ingest.report import NOTHING_TO_DO, IngestReport, Progress, Status, Tally, Unanswered
-from lake.jobs.job import recorded
+from lake.jobs.ingest.report import (
+    NOTHING_TO_DO,
+    IngestReport,
+    Progress,
+    Status,
+    Unanswered,
+    WriteCounts,
+)
+from lake.jobs.job import record_job
 from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, subtract, union
 from lake.model.market import Market
@@ -32,7 +39,7 @@ Connect = Callable[[str], Source]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class IngestRequest:
     """What a user asked for: a dataset of a market in a range.
 
     Without `since` it goes on from what is covered, without `until` up to the present; `refetch`
@@ -63,11 +70,11 @@ class Ingestion:
         self._settings = settings
         self._connect = connect
         self._progress = progress
-        self._tally = Tally()
+        self._tally = WriteCounts()
         self._settled: dict[Task, list[TimeRange]] = defaultdict(list)
         self._complete: list[Task] = []
 
-    async def run(self, wishes: Sequence[Wish]) -> IngestReport:
+    async def run(self, wishes: Sequence[IngestRequest]) -> IngestReport:
         """Fetch what of the wishes is not covered.
 
         Raises
@@ -93,13 +100,15 @@ class Ingestion:
         finally:
             await asyncio.gather(*(source.close() for source in sources.values()))
 
-    def _missing(self, wish: Wish, now: datetime) -> RangeSet:
+    def _missing(self, wish: IngestRequest, now: datetime) -> RangeSet:
         covered = self._ledger.covered(wish.dataset.name, wish.market)
-        asked = plan.wanted(wish.dataset, wish.market, covered, wish.since, wish.until, now)
+        asked = plan.requested_range(
+            wish.dataset, wish.market, covered, wish.since, wish.until, now
+        )
         return subtract([asked] if asked else [], () if wish.refetch else covered)
 
     async def _tasks(
-        self, gaps: dict[Wish, RangeSet], sources: dict[str, Source]
+        self, gaps: dict[IngestRequest, RangeSet], sources: dict[str, Source]
     ) -> dict[str, list[Task]]:
         """By exchange, tasks in order of time: all its markets come forward together."""
         tasks: dict[str, list[Task]] = {exchange: [] for exchange in sources}
@@ -109,7 +118,7 @@ class Ingestion:
                 await source.market(wish.market.symbol)
                 await source.require(wish.dataset, wish.market)
                 step = source.window(wish.dataset)
-                windows = plan.tasks(wish.dataset, wish.market, missing, step)
+                windows = plan.plan_tasks(wish.dataset, wish.market, missing, step)
                 tasks[wish.market.exchange].extend(windows)
         for listed in tasks.values():
             listed.sort(key=lambda task: (task.window.start, task.market, task.dataset.name))
@@ -117,16 +126,16 @@ class Ingestion:
 
     async def _run_job(
         self,
-        wishes: Sequence[Wish],
+        wishes: Sequence[IngestRequest],
         tasks: dict[str, list[Task]],
         sources: dict[str, Source],
         started: datetime,
     ) -> IngestReport:
         spans = (task.window.duration for listed in tasks.values() for task in listed)
         self._progress.planned(sum(span.total_seconds() for span in spans))
-        command, arguments = described(wishes)
+        command, arguments = describe_job(wishes)
         status: Status = "failed"
-        with recorded(self._ledger, command, arguments, self._tally) as job:
+        with record_job(self._ledger, command, arguments, self._tally) as job:
             try:
                 await self._fetch(job, tasks, sources)
                 status = "ok"
@@ -214,7 +223,7 @@ def _heap_at_rest() -> Iterator[None]:
         gc.unfreeze()
 
 
-def described(wishes: Sequence[Wish]) -> tuple[str, dict[str, Any]]:
+def describe_job(wishes: Sequence[IngestRequest]) -> tuple[str, dict[str, Any]]:
     """Command and arguments of a job, as the ledger records them."""
     tables = dict.fromkeys(wish.dataset.name for wish in wishes)
     first = wishes[0]

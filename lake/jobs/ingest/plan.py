@@ -22,7 +22,7 @@ class Task:
     window: TimeRange
 
 
-def wanted(
+def requested_range(
     dataset: Dataset,
     market: Market,
     covered: RangeSet,
@@ -62,7 +62,7 @@ def wanted(
     return TimeRange(start, end) if start < end else None
 
 
-def tasks(
+def plan_tasks(
     dataset: Dataset, market: Market, missing: Iterable[TimeRange], step: timedelta
 ) -> Iterator[Task]:
     """Windows that tile exactly what is missing, each within a multiple of `step`."""

@@ -81,7 +81,7 @@ class Silent:
 
 
 @dataclass
-class Tally:
+class WriteCounts:
     """Adds up what was written, by table."""
 
     tables: dict[str, TableReport] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import polars as pl
 
-from lake.jobs.quality.slices import Evidence
+from lake.jobs.quality.slices import CheckInputs
 from lake.model.dataset import Dataset
 from lake.model.market import Market, StoredMarket
 from lake.model.selection import Selection
@@ -29,7 +29,7 @@ _PRICES = ("open", "high", "low", "close", "volume")
 _DEVIATION = "venue_deviation"
 
 
-def charts(known: Evidence, findings: pl.DataFrame) -> tuple[Chart, ...]:
+def charts(known: CheckInputs, findings: pl.DataFrame) -> tuple[Chart, ...]:
     """Candles around the worst findings of bars: of each check some, of many markets."""
     shown = findings.filter(
         pl.col("dataset").str.starts_with("bars_")
@@ -43,7 +43,7 @@ def charts(known: Evidence, findings: pl.DataFrame) -> tuple[Chart, ...]:
 
 
 def deviations(
-    known: Evidence,
+    known: CheckInputs,
     selection: Selection,
     findings: pl.DataFrame,
     threshold_bps: Callable[[Dataset], float],
@@ -103,7 +103,7 @@ def _worst(found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _pairs(known: Evidence, selection: Selection) -> Iterator[tuple[Dataset, Market, Market]]:
+def _pairs(known: CheckInputs, selection: Selection) -> Iterator[tuple[Dataset, Market, Market]]:
     for table, rows in known.tables.items():
         if rows.dataset.family != "bars":
             continue
@@ -115,7 +115,7 @@ def _pairs(known: Evidence, selection: Selection) -> Iterator[tuple[Dataset, Mar
                 yield rows.dataset, first, second
 
 
-def _chart(known: Evidence, row: dict[str, object]) -> Chart | None:
+def _chart(known: CheckInputs, row: dict[str, object]) -> Chart | None:
     table, market = str(row["dataset"]), StoredMarket(str(row["exchange"]), str(row["symbol"]))
     start, end = row["timestamp"], row["end"]
     dataset = known.tables[table].dataset
@@ -143,7 +143,7 @@ def _chart(known: Evidence, row: dict[str, object]) -> Chart | None:
 
 
 def _around(
-    known: Evidence, dataset: Dataset, market: Market, start: datetime, end: datetime
+    known: CheckInputs, dataset: Dataset, market: Market, start: datetime, end: datetime
 ) -> pl.DataFrame:
     """Candles before, in and after an interval; of a long one not those of its middle."""
     step = _step(dataset)
@@ -155,7 +155,7 @@ def _around(
 
 
 def _second_opinion(
-    known: Evidence, dataset: Dataset, market: Market, against: str, times: pl.Series
+    known: CheckInputs, dataset: Dataset, market: Market, against: str, times: pl.Series
 ) -> Line | None:
     """Closes at the same times, of the market's trades or finer bars, or of another market."""
     first, last = times[0], times[-1]
@@ -178,7 +178,7 @@ def _second_opinion(
 
 
 def _deviation(
-    known: Evidence,
+    known: CheckInputs,
     dataset: Dataset,
     first: Market,
     second: Market,
@@ -216,7 +216,7 @@ def _deviation(
 
 
 def _observed(
-    known: Evidence, dataset: Dataset, market: Market, selection: Selection
+    known: CheckInputs, dataset: Dataset, market: Market, selection: Selection
 ) -> pl.DataFrame:
     """Closes that the venue sent, of bars that are over."""
     columns = (dataset.time_column, "close", "closed", "fill")
@@ -234,7 +234,7 @@ def _step(dataset: Dataset) -> timedelta:
 
 
 def _closes(
-    known: Evidence,
+    known: CheckInputs,
     table: str,
     market: Market,
     start: datetime | None,

@@ -12,7 +12,7 @@ from lake.jobs.quality.days import AHEAD, is_sound
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
-from lake.store.reader import TIME_STEP, Rows
+from lake.store.reader import TIME_STEP, TableReader
 
 _LISTED = ("exchange", "symbol", "rows", "bytes", "first", "last")
 
@@ -21,7 +21,7 @@ _LISTED = ("exchange", "symbol", "rows", "bytes", "first", "last")
 class Listing:
     """What the files of tables hold, at one moment; read once a table."""
 
-    tables: Mapping[str, Rows]
+    tables: Mapping[str, TableReader]
     now: datetime
     _files: dict[str, pl.DataFrame] = field(default_factory=dict)
 
@@ -64,7 +64,7 @@ def is_of(market: Market) -> pl.Expr:
     return (pl.col("exchange") == market.exchange) & (pl.col("symbol") == market.symbol)
 
 
-def _days(rows: Rows, market: tuple[str, str], now: datetime) -> pl.DataFrame:
+def _days(rows: TableReader, market: tuple[str, str], now: datetime) -> pl.DataFrame:
     time, selection = pl.col(rows.dataset.time_column), Selection(market[:1], market[1:])
     step = TIME_STEP // MICROSECOND
     return (

@@ -24,22 +24,22 @@ _RECENT = ("job_id", "checked_at")
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class FindingCounts:
     """How many findings are new, still there, or gone."""
 
     opened: int = 0
     kept: int = 0
     closed: int = 0
 
-    def __add__(self, other: Recorded) -> Recorded:
-        return Recorded(
+    def __add__(self, other: FindingCounts) -> FindingCounts:
+        return FindingCounts(
             self.opened + other.opened, self.kept + other.kept, self.closed + other.closed
         )
 
 
 def record_findings(
     store: Store, table: str, market: Market, judged: TimeRange, found: pl.DataFrame, job_id: str
-) -> Recorded:
+) -> FindingCounts:
     """Record what checks found of a market in a range, and close what they found before.
 
     What was found before, and is the same, stays as it is: a second check changes nothing.
@@ -55,7 +55,7 @@ def record_findings(
         status=pl.lit("open"), job_id=pl.lit(job_id), found_at=now
     )
     selection = Selection((market.exchange,), (market.symbol,), judged.start, judged.end)
-    known = store.known(dataset, selection).filter(
+    known = store.read(dataset, selection).filter(
         (pl.col("dataset") == table) & (pl.col("status") == "open")
     )
     before = known.select("finding_id", *(pl.col(name).alias(f"_{name}") for name in _KEPT))
@@ -85,7 +85,7 @@ def record_findings(
     for number, row in enumerate(opened.iter_rows(named=True)):
         _tell("finding", row, quietly=number >= _LOUD)
     _tell_closed(gone)
-    return Recorded(opened.height, kept.height, gone.height)
+    return FindingCounts(opened.height, kept.height, gone.height)
 
 
 def close_findings(
@@ -94,7 +94,7 @@ def close_findings(
     selection: Selection,
     judged: Mapping[Market, Sequence[TimeRange]],
     job_id: str,
-) -> Recorded:
+) -> FindingCounts:
     """Close what was found of days of a selection in which there is nothing to judge any more.
 
     Parameters
@@ -103,7 +103,7 @@ def close_findings(
         By market, what was judged of the selection.
     """
     dataset = store.catalog.dataset("findings")
-    known = store.known(dataset, selection).filter(
+    known = store.read(dataset, selection).filter(
         (pl.col("dataset") == table) & (pl.col("status") == "open")
     )
     is_judged = pl.any_horizontal(
@@ -122,7 +122,7 @@ def close_findings(
     if gone.height:
         store.write(dataset, gone.drop("date"), Origin(job_id, "lake"))
     _tell_closed(gone)
-    return Recorded(closed=gone.height)
+    return FindingCounts(closed=gone.height)
 
 
 def record_scores(store: Store, days: pl.DataFrame, job_id: str) -> None:
@@ -140,7 +140,7 @@ def record_scores(store: Store, days: pl.DataFrame, job_id: str) -> None:
     times = rows.select(first=pl.col("timestamp").min(), last=pl.col("timestamp").max()).row(0)
     exchanges, symbols = (tuple(rows[name].unique()) for name in ("exchange", "symbol"))
     selection = Selection(exchanges, symbols, times[0], times[1] + MICROSECOND)
-    known = store.known(dataset, selection)
+    known = store.read(dataset, selection)
     same = [name for name in rows.columns if name not in _RECENT]
     changed = rows.join(known, on=same, how="anti", nulls_equal=True)
     if changed.height:

@@ -9,38 +9,38 @@ import polars as pl
 
 from lake.bundles.pin import Judged
 from lake.jobs.quality.report import Facts, report
-from lake.jobs.quality.run import evidence, inspections
+from lake.jobs.quality.run import check_tables, open_inputs
 from lake.model.dataset import TIMESTAMP
-from lake.model.progress import Meter
+from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.quality.findings import as_rows
 from lake.quality.report.document import to_json
-from lake.quality.score import combined
+from lake.quality.score import combine_scores
 from lake.settings import Settings
 from lake.store.ledger import Ledger
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
 
 
-def judged(
+def assess(
     store: Store,
     settings: Settings,
     title: str,
     snapshots: Sequence[Snapshot],
     selections: Sequence[Selection],
     as_of: datetime | None,
-    meter: Meter,
+    meter: Progress,
 ) -> Judged:
     """Check selections of tables as they are, and report on them; nothing is recorded.
 
     Other tables of the lake testify, as they are now or were at `as_of`.
     """
     tables = {snapshot.dataset.name: snapshot for snapshot in snapshots}
-    known = evidence(store, settings, store.now(), tables, as_of)
+    known = open_inputs(store, settings, store.now(), tables, as_of)
     overrides = settings.quality.checks
     scores, found = [], [store.catalog.dataset("findings").empty()]
     for table, selection in zip(tables, selections, strict=True):
-        for seen in inspections(known, [table], selection, overrides, meter, exactly=True):
+        for seen in check_tables(known, [table], selection, overrides, meter, exactly=True):
             scores.append(seen.named_scores)
             found.append(
                 as_rows(seen.table, seen.market, seen.findings).with_columns(
@@ -55,9 +55,9 @@ def judged(
         made_at=store.now(),
         scores=pl.concat(scores),
         findings=pl.concat(found, how="diagonal"),
-        repairs=store.known(store.catalog.dataset("repairs"), as_of=as_of).filter(
+        repairs=store.read(store.catalog.dataset("repairs"), as_of=as_of).filter(
             pl.col("dataset").is_in(list(tables))
         ),
         jobs=Ledger(store).jobs(),
     )
-    return Judged(combined(facts.scores)["score"], to_json(report(facts, known, overrides)))
+    return Judged(combine_scores(facts.scores)["score"], to_json(report(facts, known, overrides)))

@@ -13,11 +13,11 @@ import polars as pl
 
 from lake.errors import QualityError
 from lake.jobs.quality.charts import charts, deviations
-from lake.jobs.quality.slices import Evidence
+from lake.jobs.quality.slices import CheckInputs
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.quality.checks.completeness import REASONS
-from lake.quality.configure import Overrides, chosen
+from lake.quality.configure import Overrides, configure
 from lake.quality.findings import SEVERITIES, worst_first
 from lake.quality.report.document import (
     Days,
@@ -35,7 +35,7 @@ from lake.quality.report.document import (
     TableVersion,
     Totals,
 )
-from lake.quality.score import DELAYS, DIMENSIONS, MEASURES, combined
+from lake.quality.score import DELAYS, DIMENSIONS, MEASURES, combine_scores
 from lake.store.snapshot import Snapshot
 from lake.version import VERSION
 
@@ -65,7 +65,7 @@ class Facts:
     bundle_id: str | None = None
 
 
-def report(facts: Facts, known: Evidence, overrides: Overrides) -> Report:
+def report(facts: Facts, known: CheckInputs, overrides: Overrides) -> Report:
     """The report on what was checked.
 
     Raises
@@ -188,7 +188,7 @@ def _days(days: pl.DataFrame, start: date, end: date) -> Days:
 
 
 def _scores(days: pl.DataFrame) -> Scores:
-    return Scores(**combined(days))
+    return Scores(**combine_scores(days))
 
 
 def _counts(days: pl.DataFrame) -> tuple[int, int]:
@@ -235,7 +235,7 @@ def _latencies(scores: pl.DataFrame, start: date) -> Sequence[Latency]:
     ]
 
 
-def _provenance(facts: Facts, known: Evidence) -> Provenance:
+def _provenance(facts: Facts, known: CheckInputs) -> Provenance:
     rows = dict(facts.scores.group_by("dataset").agg(pl.col("rows").sum()).iter_rows())
     tables = tuple(
         TableVersion(name, table.table_id, table.version, rows[name])
@@ -261,7 +261,7 @@ def _provenance(facts: Facts, known: Evidence) -> Provenance:
 
 def _threshold(overrides: Overrides, dataset: Dataset) -> float:
     """What counts as apart, as the check across venues has it."""
-    for check in chosen(dataset, overrides):
+    for check in configure(dataset, overrides):
         bound = check.thresholds.get("threshold_bps")
         if check.name == "venue_deviation" and isinstance(bound, (int, float)):
             return float(bound)

@@ -10,19 +10,19 @@ from datetime import datetime
 import polars as pl
 
 from lake.errors import ConfigError, UnknownNameError, UsageError
-from lake.jobs.quality.slices import Evidence
+from lake.jobs.quality.slices import CheckInputs
 from lake.model.market import Market
-from lake.model.progress import Meter
+from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.model.venues import capabilities
 from lake.quality.checks.completeness import gaps
-from lake.quality.configure import Chosen, Overrides, Own, chosen
-from lake.quality.run import FINDINGS, inspected
+from lake.quality.configure import ConfiguredCheck, Overrides, Own, configure
+from lake.quality.run import FINDINGS, run_checks
 from lake.quality.score import scores
 from lake.query.overview import OWN_RECORD, coverage
 from lake.settings import Settings
-from lake.store.reader import Rows
+from lake.store.reader import TableReader
 from lake.store.store import Store
 
 _WITNESSES = ("bars_", "trades")
@@ -30,7 +30,7 @@ _MARKET = ("dataset", "exchange", "symbol")
 
 
 @dataclass(frozen=True)
-class Inspection:
+class MarketResult:
     """What checks say of one market of a table in a range.
 
     Attributes
@@ -57,13 +57,13 @@ class Inspection:
         )
 
 
-def evidence(
+def open_inputs(
     store: Store,
     settings: Settings,
     now: datetime,
-    tables: Mapping[str, Rows] | None = None,
+    tables: Mapping[str, TableReader] | None = None,
     as_of: datetime | None = None,
-) -> Evidence:
+) -> CheckInputs:
     """What a lake knows: its tables as they are now, or were at `as_of`.
 
     Where `tables` are given they are taken as they are, and of the others only those that can
@@ -75,7 +75,7 @@ def evidence(
         The settings change checks of a table that there is not.
     """
     _require_tables(store, settings.quality.checks)
-    found: dict[str, Rows] = {}
+    found: dict[str, TableReader] = {}
     for name in (name for name in store.tables() if name not in OWN_RECORD):
         if tables and (name in tables or not name.startswith(_WITNESSES)):
             continue
@@ -88,10 +88,10 @@ def evidence(
             return said.omits_empty_bars
         return capabilities(exchange).omits_empty_bars
 
-    return Evidence(
+    return CheckInputs(
         tables={**found, **(tables or {})},
         coverage=coverage(store, None, Selection(), as_of),
-        quarantine=store.known(store.catalog.dataset("quarantine"), as_of=as_of).drop("row"),
+        quarantine=store.read(store.catalog.dataset("quarantine"), as_of=as_of).drop("row"),
         now=as_of or now,
         omits_empty_bars=omits,
     )
@@ -109,16 +109,16 @@ def _require_tables(store: Store, overrides: Overrides) -> None:
                 ) from None
 
 
-def inspections(
-    known: Evidence,
+def check_tables(
+    known: CheckInputs,
     tables: Sequence[str],
     selection: Selection,
     overrides: Overrides,
-    meter: Meter,
+    meter: Progress,
     own: Own | None = None,
     *,
     exactly: bool = False,
-) -> Iterator[Inspection]:
+) -> Iterator[MarketResult]:
     """Check tables, a market and some days at a time.
 
     Raises
@@ -132,10 +132,10 @@ def inspections(
     for name in tables:
         meter.begin(f"checking {name}", known.rows(name, selection))
         for rows in known.slices(name, selection, exactly=exactly):
-            seen = inspected(rows, checks[name])
+            seen = run_checks(rows, checks[name])
             meter.advance(int(seen.days["rows"].sum()))
             telling = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
-            yield Inspection(
+            yield MarketResult(
                 name,
                 rows.market,
                 rows.range,
@@ -146,18 +146,18 @@ def inspections(
 
 
 def checks_of(
-    known: Evidence, table: str, overrides: Overrides, own: Own | None = None
-) -> tuple[Chosen, ...]:
+    known: CheckInputs, table: str, overrides: Overrides, own: Own | None = None
+) -> tuple[ConfiguredCheck, ...]:
     """The checks of a table that exists."""
     if table not in known.tables:
         raise UnknownNameError(
             f"table {table} does not exist yet, or is the lake's own record",
             f"Tables with data: {', '.join(known.tables) or 'none'}.",
         )
-    return chosen(known.tables[table].dataset, overrides, own)
+    return configure(known.tables[table].dataset, overrides, own)
 
 
-def missing(known: Evidence, table: str, selection: Selection) -> pl.DataFrame:
+def missing(known: CheckInputs, table: str, selection: Selection) -> pl.DataFrame:
     """Missing bars that open in a selection, with the reason: those without a trade, too.
 
     Returns

@@ -13,14 +13,14 @@ from lake.jobs.quality.days import DAY, day_of, pieces, whole_days
 from lake.jobs.quality.file_spans import Listing, is_of
 from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, intersect, union
-from lake.model.market import Market, StoredMarket, unwrapped
+from lake.model.market import Market, StoredMarket, unwrap_symbol
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.completeness import missing_slots
 from lake.quality.checks.outages import Presence, outages
-from lake.quality.slice import NEAR_BARS, Slice, Witness, margin_of
-from lake.store.reader import TIME_STEP, Rows, touching
+from lake.quality.slice import NEAR_BARS, Reference, Slice, margin_of
+from lake.store.reader import TIME_STEP, TableReader, touching
 
 _MONTH = Timeframe(1, "M")
 _HOUR_SECONDS = 3600
@@ -30,7 +30,7 @@ _UNUSED = ("exchange", "symbol", "date", "received_at")
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CheckInputs:
     """Tables at one moment, and what is recorded about them.
 
     Attributes
@@ -47,7 +47,7 @@ class Evidence:
         Whether an exchange is known to send no bar where there was no trade.
     """
 
-    tables: Mapping[str, Rows]
+    tables: Mapping[str, TableReader]
     coverage: pl.DataFrame
     quarantine: pl.DataFrame
     now: datetime
@@ -110,7 +110,7 @@ class Evidence:
             market=market,
             range=judged,
             now=self.now,
-            rows=self._rows(dataset, market, judged).lazy(),
+            frame=self._rows(dataset, market, judged).lazy(),
             span=span,
             covered=covered,
             rows_a_second=self._rows_a_second(dataset, market, span, covered),
@@ -139,10 +139,12 @@ class Evidence:
         selection = Selection((market.exchange,), (market.symbol,), wanted.start, wanted.end)
         return self.tables[table].collect(selection)
 
-    def _witness(self, table: str, market: Market, judged: TimeRange, margin: timedelta) -> Witness:
+    def _witness(
+        self, table: str, market: Market, judged: TimeRange, margin: timedelta
+    ) -> Reference:
         rows = self._testimony(table, market, _widened(judged, margin))
         dataset = self.tables[table].dataset
-        return Witness(dataset, market, rows.lazy(), self._covered(table, market))
+        return Reference(dataset, market, rows.lazy(), self._covered(table, market))
 
     def _testimony(self, table: str, market: Market, wanted: TimeRange) -> pl.DataFrame:
         dataset = self.tables[table].dataset
@@ -152,7 +154,7 @@ class Evidence:
 
     def _trades(
         self, dataset: Dataset, market: Market, judged: TimeRange, margin: timedelta
-    ) -> Witness | None:
+    ) -> Reference | None:
         """Trades of the range and around it, on both sides at least one if there is any.
 
         Ids that follow each other prove that nothing was traded between, however long that is.
@@ -164,7 +166,7 @@ class Evidence:
         read = partial(self._testimony, "trades", market)
         rows = self._reaching("trades", market, asked, _widened(judged, margin), read)
         trades = self.tables["trades"].dataset
-        return Witness(trades, market, rows.lazy(), self._covered("trades", market))
+        return Reference(trades, market, rows.lazy(), self._covered("trades", market))
 
     def _reaching(
         self,
@@ -197,7 +199,7 @@ class Evidence:
 
     def _finer(
         self, dataset: Dataset, market: Market, judged: TimeRange, margin: timedelta
-    ) -> tuple[Witness, ...]:
+    ) -> tuple[Reference, ...]:
         return tuple(
             self._witness(table, market, judged, margin)
             for table in self._witnesses(dataset, market)
@@ -206,13 +208,13 @@ class Evidence:
 
     def _others(
         self, dataset: Dataset, market: Market, judged: TimeRange, margin: timedelta
-    ) -> tuple[Witness, ...]:
+    ) -> tuple[Reference, ...]:
         """The same symbol on other venues: of the same base, quote and kind."""
         if dataset.timeframe is not None:
             there = self.markets(dataset.name, Selection((), (market.symbol,)))
             tables = dict.fromkeys(there, dataset.name)
         elif market.is_on_chain:
-            tables = self._finest_bars(market.symbol, unwrapped(market.symbol))
+            tables = self._finest_bars(market.symbol, unwrap_symbol(market.symbol))
         else:
             return ()
         found = (

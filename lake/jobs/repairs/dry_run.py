@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from lake.jobs.repairs.fill import Filled, Filling
+from lake.jobs.repairs.fill import FilledRows, Filling
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.report import Method, Planned
 from lake.jobs.repairs.run import is_due
@@ -13,7 +13,7 @@ from lake.model.time import TimeRange
 from lake.store.store import Store
 
 
-def foreseen(store: Store, group: Group, *, offline: bool, interpolate: bool) -> Iterator[Planned]:
+def preview(store: Store, group: Group, *, offline: bool, interpolate: bool) -> Iterator[Planned]:
     """The windows that would be asked for, and the rows that could be made as things are."""
     filling = Filling(store, group)
     absent = filling.absent()
@@ -33,7 +33,7 @@ def foreseen(store: Store, group: Group, *, offline: bool, interpolate: bool) ->
             yield from _by_window(group, filled, "interpolate")
 
 
-def _by_window(group: Group, made: Filled, method: Method) -> Iterator[Planned]:
+def _by_window(group: Group, made: FilledRows, method: Method) -> Iterator[Planned]:
     moments = Moments(made.rows[group.dataset.time_column])
     for window in group.windows:
         rows = len(moments.within([window]))

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from lake.jobs.repairs.plan import Group, Target
-from lake.jobs.repairs.spans import Moments, read_each, read_together, tiled
+from lake.jobs.repairs.spans import Moments, read_each, read_together, tile
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.derive import (
     BARS,
@@ -41,7 +41,7 @@ _TOLERANCE = 1e-9
 
 
 @dataclass
-class Filled:
+class FilledRows:
     """Rows to be stored by one method, and what they rest on.
 
     Attributes
@@ -72,13 +72,13 @@ class Filling:
         dataset, market = self._group.dataset, self._group.market
         times = [pl.Series(dtype=TIMESTAMP)]
         if self.makes_bars:
-            parts = tiled(self._group.windows)
+            parts = tile(self._group.windows)
             for spans, rows in read_together(self._store, dataset, market, parts, ["timestamp"]):
                 opens = pl.concat([slots(span, self._timeframe) for span in spans])
                 times.append(opens.filter(~opens.is_in(rows["timestamp"].implode())))
         return Moments(pl.concat(times))
 
-    def derived(self, spans: Iterable[TimeRange]) -> Iterator[Filled]:
+    def derived(self, spans: Iterable[TimeRange]) -> Iterator[FilledRows]:
         """Missing bars from finer data: trades first, then bars, the next finer first.
 
         What was given is taken to be stored before the next is asked for.
@@ -93,7 +93,7 @@ class Filling:
                     left = left.filter(~left.is_in(made.rows["timestamp"].implode()))
                     yield made
 
-    def by_policy(self, quiet: Collection[Target], lost: Collection[Target]) -> Filled | None:
+    def by_policy(self, quiet: Collection[Target], lost: Collection[Target]) -> FilledRows | None:
         """What the dataset allows to fill in, where nobody has anything.
 
         Parameters
@@ -112,7 +112,7 @@ class Filling:
             return self._between(lost)
         return None
 
-    def _flat(self, spans: Iterable[TimeRange]) -> Filled | None:
+    def _flat(self, spans: Iterable[TimeRange]) -> FilledRows | None:
         """Flat bars for intervals without trades."""
         timeframe, dataset = self._timeframe, self._group.dataset
         opens = Moments(self.absent().within(spans))
@@ -125,13 +125,13 @@ class Filling:
             made.append(flat(known, opens.within([span]), timeframe))
         return _filled(FLAT, made, {"policy": "flat", "proof": "no trade happened"})
 
-    def _between(self, targets: Iterable[Target]) -> Filled | None:
+    def _between(self, targets: Iterable[Target]) -> FilledRows | None:
         """Rows that are due by the schedule and not there, by the policy of the dataset."""
         dataset, how = self._group.dataset, self._group.dataset.interpolate
         assert how is not None  # noqa: S101 - the callers look at the policy
         made = []
         spans = union(target.span for target in targets)
-        around = [stretched(span, _SCHEDULE[dataset.granularity]) for span in spans]
+        around = [widen(span, _SCHEDULE[dataset.granularity]) for span in spans]
         for span, (_, rows) in zip(spans, self._rows(dataset, around), strict=True):
             times = due(rows[dataset.time_column], span)
             made.append(between(dataset, rows, times, how))
@@ -149,12 +149,12 @@ class Filling:
                 found.append((other.timeframe.seconds, name))
         return [name for _, name in sorted(found, reverse=True)]
 
-    def _from_trades(self, opens: pl.Series) -> Filled | None:
+    def _from_trades(self, opens: pl.Series) -> FilledRows | None:
         timeframe, trades = self._timeframe, self._store.catalog.dataset("trades")
         covered = Ledger(self._store).covered("trades", self._group.market)
         wanted = Moments(opens)
         pieces = self._pieces(wanted)
-        around = [stretched(piece, _AROUND) for piece in pieces]
+        around = [widen(piece, _AROUND) for piece in pieces]
         stored = self._rows(self._group.dataset, around)
         made, agreeing, compared = [], 0, 0
         for piece, (span, rows), (_, beside) in zip(
@@ -176,7 +176,7 @@ class Filling:
         }
         return _filled(FROM_TRADES, made, facts)
 
-    def _from_bars(self, name: str, opens: pl.Series) -> Filled | None:
+    def _from_bars(self, name: str, opens: pl.Series) -> FilledRows | None:
         finer, wanted = self._store.catalog.dataset(name), Moments(opens)
         assert finer.timeframe is not None  # noqa: S101 - `_finer` gives bars only
         made = []
@@ -225,7 +225,7 @@ def _same_as_sent(bars: pl.DataFrame, stored: pl.DataFrame) -> pl.Series:
     return both.select(equal=pl.all_horizontal(equal))["equal"]
 
 
-def superseded(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:
+def find_superseded(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:
     """Times of rows that were filled in, and beside which the venue's own row stands now.
 
     Bars replace each other by their open time. Funding does not: what is filled in has the time
@@ -245,11 +245,11 @@ def superseded(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:
     return near.drop_nulls("_sent")[time]
 
 
-def _filled(source: str, made: list[pl.DataFrame], evidence: dict[str, Any]) -> Filled | None:
+def _filled(source: str, made: list[pl.DataFrame], evidence: dict[str, Any]) -> FilledRows | None:
     rows = pl.concat(made) if made else pl.DataFrame()
-    return None if rows.is_empty() else Filled(source, rows, evidence)
+    return None if rows.is_empty() else FilledRows(source, rows, evidence)
 
 
-def stretched(span: TimeRange, by: timedelta) -> TimeRange:
+def widen(span: TimeRange, by: timedelta) -> TimeRange:
     """A range, so much longer at both ends."""
     return TimeRange(span.start - by, span.end + by)

@@ -25,7 +25,7 @@ from lake.model.derive import INTERPOLATED
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange, iso
-from lake.store.faults import translated
+from lake.store.faults import translate_errors
 from lake.store.ledger import Job, Ledger
 from lake.store.snapshot import Snapshot
 from lake.store.store import Origin, Store
@@ -34,7 +34,7 @@ COMMAND = "quality repair"
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedRepairs:
     """Repairs that were recorded, and the times of the rows that they changed."""
 
     repairs: tuple[Repaired, ...]
@@ -51,7 +51,7 @@ class Records:
 
     def rows(self) -> pl.DataFrame:
         """All rows of `repairs`."""
-        return self._store.known(self._dataset)
+        return self._store.read(self._dataset)
 
     def tried(self) -> Tried:
         """What was tried, and not undone."""
@@ -70,7 +70,7 @@ class Records:
         since: int,
         evidence: Mapping[str, Any],
         asked: Sequence[TimeRange] = (),
-    ) -> Recorded:
+    ) -> RecordedRepairs:
         """Record what a job has committed to a table after a version, by windows of a group.
 
         Parameters
@@ -96,7 +96,7 @@ class Records:
                 repairs.append(repaired(row))
                 times.append(found.times(group.dataset))
         self._write(rows, Origin(job_id, "lake"))
-        return Recorded(tuple(repairs), pl.concat(times))
+        return RecordedRepairs(tuple(repairs), pl.concat(times))
 
     def _row(
         self, group: Group, window: TimeRange, commit: Mapping[str, Any], found: Changes
@@ -258,8 +258,8 @@ def changes_of(store: Store, group: Group, version: int) -> Iterator[tuple[TimeR
 def _rows_in(state: Snapshot, files: pl.DataFrame, selection: Selection) -> pl.DataFrame:
     """The rows in some files of a market."""
     names = list(state.dataset.polars_schema)
-    with translated(f"table {state.dataset.name}"):
-        return state.ordered(state.file_by_file(files, selection), selection, names)
+    with translate_errors(f"table {state.dataset.name}"):
+        return state.sort_rows(state.file_by_file(files, selection), selection, names)
 
 
 def _group(store: Store, part: Mapping[str, Any]) -> Group:

@@ -12,7 +12,7 @@ from lake.jobs.ingest import plan
 from lake.jobs.ingest.batch import Batch
 from lake.jobs.ingest.pipeline import Pipeline
 from lake.jobs.ingest.plan import Task
-from lake.jobs.ingest.report import Tally
+from lake.jobs.ingest.report import WriteCounts
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.spans import Moments, Windows
 from lake.model.dataset import TIMESTAMP
@@ -79,7 +79,7 @@ async def refetch(
     group: Group,
     windows: Sequence[TimeRange],
     job_id: str,
-    tally: Tally,
+    tally: WriteCounts,
 ) -> Answer:
     """Fetch windows again and store what they give, with its coverage.
 
@@ -105,7 +105,7 @@ async def refetch(
 
     await source.market(group.market.symbol)
     await source.require(group.dataset, group.market)
-    tasks = plan.tasks(group.dataset, group.market, windows, source.window(group.dataset))
+    tasks = plan.plan_tasks(group.dataset, group.market, windows, source.window(group.dataset))
     pipeline = Pipeline(
         source,
         write,

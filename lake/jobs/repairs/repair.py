@@ -8,8 +8,8 @@ from functools import partial
 import polars as pl
 
 from lake.errors import SourceUnavailableError
-from lake.jobs.job import recorded
-from lake.jobs.repairs.dry_run import foreseen
+from lake.jobs.job import record_job
+from lake.jobs.repairs.dry_run import preview
 from lake.jobs.repairs.plan import Group, Plan, Planner
 from lake.jobs.repairs.records import COMMAND, Records, arguments, recover
 from lake.jobs.repairs.report import Repaired, RepairReport, UndoReport
@@ -92,7 +92,7 @@ class Repairer:
         how = partial(Planner, self._store.catalog.dataset, again=again, interpolate=interpolate)
         if dry_run:
             plan = how(tried()).plan(findings, no_trade)
-            tell = partial(foreseen, self._store, offline=offline, interpolate=interpolate)
+            tell = partial(preview, self._store, offline=offline, interpolate=interpolate)
             planned = tuple(one for group in self._there(plan) for one in tell(group))
             return RepairReport(
                 job_id=None,
@@ -137,7 +137,7 @@ class Repairer:
         said = arguments(groups, versions)
         down: dict[str, SourceUnavailableError] = {}
         try:
-            with recorded(Ledger(self._store), COMMAND, said, run.tally) as job:
+            with record_job(Ledger(self._store), COMMAND, said, run.tally) as job:
                 for number, group in enumerate(groups):
                     self._advanced(number, len(groups), f"{group.dataset.name} {group.market}")
                     try:

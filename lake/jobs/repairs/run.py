@@ -10,9 +10,9 @@ import polars as pl
 
 from lake.errors import SourceError, SourceUnavailableError, UsageError
 from lake.jobs.ingest.batch import of_market
-from lake.jobs.ingest.report import Tally
+from lake.jobs.ingest.report import WriteCounts
 from lake.jobs.repairs.changes import as_json
-from lake.jobs.repairs.fill import Filled, Filling, superseded
+from lake.jobs.repairs.fill import FilledRows, Filling, find_superseded
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.records import Records
 from lake.jobs.repairs.refetch import Answer, refetch
@@ -50,7 +50,7 @@ class Run:
         interpolate: bool,
         offline: bool,
     ) -> None:
-        self.tally = Tally()
+        self.tally = WriteCounts()
         self.repairs: list[Repaired] = []
         self.marked: list[Repaired] = []
         self.impossible: list[Impossible] = []
@@ -148,12 +148,12 @@ class Run:
             return
 
         def change(rows: pl.DataFrame) -> pl.DataFrame:
-            old = pl.col(dataset.time_column).is_in(superseded(dataset, rows).implode())
+            old = pl.col(dataset.time_column).is_in(find_superseded(dataset, rows).implode())
             return rows.filter(~(old & pl.col("fill").is_not_null()))
 
         columns = [dataset.time_column, "fill"]
         for window, rows in read_each(self._store, dataset, market, work.group.windows, columns):
-            if len(superseded(dataset, rows)):
+            if len(find_superseded(dataset, rows)):
                 since = self._store.version(dataset)
                 origin = Origin(job.id, "superseded")
                 self._store.replace(dataset, market, window, change, origin)
@@ -168,7 +168,7 @@ class Run:
         if made is not None:
             self._store_filled(job, work, made)
 
-    def _store_filled(self, job: Job, work: _Work, made: Filled) -> None:
+    def _store_filled(self, job: Job, work: _Work, made: FilledRows) -> None:
         since = self._store.version(work.group.dataset)
         rows = of_market(made.rows, work.group.market)
         origin = Origin(job.id, made.source)

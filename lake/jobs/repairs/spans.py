@@ -15,7 +15,7 @@ from lake.model.intervals import split, union
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import EPOCH, MICROSECOND, TimeRange
-from lake.store.faults import translated
+from lake.store.faults import translate_errors
 from lake.store.reader import touching
 from lake.store.store import Store
 
@@ -76,7 +76,7 @@ class Windows:
         return numbers.set(numbers < 0, None)
 
 
-def tiled(spans: Iterable[TimeRange], step: timedelta = _DAY) -> list[TimeRange]:
+def tile(spans: Iterable[TimeRange], step: timedelta = _DAY) -> list[TimeRange]:
     """The spans, cut into parts that are short enough to be read at once."""
     return [part for span in spans for part in split(span, step)]
 
@@ -120,9 +120,9 @@ def read_together(
     for stretch in _stretches(dataset, spans):
         end = max(span.end for span in stretch)
         selection = Selection((market.exchange,), (market.symbol,), stretch[0].start, end)
-        with translated(f"table {dataset.name}"):
+        with translate_errors(f"table {dataset.name}"):
             touched = snapshot.file_by_file(files.filter(touching(selection)), selection)
-            rows = snapshot.ordered(touched, selection, columns)
+            rows = snapshot.sort_rows(touched, selection, columns)
         yield stretch, rows.sort(dataset.time_column, maintain_order=True)
 
 

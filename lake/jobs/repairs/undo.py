@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from lake.errors import DamagedError, UnknownNameError
-from lake.jobs.ingest.report import Tally
-from lake.jobs.job import recorded
+from lake.jobs.ingest.report import WriteCounts
+from lake.jobs.job import record_job
 from lake.jobs.repairs.changes import SHOWN_ROWS, Changes, changes
 from lake.jobs.repairs.records import Records, recover, rows_at
 from lake.jobs.repairs.report import UndoReport
@@ -55,8 +55,8 @@ def _undo(store: Store, repair_id: str) -> UndoReport:
         version = store.version(dataset)
         nothing = (0, 0, 0, (), ())
         return UndoReport(None, repair_id, dataset.name, market, window, *nothing, version)
-    tally = Tally()
-    with recorded(Ledger(store), "quality undo", {"repair": repair_id}, tally) as job:
+    tally = WriteCounts()
+    with record_job(Ledger(store), "quality undo", {"repair": repair_id}, tally) as job:
         restoring = _Restoring(dataset, _changed(store, dataset, market, window, row))
         source = f"undo:{repair_id}"
         replaced = store.replace(dataset, market, window, restoring, Origin(job.id, source))

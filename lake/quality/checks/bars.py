@@ -9,7 +9,7 @@ from datetime import timedelta
 import polars as pl
 
 from lake.model.dataset import Dataset
-from lake.quality.slice import FOUND, Builtin, Slice, counted, runs
+from lake.quality.slice import FOUND, Builtin, Slice, count_phrase, runs
 
 _PRICES = ("open", "high", "low", "close")
 _EDGE = 0.9  # quantile of jumps between bars that a deviation is at least, as with spikes
@@ -20,7 +20,7 @@ _RETURNED = 0.7  # of two jumps by a factor, how much they may differ, as a loga
 
 def observed(rows: Slice) -> pl.LazyFrame:
     """The bars that the venue sent and that had ended."""
-    return observed_of(rows.dataset, rows.rows)
+    return observed_of(rows.dataset, rows.frame)
 
 
 def observed_of(dataset: Dataset, rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -42,7 +42,7 @@ def broken_rules(rows: Slice) -> pl.LazyFrame:
     names = [pl.when(wrong).then(pl.lit(name)) for name, wrong in broken]
     bad = pl.any_horizontal(wrong for _, wrong in broken).fill_null(value=False)
     # Almost always nothing is left here: runs are made of what is.
-    few = rows.rows.with_row_index("_row").filter(bad).with_columns(_rule=pl.coalesce(names))
+    few = rows.frame.with_row_index("_row").filter(bad).with_columns(_rule=pl.coalesce(names))
     follows = (pl.col("_row").diff() == 1) & (pl.col("_rule") == pl.col("_rule").shift(1))
     rule = pl.col("_rule").first()
     return (
@@ -56,7 +56,7 @@ def broken_rules(rows: Slice) -> pl.LazyFrame:
             measured=pl.len().cast(pl.Float64),
             expected=pl.lit(0.0),
             message=pl.format(
-                "{} the rule {}", counted(pl.len(), "row breaks", "rows break"), rule
+                "{} the rule {}", count_phrase(pl.len(), "row breaks", "rows break"), rule
             ),
         )
         .drop("_run", "_day")
@@ -235,7 +235,7 @@ def scale(rows: Slice, *, factor: float) -> pl.LazyFrame:
         reason=pl.lit("factor"),
         message=pl.format(
             "{} off by a factor of about {}, and back",
-            counted(pl.len(), "bar is", "bars are"),
+            count_phrase(pl.len(), "bar is", "bars are"),
             times,
         ),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.quality.slice import Builtin, Slice, Witness, runs
+from lake.quality.slice import Builtin, Reference, Slice, runs
 
 _SIDES = {"bid": "bid_prices", "ask": "ask_prices"}
 _LISTS = ("bid_prices", "bid_amounts", "ask_prices", "ask_amounts")
@@ -19,7 +19,7 @@ def crossed(rows: Slice) -> pl.LazyFrame:
 
     Best prices are the highest bid and the lowest ask, wherever they stand in their lists.
     """
-    frame = rows.rows.with_columns(_bid=_best_bid(), _ask=_best_ask())
+    frame = rows.frame.with_columns(_bid=_best_bid(), _ask=_best_ask())
     worst = (pl.col("_bid") - pl.col("_ask")).arg_max()
     bid, ask = pl.col("_bid").get(worst), pl.col("_ask").get(worst)
     facts = {"measured": bid, "expected": ask}
@@ -56,7 +56,7 @@ def unsorted(rows: Slice) -> pl.LazyFrame:
     worse = (pl.element() > 0) & pl.element().is_not_nan()
     wrong = {side: _count(step, worse) for side, step in steps.items()}
     equal = {side: _count(step, pl.element() == 0) for side, step in steps.items()}
-    frame = rows.rows.with_columns(
+    frame = rows.frame.with_columns(
         _wrong=pl.sum_horizontal(*wrong.values()), _equal=pl.sum_horizontal(*equal.values())
     )
     return pl.concat(
@@ -74,7 +74,7 @@ def unsorted(rows: Slice) -> pl.LazyFrame:
 def bad_levels(rows: Slice) -> pl.LazyFrame:
     """Levels with no positive amount (`amount`) or price (`price`); measured is how many."""
     nothing = ~((pl.element() > 0) & pl.element().is_finite()).fill_null(value=False)
-    frame = rows.rows.with_columns(
+    frame = rows.frame.with_columns(
         _amounts=pl.sum_horizontal(_count(pl.col(f"{side}_amounts"), nothing) for side in _SIDES),
         _prices=pl.sum_horizontal(_count(pl.col(name), nothing) for name in _SIDES.values()),
     )
@@ -100,7 +100,7 @@ def one_sided(rows: Slice) -> pl.LazyFrame:
     for side, name in _SIDES.items():
         found.append(
             runs(
-                rows.rows,
+                rows.frame,
                 pl.col(name).list.len().fill_null(0) == 0,
                 time=rows.dataset.time_column,
                 reason=pl.lit(f"no_{side}s"),
@@ -172,7 +172,7 @@ def book_sequence(rows: Slice) -> pl.LazyFrame:
     falls = known & (number < before)
     restarted = falls & (number < before / 2) & (after >= number) & (after < before)
     changed = known & (number == before) & ~_same_levels()
-    frame = rows.rows.with_columns(_before=before)
+    frame = rows.frame.with_columns(_before=before)
     facts = {
         "measured": pl.col("sequence").first().cast(pl.Float64),
         "expected": pl.col("_before").first().cast(pl.Float64),
@@ -212,7 +212,7 @@ def book_gaps(rows: Slice, *, consecutive_share: float, least_rows: int) -> pl.L
     """
     number = pl.col("sequence")
     step = pl.when((number >= 0) & (number.shift(1) >= 0)).then(number - number.shift(1))
-    frame = rows.rows.with_columns(_step=step, _from=rows.time.shift(1))
+    frame = rows.frame.with_columns(_step=step, _from=rows.time.shift(1))
     consecutive = ((pl.col("_step") == 1).mean() >= consecutive_share) & (
         pl.col("_step").count() >= least_rows
     )
@@ -240,7 +240,7 @@ def stale_book(rows: Slice, *, seconds: float) -> pl.LazyFrame:
     received = pl.col("received_at")
     # Unchanged since the book before, told within a day.
     since = pl.max_horizontal(rows.time.shift(1), rows.time.dt.truncate("1d"))
-    frame = rows.rows.with_columns(_same=same.fill_null(value=False), _since=since)
+    frame = rows.frame.with_columns(_same=same.fill_null(value=False), _since=since)
     frame = frame.with_columns(_run=(~pl.col("_same")).cum_sum())
     frame = frame.with_columns(
         _seconds=(received.max() - received.min()).dt.total_microseconds().over("_run") / _SECONDS
@@ -254,13 +254,13 @@ def stale_book(rows: Slice, *, seconds: float) -> pl.LazyFrame:
     return _judged(found, rows.trades, seconds)
 
 
-def _judged(found: pl.LazyFrame, trades: Witness | None, seconds: float) -> pl.LazyFrame:
+def _judged(found: pl.LazyFrame, trades: Reference | None, seconds: float) -> pl.LazyFrame:
     """Whether the market traded while its book stood still."""
     if trades is None:
         found = found.with_columns(_trades=pl.lit(0))
     else:
         time = trades.dataset.time_column
-        times = trades.rows.select(pl.col(time).alias("_at")).sort("_at")
+        times = trades.frame.select(pl.col(time).alias("_at")).sort("_at")
         counted = times.with_columns(_number=pl.int_range(1, pl.len() + 1))
         for edge in ("start", "end"):
             counts = counted.select(pl.col("_at"), pl.col("_number").alias(f"_until_{edge}"))
@@ -296,7 +296,7 @@ def _spreads(
     """Books with `_spread`, the `_median` of those around, and the `_bound` of an outlier."""
     middle = (_best_bid() + _best_ask()) / 2
     spread = (_best_ask() - _best_bid()) / middle * 1e4
-    frame = rows.rows.with_columns(_spread=spread.fill_nan(None))
+    frame = rows.frame.with_columns(_spread=spread.fill_nan(None))
     frame = frame.with_columns(_median=_around("_spread", window_rows))
     frame = frame.with_columns(_away=(pl.col("_spread") - pl.col("_median")).abs())
     deviation = _around("_away", window_rows) * _NORMAL

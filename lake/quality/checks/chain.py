@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from lake.quality.checks.loss_reason import loss
-from lake.quality.slice import FOUND, Builtin, Slice, completed, runs
+from lake.quality.slice import FOUND, Builtin, Slice, complete_columns, runs
 
 _Q96 = 2.0**96
 _TICK = 1.0001
@@ -293,7 +293,7 @@ def _found(
     flags = {f"_{reason}": condition for reason, condition in conditions.items()}
     marked = frame.with_columns(**flags)
     found = [
-        completed(
+        complete_columns(
             runs(
                 marked,
                 pl.col(f"_{reason}"),
@@ -318,7 +318,7 @@ def _found(
 def ordered(rows: Slice) -> pl.LazyFrame:
     """Rows in the order of the chain."""
     names = ("chain", "block_number", "log_index")
-    return rows.rows.sort([n for n in names if has(rows, n)], maintain_order=True)
+    return rows.frame.sort([n for n in names if has(rows, n)], maintain_order=True)
 
 
 def _before(rows: Slice, value: pl.Expr) -> pl.Expr:

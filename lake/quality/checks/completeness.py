@@ -18,7 +18,7 @@ from lake.model.intervals import RangeSet, intersect, split, subtract
 from lake.model.slots import slot_at, slot_of, start_of
 from lake.model.time import MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
-from lake.quality.slice import FOUND, Builtin, Slice, Witness, counted, runs
+from lake.quality.slice import FOUND, Builtin, Reference, Slice, count_phrase, runs
 
 LOSSES = ("not_fetched", "unknown", "lost")
 NO_LOSSES = ("no_trade", "venue_outage")
@@ -92,7 +92,7 @@ def _rates(rows: Slice, known: RangeSet) -> pl.LazyFrame:
         {"_day": list(days), "_seconds": list(days.values())},
         schema={"_day": pl.Date(), "_seconds": pl.Float64()},
     )
-    counts = rows.rows.filter(rows.inside()).group_by(_day=rows.time.dt.date()).len("_count")
+    counts = rows.frame.filter(rows.inside()).group_by(_day=rows.time.dt.date()).len("_count")
     return lengths.join(counts, on="_day", how="left").select(
         "_day", _rate=pl.col("_count").fill_null(0) / pl.col("_seconds")
     )
@@ -105,9 +105,9 @@ def guessed(rows: Slice) -> pl.LazyFrame:
     """
     if "fill" not in rows.dataset.polars_schema:
         return pl.LazyFrame(schema=FOUND)
-    told = counted(pl.len(), "row was filled in", "rows were filled in")
+    told = count_phrase(pl.len(), "row was filled in", "rows were filled in")
     return runs(
-        rows.rows,
+        rows.frame,
         is_guess(pl.col("fill")),
         time=rows.dataset.time_column,
         reason=pl.lit("unknown"),
@@ -125,7 +125,7 @@ def missing_slots(rows: Slice, timeframe: Timeframe) -> pl.LazyFrame:
     after = min(after, slot_at(rows.now, timeframe))
     if after <= before:
         return pl.LazyFrame(schema=_MISSING)
-    present = rows.rows.select(slot=slot_of(rows.time, timeframe))
+    present = rows.frame.select(slot=slot_of(rows.time, timeframe))
     if rows.span is not None:
         # Rows of impossible times lie outside: they make no gap.
         first, last = rows.span.start, rows.span.end - MICROSECOND
@@ -166,7 +166,7 @@ def _reasoned(missing: pl.LazyFrame, rows: Slice) -> pl.LazyFrame:
     )
 
 
-def _traded(missing: pl.LazyFrame, trades: Witness | None) -> pl.LazyFrame:
+def _traded(missing: pl.LazyFrame, trades: Reference | None) -> pl.LazyFrame:
     """Adds `_traded` (there is a trade in the slot) and `_quiet` (it is proved that none is).
 
     None is proved by coverage of the trades, or by ids: the last before and the first after the
@@ -178,7 +178,7 @@ def _traded(missing: pl.LazyFrame, trades: Witness | None) -> pl.LazyFrame:
     found = (
         missing.sort("start")
         .join_asof(
-            trades.rows.select(_before="timestamp"),
+            trades.frame.select(_before="timestamp"),
             left_on="start",
             right_on="_before",
             strategy="backward",
@@ -186,7 +186,7 @@ def _traded(missing: pl.LazyFrame, trades: Witness | None) -> pl.LazyFrame:
             check_sortedness=False,
         )
         .join_asof(
-            trades.rows.select(_after="timestamp"),
+            trades.frame.select(_after="timestamp"),
             left_on="start",
             right_on="_after",
             strategy="forward",
@@ -199,13 +199,13 @@ def _traded(missing: pl.LazyFrame, trades: Witness | None) -> pl.LazyFrame:
     return found.with_columns(_traded=traded, _quiet=~traded & (pl.col("_known") | follows))
 
 
-def _with_ids(found: pl.LazyFrame, trades: Witness) -> pl.LazyFrame:
+def _with_ids(found: pl.LazyFrame, trades: Reference) -> pl.LazyFrame:
     """Adds the last id at the time `_before` (`_last`) and the first one at `_after` (`_first`)."""
     number = pl.col("trade_id").cast(pl.Int64, strict=False)
     times = pl.concat([found.select(timestamp=name) for name in ("_before", "_after")]).unique()
     # Several trades share a time.
     ids = (
-        trades.rows.join(times, on="timestamp", how="semi")
+        trades.frame.join(times, on="timestamp", how="semi")
         .group_by("timestamp")
         .agg(
             _first=pl.coalesce("first_id", number).min(),
@@ -232,7 +232,7 @@ def _within(slots: pl.LazyFrame, ranges: RangeSet, name: str) -> pl.LazyFrame:
 def _intervals(missing: pl.LazyFrame) -> pl.LazyFrame:
     """Neighbouring slots of one reason and UTC day as one interval."""
     run = pl.col("slot") - pl.int_range(pl.len())
-    told = counted(pl.col("rows"), "bar is missing", "bars are missing")
+    told = count_phrase(pl.col("rows"), "bar is missing", "bars are missing")
     return (
         missing.sort("slot")
         .with_columns(_run=run, _day=pl.col("start").dt.date())

@@ -10,7 +10,7 @@ import polars as pl
 from lake.model.dataset import TIMESTAMP
 from lake.model.time import MICROSECOND
 from lake.model.timeframe import Timeframe
-from lake.quality.slice import FOUND, Builtin, Slice, Witness
+from lake.quality.slice import FOUND, Builtin, Reference, Slice
 
 _OHLC = ("open", "high", "low", "close")
 _EDGE_PART = 0.8
@@ -47,10 +47,10 @@ def venue_deviation(
     if step is None or not rows.others:
         return pl.LazyFrame(schema=FOUND)
     seconds = Timeframe.parse(duration).seconds
-    own = _bars(rows.rows, rows.dataset.time_column, "")
+    own = _bars(rows.frame, rows.dataset.time_column, "")
     found = []
     for other in rows.others:
-        theirs = _bars(other.rows, other.dataset.time_column, "_other")
+        theirs = _bars(other.frame, other.dataset.time_column, "_other")
         pair = own.join(theirs, on="time", how="inner", maintain_order="left")
         runs = _runs(pair, rows.others, threshold_bps, max(step, timedelta(seconds=seconds)))
         long = runs.filter(pl.col("_length") >= timedelta(seconds=seconds))
@@ -112,12 +112,12 @@ def _observed() -> pl.Expr:
     return pl.col("closed") & pl.col("fill").is_null()
 
 
-def _with_median(frame: pl.LazyFrame, others: tuple[Witness, ...]) -> pl.LazyFrame:
+def _with_median(frame: pl.LazyFrame, others: tuple[Reference, ...]) -> pl.LazyFrame:
     """Adds `_median` of the closes of all venues, where three or more have one."""
     listed = ["close"]
     for number, other in enumerate(others):
         name = f"_close_{number}"
-        closes = other.rows.filter(_observed()).select(
+        closes = other.frame.filter(_observed()).select(
             pl.col(other.dataset.time_column).alias("time"), pl.col("close").alias(name)
         )
         # Few rows deviate: only the closes of their times are looked up.
@@ -130,7 +130,7 @@ def _with_median(frame: pl.LazyFrame, others: tuple[Witness, ...]) -> pl.LazyFra
 
 
 def _runs(
-    pair: pl.LazyFrame, others: tuple[Witness, ...], threshold_bps: float, longest: timedelta
+    pair: pl.LazyFrame, others: tuple[Reference, ...], threshold_bps: float, longest: timedelta
 ) -> pl.LazyFrame:
     """Runs of bars that deviate, with the evidence: one row each, whatever days they are in."""
     ratio = pl.col("close") / pl.col("close_other")
@@ -291,10 +291,10 @@ def _by_day(found: pl.LazyFrame, step: timedelta) -> pl.LazyFrame:
     )
 
 
-def _returns(witness: Witness | Slice, length: timedelta) -> pl.LazyFrame:
+def _returns(witness: Reference | Slice, length: timedelta) -> pl.LazyFrame:
     """Returns of intervals of a length: `_slot` (counted from the epoch), `_return`, `_rows`."""
     dataset = witness.dataset
-    frame = witness.rows
+    frame = witness.frame
     price = "price"
     if dataset.timeframe is not None:
         frame, price = frame.filter("closed"), "close"

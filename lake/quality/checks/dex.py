@@ -9,7 +9,7 @@ import polars as pl
 
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.chain import has, ordered, pool_of
-from lake.quality.slice import FOUND, Builtin, Slice, Witness
+from lake.quality.slice import FOUND, Builtin, Reference, Slice
 
 _INVERSE = 0.2
 """By which part a price may differ from the inverse of another, and still is that."""
@@ -40,12 +40,12 @@ def dex_price(rows: Slice, *, threshold_bps: float, duration: str, factor: float
     return pl.concat(found).unique(["start", "against"], keep="first", maintain_order=True)
 
 
-def _beside(swaps: pl.LazyFrame, other: Witness) -> pl.LazyFrame:
+def _beside(swaps: pl.LazyFrame, other: Reference) -> pl.LazyFrame:
     """Swaps with `_low` and `_high` of the bars of their time."""
     timeframe = other.dataset.timeframe
     step = timedelta(seconds=timeframe.seconds) if timeframe else timedelta(0)
     adjacent = pl.col("_open").diff() == step
-    bars = other.rows.filter("closed").select(
+    bars = other.frame.filter("closed").select(
         pl.col(other.dataset.time_column).alias("_open"), "low", "high"
     )
     bars = bars.select(

@@ -14,7 +14,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.time import EPOCH, MICROSECOND
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.loss_reason import loss
-from lake.quality.slice import Builtin, Slice, counted, runs
+from lake.quality.slice import Builtin, Slice, count_phrase, runs
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
@@ -103,7 +103,7 @@ def funding_bounds(
     """
     size = pl.col("funding_rate").abs()
     usual = size.rolling_median(window_rows, center=True, min_samples=min(_LEAST, window_rows))
-    frame = rows.rows.with_columns(_size=size, _usual=usual)
+    frame = rows.frame.with_columns(_size=size, _usual=usual)
     unit = pl.col("_usual") > usual_limit
     worst = pl.col("funding_rate").get(pl.col("_size").arg_max())
     beyond = runs(
@@ -142,7 +142,7 @@ def funding_outliers(rows: Slice, *, window_rows: int, mads: float, floor: float
         And at least so far: in calm times all rates are the same, and the deviation is 0.
     """
     rate = pl.col("funding_rate")
-    frame = rows.rows.with_columns(
+    frame = rows.frame.with_columns(
         _median=rate.rolling_median(window_rows, center=True, min_samples=1)
     ).with_columns(_away=(rate - pl.col("_median")).abs())
     deviation = pl.col("_away").rolling_median(window_rows, center=True, min_samples=1) * _NORMAL
@@ -195,7 +195,9 @@ def _with_intervals(rows: Slice, interval: str) -> pl.LazyFrame:
     hours = ((time - time.shift(1)) / _HOUR_US).round()
     fixed = None if interval == _AUTO else Timeframe.parse(interval).seconds / 3600
     usual = _interval() if fixed is None else pl.lit(fixed, dtype=pl.Float64)
-    frame = rows.rows.with_columns(_hours=pl.when(hours > 0).then(hours)).with_columns(_usual=usual)
+    frame = rows.frame.with_columns(_hours=pl.when(hours > 0).then(hours)).with_columns(
+        _usual=usual
+    )
     frame = frame.with_columns(_length=(pl.col("_usual") * _HOUR_US).cast(pl.Int64))
     phase = (time / _HOUR_US).round() % pl.col("_usual")
     common = _usual(pl.col("_phase")).over(pl.col("_usual").rle_id())
@@ -282,7 +284,7 @@ def _joined(missing: pl.LazyFrame) -> pl.LazyFrame:
             reason=pl.col("_reason").first(),
             message=pl.format(
                 "{} missing: {}",
-                counted(pl.len(), "event is", "events are"),
+                count_phrase(pl.len(), "event is", "events are"),
                 pl.col("_reason").first().replace_strict(why),
             ),
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from lake.model.time import EPOCH
-from lake.quality.slice import FOUND, Builtin, Slice, counted
+from lake.quality.slice import FOUND, Builtin, Slice, count_phrase
 
 
 def refused(rows: Slice) -> pl.LazyFrame:
@@ -19,7 +19,7 @@ def refused(rows: Slice) -> pl.LazyFrame:
     if rows.refused is None or rows.refused.is_empty():
         return pl.LazyFrame(schema=FOUND)
     timeless = pl.col("start") == EPOCH
-    times = rows.rows.select(rows.time.alias("timestamp"))
+    times = rows.frame.select(rows.time.alias("timestamp"))
     return (
         rows.refused.lazy()
         .join(times, on="timestamp", how="anti")
@@ -36,7 +36,7 @@ def refused(rows: Slice) -> pl.LazyFrame:
             expected=pl.lit(0.0),
             severity=pl.when(timeless).then(pl.lit("warning")),
             message=pl.format(
-                "{} refused: {}", counted(pl.col("rows"), "row was", "rows were"), "reason"
+                "{} refused: {}", count_phrase(pl.col("rows"), "row was", "rows were"), "reason"
             ),
         )
     )

@@ -12,7 +12,7 @@ from lake.model.intervals import RangeSet
 from lake.model.slots import slot_of, start_of
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.bars import observed, observed_of
-from lake.quality.slice import FOUND, Builtin, Slice, Witness, counted
+from lake.quality.slice import FOUND, Builtin, Reference, Slice, count_phrase
 
 _PRICES = ("open", "high", "low", "close")
 _SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
@@ -70,7 +70,7 @@ def bars_below(rows: Slice, timeframe: Timeframe) -> list[tuple[pl.LazyFrame, st
     return made
 
 
-def _nests(finer: Witness, timeframe: Timeframe) -> bool:
+def _nests(finer: Reference, timeframe: Timeframe) -> bool:
     return finer.dataset.timeframe is not None and nests(finer.dataset.timeframe, timeframe)
 
 
@@ -117,7 +117,7 @@ def _findings(rows: Slice, both: pl.LazyFrame, names: list[str], who: str) -> pl
             against=pl.lit(who),
             message=pl.format(
                 "{} from the {} below in {}: {} instead of {}",
-                counted(pl.len(), "bar differs", "bars differ"),
+                count_phrase(pl.len(), "bar differs", "bars differ"),
                 pl.lit(who),
                 columns,
                 measured.round_sig_figs(_DIGITS),
@@ -128,7 +128,7 @@ def _findings(rows: Slice, both: pl.LazyFrame, names: list[str], who: str) -> pl
     )
 
 
-def _of_trades(trades: Witness, timeframe: Timeframe) -> pl.LazyFrame:
+def _of_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
     """Bars of trades, of all slots that are surely complete."""
     frame = _ticks(trades, timeframe)
     sides = pl.col("_sided").all()
@@ -159,12 +159,12 @@ def _of_trades(trades: Witness, timeframe: Timeframe) -> pl.LazyFrame:
     return ordered.filter("_inner")
 
 
-def _ticks(trades: Witness, timeframe: Timeframe) -> pl.LazyFrame:
+def _ticks(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
     """Trades with the number of their slot, and what is summed up of them."""
     buy = pl.col("side") == "buy"
     quote = pl.col("price") * pl.col("amount")
     number = pl.col("trade_id").cast(pl.Int64, strict=False)
-    return trades.rows.select(
+    return trades.frame.select(
         "timestamp",
         "price",
         "amount",
@@ -203,13 +203,13 @@ def _in_order(bars: pl.LazyFrame, frame: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _of_bars(rows: Slice, finer: Witness, timeframe: Timeframe) -> pl.LazyFrame:
+def _of_bars(rows: Slice, finer: Reference, timeframe: Timeframe) -> pl.LazyFrame:
     """Bars of finer ones, of all slots in which none is missing, or none that had a trade.
 
     Bars without volume tell the last price from before: prices come from the others, if any.
     """
     quiet = pl.col("volume") <= 0
-    frame = observed_of(finer.dataset, finer.rows).with_columns(
+    frame = observed_of(finer.dataset, finer.frame).with_columns(
         _slot=slot_of(pl.col("timestamp"), timeframe).set_sorted(),
         **{f"_{name}": pl.when(~quiet).then(name) for name in _PRICES},
     )
@@ -234,7 +234,7 @@ def _sum_of_all(name: str) -> pl.Expr:
     return pl.when(pl.col(name).null_count() == 0).then(pl.col(name).sum())
 
 
-def _parts(finer: Witness, timeframe: Timeframe) -> pl.Expr:
+def _parts(finer: Reference, timeframe: Timeframe) -> pl.Expr:
     """How many finer bars a slot has."""
     below = finer.dataset.timeframe
     if below is None or below.unit == "M":

@@ -8,7 +8,7 @@ from lake.model.slots import slot_of, start_of
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.bars import observed_of
 from lake.quality.checks.reconciliation import bars_below
-from lake.quality.slice import NEAR_BARS, Slice, Witness
+from lake.quality.slice import NEAR_BARS, Reference, Slice
 
 _SEEN = 0.5  # share of a move that another venue must have seen, to confirm it
 _PRICES = ("open", "high", "low", "close")
@@ -56,13 +56,13 @@ def seen_elsewhere(rows: Slice, candidates: pl.LazyFrame) -> pl.LazyFrame:
     return candidates.join(verdicts, on="_row", how="left").with_columns(own)
 
 
-def _opinion(asked: pl.LazyFrame, other: Witness, timeframe: Timeframe) -> pl.LazyFrame:
+def _opinion(asked: pl.LazyFrame, other: Reference, timeframe: Timeframe) -> pl.LazyFrame:
     """Which share of its move each asked bar shows on another venue, whatever its price level."""
     slot = pl.col("_slot")
     beside = slot.shift(-1) - slot.shift(1) <= NEAR_BARS
     usual = (pl.col("close").shift(1) * pl.col("open").shift(-1)).sqrt()
     bars = (
-        observed_of(other.dataset, other.rows)
+        observed_of(other.dataset, other.frame)
         .select(*_PRICES, _slot=slot_of(pl.col("timestamp"), timeframe))
         .with_columns(_usual=pl.when(beside).then(usual))
     )

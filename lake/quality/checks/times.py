@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from lake.model.slots import slot_of, start_of
-from lake.quality.slice import FOUND, Builtin, Slice, counted, runs
+from lake.quality.slice import FOUND, Builtin, Slice, count_phrase, runs
 
 FIRST_TIME = datetime(2009, 1, 3, tzinfo=UTC)
 """The first block of Bitcoin: nothing was traded before."""
@@ -38,7 +38,7 @@ def implausible_time(rows: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
         .then(pl.lit("ahead"))
         .otherwise(pl.lit("impossible"))
     )
-    found = rows.rows.filter((time < FIRST_TIME) | (time > latest)).with_columns(_reason=reason)
+    found = rows.frame.filter((time < FIRST_TIME) | (time > latest)).with_columns(_reason=reason)
     return pl.concat(
         runs(
             found,
@@ -48,7 +48,9 @@ def implausible_time(rows: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
             measured=us.first() / 1e6,
             expected=pl.when(time.first() < FIRST_TIME).then(low / 1e6).otherwise(high / 1e6),
             message=pl.format(
-                "{} an impossible time: {}", counted(pl.len(), "row has", "rows have"), pl.lit(why)
+                "{} an impossible time: {}",
+                count_phrase(pl.len(), "row has", "rows have"),
+                pl.lit(why),
             ),
         )
         for name, why in _IMPOSSIBLE.items()
@@ -59,12 +61,12 @@ def order(rows: Slice) -> pl.LazyFrame:
     """Rows that come before one of an earlier time, as they are given."""
     behind = rows.time.shift(1) - rows.time
     return runs(
-        rows.rows.with_columns(_behind=behind.dt.total_microseconds() / 1e6),
+        rows.frame.with_columns(_behind=behind.dt.total_microseconds() / 1e6),
         pl.col("_behind") > 0,
         time=rows.dataset.time_column,
         measured=pl.col("_behind").max(),
         expected=pl.lit(0.0),
-        message=pl.format("{} out of order of time", counted(pl.len(), "row is", "rows are")),
+        message=pl.format("{} out of order of time", count_phrase(pl.len(), "row is", "rows are")),
     )
 
 
@@ -72,7 +74,7 @@ def duplicates(rows: Slice) -> pl.LazyFrame:
     """Rows whose key another row has, too. A table never holds them; files of others may."""
     key = rows.dataset.key
     columns = dict.fromkeys([rows.dataset.time_column, *key])
-    frame = rows.rows.select(list(columns))
+    frame = rows.frame.select(list(columns))
     if key == (rows.dataset.time_column,):
         # Rows are in order mostly, and then this is much cheaper than a look at all pairs.
         frame = frame.sort(key)
@@ -85,7 +87,9 @@ def duplicates(rows: Slice) -> pl.LazyFrame:
         time=rows.dataset.time_column,
         measured=pl.len().cast(pl.Float64) + 1,
         expected=pl.lit(1.0),
-        message=pl.format("{} the key of another", counted(pl.len(), "row repeats", "rows repeat")),
+        message=pl.format(
+            "{} the key of another", count_phrase(pl.len(), "row repeats", "rows repeat")
+        ),
     )
 
 
@@ -96,14 +100,14 @@ def off_grid(rows: Slice) -> pl.LazyFrame:
         return pl.LazyFrame(schema=FOUND)
     off = rows.time - start_of(slot_of(rows.time, timeframe), timeframe)
     return runs(
-        rows.rows.with_columns(_off=off.dt.total_microseconds() / 1e6),
+        rows.frame.with_columns(_off=off.dt.total_microseconds() / 1e6),
         pl.col("_off") != 0,
         time=rows.dataset.time_column,
         measured=pl.col("_off").max(),
         expected=pl.lit(0.0),
         message=pl.format(
             "{} up to {} s off the grid of {}",
-            counted(pl.len(), "bar opens", "bars open"),
+            count_phrase(pl.len(), "bar opens", "bars open"),
             pl.col("_off").max(),
             pl.lit(str(timeframe)),
         ),
@@ -132,7 +136,7 @@ def _delayed(
         "late": "{} rows came up to {} ms after their time",
     }
     return runs(
-        rows.rows,
+        rows.frame,
         bad,
         time=rows.dataset.time_column,
         reason=pl.lit(reason),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.quality.slice import FOUND, Builtin, Slice, counted
+from lake.quality.slice import FOUND, Builtin, Slice, count_phrase
 
 _TELLING = 50  # steps of one id, from which on a single hole among them is told
 _EDGE = 0.9  # quantile of changes that a deviation is: half of all trades or more change nothing
@@ -50,7 +50,7 @@ def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
             reason=pl.lit("ids_skip"),
             message=pl.format(
                 "{} left out before the trade {}",
-                counted(pl.col("_skipped"), "id is", "ids are"),
+                count_phrase(pl.col("_skipped"), "id is", "ids are"),
                 "_number",
             ),
         )
@@ -131,7 +131,7 @@ def conflicting_ids(rows: Slice) -> pl.LazyFrame:
 def _by_number(rows: Slice) -> pl.LazyFrame:
     """The trades in order of their ids, if those are numbers."""
     return (
-        rows.rows.select(
+        rows.frame.select(
             rows.time,
             "price",
             "amount",
@@ -193,7 +193,7 @@ def _path(rows: Slice, window_rows: int) -> pl.LazyFrame:
     price, there, back = pl.col("price"), pl.col("_in"), pl.col("_in").shift(-1)
     size = pl.min_horizontal(there.abs(), back.abs())
     return (
-        rows.rows.select(rows.time, "price", _in=(price / price.shift(1)).log())
+        rows.frame.select(rows.time, "price", _in=(price / price.shift(1)).log())
         .with_row_index("_row")
         .with_columns(
             _block=pl.col("_row") // window_rows,
@@ -208,7 +208,7 @@ def sides_unknown(rows: Slice) -> pl.LazyFrame:
     if "side" not in rows.dataset.polars_schema:
         return pl.LazyFrame(schema=FOUND)
     return (
-        rows.rows.filter(pl.col("side").is_null().all())
+        rows.frame.filter(pl.col("side").is_null().all())
         .group_by(_day=rows.time.dt.date())
         .agg(
             start=rows.time.min(),

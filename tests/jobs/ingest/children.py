@@ -9,7 +9,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from lake.api import Lake
-from lake.jobs.ingest.ingest import Wish
+from lake.jobs.ingest.ingest import IngestRequest
 from lake.model.market import Market
 from tests.jobs.conftest import NOW, settings_for
 
@@ -36,9 +36,9 @@ def ingest(path: Path, url: str, since: datetime, until: datetime) -> None:
 
 def wishes(
     lake: Lake, since: datetime, until: datetime, symbols: Sequence[str] = SYMBOLS
-) -> list[Wish]:
+) -> list[IngestRequest]:
     return [
-        Wish(lake.dataset(table), Market("binance", symbol), since, until)
+        IngestRequest(lake.dataset(table), Market("binance", symbol), since, until)
         for table in TABLES
         for symbol in symbols
     ]

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake
 from lake.errors import SourceUnavailableError
-from lake.jobs.ingest.ingest import Wish
+from lake.jobs.ingest.ingest import IngestRequest
 from lake.model.market import Market
 from lake.sandbox import KINDS, Fault, RandomFaults, Sandbox
 from tests.jobs.conftest import NOW, MakeLake
@@ -20,7 +20,7 @@ SINCE = UNTIL - timedelta(days=2)
 PERPETUAL = "BTC/USDT:USDT"
 
 
-def _wishes(lake: Lake) -> list[Wish]:
+def _wishes(lake: Lake) -> list[IngestRequest]:
     pairs = [
         ("bars_1m", "BTC/USDT"),
         ("bars_5m", "XRP/ETH"),
@@ -30,7 +30,7 @@ def _wishes(lake: Lake) -> list[Wish]:
         ("funding", PERPETUAL),
     ]
     return [
-        Wish(lake.dataset(table), Market("binance", symbol), SINCE, UNTIL)
+        IngestRequest(lake.dataset(table), Market("binance", symbol), SINCE, UNTIL)
         for table, symbol in pairs
     ]
 
@@ -77,7 +77,7 @@ def test_each_fault_in_a_fifth_of_the_answers_changes_nothing(
             sandbox.fail_at_random(_random((kind,), seed=5))
         lake = make_lake(name)
         wishes = [
-            Wish(lake.dataset("trades"), Market("binance", symbol), since, UNTIL)
+            IngestRequest(lake.dataset("trades"), Market("binance", symbol), since, UNTIL)
             for symbol in ("BTC/USDT", "XRP/ETH")
         ]
         lake.ingest_all(wishes)
@@ -111,7 +111,7 @@ def test_one_venue_down_does_not_stop_another(make_lake: MakeLake, sandbox: Sand
     lake = make_lake()
     sandbox.fail(Fault("503", match="fapi.binance.com/fapi/v1/klines", times=10**6))
     wishes = [
-        Wish(lake.dataset("bars_1m"), Market(exchange, symbol), SINCE, UNTIL)
+        IngestRequest(lake.dataset("bars_1m"), Market(exchange, symbol), SINCE, UNTIL)
         for exchange, symbol in (("binanceusdm", PERPETUAL), ("binance", "BTC/USDT"))
     ]
     with pytest.raises(SourceUnavailableError, match="binanceusdm"):

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake
 from lake.errors import LakeError, UnknownNameError, UsageError
-from lake.jobs.ingest.ingest import Wish
+from lake.jobs.ingest.ingest import IngestRequest
 from lake.model.market import Market
 from lake.sandbox import Sandbox
 from tests.jobs.conftest import NOW, Clock, MakeLake
@@ -32,7 +32,7 @@ def _asked(sandbox: Sandbox, endpoint: str) -> int:
 def test_every_bar_equals_the_aggregate_of_its_trades(make_lake: MakeLake) -> None:
     lake = make_lake()
     wishes = [
-        Wish(lake.dataset(table), Market("binance", symbol), MIDNIGHT - DAY, MIDNIGHT)
+        IngestRequest(lake.dataset(table), Market("binance", symbol), MIDNIGHT - DAY, MIDNIGHT)
         for table in ("bars_1m", "bars_1h", "trades")
         for symbol in (BTC, "XRP/ETH", PERPETUAL)
     ]

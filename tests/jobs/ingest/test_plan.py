@@ -35,7 +35,9 @@ def test_tasks_tile_exactly_what_is_missing(
     asked: TimeRange, covered: list[TimeRange], step: int
 ) -> None:
     missing = subtract([asked], covered)
-    windows = [task.window for task in plan.tasks(BARS, MARKET, missing, timedelta(minutes=step))]
+    windows = [
+        task.window for task in plan.plan_tasks(BARS, MARKET, missing, timedelta(minutes=step))
+    ]
     assert union(windows) == missing
     assert sum((w.duration for w in windows), timedelta()) == sum(
         (gap.duration for gap in missing), timedelta()
@@ -47,7 +49,7 @@ def test_tasks_tile_exactly_what_is_missing(
 def _wanted(
     since: datetime | None, until: datetime | None, covered: RangeSet = ()
 ) -> TimeRange | None:
-    return plan.wanted(BARS, MARKET, covered, since, until, NOW)
+    return plan.requested_range(BARS, MARKET, covered, since, until, NOW)
 
 
 def test_bars_are_asked_for_whole() -> None:
@@ -66,7 +68,7 @@ def test_no_bar_begins_in_a_range_inside_one() -> None:
 
 def test_without_since_it_goes_on_from_where_the_coverage_begins() -> None:
     covered = (_range(10, 20), _range(30, 40))
-    asked = plan.wanted(TRADES, MARKET, covered, None, None, NOW)
+    asked = plan.requested_range(TRADES, MARKET, covered, None, None, NOW)
     assert asked == TimeRange(covered[0].start, NOW)
 
 

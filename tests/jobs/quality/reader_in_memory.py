@@ -8,10 +8,10 @@ import polars as pl
 
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
-from lake.store.reader import EVERYTHING, FILES, Rows, touching
+from lake.store.reader import EVERYTHING, FILES, TableReader, touching
 
 
-class RowsInMemory(Rows):
+class ReaderInMemory(TableReader):
     """All columns of the dataset must be there."""
 
     def __init__(self, dataset: Dataset, frame: pl.DataFrame) -> None:
@@ -36,7 +36,7 @@ class RowsInMemory(Rows):
     def _read(
         self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
     ) -> pl.DataFrame:
-        frame = self.selected(self._frame.lazy(), selection)
+        frame = self.select_rows(self._frame.lazy(), selection)
         if predicate is not None:
             frame = frame.filter(predicate)
-        return self.ordered(frame, selection, wanted)
+        return self.sort_rows(frame, selection, wanted)

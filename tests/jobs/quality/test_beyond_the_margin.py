@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lake.api import Lake
 from lake.jobs.quality import days
-from lake.jobs.quality.run import evidence
-from lake.model.market import Market, unwrapped
+from lake.jobs.quality.run import open_inputs
+from lake.model.market import Market, unwrap_symbol
 from lake.model.selection import Selection
 from lake.settings import Settings
 from tests.conftest import DAY, MINUTE, SECOND, T0, NewLake, bars, store_of, trades, write
@@ -123,8 +123,8 @@ def test_a_pool_is_compared_with_the_finest_bars_of_what_it_wraps(
 
 
 def test_symbols_are_unwrapped_token_by_token() -> None:
-    assert unwrapped("WETH/WBTC") == "ETH/BTC"
-    assert unwrapped("WLD/USDC") == "WLD/USDC"
+    assert unwrap_symbol("WETH/WBTC") == "ETH/BTC"
+    assert unwrap_symbol("WLD/USDC") == "WLD/USDC"
     assert POOL.is_on_chain
     assert not Market("binance", "BTC/USDT:USDT").is_on_chain
 
@@ -136,7 +136,9 @@ def test_deep_books_are_read_in_smaller_pieces(lake: Lake, monkeypatch: pytest.M
     amounts = [[dice.random() for _ in range(400)] for _ in seconds]
     write(lake, "orderbooks", deep.with_columns(bid_amounts=pl.Series(amounts)))
     monkeypatch.setattr(days, "_PIECE_ROWS", 2 * len(seconds))
-    parts = evidence(store_of(lake), lake.settings, T0 + 9 * DAY).slices("orderbooks", Selection())
+    parts = open_inputs(store_of(lake), lake.settings, T0 + 9 * DAY).slices(
+        "orderbooks", Selection()
+    )
     assert [part.range.duration for part in parts] == [DAY] * 3
 
 

@@ -14,24 +14,24 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from lake.jobs.quality import days
-from lake.jobs.quality.slices import Evidence
+from lake.jobs.quality.slices import CheckInputs
 from lake.model.catalog import builtin
 from lake.model.derive import BARS
 from lake.model.intervals import split
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
-from lake.quality.configure import chosen
-from lake.quality.run import FINDINGS, inspected
+from lake.quality.configure import configure
+from lake.quality.run import FINDINGS, run_checks
 from lake.quality.score import scores
 from tests.conftest import DAY, T0
-from tests.jobs.quality.reader_in_memory import RowsInMemory
+from tests.jobs.quality.reader_in_memory import ReaderInMemory
 from tests.quality.slices import rows_of
 
 # Checks of other venues are judged in tests/quality/test_venues.py.
 OWN = tuple(
     check
-    for check in chosen(builtin().dataset("bars_1m"))
+    for check in configure(builtin().dataset("bars_1m"))
     if check.name not in ("venue_deviation", "time_shift")
 )
 EDGES = [-700, -500, -251, -250, -31, -2, -1, 0, 1, 2, 30, 59, 250, 499, 501, 700]
@@ -129,16 +129,16 @@ def damages(height: int, slots_a_day: int, *only: str) -> st.SearchStrategy[list
     return st.lists(st.tuples(kinds, placed(height, slots_a_day), counts), min_size=1, max_size=6)
 
 
-def known(tables: Mapping[str, pl.DataFrame]) -> Evidence:
+def known(tables: Mapping[str, pl.DataFrame]) -> CheckInputs:
     """What a lake with these tables knows; nobody recorded what was asked for."""
     coverage = pl.DataFrame(schema={name: pl.String() for name in ("table", "exchange", "symbol")})
     times = dict.fromkeys(("start", "end"), BARS["timestamp"])
     quarantine = builtin().dataset("quarantine").empty().drop("row")
     held = {
-        name: RowsInMemory(builtin().dataset(name), rows_of(builtin().dataset(name), frame))
+        name: ReaderInMemory(builtin().dataset(name), rows_of(builtin().dataset(name), frame))
         for name, frame in tables.items()
     }
-    return Evidence(
+    return CheckInputs(
         tables=held,
         coverage=coverage.with_columns(pl.lit(None, dtype=t).alias(n) for n, t in times.items()),
         quarantine=quarantine,
@@ -153,7 +153,7 @@ def judged(tables: Mapping[str, pl.DataFrame], table: str, ranges: Any) -> Any:
     for item in ranges:
         selection = Selection(("binance",), start=item and item.start, end=item and item.end)
         for rows in evidence.slices(table, selection):
-            seen = inspected(rows, OWN)
+            seen = run_checks(rows, OWN)
             found.append(seen.findings)
             scored.append(scores(seen.days, seen.findings))
     order = ["start", "check", "reason", "against", "end"]

@@ -16,7 +16,7 @@ from deltalake import write_deltalake
 
 from lake.api import Lake
 from lake.errors import ConfigError, SourceError, UnknownNameError
-from lake.jobs.quality.findings import Recorded
+from lake.jobs.quality.findings import FindingCounts
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.quality.slice import Slice
@@ -48,20 +48,20 @@ def gaps(lake: Lake, status: str | None = "open") -> pl.DataFrame:
 def test_findings_are_opened_kept_closed_and_opened_again(lake: Lake) -> None:
     holed(lake)
     first = lake.check()
-    assert first.recorded == Recorded(opened=2)
+    assert first.recorded == FindingCounts(opened=2)
     before = gaps(lake)
     assert before["timestamp"].to_list() == [T0 + 10 * MINUTE, T0 + 30 * MINUTE]
     assert set(before["job_id"]) == {first.job_id}
     assert first.findings.equals(lake.findings())
 
     there = versions(lake)
-    assert lake.check().recorded == Recorded(kept=2)
+    assert lake.check().recorded == FindingCounts(kept=2)
     assert gaps(lake).equals(before)
     assert versions(lake) == there
 
     write(lake, "bars_1m", bars(1, start=T0 + 10 * MINUTE))
     third = lake.check()
-    assert third.recorded == Recorded(kept=1, closed=1)
+    assert third.recorded == FindingCounts(kept=1, closed=1)
     closed = gaps(lake, "closed").row(0, named=True)
     assert closed["finding_id"] == before["finding_id"][0]
     assert (closed["closed_by"], closed["job_id"]) == (third.job_id, first.job_id)
@@ -77,7 +77,7 @@ def test_findings_are_opened_kept_closed_and_opened_again(lake: Lake) -> None:
         ORIGIN,
     )
     fourth = lake.check()
-    assert fourth.recorded == Recorded(opened=1, kept=1)
+    assert fourth.recorded == FindingCounts(opened=1, kept=1)
     again = gaps(lake).row(0, named=True)
     assert again["finding_id"] == before["finding_id"][0]
     assert (again["job_id"], again["closed_by"], again["closed_at"]) == (fourth.job_id, None, None)
@@ -97,7 +97,7 @@ def test_what_changed_is_written_with_the_job_that_found_it_first(lake: Lake) ->
     lake.check()
     write(lake, "bars_1m", bars(1, start=T0 + 11 * MINUTE, volume=[9.0]))  # in the context
     third = lake.check()
-    assert third.recorded == Recorded(kept=2)
+    assert third.recorded == FindingCounts(kept=2)
     one = gaps(lake).row(0, named=True)
     assert '"volume":9.0' in one["context"]
     assert one["job_id"] == first.job_id
@@ -125,7 +125,7 @@ def test_findings_of_a_day_that_holds_nothing_any_more_are_closed(lake: Lake) ->
         lambda rows: rows.clear(),
         ORIGIN,
     )
-    assert lake.check().recorded == Recorded(closed=1)
+    assert lake.check().recorded == FindingCounts(closed=1)
     assert lake.findings().is_empty()
 
 
@@ -139,7 +139,7 @@ def test_refused_rows_are_findings_until_a_sound_row_is_stored(lake: Lake) -> No
     assert done.scores["accuracy"] == pytest.approx(2 / 3)
     lake.write("bars_1m", bars(1, start=T0 + 3 * MINUTE))
     done = lake.check()
-    assert done.recorded == Recorded(closed=1)
+    assert done.recorded == FindingCounts(closed=1)
     assert done.scores["score"] == 1.0
 
 
@@ -192,7 +192,7 @@ def test_a_killed_check_is_made_whole_by_the_next(tmp_path: Path, least: int) ->
     done = Lake(lake.settings).check()
     assert done.findings["symbol"].sort().to_list() == symbols
     assert lake.scores().height == len(symbols)
-    assert lake.check().recorded == Recorded(kept=len(symbols))
+    assert lake.check().recorded == FindingCounts(kept=len(symbols))
 
 
 def test_what_is_new_is_logged_as_it_deserves(lake: Lake, logs: Callable[[], str]) -> None:
@@ -239,7 +239,7 @@ def test_a_check_of_ones_own_is_recorded_like_the_others(lake: Lake) -> None:
     holed(lake)
 
     def mine(rows: Slice) -> pl.LazyFrame:
-        return rows.rows.head(1).select(start="timestamp", severity=pl.lit("critical"))
+        return rows.frame.head(1).select(start="timestamp", severity=pl.lit("critical"))
 
     done = lake.check(own={"mine": mine})
     assert lake.findings(check="mine", severity="critical").height == 1

@@ -10,8 +10,8 @@ import pytest
 
 from lake.api import Lake
 from lake.jobs.quality import days
-from lake.jobs.quality.run import evidence
-from lake.jobs.quality.slices import Evidence
+from lake.jobs.quality.run import open_inputs
+from lake.jobs.quality.slices import CheckInputs
 from lake.model.intervals import split
 from lake.model.market import Market, StoredMarket
 from lake.model.selection import Selection
@@ -42,8 +42,8 @@ BINANCE = Market("binance", "BTC/USDT")
 EVERYTHING = Selection()
 
 
-def known(lake: Lake, now: datetime = T0 + 100 * DAY) -> Evidence:
-    return evidence(store_of(lake), lake.settings, now)
+def known(lake: Lake, now: datetime = T0 + 100 * DAY) -> CheckInputs:
+    return open_inputs(store_of(lake), lake.settings, now)
 
 
 def slices(
@@ -81,7 +81,7 @@ def test_each_market_is_seen_by_itself_with_rows_around_the_range(lake: Lake) ->
     day = Selection(start=T0 + DAY, end=T0 + 2 * DAY)
     first, second = slices(lake, selection=day)
     assert (first.market.exchange, second.market.exchange) == ("binance", "kraken")
-    rows = first.rows.collect()
+    rows = first.frame.collect()
     assert set(rows["exchange"]) == {"binance"}
     assert (rows["timestamp"].min(), rows["timestamp"].max()) == (
         T0 + DAY - 500 * MINUTE,
@@ -171,11 +171,11 @@ def test_pieces_stay_bounded_by_all_that_is_read_beside_them(
     parts = slices(lake, selection=binance)
     assert [part.range.duration for part in parts] == [DAY] * 8
     for part in parts:
-        witnesses = [witness.rows for witness in part.others]
+        witnesses = [witness.frame for witness in part.others]
         if part.trades is not None:
-            witnesses.append(part.trades.rows)
+            witnesses.append(part.trades.frame)
         # A day of each, and what is around it.
-        assert all(frame.collect().height <= 1440 + 2 * 500 for frame in [part.rows, *witnesses])
+        assert all(frame.collect().height <= 1440 + 2 * 500 for frame in [part.frame, *witnesses])
 
 
 def test_a_silence_of_two_dense_markets_is_an_outage_whatever_is_asked_for(lake: Lake) -> None:
@@ -212,7 +212,7 @@ def test_a_venue_may_be_known_to_omit_empty_bars_or_settings_say_so(
     settled = [Covered(TimeRange(T0, T0 + DAY), 1)]
     market = Market(exchange, "BTC/USDT")
     Ledger(store_of(lake)).record_coverage("bars_1m", market, settled, ORIGIN)
-    seen = evidence(store_of(lake), settings, T0 + DAY).slices("bars_1m", EVERYTHING)
+    seen = open_inputs(store_of(lake), settings, T0 + DAY).slices("bars_1m", EVERYTHING)
     assert missing(list(seen)) == [(T0 + MINUTE, 1, reason)]
 
 
@@ -254,7 +254,7 @@ def test_files_without_statistics_are_read_for_their_times(lake: Lake) -> None:
             return super().files(selection).with_columns(first=nothing, last=nothing)
 
     tables = {"bars_1m": Untimed(table.dataset, table.table)}
-    other = Evidence(tables, seen.coverage, seen.quarantine, seen.now, seen.omits_empty_bars)
+    other = CheckInputs(tables, seen.coverage, seen.quarantine, seen.now, seen.omits_empty_bars)
     market = StoredMarket("binance", "BTC/USDT")
     assert other.listing.span("bars_1m", market) == seen.listing.span("bars_1m", market)
     assert other.rows("bars_1m", EVERYTHING) == 3
@@ -277,8 +277,8 @@ def test_a_bar_longer_than_a_day_is_compared_with_all_of_its_trades(lake: Lake) 
     for start in (T0, T0 + 7 * DAY, T0 + 21 * DAY):
         (part,) = slices(lake, "bars_1w", Selection(start=start, end=start + DAY))
         assert outcome(LEVELS, "levels", part).is_empty()
-        wrong = part.rows.with_columns(pl.col("volume") + 1)
-        assert outcome(LEVELS, "levels", replace(part, rows=wrong)).height == 1
+        wrong = part.frame.with_columns(pl.col("volume") + 1)
+        assert outcome(LEVELS, "levels", replace(part, frame=wrong)).height == 1
 
 
 def test_long_bars_are_judged_by_the_day_in_which_they_open(lake: Lake) -> None:

@@ -16,7 +16,7 @@ from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.sandbox import Sandbox, Synthetic
 from lake.settings import Settings, load_settings
-from lake.store.reader import Rows
+from lake.store.reader import TableReader
 from tests.conftest import ORIGIN
 from tests.jobs.conftest import Clock, MakeLake
 from tests.jobs.repairs.damage import (
@@ -132,13 +132,15 @@ def test_hundreds_of_findings_take_few_reads_and_each_tells_of_itself(
     truth = rows(lake, "bars_1m")
     damage(lake, "bars_1m", BTC, whole, lambda bars: bars.filter(~gone))
     reads: Counter[str] = Counter()
-    original = Rows.ordered
+    original = TableReader.sort_rows
 
-    def counted(self: Rows, *arguments: object) -> pl.DataFrame:
+    def counted(self: TableReader, *arguments: object) -> pl.DataFrame:
         reads[self.dataset.name] += 1
         return original(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Rows, "ordered", counted)  # nothing tells how often files were read
+    monkeypatch.setattr(
+        TableReader, "sort_rows", counted
+    )  # nothing tells how often files were read
     report = repair(lake, findings(*(finding("bars_1m", BTC, minutes(1, t)) for t in times)))
     assert report.inserted == len(times)
     assert_frame_equal(rows(lake, "bars_1m"), truth)

@@ -76,7 +76,7 @@ def test_no_bars_are_no_finding(name: str) -> None:
     frame = walk(3).with_columns(closed=pl.lit(value=False))
     rows = slice_of("bars_1m", frame)
     empty = CHECKS[name].function(
-        type(rows)(**{**vars(rows), "rows": rows.rows.clear()}), **THRESHOLDS[name]
+        type(rows)(**{**vars(rows), "frame": rows.frame.clear()}), **THRESHOLDS[name]
     )
     assert found(empty).is_empty()
 

@@ -314,7 +314,7 @@ def test_each_book_is_judged_as_plain_python_does(sides: list[tuple[Any, Any]]) 
 @pytest.mark.parametrize("check", CHECKS)
 def test_no_books_and_books_of_nothing_stop_no_check(check: str) -> None:
     empty = pl.DataFrame(
-        schema=slice_of("orderbooks", pl.DataFrame([book(0)])).rows.collect_schema()
+        schema=slice_of("orderbooks", pl.DataFrame([book(0)])).frame.collect_schema()
     )
     assert outcome(CHECKS, check, slice_of("orderbooks", empty, start=T0, end=T0 + DAY)).is_empty()
     assert outcome(CHECKS, check, books_of([book(0)])).is_empty()

@@ -414,6 +414,6 @@ def sums(rows: Slice) -> Counter[str]:
 
 
 def days_of(rows: Slice) -> pl.DataFrame:
-    from lake.quality.run import inspected
+    from lake.quality.run import run_checks
 
-    return inspected(rows, ()).days
+    return run_checks(rows, ()).days

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lake.model.market import Market
 from lake.quality.checks.cross_venue import CHECKS
-from lake.quality.slice import Slice, Witness
+from lake.quality.slice import Reference, Slice
 from lake.sandbox.intervals import INTERVALS
 from lake.sandbox.synthetic import Synthetic
 from tests.conftest import DAY, MINUTE, T0
@@ -340,17 +340,17 @@ def test_bars_of_an_hour_are_compared_by_the_hour_and_those_of_a_day_not_at_all(
         )
     )
     wrong = hours.with_columns(pl.col("timestamp") - timedelta(hours=5))
-    witness = Witness(*_of("bars_1h", venue(hours)))
+    witness = Reference(*_of("bars_1h", venue(hours)))
     found = shifts(slice_of("bars_1h", wrong, others=(witness,)))
     assert set(found["reason"]) == {"-5h"}
     assert found.height >= 5
-    daily = slice_of("bars_1d", hours[::24], others=(Witness(*_of("bars_1d", hours[::24])),))
+    daily = slice_of("bars_1d", hours[::24], others=(Reference(*_of("bars_1d", hours[::24])),))
     assert shifts(daily).is_empty()
 
 
 def _of(table: str, frame: pl.DataFrame) -> Any:
     witness = witness_of(table, frame, market=KRAKEN)
-    return witness.dataset, witness.market, witness.rows
+    return witness.dataset, witness.market, witness.frame
 
 
 @needs_data

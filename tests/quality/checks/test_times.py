@@ -29,7 +29,7 @@ def minutes(table: str = "bars_1m") -> Slice:
 
 def with_rows(rows: Slice, frame: pl.DataFrame) -> Slice:
     """The same slice of rows in any order."""
-    return replace(rows, rows=frame.lazy())
+    return replace(rows, frame=frame.lazy())
 
 
 def at(numbers: set[int]) -> pl.Expr:
@@ -66,7 +66,7 @@ def test_each_time_of_a_mistaken_unit_or_zone_is_found_as_what_it_is(
     # What is ahead is so only near the present.
     numbers = {COUNT - 1 - n % 500 for n in numbers}
     wrong = pl.when(at(numbers)).then(SCALES[reason].cast(TIME)).otherwise("timestamp")
-    frame = rows.rows.collect().with_columns(timestamp=wrong)
+    frame = rows.frame.collect().with_columns(timestamp=wrong)
     for given_rows in (frame, frame.sort("timestamp")):
         one = all_found("implausible_time", with_rows(rows, given_rows))
         assert one["rows"].sum() == len(numbers)
@@ -99,7 +99,7 @@ def test_clocks_may_be_ahead_by_the_threshold() -> None:
 @given(numbers=COUNTS)
 def test_each_repeated_row_is_found_also_out_of_order(table: str, numbers: set[int]) -> None:
     rows = minutes(table)
-    frame = rows.rows.collect()
+    frame = rows.frame.collect()
     repeated = frame.filter(at(numbers))
     for given_rows in (pl.concat([frame, repeated]), pl.concat([repeated, frame])):
         one = all_found("duplicates", with_rows(rows, given_rows))
@@ -116,7 +116,7 @@ def test_several_trades_of_one_time_are_no_duplicates() -> None:
 @given(numbers=COUNTS)
 def test_each_row_before_which_time_goes_back_is_found(numbers: set[int]) -> None:
     rows = minutes()
-    frame = rows.rows.collect()
+    frame = rows.frame.collect()
     late = frame.filter(~at(numbers))
     one = all_found("order", with_rows(rows, pl.concat([late, frame.filter(at(numbers))])))
     # They stand behind all others, in their own order: time goes back once, unless they are last.
@@ -131,7 +131,7 @@ def test_each_row_before_which_time_goes_back_is_found(numbers: set[int]) -> Non
 def test_each_bar_off_the_grid_is_found(numbers: set[int], seconds: int) -> None:
     rows = minutes()
     shifted = pl.col("timestamp") + pl.duration(seconds=seconds)
-    frame = rows.rows.collect().with_columns(
+    frame = rows.frame.collect().with_columns(
         timestamp=pl.when(at(numbers)).then(shifted).otherwise("timestamp")
     )
     one = outcome(CHECKS, "off_grid", with_rows(rows, frame))
@@ -158,7 +158,7 @@ def test_each_row_whose_receipt_does_not_fit_its_time_is_found(
     rows = minutes("trades")
     delay = pl.when(at(numbers)).then(milliseconds).otherwise(60_000)
     received = pl.col("timestamp") + pl.duration(milliseconds=delay)
-    frame = rows.rows.collect().with_columns(received_at=received)
+    frame = rows.frame.collect().with_columns(received_at=received)
     one = outcome(CHECKS, "clock_skew", with_rows(rows, frame))
     assert one["rows"].sum() == len(numbers)
     assert set(one["reason"]) == {reason}
