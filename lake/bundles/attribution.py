@@ -13,9 +13,7 @@ import polars as pl
 from lake.bundles.contents import Contents
 from lake.bundles.manifest import Ref
 from lake.model.dataset import PARTITIONS, Dataset
-from lake.store import delta
-from lake.store.commits import lake_metadata
-from lake.store.log import actions
+from lake.store.log import actions, exists, lake_metadata, latest_version
 
 _DAY = ("table", *PARTITIONS)
 
@@ -37,7 +35,7 @@ class Log:
             return None
         low, high = sorted((old.version, new.version))
         folder = homes.pop() / table
-        if low == high or not delta.exists(folder) or delta.latest_version(folder) < high:
+        if low == high or not exists(folder) or latest_version(folder) < high:
             return None
         # A table that was made anew begins its versions anew.
         ids = [action["metaData"]["id"] for action in actions(folder, 0) if "metaData" in action]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,17 +24,12 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from lake.errors import (
-    CommitConflictError,
-    DamagedError,
-    SchemaError,
-    UnknownNameError,
-)
+from lake.errors import CommitConflictError, SchemaError, UnknownNameError
 from lake.model.dataset import PARTITIONS, Column, Dataset
 from lake.model.frames import varying
-from lake.model.time import in_utc, iso, to_ms
-from lake.store.commits import commit_time
+from lake.model.time import to_ms
 from lake.store.faults import translate_errors
+from lake.store.log import require_version
 
 _DELTA_TYPES: Mapping[str, Any] = {
     "timestamp": "timestamp",
@@ -100,15 +94,6 @@ class LocalTable(DeltaTable):
         return [self.folder + uri.removeprefix(encoded) for uri in uris]
 
 
-def exists(path: Path) -> bool:
-    """Whether there is a table: a creation that failed leaves an empty log."""
-    try:
-        with os.scandir(path / "_delta_log") as entries:
-            return any(entry.name.endswith((".json", ".parquet")) for entry in entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
 def create(path: Path, dataset: Dataset) -> None:
     """Make the table of a dataset, if there is none; another writer may be faster."""
     fields = [_field(column) for column in dataset.columns]
@@ -153,7 +138,7 @@ def open_table(path: Path, dataset: Dataset, version: int | None = None) -> Loca
             ) from None
         except (DeltaError, OverflowError):
             if version is not None:
-                _require_version(path, dataset, version)
+                require_version(path, dataset, version)
             raise
     _require_schema(table, dataset)
     return table
@@ -332,50 +317,3 @@ def _require_schema(table: DeltaTable, dataset: Dataset) -> None:
                 "says",
                 f"Restore schemas/{dataset.family}.toml to what it was when the table was made.",
             )
-
-
-def latest_version(path: Path) -> int:
-    """The table's newest version, from its log's file names."""
-    versions = [int(file.stem) for file in (path / "_delta_log").glob("[0-9]*.json")]
-    if not versions:
-        raise DamagedError(
-            f"table {path.name}: its log is empty", "Restore the table from a backup."
-        )
-    return max(versions)
-
-
-def _require_version(path: Path, dataset: Dataset, version: int) -> None:
-    newest = latest_version(path)
-    if not 0 <= version <= newest:
-        raise UnknownNameError(
-            f"table {dataset.name} has no version {version}", f"It has versions 0 to {newest}."
-        )
-
-
-def version_as_of(path: Path, dataset: Dataset, time: datetime) -> int:
-    """The last version committed at or before a time, by the times in the commits themselves.
-
-    The times of log files are not used: copying or restoring a lake changes them.
-
-    Raises
-    ------
-    UnknownNameError
-        The table is younger than that.
-    UsageError
-        The time has no zone.
-    """
-    time = in_utc(time)
-    with translate_errors(f"table {dataset.name}"):
-        low, high = 0, latest_version(path)
-        first = commit_time(path, low)
-        if first > time:
-            raise UnknownNameError(
-                f"table {dataset.name} did not exist at {iso(time)}", f"It begins at {iso(first)}."
-            )
-        while low < high:
-            middle = (low + high + 1) // 2
-            if commit_time(path, middle) <= time:
-                low = middle
-            else:
-                high = middle - 1
-        return low

@@ -19,9 +19,8 @@ from lake.model.intervals import RangeSet, union
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange, from_ms
-from lake.store import delta
-from lake.store.commits import commit_info, commit_time, lake_metadata
 from lake.store.faults import translate_errors
+from lake.store.log import commit_info, commit_time, lake_metadata, latest_version
 from lake.store.store import Origin, Store
 from lake.version import VERSION
 
@@ -131,7 +130,7 @@ class Ledger:
         """
         path = self._store.root.tables / table
         with translate_errors(f"table {table}"):
-            versions = range(delta.latest_version(path) + 1)
+            versions = range(latest_version(path) + 1)
             at = partial(commit_time, path)
             first = bisect_left(versions, since - _CLOCKS_APART, key=at) if since else 0
             last = bisect_left(versions, until + _CLOCKS_APART, key=at) if until else len(versions)

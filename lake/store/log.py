@@ -1,8 +1,10 @@
-"""The commits in a table's log, read from the log itself."""
+"""The log of a table, read from its files: versions, commits, and what they say of themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +13,12 @@ from urllib.parse import unquote
 
 import orjson
 
-from lake.model.time import from_ms
-from lake.store import delta
-from lake.store.commits import log_file, unreadable, with_time
+from lake.errors import DamagedError, UnknownNameError
+from lake.model.dataset import Dataset
+from lake.model.time import from_ms, in_utc, iso
+from lake.store.faults import translate_errors
+
+_INFO = b'{"commitInfo"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,62 @@ class Commit:
     added: frozenset[str]
 
 
+def exists(path: Path) -> bool:
+    """Whether there is a table: a creation that failed leaves an empty log."""
+    try:
+        with os.scandir(path / "_delta_log") as entries:
+            return any(entry.name.endswith((".json", ".parquet")) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def latest_version(path: Path) -> int:
+    """The table's newest version, from its log's file names."""
+    versions = [int(file.stem) for file in (path / "_delta_log").glob("[0-9]*.json")]
+    if not versions:
+        raise DamagedError(
+            f"table {path.name}: its log is empty", "Restore the table from a backup."
+        )
+    return max(versions)
+
+
+def require_version(path: Path, dataset: Dataset, version: int) -> None:
+    newest = latest_version(path)
+    if not 0 <= version <= newest:
+        raise UnknownNameError(
+            f"table {dataset.name} has no version {version}", f"It has versions 0 to {newest}."
+        )
+
+
+def version_as_of(path: Path, dataset: Dataset, time: datetime) -> int:
+    """The last version committed at or before a time, by the times in the commits themselves.
+
+    The times of log files are not used: copying or restoring a lake changes them.
+
+    Raises
+    ------
+    UnknownNameError
+        The table is younger than that.
+    UsageError
+        The time has no zone.
+    """
+    time = in_utc(time)
+    with translate_errors(f"table {dataset.name}"):
+        low, high = 0, latest_version(path)
+        first = commit_time(path, low)
+        if first > time:
+            raise UnknownNameError(
+                f"table {dataset.name} did not exist at {iso(time)}", f"It begins at {iso(first)}."
+            )
+        while low < high:
+            middle = (low + high + 1) // 2
+            if commit_time(path, middle) <= time:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
 def commits(path: Path, since: int = 0) -> Iterator[Commit]:
     """The commits of a table, from a version to the latest.
 
@@ -36,7 +97,7 @@ def commits(path: Path, since: int = 0) -> Iterator[Commit]:
     DamagedError
         One of them is missing or cannot be read.
     """
-    for version in range(since, delta.latest_version(path) + 1):
+    for version in range(since, latest_version(path) + 1):
         yield _commit(path, version)
 
 
@@ -53,6 +114,65 @@ def actions(table: Path, version: int) -> list[dict[str, Any]]:
         return [orjson.loads(line) for line in lines if line]
     except (FileNotFoundError, ValueError) as error:
         raise unreadable(table, version) from error
+
+
+def commit_info(table: Path, version: int) -> dict[str, Any]:
+    """The `commitInfo` of a version: `timestamp` (ms), operation, metrics, userMetadata.
+
+    Other engines need not write one, nor a time into it: then that of the file counts.
+
+    Raises
+    ------
+    DamagedError
+        It cannot be read.
+    """
+    file = log_file(table, version)
+    try:
+        with file.open("rb") as log:
+            for line in log:
+                if line.startswith(_INFO):
+                    return with_time(orjson.loads(line)["commitInfo"], file)
+        if [orjson.loads(line) for line in file.read_bytes().splitlines()]:
+            return with_time({}, file)
+        raise unreadable(table, version)
+    except (ValueError, AttributeError) as error:
+        raise unreadable(table, version) from error
+
+
+def log_file(table: Path, version: int) -> Path:
+    """Where a version of a table is told."""
+    return table / "_delta_log" / f"{version:020}.json"
+
+
+def with_time(info: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """A `commitInfo` with a `timestamp`: its own, or that of the file."""
+    if type(info.get("timestamp")) is int:
+        return dict(info)
+    return {**info, "timestamp": file.stat().st_mtime_ns // 1_000_000}
+
+
+def commit_time(table: Path, version: int) -> datetime:
+    """When a version was committed."""
+    return from_ms(commit_info(table, version)["timestamp"])
+
+
+def lake_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What the lake's own commits say of themselves: job, source, counts; others say nothing.
+
+    They may have a `userMetadata` too, in which stands what they like.
+    """
+    with suppress(ValueError, TypeError):
+        ours = orjson.loads(info.get("userMetadata") or "{}")
+        if isinstance(ours, dict) and isinstance(ours.get("job"), str):
+            return ours
+    return {}
+
+
+def unreadable(table: Path, version: int) -> DamagedError:
+    """The error of a commit that is missing, or no JSON."""
+    return DamagedError(
+        f"table {table.name}: commit {version} cannot be read", "Restore its log from a backup."
+    )
 
 
 def _commit(table: Path, version: int) -> Commit:

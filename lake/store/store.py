@@ -15,7 +15,7 @@ from lake.model.digest import digest
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
-from lake.store import delta
+from lake.store import delta, log
 from lake.store.conform import REASON, conform, quarantine_rows
 from lake.store.delta import LocalTable
 from lake.store.latest import LatestTable
@@ -75,10 +75,10 @@ class Store:
     def tables(self) -> tuple[str, ...]:
         """Names of the tables that exist."""
         folders = self.root.tables.glob("*")
-        return tuple(sorted(folder.name for folder in folders if delta.exists(folder)))
+        return tuple(sorted(folder.name for folder in folders if log.exists(folder)))
 
     def exists(self, name: str) -> bool:
-        return delta.exists(self.root.tables / name)
+        return log.exists(self.root.tables / name)
 
     def write(self, dataset: Dataset, frame: pl.DataFrame, origin: Origin) -> Written:
         """Conform, quarantine, make unique, merge: the one way in.
@@ -142,7 +142,7 @@ class Store:
         if version is not None and as_of is not None:
             raise UsageError("version and as_of exclude each other", "Give one of them.")
         if as_of is not None and self.exists(dataset.name):
-            version = delta.version_as_of(path, dataset, as_of)
+            version = log.version_as_of(path, dataset, as_of)
         return Snapshot(dataset, delta.open_table(path, dataset, version))
 
     def latest(self, dataset: Dataset) -> LatestTable:
@@ -158,7 +158,7 @@ class Store:
         """The latest version of a table, without opening it."""
         if not self.exists(dataset.name):
             return self.snapshot(dataset).version
-        return delta.latest_version(self.root.tables / dataset.name)
+        return log.latest_version(self.root.tables / dataset.name)
 
     def read(
         self, dataset: Dataset, selection: Selection = EVERYTHING, as_of: datetime | None = None

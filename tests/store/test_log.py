@@ -9,8 +9,7 @@ import pytest
 
 from lake.api import Lake
 from lake.errors import DamagedError
-from lake.store.commits import commit_time, lake_metadata, log_file
-from lake.store.log import commits
+from lake.store.log import commit_time, commits, lake_metadata, log_file
 from tests.conftest import trades
 
 
