@@ -34,7 +34,7 @@ def serve(
 
     Point lake at it with LAKE_EXCHANGES__BINANCE__URL=http://127.0.0.1:PORT
     """
-    from lake.sandbox import Recorded, Synthetic
+    from lake.sandbox import RecordedMarkets, SyntheticMarkets
     from lake.sandbox import serve as run
 
     def ready(url: str) -> None:
@@ -46,5 +46,5 @@ def serve(
             sys.stdout.write(json.dumps({"url": url}) + "\n")
         sys.stdout.flush()
 
-    data = Recorded(recorded) if recorded is not None else Synthetic(seed=seed)
+    data = RecordedMarkets(recorded) if recorded is not None else SyntheticMarkets(seed=seed)
     run(data, port=port, weight_limit=weight_limit, on_ready=ready)

@@ -3,9 +3,9 @@
 from lake.sandbox.embedded import Sandbox, redirect, serve
 from lake.sandbox.faults import KINDS, Fault, RandomFaults
 from lake.sandbox.market import Bars, Book, Funding, Market, MarketData, Trades
-from lake.sandbox.recorded import Recorded
+from lake.sandbox.recorded import RecordedMarkets
 from lake.sandbox.server import LogEntry
-from lake.sandbox.synthetic import Synthetic
+from lake.sandbox.synthetic import SyntheticMarkets
 
 __all__ = [
     "KINDS",
@@ -17,9 +17,9 @@ __all__ = [
     "Market",
     "MarketData",
     "RandomFaults",
-    "Recorded",
+    "RecordedMarkets",
     "Sandbox",
-    "Synthetic",
+    "SyntheticMarkets",
     "Trades",
     "redirect",
     "serve",

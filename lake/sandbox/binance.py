@@ -13,7 +13,7 @@ from operator import itemgetter
 import orjson
 
 from lake.sandbox.exchange import Exchange
-from lake.sandbox.exchange_info import exchange_info
+from lake.sandbox.exchange_info import build_exchange_info
 from lake.sandbox.intervals import HOUR_MS, INTERVALS, SECOND_MS, Interval
 from lake.sandbox.market import Bars, Funding, Market, Trades
 from lake.sandbox.pages import Span
@@ -30,12 +30,12 @@ from lake.sandbox.parameters import (
 )
 from lake.sandbox.venues import Venue
 
-_AFTER_ALL = (1 << 62) + 1
+_NO_END = (1 << 62) + 1
 _DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class MarketRequest:
     """One request, as the functions of this module want it."""
 
     exchange: Exchange
@@ -44,9 +44,9 @@ class Question:
 
     def market(self) -> Market:
         """The market that the mandatory `symbol` names."""
-        return self.market_of(self.parameters.symbol())
+        return self.find_market(self.parameters.symbol())
 
-    def market_of(self, symbol_id: str) -> Market:
+    def find_market(self, symbol_id: str) -> Market:
         """The market with this id."""
         market = self.exchange.market(self.venue.exchange, symbol_id)
         if market is None:
@@ -67,36 +67,36 @@ class Question:
     def span(self, limit: int) -> Span:
         """What `startTime`, `endTime` and a limit ask for."""
         start, end = self.times()
-        stop = _AFTER_ALL if end is None else end + 1
+        stop = _NO_END if end is None else end + 1
         return Span(start or 0, stop, limit, latest=start is None)
 
 
-def ping(_: Question) -> bytes:
+def _answer_ping(_: MarketRequest) -> bytes:
     """`ping`: an empty object."""
     return b"{}"
 
 
-def time(question: Question) -> bytes:
+def _answer_time(request: MarketRequest) -> bytes:
     """`time`: the server's time."""
-    return b'{"serverTime":%d}' % question.exchange.now_ms()
+    return b'{"serverTime":%d}' % request.exchange.now_ms()
 
 
-def info(question: Question) -> bytes:
+def _answer_exchange_info(request: MarketRequest) -> bytes:
     """`exchangeInfo`, of all markets, of one `symbol`, or of a JSON list of `symbols`."""
-    parameters, venue = question.parameters, question.venue
-    markets = question.exchange.markets(venue.exchange)
+    parameters, venue = request.parameters, request.venue
+    markets = request.exchange.markets(venue.exchange)
     if not venue.futures and parameters.has("symbol", "symbols"):
         if parameters.has("symbol") and parameters.has("symbols"):
             raise Refusal(BAD_COMBINATION, "Combination of optional parameters invalid.")
-        markets = [question.market_of(name) for name in _symbols(parameters)]
-    return orjson.dumps(exchange_info(venue, markets, question.exchange.now_ms()))
+        markets = [request.find_market(name) for name in _read_symbols(parameters)]
+    return orjson.dumps(build_exchange_info(venue, markets, request.exchange.now_ms()))
 
 
-def _symbols(parameters: Parameters) -> list[str]:
+def _read_symbols(parameters: Parameters) -> list[str]:
     if parameters.has("symbol"):
         return [parameters.symbol()]
     try:
-        names = orjson.loads(parameters.required("symbols"))
+        names = orjson.loads(parameters.require("symbols"))
     except orjson.JSONDecodeError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -104,94 +104,94 @@ def _symbols(parameters: Parameters) -> list[str]:
     return names
 
 
-def klines(question: Question) -> bytes:
+def _answer_klines(request: MarketRequest) -> bytes:
     """`klines`: bars of twelve columns."""
-    market = question.market()
-    interval = INTERVALS.get(question.parameters.required("interval"))
-    if interval is None or (question.venue.futures and interval.step == SECOND_MS):
+    market = request.market()
+    interval = INTERVALS.get(request.parameters.require("interval"))
+    if interval is None or (request.venue.futures and interval.step == SECOND_MS):
         raise Refusal(BAD_INTERVAL, "Invalid interval.")
-    if question.parameters.text("timeZone") not in (None, "0"):
+    if request.parameters.text("timeZone") not in (None, "0"):
         raise Refusal(INVALID, "Data sent for parameter 'timeZone' is not valid.")
-    span = question.span(question.limit(500, question.venue.max_bars))
-    return question.exchange.bars(market, interval, span, _kline_rows)
+    span = request.span(request.limit(500, request.venue.max_bars))
+    return request.exchange.bars(market, interval, span, _render_klines)
 
 
-def agg_trades(question: Question) -> bytes:
+def _answer_agg_trades(request: MarketRequest) -> bytes:
     """`aggTrades`: from an id, or of at most an hour, or the latest."""
-    market, parameters = question.market(), question.parameters
-    span = question.span(question.limit(500, 1000))
-    start, end = question.times()
+    market, parameters = request.market(), request.parameters
+    span = request.span(request.limit(500, 1000))
+    start, end = request.times()
     from_id = parameters.integer("fromId")
     if from_id is not None and parameters.has("startTime", "endTime"):
         raise Refusal(BAD_COMBINATION, "Combination of optional parameters invalid.")
     if start is not None and end is not None and end - start > HOUR_MS:
         raise Refusal(LOOKUP_TOO_LONG, "More than 1 hours between startTime and endTime.")
     if from_id is not None:
-        positions = _from_id(question, market, from_id, span.limit)
+        positions = _span_from_id(request, market, from_id, span.limit)
     else:
-        data = question.exchange.data
+        data = request.exchange.data
         first, stop = data.position_at(market, span.start), data.position_at(market, span.end)
         positions = Span(first, stop, span.limit, span.latest)
-    render = _futures_agg_rows if question.venue.futures else _spot_agg_rows
-    return question.exchange.trades(market, positions, render)
+    render = _render_futures_agg_trades if request.venue.futures else _render_spot_agg_trades
+    return request.exchange.trades(market, positions, render)
 
 
-def trades(question: Question) -> bytes:
+def _answer_trades(request: MarketRequest) -> bytes:
     """`trades`: the latest, one by one."""
-    market = question.market()
-    latest = Span(0, _AFTER_ALL, question.limit(500, 1000), latest=True)
-    render = _futures_trade_rows if question.venue.futures else _spot_trade_rows
-    return question.exchange.trades(market, latest, render)
+    market = request.market()
+    latest = Span(0, _NO_END, request.limit(500, 1000), latest=True)
+    render = _render_futures_trades if request.venue.futures else _render_spot_trades
+    return request.exchange.trades(market, latest, render)
 
 
-def historical_trades(question: Question) -> bytes:
+def _answer_historical_trades(request: MarketRequest) -> bytes:
     """`historicalTrades`: one by one from an id, or the latest."""
-    market = question.market()
-    most = 500 if question.venue.futures else 1000
-    limit = question.limit(min(500, most), most)
-    from_id = question.parameters.integer("fromId")
-    positions = Span(0, _AFTER_ALL, limit, latest=True)
+    market = request.market()
+    most = 500 if request.venue.futures else 1000
+    limit = request.limit(min(500, most), most)
+    from_id = request.parameters.integer("fromId")
+    positions = Span(0, _NO_END, limit, latest=True)
     if from_id is not None:
-        positions = _from_id(question, market, from_id, limit)
-    render = _futures_trade_rows if question.venue.futures else _spot_trade_rows
-    return question.exchange.trades(market, positions, render)
+        positions = _span_from_id(request, market, from_id, limit)
+    render = _render_futures_trades if request.venue.futures else _render_spot_trades
+    return request.exchange.trades(market, positions, render)
 
 
-def _from_id(question: Question, market: Market, from_id: int, limit: int) -> Span:
-    return Span(question.exchange.data.position_of(market, from_id), _AFTER_ALL, limit)
+def _span_from_id(request: MarketRequest, market: Market, from_id: int, limit: int) -> Span:
+    return Span(request.exchange.data.position_of(market, from_id), _NO_END, limit)
 
 
-def depth(question: Question) -> bytes:
+def _answer_depth(request: MarketRequest) -> bytes:
     """`depth`: the book; spot takes any limit up to 5000, futures only some."""
-    market = question.market()
-    if question.venue.futures:
-        limit = question.parameters.integer("limit") or 500
+    market = request.market()
+    if request.venue.futures:
+        limit = request.parameters.integer("limit") or 500
         if limit not in _DEPTH_LIMITS:
             raise Refusal(BAD_DEPTH_LIMIT, f"{limit} is not valid depth limit.")
     else:
-        limit = question.limit(100, 5000)
-    book = question.exchange.book(market, limit)
+        limit = request.limit(100, 5000)
+    book = request.exchange.book(market, limit)
     answer: dict[str, object] = {"lastUpdateId": book.update_id}
-    if question.venue.futures:
+    if request.venue.futures:
         answer |= {"E": book.time_ms, "T": book.time_ms}
     return orjson.dumps(answer | {"bids": book.bids, "asks": book.asks})
 
 
-def funding_rate(question: Question) -> bytes:
+def _answer_funding_rate(request: MarketRequest) -> bytes:
     """`fundingRate`: settlements of one market or of all, the latest if no time is given."""
-    exchange, span = question.exchange, question.span(question.limit(100, 1000))
-    if question.parameters.has("symbol"):
-        return exchange.funding(question.market(), span, _funding_rows)
+    exchange, span = request.exchange, request.span(request.limit(100, 1000))
+    if request.parameters.has("symbol"):
+        return exchange.funding(request.market(), span, _render_funding)
     rows = [
         row
-        for market in exchange.markets(question.venue.exchange)
-        for row in orjson.loads(exchange.funding(market, span, _funding_rows))
+        for market in exchange.markets(request.venue.exchange)
+        for row in orjson.loads(exchange.funding(market, span, _render_funding))
     ]
     rows.sort(key=itemgetter("fundingTime"))
     return orjson.dumps(rows[-span.limit :] if span.latest else rows[: span.limit])
 
 
-def _kline_rows(interval: Interval, bars: Bars) -> list[bytes]:
+def _render_klines(interval: Interval, bars: Bars) -> list[bytes]:
     closes = [interval.opens(interval.index(opens) + 1) - 1 for opens in bars.open_ms]
     columns = zip(
         bars.open_ms,
@@ -211,7 +211,7 @@ def _kline_rows(interval: Interval, bars: Bars) -> list[bytes]:
     return [(form % row).encode() for row in columns]
 
 
-def _agg_rows(rows: Trades, form: str) -> list[bytes]:
+def _render_agg_trades(rows: Trades, form: str) -> list[bytes]:
     makers = ["true" if sell else "false" for sell in rows.sells]
     columns = zip(
         rows.ids, rows.prices, rows.amounts, rows.ids, rows.ids, rows.times_ms, makers, strict=True
@@ -219,16 +219,16 @@ def _agg_rows(rows: Trades, form: str) -> list[bytes]:
     return [(form % row).encode() for row in columns]
 
 
-def _spot_agg_rows(rows: Trades) -> list[bytes]:
+def _render_spot_agg_trades(rows: Trades) -> list[bytes]:
     form = '{"a":%d,"p":"%s","q":"%s","f":%d,"l":%d,"T":%d,"m":%s,"M":true}'
-    return _agg_rows(rows, form)
+    return _render_agg_trades(rows, form)
 
 
-def _futures_agg_rows(rows: Trades) -> list[bytes]:
-    return _agg_rows(rows, '{"a":%d,"p":"%s","q":"%s","f":%d,"l":%d,"T":%d,"m":%s}')
+def _render_futures_agg_trades(rows: Trades) -> list[bytes]:
+    return _render_agg_trades(rows, '{"a":%d,"p":"%s","q":"%s","f":%d,"l":%d,"T":%d,"m":%s}')
 
 
-def _trade_rows(rows: Trades, form: str) -> list[bytes]:
+def _render_trades(rows: Trades, form: str) -> list[bytes]:
     makers = ["true" if sell else "false" for sell in rows.sells]
     costs = [
         format(Decimal(price) * Decimal(amount), "f")
@@ -238,20 +238,20 @@ def _trade_rows(rows: Trades, form: str) -> list[bytes]:
     return [(form % row).encode() for row in columns]
 
 
-def _spot_trade_rows(rows: Trades) -> list[bytes]:
+def _render_spot_trades(rows: Trades) -> list[bytes]:
     form = (
         '{"id":%d,"price":"%s","qty":"%s","quoteQty":"%s","time":%d,'
         '"isBuyerMaker":%s,"isBestMatch":true}'
     )
-    return _trade_rows(rows, form)
+    return _render_trades(rows, form)
 
 
-def _futures_trade_rows(rows: Trades) -> list[bytes]:
+def _render_futures_trades(rows: Trades) -> list[bytes]:
     form = '{"id":%d,"price":"%s","qty":"%s","quoteQty":"%s","time":%d,"isBuyerMaker":%s}'
-    return _trade_rows(rows, form)
+    return _render_trades(rows, form)
 
 
-def _funding_rows(market: Market, funding: Funding) -> list[bytes]:
+def _render_funding(market: Market, funding: Funding) -> list[bytes]:
     columns = zip(funding.times_ms, funding.rates, funding.mark_prices, strict=True)
     form = '{"symbol":"%s","fundingTime":%d,"fundingRate":"%s","markPrice":"%s"}'
     return [(form % (market.id, *row)).encode() for row in columns]
@@ -259,21 +259,21 @@ def _funding_rows(market: Market, funding: Funding) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    answer: Callable[[Question], bytes]
+    answer: Callable[[MarketRequest], bytes]
     parameters: tuple[str, ...]
 
 
 _TIMES = ("startTime", "endTime", "limit")
 _ENDPOINTS: Mapping[str, _Endpoint] = {
-    "ping": _Endpoint(ping, ()),
-    "time": _Endpoint(time, ()),
-    "exchangeInfo": _Endpoint(info, ("symbol", "symbols")),
-    "klines": _Endpoint(klines, ("symbol", "interval", "timeZone", *_TIMES)),
-    "aggTrades": _Endpoint(agg_trades, ("symbol", "fromId", *_TIMES)),
-    "trades": _Endpoint(trades, ("symbol", "limit")),
-    "historicalTrades": _Endpoint(historical_trades, ("symbol", "limit", "fromId")),
-    "depth": _Endpoint(depth, ("symbol", "limit")),
-    "fundingRate": _Endpoint(funding_rate, ("symbol", *_TIMES)),
+    "ping": _Endpoint(_answer_ping, ()),
+    "time": _Endpoint(_answer_time, ()),
+    "exchangeInfo": _Endpoint(_answer_exchange_info, ("symbol", "symbols")),
+    "klines": _Endpoint(_answer_klines, ("symbol", "interval", "timeZone", *_TIMES)),
+    "aggTrades": _Endpoint(_answer_agg_trades, ("symbol", "fromId", *_TIMES)),
+    "trades": _Endpoint(_answer_trades, ("symbol", "limit")),
+    "historicalTrades": _Endpoint(_answer_historical_trades, ("symbol", "limit", "fromId")),
+    "depth": _Endpoint(_answer_depth, ("symbol", "limit")),
+    "fundingRate": _Endpoint(_answer_funding_rate, ("symbol", *_TIMES)),
 }
 
 
@@ -298,13 +298,13 @@ def answer(
     Refusal
         Binance would answer with an error.
     """
-    known = _ENDPOINTS.get(endpoint)
-    if known is None or (endpoint == "fundingRate" and not venue.futures):
+    handler = _ENDPOINTS.get(endpoint)
+    if handler is None or (endpoint == "fundingRate" and not venue.futures):
         raise Refusal(-5000, f"Path {venue.prefix}{endpoint}, Method GET is invalid", status=404)
-    parameters = Parameters(pairs, known.parameters, strict=not venue.futures)
-    return known.answer(Question(exchange, venue, parameters))
+    parameters = Parameters(pairs, handler.parameters, strict=not venue.futures)
+    return handler.answer(MarketRequest(exchange, venue, parameters))
 
 
-def error_body(code: int, message: str) -> bytes:
+def render_error(code: int, message: str) -> bytes:
     """Binance's JSON for an error."""
     return orjson.dumps({"code": code, "msg": message})

@@ -16,7 +16,7 @@ from lake.sandbox.server import Server
 Body = dict[str, Any]
 
 
-def application(server: Server) -> web.Application:
+def build_application(server: Server) -> web.Application:
     """The web application of a sandbox: its control API, and the exchanges on all other paths.
 
     - `POST /sandbox/faults` with `{"script": [{kind, match, …}], "random": {rate, kinds, …},
@@ -26,19 +26,19 @@ def application(server: Server) -> web.Application:
     - `POST /sandbox/clear` empties the log
     """
     app = web.Application()
-    app.router.add_post("/sandbox/faults", _posting(lambda body: _set_faults(server, body)))
-    app.router.add_post("/sandbox/revise", _posting(lambda body: _revise(server, body)))
-    app.router.add_post("/sandbox/clear", _posting(lambda _: server.log.clear()))
+    app.router.add_post("/sandbox/faults", _handle_post(lambda body: _set_faults(server, body)))
+    app.router.add_post("/sandbox/revise", _handle_post(lambda body: _revise(server, body)))
+    app.router.add_post("/sandbox/clear", _handle_post(lambda _: server.log.clear()))
 
     async def log(_: web.Request) -> web.Response:
-        return _json({"requests": [asdict(entry) for entry in server.log]})
+        return _json_response({"requests": [asdict(entry) for entry in server.log]})
 
     app.router.add_get("/sandbox/log", log)
     app.router.add_route("*", "/{path:.*}", server.handle)
     return app
 
 
-def _posting(act: Callable[[Body], None]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _handle_post(act: Callable[[Body], None]) -> Callable[[web.Request], Awaitable[web.Response]]:
     """A handler that reads a JSON object, acts, and answers `{}`, or 400 with what is wrong."""
 
     async def handle(request: web.Request) -> web.Response:
@@ -49,10 +49,12 @@ def _posting(act: Callable[[Body], None]) -> Callable[[web.Request], Awaitable[w
                 raise UsageError("The body is not a JSON object.")
             act(body)
         except LakeError as error:
-            return _json({"error": error.message, "hint": error.hint}, status=400)
+            return _json_response({"error": error.message, "hint": error.hint}, status=400)
         except (TypeError, KeyError, ValueError) as error:
-            return _json({"error": f"The body is malformed: {error!r}", "hint": ""}, status=400)
-        return _json({})
+            return _json_response(
+                {"error": f"The body is malformed: {error!r}", "hint": ""}, status=400
+            )
+        return _json_response({})
 
     return handle
 
@@ -84,5 +86,7 @@ def _revise(server: Server, body: Body) -> None:
     )
 
 
-def _json(answer: object, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(answer), content_type="application/json")
+def _json_response(answer: object, status: int = 200) -> web.Response:
+    return web.Response(
+        status=status, body=orjson.dumps(answer), content_type="build_application/json"
+    )

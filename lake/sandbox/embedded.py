@@ -10,12 +10,12 @@ from threading import Thread
 from types import TracebackType
 from typing import Self, TypeVar
 
-from lake.sandbox.control import application
+from lake.sandbox.control import build_application
 from lake.sandbox.exchange import CACHE_BYTES, Clock, Revision, utc_now
 from lake.sandbox.faults import Fault, FaultPlan, RandomFaults
 from lake.sandbox.market import MarketData
-from lake.sandbox.server import LOOPBACK, LogEntry, Server, listening
-from lake.sandbox.synthetic import Synthetic
+from lake.sandbox.server import LOOPBACK, LogEntry, Server, listen
+from lake.sandbox.synthetic import SyntheticMarkets
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Sandbox:
     Parameters
     ----------
     data : MarketData, optional
-        The markets; `Synthetic()` unless told.
+        The markets; `SyntheticMarkets()` unless told.
     now : callable, optional
         The clock, real time unless told: nothing at or after it is served.
     host, port : str, int
@@ -56,7 +56,7 @@ class Sandbox:
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self._server = Server(
-            data or Synthetic(), now=now, weight_limit=weight_limit, cache_bytes=cache_bytes
+            data or SyntheticMarkets(), now=now, weight_limit=weight_limit, cache_bytes=cache_bytes
         )
         self._address = (host, port)
         self.url = ""
@@ -79,7 +79,7 @@ class Sandbox:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     def _run(self, ready: "Future[str]") -> None:
@@ -92,35 +92,35 @@ class Sandbox:
 
     async def _serve(self, ready: "Future[str]") -> None:
         self._loop = asyncio.get_running_loop()
-        self._stopped = asyncio.Event()
-        async with listening(application(self._server), *self._address) as url:
+        self._stop = asyncio.Event()
+        async with listen(build_application(self._server), *self._address) as url:
             ready.set_result(url)
-            await self._stopped.wait()
+            await self._stop.wait()
 
-    def _do(self, act: Callable[[], T]) -> T:
+    def _run_in_server(self, act: Callable[[], T]) -> T:
         """Run something in the server's thread, where all of its state is touched."""
 
-        async def acting() -> T:
+        async def run() -> T:
             return act()
 
-        return asyncio.run_coroutine_threadsafe(acting(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
     def fail(self, *faults: Fault) -> None:
         """Add faults to the script; each befalls the next requests that it matches."""
         for fault in faults:
-            self._do(partial(self._server.faults.add, fault))
+            self._run_in_server(partial(self._server.faults.add, fault))
 
     def fail_at_random(self, faults: RandomFaults) -> None:
         """Let faults befall a share of all requests, instead of any set before."""
-        self._do(lambda: self._server.faults.set(FaultPlan(random=faults)))
+        self._run_in_server(lambda: self._server.faults.set(FaultPlan(random=faults)))
 
     def go_down(self) -> None:
         """Answer everything with 503, until `recover`."""
-        self._do(lambda: self._server.faults.set(FaultPlan(down=True)))
+        self._run_in_server(lambda: self._server.faults.set(FaultPlan(down=True)))
 
     def recover(self) -> None:
         """End all faults."""
-        self._do(lambda: self._server.faults.set(FaultPlan()))
+        self._run_in_server(lambda: self._server.faults.set(FaultPlan()))
 
     def revise(
         self,
@@ -148,16 +148,16 @@ class Sandbox:
             No such market, interval, bar or column.
         """
         revision = Revision(symbol, interval, timestamp, changes, exchange)
-        self._do(lambda: self._server.exchange.revise(revision))
+        self._run_in_server(lambda: self._server.exchange.revise(revision))
 
     @property
     def log(self) -> Sequence[LogEntry]:
         """The requests to the exchanges so far, oldest first; the last 100,000 are kept."""
-        return self._do(lambda: list(self._server.log))
+        return self._run_in_server(lambda: list(self._server.log))
 
     def clear_log(self) -> None:
         """Forget the requests so far."""
-        self._do(self._server.log.clear)
+        self._run_in_server(self._server.log.clear)
 
 
 def serve(
@@ -186,17 +186,17 @@ def serve(
         The port is in use, or the host is not loopback.
     """
 
-    async def serving() -> None:
-        stopped = asyncio.Event()
+    async def run() -> None:
+        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stopped.set)
+            loop.add_signal_handler(number, stop.set)
         server = Server(data, now=now, weight_limit=weight_limit)
-        async with listening(application(server), host, port) as url:
+        async with listen(build_application(server), host, port) as url:
             on_ready(url)
-            await stopped.wait()
+            await stop.wait()
 
-    asyncio.run(serving())
+    asyncio.run(run())
 
 
 def redirect(urls: object, base: str) -> object:

@@ -29,7 +29,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def milliseconds(time: datetime) -> int:
+def to_milliseconds(time: datetime) -> int:
     """Milliseconds since the epoch, rounded down; a time without a zone is taken as UTC."""
     aware = time if time.tzinfo else time.replace(tzinfo=UTC)
     return (aware - _EPOCH) // timedelta(milliseconds=1)
@@ -82,7 +82,7 @@ class Exchange:
 
     def now_ms(self) -> int:
         """The present, in milliseconds since the epoch."""
-        return milliseconds(self.now())
+        return to_milliseconds(self.now())
 
     def markets(self, exchange: str) -> list[Market]:
         """The markets of one exchange."""
@@ -92,7 +92,7 @@ class Exchange:
         """The market of an exchange with this id."""
         return self._markets.get((exchange, symbol_id))
 
-    def count(self, market: Market) -> int:
+    def count_trades(self, market: Market) -> int:
         """How many trades have happened."""
         return self.data.position_at(market, self.now_ms())
 
@@ -101,44 +101,52 @@ class Exchange:
 
         def load(start: int, stop: int) -> Rows:
             stop = min(stop, self.data.position_at(market, market.until_ms))
-            return Rows.of(list(range(start, stop)), render(self.data.trades(market, start, stop)))
+            return Rows.join(
+                list(range(start, stop)), render(self.data.trades(market, start, stop))
+            )
 
-        happened = span.clipped(0, self.count(market))
-        return _json_list(self._pages.cut((market, render), _TRADE_BLOCKS, load, happened).pieces)
+        past = span.clip(0, self.count_trades(market))
+        return _json_list(
+            self._pages.build_page((market, render), _TRADE_BLOCKS, load, past).pieces
+        )
 
     def bars(self, market: Market, interval: Interval, span: Span, render: RenderBars) -> bytes:
         """A JSON list of the bars that open in `span`; the last one may still be open."""
 
         def load(start: int, end: int) -> Rows:
             bars = self._bars(market, interval, start, end)
-            return Rows.of(bars.open_ms, render(interval, bars))
+            return Rows.join(bars.open_ms, render(interval, bars))
 
         now_ms = self.now_ms()
         present = interval.floor(now_ms)
 
-        def still_open() -> list[bytes]:
+        def render_open_bar() -> list[bytes]:
             if not span.start <= present < span.end:
                 return []
             return render(interval, self._bars(market, interval, present, now_ms))
 
-        closed = span.clipped(interval.floor(market.since_ms), min(present, market.until_ms))
+        closed = span.clip(interval.floor(market.since_ms), min(present, market.until_ms))
         key = (market, interval)
         if span.latest:
-            last = still_open()
+            last = render_open_bar()
             rest = replace(closed, limit=span.limit - len(last))
-            return _json_list([*self._pages.cut(key, interval, load, rest).pieces, *last])
-        page = self._pages.cut(key, interval, load, closed)
-        return _json_list(page.pieces if page.count == span.limit else page.pieces + still_open())
+            return _json_list([*self._pages.build_page(key, interval, load, rest).pieces, *last])
+        page = self._pages.build_page(key, interval, load, closed)
+        return _json_list(
+            page.pieces if page.count == span.limit else page.pieces + render_open_bar()
+        )
 
     def funding(self, market: Market, span: Span, render: RenderFunding) -> bytes:
         """A JSON list of the funding settlements in `span`."""
 
         def load(start: int, end: int) -> Rows:
             funding = self.data.funding(market, start, end)
-            return Rows.of(funding.times_ms, render(market, funding))
+            return Rows.join(funding.times_ms, render(market, funding))
 
-        happened = span.clipped(market.since_ms, min(self.now_ms(), market.until_ms))
-        return _json_list(self._pages.cut((market, render), _FUNDING_BLOCKS, load, happened).pieces)
+        past = span.clip(market.since_ms, min(self.now_ms(), market.until_ms))
+        return _json_list(
+            self._pages.build_page((market, render), _FUNDING_BLOCKS, load, past).pieces
+        )
 
     def book(self, market: Market, levels: int) -> Book:
         """The present order book."""
@@ -154,7 +162,7 @@ class Exchange:
         UsageError
             No such market, interval, bar or column.
         """
-        market = self._named(revision.symbol, revision.exchange)
+        market = self._find_market(revision.symbol, revision.exchange)
         interval = INTERVALS.get(revision.interval)
         if interval is None:
             raise UsageError(
@@ -167,7 +175,7 @@ class Exchange:
                 f"A bar has no {', '.join(sorted(unknown))}.",
                 f"It has {', '.join(sorted(_COLUMNS))}.",
             )
-        opens = milliseconds(revision.timestamp)
+        opens = to_milliseconds(revision.timestamp)
         end = interval.opens(interval.index(opens) + 1)
         if opens != interval.floor(opens) or not self._bars(market, interval, opens, end).open_ms:
             raise UsageError(
@@ -178,13 +186,13 @@ class Exchange:
         revised[opens] = revised.get(opens, {}) | dict(revision.changes)
         self._pages.forget((market, interval), interval.block(opens))
 
-    def _named(self, symbol: str, exchange: str | None) -> Market:
+    def _find_market(self, symbol: str, exchange: str | None) -> Market:
         for market in self.data.markets:
             if market.symbol == symbol and exchange in (None, market.exchange):
                 return market
-        known = ", ".join(sorted({m.symbol for m in self.data.markets}))
+        symbols = ", ".join(sorted({m.symbol for m in self.data.markets}))
         where = exchange or "the sandbox"
-        raise UnknownNameError(f"There is no market {symbol} on {where}.", f"It has {known}.")
+        raise UnknownNameError(f"There is no market {symbol} on {where}.", f"It has {symbols}.")
 
     def _bars(self, market: Market, interval: Interval, start_ms: int, end_ms: int) -> Bars:
         """Bars as they are served: those of the market, with revisions."""

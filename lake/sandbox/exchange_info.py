@@ -8,7 +8,9 @@ from lake.sandbox.venues import Venue
 _PERPETUAL_MS = 4133404800000  # Binance's delivery date of what is never delivered: 2100-12-25
 
 
-def exchange_info(venue: Venue, markets: Sequence[Market], now_ms: int) -> Mapping[str, object]:
+def build_exchange_info(
+    venue: Venue, markets: Sequence[Market], now_ms: int
+) -> Mapping[str, object]:
     """The answer of `exchangeInfo`.
 
     Parameters
@@ -20,7 +22,7 @@ def exchange_info(venue: Venue, markets: Sequence[Market], now_ms: int) -> Mappi
     now_ms : int
         The server's time.
     """
-    describe = _contract if venue.futures else _spot
+    describe = _describe_contract if venue.futures else _describe_spot
     limit = {
         "rateLimitType": "REQUEST_WEIGHT",
         "interval": "MINUTE",
@@ -36,7 +38,7 @@ def exchange_info(venue: Venue, markets: Sequence[Market], now_ms: int) -> Mappi
     }
 
 
-def _spot(market: Market) -> Mapping[str, object]:
+def _describe_spot(market: Market) -> Mapping[str, object]:
     return {
         "symbol": market.id,
         "status": "TRADING" if market.trading else "BREAK",
@@ -54,8 +56,8 @@ def _spot(market: Market) -> Mapping[str, object]:
         "isSpotTradingAllowed": market.trading,
         "isMarginTradingAllowed": False,
         "filters": [
-            _price_filter(market, 8),
-            _lot_filter(market, "LOT_SIZE", 8),
+            _build_price_filter(market, 8),
+            _build_lot_filter(market, "LOT_SIZE", 8),
             {
                 "filterType": "NOTIONAL",
                 "minNotional": market.min_notional,
@@ -72,7 +74,7 @@ def _spot(market: Market) -> Mapping[str, object]:
     }
 
 
-def _contract(market: Market) -> Mapping[str, object]:
+def _describe_contract(market: Market) -> Mapping[str, object]:
     return {
         "symbol": market.id,
         "pair": market.id,
@@ -91,23 +93,23 @@ def _contract(market: Market) -> Mapping[str, object]:
         "orderTypes": ["LIMIT", "MARKET", "STOP", "TAKE_PROFIT"],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
         "filters": [
-            _price_filter(market, market.price_places),
-            _lot_filter(market, "LOT_SIZE", market.amount_places),
-            _lot_filter(market, "MARKET_LOT_SIZE", market.amount_places),
+            _build_price_filter(market, market.price_places),
+            _build_lot_filter(market, "LOT_SIZE", market.amount_places),
+            _build_lot_filter(market, "MARKET_LOT_SIZE", market.amount_places),
             {"filterType": "MIN_NOTIONAL", "notional": market.min_notional},
         ],
     }
 
 
-def _step(places: int, width: int) -> str:
+def _format_step(places: int, width: int) -> str:
     """One tick or lot: 2 places are 0.01, written to `width` places."""
     if width == 0:
         return "1"
     return f"{10**-places:.{width}f}"
 
 
-def _price_filter(market: Market, width: int) -> Mapping[str, object]:
-    tick = _step(market.price_places, width)
+def _build_price_filter(market: Market, width: int) -> Mapping[str, object]:
+    tick = _format_step(market.price_places, width)
     highest = "1000000.00000000"
     return {
         "filterType": "PRICE_FILTER",
@@ -117,6 +119,6 @@ def _price_filter(market: Market, width: int) -> Mapping[str, object]:
     }
 
 
-def _lot_filter(market: Market, kind: str, width: int) -> Mapping[str, object]:
-    step = _step(market.amount_places, width)
+def _build_lot_filter(market: Market, kind: str, width: int) -> Mapping[str, object]:
+    step = _format_step(market.amount_places, width)
     return {"filterType": kind, "minQty": step, "maxQty": "9000000", "stepSize": step}

@@ -113,7 +113,7 @@ class FaultPlan:
 
 
 @dataclass(slots=True)
-class _Scripted:
+class _ScriptEntry:
     fault: Fault
     skip: int
     times: int
@@ -130,21 +130,21 @@ class Faults:
         self.random = plan.random
         self.down = plan.down
         self._count = 0
-        self._script: list[_Scripted] = []
+        self._script: list[_ScriptEntry] = []
         for fault in plan.script:
             self.add(fault)
 
     def add(self, fault: Fault) -> None:
         """Put a fault at the end of the script."""
-        self._script.append(_Scripted(fault, fault.skip, fault.times))
+        self._script.append(_ScriptEntry(fault, fault.skip, fault.times))
 
     def pick(self, url: str) -> Fault | None:
         """The fault that befalls a request of `/host/path?query`, which uses it up."""
         if self.down:
             return Fault("503")
-        return self._scripted(url) or self._by_chance()
+        return self._pick_scripted(url) or self._pick_random()
 
-    def _scripted(self, url: str) -> Fault | None:
+    def _pick_scripted(self, url: str) -> Fault | None:
         for entry in self._script:
             if entry.fault.match not in url or entry.times == 0:
                 continue
@@ -155,17 +155,19 @@ class Faults:
             return entry.fault
         return None
 
-    def _by_chance(self) -> Fault | None:
+    def _pick_random(self) -> Fault | None:
         random = self.random
         if random is None:
             return None
         self._count += 1
         counters = np.array([2 * self._count, 2 * self._count + 1])
-        struck, kind = noise.uniform(noise.key(random.seed, "faults"), counters).tolist()
+        struck, kind = noise.draw_uniforms(
+            noise.derive_key(random.seed, "faults"), counters
+        ).tolist()
         return random.fault(int(kind * len(random.kinds))) if struck < random.rate else None
 
 
-def spoiled(kind: str, body: bytes, seed: int = 0) -> tuple[bytes, str]:
+def corrupt_body(kind: str, body: bytes, seed: int = 0) -> tuple[bytes, str]:
     """A body and its content type, as faults of the contents leave them.
 
     `truncated`, `html`, `empty` and `shuffled` change the body; any other kind does not.
@@ -177,15 +179,15 @@ def spoiled(kind: str, body: bytes, seed: int = 0) -> tuple[bytes, str]:
     if kind == "empty":
         return b"", "application/json"
     if kind == "shuffled":
-        return _shuffled(body, seed), "application/json"
+        return _shuffle_rows(body, seed), "application/json"
     return body, "application/json"
 
 
-def _shuffled(body: bytes, seed: int) -> bytes:
+def _shuffle_rows(body: bytes, seed: int) -> bytes:
     rows = orjson.loads(body)
     if not isinstance(rows, list) or len(rows) < 2:
         return body
-    order = np.argsort(noise.words(seed, np.arange(len(rows)))).tolist()
+    order = np.argsort(noise.draw_words(seed, np.arange(len(rows)))).tolist()
     if order == sorted(order):
         order.reverse()
     return orjson.dumps([rows[place] for place in order])

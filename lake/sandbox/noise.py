@@ -15,16 +15,16 @@ Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_LEVELS = 22  # the widest knots of `wander` are 2**22 steps apart: 8 years of minutes
+_LEVELS = 22  # the widest knots of `draw_walk` are 2**22 steps apart: 8 years of minutes
 
 
-def key(seed: int, *labels: object) -> int:
+def derive_key(seed: int, *labels: object) -> int:
     """A 63-bit key for a seed and labels."""
     text = "/".join(map(str, (seed, *labels))).encode()
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
-def words(key: int, counters: Ints) -> Words:
+def draw_words(key: int, counters: Ints) -> Words:
     """64 random bits for each counter: splitmix64 (Steele, Lea, Flood 2014) at any position."""
     z = counters.astype(np.uint64) * _GOLDEN + np.uint64(key)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -32,12 +32,12 @@ def words(key: int, counters: Ints) -> Words:
     return z ^ (z >> np.uint64(31))
 
 
-def uniform(key: int, counters: Ints) -> Floats:
+def draw_uniforms(key: int, counters: Ints) -> Floats:
     """A float in [0, 1) for each counter."""
-    return (words(key, counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return (draw_words(key, counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def wander(seed: int, start: int, stop: int, sigma: float) -> Floats:
+def draw_walk(seed: int, start: int, stop: int, sigma: float) -> Floats:
     """A random walk at the steps `start` to `stop`, both included.
 
     Lévy's construction: knots 2**22 steps apart, then midpoints, each displaced by noise of the
@@ -54,21 +54,21 @@ def wander(seed: int, start: int, stop: int, sigma: float) -> Floats:
     low, high = start >> _LEVELS, (stop >> _LEVELS) + 1
     # uniform() has a variance of 1/12; a midpoint of a bridge of length L has sigma^2 * L / 4
     amplitude = sigma * math.sqrt(12 * 2 ** (_LEVELS - 2))
-    values = (uniform(key(seed, _LEVELS), np.arange(low, high + 1)) - 0.5) * amplitude
+    values = (draw_uniforms(derive_key(seed, _LEVELS), np.arange(low, high + 1)) - 0.5) * amplitude
     for level in reversed(range(_LEVELS)):
         amplitude = sigma * math.sqrt(6 * 2**level)
         odd = np.arange(2 * low + 1, 2 * high, 2)
         finer = np.empty(2 * len(values) - 1)
         finer[::2] = values
         finer[1::2] = (values[:-1] + values[1:]) * 0.5
-        finer[1::2] += (uniform(seed + level, odd) - 0.5) * amplitude
+        finer[1::2] += (draw_uniforms(seed + level, odd) - 0.5) * amplitude
         first = 2 * low
         low, high = start >> level, (stop >> level) + 1
         values = finer[low - first : high - first + 1]
     return values[: stop - start + 1]
 
 
-def grow(x: Floats) -> Floats:
+def approximate_exp(x: Floats) -> Floats:
     """Nearly e**x, always positive: (1 + x/256)**256 by eight squarings."""
     y = 1.0 + x / 256.0
     for _ in range(8):
@@ -76,7 +76,7 @@ def grow(x: Floats) -> Floats:
     return y
 
 
-def decimals(values: Ints, places: int, width: int) -> list[str]:
+def format_decimals(values: Ints, places: int, width: int) -> list[str]:
     """Integers as decimals: 12345 with 2 `places` is `123.45`, padded with zeros to `width`."""
     if width == 0:
         return [str(value) for value in values.tolist()]

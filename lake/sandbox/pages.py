@@ -20,17 +20,17 @@ class Rows:
     starts: list[int]  # of each row in `text`, and of one past the last
 
     @classmethod
-    def of(cls, at: list[int], rows: list[bytes]) -> "Rows":
+    def join(cls, at: list[int], rows: list[bytes]) -> "Rows":
         """Join rows whose numbers are `at`."""
         starts = list(accumulate((len(row) + 1 for row in rows), initial=0))
         return cls(np.array(at, dtype=np.int64), b",".join(rows), starts)
 
-    def within(self, low: int, high: int) -> tuple[int, int]:
+    def find_range(self, low: int, high: int) -> tuple[int, int]:
         """Which rows, as a half-open range of indices, have numbers in `[low, high)`."""
         first, last = np.searchsorted(self.at, (low, high)).tolist()
         return first, max(first, last)
 
-    def cut(self, first: int, last: int) -> bytes:
+    def slice_text(self, first: int, last: int) -> bytes:
         """The text of the rows `[first, last)`, at least one."""
         return self.text[self.starts[first] : self.starts[last] - 1]
 
@@ -44,7 +44,7 @@ class Span:
     limit: int
     latest: bool = False
 
-    def clipped(self, low: int, high: int) -> "Span":
+    def clip(self, low: int, high: int) -> "Span":
         """The part of it inside `[low, high)`."""
         return replace(self, start=max(self.start, low), end=min(self.end, high))
 
@@ -74,7 +74,7 @@ class Pages:
         self._size = 0
         self._blocks: OrderedDict[tuple[Hashable, int], Rows] = OrderedDict()
 
-    def cut(self, key: Hashable, blocks: Interval, load: Load, span: Span) -> Page:
+    def build_page(self, key: Hashable, blocks: Interval, load: Load, span: Span) -> Page:
         """A page of rows, in ascending order.
 
         Parameters
@@ -90,18 +90,18 @@ class Pages:
         """
         left = span.limit
         pieces: list[bytes] = []
-        for block in _blocks(blocks, span):
+        for block in _list_blocks(blocks, span):
             if left <= 0:
                 break
-            rows = self._block(key, blocks, load, block)
-            first, last = rows.within(span.start, span.end)
+            rows = self._load_block(key, blocks, load, block)
+            first, last = rows.find_range(span.start, span.end)
             if span.latest:
                 first = max(first, last - left)
             else:
                 last = min(last, first + left)
             if first < last:
                 left -= last - first
-                pieces.append(rows.cut(first, last))
+                pieces.append(rows.slice_text(first, last))
         return Page(span.limit - left, pieces[::-1] if span.latest else pieces)
 
     def forget(self, key: Hashable, block: int) -> None:
@@ -110,7 +110,7 @@ class Pages:
         if rows is not None:
             self._size -= len(rows.text)
 
-    def _block(self, key: Hashable, blocks: Interval, load: Load, block: int) -> Rows:
+    def _load_block(self, key: Hashable, blocks: Interval, load: Load, block: int) -> Rows:
         rows = self._blocks.get((key, block))
         if rows is not None:
             self._blocks.move_to_end((key, block))
@@ -124,7 +124,7 @@ class Pages:
         return rows
 
 
-def _blocks(blocks: Interval, span: Span) -> range:
+def _list_blocks(blocks: Interval, span: Span) -> range:
     if span.start >= span.end:
         return range(0)
     ascending = range(blocks.block(span.start), blocks.block(span.end - 1) + 1)

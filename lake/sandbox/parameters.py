@@ -39,25 +39,25 @@ class Parameters:
     ----------
     pairs : sequence of (str, str)
         Names and values as they came.
-    known : sequence of str
+    allowed : sequence of str
         The parameters that the endpoint has.
     strict : bool
         Whether other parameters are refused.
     """
 
     def __init__(
-        self, pairs: Sequence[tuple[str, str]], known: Sequence[str], *, strict: bool
+        self, pairs: Sequence[tuple[str, str]], allowed: Sequence[str], *, strict: bool
     ) -> None:
         self._values = dict(pairs)
         if len(self._values) < len(pairs):
             raise Refusal(TOO_MANY_PARAMETERS, "Duplicate values for a parameter detected.")
         if not strict:
             return
-        sent, read = len(pairs), len(self._values.keys() & set(known))
-        if sent > len(known):
+        sent, read = len(pairs), len(self._values.keys() & set(allowed))
+        if sent > len(allowed):
             raise Refusal(
                 TOO_MANY_PARAMETERS,
-                f"Too many parameters; expected '{len(known)}' and received '{sent}'.",
+                f"Too many parameters; expected '{len(allowed)}' and received '{sent}'.",
             )
         if read < sent:
             raise Refusal(
@@ -77,7 +77,7 @@ class Parameters:
             raise Refusal(EMPTY, f"Parameter '{name}' was empty.")
         return value
 
-    def required(self, name: str) -> str:
+    def require(self, name: str) -> str:
         """A value that must be sent."""
         if not self._values.get(name):
             raise Refusal(
@@ -88,14 +88,14 @@ class Parameters:
 
     def symbol(self) -> str:
         """The mandatory `symbol`."""
-        return self._matching("symbol", self.required("symbol"), _SYMBOL)
+        return self._require_match("symbol", self.require("symbol"), _SYMBOL)
 
     def integer(self, name: str) -> int | None:
         """A whole number, or None if it was not sent."""
         value = self.text(name)
         if value is None:
             return None
-        return min(int(self._matching(name, value, _DIGITS)), _GREATEST)
+        return min(int(self._require_match(name, value, _DIGITS)), _GREATEST)
 
     def times(self) -> tuple[int | None, int | None]:
         """`startTime` and `endTime` in milliseconds, both inclusive."""
@@ -111,7 +111,7 @@ class Parameters:
         return min(limit, most)
 
     @staticmethod
-    def _matching(name: str, value: str, pattern: str) -> str:
+    def _require_match(name: str, value: str, pattern: str) -> str:
         if not re.fullmatch(pattern, value, re.ASCII):
             raise Refusal(
                 ILLEGAL_CHARACTERS,

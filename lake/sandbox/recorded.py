@@ -26,7 +26,7 @@ from lake.sandbox.recordings import Table, read_recordings
 _PRICES = ("open", "high", "low", "close", "volume")
 
 
-def plain(number: float | Decimal) -> str:
+def format_number(number: float | Decimal) -> str:
     """The shortest decimal without an exponent that parses back to the same number."""
     return format(Decimal(str(number)).normalize(), "f")
 
@@ -47,7 +47,7 @@ class _Row:
     taker_quote_volume: str = "0"
 
 
-class Recorded:
+class RecordedMarkets:
     """Markets recorded in a folder of Parquet files, as a `MarketData`.
 
     Parameters
@@ -88,8 +88,8 @@ class Recorded:
         return Trades(
             ids=columns["id"][start:stop],
             times_ms=table.times_ms[start:stop].tolist(),
-            prices=[plain(price) for price in columns["price"][start:stop]],
-            amounts=[plain(amount) for amount in columns["amount"][start:stop]],
+            prices=[format_number(price) for price in columns["price"][start:stop]],
+            amounts=[format_number(amount) for amount in columns["amount"][start:stop]],
             sells=[side == "sell" for side in columns["side"][start:stop]],
         )
 
@@ -98,16 +98,20 @@ class Recorded:
 
         A bar that is still open at `end_ms` is always made from the trades before it.
         """
-        made = {row.open_ms: row for row in self._made(market, interval, start_ms, end_ms)}
+        from_trades = {
+            row.open_ms: row for row in self._aggregate_trades(market, interval, start_ms, end_ms)
+        }
         table = self._recordings[market].bars.get(interval.name)
         if table is None:
-            return _columns(list(made.values()))
+            return _to_bars(list(from_trades.values()))
         present = interval.floor(end_ms)
-        rows = _recorded(table, start_ms, present)
-        exact = [_exact(row, made.get(row.open_ms)) for row in rows]
-        return _columns([*exact, *(row for row in made.values() if row.open_ms >= present)])
+        rows = _read_rows(table, start_ms, present)
+        exact = [_prefer_exact(row, from_trades.get(row.open_ms)) for row in rows]
+        return _to_bars([*exact, *(row for row in from_trades.values() if row.open_ms >= present)])
 
-    def _made(self, market: Market, interval: Interval, start_ms: int, end_ms: int) -> list[_Row]:
+    def _aggregate_trades(
+        self, market: Market, interval: Interval, start_ms: int, end_ms: int
+    ) -> list[_Row]:
         """Bars of the recorded trades."""
         first, stop = self.position_at(market, start_ms), self.position_at(market, end_ms)
         trades = self.trades(market, first, stop)
@@ -120,15 +124,19 @@ class Recorded:
             rows.append(
                 _Row(
                     interval.opens(index),
-                    plain(paid[0]),
-                    plain(max(paid)),
-                    plain(min(paid)),
-                    plain(paid[-1]),
-                    plain(sum(sizes)),
-                    plain(sum(costs)),
+                    format_number(paid[0]),
+                    format_number(max(paid)),
+                    format_number(min(paid)),
+                    format_number(paid[-1]),
+                    format_number(sum(sizes)),
+                    format_number(sum(costs)),
                     len(sizes),
-                    plain(sum(size for size, sell in zip(sizes, sells, strict=True) if not sell)),
-                    plain(sum(cost for cost, sell in zip(costs, sells, strict=True) if not sell)),
+                    format_number(
+                        sum(size for size, sell in zip(sizes, sells, strict=True) if not sell)
+                    ),
+                    format_number(
+                        sum(cost for cost, sell in zip(costs, sells, strict=True) if not sell)
+                    ),
                 )
             )
         return rows
@@ -145,24 +153,26 @@ class Recorded:
         first, last = np.searchsorted(table.times_ms, (start_ms, end_ms)).tolist()
         rates = table.columns["funding_rate"][first:last]
         times = table.times_ms[first:last].tolist()
-        return Funding(times, [plain(rate) for rate in rates], [""] * len(times))
+        return Funding(times, [format_number(rate) for rate in rates], [""] * len(times))
 
 
-def _recorded(table: Table, start_ms: int, end_ms: int) -> list[_Row]:
+def _read_rows(table: Table, start_ms: int, end_ms: int) -> list[_Row]:
     first, last = np.searchsorted(table.times_ms, (start_ms, end_ms)).tolist()
-    texts = ([plain(value) for value in table.columns[name][first:last]] for name in _PRICES)
+    texts = (
+        [format_number(value) for value in table.columns[name][first:last]] for name in _PRICES
+    )
     times = table.times_ms[first:last].tolist()
     return [_Row(*row) for row in zip(times, *texts, strict=True)]
 
 
-def _exact(recorded: _Row, made: _Row | None) -> _Row:
+def _prefer_exact(recorded: _Row, from_trades: _Row | None) -> _Row:
     """The bar made from trades if it says the same as the recorded one, which says less."""
-    if made is not None and all(
-        float(getattr(recorded, name)) == float(getattr(made, name)) for name in _PRICES
+    if from_trades is not None and all(
+        float(getattr(recorded, name)) == float(getattr(from_trades, name)) for name in _PRICES
     ):
-        return made
+        return from_trades
     return recorded
 
 
-def _columns(rows: list[_Row]) -> Bars:
+def _to_bars(rows: list[_Row]) -> Bars:
     return Bars(*([getattr(row, column.name) for row in rows] for column in fields(Bars)))

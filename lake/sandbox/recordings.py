@@ -73,13 +73,13 @@ def read_recordings(folder: Path) -> dict[Market, Recording]:
             if name is None or (interval is not None) != (kind == "bars"):
                 continue
             recording = found.setdefault(_market_key(name), Recording())
-            _add(recording, kind, interval, path)
+            _add_table(recording, kind, interval, path)
     if not found:
         raise ConfigError(
             f"The folder {folder} has no recorded markets.",
             "Files are named like bars/binance_BTC-USDT_1m.parquet.",
         )
-    return {_market(key, recording): recording for key, recording in found.items()}
+    return {_build_market(key, recording): recording for key, recording in found.items()}
 
 
 def _market_key(name: re.Match[str]) -> tuple[str, str, str, str | None]:
@@ -90,8 +90,8 @@ def _market_key(name: re.Match[str]) -> tuple[str, str, str, str | None]:
     return exchange if exchange == "binanceus" else "binance", name["base"], quote, None
 
 
-def _add(recording: Recording, kind: str, interval: str | None, path: Path) -> None:
-    table = _read(path, _KINDS[kind])
+def _add_table(recording: Recording, kind: str, interval: str | None, path: Path) -> None:
+    table = _read_table(path, _KINDS[kind])
     taken = recording.bars.get(interval) if interval else getattr(recording, kind)
     if taken is not None:
         raise ConfigError(
@@ -108,7 +108,7 @@ def _add(recording: Recording, kind: str, interval: str | None, path: Path) -> N
     recording.bars[interval] = table
 
 
-def _read(path: Path, columns: Mapping[str, str]) -> Table:
+def _read_table(path: Path, columns: Mapping[str, str]) -> Table:
     import polars as pl
 
     casts = {
@@ -140,7 +140,7 @@ def _read(path: Path, columns: Mapping[str, str]) -> Table:
     )
 
 
-def _market(key: tuple[str, str, str, str | None], recording: Recording) -> Market:
+def _build_market(key: tuple[str, str, str, str | None], recording: Recording) -> Market:
     exchange, base, quote, settle = key
     tables = [*recording.bars.values(), recording.trades, recording.funding]
     times = [table.times_ms for table in tables if table is not None]

@@ -11,14 +11,14 @@ from http import HTTPStatus
 from aiohttp import web
 
 from lake.errors import ConfigError
-from lake.sandbox.binance import answer, error_body
+from lake.sandbox.binance import answer, render_error
 from lake.sandbox.exchange import CACHE_BYTES, Clock, Exchange, utc_now
 from lake.sandbox.faults import Fault, Faults
 from lake.sandbox.market import MarketData
 from lake.sandbox.parameters import Refusal
-from lake.sandbox.transport import Answer, refusal, send, spoil
+from lake.sandbox.transport import Answer, apply_fault, build_refusal, send
 from lake.sandbox.venues import VENUES, Venue
-from lake.sandbox.weights import Meter
+from lake.sandbox.weights import WeightCounter
 
 LOOPBACK = "127.0.0.1"
 
@@ -65,8 +65,8 @@ class Server:
         self.exchange = Exchange(data, now, cache_bytes)
         self.faults = Faults()
         self.log: deque[LogEntry] = deque(maxlen=_LOG_ENTRIES)
-        self._weight_limit = weight_limit
-        self._meters = {host: Meter(venue.weight_limit) for host, venue in VENUES.items()}
+        self._has_weight_limit = weight_limit
+        self._counters = {host: WeightCounter(venue.weight_limit) for host, venue in VENUES.items()}
         self._previous: dict[tuple[str, str], Answer] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -76,55 +76,55 @@ class Server:
         fault: Fault | None = None
         if venue is None or not path.startswith(venue.prefix.lstrip("/")):
             message = f"Path {request.path}, Method {request.method} is invalid"
-            ready = Answer(404, error_body(-5000, message), self._headers())
+            prepared = Answer(404, render_error(-5000, message), self._headers())
         else:
             endpoint = path.removeprefix(venue.prefix.lstrip("/"))
-            ready, fault = self._ready(request, venue, endpoint)
+            prepared, fault = self._prepare(request, venue, endpoint)
         kind = fault.kind if fault else ""
-        status = 0 if kind in ("reset", "timeout") else ready.status
+        status = 0 if kind in ("reset", "timeout") else prepared.status
         time = self.exchange.now()
         self.log.append(LogEntry(time, request.path, request.query_string, status, kind))
-        return await send(request, ready, kind, fault.hang_seconds if fault else 0.0)
+        return await send(request, prepared, kind, fault.hang_seconds if fault else 0.0)
 
-    def _ready(
+    def _prepare(
         self, request: web.Request, venue: Venue, endpoint: str
     ) -> tuple[Answer, Fault | None]:
         """The answer to send and the fault to send it with."""
-        charge = self._meters[venue.host].charge(_weight(request, venue, endpoint))
-        headers = self._headers() | {"X-MBX-USED-WEIGHT-1M": str(charge.used)}
-        if self._weight_limit and charge.status:
-            return refusal(charge.status, charge.retry_after, charge.message, headers), None
+        usage = self._counters[venue.host].count(_count_weight(request, venue, endpoint))
+        headers = self._headers() | {"X-MBX-USED-WEIGHT-1M": str(usage.used)}
+        if self._has_weight_limit and usage.status:
+            return build_refusal(usage.status, usage.retry_after, usage.message, headers), None
         fault = self.faults.pick(request.path_qs)
-        honest = self._honest(request, venue, endpoint, headers)
+        correct = self._answer(request, venue, endpoint, headers)
         page = (request.path, request.query.get("symbol", ""))
-        previous = self._previous.get(page, honest)
-        if honest.status == HTTPStatus.OK:
-            self._previous[page] = honest
+        previous = self._previous.get(page, correct)
+        if correct.status == HTTPStatus.OK:
+            self._previous[page] = correct
         if fault is None:
-            return honest, None
-        return (previous if fault.kind == "duplicate" else spoil(honest, fault)), fault
+            return correct, None
+        return (previous if fault.kind == "duplicate" else apply_fault(correct, fault)), fault
 
-    def _honest(
+    def _answer(
         self, request: web.Request, venue: Venue, endpoint: str, headers: Mapping[str, str]
     ) -> Answer:
         try:
             body = answer(self.exchange, venue, endpoint, list(request.query.items()))
         except Refusal as error:
-            return Answer(error.status, error_body(error.code, error.message), headers)
+            return Answer(error.status, render_error(error.code, error.message), headers)
         return Answer(200, body, headers)
 
     def _headers(self) -> dict[str, str]:
         return {"Date": formatdate(self.exchange.now_ms() / 1000, usegmt=True)}
 
 
-def _weight(request: web.Request, venue: Venue, endpoint: str) -> int:
+def _count_weight(request: web.Request, venue: Venue, endpoint: str) -> int:
     limit = request.query.get("limit", "")
     default = 100 if endpoint == "depth" and not venue.futures else 500
     return venue.weight(endpoint, int(limit) if limit.isascii() and limit.isdigit() else default)
 
 
 @asynccontextmanager
-async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
+async def listen(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
     """Serve an application while the context lasts; gives its URL.
 
     Raises

@@ -1,7 +1,7 @@
 """A deterministic market made from a seed, with random access in time: trades first, then the rest.
 
 Bars are exactly the aggregates of the trades, the book is built around the last one, and funding
-rates come with the price of their time. Nothing depends on what was asked for before.
+rates come with the price of their time. Nothing depends on what was in_range for before.
 """
 
 from collections.abc import Iterator
@@ -14,21 +14,25 @@ from lake.sandbox import noise
 from lake.sandbox.intervals import HOUR_MS, Interval
 from lake.sandbox.market import Bars, Book, Funding, Market, Trades
 from lake.sandbox.noise import Ints
-from lake.sandbox.tape import Character, Tape, Ticks
+from lake.sandbox.tape import MarketProfile, Tape, Ticks
 
-LISTED = datetime(2020, 1, 1, tzinfo=UTC)
-HALTED = datetime(2022, 5, 13, tzinfo=UTC)
+LISTED_AT = datetime(2020, 1, 1, tzinfo=UTC)
+HALTED_AT = datetime(2022, 5, 13, tzinfo=UTC)
 
 _FUNDING_MS = 8 * HOUR_MS
 _CHUNK = 1 << 17  # trades aggregated at once: enough to be vectorised, few enough for the cache
 
 
-def _ms(time: datetime) -> int:
+def _to_ms(time: datetime) -> int:
     return int(time.timestamp()) * 1000
 
 
-_BTC = Character(40_000.0, busy=(4, 6), quiet=0.0, lots=500.0, gap=60)
-_ETH = Character(2_500.0, busy=(4, 6), quiet=0.0, lots=900.0, gap=8)
+_BTC = MarketProfile(
+    40_000.0, trades_per_minute=(4, 6), quiet_share=0.0, amount_lots=500.0, max_gap_ticks=60
+)
+_ETH = MarketProfile(
+    2_500.0, trades_per_minute=(4, 6), quiet_share=0.0, amount_lots=900.0, max_gap_ticks=8
+)
 
 # In order of importance: without an exchange, a symbol means the first market that has it.
 _CATALOGUE = (
@@ -36,21 +40,37 @@ _CATALOGUE = (
     (Market("binance", "ETH", "USDT", 2, 4, "5"), _ETH),
     (
         Market("binance", "XRP", "ETH", 7, 0, "0.001"),
-        Character(3e-4, busy=(1, 3), quiet=0.7, lots=60.0, gap=3),
+        MarketProfile(
+            3e-4, trades_per_minute=(1, 3), quiet_share=0.7, amount_lots=60.0, max_gap_ticks=3
+        ),
     ),
     (
-        Market("binance", "LUNA", "USDT", 4, 2, "5", trading=False, until_ms=_ms(HALTED)),
-        Character(60.0, busy=(1, 4), quiet=0.2, lots=700.0, gap=20),
+        Market("binance", "LUNA", "USDT", 4, 2, "5", trading=False, until_ms=_to_ms(HALTED_AT)),
+        MarketProfile(
+            60.0, trades_per_minute=(1, 4), quiet_share=0.2, amount_lots=700.0, max_gap_ticks=20
+        ),
     ),
-    (Market("binanceusdm", "BTC", "USDT", 1, 3, "100", "USDT"), replace(_BTC, lots=20.0, gap=4)),
-    (Market("binanceusdm", "ETH", "USDT", 2, 3, "20", "USDT"), replace(_ETH, lots=300.0, gap=3)),
-    (Market("binanceus", "BTC", "USDT", 2, 5, "1"), replace(_BTC, busy=(1, 3), quiet=0.4)),
-    (Market("binanceus", "ETH", "USDT", 2, 4, "1"), replace(_ETH, busy=(1, 3), quiet=0.5)),
+    (
+        Market("binanceusdm", "BTC", "USDT", 1, 3, "100", "USDT"),
+        replace(_BTC, amount_lots=20.0, max_gap_ticks=4),
+    ),
+    (
+        Market("binanceusdm", "ETH", "USDT", 2, 3, "20", "USDT"),
+        replace(_ETH, amount_lots=300.0, max_gap_ticks=3),
+    ),
+    (
+        Market("binanceus", "BTC", "USDT", 2, 5, "1"),
+        replace(_BTC, trades_per_minute=(1, 3), quiet_share=0.4),
+    ),
+    (
+        Market("binanceus", "ETH", "USDT", 2, 4, "1"),
+        replace(_ETH, trades_per_minute=(1, 3), quiet_share=0.5),
+    ),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class _Sums:
+class _BarSums:
     """Bars as integers, at first one a trade."""
 
     index: Ints
@@ -65,7 +85,7 @@ class _Sums:
     taker_quote_volume: Ints
 
     @classmethod
-    def of(cls, index: Ints, ticks: Ticks) -> "_Sums":
+    def from_ticks(cls, index: Ints, ticks: Ticks) -> "_BarSums":
         prices, amounts, buys = ticks.prices, ticks.amounts, 1 - ticks.sells
         quote = prices * amounts
         singles = cls(
@@ -80,15 +100,15 @@ class _Sums:
             taker_volume=amounts * buys,
             taker_quote_volume=quote * buys,
         )
-        return singles.folded()
+        return singles.merge_by_index()
 
-    def folded(self) -> "_Sums":
+    def merge_by_index(self) -> "_BarSums":
         """One bar an index, from several in order of time."""
         if len(self.index) == 0:
             return self
         starts = np.concatenate(([0], np.flatnonzero(np.diff(self.index)) + 1))
         ends = np.concatenate((starts[1:], [len(self.index)])) - 1
-        return _Sums(
+        return _BarSums(
             self.index[starts],
             self.open[starts],
             np.maximum.reduceat(self.high, starts),
@@ -102,11 +122,11 @@ class _Sums:
         )
 
 
-class Synthetic:
+class SyntheticMarkets:
     """Synthetic markets of `binance`, `binanceusdm` and `binanceus`, as a `MarketData`.
 
     Spot: `BTC/USDT` and `ETH/USDT` with four to six trades in every minute, `XRP/ETH` with none
-    in most, and `LUNA/USDT`, which stopped trading at `HALTED`. Perpetuals: `BTC/USDT:USDT` and
+    in most, and `LUNA/USDT`, which stopped trading at `HALTED_AT`. Perpetuals: `BTC/USDT:USDT` and
     `ETH/USDT:USDT`. Binance US: `BTC/USDT` and `ETH/USDT`, thinner. Every trade is its own
     aggregated trade, with the same id.
 
@@ -118,11 +138,11 @@ class Synthetic:
         Time of the first trades; a whole minute, in UTC.
     """
 
-    def __init__(self, seed: int = 0, *, listed: datetime = LISTED) -> None:
+    def __init__(self, seed: int = 0, *, listed: datetime = LISTED_AT) -> None:
         self._tapes: dict[Market, Tape] = {}
-        for market, character in _CATALOGUE:
-            placed = replace(market, since_ms=_ms(listed) // 60_000 * 60_000)
-            self._tapes[placed] = Tape(placed, character, seed)
+        for market, profile in _CATALOGUE:
+            listed_market = replace(market, since_ms=_to_ms(listed) // 60_000 * 60_000)
+            self._tapes[listed_market] = Tape(listed_market, profile, seed)
         self._seed = seed
 
     @property
@@ -144,43 +164,45 @@ class Synthetic:
         return Trades(
             ids=list(range(start + 1, stop + 1)),
             times_ms=ticks.times.tolist(),
-            prices=noise.decimals(ticks.prices, market.price_places, _price_width(market)),
-            amounts=noise.decimals(ticks.amounts, market.amount_places, _amount_width(market)),
+            prices=noise.format_decimals(ticks.prices, market.price_places, _price_width(market)),
+            amounts=noise.format_decimals(
+                ticks.amounts, market.amount_places, _amount_width(market)
+            ),
             sells=(ticks.sells == 1).tolist(),
         )
 
     def bars(self, market: Market, interval: Interval, start_ms: int, end_ms: int) -> Bars:
         """Bars of the trades in `[start_ms, end_ms)`."""
-        pieces = list(self._pieces(market, interval, start_ms, end_ms))
+        pieces = list(self._aggregate_chunks(market, interval, start_ms, end_ms))
         if not pieces:
             return Bars([], [], [], [], [], [], [], [], [], [])
-        sums = _Sums(
-            *(np.concatenate([getattr(p, name) for p in pieces]) for name in _Sums.__slots__)
-        ).folded()
+        sums = _BarSums(
+            *(np.concatenate([getattr(p, name) for p in pieces]) for name in _BarSums.__slots__)
+        ).merge_by_index()
         price, amount = market.price_places, market.amount_places
         price_width, amount_width = _price_width(market), _amount_width(market)
         quote_width = max(price + amount, amount_width)
         return Bars(
             [interval.opens(index) for index in sums.index.tolist()],
-            noise.decimals(sums.open, price, price_width),
-            noise.decimals(sums.high, price, price_width),
-            noise.decimals(sums.low, price, price_width),
-            noise.decimals(sums.close, price, price_width),
-            noise.decimals(sums.volume, amount, amount_width),
-            noise.decimals(sums.quote_volume, price + amount, quote_width),
+            noise.format_decimals(sums.open, price, price_width),
+            noise.format_decimals(sums.high, price, price_width),
+            noise.format_decimals(sums.low, price, price_width),
+            noise.format_decimals(sums.close, price, price_width),
+            noise.format_decimals(sums.volume, amount, amount_width),
+            noise.format_decimals(sums.quote_volume, price + amount, quote_width),
             sums.trades.tolist(),
-            noise.decimals(sums.taker_volume, amount, amount_width),
-            noise.decimals(sums.taker_quote_volume, price + amount, quote_width),
+            noise.format_decimals(sums.taker_volume, amount, amount_width),
+            noise.format_decimals(sums.taker_quote_volume, price + amount, quote_width),
         )
 
-    def _pieces(
+    def _aggregate_chunks(
         self, market: Market, interval: Interval, start_ms: int, end_ms: int
-    ) -> Iterator[_Sums]:
+    ) -> Iterator[_BarSums]:
         tape = self._tapes[market]
         stop = tape.position_at(end_ms)
         for first in range(tape.position_at(start_ms), stop, _CHUNK):
             ticks = tape.ticks(first, min(first + _CHUNK, stop))
-            yield _Sums.of(interval.indices(ticks.times), ticks)
+            yield _BarSums.from_ticks(interval.indices(ticks.times), ticks)
 
     def book(self, market: Market, time_ms: int, levels: int) -> Book:
         """A book whose best bid or ask is the last trade's price; its id is that of the trade."""
@@ -192,16 +214,22 @@ class Synthetic:
         bid = int(ticks.prices[0]) - (0 if ticks.sells[0] else 1)
 
         def side(name: str, best: int, sign: int) -> list[tuple[str, str]]:
-            words = noise.words(noise.key(self._seed, market.id, last, name), np.arange(levels))
-            gaps = (1 + words % np.uint64(tape.character.gap)).astype(np.int64)
+            words = noise.draw_words(
+                noise.derive_key(self._seed, market.id, last, name), np.arange(levels)
+            )
+            gaps = (1 + words % np.uint64(tape.profile.max_gap_ticks)).astype(np.int64)
             prices = best + sign * (np.cumsum(gaps) - gaps[0])
-            sizes = 1 + ((words >> np.uint64(44)) % np.uint64(int(tape.character.lots) * 9))
-            shown = prices > 0
+            sizes = 1 + ((words >> np.uint64(44)) % np.uint64(int(tape.profile.amount_lots) * 9))
+            is_positive = prices > 0
             return list(
                 zip(
-                    noise.decimals(prices[shown], market.price_places, _price_width(market)),
-                    noise.decimals(
-                        sizes[shown].astype(np.int64), market.amount_places, _amount_width(market)
+                    noise.format_decimals(
+                        prices[is_positive], market.price_places, _price_width(market)
+                    ),
+                    noise.format_decimals(
+                        sizes[is_positive].astype(np.int64),
+                        market.amount_places,
+                        _amount_width(market),
                     ),
                     strict=True,
                 )
@@ -216,18 +244,18 @@ class Synthetic:
         if market.settle is None or first >= end:
             return Funding([], [], [])
         periods = np.arange(first // _FUNDING_MS, -(-end // _FUNDING_MS))
-        words = noise.words(noise.key(self._seed, market.symbol, "funding"), periods)
+        words = noise.draw_words(noise.derive_key(self._seed, market.symbol, "funding"), periods)
         times = periods * _FUNDING_MS + (words % np.uint64(21)).astype(np.int64)
         # 0.01 % is the usual rate; it goes from -0.005 % to 0.025 %, in units of 1e-8
         rates = ((words >> np.uint64(32)) % np.uint64(30_001)).astype(np.int64) - 5_000
-        asked = (times >= start_ms) & (times < end_ms)
-        marks = self._tapes[market].prices(times[asked])
-        signs = ["-" if rate < 0 else "" for rate in rates[asked].tolist()]
-        sizes = noise.decimals(np.abs(rates[asked]), 8, 8)
+        in_range = (times >= start_ms) & (times < end_ms)
+        marks = self._tapes[market].prices(times[in_range])
+        signs = ["-" if rate < 0 else "" for rate in rates[in_range].tolist()]
+        sizes = noise.format_decimals(np.abs(rates[in_range]), 8, 8)
         return Funding(
-            times[asked].tolist(),
+            times[in_range].tolist(),
             [sign + size for sign, size in zip(signs, sizes, strict=True)],
-            noise.decimals(marks, market.price_places, 8),
+            noise.format_decimals(marks, market.price_places, 8),
         )
 
 

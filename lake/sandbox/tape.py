@@ -13,30 +13,30 @@ _WEEK = 7 * 1440  # minutes after which the pattern of how many trades a minute 
 
 
 @dataclass(frozen=True, slots=True)
-class Character:
+class MarketProfile:
     """How a synthetic market behaves.
 
     Parameters
     ----------
     price : float
         The price around which it wanders, in quote units.
-    busy : tuple of int
+    trades_per_minute : tuple of int
         Fewest and most trades in a minute that has any.
-    quiet : float
+    quiet_share : float
         Share of the minutes without a trade.
-    lots : float
-        Scale of a trade's amount, in lots.
-    gap : int
+    amount_lots : float
+        Scale of a trade's amount, in amount_lots.
+    max_gap_ticks : int
         Most ticks between two levels of the book.
     sigma : float, default 0.0004
         Standard deviation of the logarithm of the price over one minute.
     """
 
     price: float
-    busy: tuple[int, int]
-    quiet: float
-    lots: float
-    gap: int
+    trades_per_minute: tuple[int, int]
+    quiet_share: float
+    amount_lots: float
+    max_gap_ticks: int
     sigma: float = 0.0004
 
 
@@ -59,56 +59,56 @@ class Tape:
     ask side of its own.
     """
 
-    def __init__(self, market: Market, character: Character, seed: int) -> None:
+    def __init__(self, market: Market, profile: MarketProfile, seed: int) -> None:
         self.market = market
-        self.character = character
-        self._key = noise.key(seed, market.exchange, market.symbol)
-        self._path = noise.key(seed, market.base, market.quote)
+        self.profile = profile
+        self._key = noise.derive_key(seed, market.exchange, market.symbol)
+        self._path = noise.derive_key(seed, market.base, market.quote)
         self._since = market.since_ms // MINUTE_MS
-        counts = self._pattern()
-        self._before = np.concatenate(([0], np.cumsum(counts)))
-        self._a_week = int(self._before[-1])
+        counts = self._count_trades_by_minute()
+        self._trades_before = np.concatenate(([0], np.cumsum(counts)))
+        self._trades_per_week = int(self._trades_before[-1])
         self._minutes = np.repeat(np.arange(_WEEK), counts)
         self._counts = counts[self._minutes]
-        self._ordinals = np.arange(self._a_week) - self._before[self._minutes]
+        self._ordinals = np.arange(self._trades_per_week) - self._trades_before[self._minutes]
 
-    def _pattern(self) -> Ints:
+    def _count_trades_by_minute(self) -> Ints:
         """How many trades each minute of a week has."""
-        least, most = self.character.busy
+        least, most = self.profile.trades_per_minute
         minutes = np.arange(_WEEK)
-        counts = least + noise.words(self._key + 1, minutes) % np.uint64(most - least + 1)
-        quiet = noise.uniform(self._key + 2, minutes) < self.character.quiet
-        return np.where(quiet, 0, counts).astype(np.int64)
+        counts = least + noise.draw_words(self._key + 1, minutes) % np.uint64(most - least + 1)
+        quiet_share = noise.draw_uniforms(self._key + 2, minutes) < self.profile.quiet_share
+        return np.where(quiet_share, 0, counts).astype(np.int64)
 
     def position_at(self, time_ms: int) -> int:
         """Position of the first trade at or after a time, as if the market never closed."""
         time_ms = min(max(time_ms, self.market.since_ms), self.market.until_ms)
         minute = time_ms // MINUTE_MS - self._since
         weeks, within = divmod(minute, _WEEK)
-        first = weeks * self._a_week + int(self._before[within])
-        count = int(self._before[within + 1] - self._before[within])
-        times = self._times(np.arange(first, first + count))
+        first = weeks * self._trades_per_week + int(self._trades_before[within])
+        count = int(self._trades_before[within + 1] - self._trades_before[within])
+        times = self._trade_times(np.arange(first, first + count))
         return first + int(np.count_nonzero(times < time_ms))
 
-    def _times(self, positions: Ints) -> Ints:
+    def _trade_times(self, positions: Ints) -> Ints:
         """Trade times: the k-th of a minute's n lies in the k-th of n equal parts of it."""
-        weeks, within = np.divmod(positions, self._a_week)
-        drawn = (noise.words(self._key, positions) & np.uint64(0xFFFFF)).astype(np.float64)
-        share = (self._ordinals[within] + drawn / 2.0**20) / self._counts[within]
+        weeks, within = np.divmod(positions, self._trades_per_week)
+        draw = (noise.draw_words(self._key, positions) & np.uint64(0xFFFFF)).astype(np.float64)
+        share = (self._ordinals[within] + draw / 2.0**20) / self._counts[within]
         minutes = self._since + weeks * _WEEK + self._minutes[within]
         return minutes * MINUTE_MS + (share * MINUTE_MS).astype(np.int64)
 
     def ticks(self, start: int, stop: int) -> Ticks:
         """The trades at positions `[start, stop)`."""
         positions = np.arange(start, stop)
-        bits = noise.words(self._key, positions)
-        times = self._times(positions)
+        bits = noise.draw_words(self._key, positions)
+        times = self._trade_times(positions)
         sells = ((bits >> np.uint64(20)) & np.uint64(1)).astype(np.int64)
         jitter = ((bits >> np.uint64(21)) & np.uint64(0xFFFF)).astype(np.float64) / 2.0**16 - 0.5
-        drawn = (bits >> np.uint64(40)).astype(np.float64) / 2.0**24
+        draw = (bits >> np.uint64(40)).astype(np.float64) / 2.0**24
         # half the trades are a fraction of the scale, one in twenty is ten times as large
-        amounts = 1 + (self.character.lots * drawn * drawn / (1.02 - drawn)).astype(np.int64)
-        prices = self.prices(times, jitter * self.character.sigma) + (1 - sells)
+        amounts = 1 + (self.profile.amount_lots * draw * draw / (1.02 - draw)).astype(np.int64)
+        prices = self.prices(times, jitter * self.profile.sigma) + (1 - sells)
         return Ticks(times, prices, amounts, sells)
 
     def prices(self, times: Ints, jitter: Floats | float = 0.0) -> Ints:
@@ -117,10 +117,10 @@ class Tape:
             return np.empty(0, dtype=np.int64)
         minutes, rest = np.divmod(times, MINUTE_MS)
         first = int(minutes[0])
-        path = noise.wander(self._path, first, int(minutes[-1]) + 1, self.character.sigma)
-        here = path[minutes - first]
-        there = path[minutes - first + 1]
-        x = here + (there - here) * (rest / MINUTE_MS) + jitter
-        scale = self.character.price * 10**self.market.price_places
-        ticks: Ints = np.rint(noise.grow(x) * scale).astype(np.int64)
+        path = noise.draw_walk(self._path, first, int(minutes[-1]) + 1, self.profile.sigma)
+        left = path[minutes - first]
+        right = path[minutes - first + 1]
+        x = left + (right - left) * (rest / MINUTE_MS) + jitter
+        scale = self.profile.price * 10**self.market.price_places
+        ticks: Ints = np.rint(noise.approximate_exp(x) * scale).astype(np.int64)
         return np.maximum(ticks, 1)

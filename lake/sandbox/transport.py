@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from lake.sandbox.binance import error_body
-from lake.sandbox.faults import Fault, spoiled
+from lake.sandbox.binance import render_error
+from lake.sandbox.faults import Fault, corrupt_body
 
 _TOO_MANY = -1003
 _GATEWAY = b"<html><head><title>%d</title></head><body><h1>%d</h1></body></html>"
@@ -38,7 +38,7 @@ async def send(request: web.Request, answer: Answer, kind: str, hang: float) -> 
         Seconds that a `timeout` takes.
     """
     if kind == "cut":
-        return await _cut(request, answer)
+        return await _send_half(request, answer)
     if kind == "timeout":
         await asyncio.sleep(hang)
     if kind in ("reset", "timeout"):
@@ -51,22 +51,24 @@ async def send(request: web.Request, answer: Answer, kind: str, hang: float) -> 
     )
 
 
-def refusal(status: int, retry_after: float, message: str, headers: Mapping[str, str]) -> Answer:
+def build_refusal(
+    status: int, retry_after: float, message: str, headers: Mapping[str, str]
+) -> Answer:
     """A 429 or 418 as Binance sends it, with `Retry-After` in seconds."""
     extra = {"Retry-After": f"{retry_after:g}"}
-    return Answer(status, error_body(_TOO_MANY, message), {**headers, **extra})
+    return Answer(status, render_error(_TOO_MANY, message), {**headers, **extra})
 
 
-def spoil(answer: Answer, fault: Fault) -> Answer:
+def apply_fault(answer: Answer, fault: Fault) -> Answer:
     """An answer as a fault of its status or contents leaves it."""
     if fault.kind in ("429", "418"):
         message = "Too many requests queued."
-        return refusal(int(fault.kind), fault.retry_after, message, answer.headers)
+        return build_refusal(int(fault.kind), fault.retry_after, message, answer.headers)
     if fault.kind in ("500", "502", "503"):
         status = int(fault.kind)
         return Answer(status, _GATEWAY % (status, status), answer.headers, "text/html")
     if fault.kind in ("truncated", "html", "empty", "shuffled"):
-        body, content_type = spoiled(fault.kind, answer.body)
+        body, content_type = corrupt_body(fault.kind, answer.body)
         status = answer.status if fault.kind == "shuffled" else 200
         return Answer(status, body, answer.headers, content_type)
     return answer
@@ -78,7 +80,7 @@ def _abort(request: web.Request) -> web.Response:
     return web.Response()
 
 
-async def _cut(request: web.Request, answer: Answer) -> web.StreamResponse:
+async def _send_half(request: web.Request, answer: Answer) -> web.StreamResponse:
     response = web.StreamResponse(headers=dict(answer.headers))
     response.content_type = answer.content_type
     response.content_length = len(answer.body)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from time import time
 
 _WINDOW_SECONDS = 60
-_PATIENCE = 10  # refusals in one minute before the ban; Binance does not publish its number
+# Refusals in one minute before the ban; Binance does not publish its number.
+_REFUSALS_BEFORE_BAN = 10
 _BAN_SECONDS = 120.0  # Binance's shortest ban
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
+class WeightUsage:
     """What a request meets: the weight used in this minute, and a refusal or none.
 
     `status` is 0 (welcome), 429 (too much weight) or 418 (banned for going on regardless);
@@ -23,7 +24,7 @@ class Charge:
     message: str = ""
 
 
-class Meter:
+class WeightCounter:
     """The request weight that the clients of one host used.
 
     Parameters
@@ -39,22 +40,22 @@ class Meter:
         self._clock = clock
         self._window = 0
         self._used = 0
-        self._refused = 0
+        self._refusals = 0
         self._banned_until = 0.0
 
-    def charge(self, weight: int) -> Charge:
+    def count(self, weight: int) -> WeightUsage:
         """Count a request."""
         now = self._clock()
         window = int(now // _WINDOW_SECONDS)
         if window != self._window:
-            self._window, self._used, self._refused = window, 0, 0
+            self._window, self._used, self._refusals = window, 0, 0
         self._used += weight
         if now < self._banned_until:
             return self._ban(now)
         if self._used <= self._limit:
-            return Charge(self._used)
-        self._refused += 1
-        if self._refused > _PATIENCE:
+            return WeightUsage(self._used)
+        self._refusals += 1
+        if self._refusals > _REFUSALS_BEFORE_BAN:
             self._banned_until = now + _BAN_SECONDS
             return self._ban(now)
         wait = (window + 1) * _WINDOW_SECONDS - now
@@ -62,11 +63,11 @@ class Meter:
             f"Too much request weight used; current limit is {self._limit} request weight "
             "per 1 MINUTE. Please use WebSocket Streams for live updates to avoid polling the API."
         )
-        return Charge(self._used, 429, wait, message)
+        return WeightUsage(self._used, 429, wait, message)
 
-    def _ban(self, now: float) -> Charge:
+    def _ban(self, now: float) -> WeightUsage:
         message = (
             f"Way too much request weight used; IP banned until {self._banned_until * 1000:.0f}. "
             "Please use WebSocket Streams for live updates to avoid bans."
         )
-        return Charge(self._used, 418, self._banned_until - now, message)
+        return WeightUsage(self._used, 418, self._banned_until - now, message)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lake.api import Lake
-from lake.sandbox import Sandbox, Synthetic
+from lake.sandbox import Sandbox, SyntheticMarkets
 from lake.settings import Settings, load_settings
 
 NOW = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
@@ -47,7 +47,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def sandbox(clock: Clock) -> Iterator[Sandbox]:
-    with Sandbox(Synthetic(seed=7), now=clock, weight_limit=False) as running:
+    with Sandbox(SyntheticMarkets(seed=7), now=clock, weight_limit=False) as running:
         yield running
 
 

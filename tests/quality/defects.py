@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lake.sandbox import Synthetic
+from lake.sandbox import SyntheticMarkets
 from lake.sandbox.intervals import INTERVALS
 
 Numbers = NDArray[np.int64]
@@ -278,7 +278,7 @@ _KINDS: dict[str, Callable[[_Task], pl.DataFrame]] = {
 
 def sandbox_bars(market: int, start: datetime, days: int, timeframe: str = "1m") -> pl.DataFrame:
     """Clean bars of one of the sandbox's markets, by number."""
-    synthetic = Synthetic()
+    synthetic = SyntheticMarkets()
     first = int(start.timestamp()) * 1000
     end = first + days * 86_400_000
     bars = synthetic.bars(synthetic.markets[market], INTERVALS[timeframe], first, end)
@@ -294,7 +294,7 @@ def sandbox_bars(market: int, start: datetime, days: int, timeframe: str = "1m")
 
 def sandbox_trades(market: int, start: datetime, days: int) -> pl.DataFrame:
     """Clean trades of one of the sandbox's markets, by number."""
-    synthetic = Synthetic()
+    synthetic = SyntheticMarkets()
     first = int(start.timestamp()) * 1000
     named = synthetic.markets[market]
     span = [synthetic.position_at(named, first + n * 86_400_000) for n in (0, days)]

@@ -143,8 +143,8 @@ def test_redirect_rewrites_every_url() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_stops_cleanly_on_a_signal(number: signal.Signals) -> None:
     program = (
-        "from lake.sandbox import Synthetic, serve\n"
-        "serve(Synthetic(), on_ready=lambda url: print(url, flush=True))\n"
+        "from lake.sandbox import SyntheticMarkets, serve\n"
+        "serve(SyntheticMarkets(), on_ready=lambda url: print(url, flush=True))\n"
         "print('stopped')\n"
     )
     with subprocess.Popen(

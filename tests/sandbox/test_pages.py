@@ -12,7 +12,7 @@ BLOCKS = Interval("numbers", 1, 7)
 def even_numbers(start: int, end: int) -> Rows:
     """Rows at the even numbers of a block, each of which says its number."""
     at = [number for number in range(start, end) if number % 2 == 0]
-    return Rows.of(at, [str(number).encode() for number in at])
+    return Rows.join(at, [str(number).encode() for number in at])
 
 
 @given(
@@ -25,7 +25,7 @@ def test_a_page_is_the_first_or_last_rows_of_its_span(
     start: int, length: int, limit: int, latest: bool
 ) -> None:
     span = Span(start, start + length, limit, latest=latest)
-    page = Pages(1000).cut("key", BLOCKS, even_numbers, span)
+    page = Pages(1000).build_page("key", BLOCKS, even_numbers, span)
     rows = [number for number in range(start, start + length) if number % 2 == 0]
     expected = rows[-limit:] if latest else rows[:limit]
     text = b",".join(page.pieces)
@@ -38,11 +38,11 @@ def test_the_oldest_blocks_go_when_memory_runs_out() -> None:
 
     def load(start: int, end: int) -> Rows:
         loads.append(start)
-        return Rows.of(list(range(start, end)), [b"x" * 9] * (end - start))
+        return Rows.join(list(range(start, end)), [b"x" * 9] * (end - start))
 
     pages = Pages(capacity_bytes=3 * 70)
     for start in (0, 7, 14, 0, 21, 0, 7):
-        pages.cut("key", BLOCKS, load, Span(start, start + 1, 1))
+        pages.build_page("key", BLOCKS, load, Span(start, start + 1, 1))
     # three blocks fit; 0 was used when 21 came, so 7 had to go, and only 7 is computed again
     assert loads == [0, 7, 14, 21, 7]
 
@@ -56,7 +56,7 @@ def test_a_forgotten_block_is_loaded_again() -> None:
 
     pages = Pages(1000)
     for _ in range(2):
-        pages.cut("key", BLOCKS, load, Span(0, 7, 9))
+        pages.build_page("key", BLOCKS, load, Span(0, 7, 9))
     pages.forget("key", 0)
-    pages.cut("key", BLOCKS, load, Span(0, 7, 9))
+    pages.build_page("key", BLOCKS, load, Span(0, 7, 9))
     assert loads == [0, 0]

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.errors import ConfigError
-from lake.sandbox import Recorded, Sandbox
-from lake.sandbox.recorded import plain
+from lake.sandbox import RecordedMarkets, Sandbox
+from lake.sandbox.recorded import format_number
 from tests.paths import SHARED
 
 Ask = Callable[..., Any]
@@ -27,7 +27,7 @@ FUTURES = "fapi.binance.com/fapi/v1"
 @pytest.fixture(scope="module")
 def recorded() -> Iterator[Sandbox]:
     """A sandbox that serves the recordings."""
-    with Sandbox(Recorded(DATA), weight_limit=False) as sandbox:
+    with Sandbox(RecordedMarkets(DATA), weight_limit=False) as sandbox:
         yield sandbox
 
 
@@ -151,7 +151,7 @@ def test_ccxt_sees_the_recorded_markets(recorded: Sandbox, use: Use) -> None:
 @needs_data
 def test_the_clock_hides_what_had_not_happened(ask: Ask) -> None:
     now = datetime(2019, 10, 11, 0, 10, 30, tzinfo=UTC)
-    with Sandbox(Recorded(DATA), now=lambda: now) as sandbox:
+    with Sandbox(RecordedMarkets(DATA), now=lambda: now) as sandbox:
         bars = ask(sandbox, "klines", symbol="XRPETH", interval="1m").json
         trades = ask(sandbox, "trades", symbol="XRPETH").json
     now_ms = int(now.timestamp()) * 1000
@@ -164,7 +164,7 @@ def test_the_clock_hides_what_had_not_happened(ask: Ask) -> None:
 
 @given(number=st.floats(0, 1e15))
 def test_a_plain_decimal_parses_back_to_the_same_float(number: float) -> None:
-    text = plain(number)
+    text = format_number(number)
     assert float(text) == number
     assert "e" not in text.lower()
 
@@ -172,19 +172,19 @@ def test_a_plain_decimal_parses_back_to_the_same_float(number: float) -> None:
 def test_a_plain_decimal_is_as_short_as_can_be() -> None:
     numbers = (23.0, 0.0, 1e22, 5.330000000000001e-05, -0.0001)
     texts = ["23", "0", "1" + "0" * 22, "0.00005330000000000001", "-0.0001"]
-    assert [plain(number) for number in numbers] == texts
+    assert [format_number(number) for number in numbers] == texts
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no folder"):
-        Recorded(tmp_path / "nowhere")
+        RecordedMarkets(tmp_path / "nowhere")
 
 
 def test_a_folder_without_markets_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "bars").mkdir()
     (tmp_path / "bars" / "binanceusdm_XRP-USDT-USDT_mark-8h.parquet").touch()
     with pytest.raises(ConfigError, match="no recorded markets"):
-        Recorded(tmp_path)
+        RecordedMarkets(tmp_path)
 
 
 def good_bars() -> pl.DataFrame:
@@ -212,10 +212,10 @@ def test_a_file_that_is_not_what_it_should_be_is_an_error(
     path = tmp_path / "bars" / "binance_A-B_1m.parquet"
     path.parent.mkdir()
     good_bars().write_parquet(path)
-    assert [market.symbol for market in Recorded(tmp_path).markets] == ["A/B"]
+    assert [market.symbol for market in RecordedMarkets(tmp_path).markets] == ["A/B"]
     spoil(good_bars()).write_parquet(path)
     with pytest.raises(ConfigError, match="binance_A-B_1m"):
-        Recorded(tmp_path)
+        RecordedMarkets(tmp_path)
 
 
 def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
@@ -224,8 +224,8 @@ def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
     good_bars().write_parquet(path)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ConfigError, match="cannot be read"):
-        Recorded(tmp_path)
+        RecordedMarkets(tmp_path)
     shutil.copy(path, tmp_path / "bars" / "notes.parquet")  # a name that says nothing is ignored
     path.unlink()
     with pytest.raises(ConfigError, match="no recorded markets"):
-        Recorded(tmp_path)
+        RecordedMarkets(tmp_path)

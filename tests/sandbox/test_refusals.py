@@ -8,7 +8,7 @@ import ccxt
 import pytest
 
 from lake.sandbox import Sandbox
-from lake.sandbox.weights import Meter
+from lake.sandbox.weights import WeightCounter
 
 Ask = Callable[..., Any]
 Use = Callable[..., Any]
@@ -150,14 +150,14 @@ def test_weights_are_binances(
 
 def test_a_new_minute_is_a_new_allowance_and_a_ban_ends() -> None:
     now = [600.0]
-    meter = Meter(10, clock=lambda: now[0])
-    assert [meter.charge(6).status for _ in range(2)] == [0, 429]
-    assert meter.charge(1).retry_after == 60
+    meter = WeightCounter(10, clock=lambda: now[0])
+    assert [meter.count(6).status for _ in range(2)] == [0, 429]
+    assert meter.count(1).retry_after == 60
     now[0] = 660.0
-    assert meter.charge(6).used == 6
-    banned = next(n for n in count() if meter.charge(6).status == 418)
+    assert meter.count(6).used == 6
+    banned = next(n for n in count() if meter.count(6).status == 418)
     assert banned == 10
     now[0] = 779.9
-    assert meter.charge(1).status == 418
+    assert meter.count(1).status == 418
     now[0] = 780.0
-    assert meter.charge(1).status == 0
+    assert meter.count(1).status == 0

@@ -10,23 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lake.sandbox import Bars, Market, Synthetic, Trades
+from lake.sandbox import Bars, Market, SyntheticMarkets, Trades
 from lake.sandbox.intervals import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS, Interval
-from lake.sandbox.noise import decimals
+from lake.sandbox.noise import format_decimals
 
-SYNTHETIC = Synthetic()
+SYNTHETIC = SyntheticMarkets()
 MARKETS = {(market.exchange, market.symbol): market for market in SYNTHETIC.markets}
 BTC = MARKETS["binance", "BTC/USDT"]
 THIN = MARKETS["binance", "XRP/ETH"]
 PERPETUAL = MARKETS["binanceusdm", "BTC/USDT:USDT"]
-HALTED = MARKETS["binance", "LUNA/USDT"]
+HALTED_AT = MARKETS["binance", "LUNA/USDT"]
 SINCE = BTC.since_ms
 
 a_market = st.sampled_from(SYNTHETIC.markets)
 a_time = st.integers(SINCE - DAY_MS, SINCE + 3000 * DAY_MS)
 
 
-def window(data: Synthetic, market: Market, start_ms: int, end_ms: int) -> Trades:
+def window(data: SyntheticMarkets, market: Market, start_ms: int, end_ms: int) -> Trades:
     """The trades of a window of time."""
     first, stop = data.position_at(market, start_ms), data.position_at(market, end_ms)
     return data.trades(market, first, stop)
@@ -83,7 +83,7 @@ def test_the_market_is_the_same_on_every_machine_and_in_every_version() -> None:
 
 def test_seeds_differ_and_agree_with_themselves() -> None:
     def trades(seed: int) -> list[list[object]]:
-        data = Synthetic(seed)
+        data = SyntheticMarkets(seed)
         return joined(data.trades(data.markets[0], 10_000, 10_050))
 
     assert trades(7) == trades(7)
@@ -97,7 +97,7 @@ def test_a_window_of_trades_is_its_parts_together(
 ) -> None:
     start, middle, end = times[0], times[0] + times[1], times[0] + times[1] + times[2]
     whole = window(SYNTHETIC, market, start, end)
-    parts = [window(Synthetic(), market, *span) for span in ((middle, end), (start, middle))]
+    parts = [window(SyntheticMarkets(), market, *span) for span in ((middle, end), (start, middle))]
     assert joined(whole) == joined(*reversed(parts))
     assert all(start <= time < end for time in whole.times_ms)
 
@@ -161,7 +161,7 @@ def test_liquid_markets_trade_every_minute_and_thin_ones_do_not() -> None:
 
 
 def test_the_first_trade_is_when_the_market_was_listed() -> None:
-    data = Synthetic(listed=datetime(2025, 6, 1, tzinfo=UTC))
+    data = SyntheticMarkets(listed=datetime(2025, 6, 1, tzinfo=UTC))
     market = data.markets[0]
     first = data.trades(market, 0, 1)
     assert first.ids == [1]
@@ -170,11 +170,11 @@ def test_the_first_trade_is_when_the_market_was_listed() -> None:
 
 
 def test_a_halted_market_has_a_history_and_an_end() -> None:
-    count = SYNTHETIC.position_at(HALTED, 1 << 52)
-    last = SYNTHETIC.trades(HALTED, count - 1, count)
-    assert not HALTED.trading
-    assert 0 < HALTED.until_ms - last.times_ms[0] < 10 * MINUTE_MS
-    assert SYNTHETIC.position_of(HALTED, 1 << 60) == count
+    count = SYNTHETIC.position_at(HALTED_AT, 1 << 52)
+    last = SYNTHETIC.trades(HALTED_AT, count - 1, count)
+    assert not HALTED_AT.trading
+    assert 0 < HALTED_AT.until_ms - last.times_ms[0] < 10 * MINUTE_MS
+    assert SYNTHETIC.position_of(HALTED_AT, 1 << 60) == count
 
 
 def test_prices_move_like_a_market_and_exchanges_agree() -> None:
@@ -225,6 +225,6 @@ def test_funding_is_settled_every_eight_hours_near_the_price(
 
 @given(values=st.lists(st.integers(0, 10**15)), places=st.integers(0, 8), pad=st.integers(0, 8))
 def test_decimals_are_exact(values: list[int], places: int, pad: int) -> None:
-    texts = decimals(np.array(values, dtype=np.int64), places, places + pad)
+    texts = format_decimals(np.array(values, dtype=np.int64), places, places + pad)
     assert [Decimal(text) for text in texts] == [Decimal(v).scaleb(-places) for v in values]
     assert all(len(text.partition(".")[2]) == places + pad for text in texts)

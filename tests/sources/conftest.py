@@ -15,7 +15,7 @@ from lake.model.catalog import builtin
 from lake.model.intervals import RangeSet, union
 from lake.model.time import TimeRange, from_ms, to_ms_ceiling
 from lake.sandbox import Market as SandboxMarket
-from lake.sandbox import Sandbox, Synthetic
+from lake.sandbox import Sandbox, SyntheticMarkets
 from lake.sandbox.intervals import INTERVALS
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
 from lake.sources.ccxt_rest import CcxtSource
@@ -137,7 +137,7 @@ class Truth:
     """The sandbox's data, read without HTTP or ccxt."""
 
     def __init__(self) -> None:
-        self._data = Synthetic()
+        self._data = SyntheticMarkets()
 
     def market(self, exchange: str, symbol: str) -> SandboxMarket:
         for market in self._data.markets:

@@ -16,7 +16,7 @@ from lake.model.catalog import builtin
 from lake.model.intervals import union
 from lake.model.market import Market as LakeMarket
 from lake.model.time import TimeRange, to_ms
-from lake.sandbox import Fault, Market, RandomFaults, Sandbox, Synthetic, Trades
+from lake.sandbox import Fault, Market, RandomFaults, Sandbox, SyntheticMarkets, Trades
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 SPOT, QUIET, SWAP = (
@@ -410,7 +410,7 @@ def test_an_empty_answer_is_not_believed_at_once(
     assert got.settled == (TimeRange(start, end),)
 
 
-class Gapped(Synthetic):
+class Gapped(SyntheticMarkets):
     """A market whose ids jump: Binance has some such jumps."""
 
     JUMP = 1000

@@ -18,7 +18,7 @@ from polars.testing import assert_frame_equal
 from lake.errors import SourceError
 from lake.model.time import TimeRange, from_ms, to_ms
 from lake.sandbox import Fault, Market, Sandbox
-from lake.sandbox.exchange_info import exchange_info
+from lake.sandbox.exchange_info import build_exchange_info
 from lake.sandbox.venues import VENUES
 
 DAY, HOUR, MINUTE, SECOND = (
@@ -162,7 +162,7 @@ class Venue:
         self.asked.append(path)
         if path == "exchangeInfo":
             markets = [Market("binance", "BTC", "USDT", 2, 5, "5")] if "api.b" in host else []
-            body: Any = exchange_info(VENUES["api.binance.com"], markets, to_ms(self.now))
+            body: Any = build_exchange_info(VENUES["api.binance.com"], markets, to_ms(self.now))
         else:
             since = request.query.get("startTime")
             rows = self.trades if path == "aggTrades" else self.klines

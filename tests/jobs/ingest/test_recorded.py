@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from lake.api import Lake
-from lake.sandbox import Recorded, Sandbox
+from lake.sandbox import RecordedMarkets, Sandbox
 from tests.jobs.conftest import settings_for
 from tests.paths import SHARED
 
@@ -32,7 +32,7 @@ RECORDINGS = [
 
 @pytest.fixture(scope="module")
 def exchange() -> Iterator[Sandbox]:
-    with Sandbox(Recorded(DATA), weight_limit=False) as running:
+    with Sandbox(RecordedMarkets(DATA), weight_limit=False) as running:
         yield running
 
 

@@ -17,7 +17,7 @@ from deltalake import write_deltalake
 from lake.api import Lake
 from lake.model.market import Market
 from lake.model.time import TimeRange, from_ms
-from lake.sandbox import Synthetic
+from lake.sandbox import SyntheticMarkets
 from lake.store.delta import create
 from lake.store.ledger import Covered, Ledger
 from tests.conftest import DAY, MINUTE, ORIGIN, SECOND, store_of
@@ -260,7 +260,7 @@ def test_days_of_a_local_time_are_found_by_the_trades(lake: Lake, name: str, hou
 
 
 def test_crossed_books_are_all_found(lake: Lake) -> None:
-    exchange, times = Synthetic(), [START + n * SECOND for n in range(600)]
+    exchange, times = SyntheticMarkets(), [START + n * SECOND for n in range(600)]
     books = []
     for time in times:
         at = exchange.book(exchange.markets[0], int(time.timestamp() * 1000), 10)

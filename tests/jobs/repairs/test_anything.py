@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lake.api import Lake
 from lake.jobs.repairs.repair import undo
 from lake.model.time import TimeRange
-from lake.sandbox import Sandbox, Synthetic
+from lake.sandbox import Sandbox, SyntheticMarkets
 from tests.jobs.conftest import NOW, settings_for
 from tests.jobs.repairs.damage import (
     MINUTE,
@@ -125,7 +125,7 @@ class Story:
 def test_an_observed_row_is_what_a_source_sent_and_stays_observed(
     steps: list[tuple[str, TimeRange]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with Sandbox(Synthetic(seed=7), now=lambda: NOW, weight_limit=False) as sandbox:
+    with Sandbox(SyntheticMarkets(seed=7), now=lambda: NOW, weight_limit=False) as sandbox:
         story = Story(tmp_path_factory.mktemp("story") / "lake", sandbox)
         for what, place in steps:
             before = _stored(story.lake)

@@ -15,7 +15,7 @@ from lake.api import Lake
 from lake.jobs.repairs.repair import undo
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.sandbox import Recorded, Sandbox
+from lake.sandbox import RecordedMarkets, Sandbox
 from tests.conftest import DAY, ORIGIN, bars
 from tests.jobs.conftest import NOW, MakeLake, settings_for
 from tests.jobs.repairs.damage import (
@@ -389,7 +389,7 @@ def test_rows_of_ones_own_dataset_are_filled_in_where_it_keeps_what_was_observed
 def recorded() -> Iterator[Sandbox]:
     if not DATA.is_dir():
         pytest.skip("recorded data are not beside the checkout (../shared/data/cex)")
-    with Sandbox(Recorded(DATA), weight_limit=False) as running:
+    with Sandbox(RecordedMarkets(DATA), weight_limit=False) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ from lake.errors import SourceUnavailableError, UnknownNameError
 from lake.jobs.repairs.repair import undo
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.sandbox import Fault, Sandbox, Synthetic
+from lake.sandbox import Fault, Sandbox, SyntheticMarkets
 from lake.settings import load_settings
 from tests.conftest import ORIGIN
 from tests.jobs.conftest import Clock, MakeLake
@@ -191,7 +191,7 @@ def test_where_the_source_repeats_itself_the_second_source_is_asked(
     lake.ingest(
         "bars_1m", exchange="binance", symbol="BTC/USDT", since=SINCE, until=UNTIL, refetch=True
     )
-    with Sandbox(Synthetic(seed=7), now=clock, weight_limit=False) as second:
+    with Sandbox(SyntheticMarkets(seed=7), now=clock, weight_limit=False) as second:
         chosen = lake.settings.model_dump()
         chosen["exchanges"]["binance"]["fallback_url"] = second.url
         settings = load_settings(chosen)

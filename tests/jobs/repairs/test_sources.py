@@ -14,7 +14,7 @@ from lake.api import Lake
 from lake.errors import SourceUnavailableError
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.sandbox import Sandbox, Synthetic
+from lake.sandbox import Sandbox, SyntheticMarkets
 from lake.settings import Settings, load_settings
 from lake.store.reader import TableReader
 from tests.conftest import ORIGIN
@@ -60,7 +60,7 @@ def test_where_a_source_is_down_its_fallback_is_asked(
     lake: Lake, sandbox: Sandbox, clock: Clock
 ) -> None:
     sandbox.go_down()
-    with Sandbox(Synthetic(seed=7), now=clock, weight_limit=False) as second:
+    with Sandbox(SyntheticMarkets(seed=7), now=clock, weight_limit=False) as second:
         report = repair(lake, FOUND, _with_fallback(lake, second.url))
     [repaired] = report.repairs
     assert (repaired.source, repaired.inserted) == ("ccxt:binance (fallback)", 12)

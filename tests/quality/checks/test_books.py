@@ -19,7 +19,7 @@ from lake.model.time import from_ms
 from lake.quality.checks.books import CHECKS
 from lake.quality.checks.registry import BUILTIN
 from lake.quality.slice import Slice
-from lake.sandbox.synthetic import Synthetic
+from lake.sandbox.synthetic import SyntheticMarkets
 from tests.conftest import DAY, MINUTE, SECOND, T0, trades
 from tests.quality.checks.recorded_books import Book, row
 from tests.quality.slices import outcome, slice_of, witness_of
@@ -53,7 +53,7 @@ def books_of(books: list[Book], **more: Any) -> Slice:
 @cache
 def synthetic(count: int, every_ms: int, levels: int = 20) -> list[Book]:
     """Books as the sandbox exchange serves them."""
-    exchange = Synthetic()
+    exchange = SyntheticMarkets()
     market = exchange.markets[0]
     start_ms = int(T0.timestamp()) * 1000
     rows = []

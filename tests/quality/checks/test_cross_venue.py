@@ -17,7 +17,7 @@ from lake.model.market import Market
 from lake.quality.checks.cross_venue import CHECKS
 from lake.quality.slice import Reference, Slice
 from lake.sandbox.intervals import INTERVALS
-from lake.sandbox.synthetic import Synthetic
+from lake.sandbox.synthetic import SyntheticMarkets
 from tests.conftest import DAY, MINUTE, T0
 from tests.paths import SHARED
 from tests.quality.slices import BINANCE, outcome, slice_of, witness_of
@@ -35,7 +35,7 @@ COUNT = 2 * 1440
 def market(count: int = COUNT, seed: int = 0) -> pl.DataFrame:
     """Bars of the sandbox exchange, which trade in every minute."""
     start_ms = int(T0.timestamp() * 1000)
-    exchange = Synthetic(seed)
+    exchange = SyntheticMarkets(seed)
     served = exchange.bars(
         exchange.markets[0], INTERVALS["1m"], start_ms, start_ms + count * 60_000
     )

@@ -17,7 +17,7 @@ from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.quality.checks.funding import CHECKS
 from lake.quality.slice import Slice
-from lake.sandbox.synthetic import Synthetic
+from lake.sandbox.synthetic import SyntheticMarkets
 from tests.conftest import T0
 from tests.paths import SHARED
 from tests.quality.slices import outcome, slice_of
@@ -85,9 +85,9 @@ def test_every_missing_event_is_found_and_nothing_else(
 def test_clean_funding_raises_no_alarm(check: str) -> None:
     for hours in (1, 4, 8):
         assert outcome(CHECKS, check, judged(events(hours))).is_empty()
-    market = next(m for m in Synthetic().markets if m.settle)
+    market = next(m for m in SyntheticMarkets().markets if m.settle)
     start_ms = int(T0.timestamp() * 1000)
-    served = Synthetic().funding(market, start_ms, start_ms + 1000 * 8 * 3_600_000)
+    served = SyntheticMarkets().funding(market, start_ms, start_ms + 1000 * 8 * 3_600_000)
     frame = pl.DataFrame(
         {
             "timestamp": pl.Series(served.times_ms).cast(pl.Datetime("ms", "UTC")),
