@@ -13,8 +13,7 @@ from lake.api.opened import Names
 from lake.api.reads import Reads
 from lake.bundles.bundle import as_tuple
 from lake.errors import LakeError, UnknownNameError, UsageError
-from lake.jobs.ingest.report import WriteCounts
-from lake.jobs.job import record_job
+from lake.jobs.job import WriteCounts, record_job
 from lake.jobs.quality.days import whole_days
 from lake.jobs.quality.findings import FindingCounts, close_findings, record_findings, record_scores
 from lake.jobs.quality.report import Facts, report

@@ -17,8 +17,8 @@ from lake.bundles.bundle import as_tuple
 from lake.errors import SourceError, UsageError
 from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
 from lake.jobs.ingest.ingest import Ingestion, IngestRequest
-from lake.jobs.ingest.report import IngestReport, Progress, Silent, WriteCounts
-from lake.jobs.job import record_job
+from lake.jobs.ingest.report import IngestReport, Progress, Silent
+from lake.jobs.job import WriteCounts, record_job
 from lake.model.market import Market
 from lake.query.overview import RECORD
 from lake.settings import ExchangeSettings

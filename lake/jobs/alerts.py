@@ -23,8 +23,7 @@ from lake.alerts.conditions import NEWEST, conditions, matches
 from lake.alerts.messages import Address, Alert, Message, plan, told
 from lake.alerts.state import live, rows_of
 from lake.errors import ConfigError, LakeError, UnknownNameError
-from lake.jobs.ingest.report import WriteCounts
-from lake.jobs.job import record_job
+from lake.jobs.job import WriteCounts, record_job
 from lake.log import get_logger
 from lake.model.dataset import END, Dataset
 from lake.settings import AlertRule, AlertSettings, Settings

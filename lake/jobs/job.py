@@ -3,16 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from lake.errors import LakeError
-from lake.jobs.ingest.report import Status, WriteCounts
 from lake.log import get_logger
 from lake.store.ledger import Job, Ledger
+from lake.store.store import Written
 
 _log = get_logger(__name__)
+Status = Literal["ok", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class TableReport:
+    """Of one table: rows that arrived, and what became of them; its version afterwards."""
+
+    table: str
+    rows: int
+    inserted: int
+    updated: int
+    rejected: int
+    version: int | None
+
+
+@dataclass
+class WriteCounts:
+    """Adds up what was written, by table."""
+
+    tables: dict[str, TableReport] = field(default_factory=dict)
+
+    def add(self, table: str, written: Written) -> None:
+        so_far = self.tables.get(table, TableReport(table, 0, 0, 0, 0, None))
+        self.tables[table] = TableReport(
+            table,
+            so_far.rows + written.rows,
+            so_far.inserted + written.inserted,
+            so_far.updated + written.updated,
+            so_far.rejected + written.rejected,
+            written.version,
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Sums over all tables, as the ledger records them."""
+        names: Sequence[str] = ("rows", "inserted", "updated", "rejected")
+        return {name: sum(getattr(t, name) for t in self.tables.values()) for name in names}
 
 
 @contextmanager

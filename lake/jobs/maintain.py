@@ -13,8 +13,7 @@ from typing import Literal
 import polars as pl
 
 from lake.errors import UsageError
-from lake.jobs.ingest.report import WriteCounts
-from lake.jobs.job import record_job
+from lake.jobs.job import WriteCounts, record_job
 from lake.model.dataset import Dataset
 from lake.model.progress import NoProgress, Progress
 from lake.model.time import in_utc, iso

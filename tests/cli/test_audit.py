@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from lake.api import Lake
 from lake.errors import DamagedError, SchemaError, UnknownNameError, UsageError
-from lake.jobs.ingest.report import WriteCounts
-from lake.jobs.job import record_job
+from lake.jobs.job import WriteCounts, record_job
 from lake.model.time import iso, to_ms
 from lake.settings import Settings
 from lake.store.ledger import Ledger

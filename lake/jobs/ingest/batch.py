@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from lake.jobs.ingest.plan import Task
-from lake.jobs.ingest.report import WriteCounts
+from lake.jobs.job import WriteCounts
 from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.sources.base import Page

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from lake.jobs.ingest.batch import of_market
 from lake.jobs.ingest.instruments import record_instruments
-from lake.jobs.ingest.report import IngestReport, WriteCounts
-from lake.jobs.job import record_job
+from lake.jobs.ingest.report import IngestReport
+from lake.jobs.job import WriteCounts, record_job
 from lake.model.market import Market
 from lake.sources.base import Source
 from lake.store.ledger import Ledger

@@ -17,15 +17,8 @@ from lake.jobs.ingest.batch import Batch
 from lake.jobs.ingest.instruments import record_instruments
 from lake.jobs.ingest.pipeline import Pipeline
 from lake.jobs.ingest.plan import Task
-from lake.jobs.ingest.report import (
-    NOTHING_TO_DO,
-    IngestReport,
-    Progress,
-    Status,
-    Unanswered,
-    WriteCounts,
-)
-from lake.jobs.job import record_job
+from lake.jobs.ingest.report import NOTHING_TO_DO, IngestReport, Progress, Unanswered
+from lake.jobs.job import Status, WriteCounts, record_job
 from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, subtract, union
 from lake.model.market import Market

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
+from lake.jobs.job import Status, TableReport
 from lake.model.intervals import RangeSet
 from lake.model.market import Market
-from lake.store.store import Written
-
-Status = Literal["ok", "failed", "interrupted"]
-
-
-@dataclass(frozen=True, slots=True)
-class TableReport:
-    """Of one table: rows that arrived, and what became of them; its version afterwards."""
-
-    table: str
-    rows: int
-    inserted: int
-    updated: int
-    rejected: int
-    version: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,26 +63,3 @@ class Silent:
     def advanced(self, rows: int, span_seconds: float) -> None: ...
 
     def finished(self, report: IngestReport) -> None: ...
-
-
-@dataclass
-class WriteCounts:
-    """Adds up what was written, by table."""
-
-    tables: dict[str, TableReport] = field(default_factory=dict)
-
-    def add(self, table: str, written: Written) -> None:
-        so_far = self.tables.get(table, TableReport(table, 0, 0, 0, 0, None))
-        self.tables[table] = TableReport(
-            table,
-            so_far.rows + written.rows,
-            so_far.inserted + written.inserted,
-            so_far.updated + written.updated,
-            so_far.rejected + written.rejected,
-            written.version,
-        )
-
-    def counts(self) -> dict[str, int]:
-        """Sums over all tables, as the ledger records them."""
-        names: Sequence[str] = ("rows", "inserted", "updated", "rejected")
-        return {name: sum(getattr(t, name) for t in self.tables.values()) for name in names}

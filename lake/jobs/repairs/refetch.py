@@ -12,7 +12,7 @@ from lake.jobs.ingest import plan
 from lake.jobs.ingest.batch import Batch
 from lake.jobs.ingest.pipeline import Pipeline
 from lake.jobs.ingest.plan import Task
-from lake.jobs.ingest.report import WriteCounts
+from lake.jobs.job import WriteCounts
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.spans import Moments, Windows
 from lake.model.dataset import TIMESTAMP

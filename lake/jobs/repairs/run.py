@@ -10,7 +10,7 @@ import polars as pl
 
 from lake.errors import SourceError, SourceUnavailableError, UsageError
 from lake.jobs.ingest.batch import of_market
-from lake.jobs.ingest.report import WriteCounts
+from lake.jobs.job import WriteCounts
 from lake.jobs.repairs.changes import as_json
 from lake.jobs.repairs.fill import FilledRows, Filling, find_superseded
 from lake.jobs.repairs.plan import Group, Target

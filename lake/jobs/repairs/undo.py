@@ -9,8 +9,7 @@ from typing import Any
 import polars as pl
 
 from lake.errors import DamagedError, UnknownNameError
-from lake.jobs.ingest.report import WriteCounts
-from lake.jobs.job import record_job
+from lake.jobs.job import WriteCounts, record_job
 from lake.jobs.repairs.changes import SHOWN_ROWS, Changes, changes
 from lake.jobs.repairs.records import Records, recover, rows_at
 from lake.jobs.repairs.report import UndoReport
