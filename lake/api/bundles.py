@@ -42,7 +42,7 @@ class Bundles(Opened):
         check: bool = True,
         note: str = "",
         move: bool = False,
-        meter: Progress | None = None,
+        progress: Progress | None = None,
     ) -> Bundle:
         """Pin a selection of tables under a name: as they are now, or as they were.
 
@@ -81,8 +81,8 @@ class Bundles(Opened):
         )
         with locks.shared(self.root):
             known = self._repository.known_hashes
-            judge = self._judge(name, as_of, meter or NoProgress()) if check else None
-            draft = build_draft(self._store, request, known, meter or NoProgress(), judge)
+            judge = self._judge(name, as_of, progress or NoProgress()) if check else None
+            draft = build_draft(self._store, request, known, progress or NoProgress(), judge)
             self._repository.require_free(name, draft.id, move=move)
             contents = self._repository.store(draft)
             self._repository.point(name, contents.id)
@@ -94,7 +94,7 @@ class Bundles(Opened):
         name: str | None = None,
         *,
         move: bool = False,
-        meter: Progress | None = None,
+        progress: Progress | None = None,
     ) -> Bundle:
         """Put an exported bundle into this lake, after checking all of it.
 
@@ -119,7 +119,9 @@ class Bundles(Opened):
             The name is taken by other rows.
         """
         source = Path(path).expanduser()
-        contents = import_bundle(self.root, source, name, move=move, meter=meter or NoProgress())
+        contents = import_bundle(
+            self.root, source, name, move=move, progress=progress or NoProgress()
+        )
         return Bundle(contents, self._cache())
 
     def bundles(self) -> pl.DataFrame:
@@ -168,10 +170,10 @@ class Bundles(Opened):
         """Compaction, vacuum, checkpoints: none of it changes what a bundle reads."""
         return Maintenance(self._store, lambda: bundle_files(self._repository))
 
-    def _judge(self, name: str, as_of: datetime | None, meter: Progress) -> Judge:
+    def _judge(self, name: str, as_of: datetime | None, progress: Progress) -> Judge:
         def judge(snapshots: Sequence[Snapshot], selections: Sequence[Selection]) -> Judged:
             title = f"Bundle {name}"
-            return assess(self._store, self.settings, title, snapshots, selections, as_of, meter)
+            return assess(self._store, self.settings, title, snapshots, selections, as_of, progress)
 
         return judge
 

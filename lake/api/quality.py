@@ -70,7 +70,7 @@ class Quality(Reads, Alerting):
         since: datetime | None = None,
         until: datetime | None = None,
         own: Own | None = None,
-        meter: Progress | None = None,
+        progress: Progress | None = None,
     ) -> CheckReport:
         """Look for defects in stored rows, and record findings and scores.
 
@@ -97,7 +97,7 @@ class Quality(Reads, Alerting):
         known = open_inputs(self._store, self.settings, self._now())
         names = as_tuple(tables) or tuple(known.tables)
         _require_rows(known, [name for name in names if name in known.tables], selection)
-        done = self._checked(known, [(name, selection) for name in names], own, meter)
+        done = self._checked(known, [(name, selection) for name in names], own, progress)
         self._alert()
         return done
 
@@ -241,7 +241,7 @@ class Quality(Reads, Alerting):
         known: CheckInputs,
         wanted: Sequence[tuple[str, Selection]],
         own: Own | None = None,
-        meter: Progress | None = None,
+        progress: Progress | None = None,
     ) -> CheckReport:
         """Check selections of tables as one job, a market and some days at a time."""
         tally, recorded_so_far, days = WriteCounts(), FindingCounts(), []
@@ -253,7 +253,7 @@ class Quality(Reads, Alerting):
                     [table],
                     selection,
                     self.settings.quality.checks,
-                    meter or NoProgress(),
+                    progress or NoProgress(),
                     own,
                 ):
                     place = (self._store, seen.table, seen.market)

@@ -264,7 +264,7 @@ class Bundle:
             return events(replay(source, chosen, selection, by=by))
         return replay(source, chosen, selection, by=by, batch_rows=batch)
 
-    def verify(self, *, deep: bool = False, meter: Progress | None = None) -> list[Problem]:
+    def verify(self, *, deep: bool = False, progress: Progress | None = None) -> list[Problem]:
         """Everything that is not as it was pinned; an empty list: the bundle is whole.
 
         Parameters
@@ -272,9 +272,9 @@ class Bundle:
         deep
             Also read every row, and compare each market-day with its digest.
         """
-        return verify(self.contents, deep=deep, meter=meter or NoProgress())
+        return verify(self.contents, deep=deep, progress=progress or NoProgress())
 
-    def export(self, path: str | Path, *, meter: Progress | None = None) -> Path:
+    def export(self, path: str | Path, *, progress: Progress | None = None) -> Path:
         """Write all of it to one file or folder that opens anywhere: `lake.open_bundle(path)`.
 
         The same bundle gives the same bytes. Gives the path.
@@ -294,10 +294,10 @@ class Bundle:
             The disk is full or not writable; nothing is left at the path.
         """
         target = Path(path).expanduser()
-        export(self.contents, target, meter or NoProgress())
+        export(self.contents, target, progress or NoProgress())
         return target
 
-    def warm(self, *tables: str, meter: Progress | None = None) -> int:
+    def warm(self, *tables: str, progress: Progress | None = None) -> int:
         """Put all rows, or those of some tables, into the cache; gives the bytes that it took.
 
         Raises
@@ -305,15 +305,15 @@ class Bundle:
         StorageError
             The cache cannot hold them.
         """
-        meter = meter or NoProgress()
+        progress = progress or NoProgress()
         chosen = [self._table(table) for table in tables or self.tables]
-        meter.begin("filling the cache", sum(len(table.markets) for table in chosen))
+        progress.begin("filling the cache", sum(len(table.markets) for table in chosen))
         size = 0
         for table in chosen:
             for market in table.markets:
                 size += table.warm(market)
-                meter.advance()
-        meter.end()
+                progress.advance()
+        progress.end()
         return size
 
     def finish(self) -> None:

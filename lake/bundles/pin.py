@@ -137,7 +137,7 @@ def build_draft(
     store: Store,
     request: PinRequest,
     known: KnownHashes,
-    meter: Progress,
+    progress: Progress,
     judge: Judge | None = None,
 ) -> Draft:
     """The draft of a bundle: every table at versions that were current at one moment.
@@ -163,7 +163,7 @@ def build_draft(
     markets = Selection(request.selection.exchanges, request.selection.symbols)
     covered = coverage(store, None, markets, request.as_of)
     snapshots = capture_versions(store, datasets, request.as_of)
-    measured = [_measured(one, _closed(one, request.selection), meter) for one in snapshots]
+    measured = [_measured(one, _closed(one, request.selection), progress) for one in snapshots]
     parts = _coverage_parts(covered, measured)
     if request.require_complete:
         require_complete([one.days for one in measured], request.selection, parts)
@@ -182,7 +182,7 @@ def build_draft(
             "coverage": parts,
             **_placed(datasets, measured),
         },
-        files=_files(measured, snapshots, known, meter),
+        files=_files(measured, snapshots, known, progress),
         days=pl.concat([one.days for one in measured]).sort("table", *_MARKET, "date"),
         quality=judged.report if judged else None,
     )
@@ -208,16 +208,16 @@ def capture_versions(
     )
 
 
-def measure_days(rows: TableReader, selection: Selection, meter: Progress) -> pl.DataFrame:
+def measure_days(rows: TableReader, selection: Selection, progress: Progress) -> pl.DataFrame:
     """What each market-day of a selection adds up to: `DAYS`, in order of market and day."""
     files = rows.files(selection)
-    meter.begin(f"reading {rows.dataset.name}", int(files["rows"].sum()))
+    progress.begin(f"reading {rows.dataset.name}", int(files["rows"].sum()))
     found = [pl.DataFrame(schema=DAYS)]
     for part in pieces(rows, files, selection):
         frame = rows.collect(part)
         found.append(_days(rows.dataset, frame))
-        meter.advance(frame.height)
-    meter.end()
+        progress.advance(frame.height)
+    progress.end()
     return pl.concat(found)
 
 
@@ -235,10 +235,10 @@ def _days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     return days.with_columns(table=pl.lit(dataset.name)).select(list(DAYS)).cast(DAYS)
 
 
-def _measured(snapshot: Snapshot, selection: Selection, meter: Progress) -> Measured:
+def _measured(snapshot: Snapshot, selection: Selection, progress: Progress) -> Measured:
     dataset = snapshot.dataset
     files = snapshot.files(selection)
-    days = measure_days(snapshot, selection, meter)
+    days = measure_days(snapshot, selection, progress)
     _require_markets(dataset, selection, days)
     rows, first, last = days.select(
         pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()
@@ -266,7 +266,10 @@ def _measured(snapshot: Snapshot, selection: Selection, meter: Progress) -> Meas
 
 
 def _files(
-    measured: Sequence[Measured], snapshots: Sequence[Snapshot], known: KnownHashes, meter: Progress
+    measured: Sequence[Measured],
+    snapshots: Sequence[Snapshot],
+    known: KnownHashes,
+    progress: Progress,
 ) -> pl.DataFrame:
     """The file index: every data file with its SHA-256, which is computed once in its life."""
     listed = []
@@ -278,9 +281,9 @@ def _files(
             maintain_order="left",
         )
         new = files.filter(pl.col("sha256").is_null())["path"]
-        meter.begin(f"hashing {one.ref.table}", len(new))
-        digests = sha256_of_all([Path(snapshot.uri, path) for path in new], meter)
-        meter.end()
+        progress.begin(f"hashing {one.ref.table}", len(new))
+        digests = sha256_of_all([Path(snapshot.uri, path) for path in new], progress)
+        progress.end()
         hashed = files["sha256"].to_list()
         fresh = iter(digests)
         filled = [digest or next(fresh) for digest in hashed]

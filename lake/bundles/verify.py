@@ -37,18 +37,18 @@ class Problem:
     found: str
 
 
-def verify(contents: Contents, *, deep: bool, meter: Progress) -> list[Problem]:
+def verify(contents: Contents, *, deep: bool, progress: Progress) -> list[Problem]:
     """Everything that is not as it was pinned; nothing: the bundle is whole."""
     problems = [*_lists(contents)]
     if problems:
         return problems  # without its lists nobody knows what the bundle needs
-    problems += _data_files(contents, meter)
+    problems += _data_files(contents, progress)
     if contents.owns_data:
         problems += _strangers(contents)
     else:
         problems += _log(contents)
     if deep:
-        problems += _rows(contents, meter, {problem.place for problem in problems})
+        problems += _rows(contents, progress, {problem.place for problem in problems})
     return problems
 
 
@@ -67,7 +67,7 @@ def _sealed(path: Path, part: FilePart) -> Iterator[Problem]:
         yield Problem("damaged", str(path), part.sha256, found)
 
 
-def _data_files(contents: Contents, meter: Progress) -> Iterator[Problem]:
+def _data_files(contents: Contents, progress: Progress) -> Iterator[Problem]:
     """Files against their SHA-256; one that holds what another should is told so."""
     listed = contents.files.all().with_columns(path=pl.format("{}/{}", "table", "path"))
     owners = dict(listed.select("sha256", "path").iter_rows())
@@ -75,9 +75,9 @@ def _data_files(contents: Contents, meter: Progress) -> Iterator[Problem]:
     there = [(path, digest) for path, digest in rows if (contents.tables / path).is_file()]
     for path, digest in set(rows) - set(there):
         yield Problem("missing", str(contents.tables / path), digest, "no file")
-    meter.begin("hashing files", len(there))
-    digests = sha256_of_all([contents.tables / path for path, _ in there], meter)
-    meter.end()
+    progress.begin("hashing files", len(there))
+    digests = sha256_of_all([contents.tables / path for path, _ in there], progress)
+    progress.end()
     for (path, expected), found in zip(there, digests, strict=True):
         if found == expected:
             continue
@@ -119,7 +119,7 @@ def _log(contents: Contents) -> Iterator[Problem]:
             yield Problem("differs", str(folder / path), "in index and log", where)
 
 
-def _rows(contents: Contents, meter: Progress, broken: set[str]) -> Iterator[Problem]:
+def _rows(contents: Contents, progress: Progress, broken: set[str]) -> Iterator[Problem]:
     """The digest of each market-day; markets with broken files are known already."""
     for place, ref in contents.manifest.refs():
         table = PinnedTable.of(contents, ref.table)
@@ -128,15 +128,15 @@ def _rows(contents: Contents, meter: Progress, broken: set[str]) -> Iterator[Pro
             paths = contents.files.files(ref.table, pinned)["path"]
             if broken.isdisjoint(f"{table.uri}/{path}" for path in paths):
                 said = contents.days.filter(table=ref.table, exchange=exchange, symbol=symbol)
-                for problem in _days(table, pinned, said, meter):
+                for problem in _days(table, pinned, said, progress):
                     yield replace(problem, place=f"{place}: {exchange} {symbol}{problem.place}")
 
 
 def _days(
-    table: PinnedTable, selection: Selection, said: pl.DataFrame, meter: Progress
+    table: PinnedTable, selection: Selection, said: pl.DataFrame, progress: Progress
 ) -> Iterator[Problem]:
     try:
-        found = measure_days(table, selection, meter)
+        found = measure_days(table, selection, progress)
     except DamagedError as error:
         yield Problem("damaged", "", "readable", error.message)
         return

@@ -79,7 +79,7 @@ def pin(
         check=not no_check,
         note=note,
         move=move,
-        meter=session.meter(),
+        progress=session.progress(),
     )
     _summary(session, bundle, name)
 
@@ -112,7 +112,7 @@ def verify(
     import polars as pl
 
     bundle = session.lake().bundle(reference)
-    problems = bundle.verify(deep=deep, meter=session.meter())
+    problems = bundle.verify(deep=deep, progress=session.progress())
     schema = dict.fromkeys(("kind", "place", "expected", "found"), pl.String())
     if problems or session.format is not Format.table:
         show(session, pl.DataFrame([asdict(problem) for problem in problems], schema=schema))
@@ -133,7 +133,7 @@ def warm(
     ] = None,
 ) -> None:
     """Put a bundle's rows into the cache: the next reads map them instead of decoding files."""
-    size = session.lake().bundle(reference).warm(*(table or ()), meter=session.meter())
+    size = session.lake().bundle(reference).warm(*(table or ()), progress=session.progress())
     session.stderr().print(f"{size:,} bytes were put into the cache.", highlight=False)
 
 
@@ -149,7 +149,7 @@ def export(
     lake bundle export research-1 research-1.tar.zst
     """
     bundle = session.lake().bundle(reference, cache=False)
-    target = bundle.export(path, meter=session.meter())
+    target = bundle.export(path, progress=session.progress())
     if session.format in (Format.json, Format.ndjson):
         show_record(session, {"id": bundle.id, "path": str(target)})
     session.stderr().print(
@@ -176,7 +176,7 @@ def import_bundle(
 
     lake bundle import research-1.tar.zst --name research-1
     """
-    bundle = session.lake().import_bundle(path, name, move=move, meter=session.meter())
+    bundle = session.lake().import_bundle(path, name, move=move, progress=session.progress())
     _summary(session, bundle, name or bundle.id[:12])
 
 

@@ -111,7 +111,7 @@ def _ingest(session: Session, lake: Lake, since: datetime, end: datetime) -> Non
 
 
 def _check(session: Session, lake: Lake) -> None:
-    done = lake.check(meter=session.meter())
+    done = lake.check(progress=session.progress())
     if done.findings.height:
         show(session, done.findings.select("dataset", "symbol", "timestamp", "check", "message"))
     session.stderr().print(

@@ -45,7 +45,9 @@ def optimize(
     The old files stay until `lake maintain vacuum`.
     """
     end = session.time(before)
-    done = session.lake().maintenance.optimize(tables or (), before=end, meter=session.meter())
+    done = session.lake().maintenance.optimize(
+        tables or (), before=end, progress=session.progress()
+    )
     show(session, done)
     total = done.sum()
     _note(

@@ -67,7 +67,7 @@ def check(
     done = lake.check(
         tables or (),
         **where(session, exchange, symbol, since, until),
-        meter=session.meter(),
+        progress=session.progress(),
     )
     listed = done.findings
     if session.format is Format.table:

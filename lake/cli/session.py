@@ -87,7 +87,7 @@ class Session:
 
         return Lake(self.settings())
 
-    def meter(self) -> Progress:
+    def progress(self) -> Progress:
         """A progress bar on stderr."""
         from lake.cli.progress import Steps
 

@@ -52,7 +52,7 @@ class Maintenance:
         tables: Sequence[str] = (),
         *,
         before: datetime | None = None,
-        meter: Progress | None = None,
+        progress: Progress | None = None,
     ) -> pl.DataFrame:
         """Make one file of the many of each date that is closed; the rows stay the same.
 
@@ -82,11 +82,11 @@ class Maintenance:
         """
         datasets = self._datasets(tables)
         end = self._closed(before)
-        meter = meter or NoProgress()
+        progress = progress or NoProgress()
         tally = WriteCounts()
         arguments = {"tables": [dataset.name for dataset in datasets], "before": iso(end)}
         with record_job(self._ledger, "maintain optimize", arguments, tally) as job:
-            rows = [self._optimize(one, end, job.id, tally, meter) for one in datasets]
+            rows = [self._optimize(one, end, job.id, tally, progress) for one in datasets]
         return pl.DataFrame(rows, schema=_OPTIMIZED)
 
     def vacuum(
@@ -156,21 +156,21 @@ class Maintenance:
         return _frame(leftovers)
 
     def _optimize(
-        self, dataset: Dataset, end: datetime, job_id: str, tally: WriteCounts, meter: Progress
+        self, dataset: Dataset, end: datetime, job_id: str, tally: WriteCounts, progress: Progress
     ) -> dict[str, str | int]:
         snapshot = self._store.snapshot(dataset)
         todo = batches(snapshot.files(), dataset, end)
         total = _Total(dataset.name)
-        meter.begin(f"compacting {dataset.name}", sum(len(batch.dates) for batch in todo))
+        progress.begin(f"compacting {dataset.name}", sum(len(batch.dates) for batch in todo))
         try:
             for batch in todo:
                 done = compact(snapshot, batch, end, self._store.now(), job_id)
                 if done is not None:
                     total = total.plus(done)
                     tally.add(dataset.name, Written(done.rows, 0, 0, 0, snapshot.version))
-                meter.advance(len(batch.dates))
+                progress.advance(len(batch.dates))
         finally:
-            meter.end()
+            progress.end()
         return asdict(total)
 
     def _datasets(self, tables: Sequence[str]) -> list[Dataset]:

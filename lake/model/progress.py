@@ -16,7 +16,7 @@ class Progress(Protocol):
 
 
 class NoProgress:
-    """A meter that shows nothing."""
+    """Progress that shows nothing."""
 
     def begin(self, what: str, total: int) -> None: ...
 

@@ -41,13 +41,13 @@ def sha256(path: str | Path) -> str:
         os.close(descriptor)
 
 
-def sha256_of_all(paths: Sequence[Path], meter: Progress | None = None) -> list[str]:
-    """SHA-256 of each file, by all cores; the meter advances by files."""
-    meter = meter or NoProgress()
+def sha256_of_all(paths: Sequence[Path], progress: Progress | None = None) -> list[str]:
+    """SHA-256 of each file, by all cores; progress advances by files."""
+    progress = progress or NoProgress()
 
     def one(path: Path) -> str:
         found = sha256(path)
-        meter.advance()
+        progress.advance()
         return found
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:

@@ -52,7 +52,7 @@ SYMBOLS = ("BTC/USDT", "ÄÖÜ 100%:x/USDT", "L" * 150 + "/USDT")
 
 
 class Steps:
-    """A meter that remembers."""
+    """Progress that remembers."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, int]] = []
@@ -181,12 +181,15 @@ def test_how_far_it_is_is_told(bundle: Bundle, new_lake: NewLake, tmp_path: Path
     count = bundle.contents.files.all().height
     lake = new_lake()
     for work, what in (
-        (lambda meter: bundle.export(tmp_path / "b.tar.zst", meter=meter), "exporting"),
-        (lambda meter: lake.import_bundle(tmp_path / "b.tar.zst", meter=meter), "importing"),
+        (lambda progress: bundle.export(tmp_path / "b.tar.zst", progress=progress), "exporting"),
+        (
+            lambda progress: lake.import_bundle(tmp_path / "b.tar.zst", progress=progress),
+            "importing",
+        ),
     ):
-        meter = Steps()
-        work(meter)
-        assert meter.said == [(what, count), ("end", count)]
+        progress = Steps()
+        work(progress)
+        assert progress.said == [(what, count), ("end", count)]
 
 
 @pytest.mark.parametrize("name", ["b.tar.zst", "b"])
@@ -613,11 +616,11 @@ def test_an_export_of_a_newer_format_is_not_read(
 def test_a_bundle_that_is_there_stays_as_it_is(lake: Lake, small: Bundle, tmp_path: Path) -> None:
     path = small.export(tmp_path / "b.tar.zst")
     before = content(lake.root.bundles / small.id)
-    meter = Steps()
-    imported = lake.import_bundle(path, "second", meter=meter)
+    progress = Steps()
+    imported = lake.import_bundle(path, "second", progress=progress)
     assert not imported.contents.owns_data
     assert content(lake.root.bundles / small.id) == before
-    assert ("checking", 2) in meter.said
+    assert ("checking", 2) in progress.said
     assert lake.bundles()["name"].to_list() == ["second, small"]
 
 
@@ -864,9 +867,9 @@ _KILLED = """
                 os.kill(os.getpid(), signal.SIGKILL)
 
     if sys.argv[1] == "import":
-        lake.open().import_bundle(sys.argv[2], "b", meter=Fatal())
+        lake.open().import_bundle(sys.argv[2], "b", progress=Fatal())
     else:
-        lake.open().bundle("b").export(sys.argv[2], meter=Fatal())
+        lake.open().bundle("b").export(sys.argv[2], progress=Fatal())
 """
 
 

@@ -251,9 +251,9 @@ def test_a_file_is_hashed_once_in_its_life(lake: Lake) -> None:
     write(lake, "trades", trades(5))
     first = lake.pin("first", "trades")
     write(lake, "trades", trades(5, first=5, start=T0 + DAY))
-    meter = Counting()
-    second = lake.pin("second", "trades", meter=meter)
-    assert meter.totals == {"reading trades": 10, "checking trades": 10, "hashing trades": 1}
+    progress = Counting()
+    second = lake.pin("second", "trades", progress=progress)
+    assert progress.totals == {"reading trades": 10, "checking trades": 10, "hashing trades": 1}
     old, new = (bundle.contents.files.files("trades") for bundle in (first, second))
     assert new.height == 2
     assert old["sha256"].item() in new["sha256"].to_list()
@@ -265,9 +265,9 @@ def test_a_table_made_anew_has_no_known_hashes(lake: Lake) -> None:
     lake.pin("first", "trades")
     shutil.rmtree(lake.root.tables / "trades")
     write(lake, "trades", trades(6))
-    meter = Counting()
-    assert lake.pin("second", "trades", meter=meter).verify() == []
-    assert meter.totals["hashing trades"] == 1
+    progress = Counting()
+    assert lake.pin("second", "trades", progress=progress).verify() == []
+    assert progress.totals["hashing trades"] == 1
 
 
 def test_a_bundle_opens_under_a_lake_that_has_been_moved(lake: Lake, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_progress_is_told_by_dates(lake: Lake) -> None:
         def end(self) -> None:
             heard.append("end")
 
-    Maintenance(store_of(lake), tuple).optimize(["trades"], meter=Listener())
+    Maintenance(store_of(lake), tuple).optimize(["trades"], progress=Listener())
     assert heard == [("compacting trades", 12), 4, 4, 4, "end"]
 
 

@@ -16,7 +16,7 @@ from lake.store.root import Root
 
 
 def import_bundle(
-    root: Root, source: Path, name: str | None, *, move: bool, meter: Progress
+    root: Root, source: Path, name: str | None, *, move: bool, progress: Progress
 ) -> Contents:
     """Put an exported bundle into a lake, whole or not at all.
 
@@ -41,9 +41,9 @@ def import_bundle(
         bundle_id = parcel.manifest.id
         if name is not None:
             repository.require_free(name, bundle_id, move=move)
-        is_whole = _is_whole(repository, bundle_id, meter)
+        is_whole = _is_whole(repository, bundle_id, progress)
         with repository.new_folder() as folder:
-            parcel.unpack(folder, meter, keep_data=not is_whole)
+            parcel.unpack(folder, progress, keep_data=not is_whole)
             with locks.shared(root):
                 if name is not None:
                     repository.require_free(name, bundle_id, move=move)
@@ -58,12 +58,12 @@ def import_bundle(
                 return contents
 
 
-def _is_whole(repository: Repository, bundle_id: str, meter: Progress) -> bool | None:
+def _is_whole(repository: Repository, bundle_id: str, progress: Progress) -> bool | None:
     """Whether the lake's own bundle of the id is as it was pinned; None: it has none."""
     if bundle_id not in repository.ids():
         return None
     try:
-        return not verify(repository.open(bundle_id), deep=False, meter=meter)
+        return not verify(repository.open(bundle_id), deep=False, progress=progress)
     except LakeError:  # it cannot even be opened
         return False
 

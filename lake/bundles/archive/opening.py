@@ -27,7 +27,7 @@ def names_export(reference: str) -> bool:
     return "/" in reference or is_archive or (path / "manifest.json").is_file()
 
 
-def open_exported(path: Path, cache: Cache | None, meter: Progress | None = None) -> Bundle:
+def open_exported(path: Path, cache: Cache | None, progress: Progress | None = None) -> Bundle:
     """Open an exported bundle: a folder where it is, an archive unpacked.
 
     An archive is unpacked once into the cache, and checked then; without a cache it is unpacked
@@ -49,13 +49,13 @@ def open_exported(path: Path, cache: Cache | None, meter: Progress | None = None
         )
     if path.is_dir():
         return Bundle(Contents.open(path), cache)
-    meter = meter or NoProgress()
+    progress = progress or NoProgress()
     if cache is None:
-        return Bundle(_unpacked_for_now(path, meter))
-    return Bundle(_unpacked_once(path, cache.folder.absolute(), meter), cache)
+        return Bundle(_unpacked_for_now(path, progress))
+    return Bundle(_unpacked_once(path, cache.folder.absolute(), progress), cache)
 
 
-def _unpacked_once(path: Path, cache_folder: Path, meter: Progress) -> Contents:
+def _unpacked_once(path: Path, cache_folder: Path, progress: Progress) -> Contents:
     """The bundle of an archive out of the cache; an archive that was written to is another."""
     stamp = path.stat()
     facts = f"{path.resolve()}\n{stamp.st_size}\n{stamp.st_mtime_ns}"
@@ -67,7 +67,7 @@ def _unpacked_once(path: Path, cache_folder: Path, meter: Progress) -> Contents:
                 if not _is_whole(target):  # nobody was faster
                     shutil.rmtree(target, ignore_errors=True)
                     with opened(path) as parcel:
-                        parcel.unpack(unfinished, meter)
+                        parcel.unpack(unfinished, progress)
                     settle(unfinished, target)
     return Contents.open(target)
 
@@ -83,12 +83,12 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _unpacked_for_now(path: Path, meter: Progress) -> Contents:
+def _unpacked_for_now(path: Path, progress: Progress) -> Contents:
     with translate_errors(f"temporary folder {tempfile.gettempdir()}"):
         folder = Path(tempfile.mkdtemp(prefix="lake-bundle-"))
         try:
             with opened(path) as parcel:
-                contents = parcel.unpack(folder, meter)
+                contents = parcel.unpack(folder, progress)
         except BaseException:  # Ctrl-C too: nobody knows of the folder but this function
             shutil.rmtree(folder, ignore_errors=True)
             raise

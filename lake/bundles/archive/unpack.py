@@ -56,7 +56,7 @@ class Parcel:
     manifest: Manifest
     _members: _Members
 
-    def unpack(self, folder: Path, meter: Progress, *, keep_data: bool = True) -> Contents:
+    def unpack(self, folder: Path, progress: Progress, *, keep_data: bool = True) -> Contents:
         """Write it into an empty folder, checking all of it; can be done once.
 
         Parameters
@@ -76,16 +76,16 @@ class Parcel:
             for member in lists(contents.manifest):
                 put(folder / member.path, self._checked(member))
             members = _listed(contents)
-            self._take_data(folder, members, meter, keep_data=keep_data)
+            self._take_data(folder, members, progress, keep_data=keep_data)
             beside = (MANIFEST, *(member.path for member in lists(contents.manifest)))
             self._members.finish({*beside, *(member.path for member in members)})
             sync_all(folder)
         return contents
 
     def _take_data(
-        self, folder: Path, members: Collection[Member], meter: Progress, *, keep_data: bool
+        self, folder: Path, members: Collection[Member], progress: Progress, *, keep_data: bool
     ) -> None:
-        meter.begin("importing" if keep_data else "checking", len(members))
+        progress.begin("importing" if keep_data else "checking", len(members))
         try:
             for member in members:
                 pieces = self._checked(member)
@@ -94,9 +94,9 @@ class Parcel:
                 else:
                     for _ in pieces:
                         pass
-                meter.advance()
+                progress.advance()
         finally:
-            meter.end()
+            progress.end()
 
     def _checked(self, member: Member) -> Iterator[bytes]:
         pieces = self._members.take(member.path, member.bytes)

@@ -25,7 +25,7 @@ _LEVEL = 3
 _File = tuple[str, int, Iterable[bytes]]
 
 
-def export(contents: Contents, target: Path, meter: Progress) -> None:
+def export(contents: Contents, target: Path, progress: Progress) -> None:
     """Write a bundle to a new archive, where the name ends in `.tar.zst`, or to a new folder.
 
     Every file is checked as it is copied.
@@ -47,9 +47,9 @@ def export(contents: Contents, target: Path, meter: Progress) -> None:
     ):
         _require_free(target, is_archive=is_archive)
         if is_archive:
-            _write_archive(unfinished, contents, meter)
+            _write_archive(unfinished, contents, progress)
         else:
-            _write_folder(unfinished, contents, meter)
+            _write_folder(unfinished, contents, progress)
         _require_free(target, is_archive=is_archive)
         settle(unfinished, target)
 
@@ -77,7 +77,7 @@ def _require_free(target: Path, *, is_archive: bool) -> None:
         )
 
 
-def _files(contents: Contents, meter: Progress) -> Iterator[_File]:
+def _files(contents: Contents, progress: Progress) -> Iterator[_File]:
     """Every file: its path, its size, and its content, checked while it is read."""
     text = contents.manifest.to_json()
     yield MANIFEST, len(text), [text]
@@ -85,23 +85,23 @@ def _files(contents: Contents, meter: Progress) -> Iterator[_File]:
         path = contents.folder / member.path
         yield member.path, member.bytes, checked(pieces_of(path), member, str(path))
     members = list(data_files(contents))
-    meter.begin("exporting", len(members))
+    progress.begin("exporting", len(members))
     try:
         for member in members:
             path = contents.tables / member.path.removeprefix(f"{DATA}/")
             yield member.path, member.bytes, checked(pieces_of(path), member, str(path))
-            meter.advance()
+            progress.advance()
     finally:
-        meter.end()
+        progress.end()
 
 
-def _write_folder(folder: Path, contents: Contents, meter: Progress) -> None:
-    for path, _, pieces in _files(contents, meter):
+def _write_folder(folder: Path, contents: Contents, progress: Progress) -> None:
+    for path, _, pieces in _files(contents, progress):
         put(folder / path, pieces)
     sync_all(folder)
 
 
-def _write_archive(archive: Path, contents: Contents, meter: Progress) -> None:
+def _write_archive(archive: Path, contents: Contents, progress: Progress) -> None:
     import zstandard
 
     # Threads would make the bytes depend on their number.
@@ -110,14 +110,14 @@ def _write_archive(archive: Path, contents: Contents, meter: Progress) -> None:
     )
     with archive.open("wb") as file:
         with compressor.stream_writer(file, closefd=False) as packed:
-            _write_tar(packed, contents, meter)
+            _write_tar(packed, contents, progress)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _write_tar(packed: IO[bytes], contents: Contents, meter: Progress) -> None:
+def _write_tar(packed: IO[bytes], contents: Contents, progress: Progress) -> None:
     written = 0
-    for path, size, pieces in _files(contents, meter):
+    for path, size, pieces in _files(contents, progress):
         head = header(f"{contents.id}/{path}", size)
         packed.write(head)
         for piece in pieces:

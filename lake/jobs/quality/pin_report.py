@@ -29,7 +29,7 @@ def assess(
     snapshots: Sequence[Snapshot],
     selections: Sequence[Selection],
     as_of: datetime | None,
-    meter: Progress,
+    progress: Progress,
 ) -> Judged:
     """Check selections of tables as they are, and report on them; nothing is recorded.
 
@@ -40,7 +40,7 @@ def assess(
     overrides = settings.quality.checks
     scores, found = [], [store.catalog.dataset("findings").empty()]
     for table, selection in zip(tables, selections, strict=True):
-        for seen in check_tables(known, [table], selection, overrides, meter, exactly=True):
+        for seen in check_tables(known, [table], selection, overrides, progress, exactly=True):
             scores.append(seen.named_scores)
             found.append(
                 as_rows(seen.table, seen.market, seen.findings).with_columns(

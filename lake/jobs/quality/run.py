@@ -114,7 +114,7 @@ def check_tables(
     tables: Sequence[str],
     selection: Selection,
     overrides: Overrides,
-    meter: Progress,
+    progress: Progress,
     own: Own | None = None,
     *,
     exactly: bool = False,
@@ -130,10 +130,10 @@ def check_tables(
     """
     checks = {name: checks_of(known, name, overrides, own) for name in tables}
     for name in tables:
-        meter.begin(f"checking {name}", known.rows(name, selection))
+        progress.begin(f"checking {name}", known.rows(name, selection))
         for rows in known.slices(name, selection, exactly=exactly):
             seen = run_checks(rows, checks[name])
-            meter.advance(int(seen.days["rows"].sum()))
+            progress.advance(int(seen.days["rows"].sum()))
             telling = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
             yield MarketResult(
                 name,
@@ -142,7 +142,7 @@ def check_tables(
                 seen.findings.filter(telling),
                 scores(seen.days, seen.findings),
             )
-        meter.end()
+        progress.end()
 
 
 def checks_of(
