@@ -10,7 +10,8 @@ from lake.api.opened import Names
 from lake.api.writes import Writes, run
 from lake.bundles.bundle import as_tuple
 from lake.jobs.quality.run import GAPS, missing, open_inputs
-from lake.jobs.repairs.repair import Advanced, Repairer, RepairReport, UndoReport, nobody, undo
+from lake.jobs.repairs.repair import Repairer, RepairReport, UndoReport, undo
+from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
 
 _CLOSE = timedelta(days=3)
@@ -31,7 +32,7 @@ class Repairing(Writes):
         interpolate: bool = False,
         again: bool = False,
         offline: bool = False,
-        advanced: Advanced = nobody,
+        progress: Progress | None = None,
     ) -> RepairReport:
         """Repair what is found and open: ask the source again, then derive from finer data.
 
@@ -65,7 +66,7 @@ class Repairing(Writes):
         if named:
             rows = rows.filter(pl.col("dataset").is_in(named))
         quiet = self._without_trades(named, selection) if interpolate else None
-        repairer = Repairer(self._store, self.settings, self._connect_as, advanced)
+        repairer = Repairer(self._store, self.settings, self._connect_as, progress or NoProgress())
         work = repairer.run(
             rows, quiet, dry_run=dry_run, interpolate=interpolate, again=again, offline=offline
         )

@@ -17,9 +17,10 @@ from lake.bundles.bundle import as_tuple
 from lake.errors import SourceError, UsageError
 from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
 from lake.jobs.ingest.ingest import Ingestion, IngestRequest
-from lake.jobs.ingest.report import IngestReport, Progress, Silent
+from lake.jobs.ingest.report import IngestReport
 from lake.jobs.job import WriteCounts, record_job
 from lake.model.market import Market
+from lake.model.progress import NoProgress, Progress
 from lake.query.overview import RECORD
 from lake.settings import ExchangeSettings
 from lake.sources.base import Source
@@ -104,7 +105,7 @@ class Writes(Quality):
         self, wishes: Sequence[IngestRequest], progress: Progress | None = None
     ) -> IngestReport:
         """Several datasets, markets and exchanges in one job; then check what it touched."""
-        ingestion = Ingestion(self._store, self.settings, self._connect, progress or Silent())
+        ingestion = Ingestion(self._store, self.settings, self._connect, progress or NoProgress())
         try:
             report = run(ingestion.run(wishes))
         except SourceError:

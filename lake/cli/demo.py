@@ -97,7 +97,6 @@ def _new_lake(session: Session, uri: str, url: str) -> Lake:
 
 
 def _ingest(session: Session, lake: Lake, since: datetime, end: datetime) -> None:
-    from lake.cli.progress import Bar
     from lake.jobs.ingest.ingest import IngestRequest
     from lake.model.market import Market
 
@@ -107,7 +106,7 @@ def _ingest(session: Session, lake: Lake, since: datetime, end: datetime) -> Non
         IngestRequest(lake.dataset(table), market, since, end)
         for table, market in [*pairs, ("funding", perpetual)]
     ]
-    lake.ingest_all(wishes, Bar(session))
+    lake.ingest_all(wishes, session.progress())
 
 
 def _check(session: Session, lake: Lake) -> None:
@@ -122,8 +121,6 @@ def _check(session: Session, lake: Lake) -> None:
 
 
 def _refetch(session: Session, lake: Lake, time: datetime) -> None:
-    from lake.cli.progress import Bar
-
     until = time + timedelta(minutes=1)
     lake.ingest(
         "bars_1m",
@@ -132,7 +129,7 @@ def _refetch(session: Session, lake: Lake, time: datetime) -> None:
         since=time,
         until=until,
         refetch=True,
-        progress=Bar(session),
+        progress=session.progress(),
     )
 
 

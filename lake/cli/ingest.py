@@ -77,7 +77,7 @@ def ingest(
 
     lake ingest
     """
-    from lake.cli.progress import Bar, tell
+    from lake.cli.progress import show_notes
 
     lake = session.lake()
     names = _tables(datasets or [], timeframe or [])
@@ -85,11 +85,11 @@ def ingest(
     reports = []
     if ranges or not names:
         wishes = _wishes(session, lake, ranges, exchange or [], symbol or [], since, until, refetch)
-        reports.append(lake.ingest_all(wishes, Bar(session)))
+        reports.append(lake.ingest_all(wishes, session.progress()))
     for name in names:
         if name in _SNAPSHOTS:
             taken = _snapshots(lake, name, exchange or [], symbol or [], depth)
-            tell(session, taken)
+            show_notes(session.stderr(), taken)
             reports += taken
     _show(session, reports)
 

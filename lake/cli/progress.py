@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -17,87 +16,67 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from lake.cli.session import Session
-
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lake.jobs.ingest.report import IngestReport
 
 
-class _Rows(ProgressColumn):
-    """Rows so far, and rows a second."""
+class _Done(ProgressColumn):
+    """Rows so far and rows a second; without rows, units done of all."""
 
     def render(self, task: Task) -> Text:
         rows = int(task.fields["rows"])
+        if not rows:
+            return Text(f"{task.completed:,.0f}/{task.total or 0:,.0f}")
         rate = rows / task.elapsed if task.elapsed else 0.0
         return Text(f"{rows:,} rows  {rate:,.0f}/s")
 
 
-class Bar:
-    """Shows how far an ingestion is, where stderr is a terminal."""
+class ProgressBar:
+    """Shows how far a piece of work is, where the console is a terminal; then its summary.
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        console = session.stderr()
-        self._progress = Progress(
-            TextColumn("ingesting"),
+    It is a `lake.model.progress.Progress`.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
-            _Rows(),
+            _Done(),
             TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
-            disable=not console.is_terminal or session.quiet,
+            disable=not console.is_terminal or console.quiet,
         )
         self._task: TaskID | None = None
-
-    def planned(self, span_seconds: float) -> None:
-        self._progress.start()
-        self._task = self._progress.add_task("", total=span_seconds, rows=0)
         self._rows = 0
 
-    def advanced(self, rows: int, span_seconds: float) -> None:
+    def begin(self, what: str, total: float, /) -> None:
+        self._rows = 0
+        self._bar.start()
+        self._task = self._bar.add_task(what, total=total, rows=0)
+
+    def advance(self, count: float = 1, *, rows: int = 0, what: str | None = None) -> None:
         if self._task is not None:
             self._rows += rows
-            self._progress.update(self._task, advance=span_seconds, rows=self._rows)
+            self._bar.update(self._task, advance=count, rows=self._rows, description=what)
 
-    def finished(self, report: IngestReport) -> None:
-        self._progress.stop()
-        tell(self._session, [report])
+    def end(self, outcome: object | None = None, /) -> None:
+        from lake.jobs.ingest.report import IngestReport
 
-
-class Steps:
-    """Shows how far a piece of work is, where stderr is a terminal; see `lake.model.progress`."""
-
-    def __init__(self, session: Session) -> None:
-        console = session.stderr()
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal or session.quiet,
-        )
-        self._task: TaskID | None = None
-
-    def begin(self, what: str, total: int) -> None:
-        self._progress.start()
-        self._task = self._progress.add_task(what, total=total)
-
-    def advance(self, count: int = 1) -> None:
+        self._bar.stop()  # shows the last state once more
         if self._task is not None:
-            self._progress.advance(self._task, count)
-
-    def end(self) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._progress.stop()
+            self._bar.remove_task(self._task)
+            self._task = None
+        if isinstance(outcome, IngestReport):
+            show_notes(self._console, [outcome])
 
 
-def tell(session: Session, reports: Iterable[IngestReport]) -> None:
-    """Say on stderr what a user should know of ingestions beside their counts."""
-    console = session.stderr()
+def show_notes(console: Console, reports: Iterable[IngestReport]) -> None:
+    """Show what a user should know of ingestions beside their counts."""
     for report in reports:
         for note in notes(report):
             console.print(note, highlight=False, markup=False, soft_wrap=True)

@@ -56,6 +56,7 @@ def repair(
         interpolate=interpolate,
         again=again,
         offline=offline,
+        progress=session.progress(),
     )
     listed = _listed(done)
     if listed.height or session.format is not Format.table:

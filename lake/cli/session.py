@@ -89,9 +89,9 @@ class Session:
 
     def progress(self) -> Progress:
         """A progress bar on stderr."""
-        from lake.cli.progress import Steps
+        from lake.cli.progress import ProgressBar
 
-        return Steps(self)
+        return ProgressBar(self.stderr())
 
     def stderr(self) -> Console:
         """Where progress and notes go."""

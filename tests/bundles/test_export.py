@@ -55,16 +55,16 @@ class Steps:
     """Progress that remembers."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[str, int]] = []
-        self.done = 0
+        self.said: list[tuple[str, float]] = []
+        self.done: float = 0
 
-    def begin(self, what: str, total: int) -> None:
+    def begin(self, what: str, total: float) -> None:
         self.said.append((what, total))
 
-    def advance(self, count: int = 1) -> None:
+    def advance(self, count: float = 1, **_: object) -> None:
         self.done += count
 
-    def end(self) -> None:
+    def end(self, _outcome: object | None = None, /) -> None:
         self.said.append(("end", self.done))
 
 

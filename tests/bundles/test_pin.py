@@ -241,9 +241,9 @@ class Counting(NoProgress):
     """Counts the steps of each kind of work."""
 
     def __init__(self) -> None:
-        self.totals: dict[str, int] = {}
+        self.totals: dict[str, float] = {}
 
-    def begin(self, what: str, total: int) -> None:
+    def begin(self, what: str, total: float) -> None:
         self.totals[what] = total
 
 

@@ -199,13 +199,13 @@ def test_progress_is_told_by_dates(lake: Lake) -> None:
     heard: list[object] = []
 
     class Listener:
-        def begin(self, what: str, total: int) -> None:
+        def begin(self, what: str, total: float) -> None:
             heard.append((what, total))
 
-        def advance(self, count: int = 1) -> None:
+        def advance(self, count: float = 1, **_: object) -> None:
             heard.append(count)
 
-        def end(self) -> None:
+        def end(self, _outcome: object | None = None, /) -> None:
             heard.append("end")
 
     Maintenance(store_of(lake), tuple).optimize(["trades"], progress=Listener())

@@ -17,11 +17,12 @@ from lake.jobs.ingest.batch import Batch
 from lake.jobs.ingest.instruments import record_instruments
 from lake.jobs.ingest.pipeline import Pipeline
 from lake.jobs.ingest.plan import Task
-from lake.jobs.ingest.report import NOTHING_TO_DO, IngestReport, Progress, Unanswered
+from lake.jobs.ingest.report import NOTHING_TO_DO, IngestReport, Unanswered
 from lake.jobs.job import Status, WriteCounts, record_job
 from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, subtract, union
 from lake.model.market import Market
+from lake.model.progress import Progress
 from lake.model.time import TimeRange, iso
 from lake.settings import Settings
 from lake.sources.base import Page, Source
@@ -84,7 +85,7 @@ class Ingestion:
         gaps = {wish: self._missing(wish, started) for wish in wishes}
         exchanges = dict.fromkeys(wish.market.exchange for wish in wishes if gaps[wish])
         if not exchanges:
-            self._progress.finished(NOTHING_TO_DO)
+            self._progress.end(NOTHING_TO_DO)
             return NOTHING_TO_DO
         sources = {exchange: self._connect(exchange) for exchange in exchanges}
         try:
@@ -125,7 +126,7 @@ class Ingestion:
         started: datetime,
     ) -> IngestReport:
         spans = (task.window.duration for listed in tasks.values() for task in listed)
-        self._progress.planned(sum(span.total_seconds() for span in spans))
+        self._progress.begin("ingesting", sum(span.total_seconds() for span in spans))
         command, arguments = describe_job(wishes)
         status: Status = "failed"
         with record_job(self._ledger, command, arguments, self._tally) as job:
@@ -134,7 +135,7 @@ class Ingestion:
                 status = "ok"
             finally:
                 report = self._report(job.id, status, sources, started)
-                self._progress.finished(report)
+                self._progress.end(report)
         return report
 
     async def _fetch(
@@ -174,7 +175,7 @@ class Ingestion:
             self._complete.append(task)
         else:
             span = page.settled.duration.total_seconds() if page.settled else 0.0
-            self._progress.advanced(page.frame.height, span)
+            self._progress.advance(span, rows=page.frame.height)
             if page.settled:
                 self._settled[task].append(page.settled)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from lake.jobs.job import Status, TableReport
 from lake.model.intervals import RangeSet
@@ -43,23 +42,3 @@ class IngestReport:
 
 
 NOTHING_TO_DO = IngestReport(None, "ok", (), (), 0, 0, 0.0)
-
-
-class Progress(Protocol):
-    """Who is told how far an ingestion is; all spans are seconds of market time."""
-
-    def planned(self, span_seconds: float) -> None: ...
-
-    def advanced(self, rows: int, span_seconds: float) -> None: ...
-
-    def finished(self, report: IngestReport) -> None: ...
-
-
-class Silent:
-    """A progress that tells nobody."""
-
-    def planned(self, span_seconds: float) -> None: ...
-
-    def advanced(self, rows: int, span_seconds: float) -> None: ...
-
-    def finished(self, report: IngestReport) -> None: ...

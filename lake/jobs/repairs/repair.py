@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import polars as pl
@@ -15,19 +15,13 @@ from lake.jobs.repairs.records import COMMAND, Records, arguments, recover
 from lake.jobs.repairs.report import Repaired, RepairReport, UndoReport
 from lake.jobs.repairs.run import Connect, Run
 from lake.jobs.repairs.undo import undo
+from lake.model.progress import Progress
 from lake.settings import Settings
 from lake.store.ledger import Ledger
 from lake.store.locks import repairing
 from lake.store.store import Store
 
-__all__ = ["Advanced", "Connect", "RepairReport", "Repairer", "UndoReport", "nobody", "undo"]
-
-Advanced = Callable[[int, int, str], None]
-"""Who is told how far a repair is: markets done, of how many, and which one is next."""
-
-
-def nobody(_done: int, _of: int, _what: str) -> None:
-    """Is told, and tells nobody."""
+__all__ = ["Connect", "RepairReport", "Repairer", "UndoReport", "undo"]
 
 
 class Repairer:
@@ -37,17 +31,17 @@ class Repairer:
     ----------
     connect
         Called once an exchange, and once more for its `fallback_url`; closed at the end.
-    advanced
-        Told before each market.
+    progress
+        Counts markets.
     """
 
     def __init__(
-        self, store: Store, settings: Settings, connect: Connect, advanced: Advanced = nobody
+        self, store: Store, settings: Settings, connect: Connect, progress: Progress
     ) -> None:
         self._store = store
         self._settings = settings
         self._connect = connect
-        self._advanced = advanced
+        self._progress = progress
 
     async def run(
         self,
@@ -138,16 +132,18 @@ class Repairer:
         down: dict[str, SourceUnavailableError] = {}
         try:
             with record_job(Ledger(self._store), COMMAND, said, run.tally) as job:
-                for number, group in enumerate(groups):
-                    self._advanced(number, len(groups), f"{group.dataset.name} {group.market}")
+                self._progress.begin("repairing", len(groups))
+                for group in groups:
+                    self._progress.advance(0, what=f"repairing {group.dataset.name} {group.market}")
                     try:
                         await run.repair(job, group)
                     except SourceUnavailableError as failed:
                         down[group.market.exchange] = failed
-                self._advanced(len(groups), len(groups), "")
+                    self._progress.advance()
                 if down:
                     raise _unavailable(down, len(run.repairs))
         finally:
+            self._progress.end()
             await run.close()
         return job.id
 

@@ -11,9 +11,10 @@ from typing import Any
 import polars as pl
 
 from lake.api import Lake
-from lake.jobs.repairs.repair import Advanced, Repairer, RepairReport, nobody
+from lake.jobs.repairs.repair import Repairer, RepairReport
 from lake.model.catalog import builtin
 from lake.model.market import Market
+from lake.model.progress import NoProgress, Progress
 from lake.model.time import TimeRange
 from lake.settings import ExchangeSettings, Settings
 from lake.sources.base import Source
@@ -55,12 +56,12 @@ def repair(
     lake: Lake,
     findings: pl.DataFrame,
     settings: Settings | None = None,
-    advanced: Advanced = nobody,
+    progress: Progress | None = None,
     **options: Any,
 ) -> RepairReport:
     """Run a repair of findings."""
     chosen = settings or lake.settings
-    repairer = Repairer(store_of(lake), chosen, connecting(chosen), advanced)
+    repairer = Repairer(store_of(lake), chosen, connecting(chosen), progress or NoProgress())
     return asyncio.run(repairer.run(findings, **options))
 
 

@@ -8,6 +8,7 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake
 from lake.jobs.repairs.repair import RepairReport, undo
+from lake.model.progress import NoProgress
 from lake.sandbox import Sandbox
 from tests.jobs.conftest import MakeLake, settings_for
 from tests.jobs.repairs.damage import (
@@ -71,13 +72,14 @@ def test_two_repairs_at_once_do_the_work_of_one(make_lake: MakeLake, sandbox: Sa
     other = Lake(settings_for(lake.root.path, sandbox.url), now=lake._now)
     second: list[Future[RepairReport]] = []
 
-    def begin_the_second(done: int, _of: int, _what: str) -> None:
-        if done == 0:  # the job of the first is on record, and runs
+    class BeginTheSecond(NoProgress):
+        def begin(self, _what: str, _total: float, /) -> None:
+            """The job of the first is on record, and runs."""
             second.append(pool.submit(repair, other, found))
             wait(second, timeout=1)
 
     with ThreadPoolExecutor(1) as pool:
-        first = repair(lake, found, advanced=begin_the_second)
+        first = repair(lake, found, progress=BeginTheSecond())
         reports = [first, second[0].result()]
     assert_frame_equal(rows(lake, "bars_1m"), truth)
     assert [report.inserted for report in reports] == [150, 0]
