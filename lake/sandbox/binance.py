@@ -1,8 +1,8 @@
-"""Binance's REST dialect: a request's host, path and parameters to an answer, without transport.
+"""Binance's REST API without transport: turns host, path and parameters into an answer.
 
-As on Binance, `startTime` and `endTime` are inclusive; without `startTime` the latest rows are
-given. Unlike Binance, which sends a bar of volume zero for a quiet minute of most markets, a bar
-without trades is left out.
+As on Binance, `startTime` and `endTime` are inclusive, and a request without `startTime` gets the
+latest rows. Binance sends a bar of volume zero for a quiet minute of most markets; the sandbox
+omits bars without trades.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,53 +36,53 @@ _DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
 
 @dataclass(frozen=True, slots=True)
 class MarketRequest:
-    """One request, as the functions of this module want it."""
+    """One request to one host, with its parameters."""
 
     exchange: Exchange
     venue: Venue
     parameters: Parameters
 
     def market(self) -> Market:
-        """The market that the mandatory `symbol` names."""
+        """Return the market that the mandatory `symbol` names."""
         return self.find_market(self.parameters.symbol())
 
     def find_market(self, symbol_id: str) -> Market:
-        """The market with this id."""
+        """Return the market with this id; refuse an unknown id as Binance does."""
         market = self.exchange.market(self.venue.exchange, symbol_id)
         if market is None:
             raise Refusal(BAD_SYMBOL, "Invalid symbol.")
         return market
 
-    def limit(self, default: int, most: int) -> int:
-        """`limit` under the venue's rule for one that is too high."""
-        return self.parameters.limit(default, most, lower=not self.venue.futures)
+    def limit(self, default: int, max_limit: int) -> int:
+        """Return `limit`; lower or refuse one that is too high, as the venue does."""
+        return self.parameters.limit(default, max_limit, lower=not self.venue.futures)
 
     def times(self) -> tuple[int | None, int | None]:
-        """`startTime` and `endTime`, both inclusive."""
+        """Return `startTime` and `endTime` in milliseconds, both inclusive."""
         start, end = self.parameters.times()
         if self.venue.futures and start is not None and end is not None and start > end:
             raise Refusal(START_AFTER_END, "Start time is greater than end time.")
         return start, end
 
     def span(self, limit: int) -> Span:
-        """What `startTime`, `endTime` and a limit ask for."""
+        """Return the rows that `startTime`, `endTime` and a limit select."""
         start, end = self.times()
         stop = _NO_END if end is None else end + 1
         return Span(start or 0, stop, limit, latest=start is None)
 
 
 def _answer_ping(_: MarketRequest) -> bytes:
-    """`ping`: an empty object."""
+    """Answer `ping` with an empty object."""
     return b"{}"
 
 
 def _answer_time(request: MarketRequest) -> bytes:
-    """`time`: the server's time."""
+    """Answer `time` with the server's time."""
     return b'{"serverTime":%d}' % request.exchange.now_ms()
 
 
 def _answer_exchange_info(request: MarketRequest) -> bytes:
-    """`exchangeInfo`, of all markets, of one `symbol`, or of a JSON list of `symbols`."""
+    """Answer `exchangeInfo` for all markets, one `symbol`, or a JSON list of `symbols`."""
     parameters, venue = request.parameters, request.venue
     markets = request.exchange.markets(venue.exchange)
     if not venue.futures and parameters.has("symbol", "symbols"):
@@ -105,7 +105,7 @@ def _read_symbols(parameters: Parameters) -> list[str]:
 
 
 def _answer_klines(request: MarketRequest) -> bytes:
-    """`klines`: bars of twelve columns."""
+    """Answer `klines` with bars of twelve columns."""
     market = request.market()
     interval = INTERVALS.get(request.parameters.require("interval"))
     if interval is None or (request.venue.futures and interval.step == SECOND_MS):
@@ -117,7 +117,7 @@ def _answer_klines(request: MarketRequest) -> bytes:
 
 
 def _answer_agg_trades(request: MarketRequest) -> bytes:
-    """`aggTrades`: from an id, or of at most an hour, or the latest."""
+    """Answer `aggTrades` from an id, for at most one hour, or with the latest trades."""
     market, parameters = request.market(), request.parameters
     span = request.span(request.limit(500, 1000))
     start, end = request.times()
@@ -137,7 +137,7 @@ def _answer_agg_trades(request: MarketRequest) -> bytes:
 
 
 def _answer_trades(request: MarketRequest) -> bytes:
-    """`trades`: the latest, one by one."""
+    """Answer `trades` with the latest trades."""
     market = request.market()
     latest = Span(0, _NO_END, request.limit(500, 1000), latest=True)
     render = _render_futures_trades if request.venue.futures else _render_spot_trades
@@ -145,10 +145,10 @@ def _answer_trades(request: MarketRequest) -> bytes:
 
 
 def _answer_historical_trades(request: MarketRequest) -> bytes:
-    """`historicalTrades`: one by one from an id, or the latest."""
+    """Answer `historicalTrades` with trades from an id, or with the latest trades."""
     market = request.market()
-    most = 500 if request.venue.futures else 1000
-    limit = request.limit(min(500, most), most)
+    max_limit = 500 if request.venue.futures else 1000
+    limit = request.limit(min(500, max_limit), max_limit)
     from_id = request.parameters.integer("fromId")
     positions = Span(0, _NO_END, limit, latest=True)
     if from_id is not None:
@@ -162,7 +162,10 @@ def _span_from_id(request: MarketRequest, market: Market, from_id: int, limit: i
 
 
 def _answer_depth(request: MarketRequest) -> bytes:
-    """`depth`: the book; spot takes any limit up to 5000, futures only some."""
+    """Answer `depth` with the order book.
+
+    Spot accepts any limit up to 5000, futures only those in `_DEPTH_LIMITS`.
+    """
     market = request.market()
     if request.venue.futures:
         limit = request.parameters.integer("limit") or 500
@@ -178,7 +181,10 @@ def _answer_depth(request: MarketRequest) -> bytes:
 
 
 def _answer_funding_rate(request: MarketRequest) -> bytes:
-    """`fundingRate`: settlements of one market or of all, the latest if no time is given."""
+    """Answer `fundingRate` with settlements of one market or of all markets.
+
+    Without a time, the latest settlements are returned.
+    """
     exchange, span = request.exchange, request.span(request.limit(100, 1000))
     if request.parameters.has("symbol"):
         return exchange.funding(request.market(), span, _render_funding)
@@ -280,23 +286,23 @@ _ENDPOINTS: Mapping[str, _Endpoint] = {
 def answer(
     exchange: Exchange, venue: Venue, endpoint: str, pairs: Sequence[tuple[str, str]]
 ) -> bytes:
-    """The JSON body that a venue answers with.
+    """Return the JSON body with which a venue answers a request.
 
     Parameters
     ----------
     exchange : Exchange
         Where the data come from.
     venue : Venue
-        Who is asked.
+        The venue that answers.
     endpoint : str
         The path after the venue's prefix, such as `klines`.
     pairs : sequence of (str, str)
-        The parameters as they came.
+        The parameters in the order of the query string.
 
     Raises
     ------
     Refusal
-        Binance would answer with an error.
+        Binance would answer this request with an error.
     """
     handler = _ENDPOINTS.get(endpoint)
     if handler is None or (endpoint == "fundingRate" and not venue.futures):
@@ -306,5 +312,5 @@ def answer(
 
 
 def render_error(code: int, message: str) -> bytes:
-    """Binance's JSON for an error."""
+    """Return the JSON body of a Binance error."""
     return orjson.dumps({"code": code, "msg": message})

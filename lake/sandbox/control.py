@@ -1,4 +1,4 @@
-"""The control API under `/sandbox/`: faults, revisions and the log, for sandboxes elsewhere."""
+"""The control API under `/sandbox/`: faults, revisions and the log, for other processes."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -17,13 +17,13 @@ Body = dict[str, Any]
 
 
 def build_application(server: Server) -> web.Application:
-    """The web application of a sandbox: its control API, and the exchanges on all other paths.
+    """Build the web application: the control API, and the exchanges on all other paths.
 
     - `POST /sandbox/faults` with `{"script": [{kind, match, …}], "random": {rate, kinds, …},
-      "down": bool}` replaces all faults; `{}` ends them
+      "down": bool}` replaces all faults; `{}` removes them
     - `POST /sandbox/revise` with `{symbol, interval, timestamp, changes, exchange}`
-    - `GET /sandbox/log` gives `{"requests": [{time, path, query, status, fault}, …]}`
-    - `POST /sandbox/clear` empties the log
+    - `GET /sandbox/log` returns `{"requests": [{time, path, query, status, fault}, …]}`
+    - `POST /sandbox/clear` clears the log
     """
     app = web.Application()
     app.router.add_post("/sandbox/faults", _handle_post(lambda body: _set_faults(server, body)))
@@ -39,7 +39,10 @@ def build_application(server: Server) -> web.Application:
 
 
 def _handle_post(act: Callable[[Body], None]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """A handler that reads a JSON object, acts, and answers `{}`, or 400 with what is wrong."""
+    """Build a handler that reads a JSON object, calls `act`, and answers `{}`.
+
+    A body that cannot be used is answered with status 400 and the reason.
+    """
 
     async def handle(request: web.Request) -> web.Response:
         text = await request.read()
@@ -62,7 +65,10 @@ def _handle_post(act: Callable[[Body], None]) -> Callable[[web.Request], Awaitab
 def _set_faults(server: Server, body: Body) -> None:
     unknown = body.keys() - {"script", "random", "down"}
     if unknown:
-        raise UsageError(f"Faults have no {', '.join(sorted(unknown))}.")
+        raise UsageError(
+            f"Unknown keys for faults: {', '.join(sorted(unknown))}.",
+            "Use script, random and down.",
+        )
     random = body.get("random")
     server.faults.set(
         FaultPlan(

@@ -21,19 +21,19 @@ T = TypeVar("T")
 
 
 class Sandbox:
-    """An exchange on this machine, running as long as the `with` block.
+    """An exchange on this machine that runs as long as the `with` block.
 
-    Any client of Binance's can use it whose base URLs `https://<host>` become
+    Any Binance client can use it once its base URLs `https://<host>` are replaced by
     `<sandbox.url>/<host>`; see `redirect`.
 
     Parameters
     ----------
     data : MarketData, optional
-        The markets; `SyntheticMarkets()` unless told.
+        The markets; `SyntheticMarkets()` by default.
     now : callable, optional
-        The clock, real time unless told: nothing at or after it is served.
+        The clock, real time by default. Rows at or after it are not served.
     host, port : str, int
-        Where to listen; port 0 is any free one.
+        Address to listen on; port 0 takes any free port.
     weight_limit : bool, default True
         Whether to refuse clients that use more request weight than Binance allows.
     cache_bytes : int
@@ -42,7 +42,7 @@ class Sandbox:
     Raises
     ------
     ConfigError
-        On entering: the port is in use, or the host is not loopback.
+        On entering the context: the port is in use, or the host is not loopback.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Sandbox:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port on which the sandbox listens."""
         return int(self.url.rpartition(":")[2])
 
     def __enter__(self) -> Self:
@@ -98,7 +98,7 @@ class Sandbox:
             await self._stop.wait()
 
     def _run_in_server(self, act: Callable[[], T]) -> T:
-        """Run something in the server's thread, where all of its state is touched."""
+        """Run a function in the server's thread, the only one that touches the server's state."""
 
         async def run() -> T:
             return act()
@@ -106,20 +106,20 @@ class Sandbox:
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
     def fail(self, *faults: Fault) -> None:
-        """Add faults to the script; each befalls the next requests that it matches."""
+        """Append faults to the script; each applies to the next requests that match it."""
         for fault in faults:
             self._run_in_server(partial(self._server.faults.add, fault))
 
     def fail_at_random(self, faults: RandomFaults) -> None:
-        """Let faults befall a share of all requests, instead of any set before."""
+        """Apply faults to a random share of all requests; replace all earlier faults."""
         self._run_in_server(lambda: self._server.faults.set(FaultPlan(random=faults)))
 
     def go_down(self) -> None:
-        """Answer everything with 503, until `recover`."""
+        """Answer every request with 503 until `recover` is called."""
         self._run_in_server(lambda: self._server.faults.set(FaultPlan(down=True)))
 
     def recover(self) -> None:
-        """End all faults."""
+        """Remove all faults."""
         self._run_in_server(lambda: self._server.faults.set(FaultPlan()))
 
     def revise(
@@ -131,7 +131,7 @@ class Sandbox:
         exchange: str | None = None,
         **changes: str | int,
     ) -> None:
-        """Serve a bar changed from now on, as a venue does that corrects itself.
+        """Change a bar from now on, as a venue does when it corrects its data.
 
         Parameters
         ----------
@@ -140,23 +140,23 @@ class Sandbox:
         exchange : str, optional
             ccxt's id; without it, the first exchange that has the symbol.
         **changes
-            New values of columns of `Bars`: decimals as they are to be written.
+            New values of columns of `Bars`: decimals as they are to be served.
 
         Raises
         ------
         UsageError
-            No such market, interval, bar or column.
+            The market, interval, bar or column does not exist.
         """
         revision = Revision(symbol, interval, timestamp, changes, exchange)
         self._run_in_server(lambda: self._server.exchange.revise(revision))
 
     @property
     def log(self) -> Sequence[LogEntry]:
-        """The requests to the exchanges so far, oldest first; the last 100,000 are kept."""
+        """The last 100,000 requests to the exchanges, oldest first."""
         return self._run_in_server(lambda: list(self._server.log))
 
     def clear_log(self) -> None:
-        """Forget the requests so far."""
+        """Delete all entries of the log."""
         self._run_in_server(self._server.log.clear)
 
 
@@ -169,7 +169,7 @@ def serve(
     weight_limit: bool = True,
     on_ready: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve a sandbox in this thread, the main one, until SIGINT or SIGTERM.
+    """Serve a sandbox in the main thread until SIGINT or SIGTERM.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def serve(
     host, port, now, weight_limit
         As for `Sandbox`.
     on_ready : callable
-        Called with the URL once requests are answered.
+        Called with the URL as soon as the sandbox answers requests.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def serve(
 
 
 def redirect(urls: object, base: str) -> object:
-    """ccxt's `urls["api"]` with every `https://<host>/…` turned into `<base>/<host>/…`.
+    """Return ccxt's `urls["api"]` with every `https://<host>/…` replaced by `<base>/<host>/…`.
 
     Examples
     --------

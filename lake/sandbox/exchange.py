@@ -1,4 +1,4 @@
-"""The exchange behind a dialect: the markets, a clock that hides the future, pages, revisions."""
+"""The exchange behind the REST API: markets, a clock that hides the future, pages, revisions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,19 +25,19 @@ _FUNDING_BLOCKS = Interval("funding", 8 * HOUR_MS, 128)
 
 
 def utc_now() -> datetime:
-    """The real time, in UTC: the default clock of a sandbox."""
+    """Return the real time in UTC: the default clock of a sandbox."""
     return datetime.now(UTC)
 
 
 def to_milliseconds(time: datetime) -> int:
-    """Milliseconds since the epoch, rounded down; a time without a zone is taken as UTC."""
+    """Convert a time to milliseconds since the epoch, rounded down; a naive time is UTC."""
     aware = time if time.tzinfo else time.replace(tzinfo=UTC)
     return (aware - _EPOCH) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A bar as a venue serves it later on.
+    """A later correction of one bar by the venue.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ class Revision:
     interval : str
         As in Binance's parameter, such as `1m`.
     timestamp : datetime
-        When the bar opens.
+        Opening time of the bar.
     changes : mapping
-        New values of columns of `Bars`: decimals as they are to be written, `trades` an integer.
+        New values of columns of `Bars`: decimals as they are to be served, `trades` an integer.
     exchange : str, optional
         ccxt's id; without it, the first exchange that has the symbol.
     """
@@ -61,14 +61,14 @@ class Revision:
 
 
 class Exchange:
-    """Serves a `MarketData` up to the present, in pages.
+    """Serves the rows of a `MarketData` up to the present, in pages.
 
     Parameters
     ----------
     data : MarketData
         The markets.
     now : callable
-        The clock: nothing at or after it is served.
+        The clock. Rows at or after it are not served.
     cache_bytes : int
         Memory for rendered rows.
     """
@@ -81,23 +81,23 @@ class Exchange:
         self._revisions: dict[tuple[Market, Interval], dict[int, dict[str, str | int]]] = {}
 
     def now_ms(self) -> int:
-        """The present, in milliseconds since the epoch."""
+        """Return the present in milliseconds since the epoch."""
         return to_milliseconds(self.now())
 
     def markets(self, exchange: str) -> list[Market]:
-        """The markets of one exchange."""
+        """Return the markets of one exchange."""
         return [market for market in self.data.markets if market.exchange == exchange]
 
     def market(self, exchange: str, symbol_id: str) -> Market | None:
-        """The market of an exchange with this id."""
+        """Return the market of an exchange with this id, or None."""
         return self._markets.get((exchange, symbol_id))
 
     def count_trades(self, market: Market) -> int:
-        """How many trades have happened."""
+        """Return the number of trades before the present."""
         return self.data.position_at(market, self.now_ms())
 
     def trades(self, market: Market, span: Span, render: RenderTrades) -> bytes:
-        """A JSON list of trades; `span` is one of positions."""
+        """Return a JSON list of the trades at the positions in `span`."""
 
         def load(start: int, stop: int) -> Rows:
             stop = min(stop, self.data.position_at(market, market.until_ms))
@@ -111,7 +111,7 @@ class Exchange:
         )
 
     def bars(self, market: Market, interval: Interval, span: Span, render: RenderBars) -> bytes:
-        """A JSON list of the bars that open in `span`; the last one may still be open."""
+        """Return a JSON list of the bars that open in `span`; the last bar may still be open."""
 
         def load(start: int, end: int) -> Rows:
             bars = self._bars(market, interval, start, end)
@@ -137,7 +137,7 @@ class Exchange:
         )
 
     def funding(self, market: Market, span: Span, render: RenderFunding) -> bytes:
-        """A JSON list of the funding settlements in `span`."""
+        """Return a JSON list of the funding settlements in `span`."""
 
         def load(start: int, end: int) -> Rows:
             funding = self.data.funding(market, start, end)
@@ -149,38 +149,38 @@ class Exchange:
         )
 
     def book(self, market: Market, levels: int) -> Book:
-        """The present order book."""
+        """Return the present order book."""
         return self.data.book(market, self.now_ms(), levels)
 
     def revise(self, revision: Revision) -> None:
-        """Serve a bar changed from now on, as a venue does that corrects itself.
+        """Change a bar from now on, as a venue does when it corrects its data.
 
-        Only this bar changes: not the trades, nor the bars of other intervals.
+        Only this bar changes; trades and bars of other intervals stay as they are.
 
         Raises
         ------
         UsageError
-            No such market, interval, bar or column.
+            The market, interval, bar or column does not exist.
         """
         market = self._find_market(revision.symbol, revision.exchange)
         interval = INTERVALS.get(revision.interval)
         if interval is None:
             raise UsageError(
-                f"There is no interval {revision.interval!r}.",
+                f"Unknown interval {revision.interval!r}.",
                 f"Use one of {', '.join(INTERVALS)}.",
             )
         unknown = revision.changes.keys() - _COLUMNS
         if unknown:
             raise UsageError(
-                f"A bar has no {', '.join(sorted(unknown))}.",
-                f"It has {', '.join(sorted(_COLUMNS))}.",
+                f"Unknown columns of a bar: {', '.join(sorted(unknown))}.",
+                f"Use {', '.join(sorted(_COLUMNS))}.",
             )
         opens = to_milliseconds(revision.timestamp)
         end = interval.opens(interval.index(opens) + 1)
         if opens != interval.floor(opens) or not self._bars(market, interval, opens, end).open_ms:
             raise UsageError(
                 f"{market.symbol} has no {interval.name} bar that opens at {revision.timestamp}.",
-                "Give the opening time of a bar that is served.",
+                "Use the opening time of a bar that the sandbox serves.",
             )
         revised = self._revisions.setdefault((market, interval), {})
         revised[opens] = revised.get(opens, {}) | dict(revision.changes)
@@ -192,10 +192,10 @@ class Exchange:
                 return market
         symbols = ", ".join(sorted({m.symbol for m in self.data.markets}))
         where = exchange or "the sandbox"
-        raise UnknownNameError(f"There is no market {symbol} on {where}.", f"It has {symbols}.")
+        raise UnknownNameError(f"Unknown market {symbol} on {where}.", f"Use one of {symbols}.")
 
     def _bars(self, market: Market, interval: Interval, start_ms: int, end_ms: int) -> Bars:
-        """Bars as they are served: those of the market, with revisions."""
+        """Return bars of a market with revisions applied."""
         bars = self.data.bars(market, interval, start_ms, end_ms)
         for opens, changes in self._revisions.get((market, interval), {}).items():
             if opens in bars.open_ms:

@@ -1,4 +1,4 @@
-"""What `exchangeInfo` says: the markets with their filters, in spot's words and in futures'."""
+"""Builds the answer of `exchangeInfo`: markets with filters, in the formats of spot and futures."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,12 +11,12 @@ _PERPETUAL_MS = 4133404800000  # Binance's delivery date of what is never delive
 def build_exchange_info(
     venue: Venue, markets: Sequence[Market], now_ms: int
 ) -> Mapping[str, object]:
-    """The answer of `exchangeInfo`.
+    """Build the answer of `exchangeInfo`.
 
     Parameters
     ----------
     venue : Venue
-        Whose answer.
+        The venue that answers.
     markets : sequence of Market
         The markets to describe.
     now_ms : int
@@ -102,7 +102,7 @@ def _describe_contract(market: Market) -> Mapping[str, object]:
 
 
 def _format_step(places: int, width: int) -> str:
-    """One tick or lot: 2 places are 0.01, written to `width` places."""
+    """Format the step of a number of decimal places: 2 places are 0.01, padded to `width`."""
     if width == 0:
         return "1"
     return f"{10**-places:.{width}f}"

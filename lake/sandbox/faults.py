@@ -1,4 +1,4 @@
-"""Which answers go wrong, and how: by a script, at random from a seed, or all of them."""
+"""Faults of answers: chosen by a script, at random from a seed, or for every request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,22 +31,22 @@ _HTML = b"<html><head><title>Maintenance</title></head><body>Be right back.</bod
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way in which an answer goes wrong.
+    """One fault of one or more answers.
 
     Parameters
     ----------
     kind : str
         One of `KINDS`.
     match : str, default ""
-        A part of the path and query, `/host/path?query`, of the requests that it befalls.
+        Part of the path and query, `/host/path?query`, of the requests that get the fault.
     times : int, default 1
-        How many requests it befalls.
+        Number of requests that get the fault.
     skip : int, default 0
-        How many matching requests it spares first.
+        Number of matching requests to let pass first.
     retry_after : float, default 1
-        Seconds in the header of 429 and 418.
+        Seconds in the `Retry-After` header of 429 and 418.
     hang_seconds : float, default 30
-        How long a `timeout` hangs.
+        Seconds that a `timeout` hangs.
     """
 
     kind: str
@@ -59,7 +59,7 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(
-                f"There is no fault of kind {self.kind!r}.", f"Use one of {', '.join(KINDS)}."
+                f"Unknown kind of fault {self.kind!r}.", f"Use one of {', '.join(KINDS)}."
             )
         if self.times < 0 or self.skip < 0 or self.retry_after < 0 or self.hang_seconds < 0:
             raise UsageError(f"A number of the fault {self.kind!r} is negative.", "Use 0 or more.")
@@ -67,16 +67,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class RandomFaults:
-    """Faults in a share of all answers.
+    """Faults in a random share of all answers.
 
     Parameters
     ----------
     rate : float
         The share, 0 to 1.
     kinds : sequence of str
-        Each as likely as the others.
+        Kinds of faults, equally likely.
     seed : int, default 0
-        The same seed strikes the same requests, counted from when the faults were set.
+        The same seed selects the same requests, counted from when the faults were set.
     retry_after, hang_seconds : float
         As for `Fault`.
     """
@@ -97,7 +97,7 @@ class RandomFaults:
             self.fault(number)
 
     def fault(self, number: int) -> Fault:
-        """The fault of the kind with this number."""
+        """Return the fault of the kind with this number."""
         return Fault(
             self.kinds[number], retry_after=self.retry_after, hang_seconds=self.hang_seconds
         )
@@ -105,7 +105,7 @@ class RandomFaults:
 
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """All faults of a sandbox: `down` beats the script, the script beats chance."""
+    """All faults of a sandbox: `down` precedes the script, the script precedes random faults."""
 
     script: tuple[Fault, ...] = ()
     random: RandomFaults | None = None
@@ -120,13 +120,13 @@ class _ScriptEntry:
 
 
 class Faults:
-    """Picks the fault of each request."""
+    """Selects the fault of each request."""
 
     def __init__(self) -> None:
         self.set(FaultPlan())
 
     def set(self, plan: FaultPlan) -> None:
-        """Forget everything, then follow a plan."""
+        """Replace all faults by a plan."""
         self.random = plan.random
         self.down = plan.down
         self._count = 0
@@ -135,11 +135,11 @@ class Faults:
             self.add(fault)
 
     def add(self, fault: Fault) -> None:
-        """Put a fault at the end of the script."""
+        """Append a fault to the script."""
         self._script.append(_ScriptEntry(fault, fault.skip, fault.times))
 
     def pick(self, url: str) -> Fault | None:
-        """The fault that befalls a request of `/host/path?query`, which uses it up."""
+        """Return the fault of a request for `/host/path?query`, and count it as used."""
         if self.down:
             return Fault("503")
         return self._pick_scripted(url) or self._pick_random()
@@ -161,16 +161,14 @@ class Faults:
             return None
         self._count += 1
         counters = np.array([2 * self._count, 2 * self._count + 1])
-        struck, kind = noise.draw_uniforms(
-            noise.derive_key(random.seed, "faults"), counters
-        ).tolist()
-        return random.fault(int(kind * len(random.kinds))) if struck < random.rate else None
+        draw, kind = noise.draw_uniforms(noise.derive_key(random.seed, "faults"), counters).tolist()
+        return random.fault(int(kind * len(random.kinds))) if draw < random.rate else None
 
 
 def corrupt_body(kind: str, body: bytes, seed: int = 0) -> tuple[bytes, str]:
-    """A body and its content type, as faults of the contents leave them.
+    """Return a body after a fault of its contents, and its content type.
 
-    `truncated`, `html`, `empty` and `shuffled` change the body; any other kind does not.
+    `truncated`, `html`, `empty` and `shuffled` change the body; other kinds do not.
     """
     if kind == "truncated":
         return body[: len(body) // 2], "application/json"

@@ -1,4 +1,4 @@
-"""Binance's bar intervals as a numbering of time: which bar holds a moment, and when it opens."""
+"""Binance's bar intervals: number the bars since the epoch, and compute when each one opens."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -24,9 +24,9 @@ class Interval:
     step : int
         Width in milliseconds; 0 means calendar months.
     per_block : int
-        How many bars are computed and cached together.
+        Number of bars that are computed and cached together.
     anchor : int, default 0
-        A time, in milliseconds, at which a bar opens.
+        A time, in milliseconds since the epoch, at which a bar opens.
     """
 
     name: str
@@ -35,34 +35,34 @@ class Interval:
     anchor: int = 0
 
     def indices(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The number of the bar that holds each time (milliseconds), as int64."""
+        """Return the number of the bar that contains each time (milliseconds), as int64."""
         if self.step:
             return (times - self.anchor) // self.step
         months = times.astype("datetime64[ms]").astype("datetime64[M]")
         return cast("NDArray[np.int64]", months.astype(np.int64))
 
     def index(self, time_ms: int) -> int:
-        """The number of the bar that holds a time."""
+        """Return the number of the bar that contains a time."""
         if self.step:
             return (time_ms - self.anchor) // self.step
         return int(self.indices(np.array([time_ms], dtype=np.int64))[0])
 
     def opens(self, index: int) -> int:
-        """The time, in milliseconds, at which a bar opens; it closes where the next one opens."""
+        """Return the opening time of a bar in milliseconds; it closes when the next bar opens."""
         if self.step:
             return self.anchor + index * self.step
         return int(np.datetime64(index, "M").astype("datetime64[ms]").astype(np.int64))
 
     def floor(self, time_ms: int) -> int:
-        """The opening time of the bar that holds a time."""
+        """Return the opening time of the bar that contains a time."""
         return self.opens(self.index(time_ms))
 
     def block(self, time_ms: int) -> int:
-        """The number of the block that holds a time."""
+        """Return the number of the block that contains a time."""
         return self.index(time_ms) // self.per_block
 
     def block_opens(self, block: int) -> int:
-        """The time at which the first bar of a block opens."""
+        """Return the opening time of the first bar of a block."""
         return self.opens(block * self.per_block)
 
 

@@ -1,4 +1,4 @@
-"""What the sandbox exchange needs to know of its markets: the protocol and its columns."""
+"""The data of the sandbox exchange: markets, columns of rows, and the protocol that serves them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ FOREVER_MS = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """One market of one exchange, with what `exchangeInfo` tells of it.
+    """One market of one exchange, with the values that `exchangeInfo` publishes.
 
     Parameters
     ----------
@@ -22,13 +22,13 @@ class Market:
     price_places, amount_places : int
         Decimal places of one tick and one lot: 2 means steps of 0.01.
     min_notional : str
-        Smallest order in units of `quote`, as a decimal.
+        Smallest order value in units of `quote`, as a decimal.
     settle : str, optional
         The asset of margin and settlement; set for perpetual contracts only.
     since_ms, until_ms : int
-        No trade is before `since_ms`, none at or after `until_ms`.
+        All trades are in `[since_ms, until_ms)`.
     trading : bool, default True
-        False is Binance's status `BREAK`: listed, its history served, but not trading.
+        False is Binance's status `BREAK`: listed with its history, but not trading.
     """
 
     exchange: str
@@ -104,11 +104,11 @@ class Funding:
 
 
 class MarketData(Protocol):
-    """Where the sandbox exchange's answers come from.
+    """The source of the sandbox exchange's answers.
 
     Times are milliseconds since the epoch, ranges half-open. A trade has a *position*: 0 for the
-    market's first, then counting up without gaps, whatever the ids do. Answers never depend on
-    the clock: the caller asks for nothing that has not happened yet.
+    first trade of the market, then counting up without gaps, even if the ids have gaps. Answers
+    do not depend on the clock: the caller requests only rows of the past.
     """
 
     @property
@@ -116,23 +116,23 @@ class MarketData(Protocol):
         """All markets of all exchanges."""
 
     def position_at(self, market: Market, time_ms: int) -> int:
-        """Position of the first trade at or after a time; how many there are if none follows."""
+        """Return the position of the first trade at or after a time, or the number of trades."""
 
     def position_of(self, market: Market, trade_id: int) -> int:
-        """Position of the first trade with this id or a greater one."""
+        """Return the position of the first trade with this id or a greater one."""
 
     def trades(self, market: Market, start: int, stop: int) -> Trades:
-        """The trades at positions `[start, stop)`."""
+        """Return the trades at positions `[start, stop)`."""
 
     def bars(self, market: Market, interval: Interval, start_ms: int, end_ms: int) -> Bars:
-        """Bars of the trades in `[start_ms, end_ms)`; `start_ms` opens a bar.
+        """Return the bars of the trades in `[start_ms, end_ms)`; a bar opens at `start_ms`.
 
-        A bar without trades is left out. Where `end_ms` falls inside a bar, that bar holds the
-        trades before it.
+        Bars without trades are omitted. If `end_ms` is inside a bar, that bar holds the trades
+        before `end_ms`.
         """
 
     def book(self, market: Market, time_ms: int, levels: int) -> Book:
-        """The order book just before a time, at most so many levels a side."""
+        """Return the order book just before a time, with at most `levels` levels a side."""
 
     def funding(self, market: Market, start_ms: int, end_ms: int) -> Funding:
-        """Funding settlements in `[start_ms, end_ms)`; empty for spot."""
+        """Return the funding settlements in `[start_ms, end_ms)`; empty for spot."""

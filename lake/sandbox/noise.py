@@ -1,7 +1,7 @@
-"""Random numbers that are functions of a key and a counter: the same everywhere, in any order.
+"""Random numbers as functions of a key and a counter: equal on every platform, in any order.
 
-Only integer arithmetic and the IEEE operations + - * / are used on arrays. Their results are
-exact by the standard, while `exp` or numpy's generators may differ between platforms.
+Arrays use integer arithmetic and the IEEE operations + - * / only. Their results are exact by the
+standard, whereas `exp` and numpy's generators may differ between platforms.
 """
 
 import math
@@ -19,13 +19,13 @@ _LEVELS = 22  # the widest knots of `draw_walk` are 2**22 steps apart: 8 years o
 
 
 def derive_key(seed: int, *labels: object) -> int:
-    """A 63-bit key for a seed and labels."""
+    """Derive a 63-bit key from a seed and labels."""
     text = "/".join(map(str, (seed, *labels))).encode()
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 def draw_words(key: int, counters: Ints) -> Words:
-    """64 random bits for each counter: splitmix64 (Steele, Lea, Flood 2014) at any position."""
+    """Return 64 random bits for each counter: splitmix64 (Steele, Lea, Flood 2014)."""
     z = counters.astype(np.uint64) * _GOLDEN + np.uint64(key)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -33,21 +33,21 @@ def draw_words(key: int, counters: Ints) -> Words:
 
 
 def draw_uniforms(key: int, counters: Ints) -> Floats:
-    """A float in [0, 1) for each counter."""
+    """Return a float in [0, 1) for each counter."""
     return (draw_words(key, counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def draw_walk(seed: int, start: int, stop: int, sigma: float) -> Floats:
-    """A random walk at the steps `start` to `stop`, both included.
+    """Return a random walk at the steps `start` to `stop`, both included.
 
-    Lévy's construction: knots 2**22 steps apart, then midpoints, each displaced by noise of the
-    variance that Brownian motion has there. A value depends on its step alone, and a window costs
-    its own length whatever its place.
+    Lévy's construction: knots 2**22 steps apart, then midpoints, each displaced by noise with the
+    variance of Brownian motion there. A value depends on its step alone, and the cost of a window
+    depends on its length, not on its position.
 
     Parameters
     ----------
     seed : int
-        Names the walk.
+        Identifies the walk.
     sigma : float
         Standard deviation of one step.
     """
@@ -69,7 +69,7 @@ def draw_walk(seed: int, start: int, stop: int, sigma: float) -> Floats:
 
 
 def approximate_exp(x: Floats) -> Floats:
-    """Nearly e**x, always positive: (1 + x/256)**256 by eight squarings."""
+    """Approximate e**x by (1 + x/256)**256, eight squarings; the result is positive."""
     y = 1.0 + x / 256.0
     for _ in range(8):
         y = y * y
@@ -77,7 +77,7 @@ def approximate_exp(x: Floats) -> Floats:
 
 
 def format_decimals(values: Ints, places: int, width: int) -> list[str]:
-    """Integers as decimals: 12345 with 2 `places` is `123.45`, padded with zeros to `width`."""
+    """Format integers as decimals: 12345 with 2 `places` is `123.45`, zero-padded to `width`."""
     if width == 0:
         return [str(value) for value in values.tolist()]
     zeros = "0" * (width - places)

@@ -1,4 +1,4 @@
-"""Pages of rendered JSON rows, cut from blocks that are computed once and kept while they fit."""
+"""Pages of rendered JSON rows, built from blocks that are computed once and cached."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -21,23 +21,23 @@ class Rows:
 
     @classmethod
     def join(cls, at: list[int], rows: list[bytes]) -> "Rows":
-        """Join rows whose numbers are `at`."""
+        """Join rendered rows; `at` holds the number of each."""
         starts = list(accumulate((len(row) + 1 for row in rows), initial=0))
         return cls(np.array(at, dtype=np.int64), b",".join(rows), starts)
 
     def find_range(self, low: int, high: int) -> tuple[int, int]:
-        """Which rows, as a half-open range of indices, have numbers in `[low, high)`."""
+        """Return the half-open range of indices of the rows with numbers in `[low, high)`."""
         first, last = np.searchsorted(self.at, (low, high)).tolist()
         return first, max(first, last)
 
     def slice_text(self, first: int, last: int) -> bytes:
-        """The text of the rows `[first, last)`, at least one."""
+        """Return the text of the rows `[first, last)`, which must not be empty."""
         return self.text[self.starts[first] : self.starts[last] - 1]
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What is asked for: rows with numbers in `[start, end)`, the first `limit` or the last."""
+    """The requested rows: numbers in `[start, end)`, the first `limit`, or the last if `latest`."""
 
     start: int
     end: int
@@ -45,13 +45,13 @@ class Span:
     latest: bool = False
 
     def clip(self, low: int, high: int) -> "Span":
-        """The part of it inside `[low, high)`."""
+        """Return the part of the span inside `[low, high)`."""
         return replace(self, start=max(self.start, low), end=min(self.end, high))
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """So many rows, in pieces to be joined by commas."""
+    """A number of rows, rendered in pieces that commas join."""
 
     count: int
     pieces: list[bytes]
@@ -61,12 +61,12 @@ Load = Callable[[int, int], Rows]
 
 
 class Pages:
-    """Cuts pages from cached blocks of rows.
+    """Builds pages from cached blocks of rows.
 
     Parameters
     ----------
     capacity_bytes : int
-        Text kept at most; the blocks not asked for longest go first.
+        Most bytes of text to keep; the least recently used blocks are dropped first.
     """
 
     def __init__(self, capacity_bytes: int) -> None:
@@ -75,18 +75,18 @@ class Pages:
         self._blocks: OrderedDict[tuple[Hashable, int], Rows] = OrderedDict()
 
     def build_page(self, key: Hashable, blocks: Interval, load: Load, span: Span) -> Page:
-        """A page of rows, in ascending order.
+        """Build a page of rows in ascending order.
 
         Parameters
         ----------
         key : hashable
-            Names the rows; the same key always means the same `blocks` and `load`.
+            Identifies the rows; one key always goes with the same `blocks` and `load`.
         blocks : Interval
-            Says where the blocks begin and end.
+            Where blocks begin and end.
         load : callable
-            Gives all rows of `[start, end)`, the span of one block.
+            Returns all rows of `[start, end)`, the range of one block.
         span : Span
-            What is asked for.
+            The requested rows.
         """
         left = span.limit
         pieces: list[bytes] = []
@@ -105,7 +105,7 @@ class Pages:
         return Page(span.limit - left, pieces[::-1] if span.latest else pieces)
 
     def forget(self, key: Hashable, block: int) -> None:
-        """Drop a block whose rows are no longer what `load` would give."""
+        """Drop a block whose rows have changed."""
         rows = self._blocks.pop((key, block), None)
         if rows is not None:
             self._size -= len(rows.text)

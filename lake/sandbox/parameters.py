@@ -1,4 +1,4 @@
-"""Reads the parameters of a request, and refuses what Binance refuses, with its codes and words."""
+"""Reads the parameters of a request; refuses what Binance refuses, with its codes and messages."""
 
 import re
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _GREATEST = 1 << 62  # far in the future, and still an int64
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault of this program
-    """An answer of Binance's that is an error."""
+    """An error that Binance would answer with."""
 
     def __init__(self, code: int, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -38,11 +38,11 @@ class Parameters:
     Parameters
     ----------
     pairs : sequence of (str, str)
-        Names and values as they came.
+        Names and values in the order of the query string.
     allowed : sequence of str
-        The parameters that the endpoint has.
+        The parameters that the endpoint accepts.
     strict : bool
-        Whether other parameters are refused.
+        Whether to refuse other parameters.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ class Parameters:
             )
 
     def has(self, *names: str) -> bool:
-        """Whether any of these was sent."""
+        """Return whether any of these parameters was sent."""
         return any(name in self._values for name in names)
 
     def text(self, name: str) -> str | None:
-        """A value, or None if it was not sent."""
+        """Return a value, or None if it was not sent."""
         value = self._values.get(name)
         if value == "":
             raise Refusal(EMPTY, f"Parameter '{name}' was empty.")
         return value
 
     def require(self, name: str) -> str:
-        """A value that must be sent."""
+        """Return a mandatory value."""
         if not self._values.get(name):
             raise Refusal(
                 MISSING,
@@ -87,28 +87,28 @@ class Parameters:
         return self._values[name]
 
     def symbol(self) -> str:
-        """The mandatory `symbol`."""
+        """Return the mandatory `symbol`."""
         return self._require_match("symbol", self.require("symbol"), _SYMBOL)
 
     def integer(self, name: str) -> int | None:
-        """A whole number, or None if it was not sent."""
+        """Return a whole number, or None if it was not sent."""
         value = self.text(name)
         if value is None:
             return None
         return min(int(self._require_match(name, value, _DIGITS)), _GREATEST)
 
     def times(self) -> tuple[int | None, int | None]:
-        """`startTime` and `endTime` in milliseconds, both inclusive."""
+        """Return `startTime` and `endTime` in milliseconds, both inclusive."""
         return self.integer("startTime"), self.integer("endTime")
 
-    def limit(self, default: int, most: int, *, lower: bool) -> int:
-        """`limit`, at least 1; one above `most` is lowered to it or refused."""
+    def limit(self, default: int, max_limit: int, *, lower: bool) -> int:
+        """Return `limit`, at least 1; lower a value above `max_limit` to it, or refuse it."""
         limit = self.integer("limit")
         if limit is None:
             return default
-        if limit == 0 or (limit > most and not lower):
+        if limit == 0 or (limit > max_limit and not lower):
             raise Refusal(INVALID, "Data sent for parameter 'limit' is not valid.")
-        return min(limit, most)
+        return min(limit, max_limit)
 
     @staticmethod
     def _require_match(name: str, value: str, pattern: str) -> str:

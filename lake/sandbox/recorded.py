@@ -1,14 +1,15 @@
-"""Recorded bars, trades and funding from a folder of Parquet files, as a `MarketData`.
+"""Serves recorded bars, trades and funding from a folder of Parquet files as a `MarketData`.
 
-The folder has `bars/`, `trades/` and `funding/`; files are named `EXCHANGE_BASE-QUOTE[-SETTLE]`,
-bars with `_TIMEFRAME` after it, and `.parquet`. Files with other names are ignored. Perpetuals are
-served as Binance's USD-M futures, other markets as Binance spot, whatever exchange they are of.
+The folder has `bars/`, `trades/` and `funding/`. Files are named
+`EXCHANGE_BASE-QUOTE[-SETTLE].parquet`, files of bars
+`EXCHANGE_BASE-QUOTE[-SETTLE]_TIMEFRAME.parquet`. Files with other names are ignored. Perpetuals
+are served as Binance's USD-M futures, other markets as Binance spot, on any exchange.
 
-A number is written as the shortest plain decimal that parses back to the same float. What was
-not recorded is not made up. Quote volume, number of trades and taker volumes of a bar are those
-of its recorded trades if they add up to the bar, and else "0" and 0, which no bar with a volume
-has. An interval of which no bars were recorded is made from the trades, or has no bars. Mark
-prices are empty, as in Binance's own old rows, and so is the order book.
+A number is written as the shortest plain decimal that parses back to the same float. Values that
+were not recorded are not invented. Quote volume, number of trades and taker volumes of a bar are
+those of its recorded trades if the trades add up to the bar; otherwise they are "0" and 0, which no
+real bar with a volume has. Bars of an interval without recorded bars are aggregated from the
+trades. Mark prices are empty, as in old rows of Binance, and so is the order book.
 """
 
 from bisect import bisect_left
@@ -27,7 +28,7 @@ _PRICES = ("open", "high", "low", "close", "volume")
 
 
 def format_number(number: float | Decimal) -> str:
-    """The shortest decimal without an exponent that parses back to the same number."""
+    """Return the shortest decimal without an exponent that parses back to the same number."""
     return format(Decimal(str(number)).normalize(), "f")
 
 
@@ -48,17 +49,17 @@ class _Row:
 
 
 class RecordedMarkets:
-    """Markets recorded in a folder of Parquet files, as a `MarketData`.
+    """Markets recorded in a folder of Parquet files; implements `MarketData`.
 
     Parameters
     ----------
     folder : path
-        Where `bars/`, `trades/` and `funding/` are.
+        The folder that holds `bars/`, `trades/` and `funding/`.
 
     Raises
     ------
     ConfigError
-        The folder is missing or has no markets, or a file cannot be used.
+        The folder does not exist or has no markets, or a file cannot be used.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -66,21 +67,21 @@ class RecordedMarkets:
 
     @property
     def markets(self) -> list[Market]:
-        """All markets, in order of exchange and symbol."""
+        """All markets, sorted by exchange and symbol."""
         return sorted(self._recordings, key=lambda market: (market.exchange, market.symbol))
 
     def position_at(self, market: Market, time_ms: int) -> int:
-        """Position of the first trade at or after a time."""
+        """Return the position of the first trade at or after a time."""
         table = self._recordings[market].trades
         return 0 if table is None else int(np.searchsorted(table.times_ms, time_ms))
 
     def position_of(self, market: Market, trade_id: int) -> int:
-        """Position of the first trade with this id or a greater one."""
+        """Return the position of the first trade with this id or a greater one."""
         table = self._recordings[market].trades
         return 0 if table is None else bisect_left(table.columns["id"], trade_id)
 
     def trades(self, market: Market, start: int, stop: int) -> Trades:
-        """The trades at positions `[start, stop)`."""
+        """Return the trades at positions `[start, stop)`."""
         table = self._recordings[market].trades
         if table is None:
             return Trades([], [], [], [], [])
@@ -94,9 +95,9 @@ class RecordedMarkets:
         )
 
     def bars(self, market: Market, interval: Interval, start_ms: int, end_ms: int) -> Bars:
-        """Recorded bars, or those of the recorded trades where this interval was not recorded.
+        """Return recorded bars, or bars of the recorded trades if the interval was not recorded.
 
-        A bar that is still open at `end_ms` is always made from the trades before it.
+        A bar that is still open at `end_ms` is always aggregated from the trades before `end_ms`.
         """
         from_trades = {
             row.open_ms: row for row in self._aggregate_trades(market, interval, start_ms, end_ms)
@@ -112,7 +113,7 @@ class RecordedMarkets:
     def _aggregate_trades(
         self, market: Market, interval: Interval, start_ms: int, end_ms: int
     ) -> list[_Row]:
-        """Bars of the recorded trades."""
+        """Aggregate the recorded trades into bars."""
         first, stop = self.position_at(market, start_ms), self.position_at(market, end_ms)
         trades = self.trades(market, first, stop)
         prices, amounts = map(Decimal, trades.prices), map(Decimal, trades.amounts)
@@ -142,11 +143,11 @@ class RecordedMarkets:
         return rows
 
     def book(self, market: Market, time_ms: int, levels: int) -> Book:  # noqa: ARG002
-        """An empty book: none was recorded."""
+        """Return an empty book: books were not recorded."""
         return Book(time_ms, 0, [], [])
 
     def funding(self, market: Market, start_ms: int, end_ms: int) -> Funding:
-        """Recorded settlements; without mark prices."""
+        """Return recorded settlements, without mark prices."""
         table = self._recordings[market].funding
         if table is None:
             return Funding([], [], [])
@@ -166,7 +167,7 @@ def _read_rows(table: Table, start_ms: int, end_ms: int) -> list[_Row]:
 
 
 def _prefer_exact(recorded: _Row, from_trades: _Row | None) -> _Row:
-    """The bar made from trades if it says the same as the recorded one, which says less."""
+    """Return the bar aggregated from trades, which has more columns, if both bars agree."""
     if from_trades is not None and all(
         float(getattr(recorded, name)) == float(getattr(from_trades, name)) for name in _PRICES
     ):

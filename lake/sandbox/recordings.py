@@ -1,4 +1,4 @@
-"""Reads a folder of recorded Parquet files into columns, a recording for each market."""
+"""Reads a folder of recorded Parquet files: one recording of columns per market."""
 
 import re
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Table:
 
 @dataclass(slots=True)
 class Recording:
-    """What was recorded of one market: bars by interval, trades, funding."""
+    """The recorded rows of one market: bars by interval, trades, funding."""
 
     bars: dict[str, Table] = field(default_factory=dict)
     trades: Table | None = None
@@ -53,37 +53,37 @@ class Recording:
 
 
 def read_recordings(folder: Path) -> dict[Market, Recording]:
-    """Read all files of a folder whose names say what they are.
+    """Read all files of a folder whose names follow the convention.
 
     Raises
     ------
     ConfigError
-        The folder is missing or has no such files, or one of them cannot be used.
+        The folder does not exist or has no such files, or a file cannot be used.
     """
     if not folder.is_dir():
         raise ConfigError(
-            f"There is no folder {folder} of recorded markets.",
-            "Give one that has bars/, trades/ or funding/ with Parquet files.",
+            f"The folder {folder} of recorded markets does not exist.",
+            "Name a folder that has bars/, trades/ or funding/ with Parquet files.",
         )
-    found: dict[tuple[str, str, str, str | None], Recording] = {}
+    recordings: dict[tuple[str, str, str, str | None], Recording] = {}
     for kind in _KINDS:
         for path in sorted((folder / kind).glob("*.parquet")):
             name = _NAME.fullmatch(path.stem)
             interval = name["interval"] if name else None
             if name is None or (interval is not None) != (kind == "bars"):
                 continue
-            recording = found.setdefault(_market_key(name), Recording())
+            recording = recordings.setdefault(_market_key(name), Recording())
             _add_table(recording, kind, interval, path)
-    if not found:
+    if not recordings:
         raise ConfigError(
             f"The folder {folder} has no recorded markets.",
-            "Files are named like bars/binance_BTC-USDT_1m.parquet.",
+            "Name its files like bars/binance_BTC-USDT_1m.parquet.",
         )
-    return {_build_market(key, recording): recording for key, recording in found.items()}
+    return {_build_market(key, recording): recording for key, recording in recordings.items()}
 
 
 def _market_key(name: re.Match[str]) -> tuple[str, str, str, str | None]:
-    """Exchange, base, quote and settle, on the Binance host that serves such markets."""
+    """Return exchange, base, quote and settle on the Binance host that serves such markets."""
     exchange, quote, settle = name["exchange"], name["quote"], name["settle"]
     if settle or exchange == "binanceusdm":
         return "binanceusdm", name["base"], quote, settle or quote
@@ -92,18 +92,18 @@ def _market_key(name: re.Match[str]) -> tuple[str, str, str, str | None]:
 
 def _add_table(recording: Recording, kind: str, interval: str | None, path: Path) -> None:
     table = _read_table(path, _KINDS[kind])
-    taken = recording.bars.get(interval) if interval else getattr(recording, kind)
-    if taken is not None:
+    existing = recording.bars.get(interval) if interval else getattr(recording, kind)
+    if existing is not None:
         raise ConfigError(
-            f"Two files of {kind} are of the same market as {path}.", "Remove one of them."
+            f"{path} is a second file of {kind} for the same market.", "Remove one of them."
         )
     if interval is None:
         setattr(recording, kind, table)
         return
     if interval not in INTERVALS:
         raise ConfigError(
-            f"{path} has bars of {interval}, which Binance does not have.",
-            f"Binance has {', '.join(INTERVALS)}.",
+            f"{path} has bars of {interval}, an interval that Binance does not have.",
+            f"Use one of {', '.join(INTERVALS)}.",
         )
     recording.bars[interval] = table
 
@@ -124,13 +124,13 @@ def _read_table(path: Path, columns: Mapping[str, str]) -> Table:
         )
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ConfigError(
-            f"{path} cannot be read: {error}", "Replace it by a whole file, or remove it."
+            f"{path} cannot be read: {error}", "Replace it by an intact file, or remove it."
         ) from error
-    whole = not frame.is_empty() and frame.drop_nulls().height == frame.height
-    ordered = all(frame[name].is_sorted() for name in order)
-    if not (whole and ordered and frame.select(order).is_unique().all()):
+    is_complete = not frame.is_empty() and frame.drop_nulls().height == frame.height
+    is_sorted_by_order = all(frame[name].is_sorted() for name in order)
+    if not (is_complete and is_sorted_by_order and frame.select(order).is_unique().all()):
         raise ConfigError(
-            f"{path} is empty, or has empty cells, or is not in strict order of its "
+            f"{path} is empty, has empty cells, or is not in strict order of its "
             f"{' and '.join(order)}.",
             "Repair the file, or remove it.",
         )
@@ -144,7 +144,7 @@ def _build_market(key: tuple[str, str, str, str | None], recording: Recording) -
     exchange, base, quote, settle = key
     tables = [*recording.bars.values(), recording.trades, recording.funding]
     times = [table.times_ms for table in tables if table is not None]
-    ends = [int(each[-1]) + 1 for each in times]
+    ends = [int(column[-1]) + 1 for column in times]
     for name, table in recording.bars.items():
         interval = INTERVALS[name]
         ends.append(interval.opens(interval.index(int(table.times_ms[-1])) + 1))
@@ -156,6 +156,6 @@ def _build_market(key: tuple[str, str, str, str | None], recording: Recording) -
         amount_places=8,
         min_notional="0",
         settle=settle,
-        since_ms=min(int(each[0]) for each in times),
+        since_ms=min(int(column[0]) for column in times),
         until_ms=max(ends),
     )

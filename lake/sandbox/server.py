@@ -1,4 +1,4 @@
-"""The HTTP server: routes a request to its venue, counts its weight, and lets faults befall it."""
+"""The HTTP server: routes requests to venues, counts request weight, and applies faults."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -22,14 +22,14 @@ from lake.sandbox.weights import WeightCounter
 
 LOOPBACK = "127.0.0.1"
 
-_LOG_ENTRIES = 100_000  # some 30 MB; the oldest go first
+_LOG_ENTRIES = 100_000  # about 30 MB; the oldest are dropped first
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One request to an exchange: when, what, and what came of it.
+    """One request to an exchange and its outcome.
 
-    `path` is `/host/path`; `status` is 0 where no answer came; `fault` is its kind, or empty.
+    `path` is `/host/path`; `status` is 0 if no answer was sent; `fault` is its kind, or empty.
     """
 
     time: datetime
@@ -40,16 +40,16 @@ class LogEntry:
 
 
 class Server:
-    """The sandbox's state, and its handler of requests to the exchanges.
+    """The state of a sandbox, and the handler of requests to its exchanges.
 
     Parameters
     ----------
     data : MarketData
         The markets.
     now : callable
-        The clock: nothing at or after it is served.
+        The clock. Rows at or after it are not served.
     weight_limit : bool
-        Whether to refuse clients that use too much request weight.
+        Whether to refuse clients that use more request weight than Binance allows.
     cache_bytes : int
         Memory for rendered rows.
     """
@@ -89,7 +89,7 @@ class Server:
     def _prepare(
         self, request: web.Request, venue: Venue, endpoint: str
     ) -> tuple[Answer, Fault | None]:
-        """The answer to send and the fault to send it with."""
+        """Return the answer to send and the fault to send it with."""
         usage = self._counters[venue.host].count(_count_weight(request, venue, endpoint))
         headers = self._headers() | {"X-MBX-USED-WEIGHT-1M": str(usage.used)}
         if self._has_weight_limit and usage.status:
@@ -125,16 +125,17 @@ def _count_weight(request: web.Request, venue: Venue, endpoint: str) -> int:
 
 @asynccontextmanager
 async def listen(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
-    """Serve an application while the context lasts; gives its URL.
+    """Serve an application while the context lasts; yield its URL.
 
     Raises
     ------
     ConfigError
-        The host is not this machine's loopback, or the port cannot be had.
+        The host is not loopback, or the port is not available.
     """
     if host not in (LOOPBACK, "localhost"):
         raise ConfigError(
-            f"The sandbox serves this machine only, not {host}.", f"Use the host {LOOPBACK}."
+            f"The sandbox serves this machine only; it cannot listen on {host}.",
+            f"Use the host {LOOPBACK}.",
         )
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
@@ -144,7 +145,7 @@ async def listen(app: web.Application, host: str, port: int) -> AsyncIterator[st
         except OSError as error:
             raise ConfigError(
                 f"The sandbox cannot listen on {LOOPBACK}:{port}: {error.strerror}.",
-                "Choose another port, or 0 for any free one.",
+                "Choose another port, or 0 for any free port.",
             ) from error
         address = runner.addresses[0]
         yield f"http://{LOOPBACK}:{address[1]}"

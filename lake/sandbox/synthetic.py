@@ -1,7 +1,7 @@
-"""A deterministic market made from a seed, with random access in time: trades first, then the rest.
+"""Deterministic markets computed from a seed, with random access in time.
 
-Bars are exactly the aggregates of the trades, the book is built around the last one, and funding
-rates come with the price of their time. Nothing depends on what was in_range for before.
+Bars are exact aggregates of the trades, the book is built around the last trade, and a funding
+rate comes with the price of its time. Results do not depend on earlier requests.
 """
 
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ _CATALOGUE = (
 
 @dataclass(frozen=True, slots=True)
 class _BarSums:
-    """Bars as integers, at first one a trade."""
+    """Bars as integers; initially one bar per trade."""
 
     index: Ints
     open: Ints
@@ -103,7 +103,7 @@ class _BarSums:
         return singles.merge_by_index()
 
     def merge_by_index(self) -> "_BarSums":
-        """One bar an index, from several in order of time."""
+        """Merge the bars of each index, which are in order of time, into one."""
         if len(self.index) == 0:
             return self
         starts = np.concatenate(([0], np.flatnonzero(np.diff(self.index)) + 1))
@@ -123,19 +123,19 @@ class _BarSums:
 
 
 class SyntheticMarkets:
-    """Synthetic markets of `binance`, `binanceusdm` and `binanceus`, as a `MarketData`.
+    """Synthetic markets of `binance`, `binanceusdm` and `binanceus`; implements `MarketData`.
 
-    Spot: `BTC/USDT` and `ETH/USDT` with four to six trades in every minute, `XRP/ETH` with none
-    in most, and `LUNA/USDT`, which stopped trading at `HALTED_AT`. Perpetuals: `BTC/USDT:USDT` and
-    `ETH/USDT:USDT`. Binance US: `BTC/USDT` and `ETH/USDT`, thinner. Every trade is its own
-    aggregated trade, with the same id.
+    Spot: `BTC/USDT` and `ETH/USDT` with four to six trades in every minute, `XRP/ETH` without
+    trades in most minutes, and `LUNA/USDT`, which stopped trading at `HALTED_AT`. Perpetuals:
+    `BTC/USDT:USDT` and `ETH/USDT:USDT`. Binance US: `BTC/USDT` and `ETH/USDT` with fewer trades.
+    Every trade is its own aggregated trade, with the same id.
 
     Parameters
     ----------
     seed : int, default 0
-        Another seed gives other markets.
+        Different seeds produce different prices and trades.
     listed : datetime, default 2020-01-01
-        Time of the first trades; a whole minute, in UTC.
+        Time of the first trades, a whole minute in UTC.
     """
 
     def __init__(self, seed: int = 0, *, listed: datetime = LISTED_AT) -> None:
@@ -151,15 +151,15 @@ class SyntheticMarkets:
         return list(self._tapes)
 
     def position_at(self, market: Market, time_ms: int) -> int:
-        """Position of the first trade at or after a time."""
+        """Return the position of the first trade at or after a time."""
         return self._tapes[market].position_at(time_ms)
 
     def position_of(self, market: Market, trade_id: int) -> int:
-        """Position of the first trade with this id or a greater one; ids count from 1."""
+        """Return the position of the first trade with this id or a greater one; ids start at 1."""
         return min(max(trade_id - 1, 0), self.position_at(market, market.until_ms))
 
     def trades(self, market: Market, start: int, stop: int) -> Trades:
-        """The trades at positions `[start, stop)`."""
+        """Return the trades at positions `[start, stop)`."""
         ticks = self._tapes[market].ticks(start, stop)
         return Trades(
             ids=list(range(start + 1, stop + 1)),
@@ -172,7 +172,7 @@ class SyntheticMarkets:
         )
 
     def bars(self, market: Market, interval: Interval, start_ms: int, end_ms: int) -> Bars:
-        """Bars of the trades in `[start_ms, end_ms)`."""
+        """Return the bars of the trades in `[start_ms, end_ms)`."""
         pieces = list(self._aggregate_chunks(market, interval, start_ms, end_ms))
         if not pieces:
             return Bars([], [], [], [], [], [], [], [], [], [])
@@ -205,7 +205,7 @@ class SyntheticMarkets:
             yield _BarSums.from_ticks(interval.indices(ticks.times), ticks)
 
     def book(self, market: Market, time_ms: int, levels: int) -> Book:
-        """A book whose best bid or ask is the last trade's price; its id is that of the trade."""
+        """Return a book whose best bid or ask is the last trade's price; its id is the trade's."""
         tape = self._tapes[market]
         last = tape.position_at(time_ms) - 1
         if last < 0:
@@ -213,7 +213,7 @@ class SyntheticMarkets:
         ticks = tape.ticks(last, last + 1)
         bid = int(ticks.prices[0]) - (0 if ticks.sells[0] else 1)
 
-        def side(name: str, best: int, sign: int) -> list[tuple[str, str]]:
+        def build_side(name: str, best: int, sign: int) -> list[tuple[str, str]]:
             words = noise.draw_words(
                 noise.derive_key(self._seed, market.id, last, name), np.arange(levels)
             )
@@ -235,10 +235,10 @@ class SyntheticMarkets:
                 )
             )
 
-        return Book(time_ms, last + 1, side("bid", bid, -1), side("ask", bid + 1, 1))
+        return Book(time_ms, last + 1, build_side("bid", bid, -1), build_side("ask", bid + 1, 1))
 
     def funding(self, market: Market, start_ms: int, end_ms: int) -> Funding:
-        """Settlements at 00:00, 08:00 and 16:00 UTC, up to 20 ms late, as the venue sends them."""
+        """Return settlements at 00:00, 08:00 and 16:00 UTC, up to 20 ms late, as on Binance."""
         first = max(start_ms, market.since_ms + _FUNDING_MS)
         end = min(end_ms, market.until_ms)
         if market.settle is None or first >= end:
@@ -260,7 +260,7 @@ class SyntheticMarkets:
 
 
 def _price_width(market: Market) -> int:
-    """Binance writes spot prices with eight places, futures' with those of the tick."""
+    """Return the decimal places of a price: eight on Binance spot, those of the tick on futures."""
     return market.price_places if market.settle else 8
 
 

@@ -1,4 +1,4 @@
-"""One synthetic market: its trades at any position, and the position of any time."""
+"""One synthetic market: trades at any position, and the position of any time."""
 
 from dataclasses import dataclass
 
@@ -14,20 +14,20 @@ _WEEK = 7 * 1440  # minutes after which the pattern of how many trades a minute 
 
 @dataclass(frozen=True, slots=True)
 class MarketProfile:
-    """How a synthetic market behaves.
+    """The parameters of a synthetic market.
 
     Parameters
     ----------
     price : float
-        The price around which it wanders, in quote units.
+        The price around which the random walk moves, in quote units.
     trades_per_minute : tuple of int
-        Fewest and most trades in a minute that has any.
+        Fewest and most trades in a minute with trades.
     quiet_share : float
-        Share of the minutes without a trade.
+        Share of minutes without trades.
     amount_lots : float
-        Scale of a trade's amount, in amount_lots.
+        Scale of the amount of a trade, in lots.
     max_gap_ticks : int
-        Most ticks between two levels of the book.
+        Most ticks between two adjacent levels of the order book.
     sigma : float, default 0.0004
         Standard deviation of the logarithm of the price over one minute.
     """
@@ -51,12 +51,11 @@ class Ticks:
 
 
 class Tape:
-    """The trades of one synthetic market, computed where they are asked for.
+    """The trades of one synthetic market, computed on request.
 
-    How many trades a minute has repeats every week, so the position of a minute's first trade is
-    a division and a look-up. Everything else about a trade is a hash of its position, and a
-    price that two random walks agree on: one of the pair, shared by all exchanges, and a bid or
-    ask side of its own.
+    The number of trades in each minute repeats every week, so a division and a look-up give the
+    position of a minute's first trade. Time, amount and side of a trade are a hash of its position.
+    Its price follows the random walk of the pair, which all exchanges share, plus noise of its own.
     """
 
     def __init__(self, market: Market, profile: MarketProfile, seed: int) -> None:
@@ -73,15 +72,15 @@ class Tape:
         self._ordinals = np.arange(self._trades_per_week) - self._trades_before[self._minutes]
 
     def _count_trades_by_minute(self) -> Ints:
-        """How many trades each minute of a week has."""
-        least, most = self.profile.trades_per_minute
+        """Return the number of trades in each minute of a week."""
+        fewest, most = self.profile.trades_per_minute
         minutes = np.arange(_WEEK)
-        counts = least + noise.draw_words(self._key + 1, minutes) % np.uint64(most - least + 1)
+        counts = fewest + noise.draw_words(self._key + 1, minutes) % np.uint64(most - fewest + 1)
         quiet_share = noise.draw_uniforms(self._key + 2, minutes) < self.profile.quiet_share
         return np.where(quiet_share, 0, counts).astype(np.int64)
 
     def position_at(self, time_ms: int) -> int:
-        """Position of the first trade at or after a time, as if the market never closed."""
+        """Return the position of the first trade at or after a time."""
         time_ms = min(max(time_ms, self.market.since_ms), self.market.until_ms)
         minute = time_ms // MINUTE_MS - self._since
         weeks, within = divmod(minute, _WEEK)
@@ -91,7 +90,7 @@ class Tape:
         return first + int(np.count_nonzero(times < time_ms))
 
     def _trade_times(self, positions: Ints) -> Ints:
-        """Trade times: the k-th of a minute's n lies in the k-th of n equal parts of it."""
+        """Return trade times: the k-th of n trades is in the k-th n-th of its minute."""
         weeks, within = np.divmod(positions, self._trades_per_week)
         draw = (noise.draw_words(self._key, positions) & np.uint64(0xFFFFF)).astype(np.float64)
         share = (self._ordinals[within] + draw / 2.0**20) / self._counts[within]
@@ -99,7 +98,7 @@ class Tape:
         return minutes * MINUTE_MS + (share * MINUTE_MS).astype(np.int64)
 
     def ticks(self, start: int, stop: int) -> Ticks:
-        """The trades at positions `[start, stop)`."""
+        """Return the trades at positions `[start, stop)`."""
         positions = np.arange(start, stop)
         bits = noise.draw_words(self._key, positions)
         times = self._trade_times(positions)
@@ -112,7 +111,7 @@ class Tape:
         return Ticks(times, prices, amounts, sells)
 
     def prices(self, times: Ints, jitter: Floats | float = 0.0) -> Ints:
-        """The price at ascending times, in ticks, at least 1; `jitter` moves its logarithm."""
+        """Return prices in ticks, at least 1, at ascending times; `jitter` shifts the logarithm."""
         if len(times) == 0:
             return np.empty(0, dtype=np.int64)
         minutes, rest = np.divmod(times, MINUTE_MS)

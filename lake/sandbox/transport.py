@@ -1,4 +1,4 @@
-"""Sends an answer over HTTP, whole or with the fault that befalls it."""
+"""Sends answers over HTTP, intact or with a fault."""
 
 import asyncio
 from collections.abc import Mapping
@@ -24,18 +24,18 @@ class Answer:
 
 
 async def send(request: web.Request, answer: Answer, kind: str, hang: float) -> web.StreamResponse:
-    """Send an answer, or break off as a fault of the connection does.
+    """Send an answer, or abort the connection as a fault demands.
 
     Parameters
     ----------
     request : aiohttp.web.Request
-        Whom to answer.
+        The request to answer.
     answer : Answer
-        What to say.
+        The answer to send.
     kind : str
-        `reset`, `timeout` or `cut` break off; with anything else the answer is sent.
+        `reset`, `timeout` and `cut` abort the connection; other kinds send the answer.
     hang : float
-        Seconds that a `timeout` takes.
+        Seconds that a `timeout` waits.
     """
     if kind == "cut":
         return await _send_half(request, answer)
@@ -54,13 +54,13 @@ async def send(request: web.Request, answer: Answer, kind: str, hang: float) -> 
 def build_refusal(
     status: int, retry_after: float, message: str, headers: Mapping[str, str]
 ) -> Answer:
-    """A 429 or 418 as Binance sends it, with `Retry-After` in seconds."""
+    """Build a 429 or 418 answer of Binance, with `Retry-After` in seconds."""
     extra = {"Retry-After": f"{retry_after:g}"}
     return Answer(status, render_error(_TOO_MANY, message), {**headers, **extra})
 
 
 def apply_fault(answer: Answer, fault: Fault) -> Answer:
-    """An answer as a fault of its status or contents leaves it."""
+    """Return an answer after a fault of its status or contents."""
     if fault.kind in ("429", "418"):
         message = "Too many requests queued."
         return build_refusal(int(fault.kind), fault.retry_after, message, answer.headers)

@@ -1,4 +1,4 @@
-"""What differs between Binance's hosts: paths, limits and request weights, as Binance documents."""
+"""Binance's hosts: their paths, limits and request weights, as Binance documents them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ class Venue:
     exchange : str
         ccxt's id of the exchange.
     host, prefix : str
-        Where it answers: `https://<host><prefix><endpoint>`.
+        The parts of its URLs, `https://<host><prefix><endpoint>`.
     weight_limit : int
-        Request weight that an address may use in a minute.
+        Request weight that one IP address may use per minute.
     weights : mapping
-        Endpoint to its weight by `limit`.
+        The weights of each endpoint by `limit`.
     max_bars : int
-        Most rows of one `klines` answer.
+        Most rows in one `klines` answer.
     futures : bool, default False
-        Futures refuse a `limit` that is too high where spot lowers it, ignore unknown parameters
-        where spot refuses them, and have funding rates.
+        Whether the host serves futures. Futures refuse a `limit` that is too high, whereas spot
+        lowers it; ignore unknown parameters, whereas spot refuses them; and have funding rates.
     """
 
     exchange: str
@@ -43,9 +43,9 @@ class Venue:
     futures: bool = False
 
     def weight(self, endpoint: str, limit: int) -> int:
-        """The request weight of an endpoint, for a `limit`."""
-        for most, weight in self.weights.get(endpoint, _flat(1)):
-            if limit <= most:
+        """Return the request weight of an endpoint for a `limit`."""
+        for max_limit, weight in self.weights.get(endpoint, _flat(1)):
+            if limit <= max_limit:
                 return weight
         return self.weights[endpoint][-1][1]
 

@@ -1,4 +1,4 @@
-"""Counts request weight a minute, and says when Binance would refuse a client, then ban it."""
+"""Counts request weight per minute; refuses, then bans, a client as Binance would."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ _BAN_SECONDS = 120.0  # Binance's shortest ban
 
 @dataclass(frozen=True, slots=True)
 class WeightUsage:
-    """What a request meets: the weight used in this minute, and a refusal or none.
+    """The weight used in this minute, and whether the request is refused.
 
-    `status` is 0 (welcome), 429 (too much weight) or 418 (banned for going on regardless);
+    `status` is 0 (accepted), 429 (too much weight) or 418 (banned after too many refusals);
     `retry_after` is in seconds.
     """
 
@@ -25,14 +25,15 @@ class WeightUsage:
 
 
 class WeightCounter:
-    """The request weight that the clients of one host used.
+    """Counts the request weight that the clients of one host use.
 
     Parameters
     ----------
     limit : int
         Weight allowed in each calendar minute.
     clock : callable, default time.time
-        Seconds; real time even if the market's clock stands still, or no client could wait.
+        Returns seconds: real time even if the market's clock stands still, so that clients can
+        wait.
     """
 
     def __init__(self, limit: int, clock: Callable[[], float] = time) -> None:
@@ -44,7 +45,7 @@ class WeightCounter:
         self._banned_until = 0.0
 
     def count(self, weight: int) -> WeightUsage:
-        """Count a request."""
+        """Count the weight of a request, and return whether it is refused."""
         now = self._clock()
         window = int(now // _WINDOW_SECONDS)
         if window != self._window:

@@ -176,7 +176,7 @@ def test_a_plain_decimal_is_as_short_as_can_be() -> None:
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no folder"):
+    with pytest.raises(ConfigError, match="does not exist"):
         RecordedMarkets(tmp_path / "nowhere")
 
 
