@@ -23,6 +23,7 @@ from lake.model.market import Market
 from lake.model.progress import NoProgress, Progress
 from lake.query.overview import RECORD
 from lake.settings import ExchangeSettings
+from lake.sources import registry
 from lake.sources.base import Source
 from lake.store.store import Origin, Written
 
@@ -141,18 +142,12 @@ class Writes(Quality):
         return run(ingest_instruments(self._store, self._connect(exchange), exchange, symbols))
 
     def _connect(self, exchange: str) -> Source:
-        return self._connect_as(exchange, self.settings.exchanges.get(exchange))
+        return self._connect_as(exchange, None)
 
     def _connect_as(self, exchange: str, settings: ExchangeSettings | None) -> Source:
         """The source of an exchange, asked as some settings say."""
-        from lake.sources.ccxt_rest import CcxtSource
-
-        return CcxtSource(
-            exchange,
-            now=self._now,
-            http=self.settings.http,
-            retry=self.settings.retry,
-            exchange=settings,
+        return registry.connect(
+            exchange, settings=self.settings, now=self._now, exchange_settings=settings
         )
 
 

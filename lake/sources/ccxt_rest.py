@@ -61,6 +61,8 @@ class CcxtSource:
     ----------
     exchange_id
         As ccxt spells it: `binance`, `kraken`.
+    name
+        What is recorded as the source of its rows, see `lake.sources.registry.source_name`.
     now
         The local clock, in UTC.
     http, retry
@@ -80,6 +82,7 @@ class CcxtSource:
         self,
         exchange_id: str,
         *,
+        name: str,
         now: Callable[[], datetime],
         http: HttpSettings | None = None,
         retry: RetrySettings | None = None,
@@ -93,6 +96,7 @@ class CcxtSource:
             retry=retry or RetrySettings(),
             settings=exchange or ExchangeSettings(),
         )
+        self._name = name
         self._unified = unified
         self._venues: dict[str, _Venue] = {}
 
@@ -104,7 +108,7 @@ class CcxtSource:
 
     @property
     def name(self) -> str:
-        return f"ccxt:{self.client.id}"
+        return self._name
 
     @property
     def requests(self) -> int:

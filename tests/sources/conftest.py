@@ -19,6 +19,7 @@ from lake.sandbox import Sandbox, SyntheticMarkets
 from lake.sandbox.intervals import INTERVALS
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
 from lake.sources.ccxt_rest import CcxtSource
+from lake.sources.registry import source_name
 from tests.paths import SHARED
 
 NOW = datetime(2024, 3, 1, 12, 0, 30, tzinfo=UTC)
@@ -94,6 +95,7 @@ def connect() -> Connect:
     ) -> CcxtSource:
         return CcxtSource(
             exchange_id,
+            name=source_name(exchange_id),
             now=now,
             http=HttpSettings(rate_limit=False, timeout_seconds=timeout_seconds),
             retry=RetrySettings(

@@ -10,6 +10,7 @@ from lake.jobs.repairs.report import Method, Planned
 from lake.jobs.repairs.run import is_due
 from lake.jobs.repairs.spans import Moments
 from lake.model.time import TimeRange
+from lake.sources.registry import is_served, source_name
 from lake.store.store import Store
 
 
@@ -17,11 +18,13 @@ def preview(store: Store, group: Group, *, offline: bool, interpolate: bool) -> 
     """The windows that would be asked for, and the rows that could be made as things are."""
     filling = Filling(store, group)
     absent = filling.absent()
-    asked = [] if offline else [t for t in group.targets if is_due(filling, absent, t)]
+    exchange = group.market.exchange
+    can_ask = is_served(exchange) and not offline
+    asked = [t for t in group.targets if is_due(filling, absent, t)] if can_ask else []
     wanted = Group.of(group.dataset, group.market, asked)
     for window in wanted.windows:
         inside = wanted.in_window(window)
-        yield _planned(group, window, "refetch", f"ccxt:{group.market.exchange}", inside)
+        yield _planned(group, window, "refetch", source_name(exchange), inside)
     lost = [target for target in group.targets if target.kind == "missing"]
     if filling.makes_bars:
         for made in filling.derived(target.span for target in lost):

@@ -103,7 +103,7 @@ class Run:
         group, exchange = work.group, work.group.market.exchange
         windows = windows_of(group, todo)
         since = self._store.version(group.dataset)
-        name = f"ccxt:{exchange}"
+        name = exchange
         try:
             source = self._source(exchange, fallback=fallback)
             if source is None:

@@ -18,7 +18,7 @@ from lake.model.progress import NoProgress, Progress
 from lake.model.time import TimeRange
 from lake.settings import ExchangeSettings, Settings
 from lake.sources.base import Source
-from lake.sources.ccxt_rest import CcxtSource
+from lake.sources.registry import connect
 from lake.store.root import Root
 from lake.store.store import Origin, Store
 from tests.jobs.conftest import NOW
@@ -40,16 +40,10 @@ def store_of(lake: Lake) -> Store:
 def connecting(settings: Settings) -> Callable[[str, ExchangeSettings | None], Source]:
     """Connects the real client to where the settings say."""
 
-    def connect(exchange: str, chosen: ExchangeSettings | None) -> Source:
-        return CcxtSource(
-            exchange,
-            now=lambda: NOW,
-            http=settings.http,
-            retry=settings.retry,
-            exchange=chosen,
-        )
+    def connecting_to(exchange: str, chosen: ExchangeSettings | None) -> Source:
+        return connect(exchange, settings=settings, now=lambda: NOW, exchange_settings=chosen)
 
-    return connect
+    return connecting_to
 
 
 def repair(

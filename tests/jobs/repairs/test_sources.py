@@ -120,6 +120,17 @@ def test_offline_bars_are_derived_and_no_source_is_asked(lake: Lake, sandbox: Sa
     assert "no source was asked" in impossible.reason
 
 
+def test_of_an_exchange_that_no_source_serves_nothing_is_asked(lake: Lake) -> None:
+    pool = Market("ethereum:uniswap_v3", "BTC/USDT")
+    moved = rows(lake, "bars_1m").drop("date").with_columns(exchange=pl.lit(pool.exchange))
+    store = store_of(lake)
+    store.write(store.catalog.dataset("bars_1m"), moved, ORIGIN)
+    lost = findings(finding("bars_1m", pool, GAP))
+    assert not repair(lake, lost, dry_run=True).planned
+    [impossible] = repair(lake, lost).impossible
+    assert f"no source serves {pool.exchange}" in impossible.reason
+
+
 def test_hundreds_of_findings_take_few_reads_and_each_tells_of_itself(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
