@@ -1,14 +1,19 @@
-"""What a source is: it gives frames of one market for a window, and never sees storage."""
+"""What a source is: it gives frames of one market for a window, and never sees storage.
+
+A source does one or several things: it serves ranges of the past, the present, specifications of
+markets. Each is a protocol of its own, so that a source need not pretend to do what it cannot.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import polars as pl
 
+from lake.errors import UnknownNameError
 from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.model.time import TimeRange
@@ -33,20 +38,20 @@ class Page:
 
 
 class Source(Protocol):
-    """Market data of one exchange. Times are UTC; windows are `[start, end)`."""
+    """Market data of one exchange: what all sources have. Times are UTC."""
 
     @property
     def name(self) -> str:
-        """What is recorded as the source of rows, as `ccxt:binance`."""
+        """What is recorded as the source of rows, as the registry says it."""
         ...
 
     @property
     def requests(self) -> int:
-        """Answers asked for so far, repeats included."""
+        """Count of requests sent so far, repeats included."""
         ...
 
     async def market(self, symbol: str) -> Market:
-        """The market of a symbol.
+        """Return the market of a symbol.
 
         Raises
         ------
@@ -54,6 +59,15 @@ class Source(Protocol):
             The venue does not list it: names the closest.
         """
         ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@runtime_checkable
+class RangeSource(Source, Protocol):
+    """Serves the rows of ranges, window by window; windows are `[start, end)`."""
 
     async def require(self, dataset: Dataset, market: Market) -> None:
         """Refuse a dataset or timeframe that the venue, or this market, does not have.
@@ -66,11 +80,11 @@ class Source(Protocol):
         ...
 
     def window(self, dataset: Dataset) -> timedelta:
-        """How much time one fetch should span, so that many can run at once."""
+        """Return how much time one fetch should span, so that many can run at once."""
         ...
 
     def fetch(self, dataset: Dataset, market: Market, window: TimeRange) -> AsyncGenerator[Page]:
-        """All rows of a window, in pages, in order of time.
+        """Yield all rows of a window, in pages, in order of time.
 
         Raises
         ------
@@ -81,14 +95,71 @@ class Source(Protocol):
         """
         ...
 
+
+@runtime_checkable
+class PresentSource(Source, Protocol):
+    """Serves what is true now."""
+
     async def order_book(self, market: Market, depth: int | None) -> pl.DataFrame:
-        """One row of `orderbooks`: the book now, to the depth asked for (None: the venue's own)."""
+        """Return one row of `orderbooks`: the book now, to a depth (None: the venue's own)."""
         ...
+
+
+@runtime_checkable
+class SpecificationSource(Source, Protocol):
+    """Serves the specifications of markets."""
 
     async def instruments(self) -> dict[str, pl.DataFrame]:
-        """By symbol, one row of `instruments` without `valid_from`."""
+        """Return by symbol one row of `instruments` without `valid_from`."""
         ...
 
-    async def close(self) -> None:
-        """Close the connections."""
-        ...
+
+def require_ranges(source: Source) -> RangeSource:
+    """Return the source as one that serves ranges.
+
+    Raises
+    ------
+    UnknownNameError
+        It does not: names what it serves.
+    """
+    if isinstance(source, RangeSource):
+        return source
+    raise _lacking(source, "ranges of time")
+
+
+def require_present(source: Source) -> PresentSource:
+    """Return the source as one that serves the present.
+
+    Raises
+    ------
+    UnknownNameError
+        It does not: names what it serves.
+    """
+    if isinstance(source, PresentSource):
+        return source
+    raise _lacking(source, "order books")
+
+
+def require_specifications(source: Source) -> SpecificationSource:
+    """Return the source as one that serves specifications.
+
+    Raises
+    ------
+    UnknownNameError
+        It does not: names what it serves.
+    """
+    if isinstance(source, SpecificationSource):
+        return source
+    raise _lacking(source, "specifications of markets")
+
+
+def _lacking(source: Source, ability: str) -> UnknownNameError:
+    abilities = {
+        "ranges of time": isinstance(source, RangeSource),
+        "order books": isinstance(source, PresentSource),
+        "specifications of markets": isinstance(source, SpecificationSource),
+    }
+    served = [name for name, has in abilities.items() if has]
+    return UnknownNameError(
+        f"{source.name} does not serve {ability}", f"It serves {' and '.join(served) or 'nothing'}."
+    )

@@ -50,7 +50,7 @@ class _Venue(Protocol):
 
 
 class CcxtSource:
-    """Market data of one exchange by REST; an implementation of `lake.sources.base.Source`.
+    """Market data of one exchange by REST: ranges, the present, specifications.
 
     Spot and USD-M markets of Binance are asked through its own endpoints, which give quote
     volume, trade count and taker-buy volumes; everything else through ccxt's unified methods,

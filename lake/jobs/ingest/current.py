@@ -9,7 +9,7 @@ from lake.jobs.ingest.instruments import record_instruments
 from lake.jobs.ingest.report import IngestReport
 from lake.jobs.job import WriteCounts, record_job
 from lake.model.market import Market
-from lake.sources.base import Source
+from lake.sources.base import Source, require_present, require_specifications
 from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store
 
@@ -21,6 +21,7 @@ async def ingest_order_books(
     started, tally = store.now(), WriteCounts()
     dataset = store.catalog.dataset("orderbooks")
     try:
+        books = require_present(source)
         for market in markets:
             await source.market(market.symbol)
         arguments = {"markets": [str(market) for market in markets], "depth": depth}
@@ -31,7 +32,7 @@ async def ingest_order_books(
             if written is not None:
                 tally.add("instruments", written)
             for market in markets:
-                book = await source.order_book(market, depth)
+                book = await books.order_book(market, depth)
                 rows = of_market(book, market)
                 tally.add(dataset.name, store.write(dataset, rows, Origin(job.id, source.name)))
         seconds = (store.now() - started).total_seconds()
@@ -48,6 +49,7 @@ async def ingest_instruments(
     """Store the specifications that changed, of the symbols or of the whole exchange."""
     started, tally = store.now(), WriteCounts()
     try:
+        require_specifications(source)
         for symbol in symbols or ():
             await source.market(symbol)
         arguments = {"exchange": exchange, "symbols": symbols}

@@ -25,7 +25,7 @@ from lake.model.market import Market
 from lake.model.progress import Progress
 from lake.model.time import TimeRange, iso
 from lake.settings import Settings
-from lake.sources.base import Page, Source
+from lake.sources.base import Page, RangeSource, Source, require_ranges
 from lake.store.ledger import Job, Ledger
 from lake.store.store import Origin, Store
 
@@ -87,12 +87,13 @@ class Ingestion:
         if not exchanges:
             self._progress.end(NOTHING_TO_DO)
             return NOTHING_TO_DO
-        sources = {exchange: self._connect(exchange) for exchange in exchanges}
+        connected = {exchange: self._connect(exchange) for exchange in exchanges}
         try:
+            sources = {exchange: require_ranges(source) for exchange, source in connected.items()}
             tasks = await self._tasks(gaps, sources)
             return await self._run_job(wishes, tasks, sources, started)
         finally:
-            await asyncio.gather(*(source.close() for source in sources.values()))
+            await asyncio.gather(*(source.close() for source in connected.values()))
 
     def _missing(self, wish: IngestRequest, now: datetime) -> RangeSet:
         covered = self._ledger.covered(wish.dataset.name, wish.market)
@@ -102,7 +103,7 @@ class Ingestion:
         return subtract([asked] if asked else [], () if wish.refetch else covered)
 
     async def _tasks(
-        self, gaps: dict[IngestRequest, RangeSet], sources: dict[str, Source]
+        self, gaps: dict[IngestRequest, RangeSet], sources: dict[str, RangeSource]
     ) -> dict[str, list[Task]]:
         """By exchange, tasks in order of time: all its markets come forward together."""
         tasks: dict[str, list[Task]] = {exchange: [] for exchange in sources}
@@ -122,7 +123,7 @@ class Ingestion:
         self,
         wishes: Sequence[IngestRequest],
         tasks: dict[str, list[Task]],
-        sources: dict[str, Source],
+        sources: dict[str, RangeSource],
         started: datetime,
     ) -> IngestReport:
         spans = (task.window.duration for listed in tasks.values() for task in listed)
@@ -139,7 +140,7 @@ class Ingestion:
         return report
 
     async def _fetch(
-        self, job: Job, tasks: dict[str, list[Task]], sources: dict[str, Source]
+        self, job: Job, tasks: dict[str, list[Task]], sources: dict[str, RangeSource]
     ) -> None:
         one_writer = threading.Lock()
         runs = []
@@ -155,7 +156,7 @@ class Ingestion:
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    def _pipeline(self, job: Job, source: Source, one_writer: threading.Lock) -> Pipeline:
+    def _pipeline(self, job: Job, source: RangeSource, one_writer: threading.Lock) -> Pipeline:
         origin = Origin(job.id, source.name)
 
         def write(batch: Batch) -> None:
@@ -180,7 +181,7 @@ class Ingestion:
                 self._settled[task].append(page.settled)
 
     def _report(
-        self, job_id: str, status: Status, sources: dict[str, Source], started: datetime
+        self, job_id: str, status: Status, sources: dict[str, RangeSource], started: datetime
     ) -> IngestReport:
         now = self._store.now()
         return IngestReport(

@@ -10,26 +10,33 @@ from lake.jobs.ingest.batch import of_market
 from lake.model.dataset import TIMESTAMP
 from lake.model.market import Market
 from lake.model.selection import Selection
-from lake.sources.base import Source
+from lake.sources.base import Source, SpecificationSource
 from lake.store.store import Origin, Store, Written
 
 
 async def record_instruments(
     store: Store, source: Source, exchange: str, symbols: Iterable[str] | None, job_id: str
 ) -> Written | None:
-    """Store the specifications that differ from what is stored; None where none does.
+    """Store the specifications that differ from what is stored.
 
     Parameters
     ----------
     symbols
         Which; None for all of the exchange.
+
+    Returns
+    -------
+    Written or None
+        None where nothing differs, or the source has no specifications of these markets.
     """
+    if not isinstance(source, SpecificationSource):
+        return None
     listed = await source.instruments()
-    wanted = listed if symbols is None else {symbol: listed[symbol] for symbol in symbols}
-    rows = pl.concat(
-        [of_market(row, Market(exchange, symbol)) for symbol, row in wanted.items()],
-        how="diagonal",
-    )
+    wanted = listed if symbols is None else [symbol for symbol in symbols if symbol in listed]
+    frames = [of_market(listed[symbol], Market(exchange, symbol)) for symbol in wanted]
+    if not frames:
+        return None
+    rows = pl.concat(frames, how="diagonal")
     changed = _changed(store, exchange, rows)
     if changed.is_empty():
         return None

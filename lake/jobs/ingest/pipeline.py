@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 from lake.jobs.ingest.batch import Batch
 from lake.jobs.ingest.plan import Task
-from lake.sources.base import Page, Source
+from lake.sources.base import Page, RangeSource
 
 _PAGES_WAITING = 64
 _FLUSH_SECONDS = 30.0
@@ -32,7 +32,7 @@ class Pipeline:
 
     def __init__(
         self,
-        source: Source,
+        source: RangeSource,
         write: Callable[[Batch], None],
         on_page: Callable[[Task, Page | None], None],
         *,

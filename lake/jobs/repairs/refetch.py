@@ -19,7 +19,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.intervals import RangeSet, union
 from lake.model.time import TimeRange
 from lake.settings import Settings
-from lake.sources.base import Page, Source
+from lake.sources.base import Page, RangeSource
 from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store
 
@@ -74,7 +74,7 @@ class Answer:
 async def refetch(
     store: Store,
     settings: Settings,
-    source: Source,
+    source: RangeSource,
     name: str,
     group: Group,
     windows: Sequence[TimeRange],

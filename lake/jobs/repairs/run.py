@@ -22,7 +22,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.interpolate import obstacle
 from lake.model.time import TimeRange, iso
 from lake.settings import ExchangeSettings, Settings
-from lake.sources.base import Source
+from lake.sources.base import Source, require_ranges
 from lake.store.ledger import Job
 from lake.store.store import Origin, Store
 
@@ -113,7 +113,7 @@ class Run:
                 await refetch(
                     self._store,
                     self._settings,
-                    source,
+                    require_ranges(source),
                     name,
                     group,
                     windows,

@@ -1,0 +1,104 @@
+"""A source that is not ccxt: it serves ranges of bars, and no order books."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from lake.errors import UnknownNameError
+from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.market import Market
+from lake.model.time import TimeRange
+from lake.sources.base import Page
+
+EXCHANGE = "archive"
+MINUTE = timedelta(minutes=1)
+
+
+def bars_of(symbol: str, window: TimeRange) -> pl.DataFrame:
+    """The bars that the source has of a market: one a minute, its price that of the market."""
+    count = window.duration // MINUTE
+    price = float(sum(map(ord, symbol)))
+    return pl.DataFrame(
+        {
+            "timestamp": [window.start + n * MINUTE for n in range(count)],
+            **dict.fromkeys(("open", "high", "low", "close", "volume"), [price] * count),
+            "closed": [True] * count,
+        },
+        schema_overrides={"timestamp": TIMESTAMP, "closed": pl.Boolean},
+    )
+
+
+class Archive:
+    """What all sources have; serves nothing.
+
+    Attributes
+    ----------
+    closed
+        Whether it was closed.
+    """
+
+    def __init__(self, *symbols: str) -> None:
+        self.requests = 0
+        self.closed = False
+        self._symbols = symbols
+
+    @property
+    def name(self) -> str:
+        return f"files:{EXCHANGE}"
+
+    async def market(self, symbol: str) -> Market:
+        if symbol not in self._symbols:
+            raise UnknownNameError(f"{self.name} has no market {symbol}")
+        return Market(EXCHANGE, symbol)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Ranges(Archive):
+    """Serves bars of some markets.
+
+    Attributes
+    ----------
+    fetched
+        The symbol and window of each fetch.
+    """
+
+    def __init__(self, *symbols: str) -> None:
+        super().__init__(*symbols)
+        self.fetched: list[tuple[str, TimeRange]] = []
+
+    async def require(self, dataset: Dataset, market: Market) -> None:
+        if dataset.name != "bars_1m":
+            raise UnknownNameError(f"{self.name} has no {dataset.name} of {market}")
+
+    def window(self, dataset: Dataset) -> timedelta:
+        assert dataset.name == "bars_1m"
+        return timedelta(hours=6)
+
+    async def fetch(
+        self, dataset: Dataset, market: Market, window: TimeRange
+    ) -> AsyncGenerator[Page]:
+        await self.require(dataset, market)
+        self.requests += 1
+        self.fetched.append((market.symbol, window))
+        yield Page(bars_of(market.symbol, window), window)
+
+
+class SomeSpecifications(Ranges):
+    """Serves bars of all its markets, and the specification of the first one."""
+
+    async def instruments(self) -> dict[str, pl.DataFrame]:
+        first = self._symbols[0]
+        base, quote = first.split("/")
+        row = {"venue_symbol": first, "type": "spot", "base": base, "quote": quote}
+        return {first: pl.DataFrame([row])}
+
+
+def day(time: datetime) -> TimeRange:
+    """The day before a time's midnight."""
+    midnight = time.replace(hour=0, minute=0, second=0, microsecond=0)
+    return TimeRange(midnight - timedelta(days=1), midnight)

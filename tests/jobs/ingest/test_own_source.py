@@ -1,0 +1,97 @@
+"""Sources that serve some things only: these are ingested, the rest is refused by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from polars.testing import assert_frame_equal
+
+from lake.api import Lake
+from lake.errors import UnknownNameError
+from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
+from lake.jobs.ingest.ingest import Ingestion, IngestRequest
+from lake.jobs.ingest.report import IngestReport
+from lake.model.market import Market
+from lake.model.progress import NoProgress
+from lake.sources.base import Source
+from lake.store.store import Store
+from tests.conftest import store_of
+from tests.jobs.conftest import NOW
+from tests.jobs.ingest.own_source import EXCHANGE, Archive, Ranges, SomeSpecifications, bars_of, day
+
+DAY = day(NOW)
+
+
+def _ingest(lake: Lake, source: Source, *symbols: str) -> IngestReport:
+    requests = [
+        IngestRequest(lake.dataset("bars_1m"), Market(EXCHANGE, symbol), DAY.start, DAY.end)
+        for symbol in symbols
+    ]
+    ingestion = Ingestion(store_of(lake), lake.settings, lambda _: source, NoProgress())
+    return asyncio.run(ingestion.run(requests))
+
+
+def test_ranges_are_stored_without_specifications(lake: Lake) -> None:
+    source = Ranges("BTC/USDT")
+    report = _ingest(lake, source, "BTC/USDT")
+    [table] = report.tables
+    assert (table.table, table.inserted, table.rejected) == ("bars_1m", 1440, 0)
+    assert lake.tables()["table"].to_list() == ["bars_1m", "coverage", "jobs"]
+    expected = bars_of("BTC/USDT", DAY)
+    stored = lake.scan("bars_1m").collect()
+    assert_frame_equal(stored.select(expected.columns), expected)
+    assert lake.coverage().rows() == [("bars_1m", EXCHANGE, "BTC/USDT", DAY.start, DAY.end)]
+    assert lake.audit("bars_1m")["source"].drop_nulls().unique().to_list() == ["files:archive"]
+    assert source.closed
+
+
+Take = Callable[[Store, Source], Coroutine[Any, Any, IngestReport]]
+
+
+@pytest.mark.parametrize(
+    ("take", "words"),
+    [
+        (
+            lambda store, source: ingest_order_books(
+                store, source, [Market(EXCHANGE, "BTC/USDT")], None
+            ),
+            "files:archive does not serve order books",
+        ),
+        (
+            lambda store, source: ingest_instruments(store, source, EXCHANGE, None),
+            "files:archive does not serve specifications of markets",
+        ),
+    ],
+)
+def test_what_it_does_not_serve_is_refused_with_what_it_serves(
+    lake: Lake, take: Take, words: str
+) -> None:
+    source = Ranges("BTC/USDT")
+    with pytest.raises(UnknownNameError, match=words) as refused:
+        asyncio.run(take(store_of(lake), source))
+    assert refused.value.hint == "It serves ranges of time."
+    assert lake.jobs().is_empty()
+    assert source.closed
+
+
+def test_a_source_without_ranges_is_refused_before_anything_is_written(lake: Lake) -> None:
+    source = Archive("BTC/USDT")
+    with pytest.raises(UnknownNameError, match="does not serve ranges of time") as refused:
+        _ingest(lake, source, "BTC/USDT")
+    assert refused.value.hint == "It serves nothing."
+    assert lake.jobs().is_empty()
+    assert source.closed
+
+
+def test_markets_without_a_specification_are_ingested_beside_those_that_have_one(
+    lake: Lake,
+) -> None:
+    symbols = ("BTC/USDT", "ETH/USDT")
+    report = _ingest(lake, SomeSpecifications(*symbols), *symbols)
+    assert {t.table: t.inserted for t in report.tables} == {"instruments": 1, "bars_1m": 2 * 1440}
+    assert lake.scan("instruments").collect()["symbol"].to_list() == ["BTC/USDT"]
+    again = _ingest(lake, SomeSpecifications("BTC/USDT", "XRP/ETH"), "XRP/ETH")
+    assert [table.table for table in again.tables] == ["bars_1m"]
