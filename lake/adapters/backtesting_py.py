@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from lake.adapters.rows import OHLCV, closed_bars, needed
+from lake.adapters.rows import OHLCV, read_closed_bars, require_package
 from lake.bundles.bundle import Bundle
 from lake.model.selection import Selection
 
@@ -52,9 +52,9 @@ def ohlcv(
     UsageError
         The table holds no bars, or pandas is not installed.
     """
-    pandas = needed("pandas", "backtesting")
+    pandas = require_package("pandas", "backtesting")
     selection = Selection((exchange,), (symbol,), since, until)
-    bars = closed_bars(bundle, table, OHLCV, selection)
+    bars = read_closed_bars(bundle, table, OHLCV, selection)
     times = bars["timestamp"].dt.replace_time_zone(None).dt.cast_time_unit("ns").to_numpy()
     return pandas.DataFrame(
         {name.capitalize(): bars[name].to_numpy() for name in OHLCV},

@@ -15,14 +15,14 @@ import polars as pl
 import pyarrow as pa
 from pyarrow import feather
 
-from lake.adapters.rows import OHLCV, bar_timeframe, closed_bars, rows_of
+from lake.adapters.rows import OHLCV, find_bar_timeframe, read_closed_bars, read_rows
 from lake.bundles.bundle import Bundle, as_tuple
 from lake.errors import StorageError
 from lake.model.selection import Selection
 from lake.model.timeframe import Timeframe
 
 _FUNDING = "funding"
-_REPLACED = str.maketrans(dict.fromkeys("/ .@$+:", "_"))  # freqtrade.misc.pair_to_filename
+_TO_UNDERSCORE = str.maketrans(dict.fromkeys("/ .@$+:", "_"))  # freqtrade.misc.pair_to_filename
 
 
 def write(
@@ -75,12 +75,14 @@ def write(
         The folder cannot be written.
     """
     selection = Selection((exchange,), as_tuple(symbol), since, until)
-    rows = _rows(bundle, table, selection)
+    rows = _read_rows(bundle, table, selection)
     timeframe = (
-        Timeframe.parse(funding_timeframe) if table == _FUNDING else bar_timeframe(bundle, table)
+        Timeframe.parse(funding_timeframe)
+        if table == _FUNDING
+        else find_bar_timeframe(bundle, table)
     )
     files = {
-        datadir / _file_name(table, str(name), timeframe): part.drop("symbol").to_arrow()
+        datadir / _format_file_name(table, str(name), timeframe): part.drop("symbol").to_arrow()
         for (name,), part in rows.partition_by("symbol", as_dict=True).items()
     }
     try:
@@ -93,17 +95,17 @@ def write(
     return list(files)
 
 
-def _rows(bundle: Bundle, table: str, selection: Selection) -> pl.DataFrame:
+def _read_rows(bundle: Bundle, table: str, selection: Selection) -> pl.DataFrame:
     date = pl.col("timestamp").dt.cast_time_unit("ms").alias("date")
     if table == _FUNDING:
-        rates = rows_of(bundle, table, ["timestamp", "funding_rate"], selection)
+        rates = read_rows(bundle, table, ["timestamp", "funding_rate"], selection)
         return rates.select("symbol", date, "funding_rate")
-    return closed_bars(bundle, table, OHLCV, selection).select("symbol", date, *OHLCV)
+    return read_closed_bars(bundle, table, OHLCV, selection).select("symbol", date, *OHLCV)
 
 
-def _file_name(table: str, symbol: str, timeframe: Timeframe) -> str:
+def _format_file_name(table: str, symbol: str, timeframe: Timeframe) -> str:
     """A file's path in the data folder."""
-    name = f"{symbol.translate(_REPLACED)}-{str(timeframe).replace('M', 'Mo')}"
+    name = f"{symbol.translate(_TO_UNDERSCORE)}-{str(timeframe).replace('M', 'Mo')}"
     if ":" not in symbol:
         return f"{name}.feather"
     kind = "funding_rate" if table == _FUNDING else "futures"
@@ -111,14 +113,16 @@ def _file_name(table: str, symbol: str, timeframe: Timeframe) -> str:
 
 
 def _replace_all(files: Mapping[Path, pa.Table]) -> None:
-    temporary = {path: path.with_name(f"{path.name}.unconfirmed") for path in files}
+    temporary_files = {path: path.with_name(f"{path.name}.unconfirmed") for path in files}
     try:
         for path, table in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            feather.write_feather(table, temporary[path], compression="lz4", compression_level=9)
-        for path, written in temporary.items():
-            written.replace(path)
+            feather.write_feather(
+                table, temporary_files[path], compression="lz4", compression_level=9
+            )
+        for path, temporary_file in temporary_files.items():
+            temporary_file.replace(path)
     finally:
-        for written in temporary.values():
-            if written.exists():
-                written.unlink()
+        for temporary_file in temporary_files.values():
+            if temporary_file.exists():
+                temporary_file.unlink()

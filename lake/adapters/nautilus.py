@@ -22,8 +22,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from lake.adapters.nautilus_instrument import instrument, nanoseconds
-from lake.adapters.rows import OHLCV, PRICES, bar_timeframe, closed_bars, needed, rows_of
+from lake.adapters.nautilus_instrument import instrument, to_nanoseconds
+from lake.adapters.rows import (
+    OHLCV,
+    PRICES,
+    find_bar_timeframe,
+    read_closed_bars,
+    read_rows,
+    require_package,
+)
 from lake.bundles.bundle import Bundle, as_tuple
 from lake.errors import StorageError, UsageError
 from lake.model.selection import Selection
@@ -41,7 +48,7 @@ _TRADES = "trades"
 _AGGREGATIONS = {"s": "SECOND", "m": "MINUTE", "h": "HOUR", "d": "DAY", "w": "WEEK", "M": "MONTH"}
 _LONGEST_ID = 36
 # Sums of decimals are off by some units in the last place of a double; a finer value by more.
-_NOISE = 1e-12
+_RELATIVE_ERROR = 1e-12
 
 
 def bars(
@@ -79,17 +86,17 @@ def bars(
         The table holds no bars, a value is finer than the precision or too large, or Nautilus is
         not installed.
     """
-    data = needed("nautilus_trader.model.data", "nautilus")
+    data = require_package("nautilus_trader.model.data", "nautilus")
     market = specification or instrument(bundle, exchange, symbol)
     selection = Selection((exchange,), (symbol,), since, until)
-    frame = closed_bars(bundle, table, OHLCV, selection)
+    frame = read_closed_bars(bundle, table, OHLCV, selection)
     _require_exact(frame, PRICES, ("volume",), market)
-    timeframe = bar_timeframe(bundle, table)
+    timeframe = find_bar_timeframe(bundle, table)
     # Names of tables end in what Polars calls the same duration: 1m, 1h, 1mo.
-    ends = nanoseconds(frame["timestamp"].dt.offset_by(timeframe.table_suffix))
+    ends = to_nanoseconds(frame["timestamp"].dt.offset_by(timeframe.table_suffix))
     return list(
         data.Bar.from_raw_arrays_to_list(
-            data.BarType.from_str(f"{market.id}-{_step(timeframe)}-LAST-EXTERNAL"),
+            data.BarType.from_str(f"{market.id}-{_format_step(timeframe)}-LAST-EXTERNAL"),
             market.price_precision,
             market.size_precision,
             *(frame[name].to_numpy(writable=True) for name in OHLCV),
@@ -127,12 +134,12 @@ def trade_ticks(
     UsageError
         A value is finer than the precision or too large, or Nautilus is not installed.
     """
-    data = needed("nautilus_trader.model.data", "nautilus")
+    data = require_package("nautilus_trader.model.data", "nautilus")
     market = specification or instrument(bundle, exchange, symbol)
     selection = Selection((exchange,), (symbol,), since, until)
     columns = ("timestamp", "received_at", "trade_id", "price", "amount", "side")
-    known = pl.max_horizontal("timestamp", "received_at").alias("known_at")
-    frame = rows_of(bundle, _TRADES, columns, selection).with_columns(known)
+    known_at = pl.max_horizontal("timestamp", "received_at").alias("known_at")
+    frame = read_rows(bundle, _TRADES, columns, selection).with_columns(known_at)
     frame = frame.sort("known_at", maintain_order=True)
     _require_exact(frame, ("price",), ("amount",), market)
     return list(
@@ -142,10 +149,10 @@ def trade_ticks(
             market.size_precision,
             frame["price"].to_numpy(writable=True),
             frame["amount"].to_numpy(writable=True),
-            _aggressors(frame["side"]),
-            [_short(one) for one in frame["trade_id"]],
-            nanoseconds(frame["timestamp"]),
-            nanoseconds(frame["known_at"]),
+            _to_aggressors(frame["side"]),
+            [_shorten_id(trade_id) for trade_id in frame["trade_id"]],
+            to_nanoseconds(frame["timestamp"]),
+            to_nanoseconds(frame["known_at"]),
         )
     )
 
@@ -190,10 +197,12 @@ def write_catalog(
     StorageError
         It cannot be written.
     """
-    persistence = needed("nautilus_trader.persistence.catalog", "nautilus")
+    persistence = require_package("nautilus_trader.persistence.catalog", "nautilus")
     if path.exists():
         raise UsageError(f"{path} exists already", "Name a folder that does not, or remove it.")
-    chosen = as_tuple(tables) or tuple(name for name in bundle.tables if _is_for(bundle, name))
+    table_names = as_tuple(tables) or tuple(
+        name for name in bundle.tables if _is_supported(bundle, name)
+    )
     temporary = path.absolute().with_name(f"{path.name}.{secrets.token_hex(4)}.unconfirmed")
     try:
         temporary.mkdir(parents=True)
@@ -201,9 +210,9 @@ def write_catalog(
         for one in as_tuple(symbol):
             market = (specifications or {}).get(one) or instrument(bundle, exchange, one)
             catalog.write_data([market])
-            for table in chosen:
-                asked = {"exchange": exchange, "symbol": one, "since": since, "until": until}
-                catalog.write_data(_objects(bundle, table, asked, market))
+            for table in table_names:
+                selection = {"exchange": exchange, "symbol": one, "since": since, "until": until}
+                catalog.write_data(_read_objects(bundle, table, selection, market))
         temporary.rename(path)
     except OSError as error:
         raise StorageError(
@@ -215,16 +224,16 @@ def write_catalog(
     return persistence.ParquetDataCatalog(str(path.absolute()))
 
 
-def _is_for(bundle: Bundle, table: str) -> bool:
+def _is_supported(bundle: Bundle, table: str) -> bool:
     return table == _TRADES or "closed" in bundle.scan(table).collect_schema()
 
 
-def _objects(
-    bundle: Bundle, table: str, asked: dict[str, Any], market: CurrencyPair | CryptoPerpetual
+def _read_objects(
+    bundle: Bundle, table: str, selection: dict[str, Any], market: CurrencyPair | CryptoPerpetual
 ) -> list[Any]:
     if table == _TRADES:
-        return trade_ticks(bundle, **asked, specification=market)
-    return bars(bundle, table, **asked, specification=market)
+        return trade_ticks(bundle, **selection, specification=market)
+    return bars(bundle, table, **selection, specification=market)
 
 
 def _require_exact(
@@ -234,7 +243,7 @@ def _require_exact(
     market: CurrencyPair | CryptoPerpetual,
 ) -> None:
     """Refuse values that Nautilus would round, or cannot hold."""
-    objects = needed("nautilus_trader.model.objects", "nautilus")
+    objects = require_package("nautilus_trader.model.objects", "nautilus")
     kinds = {
         "price": (prices, market.price_precision, objects.PRICE_MAX),
         "size": (sizes, market.size_precision, objects.QUANTITY_MAX),
@@ -242,11 +251,11 @@ def _require_exact(
     for kind, (names, places, largest) in kinds.items():
         for name in names:
             value = pl.col(name)
-            off = (value.round(places) - value).abs() > _NOISE * value.abs()
-            bad = frame.filter(off | (value.abs() > largest))
-            if not bad.is_empty():
+            off = (value.round(places) - value).abs() > _RELATIVE_ERROR * value.abs()
+            misfits = frame.filter(off | (value.abs() > largest))
+            if not misfits.is_empty():
                 raise UsageError(
-                    f"{name} {bad[name][0]!r} at {iso(bad['timestamp'][0])} does not fit "
+                    f"{name} {misfits[name][0]!r} at {iso(misfits['timestamp'][0])} does not fit "
                     f"{market.id}: it has {places} decimal places, and Nautilus holds no more "
                     f"than {largest:g}",
                     f"For more places give `instrument` a {kind}_precision, and the result as "
@@ -254,18 +263,20 @@ def _require_exact(
                 )
 
 
-def _step(timeframe: Timeframe) -> str:
+def _format_step(timeframe: Timeframe) -> str:
     return f"{timeframe.count}-{_AGGREGATIONS[timeframe.unit]}"
 
 
-def _aggressors(sides: pl.Series) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    side = needed("nautilus_trader.model.enums", "nautilus").AggressorSide
+def _to_aggressors(sides: pl.Series) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    side = require_package("nautilus_trader.model.enums", "nautilus").AggressorSide
     numbers = {"buy": int(side.BUYER), "sell": int(side.SELLER)}
-    known = sides.replace_strict(numbers, default=int(side.NO_AGGRESSOR), return_dtype=pl.UInt8)
-    return known.to_numpy(writable=True)
+    aggressors = sides.replace_strict(
+        numbers, default=int(side.NO_AGGRESSOR), return_dtype=pl.UInt8
+    )
+    return aggressors.to_numpy(writable=True)
 
 
-def _short(trade_id: str) -> str:
+def _shorten_id(trade_id: str) -> str:
     if len(trade_id) <= _LONGEST_ID:
         return trade_id
     return hashlib.sha256(trade_id.encode()).hexdigest()[:_LONGEST_ID]

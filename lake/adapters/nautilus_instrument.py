@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from lake.adapters.rows import needed
+from lake.adapters.rows import require_package
 from lake.bundles.bundle import Bundle
 from lake.errors import UnknownNameError, UsageError
 
@@ -50,26 +50,26 @@ def instrument(
         Its tick or lot is unknown, it is neither spot nor swap, a precision is coarser than the
         tick or the lot or finer than Nautilus can hold, or Nautilus is not installed.
     """
-    instruments = needed("nautilus_trader.model.instruments", "nautilus")
-    specification = _specification(bundle, exchange, symbol)
+    instruments = require_package("nautilus_trader.model.instruments", "nautilus")
+    specification = _find_specification(bundle, exchange, symbol)
     kind = specification["type"]
     if kind not in ("spot", "swap"):
         raise UsageError(
             f"{exchange} {symbol} is a {kind}; only spot and swap markets are supported",
             "Choose another symbol.",
         )
-    values = _common_values(specification, price_precision, size_precision)
+    values = _build_common_values(specification, price_precision, size_precision)
     if kind == "spot":
         return instruments.CurrencyPair(**values)
-    return instruments.CryptoPerpetual(**values, **_swap_values(specification))
+    return instruments.CryptoPerpetual(**values, **_build_swap_values(specification))
 
 
-def nanoseconds(times: pl.Series) -> np.ndarray[Any, np.dtype[np.uint64]]:
+def to_nanoseconds(times: pl.Series) -> np.ndarray[Any, np.dtype[np.uint64]]:
     """Unix times in nanoseconds."""
     return (times.dt.epoch("us").cast(pl.UInt64) * 1000).to_numpy(writable=True)
 
 
-def _specification(bundle: Bundle, exchange: str, symbol: str) -> dict[str, Any]:
+def _find_specification(bundle: Bundle, exchange: str, symbol: str) -> dict[str, Any]:
     for row in bundle.manifest.instruments:
         if (row["exchange"], row["symbol"]) == (exchange, symbol):
             return row
@@ -79,16 +79,18 @@ def _specification(bundle: Bundle, exchange: str, symbol: str) -> dict[str, Any]
     )
 
 
-def _common_values(
+def _build_common_values(
     specification: Mapping[str, Any], price_precision: int | None, size_precision: int | None
 ) -> dict[str, Any]:
     """What every kind of instrument is made from."""
-    identifiers = needed("nautilus_trader.model.identifiers", "nautilus")
-    objects = needed("nautilus_trader.model.objects", "nautilus")
-    price_places = _places(specification, "tick_size", price_precision)
-    size_places = _places(specification, "lot_size", size_precision)
+    identifiers = require_package("nautilus_trader.model.identifiers", "nautilus")
+    objects = require_package("nautilus_trader.model.objects", "nautilus")
+    price_places = _choose_places(specification, "tick_size", price_precision)
+    size_places = _choose_places(specification, "lot_size", size_precision)
     name, kind = specification["venue_symbol"], specification["type"]
-    known = nanoseconds(pl.Series([datetime.fromisoformat(specification["valid_from"])]))[0]
+    valid_from_ns = to_nanoseconds(
+        pl.Series([datetime.fromisoformat(specification["valid_from"])])
+    )[0]
     return {
         "instrument_id": identifiers.InstrumentId(
             identifiers.Symbol(f"{name}-PERP" if kind == "swap" else name),
@@ -99,29 +101,29 @@ def _common_values(
         "quote_currency": objects.Currency.from_str(specification["quote"]),
         "price_precision": price_places,
         "size_precision": size_places,
-        "price_increment": objects.Price(_decimal(specification["tick_size"]), price_places),
-        "size_increment": objects.Quantity(_decimal(specification["lot_size"]), size_places),
-        "maker_fee": _decimal(specification["maker_fee"] or 0),
-        "taker_fee": _decimal(specification["taker_fee"] or 0),
-        "ts_event": int(known),
-        "ts_init": int(known),
+        "price_increment": objects.Price(_to_decimal(specification["tick_size"]), price_places),
+        "size_increment": objects.Quantity(_to_decimal(specification["lot_size"]), size_places),
+        "maker_fee": _to_decimal(specification["maker_fee"] or 0),
+        "taker_fee": _to_decimal(specification["taker_fee"] or 0),
+        "ts_event": int(valid_from_ns),
+        "ts_init": int(valid_from_ns),
     }
 
 
-def _swap_values(specification: Mapping[str, Any]) -> dict[str, Any]:
+def _build_swap_values(specification: Mapping[str, Any]) -> dict[str, Any]:
     """What a swap has beside."""
-    objects = needed("nautilus_trader.model.objects", "nautilus")
-    contract = _decimal(specification["contract_size"] or 1)
+    objects = require_package("nautilus_trader.model.objects", "nautilus")
+    contract = _to_decimal(specification["contract_size"] or 1)
     return {
         "settlement_currency": objects.Currency.from_str(specification["settle"]),
         "is_inverse": specification["linear"] is False,
-        "multiplier": objects.Quantity(contract, _exponent(contract)),
+        "multiplier": objects.Quantity(contract, _count_places(contract)),
     }
 
 
-def _places(specification: Mapping[str, Any], step_name: str, wanted: int | None) -> int:
+def _choose_places(specification: Mapping[str, Any], step_name: str, precision: int | None) -> int:
     """Decimal places: those of the step, or more."""
-    objects = needed("nautilus_trader.model.objects", "nautilus")
+    objects = require_package("nautilus_trader.model.objects", "nautilus")
     market = f"{specification['exchange']} {specification['symbol']}"
     step = specification[step_name]
     if not step:
@@ -129,8 +131,8 @@ def _places(specification: Mapping[str, Any], step_name: str, wanted: int | None
             f"the bundle does not say the {step_name} of {market}",
             "Make the instrument by hand, and give it as `specification`.",
         )
-    least, most = _exponent(_decimal(step)), int(objects.FIXED_PRECISION)
-    places = least if wanted is None else wanted
+    least, most = _count_places(_to_decimal(step)), int(objects.FIXED_PRECISION)
+    places = least if precision is None else precision
     if not least <= places <= most:
         raise UsageError(
             f"{places} decimal places do not fit {market}: its {step_name} is {step}",
@@ -139,11 +141,11 @@ def _places(specification: Mapping[str, Any], step_name: str, wanted: int | None
     return places
 
 
-def _decimal(number: float) -> Decimal:
+def _to_decimal(number: float) -> Decimal:
     """The shortest decimal that is this number."""
     return Decimal(repr(number))
 
 
-def _exponent(number: Decimal) -> int:
+def _count_places(number: Decimal) -> int:
     """Decimal places of a number without its trailing zeros."""
     return max(0, -int(number.normalize().as_tuple().exponent))

@@ -18,7 +18,7 @@ PRICES = ("open", "high", "low", "close")
 OHLCV = (*PRICES, "volume")
 
 
-def needed(module: str, extra: str) -> ModuleType:
+def require_package(module: str, extra: str) -> ModuleType:
     """A package that an extra of lake brings.
 
     Raises
@@ -34,7 +34,7 @@ def needed(module: str, extra: str) -> ModuleType:
         ) from error
 
 
-def bar_timeframe(bundle: Bundle, table: str) -> Timeframe:
+def find_bar_timeframe(bundle: Bundle, table: str) -> Timeframe:
     """The timeframe of a table of bars.
 
     Raises
@@ -50,7 +50,7 @@ def bar_timeframe(bundle: Bundle, table: str) -> Timeframe:
     return Timeframe.of_table_suffix(table.rpartition("_")[2])
 
 
-def closed_bars(
+def read_closed_bars(
     bundle: Bundle, table: str, columns: Sequence[str], selection: Selection
 ) -> pl.DataFrame:
     """Closed bars of one exchange that open within the selection, by symbol and time.
@@ -67,13 +67,13 @@ def closed_bars(
     UsageError
         The table holds no bars.
     """
-    bar_timeframe(bundle, table)
+    find_bar_timeframe(bundle, table)
     names = ["symbol", "timestamp", *columns]
     rows = _scan(bundle, table, [*names, "closed"], selection).filter("closed")
-    return _complete(rows.select(names).collect(), bundle, table, selection)
+    return _require_rows(rows.select(names).collect(), bundle, table, selection)
 
 
-def rows_of(
+def read_rows(
     bundle: Bundle, table: str, columns: Sequence[str], selection: Selection
 ) -> pl.DataFrame:
     """Rows of one exchange within the selection: `symbol` and the columns asked for.
@@ -84,7 +84,7 @@ def rows_of(
         The bundle has no such table, column or market, or no row of it in the range.
     """
     rows = _scan(bundle, table, ["symbol", *columns], selection).collect()
-    return _complete(rows, bundle, table, selection)
+    return _require_rows(rows, bundle, table, selection)
 
 
 def _scan(bundle: Bundle, table: str, columns: Sequence[str], selection: Selection) -> pl.LazyFrame:
@@ -98,11 +98,13 @@ def _scan(bundle: Bundle, table: str, columns: Sequence[str], selection: Selecti
     )
 
 
-def _complete(rows: pl.DataFrame, bundle: Bundle, table: str, selection: Selection) -> pl.DataFrame:
+def _require_rows(
+    rows: pl.DataFrame, bundle: Bundle, table: str, selection: Selection
+) -> pl.DataFrame:
     """The rows, if there are some of every market that was asked for."""
-    there = set(rows["symbol"].unique())
-    missing = [symbol for symbol in selection.symbols if symbol not in there]
-    if there and not missing:
+    symbols_with_rows = set(rows["symbol"].unique())
+    missing = [symbol for symbol in selection.symbols if symbol not in symbols_with_rows]
+    if symbols_with_rows and not missing:
         return rows
     start, end = (iso(time) if time else "any time" for time in (selection.start, selection.end))
     what = " ".join([*selection.exchanges, ", ".join(missing)]).strip()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lake.adapters.rows import OHLCV, bar_timeframe, closed_bars, needed
+from lake.adapters.rows import OHLCV, find_bar_timeframe, read_closed_bars, require_package
 from lake.bundles.bundle import Bundle, as_tuple
 from lake.errors import UsageError
 from lake.model.selection import Selection
@@ -64,7 +64,7 @@ def prices(
         The table holds no bars, the column no numbers, or pandas is not installed.
     """
     selection = Selection((exchange,), as_tuple(symbol), since, until)
-    return _wide(bundle, table, (column,), selection)[column]
+    return _pivot_columns(bundle, table, (column,), selection)[column]
 
 
 def ohlcv(
@@ -81,25 +81,25 @@ def ohlcv(
     All have the same index and columns. Parameters and errors are those of `prices`.
     """
     selection = Selection((exchange,), as_tuple(symbol), since, until)
-    return _wide(bundle, table, OHLCV, selection)
+    return _pivot_columns(bundle, table, OHLCV, selection)
 
 
-def _wide(
+def _pivot_columns(
     bundle: Bundle, table: str, columns: Sequence[str], selection: Selection
 ) -> dict[str, pd.DataFrame]:
-    pandas = needed("pandas", "vectorbt")
+    pandas = require_package("pandas", "vectorbt")
     _require_numbers(bundle, table, columns)
-    bars = closed_bars(bundle, table, columns, selection)
+    bars = read_closed_bars(bundle, table, columns, selection)
     bars = bars.with_columns(pl.col(columns).cast(pl.Float64))
     symbols = selection.symbols or tuple(bars["symbol"].unique().sort())
     times = bars["timestamp"].unique().sort()
-    index = _index(times, bar_timeframe(bundle, table))
+    index = _build_index(times, find_bar_timeframe(bundle, table))
     frames = {}
-    for name in columns:
-        wide = bars.pivot("symbol", index="timestamp", values=name).sort("timestamp")
-        data = {one: wide[one].to_numpy() for one in symbols}
-        sparse = pandas.DataFrame(data, index=_pandas_times(times))
-        frames[name] = sparse.reindex(index).rename_axis(columns="symbol")
+    for column in columns:
+        wide = bars.pivot("symbol", index="timestamp", values=column).sort("timestamp")
+        data = {name: wide[name].to_numpy() for name in symbols}
+        sparse = pandas.DataFrame(data, index=_to_pandas_times(times))
+        frames[column] = sparse.reindex(index).rename_axis(columns="symbol")
     return frames
 
 
@@ -107,30 +107,34 @@ def _require_numbers(bundle: Bundle, table: str, columns: Sequence[str]) -> None
     schema = bundle.scan(table).collect_schema()
     for name in columns:
         if name in schema and not schema[name].is_numeric():
-            numbers = [one for one, dtype in schema.items() if dtype.is_numeric()]
+            numbers = [column for column, dtype in schema.items() if dtype.is_numeric()]
             raise UsageError(
                 f"column {name} of {table} holds no numbers", f"Choose from {', '.join(numbers)}."
             )
 
 
-def _index(times: pl.Series, timeframe: Timeframe) -> pd.DatetimeIndex:
+def _build_index(times: pl.Series, timeframe: Timeframe) -> pd.DatetimeIndex:
     """The grid of the timeframe over the times; or the times themselves, if they are off it."""
-    pandas = needed("pandas", "vectorbt")
-    there = _pandas_times(times)
+    pandas = require_package("pandas", "vectorbt")
+    pandas_times = _to_pandas_times(times)
     grid = pandas.date_range(
-        there[0], there[-1], freq=_frequency(timeframe), name="timestamp", unit="ns"
+        pandas_times[0],
+        pandas_times[-1],
+        freq=_format_frequency(timeframe),
+        name="timestamp",
+        unit="ns",
     )
-    return grid if there.isin(grid).all() else there
+    return grid if pandas_times.isin(grid).all() else pandas_times
 
 
-def _frequency(timeframe: Timeframe) -> str:
+def _format_frequency(timeframe: Timeframe) -> str:
     """The timeframe as pandas names it."""
     if timeframe.unit == "w":
         return f"{7 * timeframe.count}D"
     return f"{timeframe.count}{_UNITS[timeframe.unit]}"
 
 
-def _pandas_times(times: pl.Series) -> pd.DatetimeIndex:
-    pandas = needed("pandas", "vectorbt")
+def _to_pandas_times(times: pl.Series) -> pd.DatetimeIndex:
+    pandas = require_package("pandas", "vectorbt")
     naive = times.dt.replace_time_zone(None).dt.cast_time_unit("ns").to_numpy()
     return pandas.DatetimeIndex(naive, name="timestamp").tz_localize("UTC")

@@ -29,7 +29,7 @@ SPOT: dict[str, Any] = {"exchange": "binance", "symbol": BTC}
 EPOCH = datetime(1970, 1, 1, tzinfo=T0.tzinfo)
 
 
-def nanoseconds(time: datetime) -> int:
+def to_nanoseconds(time: datetime) -> int:
     return (time - EPOCH) // timedelta(microseconds=1) * 1000
 
 
@@ -44,7 +44,7 @@ def test_a_spot_market_is_a_currency_pair(bundle: Bundle) -> None:
     assert (market.price_precision, market.size_precision) == (2, 5)
     assert (str(market.price_increment), str(market.size_increment)) == ("0.01", "0.00001")
     assert (market.maker_fee, market.taker_fee) == (Decimal("0.001"), Decimal("0.002"))
-    assert market.ts_init == nanoseconds(T0)
+    assert market.ts_init == to_nanoseconds(T0)
 
 
 def test_a_swap_is_a_perpetual_of_another_name(bundle: Bundle) -> None:
@@ -69,7 +69,7 @@ def test_an_inverse_swap_keeps_its_contract_size(lake: Lake) -> None:
 
 def test_bars_are_known_at_their_end(bundle: Bundle) -> None:
     given_bars, expected = bars(bundle, "bars_1m", **SPOT), expected_bars(bundle)
-    ends = [nanoseconds(time + MINUTE) for time in expected["timestamp"]]
+    ends = [to_nanoseconds(time + MINUTE) for time in expected["timestamp"]]
     assert [bar.ts_event for bar in given_bars] == ends
     assert [bar.ts_init for bar in given_bars] == ends
     assert str(given_bars[0].bar_type) == "BTCUSDT.BINANCE-1-MINUTE-LAST-EXTERNAL"
@@ -102,7 +102,7 @@ def test_every_timeframe_ends_where_it_ends(
     write(lake, "instruments", specification())
     write(lake, table, bar_rows(1))
     (bar,) = bars(pinned(lake, table), table, **SPOT)
-    assert bar.ts_init == nanoseconds(end)
+    assert bar.ts_init == to_nanoseconds(end)
     assert f"-{name}-LAST-EXTERNAL" in str(bar.bar_type)
 
 
@@ -116,8 +116,8 @@ def test_trades_have_side_id_and_both_times(bundle: Bundle) -> None:
         tick = by_id[row["trade_id"]]
         assert tick.aggressor_side == sides[row["side"]]
         assert (float(tick.price), float(tick.size)) == (row["price"], row["amount"])
-        assert tick.ts_event == nanoseconds(row["timestamp"])
-        assert tick.ts_init == nanoseconds(row["received_at"] or row["timestamp"])
+        assert tick.ts_event == to_nanoseconds(row["timestamp"])
+        assert tick.ts_init == to_nanoseconds(row["received_at"] or row["timestamp"])
 
 
 def test_trades_stand_in_the_order_in_which_they_were_known(bundle: Bundle) -> None:
@@ -131,7 +131,7 @@ def test_a_clock_behind_the_venues_makes_no_trade_known_before_it_happened(lake:
     early = pl.Series([T0 - MINUTE], dtype=TIME)
     write(lake, "trades", trades(1, received_at=early))
     (tick,) = trade_ticks(pinned(lake, "trades"), **SPOT)
-    assert tick.ts_init == tick.ts_event == nanoseconds(T0)
+    assert tick.ts_init == tick.ts_event == to_nanoseconds(T0)
 
 
 def test_long_ids_are_replaced_by_different_ones(lake: Lake) -> None:
@@ -265,7 +265,7 @@ def test_the_engine_shows_a_strategy_each_bar_at_its_end(bundle: Bundle) -> None
     engine.run()
     engine.dispose()
     rows = expected_bars(bundle)
-    ends = [nanoseconds(time + MINUTE) for time in rows["timestamp"]]
+    ends = [to_nanoseconds(time + MINUTE) for time in rows["timestamp"]]
     assert seen == list(zip(ends, [f"{close:.2f}" for close in rows["close"]], strict=True))
 
 

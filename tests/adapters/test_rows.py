@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lake.adapters.rows import bar_timeframe, closed_bars, needed, rows_of
+from lake.adapters.rows import find_bar_timeframe, read_closed_bars, read_rows, require_package
 from lake.api import Lake
 from lake.bundles.bundle import Bundle
 from lake.errors import UnknownNameError, UsageError
@@ -24,21 +24,21 @@ def of(*symbols: str, since: datetime | None = None) -> Selection:
 
 def read(bundle: Bundle, table: str, selection: Selection) -> pl.DataFrame:
     if table == "trades":
-        return rows_of(bundle, table, ["price"], selection)
-    return closed_bars(bundle, table, ["close"], selection)
+        return read_rows(bundle, table, ["price"], selection)
+    return read_closed_bars(bundle, table, ["close"], selection)
 
 
 def test_only_closed_bars_are_given(filled: Lake) -> None:
     # A pin leaves open bars out today: the lake itself stands for a bundle that has one.
     opened: Any = SimpleNamespace(scan=filled.scan, id="0" * 64)
     assert opened.scan("bars_1m", symbol=ETH).collect()["closed"].to_list()[-1] is False
-    rows = closed_bars(opened, "bars_1m", ["close"], of(ETH))
+    rows = read_closed_bars(opened, "bars_1m", ["close"], of(ETH))
     assert rows.height == BARS - 1
     assert rows["timestamp"].max() == T0 + (BARS - 1) * MINUTE
 
 
 def test_a_bar_that_is_missing_stays_missing(bundle: Bundle) -> None:
-    times = closed_bars(bundle, "bars_1m", ["close"], of(BTC))["timestamp"].to_list()
+    times = read_closed_bars(bundle, "bars_1m", ["close"], of(BTC))["timestamp"].to_list()
     assert times == [T0 + n * MINUTE for n in range(BARS) if n != MISSING]
 
 
@@ -64,15 +64,15 @@ def test_what_is_not_in_the_bundle_is_an_error_that_names_it(
 
 def test_a_table_without_bars_is_refused(bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="table trades holds no bars"):
-        closed_bars(bundle, "trades", ["price"], of(BTC))
+        read_closed_bars(bundle, "trades", ["price"], of(BTC))
 
 
 def test_timeframes_come_from_the_name_of_the_table(lake: Lake) -> None:
     write(lake, "bars_1mo", bars(1, symbol=SWAP))
-    assert bar_timeframe(lake.pin("b", "bars_1mo"), "bars_1mo").unit == "M"
+    assert find_bar_timeframe(lake.pin("b", "bars_1mo"), "bars_1mo").unit == "M"
 
 
 def test_a_package_that_is_absent_is_named_with_its_extra() -> None:
     with pytest.raises(UsageError, match="no_such_package is not installed") as caught:
-        needed("no_such_package.deep", "vectorbt")
+        require_package("no_such_package.deep", "vectorbt")
     assert "pip install 'lake[vectorbt]'" in caught.value.hint
