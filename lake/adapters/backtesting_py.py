@@ -9,8 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from lake.adapters.rows import OHLCV, read_closed_bars, require_package
+from lake.adapters.rows import read_closed_bars, require_package
 from lake.bundles.bundle import Bundle
+from lake.model.ohlcv import OHLCV
 from lake.model.selection import Selection
 
 if TYPE_CHECKING:

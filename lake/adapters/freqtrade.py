@@ -15,9 +15,10 @@ import polars as pl
 import pyarrow as pa
 from pyarrow import feather
 
-from lake.adapters.rows import OHLCV, find_bar_timeframe, read_closed_bars, read_rows
+from lake.adapters.rows import find_bar_timeframe, read_closed_bars, read_rows
 from lake.bundles.bundle import Bundle, as_tuple
 from lake.errors import StorageError
+from lake.model.ohlcv import OHLCV
 from lake.model.selection import Selection
 from lake.model.timeframe import Timeframe
 

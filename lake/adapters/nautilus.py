@@ -24,8 +24,6 @@ import polars as pl
 
 from lake.adapters.nautilus_instrument import instrument, to_nanoseconds
 from lake.adapters.rows import (
-    OHLCV,
-    PRICES,
     find_bar_timeframe,
     read_closed_bars,
     read_rows,
@@ -33,6 +31,7 @@ from lake.adapters.rows import (
 )
 from lake.bundles.bundle import Bundle, as_tuple
 from lake.errors import StorageError, UsageError
+from lake.model.ohlcv import OHLCV, PRICES
 from lake.model.selection import Selection
 from lake.model.time import iso
 from lake.model.timeframe import Timeframe

@@ -14,9 +14,6 @@ from lake.model.selection import Selection
 from lake.model.time import iso
 from lake.model.timeframe import Timeframe
 
-PRICES = ("open", "high", "low", "close")
-OHLCV = (*PRICES, "volume")
-
 
 def require_package(module: str, extra: str) -> ModuleType:
     """A package that an extra of lake brings.

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import get_args
 
 import polars as pl
 
-from lake.model.dataset import TIMESTAMP, Severity
+from lake.model.dataset import TIMESTAMP
+from lake.model.market import DATASET_MARKET
+from lake.model.severity import SEVERITIES, Severity
 from lake.model.time import iso
 from lake.settings import AlertRule
 
@@ -25,10 +26,6 @@ NEWEST = pl.Schema(
 )
 """By table and market, when its newest row was known: a bar at its end, others at their time."""
 
-SEVERITIES: tuple[Severity, ...] = get_args(Severity)
-"""From the least to the worst."""
-
-_MARKET = ("dataset", "exchange", "symbol")
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -103,7 +100,7 @@ def span(duration: timedelta) -> str:
 
 
 def _defects(rule: AlertRule, findings: pl.DataFrame, now: datetime) -> Iterable[Condition]:
-    patterns = {name: getattr(rule, name) for name in (*_MARKET, "check")}
+    patterns = {name: getattr(rule, name) for name in (*DATASET_MARKET, "check")}
     counted = SEVERITIES[SEVERITIES.index(rule.severity or "info") :]
     rows = findings.filter(pl.col("status") == "open", pl.col("severity").is_in(counted))
     if rule.within_seconds:
@@ -113,7 +110,7 @@ def _defects(rule: AlertRule, findings: pl.DataFrame, now: datetime) -> Iterable
     groups = (
         _matching(rows, patterns)
         .sort(worst, descending=True, maintain_order=True)
-        .group_by(_MARKET, maintain_order=True)
+        .group_by(DATASET_MARKET, maintain_order=True)
         .agg(
             pl.col("severity", "message").first(),
             pl.len().cast(pl.Int64).alias("count"),
@@ -123,7 +120,7 @@ def _defects(rule: AlertRule, findings: pl.DataFrame, now: datetime) -> Iterable
         .filter(pl.col("count") >= rule.least)
     )
     for row in groups.iter_rows(named=True):
-        subject = Subject(rule.name, *(row[name] for name in _MARKET))
+        subject = Subject(rule.name, *(row[name] for name in DATASET_MARKET))
         text = f"{_open(Counter(row['checks']))} since {iso(row['since'])}; {row['message']}"
         yield Condition(
             subject, row["severity"], row["count"], row["since"], f"{_of(subject)}: {text}"
@@ -135,7 +132,7 @@ def _too_old(
 ) -> Iterable[Condition]:
     limit = timedelta(seconds=limit_seconds)
     severity = rule.severity or "warning"
-    patterns = {name: str(getattr(rule, name)) for name in _MARKET}
+    patterns = {name: str(getattr(rule, name)) for name in DATASET_MARKET}
     rows = _matching(newest, patterns)
     if rows.is_empty() and not _is_pattern(rule.dataset):
         subject = Subject(rule.name, *patterns.values())

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from lake.alerts.conditions import SEVERITIES, Condition, Subject, span
-from lake.model.dataset import Severity
+from lake.alerts.conditions import Condition, Subject, span
+from lake.model.severity import SEVERITIES, Severity
 from lake.settings import AlertRule
 
 MOST_LINES = 20

@@ -10,21 +10,22 @@ from typing import Any
 
 import polars as pl
 
-from lake.align.asof import AVAILABLE_AT, MARKET, grid
+from lake.align.asof import AVAILABLE_AT, grid
 from lake.align.policies import How, Length, Resample
-from lake.align.resample import PRICES, STORED, Grid, Source, on_grid
+from lake.align.resample import STORED, Grid, Source, on_grid
 from lake.errors import UsageError
 from lake.model.dataset import END, TIMESTAMP, Dataset
-from lake.model.time import MICROSECOND
+from lake.model.market import MARKET_COLUMNS
+from lake.model.ohlcv import PRICES
+from lake.model.time import DAY, MICROSECOND
 from lake.model.timeframe import Timeframe
 
 Frame = pl.LazyFrame | pl.DataFrame
 
 # What the rows of a lake say of themselves; none of it is a value to align.
-_ABOUT_ROWS = (AVAILABLE_AT, *MARKET, "date", "closed", "fill")
-_LATE = timedelta(days=1)
+_ABOUT_ROWS = (AVAILABLE_AT, *MARKET_COLUMNS, "date", "closed", "fill")
+_LATE = DAY
 _CLOCKS_APART = timedelta(minutes=1)
-_LONGEST_MONTH = timedelta(days=31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,10 @@ def _points(times: pl.Series, sources: Sequence[Source], by: tuple[str, ...]) ->
 def _markets(source: Source) -> pl.DataFrame:
     """When each market was first known; refuses two that the columns `by` do not tell apart."""
     schema = source.rows.collect_schema()
-    keys = [*source.by, *(name for name in MARKET if name in schema and name not in source.by)]
+    keys = [
+        *source.by,
+        *(name for name in MARKET_COLUMNS if name in schema and name not in source.by),
+    ]
     if not keys:
         return pl.DataFrame()
     found = source.rows.group_by(keys).agg(pl.col(AVAILABLE_AT).min()).collect().sort(keys)
@@ -275,8 +279,7 @@ def _lag(dataset: Dataset) -> timedelta:
     """How long after its time a row becomes known."""
     timeframe = dataset.timeframe
     if dataset.available_at == END and timeframe is not None:
-        months = timeframe.unit == "M"
-        return timeframe.count * _LONGEST_MONTH if months else timedelta(seconds=timeframe.seconds)
+        return timeframe.longest
     return _LATE if dataset.available_at is not None else timedelta(0)
 
 

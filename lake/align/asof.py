@@ -9,11 +9,11 @@ import polars as pl
 
 from lake.errors import UsageError
 from lake.model.dataset import TIMESTAMP
+from lake.model.market import MARKET_COLUMNS
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 
 AVAILABLE_AT = "available_at"
-MARKET = ("exchange", "symbol")
 _NOTHING = timedelta(0)
 
 
@@ -53,7 +53,7 @@ def as_of_join(
     rows: pl.DataFrame | pl.LazyFrame,
     *,
     staleness: timedelta | None,
-    by: Sequence[str] = MARKET,
+    by: Sequence[str] = MARKET_COLUMNS,
     on: str = "time",
     columns: Sequence[str] | None = None,
     prefix: str = "",

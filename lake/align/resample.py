@@ -11,8 +11,8 @@ import polars as pl
 from lake.align.asof import AVAILABLE_AT, as_of_join
 from lake.align.policies import Aggregate, AsOf, How, Resample
 from lake.errors import UsageError
+from lake.model.ohlcv import PRICES
 
-PRICES = ("open", "high", "low", "close")
 # The method by which a repair filled a row in; null: it is as the source sent it.
 STORED = "stored fill"
 _KNOWN = "known at"

@@ -23,9 +23,10 @@ from lake.log import get_logger
 from lake.model.market import Market
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
+from lake.model.severity import SEVERITIES
 from lake.model.time import MICROSECOND, TimeRange, iso
 from lake.quality.configure import Own
-from lake.quality.findings import SEVERITIES, worst_first
+from lake.quality.findings import worst_first
 from lake.quality.report.document import Report
 from lake.quality.score import combine_scores
 from lake.query.overview import OWN_RECORD

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time
 from typing import Any
 
 import polars as pl
@@ -15,11 +15,13 @@ from lake.bundles.contents import Contents
 from lake.bundles.table import PinnedTable
 from lake.errors import UnknownNameError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
+from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
+from lake.model.time import DAY
 from lake.store.hashing import Checked
 
 _DAY = ("table", *PARTITIONS)
-_MARKET = ("table", "exchange", "symbol")
+_MARKET = ("table", *MARKET_COLUMNS)
 _LINE = ("key", "change", "column", "old", "new")
 _TEXTS = pl.List(pl.String())
 DAYS_APART = pl.Schema(
@@ -185,7 +187,7 @@ def _side(pinned: PinnedTable | None, dataset: Dataset, days: pl.DataFrame) -> _
         return _Side(dataset, dataset.empty())
     exchange, symbol, first = days.select("exchange", "symbol", "date").row(0)
     start = datetime.combine(first, time(), UTC)
-    end = datetime.combine(days["date"][-1], time(), UTC) + timedelta(days=1)
+    end = datetime.combine(days["date"][-1], time(), UTC) + DAY
     rows = pinned.collect(Selection((exchange,), (symbol,), start, end))
     return _Side(dataset, rows.filter(pl.col("date").is_in(days["date"].implode())))
 

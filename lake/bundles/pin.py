@@ -25,6 +25,7 @@ from lake.bundles.manifest import (
 from lake.errors import CommitConflictError, UnknownNameError, UsageError
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.digest import combine_digests, market_days
+from lake.model.market import MARKET_COLUMNS
 from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.model.time import in_utc, iso
@@ -56,7 +57,6 @@ KnownHashes = Callable[[str, str, pl.DataFrame], pl.DataFrame]
 # Of tables and a selection of each.
 Judge = Callable[[Sequence[Snapshot], Sequence[Selection]], "Judged"]
 _SECTIONS = ("trades", "orderbooks", "funding")
-_MARKET = ("exchange", "symbol")
 _CAPTURE_ATTEMPTS = 100
 
 
@@ -183,7 +183,7 @@ def build_draft(
             **_placed(datasets, measured),
         },
         files=_files(measured, snapshots, known, progress),
-        days=pl.concat([one.days for one in measured]).sort("table", *_MARKET, "date"),
+        days=pl.concat([one.days for one in measured]).sort("table", *MARKET_COLUMNS, "date"),
         quality=judged.report if judged else None,
     )
 
@@ -224,14 +224,16 @@ def measure_days(rows: TableReader, selection: Selection, progress: Progress) ->
 def _days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     time = pl.col(dataset.time_column)
     delay_us = (dataset.availability() - time).dt.total_microseconds()
-    sums = frame.group_by(*_MARKET, time.dt.date().alias("date")).agg(
+    sums = frame.group_by(*MARKET_COLUMNS, time.dt.date().alias("date")).agg(
         rows=pl.len().cast(pl.Int64),
         first=time.min(),
         last=time.max(),
         min_delay_us=delay_us.min(),
         max_delay_us=delay_us.max(),
     )
-    days = market_days(dataset, frame).join(sums, on=[*_MARKET, "date"], maintain_order="left")
+    days = market_days(dataset, frame).join(
+        sums, on=[*MARKET_COLUMNS, "date"], maintain_order="left"
+    )
     return days.with_columns(table=pl.lit(dataset.name)).select(list(DAYS)).cast(DAYS)
 
 
@@ -298,7 +300,7 @@ def _files(
 def _metadata(
     store: Store, request: PinRequest, measured: Sequence[Measured], score: float | None
 ) -> Metadata:
-    markets = pl.concat([one.days.select(_MARKET) for one in measured])
+    markets = pl.concat([one.days.select(MARKET_COLUMNS) for one in measured])
     return Metadata(
         symbols=tuple(markets["symbol"].unique().sort()),
         exchanges=tuple(markets["exchange"].unique().sort()),
@@ -391,14 +393,14 @@ def _instruments(
     """The specification of each market that held then, where one is known."""
     dataset = store.catalog.dataset("instruments")
     rows = store.read(dataset, as_of=as_of)
-    markets = pl.concat([one.days.select(_MARKET) for one in measured]).unique()
+    markets = pl.concat([one.days.select(MARKET_COLUMNS) for one in measured]).unique()
     current = (
         rows.filter(pl.col("valid_from") <= (as_of or now))
-        .join(markets, on=_MARKET)
+        .join(markets, on=MARKET_COLUMNS)
         .sort("valid_from")
-        .group_by(_MARKET, maintain_order=True)
+        .group_by(MARKET_COLUMNS, maintain_order=True)
         .last()
-        .sort(_MARKET)
+        .sort(MARKET_COLUMNS)
         .drop("date")
     )
     return tuple(

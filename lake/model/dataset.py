@@ -11,11 +11,12 @@ from typing import Literal
 
 import polars as pl
 
+from lake.model.market import MARKET_COLUMNS
+from lake.model.severity import Severity
 from lake.model.timeframe import Timeframe
 
 Granularity = Literal["day", "year"]
 RowKind = Literal["immutable", "revisable"]
-Severity = Literal["info", "warning", "error", "critical"]
 Dimension = Literal["completeness", "accuracy", "consistency", "timeliness"]
 Interpolation = Literal["flat", "linear", "last"]
 Threshold = bool | int | float | str | list[str]
@@ -31,7 +32,7 @@ TYPES: Mapping[str, pl.DataType] = {
     "list<float64>": pl.List(pl.Float64()),
     "list<string>": pl.List(pl.String()),
 }
-PARTITIONS = ("exchange", "symbol", "date")
+PARTITIONS = (*MARKET_COLUMNS, "date")
 END = "end"
 """Availability of rows that tell of a span of time, and are known at its end."""
 
@@ -156,7 +157,7 @@ class Dataset:
 
     @property
     def full_key(self) -> tuple[str, ...]:
-        return ("exchange", "symbol", *self.key)
+        return (*MARKET_COLUMNS, *self.key)
 
     @property
     def fingerprint(self) -> str:

@@ -25,9 +25,9 @@ from lake.model.dataset import (
     Interpolation,
     RowKind,
     Rule,
-    Severity,
     Threshold,
 )
+from lake.model.severity import Severity
 from lake.model.timeframe import Timeframe
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]

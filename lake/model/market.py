@@ -7,6 +7,11 @@ from dataclasses import dataclass
 
 from lake.errors import UsageError
 
+MARKET_COLUMNS = ("exchange", "symbol")
+"""Columns that name the market of a row."""
+DATASET_MARKET = ("dataset", *MARKET_COLUMNS)
+"""Columns by which a row of the lake's own tables names a table and a market in it."""
+
 _LONGEST_SYMBOL = 60  # percent-encoded it still is a folder's name
 _WRAPPED = {
     "WAVAX": "AVAX",

@@ -13,6 +13,7 @@ _NAME = re.compile(r"([1-9]\d{0,3})([smhdwM])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 _MONTHS_A_YEAR = 12
+_LONGEST_MONTH = timedelta(days=31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,13 @@ class Timeframe:
     def seconds(self) -> int:
         """Its length; of a month, the shortest."""
         return self.count * (_SECONDS[self.unit] if self.unit != "M" else 28 * 86400)
+
+    @property
+    def longest(self) -> timedelta:
+        """Its length; of a month, the longest."""
+        if self.unit == "M":
+            return self.count * _LONGEST_MONTH
+        return timedelta(seconds=self.seconds)
 
     def floor(self, time: datetime) -> datetime:
         """Open time of the bar that holds `time`."""

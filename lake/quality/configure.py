@@ -14,7 +14,8 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from lake.errors import ConfigError, LakeError
-from lake.model.dataset import TIMESTAMP, Check, Dataset, Dimension, Severity, Threshold
+from lake.model.dataset import TIMESTAMP, Check, Dataset, Dimension, Threshold
+from lake.model.severity import SEVERITIES, Severity
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.registry import BUILTIN
 from lake.quality.slice import MARGIN_BARS, REACH_BARS, Function, Slice, complete_columns
@@ -22,7 +23,7 @@ from lake.quality.slice import MARGIN_BARS, REACH_BARS, Function, Slice, complet
 Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
 Own = Mapping[str, Function]
 _FIELDS = ("severity", "enabled", "sql", "python", "dimension")
-_CHOICES = {"severity": get_args(Severity), "dimension": get_args(Dimension)}
+_CHOICES = {"severity": SEVERITIES, "dimension": get_args(Dimension)}
 _TYPES: Mapping[str, type] = {"enabled": bool, "sql": str, "python": str}
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "window_rows": (3, math.inf),

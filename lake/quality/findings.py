@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.model.market import Market
+from lake.model.market import MARKET_COLUMNS, Market
+from lake.model.severity import severity_rank
 
-SEVERITIES = ("info", "warning", "error", "critical")
-_IDENTITY = ("exchange", "symbol", "dataset", "timestamp", "check", "against", "reason")
+_IDENTITY = (*MARKET_COLUMNS, "dataset", "timestamp", "check", "against", "reason")
 
 
 def as_rows(table: str, market: Market, found: pl.DataFrame) -> pl.DataFrame:
@@ -41,7 +41,4 @@ def finding_id(row: Mapping[str, object]) -> str:
 
 def worst_first(rows: pl.DataFrame) -> pl.DataFrame:
     """Findings by severity, then by time."""
-    rank = pl.col("severity").replace_strict(
-        {name: number for number, name in enumerate(SEVERITIES)}, return_dtype=pl.Int8
-    )
-    return rows.sort(rank, "timestamp", "finding_id", descending=[True, False, False])
+    return rows.sort(severity_rank(), "timestamp", "finding_id", descending=[True, False, False])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import polars as pl
 
 from lake.model.dataset import Dataset
 from lake.model.interpolate import is_guess
-from lake.model.time import iso
+from lake.model.time import DAY, iso
 from lake.quality.configure import ConfiguredCheck
 from lake.quality.score import DAYS, DELAYS
 from lake.quality.slice import FOUND, Slice, complete_columns, margin_of
@@ -163,7 +163,7 @@ def _context(
     """The context as it is seen whatever else is judged beside the day."""
     day, margin = start.replace(hour=0, minute=0, second=0, microsecond=0), margin_of(dataset)
     low = int(times.search_sorted(day - margin, side="left"))
-    high = int(times.search_sorted(day + timedelta(days=1) + margin, side="left"))
+    high = int(times.search_sorted(day + DAY + margin, side="left"))
     return context_of(frame[low:high], times[low:high], start, end)
 
 

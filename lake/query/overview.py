@@ -18,6 +18,7 @@ import polars as pl
 from lake.errors import UnknownNameError
 from lake.model.dataset import TIMESTAMP
 from lake.model.intervals import RangeSet, union
+from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.store.ledger import Ledger
@@ -25,7 +26,6 @@ from lake.store.log import actions
 from lake.store.reader import EVERYTHING
 from lake.store.store import Store
 
-_MARKET = ("exchange", "symbol")
 RECORD = ("coverage", "quarantine", "jobs", "findings", "scores", "repairs", "alerts")
 """The lake's own record: tables that only it itself writes."""
 OWN_RECORD = frozenset({*RECORD, "instruments"})
@@ -56,7 +56,7 @@ def tables(store: Store) -> pl.DataFrame:
             {
                 "table": name,
                 "version": snapshot.version,
-                "markets": files.select(_MARKET).n_unique() if files.height else 0,
+                "markets": files.select(MARKET_COLUMNS).n_unique() if files.height else 0,
                 "rows": int(files["rows"].sum()),
                 "first": files["first"].min(),
                 "last": files["last"].max(),
@@ -84,7 +84,7 @@ def status(store: Store) -> pl.DataFrame:
         if name in OWN_RECORD:
             continue
         files = store.snapshot(store.catalog.dataset(name)).files()
-        stored = files.group_by(_MARKET).agg(
+        stored = files.group_by(MARKET_COLUMNS).agg(
             pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()
         )
         found = {row[:2]: row[2:] for row in stored.iter_rows()}
@@ -106,7 +106,7 @@ def status(store: Store) -> pl.DataFrame:
                 }
             )
     times = ("first", "last", "covered_since", "covered_until")
-    schema = ("table", *_MARKET, "rows", *times, "holes")
+    schema = ("table", *MARKET_COLUMNS, "rows", *times, "holes")
     return _frame(records, schema, dict.fromkeys(times, TIMESTAMP))
 
 
@@ -117,15 +117,15 @@ def coverage(
     if table is not None:
         store.catalog.dataset(table)
     rows = Ledger(store).coverage(selection, as_of)
-    columns = ("table", *_MARKET, "start", "end")
+    columns = ("table", *MARKET_COLUMNS, "start", "end")
     records = [
         dict(zip(columns, (*key, item.start, item.end), strict=True))
-        for key, group in rows.group_by("dataset", *_MARKET)
+        for key, group in rows.group_by("dataset", *MARKET_COLUMNS)
         if table in (None, key[0])
         for item in union(TimeRange(*row) for row in group.select("timestamp", "end").rows())
     ]
     frame = _frame(records, columns, {"start": TIMESTAMP, "end": TIMESTAMP})
-    return frame.sort("table", *_MARKET, "start")
+    return frame.sort("table", *MARKET_COLUMNS, "start")
 
 
 def versions(store: Store, table: str) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from lake.errors import SourceError, UnknownNameError, UsageError
 from lake.log import get_logger
 from lake.model.dataset import Dataset
 from lake.model.market import Market
-from lake.model.time import TimeRange
+from lake.model.time import DAY, TimeRange
 from lake.model.timeframe import Timeframe
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
 from lake.sources.base import Page
@@ -140,7 +140,7 @@ class CcxtSource:
     def window(self, dataset: Dataset) -> timedelta:
         if dataset.timeframe is not None:
             return timedelta(seconds=dataset.timeframe.seconds * _WINDOW_BARS)
-        return _WINDOWS.get(dataset.family, timedelta(days=1))
+        return _WINDOWS.get(dataset.family, DAY)
 
     async def fetch(
         self, dataset: Dataset, market: Market, window: TimeRange

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
 from lake.model.dataset import TIMESTAMP
+from lake.model.ohlcv import OHLCV
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 
-BAR_PRICES = ("open", "high", "low", "close")
 REQUIRED = {
-    "bars": ("timestamp", *BAR_PRICES, "volume"),
+    "bars": ("timestamp", *OHLCV),
     "trades": ("timestamp", "price", "amount"),
     "funding": ("timestamp", "funding_rate"),
 }
@@ -58,7 +58,7 @@ def bars_known_until(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime
 
     A bar that is still open, or that may open and end later than `reached`, is not known yet.
     """
-    until = reached - timedelta(seconds=_longest(timeframe))
+    until = reached - timeframe.longest
     if bars.is_empty():
         return until
     last = bars["timestamp"].max()
@@ -69,10 +69,6 @@ def bars_known_until(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime
         until = max(until, timeframe.after(last_closed))
     still_open = bars.filter(~pl.col("closed"))["timestamp"].min()
     return min(until, still_open) if isinstance(still_open, datetime) else until
-
-
-def _longest(timeframe: Timeframe) -> int:
-    return timeframe.seconds if timeframe.unit != "M" else timeframe.count * 31 * 86400
 
 
 def unreadable(frame: pl.DataFrame, columns: Iterable[str]) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import polars as pl
 
 from lake.model.selection import Selection
+from lake.model.time import DAY
 from lake.store.reader import TIME_STEP, TableReader
-
-_DAY = timedelta(days=1)
 
 
 def pieces(
@@ -45,9 +44,9 @@ def _cuts(
     """Midnights at which enough rows have gathered; a file's rows are spread over its days."""
     held, cut = 0, start
     for first, last, count in files.select("first", "last", "rows").iter_rows():
-        days = max(1, (last - first) // _DAY + 1)
+        days = max(1, (last - first) // DAY + 1)
         for number in range(days):
-            midnight = _midnight(first + number * _DAY)
+            midnight = _midnight(first + number * DAY)
             if held >= piece_rows and cut < midnight < end:
                 yield midnight
                 held, cut = 0, midnight

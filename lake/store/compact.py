@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.digest import combine_digests, market_days
 from lake.model.frames import sorted_by
 from lake.model.selection import Selection
+from lake.model.time import DAY
 from lake.store import delta
 from lake.store.delta import DataFile
 from lake.store.faults import translate_errors
@@ -188,7 +189,7 @@ def _last_closed(dataset: Dataset, before: datetime) -> date:
     """The last stored `date` whose day, or year, had ended by then."""
     end = before.astimezone(UTC)
     start = dataset.partition_date_of(end)
-    return dataset.partition_date_of(datetime.combine(start, time(), UTC) - timedelta(days=1))
+    return dataset.partition_date_of(datetime.combine(start, time(), UTC) - DAY)
 
 
 def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staged) -> None:

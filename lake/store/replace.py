@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import polars as pl
@@ -22,7 +22,7 @@ from lake.model.digest import digest
 from lake.model.frames import sorted_by
 from lake.model.market import Market
 from lake.model.selection import Selection
-from lake.model.time import TimeRange
+from lake.model.time import DAY, TimeRange
 from lake.store import delta
 from lake.store.conform import REASON, conform
 from lake.store.delta import LocalTable
@@ -174,7 +174,7 @@ def _span(dataset: Dataset, day: date) -> TimeRange:
     start = datetime.combine(day, time(), UTC)
     if dataset.granularity == "year":
         return TimeRange(start, start.replace(year=start.year + 1))
-    return TimeRange(start, start + timedelta(days=1))
+    return TimeRange(start, start + DAY)
 
 
 def _selection(market: Market, window: TimeRange) -> Selection:

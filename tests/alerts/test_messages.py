@@ -10,10 +10,11 @@ from itertools import pairwise
 import hypothesis.strategies as st
 from hypothesis import given
 
-from lake.alerts.conditions import SEVERITIES, Condition, Subject
+from lake.alerts.conditions import Condition, Subject
 from lake.alerts.messages import Alert, plan, told
 from lake.alerts.state import live, rows_of
 from lake.model.catalog import Catalog, builtin_files
+from lake.model.severity import SEVERITIES
 from lake.settings import AlertRule
 from tests.conftest import T0
 

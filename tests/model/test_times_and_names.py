@@ -80,6 +80,13 @@ def test_a_time_is_in_the_bar_that_floor_names(timeframe: Timeframe, time: datet
     assert time <= timeframe.ceiling(time) <= timeframe.after(floor)
 
 
+@given(timeframes, times)
+def test_no_bar_is_longer_than_the_longest(timeframe: Timeframe, time: datetime) -> None:
+    opens = timeframe.floor(time)
+    length = timeframe.after(opens) - opens
+    assert timedelta(seconds=timeframe.seconds) <= length <= timeframe.longest
+
+
 @given(timeframes)
 def test_a_timeframe_survives_its_name_and_its_table(timeframe: Timeframe) -> None:
     assert Timeframe.parse(str(timeframe)) == timeframe

@@ -10,10 +10,11 @@ import polars as pl
 
 from lake.jobs.quality.slices import CheckInputs
 from lake.model.dataset import Dataset
-from lake.model.market import Market, StoredMarket
+from lake.model.market import DATASET_MARKET, Market, StoredMarket
+from lake.model.ohlcv import OHLCV
 from lake.model.selection import Selection
+from lake.model.severity import severity_rank
 from lake.model.time import EPOCH, MICROSECOND
-from lake.quality.findings import SEVERITIES
 from lake.quality.report.document import Chart, Deviation, Line
 from lake.quality.run import FOLDED
 
@@ -24,8 +25,6 @@ _SHOWN = (
     "gaps", "spikes", "jumps", "stale", "zero_volume", "levels", "broken_rules", "scale",
     "venue_deviation",
 )  # fmt: skip
-_MARKET = ("dataset", "exchange", "symbol")
-_PRICES = ("open", "high", "low", "close", "volume")
 _DEVIATION = "venue_deviation"
 
 
@@ -73,7 +72,7 @@ def deviations(
 
 def _whole(found: pl.DataFrame) -> pl.DataFrame:
     """Findings that follow each other as one: checks cut what they find at midnight."""
-    same = (*_MARKET, "check", "against", "reason")
+    same = (*DATASET_MARKET, "check", "against", "reason")
     begins = (pl.col("timestamp") != pl.col("end").shift(1)).fill_null(value=True)
     runs = found.sort(*same, "timestamp").with_columns(
         _run=begins.cast(pl.Int64).cum_sum().over(same)
@@ -88,13 +87,11 @@ def _whole(found: pl.DataFrame) -> pl.DataFrame:
 def _worst(found: pl.DataFrame) -> pl.DataFrame:
     """By turns of each check, and within it of each market, the worst and longest first."""
     turn = pl.int_range(pl.len())
-    rank = pl.col("severity").replace_strict(
-        {name: number for number, name in enumerate(SEVERITIES)}, return_dtype=pl.Int8
-    )
+    rank = severity_rank()
     return (
         found.with_columns(_rank=rank)
         .sort("_rank", "rows", "timestamp", descending=[True, True, False])
-        .with_columns(_turn=turn.over("check", "_rank", *_MARKET))
+        .with_columns(_turn=turn.over("check", "_rank", *DATASET_MARKET))
         .sort("_rank", "_turn", descending=[True, False], maintain_order=True)
         .with_columns(_place=turn.over("check"))
         .filter(pl.col("_place") < _A_CHECK)
@@ -135,7 +132,7 @@ def _chart(known: CheckInputs, row: dict[str, object]) -> Chart | None:
         kind={"gaps": "gap", "spikes": "spike"}.get(str(row["check"]), str(row["check"])),
         title=f"{market} · {table}",
         times=tuple(seconds.to_list()),
-        **{name: tuple(candles[name].to_list()) for name in _PRICES},
+        **{name: tuple(candles[name].to_list()) for name in OHLCV},
         mark_start=_epoch(start),
         mark_end=_epoch(end),
         second_opinion=line,
@@ -239,7 +236,7 @@ def _closes(
     market: Market,
     start: datetime | None,
     end: datetime | None,
-    columns: tuple[str, ...] = ("timestamp", *_PRICES),
+    columns: tuple[str, ...] = ("timestamp", *OHLCV),
 ) -> pl.DataFrame:
     selection = Selection((market.exchange,), (market.symbol,), start, end)
     return known.tables[table].collect(selection, columns=columns)

@@ -12,7 +12,6 @@ from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
 from lake.quality.checks.times import FIRST_TIME
 
-DAY = timedelta(days=1)
 AHEAD = timedelta(minutes=1)
 """How far clocks may disagree: rows that are farther ahead of the present are wrong."""
 _PIECE_ROWS = 1_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import partial
 from typing import Any, get_args
 
@@ -15,10 +15,13 @@ from lake.errors import QualityError
 from lake.jobs.quality.charts import charts, deviations
 from lake.jobs.quality.slices import CheckInputs
 from lake.model.dataset import Dataset
+from lake.model.market import DATASET_MARKET
 from lake.model.selection import Selection
+from lake.model.severity import SEVERITIES
+from lake.model.time import DAY
 from lake.quality.checks.completeness import REASONS
 from lake.quality.configure import Overrides, configure
-from lake.quality.findings import SEVERITIES, worst_first
+from lake.quality.findings import worst_first
 from lake.quality.report.document import (
     Days,
     Finding,
@@ -40,7 +43,6 @@ from lake.store.snapshot import Snapshot
 from lake.version import VERSION
 
 _REASONS: tuple[Reason, ...] = get_args(Reason)
-_MARKET = ("dataset", "exchange", "symbol")
 _FINDINGS, _CONTEXT, _REPAIRS, _JOBS = 1_000, 9, 500, 100  # of context, all that is kept
 _DEVIATION_BPS = 50.0
 
@@ -81,9 +83,9 @@ def report(facts: Facts, known: CheckInputs, overrides: Overrides) -> Report:
     first, last = facts.scores.select(
         pl.col("timestamp").min(), last=pl.col("timestamp").max()
     ).row(0)
-    start, end = first.date(), last.date() + timedelta(days=1)
+    start, end = first.date(), last.date() + DAY
     found = worst_first(facts.findings)
-    selection = Selection(start=first, end=last + timedelta(days=1))
+    selection = Selection(start=first, end=last + DAY)
     return Report(
         title=facts.title,
         made_at=facts.made_at,
@@ -148,10 +150,12 @@ def overview(made: Report) -> pl.DataFrame:
 def _markets(
     scores: pl.DataFrame, found: pl.DataFrame, start: date, end: date
 ) -> Sequence[MarketFigures]:
-    by_market = found.partition_by(_MARKET, as_dict=True)
+    by_market = found.partition_by(DATASET_MARKET, as_dict=True)
     nothing = found.clear()
     figures = []
-    for key, days in scores.sort(*_MARKET, "timestamp").group_by(_MARKET, maintain_order=True):
+    for key, days in scores.sort(*DATASET_MARKET, "timestamp").group_by(
+        DATASET_MARKET, maintain_order=True
+    ):
         dataset, exchange, symbol = (str(part) for part in key)
         figures.append(
             MarketFigures(
@@ -221,17 +225,17 @@ def _repair(row: Mapping[str, Any]) -> Repair:
 
 
 def _latencies(scores: pl.DataFrame, start: date) -> Sequence[Latency]:
-    known = scores.filter(pl.col(DELAYS[0]).is_not_null()).sort(*_MARKET, "timestamp")
+    known = scores.filter(pl.col(DELAYS[0]).is_not_null()).sort(*DATASET_MARKET, "timestamp")
     number = (pl.col("timestamp").dt.date() - start).dt.total_days().alias("number")
     return [
         Latency(
-            **dict(zip(_MARKET, (str(part) for part in key), strict=True)),
+            **dict(zip(DATASET_MARKET, (str(part) for part in key), strict=True)),
             days=tuple(days.select(number).to_series()),
             p50_ms=tuple(days["delay_p50_ms"].round(3)),
             p90_ms=tuple(days["delay_p90_ms"].round(3)),
             p99_ms=tuple(days["delay_p99_ms"].round(3)),
         )
-        for key, days in known.group_by(_MARKET, maintain_order=True)
+        for key, days in known.group_by(DATASET_MARKET, maintain_order=True)
     ]
 
 

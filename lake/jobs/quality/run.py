@@ -11,7 +11,7 @@ import polars as pl
 
 from lake.errors import ConfigError, UnknownNameError, UsageError
 from lake.jobs.quality.slices import CheckInputs
-from lake.model.market import Market
+from lake.model.market import DATASET_MARKET, Market
 from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
@@ -26,7 +26,6 @@ from lake.store.reader import TableReader
 from lake.store.store import Store
 
 _WITNESSES = ("bars_", "trades")
-_MARKET = ("dataset", "exchange", "symbol")
 
 
 @dataclass(frozen=True)
@@ -193,12 +192,14 @@ def missing(known: CheckInputs, table: str, selection: Selection) -> pl.DataFram
     ]
     if not parts:
         return pl.DataFrame(schema=GAPS)
-    cut = pl.concat(parts).sort(*_MARKET, "start")
-    same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in (*_MARKET, "reason"))
+    cut = pl.concat(parts).sort(*DATASET_MARKET, "start")
+    same = pl.all_horizontal(
+        pl.col(name) == pl.col(name).shift(1) for name in (*DATASET_MARKET, "reason")
+    )
     touches = same & (pl.col("start") == pl.col("end").shift(1))
     run = (~touches).fill_null(value=True).cum_sum()
     return (
-        cut.group_by(run.alias("run"), *_MARKET, "reason", maintain_order=True)
+        cut.group_by(run.alias("run"), *DATASET_MARKET, "reason", maintain_order=True)
         .agg(pl.col("start").first(), pl.col("end").last(), pl.col("slots").sum())
         .select(list(GAPS))
     )
@@ -206,7 +207,7 @@ def missing(known: CheckInputs, table: str, selection: Selection) -> pl.DataFram
 
 GAPS = pl.Schema(
     {
-        **dict.fromkeys(_MARKET, pl.String()),
+        **dict.fromkeys(DATASET_MARKET, pl.String()),
         "start": FINDINGS["start"],
         "end": FINDINGS["end"],
         "slots": pl.Int64(),

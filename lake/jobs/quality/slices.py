@@ -9,13 +9,13 @@ from functools import cached_property, partial
 
 import polars as pl
 
-from lake.jobs.quality.days import DAY, day_of, pieces, whole_days
+from lake.jobs.quality.days import day_of, pieces, whole_days
 from lake.jobs.quality.file_spans import Listing, is_of
 from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, intersect, union
 from lake.model.market import Market, StoredMarket, unwrap_symbol
 from lake.model.selection import Selection
-from lake.model.time import TimeRange
+from lake.model.time import DAY, TimeRange
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.completeness import missing_slots
 from lake.quality.checks.outages import Presence, outages
@@ -364,13 +364,7 @@ def _beside(dataset: Dataset) -> timedelta:
 
 def _longest(dataset: Dataset) -> timedelta:
     """The length of the longest bar."""
-    timeframe = dataset.timeframe
-    if timeframe is None:
-        return timedelta(0)
-    is_months = timeframe.unit == "M"
-    return (
-        timedelta(days=31 * timeframe.count) if is_months else timedelta(seconds=timeframe.seconds)
-    )
+    return dataset.timeframe.longest if dataset.timeframe else timedelta(0)
 
 
 def _widened(span: TimeRange, margin: timedelta) -> TimeRange:

@@ -24,7 +24,8 @@ from lake.model.derive import (
 )
 from lake.model.interpolate import FLAT, between, due, flat, obstacle
 from lake.model.intervals import union
-from lake.model.time import MICROSECOND, TimeRange
+from lake.model.ohlcv import OHLCV
+from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
 from lake.store.ledger import Ledger
 from lake.store.store import Store
@@ -34,7 +35,6 @@ from lake.store.store import Store
 _AROUND = timedelta(hours=1)
 # Rows around a missing one tell the schedule: of tables by year, or by day.
 _SCHEDULE = {"year": timedelta(days=30), "day": timedelta(days=2)}
-_DAY = timedelta(days=1)
 _AGREEING = 0.5
 _SAME_EVENT = timedelta(minutes=1)
 _TOLERANCE = 1e-9
@@ -192,7 +192,7 @@ class Filling:
         pieces: list[TimeRange] = []
         for time in opens.times:
             end, last = timeframe.after(time), pieces[-1] if pieces else None
-            if last and time - last.end <= timedelta(hours=1) and end - last.start <= _DAY:
+            if last and time - last.end <= timedelta(hours=1) and end - last.start <= DAY:
                 pieces[-1] = TimeRange(last.start, end)
             else:
                 pieces.append(TimeRange(time, end))
@@ -218,9 +218,8 @@ def _same_as_sent(bars: pl.DataFrame, stored: pl.DataFrame) -> pl.Series:
     """Of the bars that the venue sent as well: whether they say the same."""
     sent = stored.filter(pl.col("fill").is_null(), "closed")
     both = bars.join(sent, on="timestamp", suffix="_sent")
-    names = ("open", "high", "low", "close", "volume")
-    apart = [(pl.col(n) - pl.col(f"{n}_sent")).abs() for n in names]
-    bounds = [_TOLERANCE * pl.col(f"{n}_sent").abs() for n in names]
+    apart = [(pl.col(n) - pl.col(f"{n}_sent")).abs() for n in OHLCV]
+    bounds = [_TOLERANCE * pl.col(f"{n}_sent").abs() for n in OHLCV]
     equal = [far <= bound for far, bound in zip(apart, bounds, strict=True)]
     return both.select(equal=pl.all_horizontal(equal))["equal"]
 

@@ -14,12 +14,10 @@ from lake.model.dataset import Dataset
 from lake.model.intervals import split, union
 from lake.model.market import Market
 from lake.model.selection import Selection
-from lake.model.time import EPOCH, MICROSECOND, TimeRange
+from lake.model.time import DAY, EPOCH, MICROSECOND, TimeRange
 from lake.store.faults import translate_errors
 from lake.store.reader import touching
 from lake.store.store import Store
-
-_DAY = timedelta(days=1)
 
 
 class Moments:
@@ -76,7 +74,7 @@ class Windows:
         return numbers.set(numbers < 0, None)
 
 
-def tile(spans: Iterable[TimeRange], step: timedelta = _DAY) -> list[TimeRange]:
+def tile(spans: Iterable[TimeRange], step: timedelta = DAY) -> list[TimeRange]:
     """The spans, cut into parts that are short enough to be read at once."""
     return [part for span in spans for part in split(span, step)]
 
@@ -127,7 +125,7 @@ def read_together(
 
 
 def _stretches(dataset: Dataset, spans: Sequence[TimeRange]) -> Iterator[Sequence[TimeRange]]:
-    longest = _DAY if dataset.granularity == "day" else 366 * _DAY
+    longest = DAY if dataset.granularity == "day" else 366 * DAY
     first = 0
     for number, (_, span) in enumerate(pairwise(spans), 1):
         if span.end - spans[first].start > longest:

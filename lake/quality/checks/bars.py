@@ -9,9 +9,9 @@ from datetime import timedelta
 import polars as pl
 
 from lake.model.dataset import Dataset
+from lake.model.ohlcv import PRICES
 from lake.quality.slice import FOUND, Builtin, Slice, count_phrase, runs
 
-_PRICES = ("open", "high", "low", "close")
 _EDGE = 0.9  # quantile of jumps between bars that a deviation is at least, as with spikes
 _SECONDS_A_DAY = 86_400
 _LEAST_ROWS = 20  # bars around midnight, without which nothing is known of how prices move
@@ -77,7 +77,7 @@ def stale(rows: Slice, *, least_rows: int, times: float) -> pl.LazyFrame:
     """
     close = pl.col("close")
     same = pl.all_horizontal(
-        close == before(rows, "close"), *(pl.col(name) == close for name in _PRICES[:3])
+        close == before(rows, "close"), *(pl.col(name) == close for name in PRICES[:3])
     )
     words = "{} bars in a row have one price and volume; {} would be usual"
     return _unusual(rows, same & (pl.col("volume") > 0), words, least_rows=least_rows, times=times)

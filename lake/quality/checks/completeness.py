@@ -8,7 +8,7 @@ A hole in what a venue answered proves nothing by itself: only trades do, or the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date
 
 import polars as pl
 
@@ -16,7 +16,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.interpolate import is_guess
 from lake.model.intervals import RangeSet, intersect, split, subtract
 from lake.model.slots import slot_at, slot_of, start_of
-from lake.model.time import MICROSECOND, TimeRange
+from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
 from lake.quality.slice import FOUND, Builtin, Reference, Slice, count_phrase, runs
 
@@ -31,7 +31,6 @@ _MEANINGS: Mapping[str, str] = {
     "not_fetched": "it was never asked for",
     "unknown": "nothing is known of why",
 }
-_DAY = timedelta(days=1)
 _TELLING_SECONDS = 3600  # a day's covered time tells how dense its rows are from this length on
 _MISSING = pl.Schema({"slot": pl.Int64(), "start": TIMESTAMP, "end": TIMESTAMP})
 
@@ -60,7 +59,7 @@ def uncovered(rows: Slice) -> pl.LazyFrame:
     # What came after the last settled answer is not settled yet: the next ingestion asks again.
     asked = TimeRange(rows.covered[0].start, rows.covered[-1].end)
     judged = intersect(intersect([rows.range], [rows.span]), [asked])
-    holes = [day for hole in subtract(judged, rows.covered) for day in split(hole, _DAY)]
+    holes = [day for hole in subtract(judged, rows.covered) for day in split(hole, DAY)]
     if not holes:
         return pl.LazyFrame(schema=FOUND)
     length = (pl.col("end") - pl.col("start")).dt.total_microseconds() / 1e6
@@ -84,7 +83,7 @@ def uncovered(rows: Slice) -> pl.LazyFrame:
 def _rates(rows: Slice, known: RangeSet) -> pl.LazyFrame:
     """How many rows a second the days have (`_day`, `_rate`) that are known for an hour or more."""
     seconds: dict[date, float] = {}
-    for part in (day for item in known for day in split(item, _DAY)):
+    for part in (day for item in known for day in split(item, DAY)):
         day = part.start.date()
         seconds[day] = seconds.get(day, 0.0) + part.duration.total_seconds()
     days = {day: length for day, length in seconds.items() if length >= _TELLING_SECONDS}

@@ -8,11 +8,11 @@ from datetime import timedelta
 import polars as pl
 
 from lake.model.dataset import TIMESTAMP
-from lake.model.time import MICROSECOND
+from lake.model.ohlcv import OHLCV
+from lake.model.time import DAY, MICROSECOND
 from lake.model.timeframe import Timeframe
 from lake.quality.slice import FOUND, Builtin, Reference, Slice
 
-_OHLC = ("open", "high", "low", "close")
 _EDGE_PART = 0.8
 """How much of the deviation one bar must make to be a jump; the other venue makes the rest."""
 _HALF_HOUR = timedelta(minutes=30)
@@ -75,7 +75,7 @@ def time_shift(rows: Slice, *, poor: float, excellent: float) -> pl.LazyFrame:
     length = max(rows.step or _HALF_HOUR, _HALF_HOUR)
     others = [(other, str(other.market)) for other in rows.others]
     witnesses = [*others, *([(rows.trades, "trades")] if rows.trades else [])]
-    if not witnesses or timedelta(days=1) / length < _LEAST_POINTS:
+    if not witnesses or DAY / length < _LEAST_POINTS:
         return pl.LazyFrame(schema=FOUND)
     own = _returns(rows, length)
     hours = pl.col("_lag") * (length / timedelta(hours=1))
@@ -104,7 +104,7 @@ def _bars(frame: pl.LazyFrame, time: str, suffix: str) -> pl.LazyFrame:
     """Closed bars that the venue sent, without those that were filled in."""
     return frame.filter(_observed()).select(
         pl.col(time).alias("time"),
-        *(pl.col(name).alias(name + suffix) for name in (*_OHLC, "volume")),
+        *(pl.col(name).alias(name + suffix) for name in OHLCV),
     )
 
 

@@ -9,12 +9,12 @@ import polars as pl
 from lake.model.dataset import TIMESTAMP
 from lake.model.derive import nests
 from lake.model.intervals import RangeSet
+from lake.model.ohlcv import PRICES
 from lake.model.slots import slot_of, start_of
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.bars import observed, observed_of
 from lake.quality.slice import FOUND, Builtin, Reference, Slice, count_phrase
 
-_PRICES = ("open", "high", "low", "close")
 _SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
 _QUOTES = ("quote_volume", "taker_buy_quote_volume")
 _BUYS = ("taker_buy_volume", "taker_buy_quote_volume")
@@ -45,7 +45,7 @@ def levels(
         return pl.LazyFrame(schema=FOUND)
     bars = observed(rows).filter(rows.inside())
     bars = bars.with_columns(_slot=slot_of(rows.time, timeframe))
-    tolerance = dict.fromkeys(_PRICES, price_tolerance)
+    tolerance = dict.fromkeys(PRICES, price_tolerance)
     tolerance |= dict.fromkeys(_SUMS, volume_tolerance)
     names = [name for name in tolerance if name in rows.dataset.polars_schema]
     found = []
@@ -211,9 +211,9 @@ def _of_bars(rows: Slice, finer: Reference, timeframe: Timeframe) -> pl.LazyFram
     quiet = pl.col("volume") <= 0
     frame = observed_of(finer.dataset, finer.frame).with_columns(
         _slot=slot_of(pl.col("timestamp"), timeframe).set_sorted(),
-        **{f"_{name}": pl.when(~quiet).then(name) for name in _PRICES},
+        **{f"_{name}": pl.when(~quiet).then(name) for name in PRICES},
     )
-    price = {name: (pl.col(f"_{name}"), pl.col(name)) for name in _PRICES}
+    price = {name: (pl.col(f"_{name}"), pl.col(name)) for name in PRICES}
     bars = frame.group_by("_slot").agg(
         _open=pl.coalesce(part.first(ignore_nulls=True) for part in price["open"]),
         _high=pl.coalesce(part.max() for part in price["high"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from lake.model.ohlcv import PRICES
 from lake.model.slots import slot_of, start_of
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.bars import observed_of
@@ -11,7 +12,6 @@ from lake.quality.checks.reconciliation import bars_below
 from lake.quality.slice import NEAR_BARS, Reference, Slice
 
 _SEEN = 0.5  # share of a move that another venue must have seen, to confirm it
-_PRICES = ("open", "high", "low", "close")
 
 
 def bars_of_market(rows: Slice) -> list[tuple[pl.LazyFrame, str]]:
@@ -23,7 +23,7 @@ def bars_of_market(rows: Slice) -> list[tuple[pl.LazyFrame, str]]:
     if timeframe is None:
         return []
     start = start_of(pl.col("_slot"), timeframe).alias("start")
-    prices = [f"_{name}" for name in _PRICES]
+    prices = [f"_{name}" for name in PRICES]
     return [(bars.select(start, *prices), who) for bars, who in bars_below(rows, timeframe)]
 
 
@@ -63,7 +63,7 @@ def _opinion(asked: pl.LazyFrame, other: Reference, timeframe: Timeframe) -> pl.
     usual = (pl.col("close").shift(1) * pl.col("open").shift(-1)).sqrt()
     bars = (
         observed_of(other.dataset, other.frame)
-        .select(*_PRICES, _slot=slot_of(pl.col("timestamp"), timeframe))
+        .select(*PRICES, _slot=slot_of(pl.col("timestamp"), timeframe))
         .with_columns(_usual=pl.when(beside).then(usual))
     )
     top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")

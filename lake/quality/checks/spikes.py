@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import polars as pl
 import polars.selectors as cs
 
+from lake.model.ohlcv import PRICES
 from lake.model.slots import slot_of
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.bars import before, observed
@@ -24,7 +25,6 @@ _RETURNS = 2.5  # a price is back if way out and way back differ by no more than
 _UNSURE = 0.5  # scales of blocks differ from that of the window around a row by less than this
 _WICK = 2.0  # bars have wicks more often than they jump: twice the deviations are asked for
 _APART = 0.5  # share of the deviations of a move by which a witness must differ, to contradict
-_PRICES = ("open", "high", "low", "close")
 
 
 def spikes(
@@ -81,7 +81,7 @@ def _path(rows: Slice, timeframe: Timeframe, window_rows: int) -> pl.LazyFrame:
     return (
         observed(rows)
         .select(
-            *_PRICES,
+            *PRICES,
             start=rows.time,
             _in=(pl.col("open") / before(rows, "close")).log(),
             _body=(pl.col("close") / pl.col("open")).log(),
@@ -245,7 +245,7 @@ def _contradicted(
 ) -> pl.LazyFrame:
     """Bars that move and whose own trades or finer bars show a price far from theirs."""
     bound = deviations * pl.col("_near")
-    apart = {name: (pl.col(name) / pl.col(f"_{name}")).log().abs() for name in _PRICES}
+    apart = {name: (pl.col(name) / pl.col(f"_{name}")).log().abs() for name in PRICES}
     worst = pl.max_horizontal(apart.values())
     shapes = ("close", "open", "high", "low")  # of equals a close tells most
     which = [(name, pl.when(apart[name] == pl.col("_worst"))) for name in shapes]

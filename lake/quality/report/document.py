@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cache
 from typing import Literal
 
@@ -11,7 +11,9 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from lake.errors import DamagedError
-from lake.model.dataset import Dimension, Severity
+from lake.model.dataset import Dimension
+from lake.model.severity import Severity
+from lake.model.time import DAY
 
 Reason = Literal["no_trade", "venue_outage", "not_fetched", "unknown", "lost"]
 """Why slots are missing; see `Missing`."""
@@ -297,7 +299,7 @@ class Report:
     @property
     def days(self) -> int:
         """Length of the range."""
-        return (self.end - self.start) // timedelta(days=1)
+        return (self.end - self.start) // DAY
 
 
 def to_json(report: Report) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import polars as pl
 
+from lake.model.ohlcv import OHLCV
 from lake.model.time import MILLISECOND
 from lake.model.timeframe import Timeframe
 from lake.sources.frames import bars_known_until, derived_ids, floats, sorted_by, times, with_closed
@@ -18,8 +19,6 @@ from lake.sources.frames import bars_known_until, derived_ids, floats, sorted_by
 LEAST_PAGE = 10
 
 Source = tuple[object, ...]
-
-_BAR_COLUMNS = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ def parse_bars(answer: Any) -> pl.DataFrame:
     columns = list(zip(*(row[:6] for row in answer), strict=True)) or [()] * 6
     frame = pl.DataFrame(
         [times(columns[0])]
-        + [floats(values).alias(n) for n, values in zip(_BAR_COLUMNS, columns[1:], strict=True)]
+        + [floats(values).alias(n) for n, values in zip(OHLCV, columns[1:], strict=True)]
     )
     return sorted_by(frame, "timestamp")
 

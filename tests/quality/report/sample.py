@@ -6,7 +6,8 @@ import random
 from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate
 
-from lake.model.dataset import Dimension, Severity
+from lake.model.dataset import Dimension
+from lake.model.severity import Severity
 from lake.quality.report import document as doc
 
 START = date(2025, 1, 1)

@@ -1,0 +1,24 @@
+"""How bad a finding is: four severities, and their order."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import polars as pl
+
+Severity = Literal["info", "warning", "error", "critical"]
+
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""From the mildest to the worst."""
+
+
+def severity_rank(severity: str = "severity") -> pl.Expr:
+    """Return the place of each severity in `SEVERITIES` (Int8), for sorting.
+
+    Parameters
+    ----------
+    severity
+        Name of the column that holds severities.
+    """
+    ranks = {name: number for number, name in enumerate(SEVERITIES)}
+    return pl.col(severity).replace_strict(ranks, return_dtype=pl.Int8)
