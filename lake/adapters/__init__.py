@@ -1,1 +1,1 @@
-"""From pinned bundles to what backtesting packages read; each module needs its own extra."""
+"""Converts bundles to the formats of backtesting packages; each module needs its own extra."""

@@ -27,29 +27,30 @@ def ohlcv(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> pd.DataFrame:
-    """The closed bars of one market, as `Backtest` takes them.
+    """Return the closed bars of one market in the format of `Backtest`.
 
-    A bar that is missing in the bundle is missing in the frame: backtesting.py refuses NaN, and
-    nothing is invented. It lets a strategy see a bar as a whole, and fills its orders at the open
-    of the next row.
+    Bars that the bundle lacks are absent from the frame, because backtesting.py refuses NaN and
+    nothing is invented. backtesting.py shows a strategy whole bars, and fills its orders at the
+    open of the next row.
 
     Parameters
     ----------
     table
-        A table of bars, as `bars_1m`.
+        A table of bars, such as `bars_1m`.
     since, until
-        Bars that open in `[since, until)`; with time zone.
+        Select bars that open in `[since, until)`; times need a time zone.
 
     Returns
     -------
     pandas.DataFrame
-        Columns Open, High, Low, Close (quote) and Volume (base), float64. The index `timestamp` is
-        the bars' open time: a DatetimeIndex of nanoseconds, naive, in UTC, ascending.
+        Columns Open, High, Low, Close (quote units) and Volume (base units), float64. The index
+        `timestamp` is the open time of the bars: a naive DatetimeIndex of nanoseconds in UTC,
+        ascending.
 
     Raises
     ------
     UnknownNameError
-        The bundle has no such table or market, or no closed bar of it in the range.
+        The bundle has no such table or market, or no closed bar of the market in the range.
     UsageError
         The table holds no bars, or pandas is not installed.
     """

@@ -1,6 +1,6 @@
-"""Data folders for freqtrade (https://www.freqtrade.io), as its FeatherDataHandler lays them out.
+"""Data folders for freqtrade (https://www.freqtrade.io) in the layout of its FeatherDataHandler.
 
-Written with pyarrow alone; the extra brings freqtrade, to read them.
+Writing needs pyarrow only; the extra installs freqtrade, which reads the folders.
 
 >>> write(bundle, Path("user_data/data/binance"), "bars_5m", exchange="binance")
 """
@@ -37,41 +37,41 @@ def write(
     until: datetime | None = None,
     funding_timeframe: str = "1h",
 ) -> list[Path]:
-    """Write closed bars or funding rates to a data folder: a file a symbol, replacing older ones.
+    """Write closed bars or funding rates to a data folder, one file per symbol; replace old files.
 
-    `BTC_USDT-1m.feather` for a spot market; `futures/BTC_USDT_USDT-1m-futures.feather` for a
-    derivative; `futures/BTC_USDT_USDT-1h-funding_rate.feather` for its funding. All files are
-    written before the first of them is put in its place, each whole or not at all.
+    File names: `BTC_USDT-1m.feather` for a spot market, `futures/BTC_USDT_USDT-1m-futures.feather`
+    for a derivative, `futures/BTC_USDT_USDT-1h-funding_rate.feather` for its funding. All files are
+    written under temporary names first and then renamed, so that no file is ever incomplete.
 
-    Bars missing in the bundle are missing in the file; freqtrade itself fills them with flat bars
-    without volume when it loads, unless told otherwise.
+    Bars that the bundle lacks are absent from the file. By default, freqtrade fills them with flat
+    bars without volume when it loads the file.
 
     Parameters
     ----------
     datadir
-        The folder of one exchange, as `user_data/data/binance`; made where it is not there.
+        The folder of one exchange, such as `user_data/data/binance`; created if it does not exist.
     table
         A table of bars, or `funding`.
     symbol
-        One or several; all that the bundle has by default.
+        One or several symbols; all symbols in the bundle by default.
     since, until
-        Rows with their time in `[since, until)`; with time zone.
+        Select rows with times in `[since, until)`; times need a time zone.
     funding_timeframe
-        Under which freqtrade looks for funding, whatever the venue's interval is: its exchange
-        option `funding_fee_timeframe`.
+        The timeframe under which freqtrade looks for funding, whatever the venue's interval is:
+        its exchange option `funding_fee_timeframe`.
 
     Returns
     -------
     list[Path]
-        The files. Columns `date` (milliseconds, UTC; of funding rounded down to them), and
+        The files. Their columns are `date` (milliseconds, UTC; funding times are rounded down) and
         `open`, `high`, `low`, `close`, `volume` or `funding_rate`, all double.
 
     Raises
     ------
     UnknownNameError
-        The bundle has no such table or market, or no row of it in the range.
+        The bundle has no such table or market, or no row of the market in the range.
     UsageError
-        The table holds neither bars nor funding, or the timeframe of funding is none.
+        The table holds neither bars nor funding, or `funding_timeframe` is not a timeframe.
     StorageError
         The folder cannot be written.
     """
@@ -91,7 +91,7 @@ def write(
     except OSError as error:
         raise StorageError(
             f"{datadir} cannot be written: {error.strerror or error}",
-            "Check its permissions, and the space that is left.",
+            "Check its permissions and the free disk space.",
         ) from error
     return list(files)
 
@@ -105,7 +105,7 @@ def _read_rows(bundle: Bundle, table: str, selection: Selection) -> pl.DataFrame
 
 
 def _format_file_name(table: str, symbol: str, timeframe: Timeframe) -> str:
-    """A file's path in the data folder."""
+    """Return the path of a file in the data folder."""
     name = f"{symbol.translate(_TO_UNDERSCORE)}-{str(timeframe).replace('M', 'Mo')}"
     if ":" not in symbol:
         return f"{name}.feather"

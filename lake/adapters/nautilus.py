@@ -4,9 +4,9 @@
 >>> engine.add_instrument(market)
 >>> engine.add_data(bars(bundle, "bars_1m", market, exchange="binance", symbol="BTC/USDT"))
 
-Its prices and sizes are decimals of a fixed precision, that of the instrument. A stored value that
-is finer is refused, never rounded: the tick of today can be coarser than that of years ago. Give
-`instrument` a finer precision then.
+Prices and sizes in Nautilus are decimals with the precision of the instrument. A stored value
+that has more decimal places is refused, never rounded: today's tick can be coarser than the tick
+of years ago. In that case, pass a finer precision to `instrument`.
 """
 
 from __future__ import annotations
@@ -60,30 +60,31 @@ def bars(
     until: datetime | None = None,
     specification: CurrencyPair | CryptoPerpetual | None = None,
 ) -> list[Bar]:
-    """The closed bars of one market, of type `ID-1-MINUTE-LAST-EXTERNAL`.
+    """Return the closed bars of one market, with bar type `ID-1-MINUTE-LAST-EXTERNAL`.
 
     Parameters
     ----------
     table
-        A table of bars, as `bars_1m`.
+        A table of bars, such as `bars_1m`.
     since, until
-        Bars that open in `[since, until)`; with time zone.
+        Select bars that open in `[since, until)`; times need a time zone.
     specification
-        What `instrument` gave; by default with the precisions of the bundle.
+        The result of `instrument`; by default, with the precisions in the bundle.
 
     Returns
     -------
     list[Bar]
-        By time. `ts_event` and `ts_init` are the bar's end, in nanoseconds: no strategy sees it
-        earlier. A bar that is missing in the bundle is missing here.
+        In order of time. `ts_event` and `ts_init` are the end of the bar, in nanoseconds: no
+        strategy sees the bar earlier. Bars that the bundle lacks are absent.
 
     Raises
     ------
     UnknownNameError
-        The bundle has no such table or market, no closed bar of it, or no specification.
+        The bundle has no such table or market, no closed bar of the market in the range, or no
+        specification of the market.
     UsageError
-        The table holds no bars, a value is finer than the precision or too large, or Nautilus is
-        not installed.
+        The table holds no bars, a value has more decimal places than the precision or is too
+        large, or Nautilus is not installed.
     """
     data = require_package("nautilus_trader.model.data", "nautilus")
     market = specification or instrument(bundle, exchange, symbol)
@@ -114,24 +115,26 @@ def trade_ticks(
     until: datetime | None = None,
     specification: CurrencyPair | CryptoPerpetual | None = None,
 ) -> list[TradeTick]:
-    """The trades of one market.
+    """Return the trades of one market.
 
-    Parameters are those of `bars`.
+    The parameters are those of `bars`.
 
     Returns
     -------
     list[TradeTick]
-        By `ts_init`. `ts_event` is when the venue executed the trade, `ts_init` when it was
-        received, in nanoseconds; the same where the trade was not recorded live, or the clock
-        here was behind the venue's. The aggressor is the side of the taker. Ids of more than 36
-        characters, which Nautilus refuses, are replaced by a digest of them.
+        In order of `ts_init`. `ts_event` is the time at which the venue executed the trade,
+        `ts_init` the time at which it was received, in nanoseconds. Both are equal if the trade
+        was not recorded live, or if the local clock was behind the venue's. The aggressor is the
+        taker's side. Nautilus refuses ids of more than 36 characters; a digest replaces them.
 
     Raises
     ------
     UnknownNameError
-        The bundle has no trades, none of the market in the range, or no specification of it.
+        The bundle has no trades, no trade of the market in the range, or no specification of the
+        market.
     UsageError
-        A value is finer than the precision or too large, or Nautilus is not installed.
+        A value has more decimal places than the precision or is too large, or Nautilus is not
+        installed.
     """
     data = require_package("nautilus_trader.model.data", "nautilus")
     market = specification or instrument(bundle, exchange, symbol)
@@ -167,38 +170,42 @@ def write_catalog(
     until: datetime | None = None,
     specifications: Mapping[str, CurrencyPair | CryptoPerpetual] | None = None,
 ) -> ParquetDataCatalog:
-    """Write a new catalog with the specifications, bars and trades of some markets, or nothing.
+    """Write a new catalog with the specifications, bars and trades of some markets.
 
-    One table of one market is held as objects at a time.
+    The catalog appears only when it is complete. Memory holds the objects of one table and market
+    at a time.
 
     Parameters
     ----------
     path
-        A folder that is not there yet.
+        A folder that does not exist.
     tables
-        Tables of bars, and `trades`; all of these that the bundle has by default.
+        Tables of bars, or `trades`; by default, all of these in the bundle.
     since, until
-        Rows with their time in `[since, until)`; with time zone.
+        Select rows with times in `[since, until)`; times need a time zone.
     specifications
-        By symbol, what `instrument` gave; by default with the precisions of the bundle.
+        Results of `instrument` by symbol; by default, with the precisions in the bundle.
 
     Returns
     -------
     ParquetDataCatalog
-        The catalog, open.
+        The opened catalog.
 
     Raises
     ------
     UnknownNameError
-        The bundle has no such table, no row of a market in a table, or no specification of it.
+        The bundle has no such table, no row of a market in a table, or no specification of a
+        market.
     UsageError
-        The folder exists, a table holds neither bars nor trades, or what `bars` says.
+        The folder exists, a table holds neither bars nor trades, or for the reasons in `bars`.
     StorageError
-        It cannot be written.
+        The folder cannot be written.
     """
     persistence = require_package("nautilus_trader.persistence.catalog", "nautilus")
     if path.exists():
-        raise UsageError(f"{path} exists already", "Name a folder that does not, or remove it.")
+        raise UsageError(
+            f"{path} already exists", "Name a folder that does not exist, or remove this one."
+        )
     table_names = as_tuple(tables) or tuple(
         name for name in bundle.tables if _is_supported(bundle, name)
     )
@@ -216,7 +223,7 @@ def write_catalog(
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written: {error.strerror or error}",
-            "Check its permissions, and the space that is left.",
+            "Check its permissions and the free disk space.",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -241,7 +248,7 @@ def _require_exact(
     sizes: Sequence[str],
     market: CurrencyPair | CryptoPerpetual,
 ) -> None:
-    """Refuse values that Nautilus would round, or cannot hold."""
+    """Refuse values that Nautilus would round or cannot represent."""
     objects = require_package("nautilus_trader.model.objects", "nautilus")
     kinds = {
         "price": (prices, market.price_precision, objects.PRICE_MAX),
@@ -255,10 +262,10 @@ def _require_exact(
             if not misfits.is_empty():
                 raise UsageError(
                     f"{name} {misfits[name][0]!r} at {iso(misfits['timestamp'][0])} does not fit "
-                    f"{market.id}: it has {places} decimal places, and Nautilus holds no more "
-                    f"than {largest:g}",
-                    f"For more places give `instrument` a {kind}_precision, and the result as "
-                    "`specification`.",
+                    f"{market.id}: it has {places} decimal places, and the largest number in "
+                    f"Nautilus is {largest:g}",
+                    f"For more decimal places, call `instrument` with a {kind}_precision, and pass "
+                    "the result as `specification`.",
                 )
 
 

@@ -26,29 +26,31 @@ def instrument(
     price_precision: int | None = None,
     size_precision: int | None = None,
 ) -> CurrencyPair | CryptoPerpetual:
-    """A market by the specification that the bundle holds.
+    """Build the instrument of a market from its specification in the bundle.
 
-    Its id is the venue's own name of the market at the exchange in capitals, with `-PERP` for
-    perpetuals: `BTCUSDT.BINANCE`, `BTCUSDT-PERP.BINANCE`, as in Nautilus' adapter for Binance.
+    Its id is the venue's own name of the market, with `-PERP` for perpetuals, and the exchange in
+    capitals: `BTCUSDT.BINANCE`, `BTCUSDT-PERP.BINANCE`, as in Nautilus' adapter for Binance.
 
     Parameters
     ----------
     price_precision, size_precision
-        Decimal places; by default those of the tick and of the lot.
+        Decimal places; by default, those of the tick and the lot.
 
     Returns
     -------
     CurrencyPair or CryptoPerpetual
-        For spot, and for `BASE/QUOTE:SETTLE` swaps. `multiplier` of a swap is its contract size;
-        fees are fractions, zero where the venue does not say; margins are zero.
+        CurrencyPair for spot, CryptoPerpetual for `BASE/QUOTE:SETTLE` swaps. The `multiplier` of a
+        swap is its contract size. Fees are fractions, zero if the venue does not publish them;
+        margins are zero.
 
     Raises
     ------
     UnknownNameError
         The bundle has no specification of the market.
     UsageError
-        Its tick or lot is unknown, it is neither spot nor swap, a precision is coarser than the
-        tick or the lot or finer than Nautilus can hold, or Nautilus is not installed.
+        The tick or lot is unknown, the market is neither spot nor swap, a precision has fewer
+        decimal places than the tick or the lot or more than Nautilus supports, or Nautilus is not
+        installed.
     """
     instruments = require_package("nautilus_trader.model.instruments", "nautilus")
     specification = _find_specification(bundle, exchange, symbol)
@@ -65,7 +67,7 @@ def instrument(
 
 
 def to_nanoseconds(times: pl.Series) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """Unix times in nanoseconds."""
+    """Convert times to Unix time in nanoseconds, as uint64."""
     return (times.dt.epoch("us").cast(pl.UInt64) * 1000).to_numpy(writable=True)
 
 
@@ -75,14 +77,14 @@ def _find_specification(bundle: Bundle, exchange: str, symbol: str) -> dict[str,
             return row
     raise UnknownNameError(
         f"bundle {bundle.id[:12]} has no specification of {exchange} {symbol}",
-        "Pin it again after `lake ingest instruments`: its tick and lot are needed.",
+        "Run `lake ingest instruments`, then pin the bundle again: its tick and lot are needed.",
     )
 
 
 def _build_common_values(
     specification: Mapping[str, Any], price_precision: int | None, size_precision: int | None
 ) -> dict[str, Any]:
-    """What every kind of instrument is made from."""
+    """Return the arguments that all kinds of instruments share."""
     identifiers = require_package("nautilus_trader.model.identifiers", "nautilus")
     objects = require_package("nautilus_trader.model.objects", "nautilus")
     price_places = _choose_places(specification, "tick_size", price_precision)
@@ -111,7 +113,7 @@ def _build_common_values(
 
 
 def _build_swap_values(specification: Mapping[str, Any]) -> dict[str, Any]:
-    """What a swap has beside."""
+    """Return the additional arguments of a swap."""
     objects = require_package("nautilus_trader.model.objects", "nautilus")
     contract = _to_decimal(specification["contract_size"] or 1)
     return {
@@ -122,30 +124,32 @@ def _build_swap_values(specification: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _choose_places(specification: Mapping[str, Any], step_name: str, precision: int | None) -> int:
-    """Decimal places: those of the step, or more."""
+    """Return the requested decimal places, or those of the step; never fewer than the step's."""
     objects = require_package("nautilus_trader.model.objects", "nautilus")
     market = f"{specification['exchange']} {specification['symbol']}"
     step = specification[step_name]
     if not step:
         raise UsageError(
-            f"the bundle does not say the {step_name} of {market}",
-            "Make the instrument by hand, and give it as `specification`.",
+            f"the bundle has no {step_name} for {market}",
+            "Build the instrument yourself, and pass it as `specification`.",
         )
-    least, most = _count_places(_to_decimal(step)), int(objects.FIXED_PRECISION)
-    places = least if precision is None else precision
-    if not least <= places <= most:
+    fewest, most = _count_places(_to_decimal(step)), int(objects.FIXED_PRECISION)
+    places = fewest if precision is None else precision
+    if not fewest <= places <= most:
         raise UsageError(
             f"{places} decimal places do not fit {market}: its {step_name} is {step}",
-            f"Give {least} to {most}." if least <= most else "Nautilus cannot hold its numbers.",
+            f"Use {fewest} to {most}."
+            if fewest <= most
+            else "Nautilus cannot represent its numbers.",
         )
     return places
 
 
 def _to_decimal(number: float) -> Decimal:
-    """The shortest decimal that is this number."""
+    """Return the shortest decimal that equals a number."""
     return Decimal(repr(number))
 
 
 def _count_places(number: Decimal) -> int:
-    """Decimal places of a number without its trailing zeros."""
+    """Count the decimal places of a number without trailing zeros."""
     return max(0, -int(number.normalize().as_tuple().exponent))

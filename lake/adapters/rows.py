@@ -1,4 +1,4 @@
-"""What every adapter starts from: rows of a bundle, with errors for what is not in it."""
+"""Rows of a bundle for all adapters; tables, markets or rows that it lacks are errors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lake.model.timeframe import Timeframe
 
 
 def require_package(module: str, extra: str) -> ModuleType:
-    """A package that an extra of lake brings.
+    """Import a package that an extra of this package installs.
 
     Raises
     ------
     UsageError
-        It is not installed.
+        The package is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -32,35 +32,35 @@ def require_package(module: str, extra: str) -> ModuleType:
 
 
 def find_bar_timeframe(bundle: Bundle, table: str) -> Timeframe:
-    """The timeframe of a table of bars.
+    """Return the timeframe of a table of bars.
 
     Raises
     ------
     UnknownNameError
         The bundle has no such table.
     UsageError
-        It holds no bars.
+        The table holds no bars.
     """
     columns = bundle.scan(table).collect_schema()
     if "closed" not in columns:
-        raise UsageError(f"table {table} holds no bars", "Name one that does, as bars_1m.")
+        raise UsageError(f"table {table} holds no bars", "Name a table of bars, such as bars_1m.")
     return Timeframe.of_table_suffix(table.rpartition("_")[2])
 
 
 def read_closed_bars(
     bundle: Bundle, table: str, columns: Sequence[str], selection: Selection
 ) -> pl.DataFrame:
-    """Closed bars of one exchange that open within the selection, by symbol and time.
+    """Read the closed bars of one exchange that open within the selection, by symbol and time.
 
     Returns
     -------
     DataFrame
-        `symbol`, `timestamp` (open time, UTC, microseconds) and the columns asked for.
+        `symbol`, `timestamp` (open time, UTC, microseconds) and the requested columns.
 
     Raises
     ------
     UnknownNameError
-        The bundle has no such table, column or market, or no closed bar of it in the range.
+        The bundle has no such table, column or market, or no closed bar of the market in the range.
     UsageError
         The table holds no bars.
     """
@@ -73,12 +73,12 @@ def read_closed_bars(
 def read_rows(
     bundle: Bundle, table: str, columns: Sequence[str], selection: Selection
 ) -> pl.DataFrame:
-    """Rows of one exchange within the selection: `symbol` and the columns asked for.
+    """Read rows of one exchange within the selection: `symbol` and the requested columns.
 
     Raises
     ------
     UnknownNameError
-        The bundle has no such table, column or market, or no row of it in the range.
+        The bundle has no such table, column or market, or no row of the market in the range.
     """
     rows = _scan(bundle, table, ["symbol", *columns], selection).collect()
     return _require_rows(rows, bundle, table, selection)
@@ -98,7 +98,7 @@ def _scan(bundle: Bundle, table: str, columns: Sequence[str], selection: Selecti
 def _require_rows(
     rows: pl.DataFrame, bundle: Bundle, table: str, selection: Selection
 ) -> pl.DataFrame:
-    """The rows, if there are some of every market that was asked for."""
+    """Return the rows if every requested market has at least one."""
     symbols_with_rows = set(rows["symbol"].unique())
     missing = [symbol for symbol in selection.symbols if symbol not in symbols_with_rows]
     if symbols_with_rows and not missing:
@@ -107,5 +107,5 @@ def _require_rows(
     what = " ".join([*selection.exchanges, ", ".join(missing)]).strip()
     raise UnknownNameError(
         f"{table} of bundle {bundle.id[:12]} has no rows of {what} from {start} to {end}",
-        "`lake bundle show` says what it holds.",
+        "`lake bundle show` lists its tables and markets.",
     )

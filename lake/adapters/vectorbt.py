@@ -1,4 +1,4 @@
-"""Wide frames for vectorbt (https://vectorbt.dev): one row a bar, one column a symbol.
+"""Wide frames for vectorbt (https://vectorbt.dev): one row per bar, one column per symbol.
 
 >>> close = prices(bundle, "bars_1h", exchange="binance")
 >>> vectorbt.Portfolio.from_signals(close, entries, exits)
@@ -35,34 +35,34 @@ def prices(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> pd.DataFrame:
-    """One column of the closed bars of several symbols.
+    """Return one column of the closed bars of several symbols.
 
     Parameters
     ----------
     table
-        A table of bars, as `bars_1m`.
+        A table of bars, such as `bars_1m`.
     column
-        A column of numbers of that table: `close`, `volume`, `trade_count`.
+        A numeric column of the table, such as `close`, `volume` or `trade_count`.
     symbol
-        One or several; all that the bundle has by default.
+        One or several symbols; all symbols in the bundle by default.
     since, until
-        Bars that open in `[since, until)`; with time zone.
+        Select bars that open in `[since, until)`; times need a time zone.
 
     Returns
     -------
     pandas.DataFrame
-        float64, one column a symbol (the columns' name is `symbol`, in the order asked for, else
-        sorted). A bar that is missing in the bundle is NaN, never filled. The index `timestamp` is
-        the open time: a DatetimeIndex of nanoseconds in UTC from the first to the last bar of any
-        symbol, with `freq` set. Where bars are off the timeframe's grid it is the times that
-        occur, without `freq`.
+        float64, one column per symbol, in the order of `symbol` or sorted by default; the name of
+        the columns is `symbol`. Bars that the bundle lacks are NaN, never filled. The index
+        `timestamp` is the open time: a DatetimeIndex of nanoseconds in UTC from the first to the
+        last bar of any symbol, with `freq` set. If a bar is off the timeframe's grid, the index
+        holds the times of the bars, without `freq`.
 
     Raises
     ------
     UnknownNameError
-        The bundle has no such table, column or market, or no closed bar of it in the range.
+        The bundle has no such table, column or market, or no closed bar of the market in the range.
     UsageError
-        The table holds no bars, the column no numbers, or pandas is not installed.
+        The table holds no bars, the column is not numeric, or pandas is not installed.
     """
     selection = Selection((exchange,), as_tuple(symbol), since, until)
     return _pivot_columns(bundle, table, (column,), selection)[column]
@@ -77,9 +77,10 @@ def ohlcv(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Open, high, low, close (quote) and volume (base): a frame as `prices` gives, by column name.
+    """Return open, high, low, close (quote units) and volume (base units): a frame per column name.
 
-    All have the same index and columns. Parameters and errors are those of `prices`.
+    Each frame is like the result of `prices`; all have the same index and columns. Parameters and
+    errors are those of `prices`.
     """
     selection = Selection((exchange,), as_tuple(symbol), since, until)
     return _pivot_columns(bundle, table, OHLCV, selection)
@@ -110,12 +111,12 @@ def _require_numbers(bundle: Bundle, table: str, columns: Sequence[str]) -> None
         if name in schema and not schema[name].is_numeric():
             numbers = [column for column, dtype in schema.items() if dtype.is_numeric()]
             raise UsageError(
-                f"column {name} of {table} holds no numbers", f"Choose from {', '.join(numbers)}."
+                f"column {name} of {table} is not numeric", f"Choose from {', '.join(numbers)}."
             )
 
 
 def _build_index(times: pl.Series, timeframe: Timeframe) -> pd.DatetimeIndex:
-    """The grid of the timeframe over the times; or the times themselves, if they are off it."""
+    """Return the grid of the timeframe over the times, or the times if one of them is off it."""
     pandas = require_package("pandas", "vectorbt")
     pandas_times = _to_pandas_times(times)
     grid = pandas.date_range(
@@ -129,7 +130,7 @@ def _build_index(times: pl.Series, timeframe: Timeframe) -> pd.DatetimeIndex:
 
 
 def _format_frequency(timeframe: Timeframe) -> str:
-    """The timeframe as pandas names it."""
+    """Return pandas' name of a timeframe."""
     if timeframe.unit == "w":
         return f"{7 * timeframe.count}D"
     return f"{timeframe.count}{_UNITS[timeframe.unit]}"

@@ -106,8 +106,8 @@ def test_vectorbt_reads_frequency_and_symbols_off_the_frame(bundle: Bundle) -> N
         ("close", {"symbol": "XRP/USDT"}, UnknownNameError, "XRP/USDT"),
         ("close", {"exchange": "kraken"}, UnknownNameError, "kraken"),
         ("clothes", {}, UnknownNameError, "clothes"),
-        ("closed", {}, UsageError, "closed of bars_1m holds no numbers"),
-        ("timestamp", {}, UsageError, "timestamp of bars_1m holds no numbers"),
+        ("closed", {}, UsageError, "closed of bars_1m is not numeric"),
+        ("timestamp", {}, UsageError, "timestamp of bars_1m is not numeric"),
     ],
 )
 def test_what_is_not_there_is_an_error(
