@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,19 +207,25 @@ def write_catalog(
         raise UsageError(
             f"{path} already exists", "Name a folder that does not exist, or remove this one."
         )
-    table_names = as_tuple(tables) or tuple(
-        name for name in bundle.tables if _is_supported(bundle, name)
-    )
+    table_names = as_tuple(tables) or _list_supported(bundle)
+    with _new_folder(path) as folder:
+        catalog = persistence.ParquetDataCatalog(str(folder))
+        for name in as_tuple(symbol):
+            market = (specifications or {}).get(name) or instrument(bundle, exchange, name)
+            catalog.write_data([market])
+            for table in table_names:
+                selection = {"exchange": exchange, "symbol": name, "since": since, "until": until}
+                catalog.write_data(_read_objects(bundle, table, selection, market))
+    return persistence.ParquetDataCatalog(str(path.absolute()))
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder; rename it to `path` when the context ends without an error."""
     temporary = path.absolute().with_name(f"{path.name}.{secrets.token_hex(4)}.unconfirmed")
     try:
         temporary.mkdir(parents=True)
-        catalog = persistence.ParquetDataCatalog(str(temporary))
-        for one in as_tuple(symbol):
-            market = (specifications or {}).get(one) or instrument(bundle, exchange, one)
-            catalog.write_data([market])
-            for table in table_names:
-                selection = {"exchange": exchange, "symbol": one, "since": since, "until": until}
-                catalog.write_data(_read_objects(bundle, table, selection, market))
+        yield temporary
         temporary.rename(path)
     except OSError as error:
         raise StorageError(
@@ -227,11 +234,14 @@ def write_catalog(
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return persistence.ParquetDataCatalog(str(path.absolute()))
 
 
-def _is_supported(bundle: Bundle, table: str) -> bool:
-    return table == _TRADES or "closed" in bundle.scan(table).collect_schema()
+def _list_supported(bundle: Bundle) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name in bundle.tables
+        if name == _TRADES or "closed" in bundle.scan(name).collect_schema()
+    )
 
 
 def _read_objects(
