@@ -12,7 +12,8 @@ from typing import get_args
 
 from lake.errors import SchemaError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset, Granularity
-from lake.model.dataset_file import DatasetFile, read_dataset_file, refusal
+from lake.model.dataset_file import DatasetFile
+from lake.model.dataset_validation import read_dataset_file, refusal
 from lake.model.timeframe import Timeframe
 
 
