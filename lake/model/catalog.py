@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import resources
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import get_args
 
 from lake.errors import SchemaError, UnknownNameError, UsageError
-from lake.model.dataset import Dataset, Granularity
-from lake.model.dataset_file import DatasetFile
+from lake.model.dataset import SHARED_SECTIONS, Dataset, Granularity
+from lake.model.dataset_file import DatasetFile, FetchFile
 from lake.model.dataset_validation import read_dataset_file, refusal
 from lake.model.timeframe import Timeframe
 
@@ -45,13 +45,35 @@ class Catalog:
                     f"{path}: name: a dataset called {spec.name!r} exists already",
                     "Give it another name; the datasets of the product cannot be replaced.",
                 )
+            self._require_place_of_its_own(path, spec)
             self._files[spec.name] = spec
             if self._is_table_of_family(spec.name):
                 raise refusal(path, "name", f"{spec.name!r} is a table of another dataset")
+        self._resolved: dict[str, Dataset] = {}
 
     @property
     def families(self) -> tuple[str, ...]:
+        """Names of the dataset files."""
         return tuple(sorted(self._files))
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """Names of the tables that are the lake's own record."""
+        return tuple(name for name in self.families if self._files[name].kind == "record")
+
+    @property
+    def fetched_by_range(self) -> tuple[str, ...]:
+        """Families of which exchanges give the rows of a range, in the order of a replay."""
+        return self._fetched(lambda fetch: fetch.window is not None)
+
+    @property
+    def fetched_as_present(self) -> tuple[str, ...]:
+        """Families of which exchanges give only what is now, in the order of a replay."""
+        return self._fetched(lambda fetch: fetch.window is None)
+
+    def _fetched(self, is_wanted: Callable[[FetchFile], bool]) -> tuple[str, ...]:
+        files = [s for s in self._files.values() if s.fetch is not None and is_wanted(s.fetch)]
+        return tuple(spec.name for spec in sorted(files, key=lambda s: (s.place, s.name)))
 
     def dataset(self, name: str) -> Dataset:
         """The dataset of a table's name, as `trades` or `bars_1m`.
@@ -61,17 +83,32 @@ class Catalog:
         UnknownNameError
             There is none: names the closest.
         """
+        if name not in self._resolved:
+            self._resolved[name] = self._find(name)
+        return self._resolved[name]
+
+    def _find(self, name: str) -> Dataset:
         family, _, timeframe_name = name.rpartition("_")
         spec = self._files.get(name)
-        if spec is not None and spec.date != "by_timeframe":
+        if spec is not None and not spec.has_timeframes:
             return self._resolve(spec, None)
         spec = self._files.get(family)
-        if spec is not None and spec.date == "by_timeframe":
+        if spec is not None and spec.has_timeframes:
             try:
                 return self._resolve(spec, Timeframe.of_table_suffix(timeframe_name))
             except UsageError as error:
                 raise UnknownNameError(f"there is no dataset {name!r}", error.message) from None
         raise UnknownNameError(f"there is no dataset {name!r}", self._suggestion(name))
+
+    def _require_place_of_its_own(self, path: Path, spec: DatasetFile) -> None:
+        """Some sections of a manifest, and what is fetched as it is now, are one dataset's each."""
+        for other in self._files.values():
+            if spec.section == other.section and spec.section not in SHARED_SECTIONS:
+                reason = f"{spec.section!r} is the section of dataset {other.name!r}"
+                raise refusal(path, "section", reason)
+            if spec.fetch and spec.fetch.window is None and spec.fetch == other.fetch:
+                reason = f"{spec.fetch.method!r} is the method of dataset {other.name!r}"
+                raise refusal(path, "fetch.method", reason)
 
     def _is_table_of_family(self, name: str) -> bool:
         family, _, suffix = name.rpartition("_")
@@ -82,7 +119,7 @@ class Catalog:
     def has_timeframes(self, family: str) -> bool:
         """Whether the family has one table a timeframe."""
         spec = self._files.get(family)
-        return spec is not None and spec.date == "by_timeframe"
+        return spec is not None and spec.has_timeframes
 
     def _suggestion(self, name: str) -> str:
         names = [f + "_1m" if self.has_timeframes(f) else f for f in self.families]

@@ -6,17 +6,24 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 import polars as pl
 
+from lake.model.event_columns import EventKind
 from lake.model.market import MARKET_COLUMNS
 from lake.model.severity import Severity
 from lake.model.timeframe import Timeframe
 
 Granularity = Literal["day", "year"]
 RowKind = Literal["immutable", "revisable"]
+Kind = Literal["data", "reference", "record"]
+SourceKind = Literal["exchange", "chain", "file", "lake"]
+Section = Literal["bars", "trades", "orderbooks", "funding", "chain", "other"]
+FetchMethod = Literal[
+    "fetchOHLCV", "fetchTrades", "fetchFundingRateHistory", "fetchOrderBook", "fetchMarkets"
+]
 Dimension = Literal["completeness", "accuracy", "consistency", "timeliness"]
 Interpolation = Literal["flat", "linear", "last"]
 Threshold = bool | int | float | str | list[str]
@@ -32,6 +39,18 @@ TYPES: Mapping[str, pl.DataType] = {
     "list<float64>": pl.List(pl.Float64()),
     "list<string>": pl.List(pl.String()),
 }
+SHARED_SECTIONS: tuple[Section, ...] = ("chain", "other")
+"""Sections of a bundle's manifest with room for any table; the others are of one dataset each."""
+FETCHED_EVENTS: Mapping[FetchMethod, EventKind | None] = {
+    "fetchOHLCV": "bar",
+    "fetchTrades": "trade",
+    "fetchFundingRateHistory": "funding",
+    "fetchOrderBook": "order_book",
+    "fetchMarkets": None,
+}
+"""What the rows are that a method gives."""
+PRESENT_METHODS: tuple[FetchMethod, ...] = ("fetchOrderBook", "fetchMarkets")
+"""Methods that give only what is now; the others give a range."""
 PARTITIONS = (*MARKET_COLUMNS, "date")
 END = "end"
 """Availability of rows that tell of a span of time, and are known at its end."""
@@ -93,6 +112,22 @@ class Check:
     enabled: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """How rows are fetched from an exchange.
+
+    Attributes
+    ----------
+    method
+        The method of ccxt that gives them, by its unified name.
+    window
+        How much time one fetch spans; None: the exchange gives only the present.
+    """
+
+    method: FetchMethod
+    window: timedelta | None = None
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What one table holds.
@@ -129,6 +164,21 @@ class Dataset:
         under which the stored one stays, whatever the new one says.
     timeframe
         Of a family with one table a timeframe: which one.
+    kind
+        `data`: rows about markets, which are checked and scored. `reference`: what markets are.
+        `record`: the lake's own record, which only it itself writes.
+    source_kind
+        Where rows come from: `exchange`, `chain`, `file` (the user writes them) or `lake`.
+    section
+        The key of a bundle's manifest under which its tables stand.
+    rank
+        Place in a replay among rows of one instant: lower ranks come first.
+    event
+        What a row is, where sources, checks, repairs and replays know such rows.
+    margin
+        How far before and after a judged range checks see rows of the market.
+    fetch
+        How rows are fetched from exchanges; None: they are not.
     available_at
         When a row could first be known. `end`: at the time column plus the timeframe. A column:
         at its time, and where it is null at the time column. None: at the time column.
@@ -150,6 +200,23 @@ class Dataset:
     keep_when: str | None = None
     timeframe: Timeframe | None = None
     available_at: str | None = None
+    kind: Kind = "data"
+    source_kind: SourceKind = "file"
+    section: Section = "other"
+    rank: int = 100
+    event: EventKind | None = None
+    margin: timedelta = timedelta(hours=1)
+    fetch: Fetch | None = None
+
+    @property
+    def is_fetched_by_range(self) -> bool:
+        """Whether exchanges give the rows of a range."""
+        return self.fetch is not None and self.fetch.window is not None
+
+    @property
+    def is_fetched_as_present(self) -> bool:
+        """Whether exchanges give only what is now."""
+        return self.fetch is not None and self.fetch.window is None
 
     @property
     def polars_schema(self) -> pl.Schema:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
+from lake.errors import UsageError
 from lake.model.dataset import (
     Check,
     Column,
     Dataset,
     Dimension,
+    Fetch,
+    FetchMethod,
     Granularity,
     Interpolation,
+    Kind,
     RowKind,
     Rule,
+    Section,
+    SourceKind,
     Threshold,
 )
+from lake.model.event_columns import EventKind
+from lake.model.length import Length
 from lake.model.severity import Severity
 from lake.model.timeframe import Timeframe
 
@@ -27,6 +35,21 @@ PARTITION_COLUMNS = (
     Column("date", "date", "UTC calendar day of the time column.", unit="day"),
 )
 _SPARSE_FROM_SECONDS = 3600
+# What holds by default without timeframes, and with them.
+_RANKS = (100, 10)
+_MARGINS = (Length(1, "h"), Length(500, "slots"))
+
+
+def _parse_length(value: object) -> Length:
+    if not isinstance(value, str):
+        raise ValueError("Input should be a valid string")  # noqa: TRY004 - pydantic explains it
+    try:
+        return Length.parse(value)
+    except UsageError as error:
+        raise ValueError(f"{error.message}. {error.hint}") from error
+
+
+_Length = Annotated[Length, PlainValidator(_parse_length)]
 
 
 class _ColumnFile(BaseModel):
@@ -61,8 +84,72 @@ class _CheckFile(BaseModel):
         )
 
 
+class FetchFile(BaseModel):
+    """How rows are fetched from exchanges."""
+
+    model_config = ConfigDict(extra="forbid")
+    method: FetchMethod
+    window: _Length | None = None
+
+    def resolve(self, timeframe: Timeframe | None) -> Fetch:
+        return Fetch(self.method, self.window.duration(timeframe) if self.window else None)
+
+
 class DatasetFile(BaseModel):
-    """The format of a dataset file."""
+    """The format of a dataset file.
+
+    Attributes
+    ----------
+    name
+        The table, and the name of the file; with `date = "by_timeframe"` the family of tables
+        `NAME_1m`, `NAME_1h`, ….
+    title, description
+        For people.
+    rows
+        `immutable`: a stored row is never touched. `revisable`: a row of the same key replaces it.
+    date
+        Partitions: `day`, `year`, or `by_timeframe`: by day below one hour, else by year.
+    time_column
+        The column that ranges and `date` refer to.
+    available_at
+        When a row could first be known: a column, or `end` (of the timeframe); by default at the
+        time column.
+    key
+        Columns beside exchange and symbol that make a row unique.
+    sort
+        Order of the rows of a market; by default the time column, then the key.
+    keep_when
+        Condition over the stored row `t` and the new row `s` under which the stored one stays.
+    kind
+        `data` (rows about markets: checked, scored, part of the status), `reference` (what markets
+        are) or `record` (the lake's own record).
+    from
+        Where rows come from: `exchange` (by `[fetch]`), `chain`, `file` (the user writes them: the
+        default) or `lake` (its own record).
+    section
+        The key of a bundle's manifest under which the table stands: `chain`, or `other` by default;
+        `bars`, `trades`, `orderbooks` and `funding` are those of one dataset each.
+    rank
+        Place in a replay among rows of one instant; lower ranks come first, then shorter
+        timeframes, then names. 10 by default where there are timeframes, else 100.
+    event
+        `bar`, `trade`, `order_book` or `funding`, for rows that have its columns.
+    margin
+        How far around a judged range checks see rows: `1h`, and `500 slots` where there are
+        timeframes, by default.
+    fetch
+        How rows are fetched from exchanges: ccxt's `method`, and the `window` that one fetch spans;
+        without a window only the present is fetched.
+    columns
+        By name: `type`, `meaning`, `unit`, `nullable`.
+    rules
+        Conditions that every row must pass to be stored, by name.
+    checks
+        What is looked for in stored rows: severity and thresholds of a check by name, or a check of
+        one's own by `sql` or `python`.
+    interpolate
+        How a missing row may be filled in where a user asks for it.
+    """
 
     model_config = ConfigDict(extra="forbid")
     name: Name
@@ -75,10 +162,27 @@ class DatasetFile(BaseModel):
     key: Annotated[list[Name], Field(min_length=1)]
     sort: list[Name] = []
     keep_when: str | None = None
+    kind: Kind = "data"
+    source_kind: Annotated[SourceKind, Field(alias="from")] = "file"
+    section: Section = "other"
+    rank: Annotated[int, Field(ge=0, le=1000, strict=True)] | None = None
+    event: EventKind | None = None
+    margin: _Length | None = None
+    fetch: FetchFile | None = None
     columns: dict[Name, _ColumnFile]
     rules: dict[Name, str] = {}
     checks: dict[Name, _CheckFile] = {}
     interpolate: Interpolation | None = None
+
+    @property
+    def has_timeframes(self) -> bool:
+        """Whether there is one table a timeframe."""
+        return self.date == "by_timeframe"
+
+    @property
+    def place(self) -> int:
+        """The rank, also where the file does not give one."""
+        return _RANKS[self.has_timeframes] if self.rank is None else self.rank
 
     def table(self, timeframe: Timeframe | None) -> str:
         """The name of one of its tables."""
@@ -104,6 +208,13 @@ class DatasetFile(BaseModel):
             keep_when=self.keep_when,
             timeframe=timeframe,
             available_at=self.available_at,
+            kind=self.kind,
+            source_kind=self.source_kind,
+            section=self.section,
+            rank=self.place,
+            event=self.event,
+            margin=(self.margin or _MARGINS[self.has_timeframes]).duration(timeframe),
+            fetch=self.fetch.resolve(timeframe) if self.fetch else None,
         )
 
 

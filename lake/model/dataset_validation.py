@@ -13,8 +13,16 @@ from polars.exceptions import PolarsError
 from pydantic import ValidationError
 
 from lake.errors import SchemaError
-from lake.model.dataset import END, PARTITIONS, TYPES
+from lake.model.dataset import (
+    END,
+    FETCHED_EVENTS,
+    PARTITIONS,
+    PRESENT_METHODS,
+    SHARED_SECTIONS,
+    TYPES,
+)
 from lake.model.dataset_file import PARTITION_COLUMNS, DatasetFile
+from lake.model.event_columns import EVENT_COLUMNS
 
 
 def read_dataset_file(path: Path) -> DatasetFile:
@@ -37,6 +45,11 @@ def read_dataset_file(path: Path) -> DatasetFile:
         raise refusal(path, "name", f"is {spec.name!r}, but the file is called {path.stem}.toml")
     _require_known_columns(path, spec)
     _require_known_availability(path, spec)
+    _require_one_origin(path, spec)
+    _require_fitting_section(path, spec)
+    _require_columns_of_event(path, spec)
+    _require_fetchable(path, spec)
+    _require_lengths(path, spec)
     _require_working_rules(path, spec)
     return spec
 
@@ -73,6 +86,58 @@ def _require_known_availability(path: Path, spec: DatasetFile) -> None:
         raise refusal(path, "available_at", f"{name!r} is not among the columns, nor {END!r}")
     elif spec.columns[name].type != "timestamp":
         raise refusal(path, "available_at", f"column {name!r} is not a timestamp")
+
+
+def _require_one_origin(path: Path, spec: DatasetFile) -> None:
+    if (spec.kind == "record") != (spec.source_kind == "lake"):
+        raise refusal(path, "from", "'lake' and kind = 'record' go together: the lake's own record")
+    if (spec.fetch is None) == (spec.source_kind == "exchange"):
+        raise refusal(path, "from", "'exchange' and [fetch] go together: how rows are fetched")
+    if spec.checks and spec.kind != "data":
+        raise refusal(path, "checks", f"rows of kind {spec.kind!r} are not checked; leave them out")
+
+
+def _require_fitting_section(path: Path, spec: DatasetFile) -> None:
+    if spec.section in SHARED_SECTIONS:
+        return
+    if (spec.section == "bars") != spec.has_timeframes:
+        needed = "needs" if spec.section == "bars" else "has one table, so it does not go with"
+        raise refusal(path, "section", f"{spec.section!r} {needed} date = 'by_timeframe'")
+
+
+def _require_columns_of_event(path: Path, spec: DatasetFile) -> None:
+    if spec.event is None:
+        return
+    wanted = EVENT_COLUMNS[spec.event].items()
+    if [(name, column.type) for name, column in spec.columns.items()] != list(wanted):
+        listed = ", ".join(f"{name} ({kind})" for name, kind in wanted)
+        raise refusal(path, "event", f"{spec.event!r} has these columns in this order: {listed}")
+    if spec.time_column != "timestamp":
+        raise refusal(path, "event", f"{spec.event!r} needs time_column = 'timestamp'")
+    if (spec.event == "bar") != spec.has_timeframes:
+        raise refusal(path, "event", "'bar' and date = 'by_timeframe' go together")
+
+
+def _require_fetchable(path: Path, spec: DatasetFile) -> None:
+    if spec.fetch is None:
+        return
+    method, event = spec.fetch.method, FETCHED_EVENTS[spec.fetch.method]
+    if spec.event != event:
+        needed = f"event = {event!r}" if event else "no event"
+        raise refusal(path, "fetch.method", f"{method!r} needs {needed}")
+    if method in PRESENT_METHODS and spec.fetch.window is not None:
+        raise refusal(path, "fetch.window", f"{method!r} gives only the present; leave it out")
+    if method not in PRESENT_METHODS and spec.fetch.window is None:
+        raise refusal(path, "fetch.window", f"{method!r} needs one: how much time one fetch spans")
+
+
+def _require_lengths(path: Path, spec: DatasetFile) -> None:
+    window = spec.fetch.window if spec.fetch else None
+    for key, length in (("margin", spec.margin), ("fetch.window", window)):
+        if length is not None and length.is_in_slots and not spec.has_timeframes:
+            raise refusal(path, key, "slots need date = 'by_timeframe'; write 90s, 1h or 30d")
+    if window is not None and window.count == 0:
+        raise refusal(path, "fetch.window", "must be longer than nothing")
 
 
 def _require_working_rules(path: Path, spec: DatasetFile) -> None:
@@ -114,4 +179,5 @@ def refusal(path: Path, key: str, reason: str) -> SchemaError:
 def _explained(path: Path, error: ValidationError) -> SchemaError:
     first: Any = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    return refusal(path, key or "file", first["msg"])
+    reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+    return refusal(path, key or "file", reason)

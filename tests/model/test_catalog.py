@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -149,6 +149,66 @@ MALFORMED = {
         'rows = "immutable"\nkeep_when = "t.flag"',
         "keep_when: immutable rows are always kept",
     ),
+    **{
+        f"{key} = {value}": (
+            'rows = "immutable"',
+            f'rows = "immutable"\n{key} = {value}',
+            f"{key}: {reason}",
+        )
+        for key, value, reason in (
+            ("kind", '"rows"', "Input should be 'data', 'reference' or 'record'"),
+            ("from", '"venue"', "Input should be 'exchange', 'chain', 'file' or 'lake'"),
+            ("section", '"mine"', "Input should be 'bars'"),
+            ("event", '"tick"', "Input should be 'bar', 'trade'"),
+            ("rank", "-1", "Input should be greater than or equal to 0"),
+            ("rank", '"1"', "Input should be a valid integer"),
+            ("margin", "3600", "Input should be a valid string"),
+            ("margin", '"1 fortnight"', "'1 fortnight' is not a length of time. Write 90s,"),
+            ("margin", '"10 slots"', "slots need date = 'by_timeframe'"),
+            ("section", '"bars"', "'bars' needs date = 'by_timeframe'"),
+            ("event", '"trade"', "'trade' has these columns in this order: timestamp (timest"),
+        )
+    },
+    "a record that is not the lake's": (
+        'rows = "immutable"',
+        'kind = "record"\nrows = "immutable"',
+        "from: 'lake' and kind = 'record' go together",
+    ),
+    "rows of an exchange that nobody fetches": (
+        'rows = "immutable"',
+        'from = "exchange"\nrows = "immutable"',
+        "from: 'exchange' and [fetch] go together",
+    ),
+    "rows of a file that are fetched": (
+        "[columns]",
+        '[fetch]\nmethod = "fetchMarkets"\n[columns]',
+        "from: 'exchange' and [fetch] go together",
+    ),
+    "checks of a reference": (
+        "[columns]",
+        'kind = "reference"\n[checks.order]\n[columns]',
+        "checks: rows of kind 'reference' are not checked",
+    ),
+    "a section of one table by timeframe": (
+        'date = "day"',
+        'date = "by_timeframe"\nsection = "trades"',
+        "section: 'trades' has one table, so it does not go with date = 'by_timeframe'",
+    ),
+    "a method that nobody can read": (
+        "[columns]",
+        'from = "exchange"\n[fetch]\nmethod = "fetchTickers"\n[columns]',
+        "fetch.method: Input should be 'fetchOHLCV'",
+    ),
+    "a method that gives other rows": (
+        "[columns]",
+        'from = "exchange"\n[fetch]\nmethod = "fetchTrades"\nwindow = "1h"\n[columns]',
+        "fetch.method: 'fetchTrades' needs event = 'trade'",
+    ),
+    "a window of the present": (
+        "[columns]",
+        'from = "exchange"\n[fetch]\nmethod = "fetchMarkets"\nwindow = "1h"\n[columns]',
+        "fetch.window: 'fetchMarkets' gives only the present",
+    ),
 }
 
 
@@ -161,6 +221,129 @@ def test_a_malformed_file_says_file_key_and_reason(tmp_path: Path, case: str) ->
     with pytest.raises(SchemaError) as caught:
         Catalog([path])
     assert caught.value.message.startswith(f"{path}: {said}")
+
+
+def variant(folder: Path, family: str, name: str, *changes: tuple[str, str]) -> Path:
+    """A dataset file of the product under another name, changed."""
+    text = next(path for path in builtin_files() if path.stem == family).read_text("utf-8")
+    for old, new in ((f'name = "{family}"', f'name = "{name}"'), *changes):
+        assert old in text
+        text = text.replace(old, new, 1)
+    return file(folder, text, name)
+
+
+OTHER_SECTION = ('section = "trades"', 'section = "other"')
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('window = "6h"', "", "fetch.window: 'fetchTrades' needs one"),
+        ('window = "6h"', 'window = "0s"', "fetch.window: must be longer than nothing"),
+        ('window = "6h"', 'window = "9 slots"', "fetch.window: slots need date = 'by_timeframe'"),
+        ('price = { type = "float64"', 'price = { type = "int64"', "event: 'trade' has these"),
+    ],
+)
+def test_trades_of_ones_own_are_trades_indeed(
+    tmp_path: Path, old: str, new: str, reason: str
+) -> None:
+    path = variant(tmp_path, "trades", "fills", OTHER_SECTION, (old, new))
+    with pytest.raises(SchemaError) as caught:
+        Catalog([*builtin_files(), path])
+    assert caught.value.message.startswith(f"{path}: {reason}")
+
+
+def test_events_happen_at_their_timestamp(tmp_path: Path) -> None:
+    change = ('time_column = "timestamp"', 'time_column = "received_at"')
+    path = variant(tmp_path, "orderbooks", "books", change)
+    with pytest.raises(SchemaError, match="event: 'order_book' needs time_column = 'timestamp'"):
+        Catalog([path])
+
+
+def test_a_section_of_the_manifest_is_that_of_one_dataset(tmp_path: Path) -> None:
+    path = variant(tmp_path, "trades", "fills")
+    with pytest.raises(SchemaError, match="section: 'trades' is the section of dataset 'trades'"):
+        Catalog([*builtin_files(), path])
+
+
+def test_bars_need_timeframes(tmp_path: Path) -> None:
+    changes = [
+        ('date = "by_timeframe"', 'date = "day"'),
+        ('available_at = "end"', ""),
+        ('section = "bars"', ""),
+    ]
+    path = variant(tmp_path, "bars", "candles", *changes)
+    with pytest.raises(SchemaError, match="event: 'bar' and date = 'by_timeframe' go together"):
+        Catalog([*builtin_files(), path])
+
+
+def test_the_present_is_fetched_into_one_dataset(tmp_path: Path) -> None:
+    path = variant(tmp_path, "orderbooks", "books", ('section = "orderbooks"', ""))
+    reason = "fetch.method: 'fetchOrderBook' is the method of dataset 'orderbooks'"
+    with pytest.raises(SchemaError, match=reason):
+        Catalog([*builtin_files(), path])
+
+
+def test_a_dataset_of_ones_own_can_be_fetched_like_trades(tmp_path: Path) -> None:
+    catalog = Catalog([*builtin_files(), variant(tmp_path, "trades", "fills", OTHER_SECTION)])
+    assert catalog.dataset("fills").fetch == catalog.dataset("trades").fetch
+    assert catalog.fetched_by_range == ("bars", "funding", "fills", "trades")
+    assert catalog.fetched_as_present == ("orderbooks", "instruments")
+
+
+def test_what_a_file_leaves_out(tmp_path: Path) -> None:
+    by_day = file(tmp_path, TEXT)
+    text = TEXT.replace('"everything"', '"each"').replace('date = "day"', 'date = "by_timeframe"')
+    catalog = Catalog([by_day, file(tmp_path, text, "each")])
+    for name, rank, margin in (
+        ("everything", 100, timedelta(hours=1)),
+        ("each_1m", 10, timedelta(minutes=500)),
+        ("each_1h", 10, timedelta(hours=500)),
+    ):
+        dataset = catalog.dataset(name)
+        assert (dataset.rank, dataset.margin) == (rank, margin)
+        assert (dataset.kind, dataset.source_kind, dataset.section) == ("data", "file", "other")
+        assert dataset.event is None
+        assert not dataset.is_fetched_by_range
+        assert not dataset.is_fetched_as_present
+
+
+def test_what_a_file_says_is_the_datasets(tmp_path: Path) -> None:
+    keys = 'kind = "reference"\nfrom = "chain"\nsection = "chain"\nrank = 7\nmargin = "36h"\n\n'
+    dataset = Catalog([file(tmp_path, TEXT.replace("[columns]", keys + "[columns]"))]).dataset(
+        "everything"
+    )
+    assert (dataset.kind, dataset.source_kind, dataset.section) == ("reference", "chain", "chain")
+    assert (dataset.rank, dataset.margin) == (7, timedelta(hours=36))
+
+
+def test_the_lakes_own_record_is_named_in_one_place() -> None:
+    own = ("alerts", "coverage", "findings", "jobs", "quarantine", "repairs", "scores")
+    assert builtin().records == own
+
+
+@pytest.mark.parametrize(
+    ("table", "method", "by_range", "window"),
+    [
+        ("bars_1m", "fetchOHLCV", True, timedelta(minutes=10_000)),
+        ("bars_1h", "fetchOHLCV", True, timedelta(hours=10_000)),
+        ("trades", "fetchTrades", True, timedelta(hours=6)),
+        ("funding", "fetchFundingRateHistory", True, timedelta(days=360)),
+        ("orderbooks", "fetchOrderBook", False, None),
+        ("instruments", "fetchMarkets", False, None),
+    ],
+)
+def test_how_a_table_is_fetched(
+    table: str, method: str, by_range: bool, window: timedelta | None
+) -> None:
+    dataset = builtin().dataset(table)
+    assert dataset.fetch is not None
+    assert (dataset.fetch.method, dataset.fetch.window) == (method, window)
+    assert (dataset.is_fetched_by_range, dataset.is_fetched_as_present) == (by_range, not by_range)
+
+
+def test_a_dataset_is_resolved_once() -> None:
+    assert builtin().dataset("bars_1m") is builtin().dataset("bars_1m")
 
 
 def test_a_list_cannot_be_a_key(tmp_path: Path) -> None:

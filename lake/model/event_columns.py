@@ -1,0 +1,55 @@
+"""What rows can be beyond columns with names: bars, trades, order books, funding.
+
+A dataset file says so by `event`. Such rows have a class of their own in a replay, sources know how
+to fetch them, and checks and repairs may take the rows of one table for evidence about another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+EventKind = Literal["bar", "trade", "order_book", "funding"]
+
+EVENT_COLUMNS: Mapping[EventKind, Mapping[str, str]] = {
+    "bar": {
+        "timestamp": "timestamp",
+        "open": "float64",
+        "high": "float64",
+        "low": "float64",
+        "close": "float64",
+        "volume": "float64",
+        "quote_volume": "float64",
+        "trade_count": "int64",
+        "taker_buy_volume": "float64",
+        "taker_buy_quote_volume": "float64",
+        "closed": "boolean",
+        "fill": "string",
+    },
+    "trade": {
+        "timestamp": "timestamp",
+        "trade_id": "string",
+        "price": "float64",
+        "amount": "float64",
+        "side": "string",
+        "first_id": "int64",
+        "last_id": "int64",
+        "received_at": "timestamp",
+    },
+    "order_book": {
+        "timestamp": "timestamp",
+        "sequence": "int64",
+        "bid_prices": "list<float64>",
+        "bid_amounts": "list<float64>",
+        "ask_prices": "list<float64>",
+        "ask_amounts": "list<float64>",
+        "received_at": "timestamp",
+    },
+    "funding": {
+        "timestamp": "timestamp",
+        "funding_rate": "float64",
+        "mark_price": "float64",
+        "fill": "string",
+    },
+}
+"""By kind of event, the columns of its rows in order, and their types."""
