@@ -14,7 +14,8 @@ from lake.bundles.bundle import Bundle, as_tuple
 from lake.bundles.cache import Cache, open_cache
 from lake.bundles.catalog import list_bundles
 from lake.bundles.diff import diff_days, diff_rows
-from lake.bundles.pin import Judge, Judged, PinRequest, build_draft
+from lake.bundles.draft import Judged
+from lake.bundles.pin import Judge, PinRequest, build_draft
 from lake.bundles.retention import bundle_files
 from lake.jobs.maintain import Maintenance
 from lake.jobs.quality.pin_report import assess

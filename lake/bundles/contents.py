@@ -9,8 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
+from lake.bundles.draft import DAYS
 from lake.bundles.manifest import DAYS_FILE, FILES, QUALITY_FILE, Manifest, Ref, parse
-from lake.bundles.pin import DAYS
 from lake.errors import ConfigError, DamagedError, UnknownNameError
 from lake.model.dataset import Dataset
 from lake.quality.report.document import Report, from_json

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,52 +10,36 @@ from typing import Any
 
 import polars as pl
 
+from lake.bundles.draft import Draft, Judged
 from lake.bundles.gates import require_complete, require_score
 from lake.bundles.manifest import (
     QUALITY_FILE,
-    Beside,
     CoveragePart,
     DatasetPart,
     DateRange,
-    Manifest,
     Metadata,
     Ref,
     SelectionPart,
 )
+from lake.bundles.measure import measure_days
 from lake.errors import CommitConflictError, UnknownNameError, UsageError
-from lake.model.dataset import TIMESTAMP, Dataset
-from lake.model.digest import combine_digests, market_days
+from lake.model.dataset import Dataset
+from lake.model.digest import combine_digests
 from lake.model.market import MARKET_COLUMNS
 from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.model.time import in_utc, iso
 from lake.query.overview import coverage
-from lake.store.chunks import pieces
 from lake.store.hashing import sha256_of_all
 from lake.store.index import SCHEMA, FileIndex
-from lake.store.reader import TableReader
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
 from lake.version import VERSION
 
-DAYS = pl.Schema(
-    {
-        "table": pl.String(),
-        "exchange": pl.String(),
-        "symbol": pl.String(),
-        "date": pl.Date(),
-        "rows": pl.Int64(),
-        "first": TIMESTAMP,
-        "last": TIMESTAMP,
-        "min_delay_us": pl.Int64(),
-        "max_delay_us": pl.Int64(),
-        "digest": pl.String(),
-    }
-)
 # Of a table, its id and some files: `path`, `bytes` and `sha256` of those that are known.
 KnownHashes = Callable[[str, str, pl.DataFrame], pl.DataFrame]
 # Of tables and a selection of each.
-Judge = Callable[[Sequence[Snapshot], Sequence[Selection]], "Judged"]
+Judge = Callable[[Sequence[Snapshot], Sequence[Selection]], Judged]
 _SECTIONS = ("trades", "orderbooks", "funding")
 _CAPTURE_ATTEMPTS = 100
 
@@ -84,44 +68,6 @@ class PinRequest:
     require_complete: bool = False
     min_quality: float | None = None
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The quality of what is pinned: its score (0 to 1), and the report as JSON."""
-
-    score: float | None
-    report: bytes
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A bundle that is not stored yet.
-
-    Attributes
-    ----------
-    fields
-        Those of the manifest that do not depend on how it is stored.
-    files, days
-        What goes into the lists beside it.
-    quality
-        The report on quality, as JSON; None: no check has run.
-    """
-
-    fields: Mapping[str, Any]
-    files: pl.DataFrame
-    days: pl.DataFrame
-    quality: bytes | None = None
-
-    @property
-    def id(self) -> str:
-        """The id that the bundle will have."""
-        return Manifest.model_construct(**self.fields).content_id()
-
-    def manifest(self, beside: Beside) -> Manifest:
-        """The whole manifest, for lists that are stored as this."""
-        sealed = Manifest(id="", beside=beside, **self.fields).sealed()
-        return sealed.model_copy(update={"access": access(sealed)}).sealed()
 
 
 @dataclass(frozen=True)
@@ -208,35 +154,6 @@ def capture_versions(
     )
 
 
-def measure_days(rows: TableReader, selection: Selection, progress: Progress) -> pl.DataFrame:
-    """What each market-day of a selection adds up to: `DAYS`, in order of market and day."""
-    files = rows.files(selection)
-    progress.begin(f"reading {rows.dataset.name}", int(files["rows"].sum()))
-    found = [pl.DataFrame(schema=DAYS)]
-    for part in pieces(rows, files, selection):
-        frame = rows.collect(part)
-        found.append(_days(rows.dataset, frame))
-        progress.advance(frame.height)
-    progress.end()
-    return pl.concat(found)
-
-
-def _days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
-    time = pl.col(dataset.time_column)
-    delay_us = (dataset.availability() - time).dt.total_microseconds()
-    sums = frame.group_by(*MARKET_COLUMNS, time.dt.date().alias("date")).agg(
-        rows=pl.len().cast(pl.Int64),
-        first=time.min(),
-        last=time.max(),
-        min_delay_us=delay_us.min(),
-        max_delay_us=delay_us.max(),
-    )
-    days = market_days(dataset, frame).join(
-        sums, on=[*MARKET_COLUMNS, "date"], maintain_order="left"
-    )
-    return days.with_columns(table=pl.lit(dataset.name)).select(list(DAYS)).cast(DAYS)
-
-
 def _measured(snapshot: Snapshot, selection: Selection, progress: Progress) -> Measured:
     dataset = snapshot.dataset
     files = snapshot.files(selection)
@@ -314,17 +231,6 @@ def _metadata(
         lake_id=store.root.id,
         created_by=f"lake {VERSION}",
     )
-
-
-def access(manifest: Manifest) -> dict[str, str]:
-    """Ready-to-paste examples of reading the bundle."""
-    short = manifest.id[:12]
-    table = next(ref.table for _, ref in manifest.refs())
-    return {
-        "python": f'import lake\n\nbundle = lake.open_bundle("{short}")\n'
-        f'frame = bundle.scan("{table}").collect()',
-        "sql": f'lake sql --bundle {short} "SELECT count(*) FROM {table}"',  # noqa: S608 - shown, not run
-    }
 
 
 def _closed(snapshot: Snapshot, selection: Selection) -> Selection:

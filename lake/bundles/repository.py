@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from lake.bundles.contents import MANIFEST, Contents
+from lake.bundles.draft import Draft
 from lake.bundles.manifest import (
     DAYS_FILE,
     FILES,
@@ -26,7 +27,6 @@ from lake.bundles.manifest import (
     ListPart,
     Manifest,
 )
-from lake.bundles.pin import Draft
 from lake.errors import DamagedError, LakeError, UnknownNameError, UsageError
 from lake.store import index
 from lake.store.faults import translate_errors

@@ -11,7 +11,7 @@ import polars as pl
 
 from lake.bundles.contents import MANIFEST, Contents
 from lake.bundles.manifest import FilePart
-from lake.bundles.pin import measure_days
+from lake.bundles.measure import measure_days
 from lake.bundles.table import PinnedTable
 from lake.errors import DamagedError, LakeError
 from lake.model.progress import Progress

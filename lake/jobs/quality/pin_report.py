@@ -7,7 +7,7 @@ from datetime import datetime
 
 import polars as pl
 
-from lake.bundles.pin import Judged
+from lake.bundles.draft import Judged
 from lake.jobs.quality.report import Facts, report
 from lake.jobs.quality.run import check_tables, open_inputs
 from lake.model.dataset import TIMESTAMP

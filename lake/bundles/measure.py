@@ -1,0 +1,43 @@
+"""What the rows of a selection add up to, by market and day: a pin records it, verify compares."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from lake.bundles.draft import DAYS
+from lake.model.dataset import Dataset
+from lake.model.digest import market_days
+from lake.model.market import MARKET_COLUMNS
+from lake.model.progress import Progress
+from lake.model.selection import Selection
+from lake.store.chunks import pieces
+from lake.store.reader import TableReader
+
+
+def measure_days(rows: TableReader, selection: Selection, progress: Progress) -> pl.DataFrame:
+    """What each market-day of a selection adds up to: `DAYS`, in order of market and day."""
+    files = rows.files(selection)
+    progress.begin(f"reading {rows.dataset.name}", int(files["rows"].sum()))
+    found = [pl.DataFrame(schema=DAYS)]
+    for part in pieces(rows, files, selection):
+        frame = rows.collect(part)
+        found.append(_days(rows.dataset, frame))
+        progress.advance(frame.height)
+    progress.end()
+    return pl.concat(found)
+
+
+def _days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
+    time = pl.col(dataset.time_column)
+    delay_us = (dataset.availability() - time).dt.total_microseconds()
+    sums = frame.group_by(*MARKET_COLUMNS, time.dt.date().alias("date")).agg(
+        rows=pl.len().cast(pl.Int64),
+        first=time.min(),
+        last=time.max(),
+        min_delay_us=delay_us.min(),
+        max_delay_us=delay_us.max(),
+    )
+    days = market_days(dataset, frame).join(
+        sums, on=[*MARKET_COLUMNS, "date"], maintain_order="left"
+    )
+    return days.with_columns(table=pl.lit(dataset.name)).select(list(DAYS)).cast(DAYS)
