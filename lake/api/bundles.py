@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -14,15 +14,13 @@ from lake.bundles.bundle import Bundle, as_tuple
 from lake.bundles.cache import Cache, open_cache
 from lake.bundles.catalog import list_bundles
 from lake.bundles.diff import diff_days, diff_rows
-from lake.bundles.draft import Judged
-from lake.bundles.pin import Judge, PinRequest, build_draft
+from lake.bundles.pin import PinRequest
 from lake.bundles.retention import bundle_files
 from lake.jobs.maintain import Maintenance
-from lake.jobs.quality.pin_report import assess
+from lake.jobs.pin import pin
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
 from lake.store import locks
-from lake.store.snapshot import Snapshot
 
 
 class Bundles(Opened):
@@ -71,22 +69,20 @@ class Bundles(Opened):
         UsageError
             The name is taken by other rows.
         """
-        self._repository.require_name(name)
         request = PinRequest(
+            name=name,
             tables=as_tuple(datasets),
             selection=Selection(as_tuple(exchange), as_tuple(symbol), since, until),
             as_of=as_of,
             require_complete=require_complete,
             min_quality=min_quality,
+            check=check,
             note=note,
+            move=move,
         )
-        with locks.shared(self.root):
-            known = self._repository.known_hashes
-            judge = self._judge(name, as_of, progress or NoProgress()) if check else None
-            draft = build_draft(self._store, request, known, progress or NoProgress(), judge)
-            self._repository.require_free(name, draft.id, move=move)
-            contents = self._repository.store(draft)
-            self._repository.point(name, contents.id)
+        contents = pin(
+            self._store, self._repository, self.settings, request, progress or NoProgress()
+        )
         return Bundle(contents, self._cache())
 
     def import_bundle(
@@ -170,13 +166,6 @@ class Bundles(Opened):
     def maintenance(self) -> Maintenance:
         """Compaction, vacuum, checkpoints: none of it changes what a bundle reads."""
         return Maintenance(self._store, lambda: bundle_files(self._repository))
-
-    def _judge(self, name: str, as_of: datetime | None, progress: Progress) -> Judge:
-        def judge(snapshots: Sequence[Snapshot], selections: Sequence[Selection]) -> Judged:
-            title = f"Bundle {name}"
-            return assess(self._store, self.settings, title, snapshots, selections, as_of, progress)
-
-        return judge
 
     def _cache(self) -> Cache | None:
         return open_cache(self.settings.cache)

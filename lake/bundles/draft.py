@@ -28,7 +28,7 @@ DAYS = pl.Schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Assessment:
     """The quality of what is pinned: its score (0 to 1), and the report as JSON."""
 
     score: float | None

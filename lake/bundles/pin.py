@@ -1,8 +1,8 @@
-"""Pinning: capture table versions, measure the selection, say what it must add up to."""
+"""Pinning: capture table versions, measure the selection, and draft what it must add up to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from lake.bundles.draft import Draft, Judged
-from lake.bundles.gates import require_complete, require_score
+from lake.bundles.draft import Assessment, Draft
+from lake.bundles.gates import require_complete
 from lake.bundles.manifest import (
     QUALITY_FILE,
     CoveragePart,
@@ -36,10 +36,6 @@ from lake.store.snapshot import Snapshot
 from lake.store.store import Store
 from lake.version import VERSION
 
-# Of a table, its id and some files: `path`, `bytes` and `sha256` of those that are known.
-KnownHashes = Callable[[str, str, pl.DataFrame], pl.DataFrame]
-# Of tables and a selection of each.
-Judge = Callable[[Sequence[Snapshot], Sequence[Selection]], Judged]
 _SECTIONS = ("trades", "orderbooks", "funding")
 _CAPTURE_ATTEMPTS = 100
 
@@ -50,6 +46,8 @@ class PinRequest:
 
     Attributes
     ----------
+    name
+        By which it is opened.
     tables, selection
         Which rows.
     as_of
@@ -58,80 +56,124 @@ class PinRequest:
         Refuse where an interval was never answered.
     min_quality
         Refuse below this score, or where none is known: without a check.
+    check
+        Run the checks over what is pinned, and keep score and report.
     note
         For the manifest.
+    move
+        Let a name that exists point to the new bundle.
     """
 
+    name: str
     tables: Sequence[str]
     selection: Selection
     as_of: datetime | None = None
     require_complete: bool = False
     min_quality: float | None = None
+    check: bool = True
     note: str = ""
+    move: bool = False
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a selection of a table is: its ref, its days (`DAYS`) and its files."""
+class MeasuredTable:
+    """What a selection of a table is at a version: its ref, its days (`DAYS`) and its files."""
 
+    snapshot: Snapshot
     ref: Ref
     days: pl.DataFrame
     files: pl.DataFrame
 
 
-def build_draft(
-    store: Store,
-    request: PinRequest,
-    known: KnownHashes,
-    progress: Progress,
-    judge: Judge | None = None,
-) -> Draft:
-    """The draft of a bundle: every table at versions that were current at one moment.
+@dataclass(frozen=True)
+class Measurement:
+    """What is about to be pinned.
 
-    `known` gives hashes that earlier bundles have, `judge` checks what is about to be pinned.
+    Attributes
+    ----------
+    now
+        When it was captured.
+    tables
+        Each at a version that was current at one moment.
+    coverage
+        The covered intervals of what is pinned.
+    """
+
+    request: PinRequest
+    now: datetime
+    tables: tuple[MeasuredTable, ...]
+    coverage: tuple[CoveragePart, ...]
+
+
+def measure(store: Store, request: PinRequest, progress: Progress) -> Measurement:
+    """Capture the tables at versions that were current at one moment, and measure the selection.
 
     Raises
     ------
     UnknownNameError
         A table does not exist, or holds no row of one of the markets in the range.
     QualityError
-        An interval is missing, or the score is too low, and the request does not accept that.
+        An interval is missing, and the request does not accept that.
     CommitConflictError
         Writers were too quick to capture one moment.
     """
-    if not request.tables:
-        raise UsageError("a bundle needs a dataset", "Name at least one: --dataset bars_1m.")
     now = store.now()
-    if request.as_of is not None and in_utc(request.as_of) > now:
-        raise UsageError(f"{iso(request.as_of)} is in the future", "Pin a time that has passed.")
-    datasets = [store.catalog.dataset(name) for name in dict.fromkeys(request.tables)]
+    datasets = _require_valid(store, request, now)
     # Before the versions: coverage is written after its rows, so it never claims too much.
     markets = Selection(request.selection.exchanges, request.selection.symbols)
     covered = coverage(store, None, markets, request.as_of)
-    snapshots = capture_versions(store, datasets, request.as_of)
-    measured = [_measured(one, _closed(one, request.selection), progress) for one in snapshots]
-    parts = _coverage_parts(covered, measured)
+    tables = tuple(
+        _measure_table(snapshot, _closed(snapshot, request.selection), progress)
+        for snapshot in capture_versions(store, datasets, request.as_of)
+    )
+    parts = _coverage_parts(covered, tables)
     if request.require_complete:
-        require_complete([one.days for one in measured], request.selection, parts)
-    judged = None
-    if judge is not None:
-        judged = judge(snapshots, [one.ref.selection.selection for one in measured])
-    if request.min_quality is not None:
-        require_score(request.min_quality, judged.score if judged else None)
+        require_complete([table.days for table in tables], request.selection, parts)
+    return Measurement(request, now, tables, parts)
+
+
+def build_draft(
+    store: Store,
+    measurement: Measurement,
+    hashes: Mapping[str, pl.DataFrame],
+    assessment: Assessment | None,
+    progress: Progress,
+) -> Draft:
+    """The draft of a bundle of what was measured.
+
+    Parameters
+    ----------
+    hashes
+        By table, the data files whose SHA-256 is known: `path`, `bytes`, `sha256`.
+    assessment
+        The quality of what is pinned; None where it was not checked.
+    """
+    tables, request = measurement.tables, measurement.request
+    datasets = [table.snapshot.dataset for table in tables]
+    listed = [_hash_files(table, hashes[table.ref.table], progress) for table in tables]
     return Draft(
         fields={
-            "version": now,
-            "metadata": _metadata(store, request, measured, judged.score if judged else None),
-            "quality_report": QUALITY_FILE if judged else None,
+            "version": measurement.now,
+            "metadata": _metadata(store, request, tables, assessment),
+            "quality_report": QUALITY_FILE if assessment else None,
             "data_dictionary": {dataset.name: DatasetPart.of(dataset) for dataset in datasets},
-            "instruments": _instruments(store, measured, request.as_of, now),
-            "coverage": parts,
-            **_placed(datasets, measured),
+            "instruments": _instruments(store, tables, request.as_of, measurement.now),
+            "coverage": measurement.coverage,
+            **_placed(datasets, tables),
         },
-        files=_files(measured, snapshots, known, progress),
-        days=pl.concat([one.days for one in measured]).sort("table", *MARKET_COLUMNS, "date"),
-        quality=judged.report if judged else None,
+        files=FileIndex.sorted(pl.concat(listed)),
+        days=pl.concat([table.days for table in tables]).sort("table", *MARKET_COLUMNS, "date"),
+        quality=assessment.report if assessment else None,
     )
+
+
+def _require_valid(store: Store, request: PinRequest, now: datetime) -> list[Dataset]:
+    """The datasets of a request that can be met."""
+    if not request.tables:
+        raise UsageError("a bundle needs a dataset", "Name at least one: --dataset bars_1m.")
+    if request.as_of is not None and in_utc(request.as_of) > now:
+        raise UsageError(f"{iso(request.as_of)} is in the future", "Pin a time that has passed.")
+    return [store.catalog.dataset(name) for name in dict.fromkeys(request.tables)]
 
 
 def capture_versions(
@@ -154,7 +196,7 @@ def capture_versions(
     )
 
 
-def _measured(snapshot: Snapshot, selection: Selection, progress: Progress) -> Measured:
+def _measure_table(snapshot: Snapshot, selection: Selection, progress: Progress) -> MeasuredTable:
     dataset = snapshot.dataset
     files = snapshot.files(selection)
     days = measure_days(snapshot, selection, progress)
@@ -181,41 +223,27 @@ def _measured(snapshot: Snapshot, selection: Selection, progress: Progress) -> M
         schema_fingerprint=dataset.fingerprint,
         digest=combine_digests(days),
     )
-    return Measured(ref, days, files)
+    return MeasuredTable(snapshot, ref, days, files)
 
 
-def _files(
-    measured: Sequence[Measured],
-    snapshots: Sequence[Snapshot],
-    known: KnownHashes,
-    progress: Progress,
-) -> pl.DataFrame:
-    """The file index: every data file with its SHA-256, which is computed once in its life."""
-    listed = []
-    for one, snapshot in zip(measured, snapshots, strict=True):
-        files = one.files.join(
-            known(one.ref.table, one.ref.table_id, one.files),
-            on=["path", "bytes"],
-            how="left",
-            maintain_order="left",
-        )
-        new = files.filter(pl.col("sha256").is_null())["path"]
-        progress.begin(f"hashing {one.ref.table}", len(new))
-        digests = sha256_of_all([Path(snapshot.uri, path) for path in new], progress)
-        progress.end()
-        hashed = files["sha256"].to_list()
-        fresh = iter(digests)
-        filled = [digest or next(fresh) for digest in hashed]
-        listed.append(
-            files.with_columns(
-                sha256=pl.Series(filled, dtype=pl.String), table=pl.lit(one.ref.table)
-            )
-        )
-    return FileIndex.sorted(pl.concat([frame.select(list(SCHEMA)) for frame in listed]))
+def _hash_files(table: MeasuredTable, known: pl.DataFrame, progress: Progress) -> pl.DataFrame:
+    """The file index of a table: each data file's SHA-256 is computed once in its life."""
+    files = table.files.join(known, on=["path", "bytes"], how="left", maintain_order="left")
+    new = files.filter(pl.col("sha256").is_null())["path"]
+    progress.begin(f"hashing {table.ref.table}", len(new))
+    fresh = iter(sha256_of_all([Path(table.snapshot.uri, path) for path in new], progress))
+    progress.end()
+    hashes = [digest or next(fresh) for digest in files["sha256"]]
+    return files.with_columns(
+        sha256=pl.Series(hashes, dtype=pl.String), table=pl.lit(table.ref.table)
+    ).select(list(SCHEMA))
 
 
 def _metadata(
-    store: Store, request: PinRequest, measured: Sequence[Measured], score: float | None
+    store: Store,
+    request: PinRequest,
+    measured: Sequence[MeasuredTable],
+    assessment: Assessment | None,
 ) -> Metadata:
     markets = pl.concat([one.days.select(MARKET_COLUMNS) for one in measured])
     return Metadata(
@@ -225,7 +253,7 @@ def _metadata(
         date_range=DateRange(
             start=min(one.ref.first for one in measured), end=max(one.ref.last for one in measured)
         ),
-        data_quality_score=score,
+        data_quality_score=assessment.score if assessment else None,
         note=request.note,
         as_of=request.as_of,
         lake_id=store.root.id,
@@ -262,7 +290,7 @@ def _require_markets(dataset: Dataset, selection: Selection, days: pl.DataFrame)
         )
 
 
-def _placed(datasets: Sequence[Dataset], measured: Sequence[Measured]) -> dict[str, Any]:
+def _placed(datasets: Sequence[Dataset], measured: Sequence[MeasuredTable]) -> dict[str, Any]:
     """Refs at the keys of the manifest that users look for."""
     placed: dict[str, Any] = {"bars": {}, "other": {}}
     for dataset, one in zip(datasets, measured, strict=True):
@@ -276,7 +304,7 @@ def _placed(datasets: Sequence[Dataset], measured: Sequence[Measured]) -> dict[s
 
 
 def _coverage_parts(
-    covered: pl.DataFrame, measured: Sequence[Measured]
+    covered: pl.DataFrame, measured: Sequence[MeasuredTable]
 ) -> tuple[CoveragePart, ...]:
     """Covered intervals of the tables and ranges that are pinned."""
     parts = []
@@ -294,7 +322,7 @@ def _coverage_parts(
 
 
 def _instruments(
-    store: Store, measured: Sequence[Measured], as_of: datetime | None, now: datetime
+    store: Store, measured: Sequence[MeasuredTable], as_of: datetime | None, now: datetime
 ) -> tuple[dict[str, Any], ...]:
     """The specification of each market that held then, where one is known."""
     dataset = store.catalog.dataset("instruments")

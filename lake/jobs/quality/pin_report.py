@@ -7,7 +7,7 @@ from datetime import datetime
 
 import polars as pl
 
-from lake.bundles.draft import Judged
+from lake.bundles.draft import Assessment
 from lake.jobs.quality.report import Facts, report
 from lake.jobs.quality.run import check_tables, open_inputs
 from lake.model.dataset import TIMESTAMP
@@ -30,7 +30,7 @@ def assess(
     selections: Sequence[Selection],
     as_of: datetime | None,
     progress: Progress,
-) -> Judged:
+) -> Assessment:
     """Check selections of tables as they are, and report on them; nothing is recorded.
 
     Other tables of the lake testify, as they are now or were at `as_of`.
@@ -60,4 +60,6 @@ def assess(
         ),
         jobs=Ledger(store).jobs(),
     )
-    return Judged(combine_scores(facts.scores)["score"], to_json(report(facts, known, overrides)))
+    return Assessment(
+        combine_scores(facts.scores)["score"], to_json(report(facts, known, overrides))
+    )

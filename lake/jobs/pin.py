@@ -1,0 +1,67 @@
+"""Pinning as a job: measure what is pinned, check it, draft the bundle, store it under its name."""
+
+from __future__ import annotations
+
+from lake.bundles.contents import Contents
+from lake.bundles.draft import Assessment
+from lake.bundles.gates import require_score
+from lake.bundles.pin import Measurement, PinRequest, build_draft, measure
+from lake.bundles.repository import Repository
+from lake.jobs.quality.pin_report import assess
+from lake.model.progress import Progress
+from lake.settings import Settings
+from lake.store import locks
+from lake.store.store import Store
+
+
+def pin(
+    store: Store,
+    repository: Repository,
+    settings: Settings,
+    request: PinRequest,
+    progress: Progress,
+) -> Contents:
+    """Pin a selection of tables under a name; nothing is deleted from the lake meanwhile.
+
+    Raises
+    ------
+    UnknownNameError
+        A table does not exist, or holds no row of one of the markets in the range.
+    QualityError
+        An interval is missing, or the score is too low, and the request does not accept that.
+    UsageError
+        The name is taken by other rows, or cannot name a bundle.
+    CommitConflictError
+        Writers were too quick to capture one moment, or files are being deleted.
+    """
+    repository.require_name(request.name)
+    with locks.shared(store.root):
+        measurement = measure(store, request, progress)
+        assessment = _assess(store, settings, measurement, progress) if request.check else None
+        if request.min_quality is not None:
+            require_score(request.min_quality, assessment.score if assessment else None)
+        hashes = {
+            table.ref.table: repository.known_hashes(
+                table.ref.table, table.ref.table_id, table.files
+            )
+            for table in measurement.tables
+        }
+        draft = build_draft(store, measurement, hashes, assessment, progress)
+        repository.require_free(request.name, draft.id, move=request.move)
+        contents = repository.store(draft)
+        repository.point(request.name, contents.id)
+    return contents
+
+
+def _assess(
+    store: Store, settings: Settings, measurement: Measurement, progress: Progress
+) -> Assessment:
+    return assess(
+        store,
+        settings,
+        f"Bundle {measurement.request.name}",
+        [table.snapshot for table in measurement.tables],
+        [table.ref.selection.selection for table in measurement.tables],
+        measurement.request.as_of,
+        progress,
+    )
