@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from lake.jobs.repairs.repair import RepairReport
-    from lake.jobs.repairs.report import Impossible, Planned, Repaired
+    from lake.jobs.repairs.report import AppliedRepair, FailedRepair, PlannedRepair
 
 
 def add_to(group: typer.Typer) -> None:
@@ -116,18 +116,20 @@ def _listed(done: RepairReport) -> pl.DataFrame:
     rows = [_row("would", one, inserted=one.rows, why=one.why) for one in done.planned]
     for action, made in (
         ("recovered", done.recovered),
-        ("did", done.repairs),
+        ("did", done.applied),
         ("marked", done.marked),
     ):
         rows += [
             _row(action, one, id=one.repair_id, inserted=one.inserted, updated=one.updated)
             for one in made
         ]
-    rows += [_row("cannot", one, why=one.reason) for one in done.impossible]
+    rows += [_row("cannot", one, why=one.reason) for one in done.failed]
     return pl.DataFrame(rows, schema=_columns())
 
 
-def _row(action: str, one: Planned | Repaired | Impossible, **facts: object) -> dict[str, object]:
+def _row(
+    action: str, one: PlannedRepair | AppliedRepair | FailedRepair, **facts: object
+) -> dict[str, object]:
     return {
         "action": action,
         "table": one.table,
@@ -159,12 +161,12 @@ def _tell(session: Session, done: RepairReport) -> None:
         said = f"Steps that would be taken: {len(done.planned):,}"
     else:
         said = (
-            f"Repairs: {len(done.repairs):,} (rows inserted: {done.inserted:,}, updated: "
+            f"Repairs: {len(done.applied):,} (rows inserted: {done.inserted:,}, updated: "
             f"{done.updated:,}); marked: {len(done.marked):,}"
         )
     skipped = f"; tried before (--again): {len(done.skipped):,}" if done.skipped else ""
     session.stderr().print(
-        f"{said}; cannot be repaired: {len(done.impossible):,}{skipped}.",
+        f"{said}; cannot be repaired: {len(done.failed):,}{skipped}.",
         highlight=False,
         soft_wrap=True,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from lake.jobs.repairs.fill import FilledRows, Filling
 from lake.jobs.repairs.plan import Group, Target
-from lake.jobs.repairs.report import Method, Planned
+from lake.jobs.repairs.report import Method, PlannedRepair
 from lake.jobs.repairs.run import is_due
 from lake.jobs.repairs.spans import Moments
 from lake.model.time import TimeRange
@@ -14,7 +14,9 @@ from lake.sources.registry import is_served, source_name
 from lake.store.store import Store
 
 
-def preview(store: Store, group: Group, *, offline: bool, interpolate: bool) -> Iterator[Planned]:
+def preview(
+    store: Store, group: Group, *, offline: bool, interpolate: bool
+) -> Iterator[PlannedRepair]:
     """The windows that would be asked for, and the rows that could be made as things are."""
     filling = Filling(store, group)
     absent = filling.absent()
@@ -36,7 +38,7 @@ def preview(store: Store, group: Group, *, offline: bool, interpolate: bool) -> 
             yield from _by_window(group, filled, "interpolate")
 
 
-def _by_window(group: Group, made: FilledRows, method: Method) -> Iterator[Planned]:
+def _by_window(group: Group, made: FilledRows, method: Method) -> Iterator[PlannedRepair]:
     moments = Moments(made.rows[group.dataset.time_column])
     for window in group.windows:
         rows = len(moments.within([window]))
@@ -51,8 +53,8 @@ def _planned(
     source: str,
     targets: Iterable[Target],
     rows: int | None = None,
-) -> Planned:
+) -> PlannedRepair:
     targets = tuple(targets)
     ids = tuple(target.finding_id for target in targets if target.finding_id)
     why = "; ".join(dict.fromkeys(target.why for target in targets))
-    return Planned(group.dataset.name, group.market, window, method, source, ids, why, rows)
+    return PlannedRepair(group.dataset.name, group.market, window, method, source, ids, why, rows)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import polars as pl
 
 from lake.errors import UnknownNameError
-from lake.jobs.repairs.report import Impossible
+from lake.jobs.repairs.report import FailedRepair
 from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.model.time import TimeRange
@@ -97,7 +97,7 @@ class Plan:
     """What is to be done, in this order, what cannot be, and what has been."""
 
     groups: tuple[Group, ...]
-    impossible: tuple[Impossible, ...]
+    failed: tuple[FailedRepair, ...]
     skipped: tuple[str, ...]
 
 
@@ -122,7 +122,7 @@ class Planner:
         self._again = again
         self._interpolate = interpolate
         self._targets: dict[tuple[str, Market], list[Target]] = defaultdict(list)
-        self._impossible: list[Impossible] = []
+        self._failed: list[FailedRepair] = []
         self._skipped: list[str] = []
 
     def plan(self, findings: pl.DataFrame, no_trade: pl.DataFrame | None = None) -> Plan:
@@ -152,7 +152,7 @@ class Planner:
         ]
         return Plan(
             tuple(sorted(groups, key=_finest_first)),
-            tuple(self._impossible),
+            tuple(self._failed),
             tuple(self._skipped),
         )
 
@@ -195,8 +195,8 @@ class Planner:
         )
 
     def _refuse(self, finding: Mapping[str, Any], reason: str) -> None:
-        self._impossible.append(
-            Impossible(
+        self._failed.append(
+            FailedRepair(
                 finding["dataset"],
                 Market(finding["exchange"], finding["symbol"]),
                 TimeRange(finding["timestamp"], finding["end"]),

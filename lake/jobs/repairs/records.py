@@ -18,7 +18,7 @@ import polars as pl
 
 from lake.jobs.repairs.changes import Changes, as_json, changes
 from lake.jobs.repairs.plan import Group, Target, Tried
-from lake.jobs.repairs.report import Method, Repaired
+from lake.jobs.repairs.report import AppliedRepair, Method
 from lake.jobs.repairs.spans import Moments, starting_within
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.derive import INTERPOLATED
@@ -37,7 +37,7 @@ COMMAND = "quality repair"
 class RecordedRepairs:
     """Repairs that were recorded, and the times of the rows that they changed."""
 
-    repairs: tuple[Repaired, ...]
+    repairs: tuple[AppliedRepair, ...]
     times: pl.Series
 
 
@@ -124,7 +124,7 @@ class Records:
 
     def marks(
         self, job_id: str, group: Group, evidence: Iterable[tuple[Target, Mapping[str, Any]]]
-    ) -> tuple[Repaired, ...]:
+    ) -> tuple[AppliedRepair, ...]:
         """Record findings that the source confirmed."""
         version, now = self._store.version(group.dataset), self._store.now()
         rows = []
@@ -188,14 +188,14 @@ def arguments(groups: Iterable[Group], versions: Mapping[str, int]) -> dict[str,
     }
 
 
-def recover(store: Store) -> tuple[Repaired, ...]:
+def recover(store: Store) -> tuple[AppliedRepair, ...]:
     """Complete the records of jobs that were killed, from what they had committed."""
     ledger, records = Ledger(store), Records(store)
     jobs = ledger.jobs().filter(pl.col("command") == COMMAND, pl.col("status") == "running")
-    found: list[Repaired] = []
+    found: list[AppliedRepair] = []
     for row in jobs.iter_rows(named=True):
         said = json.loads(row["arguments"])
-        repairs: list[Repaired] = []
+        repairs: list[AppliedRepair] = []
         for part in said["plan"]:
             group = _group(store, part)
             repairs += records.of_commits(
@@ -215,9 +215,9 @@ def rows_at(
     return store.snapshot(dataset, version=version).collect(selection_of(market, window))
 
 
-def repaired(row: Mapping[str, Any]) -> Repaired:
+def repaired(row: Mapping[str, Any]) -> AppliedRepair:
     """A row of `repairs`, as a report shows it."""
-    return Repaired(
+    return AppliedRepair(
         row["repair_id"],
         row["dataset"],
         Market(row["exchange"], row["symbol"]),

@@ -12,7 +12,7 @@ from lake.jobs.job import record_job
 from lake.jobs.repairs.dry_run import preview
 from lake.jobs.repairs.plan import Group, Plan, Planner
 from lake.jobs.repairs.records import COMMAND, Records, arguments, recover
-from lake.jobs.repairs.report import Repaired, RepairReport, UndoReport
+from lake.jobs.repairs.report import AppliedRepair, RepairReport, UndoReport
 from lake.jobs.repairs.run import Connect, Run
 from lake.jobs.repairs.undo import undo
 from lake.model.progress import Progress
@@ -92,7 +92,7 @@ class Repairer:
                 job_id=None,
                 dry_run=True,
                 planned=planned,
-                impossible=plan.impossible,
+                failed=plan.failed,
                 skipped=plan.skipped,
             )
         with repairing(self._store.root):
@@ -104,7 +104,7 @@ class Repairer:
             return await self._repaired(run, plan, recovered)
 
     async def _repaired(
-        self, run: Run, plan: Plan, recovered: tuple[Repaired, ...]
+        self, run: Run, plan: Plan, recovered: tuple[AppliedRepair, ...]
     ) -> RepairReport:
         started = self._store.now()
         groups = self._there(plan)
@@ -113,9 +113,9 @@ class Repairer:
         return RepairReport(
             job_id=job_id,
             dry_run=False,
-            repairs=tuple(run.repairs),
+            applied=tuple(run.repairs),
             marked=tuple(run.marked),
-            impossible=(*plan.impossible, *run.impossible),
+            failed=(*plan.failed, *run.failed),
             skipped=plan.skipped,
             recovered=recovered,
             unchanged=sum(t.rows - t.inserted - t.updated - t.rejected for t in tables),

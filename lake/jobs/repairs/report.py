@@ -1,4 +1,4 @@
-"""What a repair did, or would do, as it is shown."""
+"""What a repair did, or would do, as reports show it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Method = Literal["refetch", "derive", "interpolate", "mark"]
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """What a dry run foresees: a window that would be asked for, or rows that could be made.
+class PlannedRepair:
+    """A step that a dry run plans: a window to fetch again, or rows to derive or interpolate.
 
     `rows` is None where only the source can tell.
     """
@@ -29,7 +29,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class Repaired:
+class AppliedRepair:
     """One repair, as recorded in the table `repairs`; `undo` restores by its id."""
 
     repair_id: str
@@ -44,8 +44,8 @@ class Repaired:
 
 
 @dataclass(frozen=True, slots=True)
-class Impossible:
-    """What was not repaired, and why not."""
+class FailedRepair:
+    """What was not repaired, with the reason."""
 
     table: str
     market: Market
@@ -61,44 +61,44 @@ class RepairReport:
     Attributes
     ----------
     job_id
-        None where nothing was to be done, and of a dry run.
+        None where there was nothing to do, and for a dry run.
     planned
-        Of a dry run: what it would do.
-    repairs
-        What was changed.
+        The steps that a dry run plans.
+    applied
+        Repairs that changed rows.
     marked
         Findings that the source confirmed: it was asked, and repeats itself.
-    impossible
-        What stays as it is, and why.
+    failed
+        What was not repaired, with the reason.
     skipped
-        Ids of findings that were repaired before, and not looked for since.
+        IDs of findings that were repaired before, and not checked since.
     recovered
         Repairs of an earlier run that was killed, whose records were completed first.
     unchanged
-        Rows that a source gave and that were stored like that already.
+        Count of rows that a source gave and that were stored in this form already.
     requests
-        Answers asked for, repeats included.
+        Count of requests sent, repeats included.
     """
 
     job_id: str | None
     dry_run: bool
-    planned: tuple[Planned, ...] = ()
-    repairs: tuple[Repaired, ...] = ()
-    marked: tuple[Repaired, ...] = ()
-    impossible: tuple[Impossible, ...] = ()
+    planned: tuple[PlannedRepair, ...] = ()
+    applied: tuple[AppliedRepair, ...] = ()
+    marked: tuple[AppliedRepair, ...] = ()
+    failed: tuple[FailedRepair, ...] = ()
     skipped: tuple[str, ...] = ()
-    recovered: tuple[Repaired, ...] = ()
+    recovered: tuple[AppliedRepair, ...] = ()
     unchanged: int = 0
     requests: int = 0
     seconds: float = 0.0
 
     @property
     def inserted(self) -> int:
-        return sum(repair.inserted for repair in self.repairs)
+        return sum(repair.inserted for repair in self.applied)
 
     @property
     def updated(self) -> int:
-        return sum(repair.updated for repair in self.repairs)
+        return sum(repair.updated for repair in self.applied)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from lake.jobs.repairs.fill import FilledRows, Filling, find_superseded
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.records import Records
 from lake.jobs.repairs.refetch import Answer, refetch
-from lake.jobs.repairs.report import Impossible, Repaired
+from lake.jobs.repairs.report import AppliedRepair, FailedRepair
 from lake.jobs.repairs.spans import Moments, read_each
 from lake.model.dataset import TIMESTAMP
 from lake.model.interpolate import obstacle
@@ -51,9 +51,9 @@ class Run:
         offline: bool,
     ) -> None:
         self.tally = WriteCounts()
-        self.repairs: list[Repaired] = []
-        self.marked: list[Repaired] = []
-        self.impossible: list[Impossible] = []
+        self.repairs: list[AppliedRepair] = []
+        self.marked: list[AppliedRepair] = []
+        self.failed: list[FailedRepair] = []
         self._store = store
         self._settings = settings
         self._connect = connect
@@ -197,7 +197,7 @@ class Run:
             if answer is not None and target.finding_id:
                 marks.append((target, self._said(work, target, answer, stored)))
             if target.kind != "suspect" or answer is None:
-                self.impossible.append(_impossible(work.group, target, self._why(work, target)))
+                self.failed.append(_fail(work.group, target, self._why(work, target)))
         self.marked.extend(self._records.marks(job.id, work.group, marks))
 
     def _why(self, work: _Work, target: Target) -> str:
@@ -303,6 +303,6 @@ def windows_of(group: Group, targets: Iterable[Target]) -> tuple[TimeRange, ...]
     return Group.of(group.dataset, group.market, list(targets)).windows
 
 
-def _impossible(group: Group, target: Target, reason: str) -> Impossible:
+def _fail(group: Group, target: Target, reason: str) -> FailedRepair:
     ids = (target.finding_id,) if target.finding_id else ()
-    return Impossible(group.dataset.name, group.market, target.span, ids, reason)
+    return FailedRepair(group.dataset.name, group.market, target.span, ids, reason)

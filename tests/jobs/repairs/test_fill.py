@@ -84,19 +84,19 @@ def test_bars_of_a_venue_that_is_gone_are_derived_and_say_so(
     [planned] = [one for one in repair(lake, found, dry_run=True).planned if one.rows]
     assert (planned.method, planned.source) == ("derive", fill)
     report = repair(lake, found)
-    [repaired] = report.repairs
-    assert (repaired.method, repaired.source) == ("derive", fill)
+    [applied] = report.applied
+    assert (applied.method, applied.source) == ("derive", fill)
     made = _of(lake, table, GONE)
     _require_same_bars(made, truth)
     inside = pl.col("timestamp").is_between(GAP.start, GAP.end, closed="left")
     assert set(made.filter(inside)["fill"]) == {fill}
     assert made.filter(~inside)["fill"].null_count() == made.filter(~inside).height
-    assert not report.impossible
+    assert not report.failed
 
     before = versions(lake)
-    assert not repair(lake, found).repairs
+    assert not repair(lake, found).applied
     assert versions(lake) == before
-    undo(store_of(lake), repaired.repair_id)
+    undo(store_of(lake), applied.repair_id)
     assert_frame_equal(rows(lake, table), damaged)
 
 
@@ -108,13 +108,13 @@ def test_nothing_is_derived_from_trades_of_which_some_are_missing(make_lake: Mak
     lost = GAP.start + 4 * MINUTE
     delete(lake, "trades", GONE, TimeRange(lost + MINUTE / 4, lost + MINUTE / 2))
     report = repair(lake, findings(finding("bars_1m", GONE, GAP)))
-    [repaired] = report.repairs
+    [applied] = report.applied
     made = _of(lake, "bars_1m", GONE).filter(pl.col("fill").is_not_null())
-    assert repaired.inserted == made.height
+    assert applied.inserted == made.height
     assert lost not in made["timestamp"].to_list()
     assert made.height >= 8
-    [impossible] = report.impossible
-    assert "gone" in impossible.reason
+    [failed] = report.failed
+    assert "gone" in failed.reason
 
 
 def test_trades_that_are_counted_in_another_unit_make_no_bars(make_lake: MakeLake) -> None:
@@ -125,7 +125,7 @@ def test_trades_that_are_counted_in_another_unit_make_no_bars(make_lake: MakeLak
         moved = stored.with_columns(exchange=pl.lit("gone"))
         store.write(store.catalog.dataset(table), moved, ORIGIN)
     delete(lake, "bars_1m", GONE, GAP)
-    assert not repair(lake, findings(finding("bars_1m", GONE, GAP))).repairs
+    assert not repair(lake, findings(finding("bars_1m", GONE, GAP))).applied
 
 
 def test_an_observed_bar_replaces_a_derived_one_and_never_the_other_way(
@@ -157,7 +157,7 @@ def test_a_gap_for_which_there_is_nothing_is_marked_and_not_asked_for_again(
     report = repair(lake, found)
     [mark] = report.marked
     assert json.loads(rows(lake, "repairs")["evidence"][0])["answer"] == "nothing"
-    assert "nothing there" in report.impossible[0].reason
+    assert "nothing there" in report.failed[0].reason
     sandbox.clear_log()
     version = versions(lake)
     assert not repair(lake, found).marked
@@ -189,11 +189,11 @@ def test_flat_bars_are_filled_in_on_request_and_never_look_observed(
     lake = _ingested(make_lake(), "bars_1m", market=XRP)
     observed, quiet = rows(lake, "bars_1m"), _quiet(lake)
     first = observed["timestamp"][0]
-    assert not repair(lake, findings(), no_trade=quiet).repairs
+    assert not repair(lake, findings(), no_trade=quiet).applied
     sandbox.clear_log()
     report = repair(lake, findings(), no_trade=quiet, interpolate=True)
     assert not sandbox.log
-    assert {one.method for one in report.repairs} == {"interpolate"}
+    assert {one.method for one in report.applied} == {"interpolate"}
     filled = rows(lake, "bars_1m")
     made = filled.filter(pl.col("fill").is_not_null())
     assert_frame_equal(filled.filter(pl.col("fill").is_null()), observed)
@@ -205,10 +205,10 @@ def test_flat_bars_are_filled_in_on_request_and_never_look_observed(
         assert last[name].equals(last["was"].alias(name))
 
     version = versions(lake)
-    assert not repair(lake, findings(), no_trade=quiet, interpolate=True).repairs
+    assert not repair(lake, findings(), no_trade=quiet, interpolate=True).applied
     assert versions(lake) == version
-    for repaired in report.repairs:
-        undo(store_of(lake), repaired.repair_id)
+    for applied in report.applied:
+        undo(store_of(lake), applied.repair_id)
     assert_frame_equal(rows(lake, "bars_1m"), observed)
 
 
@@ -216,7 +216,7 @@ def test_flat_bars_are_filled_in_on_request_and_never_look_observed(
 def test_only_minutes_without_trades_are_filled_in_flat(make_lake: MakeLake, reason: str) -> None:
     lake = _ingested(make_lake(), "bars_1m", market=XRP)
     report = repair(lake, findings(), no_trade=_quiet(lake, reason), interpolate=True)
-    assert not report.repairs
+    assert not report.applied
 
 
 def test_a_flat_bar_needs_the_bar_right_before_it(make_lake: MakeLake) -> None:
@@ -224,8 +224,8 @@ def test_a_flat_bar_needs_the_bar_right_before_it(make_lake: MakeLake) -> None:
     delete(lake, "bars_1m", BTC, minutes(6))
     quiet = findings(finding("bars_1m", BTC, minutes(3, minutes(3).end), reason="no_trade"))
     report = repair(lake, quiet, interpolate=True)
-    assert not report.repairs
-    assert "last price is not known" in report.impossible[0].reason
+    assert not report.applied
+    assert "last price is not known" in report.failed[0].reason
 
 
 def test_flat_bars_go_on_for_days(make_lake: MakeLake) -> None:
@@ -264,7 +264,7 @@ def test_funding_that_nobody_has_takes_the_last_rate_on_request(
     report = repair(lake, found, interpolate=interpolate)
     filled = _of(lake, "funding", gone).filter(pl.col("fill").is_not_null())
     assert filled.height == interpolate
-    assert len(report.impossible) == (not interpolate)
+    assert len(report.failed) == (not interpolate)
     if interpolate:
         [row] = filled.rows(named=True)
         assert (row["timestamp"], row["fill"]) == (nominal, "interpolated:last")
@@ -311,8 +311,8 @@ def test_a_rate_that_was_filled_in_goes_when_the_venue_gives_one(
     filled = rows(lake, "funding")
     report = repair(lake, findings(finding("funding", PERPETUAL, span, "funding_missing")))
     assert_frame_equal(rows(lake, "funding"), truth)
-    for repaired in report.repairs[::-1]:
-        undo(store, repaired.repair_id)
+    for applied in report.applied[::-1]:
+        undo(store, applied.repair_id)
     assert_frame_equal(rows(lake, "funding"), filled)
     assert sandbox.log
 
@@ -374,7 +374,7 @@ def test_rows_of_ones_own_dataset_are_filled_in_where_it_keeps_what_was_observed
     if not kept:
         assert filled.is_empty()
         assert [one.method for one in foreseen] == ["refetch"]
-        assert "keep_when" in report.impossible[0].reason
+        assert "keep_when" in report.failed[0].reason
         return
     assert [(one.method, one.rows) for one in foreseen[1:]] == [("interpolate", 1)]
     assert filled.select("timestamp", "price", "fill").rows() == [

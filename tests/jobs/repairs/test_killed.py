@@ -88,7 +88,7 @@ def test_killed_between_commit_and_record_the_next_run_writes_the_record(
 
     report = repair(lake, FOUND)
     assert [one.window for one in report.recovered] == GAPS
-    assert {one.table for one in report.repairs} == {"bars_5m", "bars_15m"}
+    assert {one.table for one in report.applied} == {"bars_5m", "bars_15m"}
     recorded = rows(lake, "repairs")
     assert recorded["inserted"].sum() == _slots()
     first = recorded.filter(dataset="bars_1m")
@@ -139,4 +139,4 @@ def test_killed_at_random_moments_every_row_is_on_record(
         for table in TABLES:
             assert_frame_equal(rows(lake, table), rows(truth, table))
         assert rows(lake, "repairs")["inserted"].sum() == _slots()
-        assert not repair(lake, FOUND).repairs
+        assert not repair(lake, FOUND).applied

@@ -52,7 +52,7 @@ def test_repair_and_ingestion_of_one_market_at_once(make_lake: MakeLake, sandbox
         ingestion.result()
     assert_frame_equal(rows(lake, "bars_1m"), truth)
     # What the ingestion gave first is no repair; what the repair gave is on record, and undone.
-    for made in report.repairs:
+    for made in report.applied:
         undo(store_of(lake), made.repair_id)
     left = truth.height - rows(lake, "bars_1m").height
     assert left == report.inserted <= 150

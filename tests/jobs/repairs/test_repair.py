@@ -71,8 +71,8 @@ def test_deleted_and_spoiled_bars_are_refetched_and_equal_the_truth(lake: Lake) 
     assert_frame_equal(rows(lake, "bars_1m"), truth, check_exact=True)
     assert (report.inserted, report.updated) == (12, 1)
     assert not report.marked
-    assert not report.impossible
-    gap, lifted = report.repairs
+    assert not report.failed
+    gap, lifted = report.applied
     assert (gap.window, gap.method, gap.source) == (GAP, "refetch", "ccxt:binance")
     assert lifted.findings == (FOUND["finding_id"][1],)
 
@@ -83,7 +83,7 @@ def test_a_repair_is_a_commit_and_a_row_that_tells_everything(lake: Lake) -> Non
     before = lake.tables().filter(table="bars_1m")["version"].item()
     report = repair(lake, FOUND)
     stored = rows(lake, "repairs")
-    assert stored["repair_id"].to_list() == [one.repair_id for one in report.repairs]
+    assert stored["repair_id"].to_list() == [one.repair_id for one in report.applied]
     gap, lifted = stored.rows(named=True)
     assert (gap["version_before"], gap["version_after"]) == (before, before + 1)
     [commit] = lake.audit("bars_1m").filter(version=before + 1).rows(named=True)
@@ -107,7 +107,7 @@ def test_repairing_twice_changes_nothing_and_asks_nothing(lake: Lake, sandbox: S
     before = versions(lake)
     sandbox.clear_log()
     report = repair(lake, FOUND)
-    assert not report.repairs
+    assert not report.applied
     assert report.job_id is None
     assert set(report.skipped) == set(FOUND["finding_id"])
     assert versions(lake) == before
@@ -119,7 +119,7 @@ def test_undo_restores_the_damaged_rows_exactly(lake: Lake) -> None:
     _spoil(lake)
     damaged = rows(lake, "bars_1m")
     store = store_of(lake)
-    gap, lifted = repair(lake, FOUND).repairs
+    gap, lifted = repair(lake, FOUND).applied
     report = undo(store, gap.repair_id)
     assert (report.removed, report.restored, report.kept) == (12, 0, 0)
     assert undo(store, lifted.repair_id).restored == 1
@@ -135,13 +135,13 @@ def test_undo_restores_the_damaged_rows_exactly(lake: Lake) -> None:
 
 def test_undo_leaves_rows_that_were_changed_since(lake: Lake, sandbox: Sandbox) -> None:
     delete(lake, "bars_1m", BTC, GAP)
-    [repaired] = repair(lake, FOUND.head(1)).repairs
+    [applied] = repair(lake, FOUND.head(1)).applied
     time = GAP.start + 5 * MINUTE
     sandbox.revise("BTC/USDT", "1m", time, volume="77.00000000")
     lake.ingest(
         "bars_1m", exchange="binance", symbol="BTC/USDT", since=SINCE, until=UNTIL, refetch=True
     )
-    report = undo(store_of(lake), repaired.repair_id)
+    report = undo(store_of(lake), applied.repair_id)
     assert (report.removed, report.kept) == (11, 1)
     assert report.kept_times == (time.isoformat().replace("+00:00", "Z"),)
     left = rows(lake, "bars_1m").filter(
@@ -164,7 +164,7 @@ def test_a_spike_that_the_source_repeats_is_marked_and_stays(lake: Lake, sandbox
     found = findings(spike("bars_1m", BTC, SPIKE, float(price)))
     before = rows(lake, "bars_1m")
     report = repair(lake, found)
-    assert not report.repairs
+    assert not report.applied
     assert [one.method for one in report.marked] == ["mark"]
     assert_frame_equal(rows(lake, "bars_1m"), before)
     [mark] = rows(lake, "repairs").rows(named=True)
@@ -175,7 +175,7 @@ def test_a_spike_that_the_source_repeats_is_marked_and_stays(lake: Lake, sandbox
 
     sandbox.clear_log()
     version = versions(lake)
-    assert "asked before" in repair(lake, found).impossible[0].reason
+    assert "asked before" in repair(lake, found).failed[0].reason
     assert not sandbox.log
     assert versions(lake) == version
     assert repair(lake, found, again=True).marked
@@ -196,8 +196,8 @@ def test_where_the_source_repeats_itself_the_second_source_is_asked(
         chosen["exchanges"]["binance"]["fallback_url"] = second.url
         settings = load_settings(chosen)
         report = repair(lake, findings(spike("bars_1m", BTC, SPIKE, 1.0)), settings)
-    [repaired] = report.repairs
-    assert (repaired.source, repaired.updated) == ("ccxt:binance (fallback)", 1)
+    [applied] = report.applied
+    assert (applied.source, applied.updated) == ("ccxt:binance (fallback)", 1)
     assert not report.marked
     assert_frame_equal(rows(lake, "bars_1m"), truth)
 
@@ -213,7 +213,7 @@ def test_missing_trades_are_refetched(make_lake: MakeLake) -> None:
     assert report.inserted >= 3
     assert_frame_equal(rows(lake, "trades"), truth)
     damaged = truth.join(lost, on="trade_id", how="anti")
-    assert undo(store_of(lake), report.repairs[0].repair_id).removed == report.inserted
+    assert undo(store_of(lake), report.applied[0].repair_id).removed == report.inserted
     assert rows(lake, "trades").height <= damaged.height
 
 
@@ -224,7 +224,7 @@ def test_who_disagrees_with_a_witness_has_it_refetched_too(make_lake: MakeLake) 
     damage(lake, "bars_1m", BTC, minutes(1, SPIKE), lambda bars: bars.with_columns(volume=0.5))
     found = findings(finding("bars_5m", BTC, five, "levels", "consistency", against="bars_1m"))
     report = repair(lake, found)
-    assert [one.table for one in report.repairs] == ["bars_1m"]
+    assert [one.table for one in report.applied] == ["bars_1m"]
     assert_frame_equal(rows(lake, "bars_1m"), truth)
 
 
@@ -237,7 +237,7 @@ def test_a_dry_run_asks_nothing_and_writes_nothing(lake: Lake, sandbox: Sandbox)
         ("refetch", GAP),
         ("refetch", minutes(1, SPIKE)),
     ]
-    assert not report.repairs
+    assert not report.applied
     assert not sandbox.log
     assert_frame_equal(lake.tables(), before)
 
@@ -264,7 +264,7 @@ def test_an_outage_and_late_rows_are_told_and_left(lake: Lake, sandbox: Sandbox)
             finding("nothing", BTC, GAP),
         ),
     )
-    said = [one.reason for one in report.impossible]
+    said = [one.reason for one in report.failed]
     words = ("venue was out", "stays late", "no trade happened", "no dataset 'nothing'")
     assert all(word in text for word, text in zip(words, said, strict=True))
     assert report.job_id is None
@@ -279,8 +279,8 @@ def test_a_market_that_the_source_does_not_list_is_told(lake: Lake) -> None:
     _spoil(lake)
     found = findings(finding("bars_1m", gone, GAP), finding("bars_1m", BTC, GAP))
     report = repair(lake, found)
-    [impossible] = report.impossible
-    assert "has no market 'GONE/USDT'" in impossible.reason
+    [failed] = report.failed
+    assert "has no market 'GONE/USDT'" in failed.reason
     assert report.inserted == 12
 
 
@@ -302,7 +302,7 @@ def test_a_source_that_goes_down_leaves_what_was_repaired_recorded(
 
     sandbox.recover()
     report = repair(lake, found)
-    assert [one.table for one in report.repairs] == ["bars_5m"]
+    assert [one.table for one in report.applied] == ["bars_5m"]
     for table, truth in truths.items():
         assert_frame_equal(rows(lake, table), truth)
 
@@ -311,7 +311,7 @@ def test_a_pinned_bundle_keeps_what_it_pinned(lake: Lake) -> None:
     _spoil(lake)
     bundle = lake.pin("b", "bars_1m")
     pinned = bundle.scan("bars_1m").collect()
-    [first, _] = repair(lake, FOUND).repairs
+    [first, _] = repair(lake, FOUND).applied
     undo(store_of(lake), first.repair_id)
     assert_frame_equal(bundle.scan("bars_1m").collect(), pinned)
 

@@ -62,8 +62,8 @@ def test_where_a_source_is_down_its_fallback_is_asked(
     sandbox.go_down()
     with Sandbox(SyntheticMarkets(seed=7), now=clock, weight_limit=False) as second:
         report = repair(lake, FOUND, _with_fallback(lake, second.url))
-    [repaired] = report.repairs
-    assert (repaired.source, repaired.inserted) == ("ccxt:binance (fallback)", 12)
+    [applied] = report.applied
+    assert (applied.source, applied.inserted) == ("ccxt:binance (fallback)", 12)
     assert rows(lake, "bars_1m")["fill"].null_count() == 1440
 
 
@@ -112,12 +112,12 @@ def test_offline_bars_are_derived_and_no_source_is_asked(lake: Lake, sandbox: Sa
     sandbox.clear_log()
     [planned] = repair(lake, FOUND, dry_run=True, offline=True).planned
     assert planned.method == "derive"
-    [repaired] = repair(lake, FOUND, offline=True).repairs
-    assert (repaired.source, repaired.inserted) == ("derived:trades", 12)
+    [applied] = repair(lake, FOUND, offline=True).applied
+    assert (applied.source, applied.inserted) == ("derived:trades", 12)
     assert not sandbox.log
     lost = findings(finding("trades", BTC, minutes(2), "ids_skip"))
-    [impossible] = repair(lake, lost, offline=True).impossible
-    assert "no source was asked" in impossible.reason
+    [failed] = repair(lake, lost, offline=True).failed
+    assert "no source was asked" in failed.reason
 
 
 def test_of_an_exchange_that_no_source_serves_nothing_is_asked(lake: Lake) -> None:
@@ -127,8 +127,8 @@ def test_of_an_exchange_that_no_source_serves_nothing_is_asked(lake: Lake) -> No
     store.write(store.catalog.dataset("bars_1m"), moved, ORIGIN)
     lost = findings(finding("bars_1m", pool, GAP))
     assert not repair(lake, lost, dry_run=True).planned
-    [impossible] = repair(lake, lost).impossible
-    assert f"no source serves {pool.exchange}" in impossible.reason
+    [failed] = repair(lake, lost).failed
+    assert f"no source serves {pool.exchange}" in failed.reason
 
 
 def test_hundreds_of_findings_take_few_reads_and_each_tells_of_itself(

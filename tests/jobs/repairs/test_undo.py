@@ -47,12 +47,12 @@ def lake(make_lake: MakeLake) -> Lake:
 
 def test_a_repair_beneath_a_later_one_is_undone_after_it(lake: Lake, sandbox: Sandbox) -> None:
     damaged = rows(lake, "bars_1m")
-    [first] = repair(lake, FOUND).repairs
+    [first] = repair(lake, FOUND).applied
     repaired = rows(lake, "bars_1m")
     for n in range(12):
         sandbox.revise("BTC/USDT", "1m", GAP.start + n * MINUTE, volume=f"{n + 1}.00000000")
     suspect = findings(finding("bars_1m", BTC, GAP, "levels", "accuracy"))
-    [second] = repair(lake, suspect).repairs
+    [second] = repair(lake, suspect).applied
     assert second.updated == 12
 
     store = store_of(lake)
@@ -74,11 +74,11 @@ def _maintained(lake: Lake) -> Maintenance:
 
 
 def test_a_repair_can_be_undone_after_the_table_was_compacted(lake: Lake) -> None:
-    [repaired] = repair(lake, FOUND).repairs
+    [applied] = repair(lake, FOUND).applied
     compacted = _maintained(lake).optimize(["bars_1m"], before=utc_now())
     assert compacted["files_before"].sum() > compacted["files_after"].sum()
     whole = rows(lake, "bars_1m")
-    assert undo(store_of(lake), repaired.repair_id).removed == 12
+    assert undo(store_of(lake), applied.repair_id).removed == 12
     inside = pl.col("timestamp").is_between(GAP.start, GAP.end, closed="left")
     assert_frame_equal(rows(lake, "bars_1m"), whole.filter(~inside))
 
@@ -86,11 +86,11 @@ def test_a_repair_can_be_undone_after_the_table_was_compacted(lake: Lake) -> Non
 def test_where_a_vacuum_took_the_old_rows_that_is_said_and_nothing_changes(lake: Lake) -> None:
     damage(lake, "bars_1m", BTC, minutes(1, SINCE), lambda bars: bars.with_columns(volume=1.5))
     suspect = findings(finding("bars_1m", BTC, minutes(1, SINCE), "levels", "accuracy"))
-    [repaired] = repair(lake, suspect).repairs
+    [applied] = repair(lake, suspect).applied
     assert _maintained(lake).vacuum(["bars_1m"]).files.height
     before = rows(lake, "bars_1m")
-    with pytest.raises(DamagedError, match=f"repair {repaired.repair_id} cannot be undone") as told:
-        undo(store_of(lake), repaired.repair_id)
+    with pytest.raises(DamagedError, match=f"repair {applied.repair_id} cannot be undone") as told:
+        undo(store_of(lake), applied.repair_id)
     assert "vacuum" in told.value.hint
     assert_frame_equal(rows(lake, "bars_1m"), before)
     assert rows(lake, "repairs")["status"].to_list() == ["done"]
@@ -102,7 +102,7 @@ def test_killed_between_the_rows_and_the_record_an_undo_goes_on(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damaged = rows(lake, "bars_1m")
-    [repaired] = repair(lake, FOUND).repairs
+    [applied] = repair(lake, FOUND).applied
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -110,10 +110,10 @@ def test_killed_between_the_rows_and_the_record_an_undo_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(Records, "undone", killed)  # nothing else stops it at that very moment
         with pytest.raises(KeyboardInterrupt):
-            undo(store_of(lake), repaired.repair_id)
+            undo(store_of(lake), applied.repair_id)
     assert_frame_equal(rows(lake, "bars_1m"), damaged)
     assert rows(lake, "repairs")["status"].to_list() == ["done"]
-    again = undo(store_of(lake), repaired.repair_id)
+    again = undo(store_of(lake), applied.repair_id)
     assert (again.removed, again.restored, again.kept) == (0, 0, 0)
     assert rows(lake, "repairs")["status"].to_list() == ["undone"]
 
@@ -127,8 +127,8 @@ def test_what_was_found_elsewhere_because_of_it_is_checked_again_too(lake: Lake)
     lake.check()
     open_ones = lake.findings().filter(status="open", check="levels")
     assert open_ones["dataset"].to_list() == ["bars_5m"]
-    [repaired] = lake.repair().repairs
-    assert repaired.table == "bars_1m"
+    [applied] = lake.repair().applied
+    assert applied.table == "bars_1m"
     assert lake.findings().filter(status="open", check="levels").is_empty()
-    lake.undo(repaired.repair_id)
+    lake.undo(applied.repair_id)
     assert lake.findings().filter(status="open", check="levels").height == 1
