@@ -58,10 +58,10 @@ def repair(
         offline=offline,
         progress=session.progress(),
     )
-    listed = _listed(done)
-    if listed.height or session.format is not Format.table:
-        show(session, listed)
-    _tell(session, done)
+    rows = _tabulate(done)
+    if rows.height or session.format is not Format.table:
+        show(session, rows)
+    _summarize(session, done)
 
 
 def repairs(session: Session) -> None:
@@ -109,36 +109,36 @@ def undo(
     )
 
 
-def _listed(done: RepairReport) -> pl.DataFrame:
-    """One row a step: what was, or would be, done; and what cannot be."""
+def _tabulate(done: RepairReport) -> pl.DataFrame:
+    """One row for each repair: its status, and why where it was not applied."""
     import polars as pl
 
-    rows = [_row("would", one, inserted=one.rows, why=one.why) for one in done.planned]
-    for action, made in (
+    rows = [_row("planned", step, inserted=step.rows, why=step.why) for step in done.planned]
+    for status, repairs in (
         ("recovered", done.recovered),
-        ("did", done.applied),
+        ("applied", done.applied),
         ("marked", done.marked),
     ):
         rows += [
-            _row(action, one, id=one.repair_id, inserted=one.inserted, updated=one.updated)
-            for one in made
+            _row(status, item, id=item.repair_id, inserted=item.inserted, updated=item.updated)
+            for item in repairs
         ]
-    rows += [_row("cannot", one, why=one.reason) for one in done.failed]
+    rows += [_row("failed", item, why=item.reason) for item in done.failed]
     return pl.DataFrame(rows, schema=_columns())
 
 
 def _row(
-    action: str, one: PlannedRepair | AppliedRepair | FailedRepair, **facts: object
+    status: str, repair: PlannedRepair | AppliedRepair | FailedRepair, **facts: object
 ) -> dict[str, object]:
     return {
-        "action": action,
-        "table": one.table,
-        "exchange": one.market.exchange,
-        "symbol": one.market.symbol,
-        "start": one.window.start,
-        "end": one.window.end,
-        "method": getattr(one, "method", None),
-        "source": getattr(one, "source", None),
+        "status": status,
+        "table": repair.table,
+        "exchange": repair.market.exchange,
+        "symbol": repair.market.symbol,
+        "start": repair.window.start,
+        "end": repair.window.end,
+        "method": getattr(repair, "method", None),
+        "source": getattr(repair, "source", None),
         **facts,
     }
 
@@ -148,7 +148,7 @@ def _columns() -> dict[str, pl.DataType]:
 
     text, time, count = pl.String(), pl.Datetime("us", "UTC"), pl.Int64()
     return {
-        **dict.fromkeys(("action", "id", "table", "exchange", "symbol"), text),
+        **dict.fromkeys(("status", "id", "table", "exchange", "symbol"), text),
         **dict.fromkeys(("start", "end"), time),
         **dict.fromkeys(("method", "source"), text),
         **dict.fromkeys(("inserted", "updated"), count),
@@ -156,17 +156,17 @@ def _columns() -> dict[str, pl.DataType]:
     }
 
 
-def _tell(session: Session, done: RepairReport) -> None:
+def _summarize(session: Session, done: RepairReport) -> None:
     if done.dry_run:
-        said = f"Steps that would be taken: {len(done.planned):,}"
+        summary = f"Planned: {len(done.planned):,}"
     else:
-        said = (
-            f"Repairs: {len(done.applied):,} (rows inserted: {done.inserted:,}, updated: "
+        summary = (
+            f"Applied: {len(done.applied):,} (rows inserted: {done.inserted:,}, updated: "
             f"{done.updated:,}); marked: {len(done.marked):,}"
         )
-    skipped = f"; tried before (--again): {len(done.skipped):,}" if done.skipped else ""
+    skipped = f"; skipped (see --again): {len(done.skipped):,}" if done.skipped else ""
     session.stderr().print(
-        f"{said}; cannot be repaired: {len(done.failed):,}{skipped}.",
+        f"{summary}; failed: {len(done.failed):,}{skipped}.",
         highlight=False,
         soft_wrap=True,
     )
