@@ -1,0 +1,151 @@
+"""Exports and imports with full disks, killed processes and little memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import lake as api
+from lake.api import Lake
+from lake.bundles.archive.transfer import aside, settle
+from lake.bundles.bundle import Bundle
+from lake.errors import (
+    StorageError,
+    UnknownNameError,
+    UsageError,
+)
+from lake.settings import Settings
+from tests.bundles.archive.conftest import content, left
+from tests.conftest import DAY, NewLake, trades, write
+from tests.store.test_storage_faults import DISK_BYTES, disk, fill
+
+__all__ = ["disk"]  # a fixture
+
+
+def test_who_writes_to_the_same_place_waits(small: Bundle, tmp_path: Path) -> None:
+    target = tmp_path / "b"
+    with ThreadPoolExecutor(1) as thread:
+        with aside(target, folder=True) as unfinished:
+            second = thread.submit(small.export, target)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.3)
+            (unfinished / "first").write_bytes(b"")
+            settle(unfinished, target)
+        with pytest.raises(UsageError, match="exists already"):
+            second.result()
+    assert content(tmp_path) == {"b/first": b""}
+
+
+def noise(count: int) -> pl.DataFrame:
+    """Trades that do not compress to nothing."""
+    numbers = pl.Series(range(count)).hash(7).cast(pl.Float64)
+    return trades(count, step=DAY / count).with_columns(price=numbers, amount=numbers.reverse())
+
+
+@pytest.mark.parametrize("name", ["b.tar.zst", "b"])
+@pytest.mark.parametrize("free_bytes", [0, 4096, 100_000])
+def test_an_export_to_a_full_disk_leaves_nothing(
+    lake: Lake, disk: Path, name: str, free_bytes: int
+) -> None:
+    write(lake, "trades", noise(20_000))
+    pinned = lake.pin("big", "trades")
+    filler = fill(disk, free_bytes)
+    with pytest.raises(StorageError, match="the disk is full"):
+        pinned.export(disk / name)
+    assert list(disk.iterdir()) == [filler]
+    filler.unlink()
+    assert api.open_bundle(pinned.export(disk / name), cache=False).verify() == []
+
+
+@pytest.mark.parametrize("free_bytes", [0, 4096, 100_000])
+def test_an_import_to_a_full_disk_leaves_nothing(
+    lake: Lake, disk: Path, tmp_path: Path, free_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(lake, "trades", noise(20_000))
+    path = lake.pin("big", "trades").export(tmp_path / "b.tar.zst")
+    other = Lake.create(Settings(uri=str(disk / "lake")))
+    filler = fill(disk, free_bytes)
+    with pytest.raises(StorageError, match=r"import of .*: the disk is full"):
+        other.import_bundle(path, "b")
+    assert left(other) == []
+    monkeypatch.setenv("LAKE_CACHE__FOLDER", str(disk / "cache"))
+    with pytest.raises(StorageError, match=r"cache .*: the disk is full"):
+        api.open_bundle(path)
+    assert list((disk / "cache").glob("unpacked/*")) == []
+    filler.unlink()
+    assert other.import_bundle(path, "b").verify() == []
+    assert path.stat().st_size < DISK_BYTES
+
+
+_KILLED = """
+    import os, signal, sys
+    import lake
+
+    class Fatal:
+        def begin(self, what, total): self.left = int(sys.argv[3])
+        def end(self): pass
+        def advance(self, count=1):
+            self.left -= 1
+            if not self.left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if sys.argv[1] == "import":
+        lake.open().import_bundle(sys.argv[2], "b", progress=Fatal())
+    else:
+        lake.open().bundle("b").export(sys.argv[2], progress=Fatal())
+"""
+
+
+def killed(lake: Lake, verb: str, path: Path, after_files: int) -> None:
+    """Run it in a process that dies after so many files."""
+    code = textwrap.dedent(_KILLED)
+    command = [sys.executable, "-c", code, verb, str(path), str(after_files)]
+    environment = {**os.environ, "LAKE_URI": str(lake.root.path)}
+    found = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert found.returncode == -signal.SIGKILL, found.stderr
+
+
+@pytest.mark.parametrize("name", ["b.tar.zst", "b"])
+def test_a_kill_leaves_nothing_half(
+    lake: Lake, bundle: Bundle, new_lake: NewLake, tmp_path: Path, name: str
+) -> None:
+    for after_files in (1, 5):
+        killed(lake, "export", tmp_path / name, after_files)
+        assert not (tmp_path / name).exists()
+    whole = bundle.export(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    other = new_lake()
+    for after_files in (1, 5):
+        killed(other, "import", whole, after_files)
+        assert other.bundles().is_empty()
+        with pytest.raises(UnknownNameError):
+            other.bundle("b")
+    assert other.import_bundle(whole, "b").verify(deep=True) == []
+
+
+def test_memory_stays_bounded_with_large_files(tmp_path: Path, lake: Lake) -> None:
+    """A file is never held as a whole."""
+    write(lake, "trades", noise(1_000_000))
+    pinned = lake.pin("big", "trades")
+    (size,) = pinned.contents.files.all()["bytes"]
+    folder = pinned.export(tmp_path / "b")
+    tracemalloc.start()
+    try:
+        opened = api.open_bundle(folder, cache=False)
+        archive = opened.export(tmp_path / "b.tar.zst")
+        lake.import_bundle(archive, "again")
+        api.open_bundle(archive, cache=False)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size > 12_000_000
+    assert peak < 8_000_000

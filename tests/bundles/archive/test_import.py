@@ -1,0 +1,97 @@
+"""Imports into a lake that holds the bundle, a part of it, or its name already."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lake.api import Lake
+from lake.bundles.bundle import Bundle
+from lake.errors import (
+    UsageError,
+)
+from tests.bundles.archive.conftest import (
+    CHANGES,
+    Steps,
+    assert_reads,
+    changed,
+    content,
+    frames,
+    left,
+    refused,
+    spoil_folder,
+)
+from tests.conftest import NewLake, trades, write
+
+
+def test_a_bundle_that_is_there_stays_as_it_is(lake: Lake, small: Bundle, tmp_path: Path) -> None:
+    path = small.export(tmp_path / "b.tar.zst")
+    before = content(lake.root.bundles / small.id)
+    progress = Steps()
+    imported = lake.import_bundle(path, "second", progress=progress)
+    assert not imported.contents.owns_data
+    assert content(lake.root.bundles / small.id) == before
+    assert ("checking", 2) in progress.said
+    assert lake.bundles()["name"].to_list() == ["second, small"]
+
+
+@pytest.mark.usefixtures("small")
+def test_an_archive_is_checked_though_its_bundle_is_there(
+    lake: Lake, packed: bytes, tmp_path: Path, own_cache: Path
+) -> None:
+    del own_cache
+    path = tmp_path / "spoiled.tar.zst"
+    path.write_bytes(changed(packed, CHANGES["other content"]))
+    assert "is not what was pinned" in refused(lake, path)
+
+
+def test_an_import_heals_a_damaged_bundle(
+    lake: Lake, small: Bundle, new_lake: NewLake, tmp_path: Path
+) -> None:
+    expected = frames(small)
+    path = small.export(tmp_path / "b.tar.zst")
+    other = new_lake()
+    other.import_bundle(path, "b")
+    for damage in ("flip", "no manifest", "list", "stranger"):
+        spoil_folder(other.root.bundles / small.id, damage)
+        healed = other.import_bundle(path)
+        assert healed.verify(deep=True) == []
+        assert_reads(other.bundle("b"), expected)
+        assert left(other) == sorted([small.id, "names"])
+    shutil.rmtree(lake.root.tables / "trades")
+    assert lake.bundle("small").verify() != []
+    assert lake.import_bundle(path).verify(deep=True) == []
+    assert lake.bundle("small").contents.owns_data
+
+
+def test_names_are_those_of_a_pin(
+    lake: Lake, small: Bundle, new_lake: NewLake, tmp_path: Path
+) -> None:
+    path = small.export(tmp_path / "b.tar.zst")
+    write(lake, "trades", trades(9))
+    later = lake.pin("later", "trades").export(tmp_path / "later.tar.zst")
+    other = new_lake()
+    unnamed = other.import_bundle(path)
+    assert other.bundle(unnamed.id[:8]).id == small.id
+    assert other.bundles()["name"].to_list() == [None]
+    other.import_bundle(path, "b")
+    before = left(other)
+    with pytest.raises(UsageError, match="b exists already"):
+        other.import_bundle(later, "b")
+    with pytest.raises(UsageError, match="cannot name a bundle"):
+        other.import_bundle(later, "../evil")
+    assert left(other) == before
+    moved = other.import_bundle(later, "b", move=True)
+    assert other.bundle("b").id == moved.id != small.id
+    assert other.bundle(f"b@{small.id[:8]}").id == small.id
+
+
+def test_an_imported_bundle_can_be_removed(
+    small: Bundle, new_lake: NewLake, tmp_path: Path
+) -> None:
+    other = new_lake()
+    other.import_bundle(small.export(tmp_path / "b.tar.zst"), "b")
+    assert other.remove_bundle("b") == (small.id, ["b"])
+    assert left(other) == ["names"]

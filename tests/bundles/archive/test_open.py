@@ -1,0 +1,130 @@
+"""An export opens by its path: unpacked once, or for as long as it is read."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from polars.testing import assert_frame_equal
+
+import lake as api
+from lake.api import Lake
+from lake.bundles.bundle import Bundle
+from lake.errors import (
+    DamagedError,
+    UnknownNameError,
+)
+from tests.conftest import NewLake, trades, write
+
+
+def test_a_path_that_is_not_there_is_told(tmp_path: Path, new_lake: NewLake) -> None:
+    attempts: list[Callable[[], object]] = [
+        lambda: api.open_bundle(tmp_path / "b.tar.zst"),
+        lambda: api.open_bundle(str(tmp_path / "b.tar.zst")),
+        lambda: api.open_bundle(Path("b")),
+        lambda: new_lake().import_bundle(tmp_path / "b.tar.zst"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(UnknownNameError, match="there is no /"):
+            attempt()
+
+
+def test_text_is_a_path_where_it_names_an_export(
+    lake: Lake, small: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(lake, "trades", trades(9))
+    lake.pin("export", "trades")
+    lake.pin("x.tar.zst", "trades")
+    small.export(tmp_path / "export")
+    small.export(tmp_path / "b.tar.zst")
+    (tmp_path / "small").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAKE_URI", str(lake.root.path))
+    assert api.open_bundle("export").id == small.id
+    assert api.open_bundle("b.tar.zst").id == small.id
+    assert api.open_bundle("export", lake.root.path).id != small.id
+    assert api.open_bundle("x.tar.zst").id != small.id
+    assert not api.open_bundle("small").contents.owns_data, "a folder, but no export"
+
+
+def test_an_archive_is_unpacked_once(small: Bundle, tmp_path: Path, own_cache: Path) -> None:
+    path = small.export(tmp_path / "b.tar.zst")
+    first = api.open_bundle(path)
+    (folder,) = own_cache.iterdir()
+    assert first.contents.folder == folder
+    stamps = {file: file.stat().st_ctime_ns for file in folder.rglob("*")}
+    assert api.open_bundle(path).contents.folder == folder
+    assert {file: file.stat().st_ctime_ns for file in folder.rglob("*")} == stamps
+    next(folder.glob("data/*/*/*/*/*")).unlink()
+    assert api.open_bundle(path).verify() == [], "parts of a cache may be cleared away"
+    (folder / "manifest.json").write_bytes(b"")
+    assert api.open_bundle(path).verify() == []
+    assert list(own_cache.iterdir()) == [folder]
+
+
+def test_an_archive_that_was_replaced_is_another(
+    lake: Lake, small: Bundle, tmp_path: Path, own_cache: Path
+) -> None:
+    del own_cache
+    path = small.export(tmp_path / "b.tar.zst")
+    api.open_bundle(path)
+    write(lake, "trades", trades(9))
+    path.unlink()
+    other = lake.pin("other", "trades")
+    other.export(path)
+    assert api.open_bundle(path).id == other.id
+
+
+def test_an_archive_that_was_damaged_since_it_was_unpacked_is_refused(
+    small: Bundle, tmp_path: Path, own_cache: Path
+) -> None:
+    path = small.export(tmp_path / "b.tar.zst")
+    api.open_bundle(path)
+    time_ns = path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, ns=(time_ns + 1000, time_ns + 1000))
+    with pytest.raises(DamagedError):
+        api.open_bundle(path)
+    assert len(list(own_cache.iterdir())) == 1
+
+
+def _open(path: str) -> str:
+    return api.open_bundle(path).id
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_several_processes_open_an_archive_at_once(bundle: Bundle, tmp_path: Path) -> None:
+    path = str(bundle.export(tmp_path / "b.tar.zst"))
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        assert pool.map(_open, [path] * 6) == [bundle.id] * 6
+
+
+def test_without_a_cache_what_was_unpacked_lives_as_long_as_what_reads_it(
+    small: Bundle, tmp_path: Path, own_cache: Path
+) -> None:
+    path = small.export(tmp_path / "b.tar.zst")
+    temporary = tmp_path / "temporary"
+    expected = small.scan("trades").collect()
+    lazy = api.open_bundle(path, cache=False).scan("trades")
+    relation = api.open_bundle(path, cache=False).sql("SELECT * FROM trades")
+    gc.collect()
+    assert len(list(temporary.iterdir())) == 2
+    assert_frame_equal(lazy.collect(), expected)
+    assert relation.filter("price > 0").pl().height == expected.height
+    del lazy, relation
+    gc.collect()
+    assert list(temporary.iterdir()) == []
+    assert not own_cache.exists()
+
+
+def test_a_disabled_cache_is_not_used(
+    small: Bundle, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKE_CACHE__ENABLED", "false")
+    opened = api.open_bundle(small.export(tmp_path / "b.tar.zst"))
+    assert opened.scan("trades").collect().height == 4
+    assert not own_cache.exists()

@@ -1,0 +1,249 @@
+"""The difference between two bundles: every row and value, as a naive comparison tells it."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from lake.api import Lake
+from lake.bundles import diff
+from lake.bundles.diff import diff_days, diff_rows, reshaped
+from lake.model.catalog import builtin_files
+from tests.bundles.pairs import BTC, ETH, all_rows, days_of, moment, write_as
+from tests.conftest import MINUTE, SECOND, T0, TIME, NewLake, bars, trades, write
+
+BARS = next(file for file in builtin_files() if file.name == "bars.toml")
+
+
+def without_column(text: str, name: str) -> str:
+    lines = text.splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(f"{name} = ")]
+    assert len(kept) == len(lines) - 1
+    tomllib.loads("".join(kept))
+    return "".join(kept)
+
+
+def test_other_columns_change_each_day_and_values_that_are_there(new_lake: NewLake) -> None:
+    whole = BARS.read_text(encoding="utf-8").replace('"bars"', '"candles"', 1)
+    text = without_column(whole, "keep_when")  # which asks for the column that will be missing
+    lake = new_lake(schemas={"candles": text})
+    write(lake, "candles_1m", bars(2, fill=[None, "flat"]))
+    before = lake.pin("a", "candles_1m").contents
+    schema = lake.root.path / "schemas" / "candles.toml"
+    schema.write_text(without_column(text, "fill"), encoding="utf-8")
+    after = Lake(lake.settings).pin("b", "candles_1m").contents
+    assert reshaped(before, after) == ["candles_1m"]
+    for pair, texts in [((before, after), ("flat", None)), ((after, before), (None, "flat"))]:
+        assert diff_days(*pair)["change"].to_list() == ["changed"]
+        [_, rows] = diff_rows(*pair)
+        assert rows.select("time", "column", "old", "new").rows() == [(T0 + MINUTE, "fill", *texts)]
+
+
+def test_under_another_key_no_row_is_the_same(new_lake: NewLake) -> None:
+    text = BARS.read_text(encoding="utf-8").replace('"bars"', '"candles"', 1)
+    lake = new_lake(schemas={"candles": text})
+    write(lake, "candles_1m", bars(2))
+    lake.pin("a", "candles_1m")
+    other = text.replace('key = ["timestamp"]', 'key = ["timestamp", "volume"]')
+    (lake.root.path / "schemas" / "candles.toml").write_text(other, encoding="utf-8")
+    lake = Lake(lake.settings)
+    lake.pin("b", "candles_1m")
+    rows = all_rows(lake, "a", "b")
+    assert rows["change"].to_list() == ["removed"] * 2 + ["added"] * 2
+    assert rows["key"].to_list() == [None, None, '{"volume":1.0}', '{"volume":1.0}']
+
+
+def test_whole_rows_are_told_as_json_with_all_digits(lake: Lake) -> None:
+    write(lake, "trades", trades(1))
+    lake.pin("a", "trades")
+    more = trades(
+        1, first=7, start=T0 - 7 * SECOND, price=[0.1 + 0.2], received_at=[T0 + MINUTE / 8]
+    )
+    write(lake, "trades", more.with_columns(pl.col("received_at").cast(TIME)))
+    lake.pin("b", "trades")
+    rows = all_rows(lake, "a", "b")
+    assert rows.drop("new").rows() == [
+        ("trades", "binance", BTC, T0, '{"trade_id":"7"}', "added", None, None)
+    ]
+    told = json.loads(rows["new"][0])
+    assert list(told) == list(lake.dataset("trades").polars_schema)[3:]
+    assert (told["price"], told["trade_id"]) == (0.1 + 0.2, "7")
+    assert told["timestamp"] == "2024-01-01T00:00:00Z"
+    assert told["received_at"] == "2024-01-01T00:00:07.500Z"
+    assert told["side"] is None
+    assert all_rows(lake, "b", "a")["old"].to_list() == rows["new"].to_list()
+
+
+FINITE = [0.0, -0.0, 0.1 + 0.2, 0.3, 5e-324, 1e-323, 1e22]
+NOTES = """
+name = "notes"
+title = "Values of every type"
+description = "For tests."
+rows = "revisable"
+date = "{date}"
+time_column = "timestamp"
+key = ["timestamp", "number"]
+
+[columns]
+timestamp = {{ type = "timestamp", unit = "UTC", meaning = "When." }}
+number = {{ type = "int64", meaning = "Which." }}
+value = {{ type = "float64", nullable = true, meaning = "A value." }}
+text = {{ type = "string", nullable = true, meaning = "A text." }}
+flag = {{ type = "boolean", nullable = true, meaning = "A flag." }}
+seen = {{ type = "timestamp", nullable = true, meaning = "Another time." }}
+levels = {{ type = "list<float64>", nullable = true, meaning = "Levels." }}
+tags = {{ type = "list<string>", nullable = true, meaning = "Tags." }}
+"""
+KEY = st.tuples(st.sampled_from([BTC, ETH]), st.integers(0, 7), st.integers(0, 2))
+VALUES = st.fixed_dictionaries(
+    {
+        "value": st.sampled_from([None, *FINITE]),
+        "text": st.sampled_from([None, "", "a", 'ü"\n', "null"]),
+        "flag": st.sampled_from([None, True, False]),
+        "seen": st.sampled_from([None, T0, T0 + timedelta(microseconds=1)]),
+        "levels": st.none() | st.lists(st.sampled_from(FINITE), max_size=3),
+        "tags": st.none() | st.lists(st.sampled_from([None, "", "x,y"]), max_size=2),
+    }
+)
+Table = dict[tuple[str, int, int], dict[str, Any]]
+TABLE = st.dictionaries(KEY, VALUES, min_size=1, max_size=12)
+
+
+def notes(table: Table) -> pl.DataFrame:
+    rows = [
+        {"exchange": "e", "symbol": symbol, "timestamp": moment(n), "number": number, **values}
+        for (symbol, n, number), values in table.items()
+    ]
+    kinds = {
+        "value": pl.Float64(),
+        "text": pl.String(),
+        "flag": pl.Boolean(),
+        "levels": pl.List(pl.Float64()),
+        "tags": pl.List(pl.String()),
+        **dict.fromkeys(("timestamp", "seen"), TIME),
+    }
+    return pl.DataFrame(rows, schema_overrides=kinds)
+
+
+def exact(value: Any) -> str:
+    """Distinct for distinct values: repr of a float tells its sign and all its digits."""
+    return repr(value)
+
+
+def naive(before: Table, after: Table) -> list[tuple[Any, ...]]:
+    """The difference as anybody would write it down: key, change, column, old, new."""
+    found: list[tuple[Any, ...]] = []
+    for key in sorted(before.keys() | after.keys()):
+        if key not in after:
+            found.append((key, "removed", None, before[key], None))
+        elif key not in before:
+            found.append((key, "added", None, None, after[key]))
+        else:
+            for name in ("value", "text", "flag", "seen", "levels", "tags"):
+                old, new = before[key][name], after[key][name]
+                if exact(old) != exact(new):
+                    found.append((key, "changed", name, old, new))
+    return found
+
+
+def parsed(name: str | None, text: str | None) -> Any:
+    """What a line of the difference says, as a value again."""
+    if text is None or name == "text":
+        return text
+    if name is None:
+        row = json.loads(text)
+        values = {column: row[column] for column in ("value", "text", "flag", "levels", "tags")}
+        return {**values, "seen": parsed("seen", row["seen"])}
+    if name == "seen":
+        return datetime.fromisoformat(text)
+    if name == "flag":
+        return {"true": True, "false": False}[text]
+    return float(text) if name == "value" else json.loads(text)
+
+
+def said(frames: Iterable[pl.DataFrame]) -> list[tuple[Any, ...]]:
+    """Lines in the form of `naive`."""
+    numbers = {moment(n): n for n in range(8)}
+    lines = []
+    for _, _, symbol, time, key, change, column, old, new in pl.concat(list(frames)).iter_rows():
+        place = (symbol, numbers[time], json.loads(key)["number"])
+        lines.append((place, change, column, parsed(column, old), parsed(column, new)))
+    return lines
+
+
+def comparable(lines: list[tuple[Any, ...]]) -> list[str]:
+    ordered = [
+        tuple(dict(sorted(v.items())) if isinstance(v, dict) else v for v in line) for line in lines
+    ]
+    return [repr(line) for line in ordered]
+
+
+@pytest.mark.parametrize("date_is", ["day", "year"])
+def test_every_row_and_value_is_told_as_a_naive_comparison_tells_it(
+    new_lake: NewLake, monkeypatch: pytest.MonkeyPatch, date_is: str
+) -> None:
+    """Parts and slices are tiny here, so that their borders are crossed."""
+    monkeypatch.setattr(diff, "_PART_ROWS", 3)
+    monkeypatch.setattr(diff, "_SLICE_ROWS", 2)
+    text = NOTES.format(date=date_is)
+
+    @settings(max_examples=12, phases=[Phase.explicit, Phase.generate])
+    @given(before=TABLE, revisions=st.dictionaries(KEY, VALUES, max_size=8), data=st.data())
+    def compare(before: Table, revisions: Table, data: st.DataObject) -> None:
+        lake = new_lake(schemas={"notes": text})
+        write_as(lake, "first", "notes", notes(before))
+        first = data.draw(st.sampled_from([None, *{moment(n) for _, n, _ in before}]))
+        lake.pin("a", "notes", since=first)
+        a = {key: row for key, row in before.items() if first is None or moment(key[1]) >= first}
+        b = {**before, **revisions}
+        if revisions:
+            write_as(lake, "second", "notes", notes(revisions))
+        symbol = data.draw(st.sampled_from([None, *{symbol for symbol, _, _ in b}]))
+        lake.pin("b", "notes", symbol=symbol or ())
+        b = {key: row for key, row in b.items() if symbol in (None, key[0])}
+        expected = naive(a, b)
+        assert comparable(said(lake.diff_rows("a", "b"))) == comparable(expected)
+        days = lake.diff("a", "b")
+        assert set(days.select("symbol", "date").rows()) == {days_of(key) for key, *_ in expected}
+        touched = {days_of(key) for key in revisions}
+        for key, jobs in zip(days.select("symbol", "date").rows(), days["jobs"], strict=True):
+            assert set(jobs) <= {"second"}
+            if date_is == "day" and list(jobs):
+                assert key in touched
+        assert comparable(said(lake.diff_rows("b", "a"))) == comparable(naive(b, a))
+
+    compare()
+
+
+def test_nan_is_equal_to_nan_and_zero_not_to_minus_zero(new_lake: NewLake) -> None:
+    """The store refuses NaN; a bundle that another version wrote may have it."""
+    dataset = new_lake(schemas={"notes": NOTES.format(date="day")}).dataset("notes")
+    values = [(math.nan, math.nan), (None, math.nan), (math.inf, math.nan), (0.0, -0.0)]
+    sides = []
+    for number in (0, 1):
+        floats = [pair[number] for pair in values]
+        row = {"timestamp": [T0] * 4, "number": range(4), "value": floats}
+        row["levels"] = [[value] for value in floats]
+        frame = pl.DataFrame(row, schema_overrides={"timestamp": TIME}, strict=False)
+        named = frame.with_columns(exchange=pl.lit("e"), symbol=pl.lit(BTC))
+        sides.append(diff._Side(dataset, pl.concat([dataset.empty(), named], how="diagonal")))
+    [lines] = diff._compared(*sides)
+    assert lines.select("key", "column", "old", "new").rows() == [
+        ('{"number":1}', "value", None, "NaN"),
+        ('{"number":1}', "levels", "[null]", "[NaN]"),
+        ('{"number":2}', "value", "inf", "NaN"),
+        ('{"number":2}', "levels", "[Infinity]", "[NaN]"),
+        ('{"number":3}', "value", "0.0", "-0.0"),
+        ('{"number":3}', "levels", "[0.0]", "[-0.0]"),
+    ]
+    [whole] = diff._compared(sides[0].without_rows(), sides[1])
+    assert all('"value":NaN' in text for text in whole["new"][:3])
