@@ -1,0 +1,286 @@
+"""Any ccxt exchange: a venue that gives less than it was asked for is reported."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import accumulate
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lake.errors import SourceError
+from lake.model.time import TimeRange, from_ms, to_ms
+from lake.sandbox import Market
+from lake.sandbox.exchange_info import build_exchange_info
+from lake.sandbox.venues import VENUES
+from tests.sources.markets import DAY, HOUR, MINUTE, SECOND
+
+
+@dataclass
+class Venue:
+    """Binance with manners of one's own: `trades` and `klines` make rows of a `startTime`.
+
+    `startTime` is None where the latest rows are asked for.
+    """
+
+    now: datetime
+    trades: Callable[[int | None], list[Any]] = lambda _: []
+    klines: Callable[[int | None], list[Any]] = lambda _: []
+    asked: list[str] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        path = request.path.rpartition("/")[2]
+        host = request.path.split("/")[1]
+        self.asked.append(path)
+        if path == "exchangeInfo":
+            markets = [Market("binance", "BTC", "USDT", 2, 5, "5")] if "api.b" in host else []
+            body: Any = build_exchange_info(VENUES["api.binance.com"], markets, to_ms(self.now))
+        else:
+            since = request.query.get("startTime")
+            rows = self.trades if path == "aggTrades" else self.klines
+            body = rows(None if since is None else int(since))
+        return web.Response(body=orjson.dumps(body), content_type="application/json")
+
+
+@pytest.fixture
+def from_venue(serving: Any, connect: Any, fetch: Any, now: datetime) -> Callable[..., Any]:
+    """Fetches from a `Venue` through the unified methods."""
+
+    def run(venue: Venue, dataset: str, start: datetime, end: datetime) -> Any:
+        async def asking() -> Any:
+            async with (
+                serving(venue.answer) as url,
+                connect("binance", url, unified=True, now=lambda: now) as source,
+            ):
+                return await fetch(source, dataset, "BTC/USDT", start, end)
+
+        return asyncio.run(asking())
+
+    return run
+
+
+def agg(time: datetime, number: int | None = None, price: str = "1.5") -> dict[str, Any]:
+    row = {"p": price, "q": "2", "f": 1, "l": 1, "T": to_ms(time), "m": False, "M": True}
+    return row if number is None else {"a": number, **row}
+
+
+def kline(time: datetime) -> list[Any]:
+    return [to_ms(time), "1", "2", "1", "1.5", "9", to_ms(time) + 59_999, "9", 1, "1", "1", "0"]
+
+
+def test_latest_bars_are_no_past(from_venue: Any, now: datetime, said: list[str]) -> None:
+    current = now.replace(second=0)
+    bars = [kline(current - n * MINUTE) for n in range(720)][::-1]
+    venue = Venue(now, klines=lambda _: bars)
+    got = from_venue(venue, "bars_1m", now - 3 * DAY, now)
+    assert got.frame.height == 720
+    assert got.settled == (TimeRange(current - 719 * MINUTE, current),)
+    (line,) = [line for line in said if "past_not_given" in line]
+    assert "given=2024-03-01T00:01:00Z" in line
+
+
+def test_a_window_before_the_latest_bars_is_not_covered(from_venue: Any, now: datetime) -> None:
+    bars = [kline(now.replace(second=0) - n * MINUTE) for n in range(720)][::-1]
+    venue = Venue(now, klines=lambda _: bars)
+    got = from_venue(venue, "bars_1m", now - 3 * DAY, now - 2 * DAY)
+    assert got.frame.is_empty()
+    assert got.settled == ()
+
+
+def test_latest_trades_are_no_past_even_on_a_dead_market(from_venue: Any, now: datetime) -> None:
+    # the last trade was hours ago: by the clock alone this would not look like the latest rows
+    rows = [agg(now - 5 * HOUR + n * SECOND, n) for n in range(100)]
+    got = from_venue(Venue(now, trades=lambda _: rows), "trades", now - DAY, now)
+    assert got.frame.height == 100
+    first = now - 5 * HOUR + timedelta(milliseconds=1)
+    assert got.settled == (TimeRange(first, now - 10 * SECOND),)
+
+
+def test_a_market_that_goes_on_meanwhile_proves_nothing(from_venue: Any, now: datetime) -> None:
+    # each answer has newer trades than the one before: none of them is the past
+    asked = 0
+
+    def trades(_: int | None) -> list[Any]:
+        nonlocal asked
+        asked += 1
+        last = now - HOUR + asked * SECOND
+        return [agg(last - n * SECOND / 10, 10_000 + asked * 10 - n) for n in range(100)][::-1]
+
+    got = from_venue(Venue(now, trades=trades), "trades", now - DAY, now - HOUR + 20 * SECOND)
+    assert got.settled[0].start >= now - HOUR - 10 * SECOND
+
+
+def test_latest_trades_that_reach_back_to_the_window_cover_it(
+    from_venue: Any, now: datetime
+) -> None:
+    rows = [agg(now - HOUR + n * SECOND, n) for n in range(3000)]
+    start = now - 50 * MINUTE - timedelta(milliseconds=500)
+    got = from_venue(Venue(now, trades=lambda _: rows), "trades", start, now)
+    assert got.frame["trade_id"].to_list() == [str(n) for n in range(600, 3000)]
+    assert got.settled == (TimeRange(start, now - 10 * SECOND),)
+
+
+def test_quiet_markets_are_covered_where_since_is_honoured(from_venue: Any, now: datetime) -> None:
+    times = [now - 20 * HOUR, now - 9 * HOUR, now - 1 * HOUR]
+
+    def trades(since: int | None) -> list[Any]:
+        # like Binance: the hour after `since`
+        rows = [(to_ms(time), agg(time, n)) for n, time in enumerate(times)]
+        return [row for at, row in rows if since is None or since <= at <= since + 3_600_000]
+
+    got = from_venue(Venue(now, trades=trades), "trades", now - DAY, now)
+    assert got.frame["timestamp"].to_list() == times
+    assert got.settled == (TimeRange(now - DAY, now - 10 * SECOND),)
+
+
+def manners(kind: str, rows: list[Any], page: int) -> Callable[[int | None], list[Any]]:
+    """What venues make of `since`: rows from it on, of the hour after it (the first, or the last
+    that fit on a page), or the latest whatever is asked."""
+
+    def trades(since: int | None) -> list[Any]:
+        if since is None or kind == "latest":
+            return rows[-page:]
+        if kind == "since":
+            return [row for row in rows if row["T"] >= since][:page]
+        hour = [row for row in rows if since <= row["T"] <= since + 3_600_000]
+        return hour[-page:] if kind == "last of the hour" else hour[:page]
+
+    return trades
+
+
+@pytest.mark.parametrize("kind", ["since", "first of the hour", "last of the hour", "latest"])
+@given(
+    gaps=st.lists(st.sampled_from([0, 1, 1, 7, 900, 7_000_000]), min_size=1, max_size=120),
+    page=st.integers(12, 40),
+    window=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whatever_is_settled_is_complete(
+    from_venue: Any,
+    now: datetime,
+    kind: str,
+    gaps: list[int],
+    page: int,
+    window: tuple[float, float],
+) -> None:
+    # trades some of which share a millisecond, some hours apart, the last one an hour ago
+    offsets = list(accumulate(gaps))
+    times = [now - HOUR - timedelta(milliseconds=offsets[-1] - offset) for offset in offsets]
+    venue = Venue(now, manners(kind, [agg(t, n) for n, t in enumerate(times)], page))
+    first, long = times[0] - HOUR, now - times[0] + HOUR
+    start, end = sorted(first + long * share for share in window)
+    end = max(end, start + MINUTE)
+    got = from_venue(venue, "trades", start, end)
+    have = set(got.frame["trade_id"]) if got.frame.height else set()
+    assert have <= {str(n) for n, time in enumerate(times) if start <= time < end}
+    for known in got.settled:
+        assert {str(n) for n, time in enumerate(times) if known.start <= time < known.end} <= have
+    if kind in ("since", "first of the hour") and start > times[0]:
+        assert len(got.frame) == len([t for t in times if start <= t < end])
+
+
+@pytest.mark.parametrize("page", [12, 50, 500])
+@pytest.mark.parametrize("kind", ["since", "first of the hour", "last of the hour"])
+def test_a_busy_market_is_complete_or_reported(
+    from_venue: Any, now: datetime, page: int, kind: str
+) -> None:
+    # many pages a minute
+    times = [now - 3 * HOUR + n * SECOND / 3 for n in range(5000)]
+    venue = Venue(now, manners(kind, [agg(time, n) for n, time in enumerate(times)], page))
+    start, end = now - 170 * MINUTE, now - 165 * MINUTE
+    got = from_venue(venue, "trades", start, end)
+    if kind == "last of the hour":
+        assert sum((known.duration for known in got.settled), 0 * DAY) < end - start
+    else:
+        wanted = [str(n) for n, time in enumerate(times) if start <= time < end]
+        assert got.frame["trade_id"].to_list() == wanted
+        assert got.settled == (TimeRange(start, end),)
+
+
+@pytest.mark.parametrize("page", [7, 10, 1000])
+def test_trades_without_ids_are_all_kept_and_none_twice(
+    from_venue: Any, now: datetime, page: int
+) -> None:
+    # groups of up to five equal trades in one millisecond
+    start = now - HOUR
+    times = [start + (n // 5) * SECOND for n in range(500)]
+    rows = [agg(time, price=str(1 + n % 5 // 3)) for n, time in enumerate(times)]
+
+    def trades(since: int | None) -> list[Any]:
+        if since is None:
+            return rows[-page:]
+        return [row for row in rows if row["T"] >= since][:page]
+
+    got = from_venue(Venue(now, trades=trades), "trades", start, now - MINUTE)
+    assert got.frame.height == 500
+    assert got.frame["trade_id"].n_unique() == 500
+    assert got.frame["timestamp"].to_list() == times
+    assert got.settled[-1].end == now - MINUTE
+
+
+def test_a_page_of_one_moment_is_no_silent_loss(from_venue: Any, now: datetime) -> None:
+    rows = [agg(now - HOUR, n) for n in range(600)] + [agg(now - 30 * MINUTE, 600)]
+
+    def trades(since: int | None) -> list[Any]:
+        if since is None:
+            return rows[-500:]
+        return [row for row in rows if row["T"] >= since][:500]
+
+    with pytest.raises(SourceError, match="a full page of one moment") as caught:
+        from_venue(Venue(now, trades=trades), "trades", now - 2 * HOUR, now)
+    assert "archive" in caught.value.hint
+
+
+@pytest.mark.parametrize("dataset", ["bars_1m", "trades"])
+def test_a_format_that_changed_is_refused(from_venue: Any, now: datetime, dataset: str) -> None:
+    rows = [{"id": n, "price_": "1", "amount_": "2", "time_": 5} for n in range(20)]
+    bars = [{"open_": "1", "close_": 2}] * 20
+    venue = Venue(now, trades=lambda _: rows, klines=lambda _: bars)
+    with pytest.raises(SourceError, match="in a format that cannot be read") as caught:
+        from_venue(venue, dataset, now - DAY, now)
+    assert "ccxt" in caught.value.hint
+
+
+def test_single_rows_of_garbage_stay_to_be_refused_later(from_venue: Any, now: datetime) -> None:
+    rows: list[Any] = [agg(now - HOUR + n * SECOND, n) for n in range(20)]
+    rows[3] |= {"p": None}
+    rows[5] |= {"T": None}
+    got = from_venue(Venue(now, trades=lambda _: rows), "trades", now - 2 * HOUR, now)
+    assert got.frame.height == 20
+    assert got.frame["price"].null_count() == 1
+    assert got.frame["timestamp"].null_count() == 1
+
+
+def test_a_venue_that_gives_nothing_at_all_covers_nothing(
+    from_venue: Any, now: datetime, said: list[str]
+) -> None:
+    # what ccxt can no longer find in an answer looks like an empty one
+    got = from_venue(Venue(now), "trades", now - DAY, now)
+    assert got.frame.is_empty()
+    assert got.settled == ()
+    assert any("nothing_given" in line for line in said)
+
+
+def test_one_id_for_different_trades_is_refused(from_venue: Any, now: datetime) -> None:
+    rows = [agg(now - HOUR, 1, "1.5"), agg(now - HOUR, 1, "1.6")]
+    with pytest.raises(SourceError, match="gives different trades one id"):
+        from_venue(Venue(now, trades=lambda _: rows), "trades", now - 2 * HOUR, now)
+
+
+def test_bars_off_the_grid_are_taken_as_they_are(from_venue: Any, now: datetime) -> None:
+    bars = [kline(now - n * MINUTE - 17 * SECOND) for n in range(90)][::-1]
+
+    def klines(since: int | None) -> list[Any]:
+        return bars[-10:] if since is None else [bar for bar in bars if bar[0] >= since][:50]
+
+    got = from_venue(Venue(now, klines=klines), "bars_1m", now - HOUR, now)
+    assert got.frame["timestamp"][0] == now - 59 * MINUTE - 17 * SECOND
+    assert got.frame["closed"].to_list() == [True] * 59 + [False]
+    assert got.settled == (TimeRange(now - HOUR, from_ms(bars[-1][0])),)
