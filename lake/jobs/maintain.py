@@ -22,6 +22,7 @@ from lake.store.compact import Compacted, batches, compact
 from lake.store.faults import explain_os_error
 from lake.store.ledger import Ledger
 from lake.store.locks import exclusive
+from lake.store.snapshot import Snapshot
 from lake.store.store import Store, Written
 from lake.store.vacuum import BundleFiles, VacuumReport, vacuum
 
@@ -158,16 +159,17 @@ class Maintenance:
     def _optimize(
         self, dataset: Dataset, end: datetime, job_id: str, tally: WriteCounts, progress: Progress
     ) -> dict[str, str | int]:
-        snapshot = self._store.snapshot(dataset)
-        todo = batches(snapshot.files(), dataset, end)
+        table = self._store.open(dataset)
+        todo = batches(Snapshot(dataset, table).files(), dataset, end)
         total = _Total(dataset.name)
         progress.begin(f"compacting {dataset.name}", sum(len(batch.dates) for batch in todo))
         try:
             for batch in todo:
-                done = compact(snapshot, batch, end, self._store.now(), job_id)
+                now = self._store.now()
+                done = compact(table, dataset, batch, before=end, now=now, job_id=job_id)
                 if done is not None:
                     total = total.plus(done)
-                    tally.add(dataset.name, Written(done.rows, 0, 0, 0, snapshot.version))
+                    tally.add(dataset.name, Written(done.rows, 0, 0, 0, done.version))
                 progress.advance(len(batch.dates))
         finally:
             progress.end()

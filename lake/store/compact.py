@@ -23,7 +23,7 @@ from lake.model.frames import sorted_by
 from lake.model.selection import Selection
 from lake.model.time import DAY
 from lake.store import delta
-from lake.store.delta import DataFile
+from lake.store.delta import DataFile, LocalTable
 from lake.store.faults import translate_errors
 from lake.store.log import commits
 from lake.store.snapshot import Snapshot
@@ -47,8 +47,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """What a commit did: dates, files and their bytes before and after, rows; its digest."""
+    """What a commit did: dates, files and their bytes before and after, rows; its digest.
 
+    `version` is the table's afterwards.
+    """
+
+    version: int
     dates: int
     files_before: int
     files_after: int
@@ -67,6 +71,22 @@ class _Staged:
     removed: list[DataFile] = field(default_factory=list)
     days: list[pl.DataFrame] = field(default_factory=list)
     rows: int = 0
+
+    @property
+    def digest(self) -> str:
+        return combine_digests(pl.concat(self.days))
+
+    def result(self, version: int) -> Compacted:
+        return Compacted(
+            version=version,
+            dates=len(self.days),
+            files_before=len(self.removed),
+            files_after=len(self.added),
+            bytes_before=sum(file.bytes for file in self.removed),
+            bytes_after=sum(file.bytes for file in self.added),
+            rows=self.rows,
+            digest=self.digest,
+        )
 
 
 def batches(files: pl.DataFrame, dataset: Dataset, before: datetime) -> list[Batch]:
@@ -94,7 +114,13 @@ def batches(files: pl.DataFrame, dataset: Dataset, before: datetime) -> list[Bat
 
 
 def compact(
-    snapshot: Snapshot, batch: Batch, before: datetime, now: datetime, job_id: str
+    table: LocalTable,
+    dataset: Dataset,
+    batch: Batch,
+    *,
+    before: datetime,
+    now: datetime,
+    job_id: str,
 ) -> Compacted | None:
     """Rewrite the dates of a batch, a file a date. Readers and writers may go on meanwhile.
 
@@ -103,8 +129,8 @@ def compact(
 
     Parameters
     ----------
-    snapshot
-        Of the table, with a handle that nobody else uses: it goes to the latest version.
+    table
+        A handle that nobody else uses, at any version; afterwards at the latest.
 
     Returns
     -------
@@ -118,26 +144,30 @@ def compact(
     CommitConflictError
         Others kept rewriting the same dates.
     """
-    where = f"table {snapshot.dataset.name}"
+    where = f"table {dataset.name}"
     try:
         for attempt in stamina.retry_context(
             on=CommitFailedError, attempts=_ATTEMPTS, timeout=None, wait_max=2.0
         ):
             with attempt, translate_errors(where):
-                snapshot.table.update_incremental()
-                return _compact_once(snapshot, batch, before, now, job_id)
+                table.update_incremental()
+                staged = _compact_once(Snapshot(dataset, table), batch, before, now, job_id)
+                if staged is None:
+                    return None
+                table.update_incremental()
+                return staged.result(table.version())
     except CommitFailedError as error:
         raise CommitConflictError(
             f"{where}: others kept rewriting {batch.exchange} {batch.symbol} "
             f"{batch.dates[0]} to {batch.dates[-1]} ({_ATTEMPTS} attempts)",
             "Run the same command again later: the rows are as they were.",
         ) from error
-    return None
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _compact_once(
     snapshot: Snapshot, batch: Batch, before: datetime, now: datetime, job_id: str
-) -> Compacted | None:
+) -> _Staged | None:
     """Between reading and the commit, the handle must stay at its version: see `replace_files`."""
     files = snapshot.files(Selection((batch.exchange,), (batch.symbol,)))
     loose = _loose(files, snapshot.dataset, before)
@@ -148,27 +178,18 @@ def _compact_once(
     try:
         for day in loose["date"]:
             _stage(snapshot, files.filter(pl.col("date") == day), staged)
-        digest = combine_digests(pl.concat(staged.days))
         metadata = {
             "job": job_id,
             "source": "lake",
             "lake": VERSION,
             "rows": staged.rows,
-            "digest": digest,
+            "digest": staged.digest,
         }
         delta.replace_files(snapshot.table, staged.added, staged.removed, now, metadata)
     except BaseException:  # Ctrl-C too: files that no commit names are of no use to anybody
         _discard(snapshot, staged.paths)
         raise
-    return Compacted(
-        dates=len(staged.days),
-        files_before=len(staged.removed),
-        files_after=len(staged.added),
-        bytes_before=sum(file.bytes for file in staged.removed),
-        bytes_after=sum(file.bytes for file in staged.added),
-        rows=staged.rows,
-        digest=digest,
-    )
+    return staged
 
 
 def _loose(files: pl.DataFrame, dataset: Dataset, before: datetime) -> pl.DataFrame:

@@ -27,12 +27,12 @@ class LatestTable(TableReader):
         self.dataset = dataset
         self._path = path
         self._lock = threading.Lock()
-        self._snapshot = Snapshot(dataset, delta.open_table(path, dataset))
-        self._files = self._snapshot.files()
+        self._table = delta.open_table(path, dataset)
+        self._files = Snapshot(dataset, self._table).files()
 
     @property
     def uri(self) -> str:
-        return self._snapshot.uri
+        return self._table.folder
 
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
         with self._lock:
@@ -49,8 +49,8 @@ class LatestTable(TableReader):
 
     def _follow(self) -> None:
         """Take in what was committed since; the next commit's file tells whether there is any."""
-        after = self._path / "_delta_log" / f"{self._snapshot.version + 1:020}.json"
+        after = self._path / "_delta_log" / f"{self._table.version() + 1:020}.json"
         if after.exists():
             with translate_errors(f"table {self.dataset.name}"):
-                self._snapshot.table.update_incremental()
-            self._files = self._snapshot.files()
+                self._table.update_incremental()
+            self._files = Snapshot(self.dataset, self._table).files()

@@ -17,7 +17,13 @@ from lake.store.reader import EVERYTHING, FILES, TableReader, touching
 
 @dataclass(frozen=True)
 class Snapshot(TableReader):
-    """A table at a version. Later commits do not change what it gives."""
+    """A table at a version. Later commits do not change what it gives.
+
+    Attributes
+    ----------
+    table
+        A handle at that version; whoever moves it to another drops the snapshot first.
+    """
 
     dataset: Dataset
     table: LocalTable

@@ -138,12 +138,18 @@ class Store:
         UnknownNameError
             There is no such table or version.
         """
-        path = self.root.tables / dataset.name
         if version is not None and as_of is not None:
             raise UsageError("version and as_of exclude each other", "Give one of them.")
         if as_of is not None and self.exists(dataset.name):
-            version = log.version_as_of(path, dataset, as_of)
-        return Snapshot(dataset, delta.open_table(path, dataset, version))
+            version = log.version_as_of(self.root.tables / dataset.name, dataset, as_of)
+        return Snapshot(dataset, self.open(dataset, version))
+
+    def open(self, dataset: Dataset, version: int | None = None) -> LocalTable:
+        """Open a table, at its latest version or at another: a handle that the caller owns.
+
+        Raises as `lake.store.delta.open_table` does.
+        """
+        return delta.open_table(self.root.tables / dataset.name, dataset, version)
 
     def latest(self, dataset: Dataset) -> LatestTable:
         """A table as it is whenever it is asked: opened once, then followed."""
@@ -181,7 +187,7 @@ class Store:
         if dataset.name not in self._handles:
             if not self.exists(dataset.name):
                 delta.create(path, dataset)
-            self._handles[dataset.name] = delta.open_table(path, dataset)
+            self._handles[dataset.name] = self.open(dataset)
         return self._handles[dataset.name]
 
     def _lock(self, name: str) -> threading.Lock:

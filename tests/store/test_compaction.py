@@ -34,10 +34,10 @@ WriteRows = Callable[[Path, pl.DataFrame], int]
 
 def optimize(store: Store, table: str, before: datetime | None = None) -> list[Compacted]:
     """Compact what of a table is closed."""
-    snapshot = store.snapshot(store.catalog.dataset(table))
-    end = before or store.now()
-    todo = batches(snapshot.files(), snapshot.dataset, end)
-    done = [compact(snapshot, batch, end, store.now(), "job") for batch in todo]
+    dataset, end = store.catalog.dataset(table), before or store.now()
+    todo = batches(store.snapshot(dataset).files(), dataset, end)
+    handle, now = store.open(dataset), store.now()
+    done = [compact(handle, dataset, one, before=end, now=now, job_id="job") for one in todo]
     return [one for one in done if one is not None]
 
 
@@ -102,6 +102,7 @@ def test_many_files_of_a_closed_date_become_one_and_every_row_stays(lake: Lake, 
     version = store.snapshot(store.catalog.dataset(table)).version
     done = optimize(store, table)
 
+    assert [one.version for one in done] == [version + 1 + n for n in range(len(done))]
     found = files(store, table)
     assert found.height == found.select("exchange", "symbol", "date").n_unique()
     assert sum(one.rows for one in done) == rows.height == found["rows"].sum()
@@ -285,7 +286,7 @@ def test_a_merge_that_read_before_a_compaction_cannot_double_rows_after_it(
     rows = bars(6, start=begin) if table == "bars_1m" else trades(6, start=begin, step=MINUTE)
     for part in range(2):
         write(store, table, rows.slice(3 * part, 3))
-    merging = store.snapshot(dataset).table
+    merging = store.open(dataset)
     optimize(store, table)
     stored = lake.scan(table).collect()
     revised = conform(dataset, rows.tail(1).with_columns(pl.col(pl.Float64) + 1)).rows

@@ -14,7 +14,8 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake, utc_now
 from lake.errors import UnknownNameError, UsageError
-from tests.conftest import NAIVE, NewLake, store_of, trades, write
+from lake.store.compact import batches, compact
+from tests.conftest import DAY, MINUTE, NAIVE, T0, NewLake, store_of, trades, write
 
 COMMITS = 200
 
@@ -122,3 +123,24 @@ def test_sql_reads_an_old_version(lake: Lake) -> None:
     assert lake.sql(query, at={"trades": 1}).fetchall() == [(2,)]
     with pytest.raises(UnknownNameError, match="has no version 9"):
         lake.sql(query, at={"trades": 9})
+
+
+def test_a_snapshot_stays_as_it_is_through_all_that_is_committed_later(lake: Lake) -> None:
+    store = store_of(lake)
+    for part in range(4):
+        write(store, "trades", trades(3, first=3 * part, step=MINUTE))
+    dataset = store.catalog.dataset("trades")
+    latest = store.latest(dataset)
+    handle = store.open(dataset)
+    snapshot, seen = store.snapshot(dataset), latest.files()
+    version, listed, rows = snapshot.version, snapshot.files(), snapshot.collect()
+    for batch in batches(listed, dataset, store.now()):
+        now = store.now()
+        assert compact(handle, dataset, batch, before=now, now=now, job_id="job") is not None
+    write(store, "trades", trades(3, start=T0 + 9 * DAY, step=MINUTE))
+
+    assert handle.version() > version
+    assert latest.files().height < seen.height == listed.height
+    assert snapshot.version == version
+    assert_frame_equal(snapshot.files(), listed)
+    assert_frame_equal(snapshot.collect(), rows)
