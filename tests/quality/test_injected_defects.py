@@ -240,7 +240,7 @@ def test_bars_that_differ_from_their_trades_are_all_found(
     clean, ticks = sandbox_bars(market, START, 10), sandbox_trades(market, START, 10)
     injected = inject(clean, "level_mismatch", random, count=80)
     rows = slice_of("bars_1m", injected.frame, trades=witness_of("trades", ticks))
-    findings = run("levels", rows)
+    findings = run("reconciliation", rows)
     assert hits(injected, findings) == 80
     assert strays(injected, findings) == 0
 
@@ -248,7 +248,7 @@ def test_bars_that_differ_from_their_trades_are_all_found(
 def test_bars_that_differ_from_finer_bars_are_all_found(random: np.random.Generator) -> None:
     injected = inject(sandbox_bars(0, START, 20, "1h"), "level_mismatch", random, count=20)
     fine = witness_of("bars_1m", sandbox_bars(0, START, 20))
-    findings = run("levels", slice_of("bars_1h", injected.frame, finer=(fine,)))
+    findings = run("reconciliation", slice_of("bars_1h", injected.frame, finer=(fine,)))
     assert hits(injected, findings) == 20
     assert strays(injected, findings) == 0
 
@@ -259,7 +259,7 @@ def test_recorded_bars_that_differ_from_their_trades_are_all_found(
 ) -> None:
     injected = inject(real("binance_XRP-ETH_1m"), "level_mismatch", random, count=60)
     rows = slice_of("bars_1m", injected.frame, trades=recorded_trades())
-    findings = run("levels", rows)
+    findings = run("reconciliation", rows)
     assert hits(injected, findings) == 60
     assert strays(injected, findings) == 0
 

@@ -22,7 +22,7 @@ _CHARTS, _A_CHECK = 24, 8
 _AROUND, _LONG, _INSIDE = 40, 180, 45  # slots
 _PAIRS, _POINTS = 6, 400
 _SHOWN = (
-    "gaps", "spikes", "jumps", "stale", "zero_volume", "levels", "broken_rules", "scale",
+    "gaps", "spikes", "jumps", "stale", "zero_volume", "reconciliation", "broken_rules", "scale",
     "venue_deviation",
 )  # fmt: skip
 _DEVIATION = "venue_deviation"

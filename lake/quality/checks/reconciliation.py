@@ -22,7 +22,7 @@ _DIGITS = 12  # of prices in a message: more are noise of doubles
 _HABIT = 0.5  # share of a day's trades from which ids are taken to follow each other
 
 
-def levels(
+def reconciliation(
     rows: Slice, *, price_tolerance: float, volume_tolerance: float, quote_rounding: float
 ) -> pl.LazyFrame:
     """Bars that differ from the aggregate of their trades or finer bars; the reason is the columns.
@@ -259,4 +259,4 @@ def _known(slots: pl.LazyFrame, ranges: RangeSet, timeframe: Timeframe) -> pl.La
     )
 
 
-CHECKS: Mapping[str, Builtin] = {"levels": Builtin(levels, "consistency")}
+CHECKS: Mapping[str, Builtin] = {"reconciliation": Builtin(reconciliation, "consistency")}

@@ -152,7 +152,7 @@ def trade_spikes(
     """Single trades at a price far from those before and after, which agree with each other.
 
     A large order runs through the book, and the price returns at once: only what is absurd is told,
-    as `suspect`. Whether bars agree with trades is a matter of `levels`.
+    as `suspect`. Whether bars agree with trades is a matter of `reconciliation`.
 
     Parameters
     ----------

@@ -192,7 +192,7 @@ def test_bars_that_contradict_themselves_are_all_found(lake: Lake, name: str) ->
     assert rows_at(injected.truth, broken) == 20
     assert set(broken["reason"]) <= {"high_is_highest", "low_is_lowest"}
     # Where trades testify they contradict the prices, too.
-    assert set(found["check"]) <= {"broken_rules", "levels", "spikes"}
+    assert set(found["check"]) <= {"broken_rules", "reconciliation", "spikes"}
 
 
 @with_trades
@@ -203,7 +203,7 @@ def test_bars_that_differ_from_their_trades_are_all_found(lake: Lake, name: str)
     inside = sample.bars.filter(pl.col("timestamp").is_between(first, last))
     injected, found = checked(lake, Sample(sample.table, inside, sample.trades), "level_mismatch")
     assert rows_at(injected.truth, found) == 20
-    assert set(found["check"]) == {"levels"}
+    assert set(found["check"]) == {"reconciliation"}
     assert set(found["against"]) == {"trades"}
     assert set(found["reason"]) <= {"high", "low", "volume"}
 
@@ -222,7 +222,7 @@ def test_times_of_a_mistaken_unit_are_all_found(lake: Lake, name: str) -> None:
 @samples
 def test_prices_of_a_mistaken_unit_are_all_found(lake: Lake, name: str) -> None:
     injected, found = checked(lake, SAMPLES[name](), "price_factor", rows=30, size=100.0)
-    assert set(found["check"]) <= {"scale", "spikes", "levels", "jumps", "stale"}
+    assert set(found["check"]) <= {"scale", "spikes", "reconciliation", "jumps", "stale"}
     scale = found.filter(pl.col("check") == "scale")
     assert rows_at(injected.truth, scale) == 20 * 30
     assert scale["measured"].is_between(90, 110).all()

@@ -17,7 +17,7 @@ from lake.model.market import Market, StoredMarket
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.quality.checks.completeness import gaps
-from lake.quality.checks.reconciliation import CHECKS as LEVELS
+from lake.quality.checks.reconciliation import CHECKS as RECONCILIATION
 from lake.quality.checks.times import CHECKS
 from lake.quality.slice import Slice
 from lake.store.ledger import Covered, Ledger
@@ -276,9 +276,9 @@ def test_a_bar_longer_than_a_day_is_compared_with_all_of_its_trades(lake: Lake) 
     cover(lake, "trades", TimeRange(T0, T0 + 28 * DAY))
     for start in (T0, T0 + 7 * DAY, T0 + 21 * DAY):
         (part,) = slices(lake, "bars_1w", Selection(start=start, end=start + DAY))
-        assert outcome(LEVELS, "levels", part).is_empty()
+        assert outcome(RECONCILIATION, "reconciliation", part).is_empty()
         wrong = part.frame.with_columns(pl.col("volume") + 1)
-        assert outcome(LEVELS, "levels", replace(part, frame=wrong)).height == 1
+        assert outcome(RECONCILIATION, "reconciliation", replace(part, frame=wrong)).height == 1
 
 
 def test_long_bars_are_judged_by_the_day_in_which_they_open(lake: Lake) -> None:

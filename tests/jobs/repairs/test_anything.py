@@ -94,7 +94,7 @@ class Story:
         elif what in ("refetch", "derive"):
             repair(self.lake, gap, again=True, offline=what == "derive")
         elif what == "suspect":
-            found = finding("bars_1m", XRP, place, "levels", "accuracy")
+            found = finding("bars_1m", XRP, place, "reconciliation", "accuracy")
             repair(self.lake, findings(found), again=True)
         elif what == "interpolate":
             quiet = gap.with_columns(reason=pl.lit("no_trade"))

@@ -222,7 +222,9 @@ def test_who_disagrees_with_a_witness_has_it_refetched_too(make_lake: MakeLake) 
     truth = rows(lake, "bars_1m")
     five = minutes(5, SPIKE)
     damage(lake, "bars_1m", BTC, minutes(1, SPIKE), lambda bars: bars.with_columns(volume=0.5))
-    found = findings(finding("bars_5m", BTC, five, "levels", "consistency", against="bars_1m"))
+    found = findings(
+        finding("bars_5m", BTC, five, "reconciliation", "consistency", against="bars_1m")
+    )
     report = repair(lake, found)
     assert [one.table for one in report.applied] == ["bars_1m"]
     assert_frame_equal(rows(lake, "bars_1m"), truth)

@@ -51,7 +51,7 @@ def test_a_repair_beneath_a_later_one_is_undone_after_it(lake: Lake, sandbox: Sa
     repaired = rows(lake, "bars_1m")
     for n in range(12):
         sandbox.revise("BTC/USDT", "1m", GAP.start + n * MINUTE, volume=f"{n + 1}.00000000")
-    suspect = findings(finding("bars_1m", BTC, GAP, "levels", "accuracy"))
+    suspect = findings(finding("bars_1m", BTC, GAP, "reconciliation", "accuracy"))
     [second] = repair(lake, suspect).applied
     assert second.updated == 12
 
@@ -85,7 +85,7 @@ def test_a_repair_can_be_undone_after_the_table_was_compacted(lake: Lake) -> Non
 
 def test_where_a_vacuum_took_the_old_rows_that_is_said_and_nothing_changes(lake: Lake) -> None:
     damage(lake, "bars_1m", BTC, minutes(1, SINCE), lambda bars: bars.with_columns(volume=1.5))
-    suspect = findings(finding("bars_1m", BTC, minutes(1, SINCE), "levels", "accuracy"))
+    suspect = findings(finding("bars_1m", BTC, minutes(1, SINCE), "reconciliation", "accuracy"))
     [applied] = repair(lake, suspect).applied
     assert _maintained(lake).vacuum(["bars_1m"]).files.height
     before = rows(lake, "bars_1m")
@@ -125,10 +125,10 @@ def test_what_was_found_elsewhere_because_of_it_is_checked_again_too(lake: Lake)
     spoiled = minutes(1, GAP.start)
     damage(lake, "bars_1m", BTC, spoiled, lambda bars: bars.with_columns(pl.col("volume") + 0.5))
     lake.check()
-    open_ones = lake.findings().filter(status="open", check="levels")
+    open_ones = lake.findings().filter(status="open", check="reconciliation")
     assert open_ones["dataset"].to_list() == ["bars_5m"]
     [applied] = lake.repair().applied
     assert applied.table == "bars_1m"
-    assert lake.findings().filter(status="open", check="levels").is_empty()
+    assert lake.findings().filter(status="open", check="reconciliation").is_empty()
     lake.undo(applied.repair_id)
-    assert lake.findings().filter(status="open", check="levels").height == 1
+    assert lake.findings().filter(status="open", check="reconciliation").height == 1

@@ -17,7 +17,7 @@ from tests.quality.checks.test_spikes import fine_trades
 from tests.quality.slices import found, slice_of, witness_of
 
 DATA = SHARED / "cex"
-THRESHOLDS = {c.name: c.thresholds for c in builtin().dataset("bars_1m").checks}["levels"]
+THRESHOLDS = {c.name: c.thresholds for c in builtin().dataset("bars_1m").checks}["reconciliation"]
 needs_recordings = pytest.mark.skipif(
     not DATA.is_dir(), reason="the recorded data are not beside the project"
 )
@@ -25,7 +25,7 @@ needs_recordings = pytest.mark.skipif(
 
 def run(frame: pl.DataFrame, table: str = "bars_1m", **witnesses: Any) -> pl.DataFrame:
     rows = slice_of(table, frame, **witnesses)
-    return found(CHECKS["levels"].function(rows, **THRESHOLDS))
+    return found(CHECKS["reconciliation"].function(rows, **THRESHOLDS))
 
 
 def coarser(frame: pl.DataFrame, every: str) -> pl.DataFrame:

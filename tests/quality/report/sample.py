@@ -23,7 +23,7 @@ KINDS: tuple[tuple[str, Severity, Dimension], ...] = (
     ("gaps", "error", "completeness"),
     ("spikes", "warning", "accuracy"),
     ("stale", "warning", "accuracy"),
-    ("levels", "error", "consistency"),
+    ("reconciliation", "error", "consistency"),
     ("late", "info", "timeliness"),
     ("venues", "critical", "consistency"),
 )
@@ -129,7 +129,7 @@ def _finding(
         exchange=market.exchange,
         symbol=market.symbol,
         check=check,
-        against="trades" if check == "levels" else "",
+        against="trades" if check == "reconciliation" else "",
         severity=severity,
         dimension=dimension,
         reason=chance.choice(LOSSES) if check == "gaps" else None,
