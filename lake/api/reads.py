@@ -13,8 +13,9 @@ from lake.align.policies import How
 from lake.api.opened import Names, Opened
 from lake.bundles.bundle import as_tuple
 from lake.model.selection import Selection
+from lake.query.audit import AuditFilter, audit, versions
 from lake.query.lookup import latest, row_at
-from lake.query.overview import AuditFilter, audit, coverage, status, tables, versions
+from lake.query.overview import coverage, status, tables
 from lake.query.sql import View, query
 
 if TYPE_CHECKING:

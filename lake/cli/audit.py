@@ -86,7 +86,7 @@ def _chosen(
     import polars as pl
 
     from lake.model.selection import Selection
-    from lake.query.overview import require_job
+    from lake.query.audit import require_job
 
     chosen = Selection(start=start, end=end)
     if job is not None:
