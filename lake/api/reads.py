@@ -13,9 +13,9 @@ from lake.align.policies import How
 from lake.api.opened import Names, Opened
 from lake.bundles.bundle import as_tuple
 from lake.model.selection import Selection
-from lake.query.audit import AuditFilter, audit, versions
-from lake.query.lookup import latest, row_at
-from lake.query.overview import coverage, status, tables
+from lake.query.audit import AuditFilter, list_commits, list_versions
+from lake.query.lookup import read_latest, read_row_at
+from lake.query.overview import list_tables, read_coverage, read_status
 from lake.query.sql import View, query
 
 if TYPE_CHECKING:
@@ -43,15 +43,15 @@ class Reads(Opened):
 
     def tables(self) -> pl.DataFrame:
         """The tables that exist: rows, markets, first and last time, size in bytes, version."""
-        return tables(self._store)
+        return list_tables(self._store)
 
     def status(self) -> pl.DataFrame:
         """By table and market: rows, what is covered, how many holes, the age of the newest."""
-        return status(self._store)
+        return read_status(self._store)
 
     def versions(self, table: str) -> pl.DataFrame:
         """The commits of a table, newest first: time, operation, rows, job, source."""
-        return versions(self._store, table)
+        return list_versions(self._store, table)
 
     def audit(
         self,
@@ -100,7 +100,7 @@ class Reads(Opened):
         tables = as_tuple(table or ())
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
         wanted = AuditFilter(tables, selection, job, source, operation)
-        return audit(self._store, wanted, limit)
+        return list_commits(self._store, wanted, limit)
 
     def jobs(self) -> pl.DataFrame:
         """What has run, oldest first."""
@@ -110,7 +110,7 @@ class Reads(Opened):
         self, table: str | None = None, *, exchange: Names = (), symbol: Names = ()
     ) -> pl.DataFrame:
         """Covered intervals, neighbours joined: table, exchange, symbol, start, end."""
-        return coverage(self._store, table, Selection(as_tuple(exchange), as_tuple(symbol)))
+        return read_coverage(self._store, table, Selection(as_tuple(exchange), as_tuple(symbol)))
 
     def scan(
         self,
@@ -183,7 +183,7 @@ class Reads(Opened):
         UnknownNameError
             There is no such table.
         """
-        return latest(self._store.latest(self.dataset(table)), exchange, symbol, n)
+        return read_latest(self._store.latest(self.dataset(table)), exchange, symbol, n)
 
     def at(self, table: str, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
         """The newest row of a market that was known at a time: one row, or none.
@@ -197,7 +197,7 @@ class Reads(Opened):
         UnknownNameError
             There is no such table.
         """
-        return row_at(self._store.latest(self.dataset(table)), exchange, symbol, time)
+        return read_row_at(self._store.latest(self.dataset(table)), exchange, symbol, time)
 
     def sql(
         self,

@@ -27,7 +27,7 @@ from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
 from lake.quality.report.document import Report
-from lake.query.lookup import latest, row_at
+from lake.query.lookup import read_latest, read_row_at
 from lake.query.sql import View, query
 from lake.replay.events import Event, events
 from lake.replay.merge import Batch, Order, replay
@@ -194,11 +194,11 @@ class Bundle:
 
     def latest(self, table: str, exchange: str, symbol: str, n: int = 1) -> pl.DataFrame:
         """The last `n` rows of a market, in order of time."""
-        return latest(self._table(table), exchange, symbol, n)
+        return read_latest(self._table(table), exchange, symbol, n)
 
     def at(self, table: str, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
         """The newest row of a market that was known at a time: one row, or none."""
-        return row_at(self._table(table), exchange, symbol, time)
+        return read_row_at(self._table(table), exchange, symbol, time)
 
     @overload
     def replay(

@@ -29,7 +29,7 @@ from lake.model.market import MARKET_COLUMNS
 from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.model.time import in_utc, iso
-from lake.query.overview import coverage
+from lake.query.overview import read_coverage
 from lake.store.hashing import sha256_of_all
 from lake.store.index import SCHEMA, FileIndex
 from lake.store.snapshot import Snapshot
@@ -121,7 +121,7 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
     datasets = _require_valid(store, request, now)
     # Before the versions: coverage is written after its rows, so it never claims too much.
     markets = Selection(request.selection.exchanges, request.selection.symbols)
-    covered = coverage(store, None, markets, request.as_of)
+    covered = read_coverage(store, None, markets, request.as_of)
     tables = tuple(
         _measure_table(snapshot, _closed(snapshot, request.selection), progress)
         for snapshot in capture_versions(store, datasets, request.as_of)

@@ -85,6 +85,6 @@ def _version(text: str) -> tuple[str, int]:
 
 
 def _frames(relation: duckdb.DuckDBPyRelation) -> Iterator[pl.DataFrame]:
-    from lake.query.sql import batches
+    from lake.query.sql import fetch_batches
 
-    return batches(relation, _BATCH_ROWS)
+    return fetch_batches(relation, _BATCH_ROWS)

@@ -39,7 +39,7 @@ _COMMIT = {
 }
 
 
-def versions(store: Store, table: str) -> pl.DataFrame:
+def list_versions(store: Store, table: str) -> pl.DataFrame:
     """The commits of a table, newest first."""
     store.catalog.dataset(table)
     if not store.exists(table):
@@ -72,21 +72,23 @@ class AuditFilter:
     operation: str | None = None
 
 
-def audit(store: Store, wanted: AuditFilter, limit: int | None) -> pl.DataFrame:
+def list_commits(store: Store, commit_filter: AuditFilter, limit: int | None) -> pl.DataFrame:
     """The commits of some tables or of all, newest first, each with why: see `Lake.audit`.
 
     They are read from the newest on, until there are enough of them.
     """
-    names = tuple(dict.fromkeys(wanted.tables)) or store.tables()
-    for name in wanted.tables:
+    names = tuple(dict.fromkeys(commit_filter.tables)) or store.tables()
+    for name in commit_filter.tables:
         _require_table(store, name)
-    since, until = _span(store, wanted)
+    since, until = _find_range(store, commit_filter)
     ledger = Ledger(store)
     logs = [ledger.newest_commits(name, since, until) for name in names]
     newest = heapq.merge(*logs, key=itemgetter("time", "table", "version"), reverse=True)
-    found = list(islice((one for one in newest if _is_wanted(store, one, wanted)), limit or None))
-    commits = pl.DataFrame(found, schema=_COMMIT).sort("time", "table", "version", descending=True)
-    return _with_reasons(store, commits)
+    matching = (commit for commit in newest if _matches(store, commit, commit_filter))
+    commits = pl.DataFrame(list(islice(matching, limit or None)), schema=_COMMIT).sort(
+        "time", "table", "version", descending=True
+    )
+    return _add_reasons(store, commits)
 
 
 def require_job(jobs: pl.DataFrame, job: str) -> pl.DataFrame:
@@ -97,115 +99,122 @@ def require_job(jobs: pl.DataFrame, job: str) -> pl.DataFrame:
     UnknownNameError
         There is none: names the closest.
     """
-    found = jobs.filter(pl.col("job_id").str.starts_with(job))
-    if found.is_empty():
+    matching_jobs = jobs.filter(pl.col("job_id").str.starts_with(job))
+    if matching_jobs.is_empty():
         ids = jobs["job_id"].to_list()
         close = difflib.get_close_matches(job, ids, n=3, cutoff=0.5) or ids[:-4:-1]
         hint = f"Perhaps {', '.join(close)}. " if close else ""
         raise UnknownNameError(f"there is no job {job!r}", f"{hint}`lake audit --jobs` lists jobs.")
-    return found
+    return matching_jobs
 
 
 def _require_table(store: Store, name: str) -> None:
     store.catalog.dataset(name)
     if not store.exists(name):
-        there = store.tables()
-        close = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
-        hint = f"There are {', '.join(close or there)}." if there else "Ingest something first."
+        tables = store.tables()
+        close = difflib.get_close_matches(name, tables, n=3, cutoff=0.5)
+        hint = f"There are {', '.join(close or tables)}." if tables else "Ingest something first."
         raise UnknownNameError(f"table {name} does not exist yet", hint)
 
 
-def _span(store: Store, wanted: AuditFilter) -> tuple[datetime | None, datetime | None]:
+def _find_range(
+    store: Store, commit_filter: AuditFilter
+) -> tuple[datetime | None, datetime | None]:
     """When the commits can have been made."""
-    since, until = wanted.selection.start, wanted.selection.end
-    if wanted.job is None:
+    since, until = commit_filter.selection.start, commit_filter.selection.end
+    if commit_filter.job is None:
         return since, until
-    jobs = _jobs(store, [wanted.job])
-    jobs = require_job(_jobs(store, []) if jobs.is_empty() else jobs, wanted.job)
-    started = jobs["timestamp"].to_list()
+    jobs = _read_jobs(store, [commit_filter.job])
+    jobs = require_job(_read_jobs(store, []) if jobs.is_empty() else jobs, commit_filter.job)
+    started_at = jobs["timestamp"].to_list()
     # A job that was killed has no end.
-    ended = [] if jobs["finished_at"].has_nulls() else jobs["finished_at"].to_list()
+    ended_at = [] if jobs["finished_at"].has_nulls() else jobs["finished_at"].to_list()
     return (
-        max([min(started), *([since] if since else [])]),
-        min([*([until] if until else []), *([max(ended)] if ended else [])], default=None),
+        max([min(started_at), *([since] if since else [])]),
+        min([*([until] if until else []), *([max(ended_at)] if ended_at else [])], default=None),
     )
 
 
-def _is_wanted(store: Store, commit: Mapping[str, Any], wanted: AuditFilter) -> bool:
-    chosen = wanted.selection
+def _matches(store: Store, commit: Mapping[str, Any], commit_filter: AuditFilter) -> bool:
+    selection = commit_filter.selection
     job = commit["job"] or ""
     return (
-        (chosen.start is None or commit["time"] >= chosen.start)
-        and (chosen.end is None or commit["time"] < chosen.end)
-        and job.startswith(wanted.job or "")
-        and wanted.source in (None, commit["source"])
-        and (wanted.operation or "").upper() in ("", (commit["operation"] or "").upper())
-        and _touches(store, commit, chosen)
+        (selection.start is None or commit["time"] >= selection.start)
+        and (selection.end is None or commit["time"] < selection.end)
+        and job.startswith(commit_filter.job or "")
+        and commit_filter.source in (None, commit["source"])
+        and (commit_filter.operation or "").upper() in ("", (commit["operation"] or "").upper())
+        and _touches_markets(store, commit, selection)
     )
 
 
-def _touches(store: Store, commit: Mapping[str, Any], chosen: Selection) -> bool:
+def _touches_markets(store: Store, commit: Mapping[str, Any], selection: Selection) -> bool:
     """Whether a commit added or removed a file of the markets."""
-    if not chosen.exchanges and not chosen.symbols:
+    if not selection.exchanges and not selection.symbols:
         return True
-    told = actions(store.root.tables / commit["table"], commit["version"])
-    files = (one.get("add") or one.get("remove") or {} for one in told)
+    entries = actions(store.root.tables / commit["table"], commit["version"])
+    files = (entry.get("add") or entry.get("remove") or {} for entry in entries)
     # What was removed may be told by its path alone.
-    places = [file.get("partitionValues") or _place(file["path"]) for file in files if file]
+    partitions = [
+        file.get("partitionValues") or _parse_partition(file["path"]) for file in files if file
+    ]
     return any(
-        (not chosen.exchanges or place.get("exchange") in chosen.exchanges)
-        and (not chosen.symbols or place.get("symbol") in chosen.symbols)
-        for place in places
+        (not selection.exchanges or partition.get("exchange") in selection.exchanges)
+        and (not selection.symbols or partition.get("symbol") in selection.symbols)
+        for partition in partitions
     )
 
 
-def _place(path: str) -> dict[str, str]:
+def _parse_partition(path: str) -> dict[str, str]:
     """The partition of a file by its path, which the log encodes once more than the disk does."""
     parts = (part.partition("=") for part in unquote(path).split("/")[:-1])
     return {name: unquote(value) for name, _, value in parts}
 
 
-def _with_reasons(store: Store, commits: pl.DataFrame) -> pl.DataFrame:
+def _add_reasons(store: Store, commits: pl.DataFrame) -> pl.DataFrame:
     """Commits with `why`: what their job was asked for."""
     names = commits["job"].drop_nulls().unique().to_list()
-    jobs = _jobs(store, names) if names else _jobs(store, []).clear()
-    reasons = [_reason(*row) for row in jobs.select("command", "arguments").iter_rows()]
+    jobs = _read_jobs(store, names) if names else _read_jobs(store, []).clear()
+    reasons = [_format_reason(*row) for row in jobs.select("command", "arguments").iter_rows()]
     why = pl.Series("why", reasons, dtype=pl.String)
-    named = jobs.select(pl.col("job_id").alias("job"), why)
-    return commits.join(named, on="job", how="left", maintain_order="left")
+    reasons_by_job = jobs.select(pl.col("job_id").alias("job"), why)
+    return commits.join(reasons_by_job, on="job", how="left", maintain_order="left")
 
 
-def _reason(command: str, arguments: str) -> str:
-    said = {key: value for key, value in json.loads(arguments).items() if value}
-    parts = [f"{key} {', '.join(map(_brief, _list(value)))}" for key, value in said.items()]
+def _format_reason(command: str, arguments: str) -> str:
+    given_arguments = {key: value for key, value in json.loads(arguments).items() if value}
+    parts = [
+        f"{key} {', '.join(map(_format_value, _as_list(value)))}"
+        for key, value in given_arguments.items()
+    ]
     return f"{command}: {'; '.join(parts)}" if parts else command
 
 
-def _list(value: object) -> list[Any]:
+def _as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _brief(value: object) -> str:
+def _format_value(value: object) -> str:
     """A value, of a group of them each by its name, and of lists in it the lengths only."""
     if not isinstance(value, Mapping):
         return str(value)
     return " ".join(
-        f"{len(one):,} {key}" if isinstance(one, list) else f"{key} {one}"
-        for key, one in value.items()
+        f"{len(item):,} {key}" if isinstance(item, list) else f"{key} {item}"
+        for key, item in value.items()
     )
 
 
-def _jobs(store: Store, names: Sequence[str]) -> pl.DataFrame:
+def _read_jobs(store: Store, names: Sequence[str]) -> pl.DataFrame:
     """Rows of `jobs` from when these ids were given; all where an id does not say when."""
-    started = [_started(name) for name in names]
-    known = [time for time in started if time is not None]
+    started_at = [_parse_start(name) for name in names]
+    times = [time for time in started_at if time is not None]
     selection = EVERYTHING
-    if known and len(known) == len(started):
-        selection = Selection(start=min(known), end=max(known) + timedelta(seconds=1))
+    if times and len(times) == len(started_at):
+        selection = Selection(start=min(times), end=max(times) + timedelta(seconds=1))
     return store.read(store.catalog.dataset("jobs"), selection)
 
 
-def _started(job: str) -> datetime | None:
+def _parse_start(job: str) -> datetime | None:
     """When a job started, by its id."""
     try:
         return datetime.strptime(job.partition("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)

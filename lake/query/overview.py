@@ -23,7 +23,7 @@ RECORD = ("coverage", "quarantine", "jobs", "findings", "scores", "repairs", "al
 OWN_RECORD = frozenset({*RECORD, "instruments"})
 
 
-def tables(store: Store) -> pl.DataFrame:
+def list_tables(store: Store) -> pl.DataFrame:
     """One row a table: table, version, markets, rows, first, last, files, bytes, title."""
     records = []
     for name in store.tables():
@@ -44,10 +44,10 @@ def tables(store: Store) -> pl.DataFrame:
             }
         )
     schema = ("table", "version", "markets", "rows", "first", "last", "files", "bytes", "title")
-    return _frame(records, schema, {"first": TIMESTAMP, "last": TIMESTAMP})
+    return _to_frame(records, schema, {"first": TIMESTAMP, "last": TIMESTAMP})
 
 
-def status(store: Store) -> pl.DataFrame:
+def read_status(store: Store) -> pl.DataFrame:
     """One row a table and market.
 
     Returns
@@ -56,7 +56,7 @@ def status(store: Store) -> pl.DataFrame:
         table, exchange, symbol, rows, first, last (times of rows), covered_since, covered_until,
         holes (intervals between those two that were never answered).
     """
-    covered = _covered(coverage(store, None, EVERYTHING))
+    covered = _group_coverage(read_coverage(store, None, EVERYTHING))
     records = []
     for name in store.tables():
         if name in OWN_RECORD:
@@ -65,11 +65,11 @@ def status(store: Store) -> pl.DataFrame:
         stored = files.group_by(MARKET_COLUMNS).agg(
             pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()
         )
-        found = {row[:2]: row[2:] for row in stored.iter_rows()}
-        markets = {*found, *(market for table, market in covered if table == name)}
+        stored_markets = {row[:2]: row[2:] for row in stored.iter_rows()}
+        markets = {*stored_markets, *(market for table, market in covered if table == name)}
         for market in sorted(markets):
-            rows, first, last = found.get(market, (0, None, None))
-            known = covered.get((name, market), ())
+            rows, first, last = stored_markets.get(market, (0, None, None))
+            ranges = covered.get((name, market), ())
             records.append(
                 {
                     "table": name,
@@ -78,17 +78,17 @@ def status(store: Store) -> pl.DataFrame:
                     "rows": rows,
                     "first": first,
                     "last": last,
-                    "covered_since": known[0].start if known else None,
-                    "covered_until": known[-1].end if known else None,
-                    "holes": sum(1 for _ in pairwise(known)),
+                    "covered_since": ranges[0].start if ranges else None,
+                    "covered_until": ranges[-1].end if ranges else None,
+                    "holes": sum(1 for _ in pairwise(ranges)),
                 }
             )
     times = ("first", "last", "covered_since", "covered_until")
     schema = ("table", *MARKET_COLUMNS, "rows", *times, "holes")
-    return _frame(records, schema, dict.fromkeys(times, TIMESTAMP))
+    return _to_frame(records, schema, dict.fromkeys(times, TIMESTAMP))
 
 
-def coverage(
+def read_coverage(
     store: Store, table: str | None, selection: Selection, as_of: datetime | None = None
 ) -> pl.DataFrame:
     """Covered intervals, neighbours joined: table, exchange, symbol, start, end."""
@@ -102,18 +102,18 @@ def coverage(
         if table in (None, key[0])
         for item in union(TimeRange(*row) for row in group.select("timestamp", "end").rows())
     ]
-    frame = _frame(records, columns, {"start": TIMESTAMP, "end": TIMESTAMP})
+    frame = _to_frame(records, columns, {"start": TIMESTAMP, "end": TIMESTAMP})
     return frame.sort("table", *MARKET_COLUMNS, "start")
 
 
-def _covered(rows: pl.DataFrame) -> dict[tuple[str, tuple[str, str]], RangeSet]:
-    known: dict[tuple[str, tuple[str, str]], list[TimeRange]] = {}
+def _group_coverage(rows: pl.DataFrame) -> dict[tuple[str, tuple[str, str]], RangeSet]:
+    ranges_by_market: dict[tuple[str, tuple[str, str]], list[TimeRange]] = {}
     for table, exchange, symbol, start, end in rows.iter_rows():
-        known.setdefault((table, (exchange, symbol)), []).append(TimeRange(start, end))
-    return {key: union(ranges) for key, ranges in known.items()}
+        ranges_by_market.setdefault((table, (exchange, symbol)), []).append(TimeRange(start, end))
+    return {key: union(ranges) for key, ranges in ranges_by_market.items()}
 
 
-def _frame(
+def _to_frame(
     records: list[dict[str, Any]], names: Iterable[str], types: dict[str, pl.DataType]
 ) -> pl.DataFrame:
     """Records as a frame, with its columns also where there are none."""

@@ -35,7 +35,7 @@ _ABOUT_TABLES = re.compile(
     r"\b(show|describe|desc|summarize|pivot|information_schema|duckdb_\w+)\b", re.IGNORECASE
 )
 # DuckDB has one class for a Parquet file cut short and for `SELECT error('…')`.
-_OF_A_FILE = re.compile(r"\bfile ['\"]", re.IGNORECASE)
+_NAMES_A_FILE = re.compile(r"\bfile ['\"]", re.IGNORECASE)
 _EXPLAIN = re.compile(
     rf"{_COMMENTS}explain\b(\s+analyze\b)?(\s*\(\s*(analyze|format)\b[\w\s,]*\))?",
     re.IGNORECASE | re.DOTALL,
@@ -70,21 +70,21 @@ def query(
     connection.execute("SET TimeZone = 'UTC'")
     try:
         _require_query(connection, sql)
-        for name in _named(connection, sql, views):
+        for name in _find_views(connection, sql, views):
             _create_view(connection, name, views[name])
         if parameters is not None:
             return connection.sql(sql, params=list(parameters))
         return connection.sql(sql)
     except duckdb.CatalogException as error:
-        known = ", ".join(sorted(views)) or "none yet: ingest something first"
-        raise UnknownNameError(f"SQL: {_line(error)}", f"Tables: {known}.") from error
+        names = ", ".join(sorted(views)) or "none yet: ingest something first"
+        raise UnknownNameError(f"SQL: {_first_line(error)}", f"Tables: {names}.") from error
     except duckdb.IOException as error:
-        raise damaged(error) from error
+        raise to_damaged_error(error) from error
     except duckdb.Error as error:
         raise UsageError(f"SQL: {error}", "`lake describe TABLE` lists columns.") from error
 
 
-def batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.DataFrame]:
+def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.DataFrame]:
     """The result in frames of about so many rows; at least one, which may be empty.
 
     Raises
@@ -98,26 +98,27 @@ def batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.DataFra
 
     intervals = [str(kind) == "INTERVAL" for kind in relation.types]
     if any(intervals):
-        shown = [
+        expressions = [
             f'CAST("{name}" AS VARCHAR) AS "{name}"' if is_interval else f'"{name}"'
             for name, is_interval in zip(relation.columns, intervals, strict=True)
         ]
-        relation = relation.project(", ".join(shown))
+        relation = relation.project(", ".join(expressions))
     try:
         reader = relation.to_arrow_reader(rows)
         yield pl.DataFrame(reader.schema.empty_table())
         for batch in reader:
             yield pl.DataFrame(batch)
     except (duckdb.Error, PolarsError) as error:
-        if isinstance(error, duckdb.IOException) or _OF_A_FILE.search(str(error)):
-            raise damaged(error) from error
+        if isinstance(error, duckdb.IOException) or _NAMES_A_FILE.search(str(error)):
+            raise to_damaged_error(error) from error
         raise UsageError(f"SQL: {error}", "The query asks for what cannot be computed.") from error
 
 
-def damaged(error: BaseException, where: str = "SQL") -> DamagedError:
+def to_damaged_error(error: BaseException, where: str = "SQL") -> DamagedError:
     """What a file that DuckDB cannot read amounts to."""
     return DamagedError(
-        f"{where}: {_line(error)}", "A data file is missing or damaged: restore it from a backup."
+        f"{where}: {_first_line(error)}",
+        "A data file is missing or damaged: restore it from a backup.",
     )
 
 
@@ -144,7 +145,7 @@ def _require_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         )
 
 
-def _named(
+def _find_views(
     connection: duckdb.DuckDBPyConnection, sql: str, views: Mapping[str, View]
 ) -> Iterable[str]:
     """The views that a query needs; all of them where that cannot be told."""
@@ -160,9 +161,9 @@ def _named(
 def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -> None:
     import duckdb
 
-    rows = view.open_rows()
-    dataset = rows.dataset
-    files = [f"{rows.uri}/{path}" for path in rows.files(view.selection)["path"]]
+    reader = view.open_rows()
+    dataset = reader.dataset
+    files = [f"{reader.uri}/{path}" for path in reader.files(view.selection)["path"]]
     if files:
         connection.execute(f'SET VARIABLE "files of {name}" = ?', [files])
         source = (
@@ -170,31 +171,33 @@ def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -
             "{'exchange': VARCHAR, 'symbol': VARCHAR, 'date': DATE})"
         )
     else:
-        source = f"(SELECT {_typed_nulls(dataset)} WHERE false)"
+        source = f"(SELECT {_render_typed_nulls(dataset)} WHERE false)"
     # Names come from dataset files, which admit [a-z0-9_] only; values are quoted.
-    text = f"SELECT {_columns(dataset)} FROM {source}{_where(dataset, view.selection)}"  # noqa: S608
+    statement = (
+        f"SELECT {_render_columns(dataset)} FROM {source}{_render_where(dataset, view.selection)}"  # noqa: S608
+    )
     try:
-        connection.execute(f'CREATE VIEW "{name}" AS {text}')
+        connection.execute(f'CREATE VIEW "{name}" AS {statement}')
     except duckdb.Error as error:
-        raise damaged(error, f"table {name}") from error
+        raise to_damaged_error(error, f"table {name}") from error
 
 
-def _columns(dataset: Dataset) -> str:
+def _render_columns(dataset: Dataset) -> str:
     names = {column.name: f'"{column.name}"' for column in dataset.columns}
     if dataset.granularity == "year":
         names["date"] = f'CAST("{dataset.time_column}" AS DATE) AS "date"'
     return ", ".join(names.values())
 
 
-def _typed_nulls(dataset: Dataset) -> str:
+def _render_typed_nulls(dataset: Dataset) -> str:
     return ", ".join(f'NULL::{_DUCKDB_TYPES[c.type]} AS "{c.name}"' for c in dataset.columns)
 
 
-def _where(dataset: Dataset, selection: Selection) -> str:
+def _render_where(dataset: Dataset, selection: Selection) -> str:
     terms = []
     for column, values in (("exchange", selection.exchanges), ("symbol", selection.symbols)):
         if values:
-            terms.append(f'"{column}" IN ({", ".join(_text(value) for value in values)})')
+            terms.append(f'"{column}" IN ({", ".join(_quote(value) for value in values)})')
     time = f'"{dataset.time_column}"'
     if selection.start is not None:
         terms.append(f"{time} >= TIMESTAMPTZ '{iso(selection.start)}'")
@@ -203,9 +206,9 @@ def _where(dataset: Dataset, selection: Selection) -> str:
     return f" WHERE {' AND '.join(terms)}" if terms else ""
 
 
-def _text(value: str) -> str:
+def _quote(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0]

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake
 from lake.errors import UnknownNameError, UsageError
-from lake.query.sql import batches
+from lake.query.sql import fetch_batches
 from tests.conftest import DAY, T0, bars, store_of, trades, write
 
 
@@ -186,7 +186,7 @@ def test_a_damaged_table_does_not_hinder_queries_of_others(filled: Lake) -> None
 
 
 def test_a_result_comes_in_batches(filled: Lake) -> None:
-    frames = list(batches(filled.sql("SELECT range AS n FROM range(10000)"), rows=3000))
+    frames = list(fetch_batches(filled.sql("SELECT range AS n FROM range(10000)"), rows=3000))
     assert pl.concat(frames)["n"].to_list() == list(range(10000))
-    empty = list(batches(filled.sql("SELECT price FROM trades WHERE price < 0"), rows=10))
+    empty = list(fetch_batches(filled.sql("SELECT price FROM trades WHERE price < 0"), rows=10))
     assert [frame.schema for frame in empty] == [pl.Schema({"price": pl.Float64()})]

@@ -20,7 +20,7 @@ from lake.quality.checks.completeness import gaps
 from lake.quality.configure import ConfiguredCheck, Overrides, Own, configure
 from lake.quality.run import FINDINGS, run_checks
 from lake.quality.score import scores
-from lake.query.overview import OWN_RECORD, coverage
+from lake.query.overview import OWN_RECORD, read_coverage
 from lake.settings import Settings
 from lake.store.reader import TableReader
 from lake.store.store import Store
@@ -89,7 +89,7 @@ def open_inputs(
 
     return CheckInputs(
         tables={**found, **(tables or {})},
-        coverage=coverage(store, None, Selection(), as_of),
+        coverage=read_coverage(store, None, Selection(), as_of),
         quarantine=store.read(store.catalog.dataset("quarantine"), as_of=as_of).drop("row"),
         now=as_of or now,
         omits_empty_bars=omits,
