@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 import polars as pl
 
 from lake.api.opened import Names
-from lake.api.quality import CheckReport, Quality
+from lake.api.quality import Quality
 from lake.bundles.bundle import as_tuple
-from lake.errors import SourceError, UsageError
-from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
-from lake.jobs.ingest.ingest import Ingestion, IngestRequest
+from lake.errors import UsageError
+from lake.jobs.ingest.ingest import IngestRequest
 from lake.jobs.ingest.report import IngestReport
+from lake.jobs.ingest.run import fetch_instruments, fetch_order_books, ingest_and_check
 from lake.jobs.job import WriteCounts, record_job
 from lake.model.market import Market
 from lake.model.progress import NoProgress, Progress
 from lake.query.overview import RECORD
-from lake.settings import ExchangeSettings
-from lake.sources import registry
-from lake.sources.base import Source
 from lake.store.store import Origin, Written
 
 _Result = TypeVar("_Result")
@@ -106,18 +102,7 @@ class Writes(Quality):
         self, wishes: Sequence[IngestRequest], progress: Progress | None = None
     ) -> IngestReport:
         """Several datasets, markets and exchanges in one job; then check what it touched."""
-        ingestion = Ingestion(self._store, self.settings, self._connect, progress or NoProgress())
-        try:
-            report = run(ingestion.run(wishes))
-        except SourceError:
-            # What came before it failed is stored, and must not go unchecked.
-            started = self._ledger.jobs()["job_id"]
-            if self.settings.quality.after_ingest and len(started):
-                self._check_what_came(started[-1])
-            raise
-        if report.job_id is None or not self.settings.quality.after_ingest:
-            return report
-        return _with_quality(report, self._check_what_came(report.job_id))
+        return run(ingest_and_check(self._store, self.settings, wishes, progress or NoProgress()))
 
     def covered_markets(self) -> list[tuple[str, Market]]:
         """Tables and markets of which something is covered: what `lake ingest` goes on with."""
@@ -128,33 +113,12 @@ class Writes(Quality):
         self, exchange: str, symbol: Names, depth: int | None = None
     ) -> IngestReport:
         """Store the order books as they are now, to a depth in levels (None: the venue's own)."""
-        if depth is not None and depth < 1:
-            raise UsageError(f"depth {depth} is not a number of levels", "Give 1 or more.")
-        markets = [Market(exchange, one) for one in as_tuple(symbol)]
-        report = run(ingest_order_books(self._store, self._connect(exchange), markets, depth))
-        if not self.settings.quality.after_ingest:
-            return report
-        return _with_quality(report, self._check_books(exchange, as_tuple(symbol)))
+        symbols = as_tuple(symbol)
+        return run(fetch_order_books(self._store, self.settings, exchange, symbols, depth))
 
     def ingest_instruments(self, exchange: str, symbol: Names = ()) -> IngestReport:
         """Store the specifications that changed; of all markets by default."""
-        symbols = as_tuple(symbol) or None
-        return run(ingest_instruments(self._store, self._connect(exchange), exchange, symbols))
-
-    def _connect(self, exchange: str) -> Source:
-        return self._connect_as(exchange, None)
-
-    def _connect_as(self, exchange: str, settings: ExchangeSettings | None) -> Source:
-        """The source of an exchange, asked as some settings say."""
-        return registry.connect(
-            exchange, settings=self.settings, now=self._now, exchange_settings=settings
-        )
-
-
-def _with_quality(report: IngestReport, checked: CheckReport | None) -> IngestReport:
-    if checked is None:
-        return report
-    return replace(report, findings=checked.worst("warning"), score=checked.scores["score"])
+        return run(fetch_instruments(self._store, self.settings, exchange, as_tuple(symbol)))
 
 
 def run(work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -18,7 +18,7 @@ from lake.errors import QualityError, UsageError
 if TYPE_CHECKING:
     import polars as pl
 
-    from lake.api.quality import CheckReport
+    from lake.jobs.quality.check import CheckReport
     from lake.quality.report.document import Report
 
 _LISTED = 25

@@ -54,11 +54,17 @@ class Ingestion:
     ----------
     connect
         Gives the source of an exchange; it is closed at the end.
+
+    Attributes
+    ----------
+    job_id
+        Of the job, once it has begun.
     """
 
     def __init__(
         self, store: Store, settings: Settings, connect: Connect, progress: Progress
     ) -> None:
+        self.job_id: str | None = None
         self._store = store
         self._ledger = Ledger(store)
         self._settings = settings
@@ -131,6 +137,7 @@ class Ingestion:
         command, arguments = describe_job(wishes)
         status: Status = "failed"
         with record_job(self._ledger, command, arguments, self._tally) as job:
+            self.job_id = job.id
             try:
                 await self._fetch(job, tasks, sources)
                 status = "ok"

@@ -1,0 +1,81 @@
+"""Ingestion as users run it: fetch and store, then check what it touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lake.errors import SourceError, UsageError
+from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
+from lake.jobs.ingest.ingest import Ingestion, IngestRequest
+from lake.jobs.ingest.report import IngestReport
+from lake.jobs.quality.check import CheckReport, check_ingested, check_order_books
+from lake.model.market import Market
+from lake.model.progress import Progress
+from lake.settings import Settings
+from lake.sources import registry
+from lake.sources.base import Source
+from lake.store.store import Store
+
+
+async def ingest_and_check(
+    store: Store, settings: Settings, requests: Sequence[IngestRequest], progress: Progress
+) -> IngestReport:
+    """Fetch what of the requests is not covered, as one job; then check what it touched.
+
+    Raises
+    ------
+    SourceError
+        A source failed; what it gave before is stored and checked, and the same call goes on.
+    UnknownNameError, UsageError
+        A request cannot be met at all; nothing was fetched.
+    """
+
+    def connect(exchange: str) -> Source:
+        return registry.connect(exchange, settings=settings, now=store.now)
+
+    ingestion = Ingestion(store, settings, connect, progress)
+    try:
+        report = await ingestion.run(requests)
+    except SourceError:
+        # What came before it failed is stored, and must not go unchecked.
+        if ingestion.job_id is not None and settings.quality.after_ingest:
+            check_ingested(store, settings, ingestion.job_id)
+        raise
+    if report.job_id is None or not settings.quality.after_ingest:
+        return report
+    return _with_quality(report, check_ingested(store, settings, report.job_id))
+
+
+async def fetch_order_books(
+    store: Store, settings: Settings, exchange: str, symbols: tuple[str, ...], depth: int | None
+) -> IngestReport:
+    """Store the order books as they are now, and check those of today.
+
+    Raises
+    ------
+    UsageError
+        `depth` is not a number of levels.
+    """
+    if depth is not None and depth < 1:
+        raise UsageError(f"depth {depth} is not a number of levels", "Give 1 or more.")
+    markets = [Market(exchange, symbol) for symbol in symbols]
+    source = registry.connect(exchange, settings=settings, now=store.now)
+    report = await ingest_order_books(store, source, markets, depth)
+    if not settings.quality.after_ingest:
+        return report
+    return _with_quality(report, check_order_books(store, settings, exchange, symbols))
+
+
+async def fetch_instruments(
+    store: Store, settings: Settings, exchange: str, symbols: tuple[str, ...]
+) -> IngestReport:
+    """Store the specifications that changed; of all markets where no symbol is given."""
+    source = registry.connect(exchange, settings=settings, now=store.now)
+    return await ingest_instruments(store, source, exchange, symbols or None)
+
+
+def _with_quality(report: IngestReport, checked: CheckReport | None) -> IngestReport:
+    if checked is None:
+        return report
+    return replace(report, findings=checked.worst("warning"), score=checked.scores["score"])

@@ -1,0 +1,217 @@
+"""The check job: look for defects in selections of tables, record findings and scores, alert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+
+import polars as pl
+
+from lake.errors import LakeError, UnknownNameError
+from lake.jobs.alerts import run_alerts
+from lake.jobs.job import WriteCounts, record_job
+from lake.jobs.quality.days import whole_days
+from lake.jobs.quality.findings import FindingCounts, close_findings, record_findings, record_scores
+from lake.jobs.quality.lookup import FindingFilter, read_findings, severities_from
+from lake.jobs.quality.run import check_tables, open_inputs
+from lake.jobs.quality.slices import CheckInputs
+from lake.log import get_logger
+from lake.model.market import Market
+from lake.model.progress import NoProgress, Progress
+from lake.model.selection import Selection
+from lake.model.time import MICROSECOND, TimeRange, iso
+from lake.quality.configure import Own
+from lake.quality.score import combine_scores
+from lake.query.overview import OWN_RECORD
+from lake.settings import Settings
+from lake.store.ledger import Ledger
+from lake.store.store import Store
+
+_log = get_logger(__name__)
+TableSelection = tuple[str, Selection]
+"""The name of a table, and which of its rows."""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check did.
+
+    Attributes
+    ----------
+    findings
+        Rows of `findings` that are open now in what was checked.
+    scores
+        The five measures over all that was checked; None each where nothing was.
+    rows
+        Rows that were checked.
+    """
+
+    job_id: str
+    findings: pl.DataFrame
+    recorded: FindingCounts
+    scores: dict[str, float | None]
+    rows: int
+
+    def worst(self, least: str) -> int:
+        """How many open findings are of a severity, or worse."""
+        return self.findings.filter(pl.col("severity").is_in(severities_from(least))).height
+
+
+def check(
+    store: Store,
+    settings: Settings,
+    tables: Sequence[str],
+    selection: Selection,
+    *,
+    own: Own | None,
+    progress: Progress,
+) -> CheckReport:
+    """Check tables, all by default, as one job; then evaluate the rules of alerts.
+
+    Raises
+    ------
+    UnknownNameError
+        A table does not exist, or nothing is in the selection.
+    ConfigError
+        A check of the settings is wrong.
+    """
+    inputs = open_inputs(store, settings, store.now())
+    names = tables or tuple(inputs.tables)
+    _require_rows(inputs, [name for name in names if name in inputs.tables], selection)
+    wanted = [(name, selection) for name in names]
+    report = _run(store, settings, inputs, wanted, own=own, progress=progress)
+    _alert_or_log(store, settings)
+    return report
+
+
+def check_ingested(store: Store, settings: Settings, job_id: str) -> CheckReport | None:
+    """Check what an ingestion touched; None where that failed, which is logged."""
+    return check_or_log(store, settings, _touched(store, job_id))
+
+
+def check_order_books(
+    store: Store, settings: Settings, exchange: str, symbols: tuple[str, ...]
+) -> CheckReport | None:
+    """Check the order books of today; None where that failed, which is logged."""
+    now = store.now()
+    today = Selection((exchange,), symbols, now, now + MICROSECOND)
+    return check_or_log(store, settings, [("orderbooks", today)])
+
+
+def check_or_log(
+    store: Store, settings: Settings, wanted: Sequence[TableSelection]
+) -> CheckReport | None:
+    """Check what was stored; what goes wrong is logged, for the rows are stored all the same."""
+    try:
+        inputs = open_inputs(store, settings, store.now())
+        report = _run(store, settings, inputs, wanted)
+    except LakeError as error:
+        _log.error("check after ingestion failed", reason=error.message, hint=error.hint)
+        return None
+    _alert_or_log(store, settings)
+    return report
+
+
+def _alert_or_log(store: Store, settings: Settings) -> None:
+    """Alert the channels; what goes wrong with that is logged, and stops nothing."""
+    try:
+        run_alerts(store, settings)
+    except LakeError as error:
+        _log.error("alerts failed", reason=error.message, hint=error.hint)
+
+
+def _run(
+    store: Store,
+    settings: Settings,
+    inputs: CheckInputs,
+    wanted: Sequence[TableSelection],
+    *,
+    own: Own | None = None,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Check selections of tables as one job, a market and some days at a time."""
+    progress, overrides = progress or NoProgress(), settings.quality.checks
+    counts, recorded, days = WriteCounts(), FindingCounts(), []
+    command = f"check {' '.join(dict.fromkeys(table for table, _ in wanted))}"
+    with record_job(Ledger(store), command, _arguments(wanted), counts) as job:
+        for table, selection in wanted:
+            checked: dict[Market, list[TimeRange]] = {}
+            for result in check_tables(inputs, [table], selection, overrides, progress, own):
+                place = (store, result.table, result.market)
+                recorded += record_findings(*place, result.range, result.findings, job.id)
+                checked.setdefault(result.market, []).append(result.range)
+                days.append(result.named_scores)
+            recorded += close_findings(store, table, whole_days(selection), checked, job.id)
+        scores = pl.concat(days) if days else store.catalog.dataset("scores").empty()
+        record_scores(store, scores, job.id)
+    return CheckReport(
+        job_id=job.id,
+        findings=_open_findings(store, wanted),
+        recorded=recorded,
+        scores=combine_scores(scores),
+        rows=int(scores["rows"].sum()),
+    )
+
+
+def _open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.DataFrame:
+    parts = [
+        read_findings(store, FindingFilter(table, whole_days(selection)))
+        for table, selection in wanted
+        if table not in OWN_RECORD
+    ]
+    return pl.concat(parts) if parts else store.catalog.dataset("findings").empty()
+
+
+def _touched(store: Store, job_id: str) -> list[TableSelection]:
+    """What an ingestion has to have checked: what it fetched, and bars that depend on it."""
+    rows = Ledger(store).coverage(Selection()).filter(pl.col("job_id") == job_id)
+    tables = [name for name in store.tables() if name not in OWN_RECORD]
+    bars = [name for name in tables if store.catalog.dataset(name).family == "bars"]
+    spans = rows.group_by("dataset", "exchange", "symbol").agg(
+        pl.col("timestamp").min(), pl.col("end").max()
+    )
+    wanted: dict[tuple[str, Market], tuple[datetime, datetime]] = {}
+    for table, exchange, symbol, start, end in spans.iter_rows():
+        for name in {table, *bars} & set(tables):
+            key = (name, Market(exchange, symbol))
+            first, last = wanted.get(key, (start, end))
+            wanted[key] = (min(first, start), max(last, end))
+    return [
+        (table, Selection((market.exchange,), (market.symbol,), start, end))
+        for (table, market), (start, end) in sorted(wanted.items())
+    ]
+
+
+def _require_rows(inputs: CheckInputs, tables: Sequence[str], selection: Selection) -> None:
+    """Refuse a selection in which nothing is: it would look as if all were well."""
+    markets = {market for table in tables for market in inputs.checked(table, selection)}
+    stored = set(chain.from_iterable((market.exchange, market.symbol) for market in markets))
+    missing = [name for name in (*selection.exchanges, *selection.symbols) if name not in stored]
+    if missing or (tables and not markets):
+        what = f" of {', '.join(missing)}" if missing else ""
+        raise UnknownNameError(
+            f"there are no rows{what} in the selection, so there is nothing to check",
+            "`lake status` shows what is there.",
+        )
+
+
+def _arguments(wanted: Sequence[TableSelection]) -> dict[str, object]:
+    """What the job was asked for, as the ledger records it; a bound that some lack is None."""
+    selections = [selection for _, selection in wanted]
+    starts = [selection.start for selection in selections]
+    ends = [selection.end for selection in selections]
+    return {
+        "exchanges": sorted(set(chain.from_iterable(chosen.exchanges for chosen in selections))),
+        "symbols": sorted(set(chain.from_iterable(chosen.symbols for chosen in selections))),
+        "since": _iso_of(min, starts),
+        "until": _iso_of(max, ends),
+    }
+
+
+def _iso_of(
+    pick: Callable[[Iterable[datetime]], datetime], times: Sequence[datetime | None]
+) -> str | None:
+    bounds = [time for time in times if time is not None]
+    return iso(pick(bounds)) if bounds and len(bounds) == len(times) else None

@@ -1,0 +1,38 @@
+"""The report on quality of what is stored in a lake, as it was checked last."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from lake.jobs.quality.days import whole_days
+from lake.jobs.quality.report import Facts, report
+from lake.jobs.quality.run import open_inputs
+from lake.model.selection import Selection
+from lake.quality.report.document import Report
+from lake.settings import Settings
+from lake.store.ledger import Ledger
+from lake.store.store import Store
+
+
+def report_lake(store: Store, settings: Settings, selection: Selection) -> Report:
+    """The report on what was checked in a selection.
+
+    Raises
+    ------
+    QualityError
+        No check has run over it.
+    """
+    days = whole_days(selection)
+    inputs = open_inputs(store, settings, store.now())
+    facts = Facts(
+        title=f"Lake {store.root.path.name}",
+        lake_id=store.root.id,
+        made_at=store.now(),
+        scores=store.read(store.catalog.dataset("scores"), days),
+        findings=store.read(store.catalog.dataset("findings"), days).filter(
+            pl.col("status") == "open"
+        ),
+        repairs=store.read(store.catalog.dataset("repairs"), days),
+        jobs=Ledger(store).jobs(),
+    )
+    return report(facts, inputs, settings.quality.checks)

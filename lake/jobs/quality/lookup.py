@@ -1,0 +1,88 @@
+"""What checks have recorded: findings and scores, by what a user asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from lake.errors import UnknownNameError, UsageError
+from lake.jobs.quality.days import whole_days
+from lake.model.selection import Selection
+from lake.model.severity import SEVERITIES
+from lake.quality.findings import worst_first
+from lake.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class FindingFilter:
+    """Which findings to read; what is not given lets all through.
+
+    Attributes
+    ----------
+    table, selection
+        Of a table, or of all; that begin in the selection.
+    checks
+        Of these checks.
+    severity
+        Of this severity, or worse.
+    status
+        `open` or `closed`.
+    """
+
+    table: str | None
+    selection: Selection
+    checks: tuple[str, ...] = ()
+    severity: str | None = None
+    status: str | None = "open"
+
+
+def read_findings(store: Store, wanted: FindingFilter) -> pl.DataFrame:
+    """Rows of `findings`, worst first."""
+    rows = store.read(store.catalog.dataset("findings"), wanted.selection)
+    if wanted.table is not None:
+        rows = rows.filter(pl.col("dataset") == store.catalog.dataset(wanted.table).name)
+    if wanted.checks:
+        rows = rows.filter(pl.col("check").is_in(list(wanted.checks)))
+    if wanted.status is not None:
+        rows = rows.filter(pl.col("status") == wanted.status)
+    if wanted.severity is not None:
+        rows = rows.filter(pl.col("severity").is_in(severities_from(wanted.severity)))
+    return worst_first(rows)
+
+
+def find_finding(store: Store, finding_id: str) -> dict[str, object]:
+    """One finding by its id, or by the beginning of it.
+
+    Raises
+    ------
+    UnknownNameError
+        There is none, or there are several.
+    """
+    rows = store.read(store.catalog.dataset("findings"))
+    matches = rows.filter(pl.col("finding_id").str.starts_with(finding_id))
+    if matches.height != 1:
+        what = "means several findings" if matches.height else "is no finding"
+        raise UnknownNameError(f"{finding_id!r} {what}", "`lake quality findings` lists ids.")
+    return matches.row(0, named=True)
+
+
+def read_scores(store: Store, table: str | None, selection: Selection) -> pl.DataFrame:
+    """Rows of `scores`: the quality of each market-day of a selection that was checked."""
+    rows = store.read(store.catalog.dataset("scores"), whole_days(selection))
+    if table is not None:
+        rows = rows.filter(pl.col("dataset") == store.catalog.dataset(table).name)
+    return rows.sort("dataset", "exchange", "symbol", "timestamp")
+
+
+def severities_from(least: str) -> tuple[str, ...]:
+    """A severity and the worse ones.
+
+    Raises
+    ------
+    UsageError
+        It is none.
+    """
+    if least not in SEVERITIES:
+        raise UsageError(f"{least!r} is no severity", f"There are {', '.join(SEVERITIES)}.")
+    return SEVERITIES[SEVERITIES.index(least) :]
