@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
@@ -37,19 +39,49 @@ class Batch:
             rows = page.frame.height
             self.settled[name, task.market].append(Covered(page.settled, rows))
 
-    def write(self, store: Store, ledger: Ledger, origin: Origin, tally: WriteCounts) -> None:
+    def rows_of(self, table: str) -> pl.DataFrame | None:
+        """Return the rows of a table with their markets; None where there are none."""
+        parts = [
+            of_market(pl.concat(frames, how="diagonal"), market)
+            for (name, market), frames in self.frames.items()
+            if name == table
+        ]
+        return pl.concat(parts, how="diagonal") if parts else None
+
+
+class BatchWriter:
+    """Commits batches: where their rows go, and in whose name.
+
+    Parameters
+    ----------
+    counts
+        Adds up what became of the rows.
+    lock
+        Held while a batch is written, so that pipelines that share it write in turn.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        origin: Origin,
+        counts: WriteCounts,
+        lock: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self.origin = origin
+        self._store = store
+        self._ledger = Ledger(store)
+        self._counts = counts
+        self._lock = lock or nullcontext()
+
+    def write(self, batch: Batch) -> None:
         """Commit the rows, and only then their coverage: a crash between costs a repeated fetch."""
-        for name, dataset in self.datasets.items():
-            parts = [
-                of_market(pl.concat(frames, how="diagonal"), market)
-                for (of, market), frames in self.frames.items()
-                if of == name
-            ]
-            if parts:
-                rows = pl.concat(parts, how="diagonal")
-                tally.add(name, store.write(dataset, rows, origin))
-        for (name, market), settled in self.settled.items():
-            ledger.record_coverage(name, market, settled, origin)
+        with self._lock:
+            for name, dataset in batch.datasets.items():
+                rows = batch.rows_of(name)
+                if rows is not None:
+                    self._counts.add(name, self._store.write(dataset, rows, self.origin))
+            for (name, market), settled in batch.settled.items():
+                self._ledger.record_coverage(name, market, settled, self.origin)
 
 
 def of_market(frame: pl.DataFrame, market: Market) -> pl.DataFrame:

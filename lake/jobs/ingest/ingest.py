@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from lake.jobs.ingest import plan
-from lake.jobs.ingest.batch import Batch
+from lake.jobs.ingest.batch import BatchWriter
 from lake.jobs.ingest.instruments import record_instruments
 from lake.jobs.ingest.pipeline import Pipeline
 from lake.jobs.ingest.plan import Task
@@ -165,14 +165,10 @@ class Ingestion:
 
     def _pipeline(self, job: Job, source: RangeSource, one_writer: threading.Lock) -> Pipeline:
         origin = Origin(job.id, source.name)
-
-        def write(batch: Batch) -> None:
-            with one_writer:
-                batch.write(self._store, self._ledger, origin, self._tally)
-
+        writer = BatchWriter(self._store, origin, self._tally, one_writer)
         return Pipeline(
             source,
-            write,
+            writer.write,
             self._on_page,
             concurrency=self._settings.http.concurrency,
             batch_rows=self._settings.ingest.batch_rows,

@@ -9,10 +9,9 @@ from functools import cached_property
 import polars as pl
 
 from lake.jobs.ingest import plan
-from lake.jobs.ingest.batch import Batch
+from lake.jobs.ingest.batch import BatchWriter
 from lake.jobs.ingest.pipeline import Pipeline
 from lake.jobs.ingest.plan import Task
-from lake.jobs.job import WriteCounts
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.spans import Moments, Windows
 from lake.model.dataset import TIMESTAMP
@@ -20,8 +19,6 @@ from lake.model.intervals import RangeSet, union
 from lake.model.time import TimeRange
 from lake.settings import Settings
 from lake.sources.base import Page, RangeSource
-from lake.store.ledger import Ledger
-from lake.store.store import Origin, Store
 
 
 class Answer:
@@ -72,43 +69,39 @@ class Answer:
 
 
 async def refetch(
-    store: Store,
-    settings: Settings,
     source: RangeSource,
-    name: str,
     group: Group,
     windows: Sequence[TimeRange],
-    job_id: str,
-    tally: WriteCounts,
+    writer: BatchWriter,
+    settings: Settings,
 ) -> Answer:
     """Fetch windows again and store what they give, with its coverage.
 
     Parameters
     ----------
-    name
-        What is recorded as the source.
+    writer
+        Stores it, under the name of the source.
+    settings
+        How to ask, and how many rows to commit at once.
 
     Raises
     ------
     SourceError, UsageError
         It failed, or cannot give this; what it gave before is stored.
     """
-    answer = Answer(name, group.dataset.time_column)
+    answer = Answer(writer.origin.source, group.dataset.time_column)
     suspects = Windows(union(t.span for t in group.targets if t.kind == "suspect"))
 
     def on_page(_: Task, page: Page | None) -> None:
         if page is not None:
             answer.add(page, suspects)
 
-    def write(batch: Batch) -> None:
-        batch.write(store, Ledger(store), Origin(job_id, name), tally)
-
     await source.market(group.market.symbol)
     await source.require(group.dataset, group.market)
     tasks = plan.plan_tasks(group.dataset, group.market, windows, source.window(group.dataset))
     pipeline = Pipeline(
         source,
-        write,
+        writer.write,
         on_page,
         concurrency=settings.http.concurrency,
         batch_rows=settings.ingest.batch_rows,

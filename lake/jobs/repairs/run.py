@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from lake.errors import SourceError, SourceUnavailableError, UsageError
-from lake.jobs.ingest.batch import of_market
+from lake.jobs.ingest.batch import BatchWriter, of_market
 from lake.jobs.job import WriteCounts
 from lake.jobs.repairs.changes import as_json
 from lake.jobs.repairs.fill import FilledRows, Filling, find_superseded
@@ -109,18 +109,9 @@ class Run:
             if source is None:
                 return
             name = f"{source.name} (fallback)" if fallback else source.name
-            work.answers.append(
-                await refetch(
-                    self._store,
-                    self._settings,
-                    require_ranges(source),
-                    name,
-                    group,
-                    windows,
-                    job.id,
-                    self.tally,
-                )
-            )
+            writer = BatchWriter(self._store, Origin(job.id, name), self.tally)
+            ranges = require_ranges(source)
+            work.answers.append(await refetch(ranges, group, windows, writer, self._settings))
         except SourceUnavailableError as error:
             self._down[exchange, fallback] = error
             work.down.append(error)
