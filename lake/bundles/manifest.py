@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from lake.errors import ConfigError, DamagedError
 from lake.model.dataset import Column, Dataset, Granularity, RowKind
+from lake.model.event_columns import EventKind
 from lake.model.selection import Selection
 from lake.model.time import iso
 from lake.model.timeframe import Timeframe
@@ -107,7 +108,11 @@ class ColumnPart(_Part):
 
 
 class DatasetPart(_Part):
-    """A table in the data dictionary: all that is needed to read it without its lake."""
+    """A table in the data dictionary: all that is needed to read it without its lake.
+
+    `event` and `rank` say of which class its rows are in a replay, and which come first at one
+    instant; the other keys are those of a dataset file.
+    """
 
     family: str
     timeframe: str | None
@@ -119,6 +124,8 @@ class DatasetPart(_Part):
     sort: tuple[str, ...]
     date: Granularity
     rows: RowKind
+    event: EventKind | None
+    rank: int
     columns: dict[str, ColumnPart]
 
     @classmethod
@@ -134,6 +141,8 @@ class DatasetPart(_Part):
             sort=dataset.sort,
             date=dataset.granularity,
             rows=dataset.rows,
+            event=dataset.event,
+            rank=dataset.rank,
             columns={
                 column.name: ColumnPart(
                     type=column.type,
@@ -160,6 +169,8 @@ class DatasetPart(_Part):
             rows=self.rows,
             timeframe=Timeframe.parse(self.timeframe) if self.timeframe else None,
             available_at=self.available_at,
+            event=self.event,
+            rank=self.rank,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import keyword
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache, partial
 from itertools import chain, repeat
@@ -20,6 +20,7 @@ import polars as pl
 
 from lake.errors import SchemaError
 from lake.model.dataset import Dataset
+from lake.model.event_columns import EventKind
 from lake.model.time import EPOCH, MICROSECOND
 from lake.replay.merge import AVAILABLE_AT, POSITION, Batch
 
@@ -165,10 +166,10 @@ class Funding(NamedTuple):
         return _time(self.timestamp_us)
 
 
-_CLASSES: dict[str, type[Event]] = {
-    "bars": Bar,
-    "trades": Trade,
-    "orderbooks": OrderBook,
+_CLASSES: Mapping[EventKind, type[Event]] = {
+    "bar": Bar,
+    "trade": Trade,
+    "order_book": OrderBook,
     "funding": Funding,
 }
 
@@ -176,8 +177,8 @@ _CLASSES: dict[str, type[Event]] = {
 def events(batches: Iterable[Batch]) -> Iterator[Event]:
     """The rows of batches, one at a time, in order.
 
-    Gives `Bar`, `Trade`, `OrderBook` and `Funding`; rows of other tables are of a class that is
-    made from their dataset (`event_class`).
+    Gives `Bar`, `Trade`, `OrderBook` and `Funding`, by the `event` of each dataset; rows of a
+    dataset without one are of a class that is made from its columns (`event_class`).
 
     Raises
     ------
@@ -205,8 +206,8 @@ def event_class(dataset: Dataset) -> type[Event]:
     Raises
     ------
     SchemaError
-        Two columns would be one field, or a dataset of the product has other columns than its
-        class.
+        Two columns would be one field, or the columns are not those of the class that the
+        dataset's `event` names.
     """
     fields = ["table", *(_field(*column) for column in _columns(dataset))]
     if twice := sorted({name for name in fields if fields.count(name) > 1}):
@@ -214,15 +215,15 @@ def event_class(dataset: Dataset) -> type[Event]:
             f"table {dataset.name}: {twice[0]!r} would be two fields of its events",
             "Read it in batches, where columns keep their names.",
         )
-    known = _CLASSES.get(dataset.family)
-    if known is None:
+    if dataset.event is None:
         return _new_class(dataset, fields)
-    if fields != list(getattr(known, "_fields", ())):
+    class_ = _CLASSES[dataset.event]
+    if fields != list(getattr(class_, "_fields", ())):
         raise SchemaError(
-            f"table {dataset.name} has other columns than {known.__name__}: {', '.join(fields)}",
+            f"table {dataset.name} has other columns than {class_.__name__}: {', '.join(fields)}",
             "Read it in batches, or with the version of lake that wrote it.",
         )
-    return known
+    return class_
 
 
 def _columns(dataset: Dataset) -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """The order of a replay's rows that have one ordering time: the tie rule.
 
-1. Bars, which tell of the time before it, the shorter timeframe first; then funding, trades,
-   order books, then other tables by name.
+1. The rank of the dataset, then the shorter timeframe, then the name of the table. By their dataset
+   files bars come first, because they describe the time before; then funding, trades, order books,
+   then others.
 2. Exchange, then symbol.
 3. The sort columns of the dataset, then its key. Nulls come first, and a shorter string comes
    before a longer one (in bytes of UTF-8), so that decimal ids are in numeric order: `999` before
@@ -22,16 +23,11 @@ from numpy.typing import NDArray
 from lake.model.dataset import Dataset
 from lake.model.frames import sorted_by
 
-_FAMILIES = ("funding", "trades", "orderbooks")
-
 
 def rank(dataset: Dataset) -> tuple[int, int, str]:
     """Sorts datasets into the order in which their rows of one instant come."""
-    if dataset.timeframe is not None:
-        return 0, dataset.timeframe.seconds, dataset.name
-    if dataset.family in _FAMILIES:
-        return 1 + _FAMILIES.index(dataset.family), 0, dataset.name
-    return 1 + len(_FAMILIES), 0, dataset.name
+    seconds = dataset.timeframe.seconds if dataset.timeframe else 0
+    return dataset.rank, seconds, dataset.name
 
 
 def times_of(frame: pl.DataFrame, column: str) -> NDArray[np.int64]:

@@ -17,11 +17,9 @@ from hypothesis import strategies as st
 from lake.api import Lake
 from lake.bundles import diff
 from lake.bundles.diff import diff_days, diff_rows, reshaped
-from lake.model.catalog import builtin_files
 from tests.bundles.pairs import BTC, ETH, all_rows, days_of, moment, write_as
 from tests.conftest import MINUTE, SECOND, T0, TIME, NewLake, bars, trades, write
-
-BARS = next(file for file in builtin_files() if file.name == "bars.toml")
+from tests.model.everything import own_copy
 
 
 def without_column(text: str, name: str) -> str:
@@ -33,7 +31,7 @@ def without_column(text: str, name: str) -> str:
 
 
 def test_other_columns_change_each_day_and_values_that_are_there(new_lake: NewLake) -> None:
-    whole = BARS.read_text(encoding="utf-8").replace('"bars"', '"candles"', 1)
+    whole = own_copy("bars", "candles")
     text = without_column(whole, "keep_when")  # which asks for the column that will be missing
     lake = new_lake(schemas={"candles": text})
     write(lake, "candles_1m", bars(2, fill=[None, "flat"]))
@@ -49,7 +47,7 @@ def test_other_columns_change_each_day_and_values_that_are_there(new_lake: NewLa
 
 
 def test_under_another_key_no_row_is_the_same(new_lake: NewLake) -> None:
-    text = BARS.read_text(encoding="utf-8").replace('"bars"', '"candles"', 1)
+    text = own_copy("bars", "candles")
     lake = new_lake(schemas={"candles": text})
     write(lake, "candles_1m", bars(2))
     lake.pin("a", "candles_1m")

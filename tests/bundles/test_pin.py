@@ -35,6 +35,7 @@ from tests.conftest import (
     trades,
     write,
 )
+from tests.model.everything import own_copy
 
 BTC = Market("binance", "BTC/USDT")
 
@@ -280,8 +281,7 @@ def test_a_bundle_opens_under_a_lake_that_has_been_moved(lake: Lake, tmp_path: P
 
 
 def test_a_dataset_file_that_changed_since_does_not_change_the_bundle(new_lake: NewLake) -> None:
-    text = (builtin_files()[0].parent / "funding.toml").read_text().replace('"funding"', '"rates"')
-    lake = new_lake(schemas={"rates": text})
+    lake = new_lake(schemas={"rates": own_copy("funding", "rates")})
     write(lake, "rates", funding([T0, T0 + DAY]))
     before = lake.pin("b", "rates").scan("rates").collect()
     (lake.root.path / "schemas" / "rates.toml").unlink()

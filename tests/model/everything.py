@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from hypothesis import strategies as st
 
-from lake.model.catalog import Catalog
+from lake.model.catalog import Catalog, builtin_files
 from lake.model.dataset import Dataset
 from lake.model.time import EPOCH
 
@@ -42,6 +42,14 @@ def _dataset() -> Dataset:
         path = Path(folder) / "everything.toml"
         path.write_text(TEXT, encoding="utf-8")
         return Catalog([path]).dataset("everything")
+
+
+def own_copy(family: str, name: str) -> str:
+    """The product's dataset file of a family as one of a user's own, who writes the rows."""
+    text = next(path for path in builtin_files() if path.stem == family).read_text("utf-8")
+    keys = ("from =", "section =", "event =", "[fetch]", "method =", "window =")
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith(keys)]
+    return "".join(lines).replace(f'"{family}"', f'"{name}"', 1)
 
 
 EVERYTHING = _dataset()

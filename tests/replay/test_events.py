@@ -16,7 +16,7 @@ from lake.replay import events as module
 from lake.replay.events import Bar, Event, Funding, OrderBook, Trade, event_class, events
 from lake.replay.merge import Source, replay
 from tests.conftest import MINUTE, SECOND, T0, TIME, bars, funding, trades
-from tests.model.everything import TEXT
+from tests.model.everything import TEXT, own_copy
 from tests.replay.memory import CATALOG, Memory, catalog_with, replayed
 
 EVERYTHING = Selection()
@@ -193,6 +193,14 @@ def test_columns_that_would_be_one_field_are_refused(name: str, field: str) -> N
     source = Memory({"everything": everything()}, catalog)
     with pytest.raises(SchemaError, match=f"'{field}' would be two fields"):
         events_of(source, "everything")
+
+
+@pytest.mark.parametrize("event", ['event = "trade"', ""])
+def test_rows_of_ones_own_dataset_are_of_the_class_that_its_file_names(event: str) -> None:
+    text = own_copy("trades", "fills").replace("[columns]", f"{event}\n\n[columns]", 1)
+    [first, *_] = events_of(Memory({"fills": trades(2)}, catalog_with(text)), "fills")
+    assert (first.table, first.trade_id) == ("fills", "0")
+    assert isinstance(first, Trade) == bool(event)
 
 
 def test_a_dataset_of_the_product_with_other_columns_is_refused() -> None:

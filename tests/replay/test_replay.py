@@ -193,6 +193,17 @@ def test_rows_of_one_instant_come_in_the_order_of_the_tie_rule() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rank", "place"), [("rank = 9", 0), ("rank = 30", 1), ("rank = 31", 2), ("", 2)]
+)
+def test_a_dataset_file_says_where_its_rows_come_at_one_instant(rank: str, place: int) -> None:
+    rows = trades(1).select("exchange", "symbol", "timestamp", id=pl.lit(1))
+    catalog = catalog_with(TEXT.replace("[columns]", f"{rank}\n\n[columns]"))
+    frames = {"everything": rows, "trades": trades(1), "bars_1m": bars(1, start=T0 - MINUTE)}
+    found = order_of(Memory(frames, catalog), *frames)
+    assert [table for table, _ in found].index("everything") == place
+
+
 def test_a_bar_comes_at_its_end_and_before_the_trades_of_that_instant() -> None:
     source = Memory({"bars_1m": bars(1), "trades": trades(3, step=30 * SECOND)})
     assert order_of(source, "trades", "bars_1m") == [
