@@ -1,1 +1,1 @@
-"""Reading: SQL over tables, and bundles that pin them."""
+"""Queries over the tables of a lake: SQL, look-ups, overviews, the audit of commits."""

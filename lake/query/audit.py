@@ -1,4 +1,4 @@
-"""What happened to a lake: commits of its tables, and the jobs that made them."""
+"""The audit of a lake: commits of its tables, and the jobs that wrote them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _COMMIT = {
 
 
 def list_versions(store: Store, table: str) -> pl.DataFrame:
-    """The commits of a table, newest first."""
+    """List the commits of a table, newest first."""
     store.catalog.dataset(table)
     if not store.exists(table):
         raise UnknownNameError(f"table {table} does not exist yet", "`lake tables` lists tables.")
@@ -49,20 +49,20 @@ def list_versions(store: Store, table: str) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which commits an audit shows; what is not given lets all through.
+    """Which commits an audit shows; an empty field admits all commits.
 
     Attributes
     ----------
     tables
-        Of these.
+        Names of tables.
     selection
-        With files of these markets added or removed, committed in `[start, end)`.
+        Markets whose files were added or removed, and the range `[start, end)` of commit times.
     job
-        By the jobs whose id begins so.
+        Job ID or prefix.
     source
-        Of rows that this source gave.
+        The source of the rows.
     operation
-        As `merge`; case does not matter.
+        The operation, such as `merge`; case does not matter.
     """
 
     tables: tuple[str, ...] = ()
@@ -73,9 +73,9 @@ class AuditFilter:
 
 
 def list_commits(store: Store, commit_filter: AuditFilter, limit: int | None) -> pl.DataFrame:
-    """The commits of some tables or of all, newest first, each with why: see `Lake.audit`.
+    """List commits of some or all tables, newest first, with the reason: see `Lake.audit`.
 
-    They are read from the newest on, until there are enough of them.
+    Commits are read from the newest on, until `limit` is reached.
     """
     names = tuple(dict.fromkeys(commit_filter.tables)) or store.tables()
     for name in commit_filter.tables:
@@ -92,19 +92,21 @@ def list_commits(store: Store, commit_filter: AuditFilter, limit: int | None) ->
 
 
 def require_job(jobs: pl.DataFrame, job: str) -> pl.DataFrame:
-    """The rows of `jobs` whose id begins so.
+    """Return the rows of `jobs` whose id starts with `job`.
 
     Raises
     ------
     UnknownNameError
-        There is none: names the closest.
+        No job matches; the hint lists the closest ids.
     """
     matching_jobs = jobs.filter(pl.col("job_id").str.starts_with(job))
     if matching_jobs.is_empty():
         ids = jobs["job_id"].to_list()
         close = difflib.get_close_matches(job, ids, n=3, cutoff=0.5) or ids[:-4:-1]
-        hint = f"Perhaps {', '.join(close)}. " if close else ""
-        raise UnknownNameError(f"there is no job {job!r}", f"{hint}`lake audit --jobs` lists jobs.")
+        hint = f"Did you mean {', '.join(close)}? " if close else ""
+        raise UnknownNameError(
+            f"no job starts with {job!r}", f"{hint}`lake audit --jobs` lists jobs."
+        )
     return matching_jobs
 
 
@@ -113,14 +115,14 @@ def _require_table(store: Store, name: str) -> None:
     if not store.exists(name):
         tables = store.tables()
         close = difflib.get_close_matches(name, tables, n=3, cutoff=0.5)
-        hint = f"There are {', '.join(close or tables)}." if tables else "Ingest something first."
+        hint = f"Use {', '.join(close or tables)}." if tables else "Run `lake ingest` first."
         raise UnknownNameError(f"table {name} does not exist yet", hint)
 
 
 def _find_range(
     store: Store, commit_filter: AuditFilter
 ) -> tuple[datetime | None, datetime | None]:
-    """When the commits can have been made."""
+    """Return the range of commit times that can match."""
     since, until = commit_filter.selection.start, commit_filter.selection.end
     if commit_filter.job is None:
         return since, until
@@ -149,7 +151,7 @@ def _matches(store: Store, commit: Mapping[str, Any], commit_filter: AuditFilter
 
 
 def _touches_markets(store: Store, commit: Mapping[str, Any], selection: Selection) -> bool:
-    """Whether a commit added or removed a file of the markets."""
+    """Return whether a commit added or removed a file of the markets."""
     if not selection.exchanges and not selection.symbols:
         return True
     entries = actions(store.root.tables / commit["table"], commit["version"])
@@ -166,13 +168,13 @@ def _touches_markets(store: Store, commit: Mapping[str, Any], selection: Selecti
 
 
 def _parse_partition(path: str) -> dict[str, str]:
-    """The partition of a file by its path, which the log encodes once more than the disk does."""
+    """Parse the partition from a file's path, which the log encodes once more than the disk."""
     parts = (part.partition("=") for part in unquote(path).split("/")[:-1])
     return {name: unquote(value) for name, _, value in parts}
 
 
 def _add_reasons(store: Store, commits: pl.DataFrame) -> pl.DataFrame:
-    """Commits with `why`: what their job was asked for."""
+    """Add the column `why`: the command and arguments of the job."""
     names = commits["job"].drop_nulls().unique().to_list()
     jobs = _read_jobs(store, names) if names else _read_jobs(store, []).clear()
     reasons = [_format_reason(*row) for row in jobs.select("command", "arguments").iter_rows()]
@@ -195,7 +197,7 @@ def _as_list(value: object) -> list[Any]:
 
 
 def _format_value(value: object) -> str:
-    """A value, of a group of them each by its name, and of lists in it the lengths only."""
+    """Format a value; a group as its names and values, with lists as their lengths."""
     if not isinstance(value, Mapping):
         return str(value)
     return " ".join(
@@ -205,7 +207,7 @@ def _format_value(value: object) -> str:
 
 
 def _read_jobs(store: Store, names: Sequence[str]) -> pl.DataFrame:
-    """Rows of `jobs` from when these ids were given; all where an id does not say when."""
+    """Read the rows of `jobs` from the start times in the ids; all rows if an id has none."""
     started_at = [_parse_start(name) for name in names]
     times = [time for time in started_at if time is not None]
     selection = EVERYTHING
@@ -215,7 +217,7 @@ def _read_jobs(store: Store, names: Sequence[str]) -> pl.DataFrame:
 
 
 def _parse_start(job: str) -> datetime | None:
-    """When a job started, by its id."""
+    """Parse the start time of a job from its id; None if it has none."""
     try:
         return datetime.strptime(job.partition("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Point look-ups: the newest rows of a market, and what was known of it at a time.
+"""Point look-ups: the newest rows of a market, and the row that was known at a time.
 
-Only the end of the market's history is read: a stretch that should hold enough rows by the
-statistics of its files, and a longer one where it did not.
+A look-up reads only the end of the market's history: first a range that should hold enough rows by
+the statistics of its files, then longer ranges until it does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _GROWTH_FACTOR = 16
 
 
 def read_latest(reader: TableReader, exchange: str, symbol: str, count: int) -> pl.DataFrame:
-    """The last rows of a market in order of time; fewer where there are fewer.
+    """Read the last `count` rows of a market, or all if it has fewer, in order of time.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def read_latest(reader: TableReader, exchange: str, symbol: str, count: int) -> 
         `count` is not positive.
     """
     if count < 1:
-        raise UsageError(f"{count} is not a number of rows", "Give 1 or more.")
+        raise UsageError(f"{count} is not a number of rows", "Use 1 or more.")
     rows = reader.dataset.empty()
     for part in _list_selections(reader, exchange, symbol, None, count):
         rows = reader.collect(part)
@@ -40,9 +40,9 @@ def read_latest(reader: TableReader, exchange: str, symbol: str, count: int) -> 
 
 
 def read_row_at(reader: TableReader, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
-    """The row of the greatest time at or before `time` that was known then; none where none was.
+    """Read the newest row of a market that was known at a time; no row if none was known.
 
-    A row is known from its `available_at` on: a bar from its end.
+    A row is known from its `available_at` on, a bar from its end.
     """
     time = in_utc(time)
     rows = reader.dataset.empty()
@@ -56,7 +56,7 @@ def read_row_at(reader: TableReader, exchange: str, symbol: str, time: datetime)
 def _list_selections(
     reader: TableReader, exchange: str, symbol: str, end: datetime | None, count: int
 ) -> Iterator[Selection]:
-    """Selections up to `end`, each longer than the one before; the last is all there is."""
+    """Yield selections up to `end`, each longer than the last; the final one is everything."""
     market = Selection((exchange,), (symbol,), None, end)
     files = reader.files(market)
     if files.is_empty():
@@ -70,7 +70,7 @@ def _list_selections(
 def _list_longer(
     market: Selection, span: tuple[datetime, datetime], length: timedelta
 ) -> Iterator[Selection]:
-    """The end of the market's rows, as long as they reach back."""
+    """Yield selections of growing length at the end of the market, as long as older rows exist."""
     first, last = span
     stop = min(last + TIME_STEP, market.end) if market.end else last + TIME_STEP
     while stop - length > first:
@@ -79,7 +79,7 @@ def _list_longer(
 
 
 def _measure_step(files: pl.DataFrame) -> timedelta:
-    """The mean time between the rows of the newest file."""
+    """Return the mean time between the rows of the newest file."""
     first, last, rows = files.sort("last").select("first", "last", "rows").row(-1)
     step: timedelta = (last - first + TIME_STEP) / max(1, rows)
     return max(step, MICROSECOND)

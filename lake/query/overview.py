@@ -19,12 +19,12 @@ from lake.store.reader import EVERYTHING
 from lake.store.store import Store
 
 RECORD = ("coverage", "quarantine", "jobs", "findings", "scores", "repairs", "alerts")
-"""The lake's own record: tables that only it itself writes."""
+"""The lake's own record: tables that only the lake writes."""
 OWN_RECORD = frozenset({*RECORD, "instruments"})
 
 
 def list_tables(store: Store) -> pl.DataFrame:
-    """One row a table: table, version, markets, rows, first, last, files, bytes, title."""
+    """Return one row per table: table, version, markets, rows, first, last, files, bytes, title."""
     records = []
     for name in store.tables():
         dataset = store.catalog.dataset(name)
@@ -48,13 +48,13 @@ def list_tables(store: Store) -> pl.DataFrame:
 
 
 def read_status(store: Store) -> pl.DataFrame:
-    """One row a table and market.
+    """Return one row per table and market.
 
     Returns
     -------
     DataFrame
         table, exchange, symbol, rows, first, last (times of rows), covered_since, covered_until,
-        holes (intervals between those two that were never answered).
+        holes (number of uncovered intervals between those two).
     """
     covered = _group_coverage(read_coverage(store, None, EVERYTHING))
     records = []
@@ -91,7 +91,7 @@ def read_status(store: Store) -> pl.DataFrame:
 def read_coverage(
     store: Store, table: str | None, selection: Selection, as_of: datetime | None = None
 ) -> pl.DataFrame:
-    """Covered intervals, neighbours joined: table, exchange, symbol, start, end."""
+    """Return covered intervals, neighbours joined: table, exchange, symbol, start, end."""
     if table is not None:
         store.catalog.dataset(table)
     rows = Ledger(store).coverage(selection, as_of)
@@ -116,7 +116,7 @@ def _group_coverage(rows: pl.DataFrame) -> dict[tuple[str, tuple[str, str]], Ran
 def _to_frame(
     records: list[dict[str, Any]], names: Iterable[str], types: dict[str, pl.DataType]
 ) -> pl.DataFrame:
-    """Records as a frame, with its columns also where there are none."""
+    """Convert records to a frame that has all its columns even without records."""
     if not records:
         return pl.DataFrame(schema={name: types.get(name, pl.String()) for name in names})
     return pl.DataFrame(records, schema_overrides=types)

@@ -1,4 +1,4 @@
-"""SQL over the tables of a lake, by DuckDB: every table is a view, and nothing can be written."""
+"""SQL over the tables of a lake with DuckDB: every table is a read-only view."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _EXPLAIN = re.compile(
 
 
 class View:
-    """A table, or a selection of it, as SQL sees it: opened only when a query names it."""
+    """A table, or a selection of it, for SQL; opened only when a query names it."""
 
     def __init__(self, open_rows: OpenRows, selection: Selection = EVERYTHING) -> None:
         self.open_rows = open_rows
@@ -53,16 +53,16 @@ class View:
 def query(
     sql: str, views: Mapping[str, View], parameters: Sequence[Any] | None = None
 ) -> duckdb.DuckDBPyRelation:
-    """The result of a query over views; it reads when it is fetched.
+    """Run a query over views; rows are read when the result is fetched.
 
-    Times are shown in UTC. Only SELECT (and DESCRIBE, SUMMARIZE, SHOW, EXPLAIN) is let through.
+    Times are in UTC. Only SELECT, DESCRIBE, SUMMARIZE, SHOW and EXPLAIN are allowed.
 
     Raises
     ------
     UsageError
-        It is not a query, or DuckDB does not understand it.
+        The text is not a query, or DuckDB rejects it.
     UnknownNameError
-        It names a table that is not there.
+        The query names a table that does not exist.
     """
     import duckdb
 
@@ -76,7 +76,7 @@ def query(
             return connection.sql(sql, params=list(parameters))
         return connection.sql(sql)
     except duckdb.CatalogException as error:
-        names = ", ".join(sorted(views)) or "none yet: ingest something first"
+        names = ", ".join(sorted(views)) or "none yet; run `lake ingest` first"
         raise UnknownNameError(f"SQL: {_first_line(error)}", f"Tables: {names}.") from error
     except duckdb.IOException as error:
         raise to_damaged_error(error) from error
@@ -85,12 +85,12 @@ def query(
 
 
 def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.DataFrame]:
-    """The result in frames of about so many rows; at least one, which may be empty.
+    """Yield the result in frames of about `rows` rows; at least one, which may be empty.
 
     Raises
     ------
     UsageError
-        DuckDB cannot compute a value, or Arrow cannot carry its type.
+        DuckDB cannot compute a value, or Arrow does not support its type.
     DamagedError
         A data file is missing or damaged.
     """
@@ -111,11 +111,13 @@ def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.D
     except (duckdb.Error, PolarsError) as error:
         if isinstance(error, duckdb.IOException) or _NAMES_A_FILE.search(str(error)):
             raise to_damaged_error(error) from error
-        raise UsageError(f"SQL: {error}", "The query asks for what cannot be computed.") from error
+        raise UsageError(
+            f"SQL: {error}", "Change the query: this expression cannot be computed."
+        ) from error
 
 
 def to_damaged_error(error: BaseException, where: str = "SQL") -> DamagedError:
-    """What a file that DuckDB cannot read amounts to."""
+    """Convert DuckDB's error about an unreadable file."""
     return DamagedError(
         f"{where}: {_first_line(error)}",
         "A data file is missing or damaged: restore it from a backup.",
@@ -128,27 +130,27 @@ def _require_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
         raise UsageError(
-            f"SQL: one query is run at a time, not {len(statements)}", "Run them one by one."
+            f"SQL: expected one query, got {len(statements)}", "Run one query at a time."
         )
     statement = statements[0]
     if statement.type == duckdb.StatementType.EXPLAIN:
         explain = _EXPLAIN.match(sql)
         if explain is None:
-            raise UsageError("SQL: this form of EXPLAIN is refused", "Write EXPLAIN SELECT …")
+            raise UsageError("SQL: this form of EXPLAIN is not supported", "Write EXPLAIN SELECT …")
         _require_query(connection, sql[explain.end() :])
     elif statement.type == duckdb.StatementType.MULTI and _PIVOT.match(sql):
         return  # what DuckDB makes of a PIVOT
     elif statement.type != duckdb.StatementType.SELECT:
         raise UsageError(
-            f"SQL: {statement.type.name} is refused: a lake is read by SQL, never written",
-            "Rows come in by `lake ingest`; results go out by `lake sql … -o parquet > FILE`.",
+            f"SQL: {statement.type.name} is not allowed: SQL reads a lake, it cannot write",
+            "`lake ingest` adds rows; `lake sql … -o parquet > FILE` saves a result.",
         )
 
 
 def _find_views(
     connection: duckdb.DuckDBPyConnection, sql: str, views: Mapping[str, View]
 ) -> Iterable[str]:
-    """The views that a query needs; all of them where that cannot be told."""
+    """Return the views that a query needs, or all if DuckDB cannot list them."""
     import duckdb
 
     try:

@@ -149,7 +149,7 @@ def test_an_unknown_job_is_refused_with_the_closest(
     done = cli("audit", "--lake", str(filled), "--job", mistyped, *options, "--json")
     assert done.code == 2
     assert done.error["code"] == "unknown_name"
-    assert done.error["message"] == f"there is no job {mistyped!r}"
+    assert done.error["message"] == f"no job starts with {mistyped!r}"
     assert job in done.error["hint"]
 
 
