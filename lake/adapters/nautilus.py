@@ -47,7 +47,8 @@ __all__ = ["bars", "instrument", "trade_ticks", "write_catalog"]
 _TRADES = "trades"
 _AGGREGATIONS = {"s": "SECOND", "m": "MINUTE", "h": "HOUR", "d": "DAY", "w": "WEEK", "M": "MONTH"}
 _LONGEST_ID = 36
-# Sums of decimals are off by some units in the last place of a double; a finer value by more.
+# Sums of decimals are off by a few units in the last place of a double. A value with more decimal
+# places differs by more than that.
 _RELATIVE_ERROR = 1e-12
 
 
@@ -93,7 +94,7 @@ def bars(
     frame = read_closed_bars(bundle, table, OHLCV, selection)
     _require_exact(frame, PRICES, ("volume",), market)
     timeframe = find_bar_timeframe(bundle, table)
-    # Names of tables end in what Polars calls the same duration: 1m, 1h, 1mo.
+    # The suffix of a table is Polars' name for the same duration: 1m, 1h, 1mo.
     ends = to_nanoseconds(frame["timestamp"].dt.offset_by(timeframe.table_suffix))
     return list(
         data.Bar.from_raw_arrays_to_list(

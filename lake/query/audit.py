@@ -129,7 +129,7 @@ def _find_range(
     jobs = _read_jobs(store, [commit_filter.job])
     jobs = require_job(_read_jobs(store, []) if jobs.is_empty() else jobs, commit_filter.job)
     started_at = jobs["timestamp"].to_list()
-    # A job that was killed has no end.
+    # A killed job has no end.
     ended_at = [] if jobs["finished_at"].has_nulls() else jobs["finished_at"].to_list()
     return (
         max([min(started_at), *([since] if since else [])]),
@@ -156,7 +156,7 @@ def _touches_markets(store: Store, commit: Mapping[str, Any], selection: Selecti
         return True
     entries = actions(store.root.tables / commit["table"], commit["version"])
     files = (entry.get("add") or entry.get("remove") or {} for entry in entries)
-    # What was removed may be told by its path alone.
+    # The log may name a removed file by its path alone.
     partitions = [
         file.get("partitionValues") or _parse_partition(file["path"]) for file in files if file
     ]

@@ -29,12 +29,12 @@ _DUCKDB_TYPES: Mapping[str, str] = {
     "list<string>": "VARCHAR[]",
 }
 _PIVOT = re.compile(r"\s*(pivot|from|select|with)\b", re.IGNORECASE)
-# No comments or quotes inside: what follows must be to DuckDB, too, the statement explained.
+# No comments or quotes inside: DuckDB must see the same statement after EXPLAIN as this pattern.
 _COMMENTS = r"(?:\s|--[^\n\r]*\r?\n|/\*(?:(?!/\*).)*?\*/)*"
 _ABOUT_TABLES = re.compile(
     r"\b(show|describe|desc|summarize|pivot|information_schema|duckdb_\w+)\b", re.IGNORECASE
 )
-# DuckDB has one class for a Parquet file cut short and for `SELECT error('…')`.
+# DuckDB raises the same class for a truncated Parquet file and for `SELECT error('…')`.
 _NAMES_A_FILE = re.compile(r"\bfile ['\"]", re.IGNORECASE)
 _EXPLAIN = re.compile(
     rf"{_COMMENTS}explain\b(\s+analyze\b)?(\s*\(\s*(analyze|format)\b[\w\s,]*\))?",
@@ -139,7 +139,7 @@ def _require_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
             raise UsageError("SQL: this form of EXPLAIN is not supported", "Write EXPLAIN SELECT …")
         _require_query(connection, sql[explain.end() :])
     elif statement.type == duckdb.StatementType.MULTI and _PIVOT.match(sql):
-        return  # what DuckDB makes of a PIVOT
+        return  # DuckDB splits a PIVOT into several statements
     elif statement.type != duckdb.StatementType.SELECT:
         raise UsageError(
             f"SQL: {statement.type.name} is not allowed: SQL reads a lake, it cannot write",
@@ -174,7 +174,7 @@ def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -
         )
     else:
         source = f"(SELECT {_render_typed_nulls(dataset)} WHERE false)"
-    # Names come from dataset files, which admit [a-z0-9_] only; values are quoted.
+    # Names come from dataset files, which allow only [a-z0-9_]; values are quoted.
     statement = (
         f"SELECT {_render_columns(dataset)} FROM {source}{_render_where(dataset, view.selection)}"  # noqa: S608
     )

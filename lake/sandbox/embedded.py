@@ -85,7 +85,7 @@ class Sandbox:
     def _run(self, ready: "Future[str]") -> None:
         try:
             asyncio.run(self._serve(ready))
-        except BaseException as error:  # it is raised in the thread that waits for the URL
+        except BaseException as error:  # raised in the thread that waits for the URL
             if ready.done():
                 raise
             ready.set_exception(error)

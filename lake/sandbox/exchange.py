@@ -19,7 +19,7 @@ RenderFunding = Callable[[Market, Funding], list[bytes]]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS = frozenset(Bars.__slots__) - {"open_ms"}
 
-# Trades are cut by position and settlements by time; both use the numbering of bars for it.
+# Blocks of trades are numbered by position, those of settlements by time, both like bars.
 _TRADE_BLOCKS = Interval("trades", 1, 4096)
 _FUNDING_BLOCKS = Interval("funding", 8 * HOUR_MS, 128)
 

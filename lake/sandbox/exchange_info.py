@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from lake.sandbox.market import Market
 from lake.sandbox.venues import Venue
 
-_PERPETUAL_MS = 4133404800000  # Binance's delivery date of what is never delivered: 2100-12-25
+_PERPETUAL_MS = 4133404800000  # Binance's delivery date of a perpetual contract: 2100-12-25
 
 
 def build_exchange_info(

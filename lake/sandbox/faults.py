@@ -15,16 +15,16 @@ KINDS = (
     "500",
     "502",
     "503",
-    # the connection is aborted before an answer; aiohttp's client quietly asks once more if the
-    # connection had been used before, so it takes two of these in a row to be seen there
+    # the connection is aborted before an answer; aiohttp's client silently repeats the request
+    # once if the connection was used before, so it sees the fault only if two follow each other
     "reset",
     "timeout",  # no answer for `hang_seconds`, then the connection is aborted
     "cut",  # the connection is aborted in the middle of the body
     "truncated",  # a well-formed 200 with half of the body
-    "html",  # 200 and a page for humans
+    "html",  # 200 and an HTML page
     "empty",  # 200 and no body
     "duplicate",  # the previous answer of the same endpoint and symbol
-    "shuffled",  # the rows of a page in another order
+    "shuffled",  # the rows of a page in a different order
 )
 _HTML = b"<html><head><title>Maintenance</title></head><body>Be right back.</body></html>"
 

@@ -66,8 +66,8 @@ class Interval:
         return self.opens(block * self.per_block)
 
 
-# Blocks span at most a day of seconds or minutes, and a few dozen days beyond: long enough to
-# spread the cost of computing one, short enough that a single page does not wait for it.
+# A block spans at most one day of seconds or minutes, and a few dozen days of longer bars: long
+# enough to spread the cost of computing it, short enough that a single page does not wait long.
 INTERVALS = {
     interval.name: interval
     for interval in (

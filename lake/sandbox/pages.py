@@ -17,7 +17,7 @@ class Rows:
 
     at: NDArray[np.int64]
     text: bytes
-    starts: list[int]  # of each row in `text`, and of one past the last
+    starts: list[int]  # offset of each row in `text`, and of one past the last
 
     @classmethod
     def join(cls, at: list[int], rows: list[bytes]) -> "Rows":

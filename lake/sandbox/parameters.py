@@ -19,10 +19,10 @@ BAD_DEPTH_LIMIT = -4021  # futures only
 
 _DIGITS = "^[0-9]{1,20}$"
 _SYMBOL = "^[A-Z0-9-_.]{1,20}$"
-_GREATEST = 1 << 62  # far in the future, and still an int64
+_GREATEST = 1 << 62  # far in the future, and fits into int64
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not a fault of this program
+class Refusal(Exception):  # noqa: N818 - an answer, not an error of this program
     """An error that Binance would answer with."""
 
     def __init__(self, code: int, message: str, status: int = 400) -> None:

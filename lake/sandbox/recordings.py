@@ -152,7 +152,7 @@ def _build_market(key: tuple[str, str, str, str | None], recording: Recording) -
         exchange,
         base,
         quote,
-        price_places=8,  # ticks and lots were not recorded: the finest that Binance has
+        price_places=8,  # ticks and lots were not recorded: the finest on Binance
         amount_places=8,
         min_notional="0",
         settle=settle,

@@ -20,7 +20,7 @@ LISTED_AT = datetime(2020, 1, 1, tzinfo=UTC)
 HALTED_AT = datetime(2022, 5, 13, tzinfo=UTC)
 
 _FUNDING_MS = 8 * HOUR_MS
-_CHUNK = 1 << 17  # trades aggregated at once: enough to be vectorised, few enough for the cache
+_CHUNK = 1 << 17  # trades per aggregation: enough to vectorise, few enough for the CPU cache
 
 
 def _to_ms(time: datetime) -> int:
@@ -34,7 +34,7 @@ _ETH = MarketProfile(
     2_500.0, trades_per_minute=(4, 6), quiet_share=0.0, amount_lots=900.0, max_gap_ticks=8
 )
 
-# In order of importance: without an exchange, a symbol means the first market that has it.
+# In order of importance: a symbol without an exchange means the first market that has it.
 _CATALOGUE = (
     (Market("binance", "BTC", "USDT", 2, 5, "5"), _BTC),
     (Market("binance", "ETH", "USDT", 2, 4, "5"), _ETH),
@@ -246,7 +246,7 @@ class SyntheticMarkets:
         periods = np.arange(first // _FUNDING_MS, -(-end // _FUNDING_MS))
         words = noise.draw_words(noise.derive_key(self._seed, market.symbol, "funding"), periods)
         times = periods * _FUNDING_MS + (words % np.uint64(21)).astype(np.int64)
-        # 0.01 % is the usual rate; it goes from -0.005 % to 0.025 %, in units of 1e-8
+        # 0.01 % is the usual rate; rates range from -0.005 % to 0.025 %, in units of 1e-8
         rates = ((words >> np.uint64(32)) % np.uint64(30_001)).astype(np.int64) - 5_000
         in_range = (times >= start_ms) & (times < end_ms)
         marks = self._tapes[market].prices(times[in_range])

@@ -9,7 +9,7 @@ from lake.sandbox.intervals import MINUTE_MS
 from lake.sandbox.market import Market
 from lake.sandbox.noise import Floats, Ints
 
-_WEEK = 7 * 1440  # minutes after which the pattern of how many trades a minute has repeats
+_WEEK = 7 * 1440  # minutes; the number of trades in each minute repeats every week
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Tape:
         sells = ((bits >> np.uint64(20)) & np.uint64(1)).astype(np.int64)
         jitter = ((bits >> np.uint64(21)) & np.uint64(0xFFFF)).astype(np.float64) / 2.0**16 - 0.5
         draw = (bits >> np.uint64(40)).astype(np.float64) / 2.0**24
-        # half the trades are a fraction of the scale, one in twenty is ten times as large
+        # half of the trades are a fraction of the scale, one in twenty is ten times as large
         amounts = 1 + (self.profile.amount_lots * draw * draw / (1.02 - draw)).astype(np.int64)
         prices = self.prices(times, jitter * self.profile.sigma) + (1 - sells)
         return Ticks(times, prices, amounts, sells)

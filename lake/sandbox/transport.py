@@ -87,5 +87,5 @@ async def _send_half(request: web.Request, answer: Answer) -> web.StreamResponse
     await response.prepare(request)
     await response.write(answer.body[: len(answer.body) // 2])
     if request.transport is not None:
-        request.transport.close()  # unlike abort(), it lets the half arrive
+        request.transport.close()  # unlike abort(), close() lets the first half arrive
     return response

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# (limit up to which it holds, weight); the last one holds for anything above, too
+# (highest limit, weight) in ascending order; the last weight also applies to higher limits
 Weights = tuple[tuple[int, int], ...]
 
 _ANY = 1 << 62
