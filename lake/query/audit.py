@@ -139,14 +139,19 @@ def _find_range(
 
 def _matches(store: Store, commit: Mapping[str, Any], commit_filter: AuditFilter) -> bool:
     selection = commit_filter.selection
-    job = commit["job"] or ""
+    operation = (commit_filter.operation or "").upper()
     return (
-        (selection.start is None or commit["time"] >= selection.start)
-        and (selection.end is None or commit["time"] < selection.end)
-        and job.startswith(commit_filter.job or "")
+        _is_in_range(commit["time"], selection)
+        and (commit["job"] or "").startswith(commit_filter.job or "")
         and commit_filter.source in (None, commit["source"])
-        and (commit_filter.operation or "").upper() in ("", (commit["operation"] or "").upper())
+        and operation in ("", (commit["operation"] or "").upper())
         and _touches_markets(store, commit, selection)
+    )
+
+
+def _is_in_range(time: datetime, selection: Selection) -> bool:
+    return (selection.start is None or time >= selection.start) and (
+        selection.end is None or time < selection.end
     )
 
 
@@ -154,16 +159,18 @@ def _touches_markets(store: Store, commit: Mapping[str, Any], selection: Selecti
     """Return whether a commit added or removed a file of the markets."""
     if not selection.exchanges and not selection.symbols:
         return True
-    entries = actions(store.root.tables / commit["table"], commit["version"])
-    files = (entry.get("add") or entry.get("remove") or {} for entry in entries)
+    for entry in actions(store.root.tables / commit["table"], commit["version"]):
+        file = entry.get("add") or entry.get("remove")
+        if file and _is_of_markets(file, selection):
+            return True
+    return False
+
+
+def _is_of_markets(file: Mapping[str, Any], selection: Selection) -> bool:
     # The log may name a removed file by its path alone.
-    partitions = [
-        file.get("partitionValues") or _parse_partition(file["path"]) for file in files if file
-    ]
-    return any(
-        (not selection.exchanges or partition.get("exchange") in selection.exchanges)
-        and (not selection.symbols or partition.get("symbol") in selection.symbols)
-        for partition in partitions
+    partition = file.get("partitionValues") or _parse_partition(file["path"])
+    return (not selection.exchanges or partition.get("exchange") in selection.exchanges) and (
+        not selection.symbols or partition.get("symbol") in selection.symbols
     )
 
 

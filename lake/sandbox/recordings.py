@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from lake.errors import ConfigError
 from lake.sandbox.intervals import INTERVALS
 from lake.sandbox.market import Market
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _NAME = re.compile(
     r"(?P<exchange>[a-z0-9]+)_(?P<base>[A-Z0-9]+)-(?P<quote>[A-Z0-9]+)(-(?P<settle>[A-Z0-9]+))?"
@@ -109,26 +112,9 @@ def _add_table(recording: Recording, kind: str, interval: str | None, path: Path
 
 
 def _read_table(path: Path, columns: Mapping[str, str]) -> Table:
-    import polars as pl
-
-    casts = {
-        _TIME: lambda column: pl.col(column).dt.epoch("ms"),
-        _NUMBER: lambda column: pl.col(column).cast(pl.Float64),
-        _ID: lambda column: pl.col(column).cast(pl.Int64),
-        _SIDE: lambda column: pl.col(column).cast(pl.Enum(["buy", "sell"])).cast(pl.String),
-    }
+    frame = _read_frame(path, columns)
     order = ["timestamp", *(name for name, kind in columns.items() if kind == _ID)]
-    try:
-        frame = pl.read_parquet(path, columns=list(columns)).select(
-            casts[kind](name) for name, kind in columns.items()
-        )
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error}", "Replace it by an intact file, or remove it."
-        ) from error
-    is_complete = not frame.is_empty() and frame.drop_nulls().height == frame.height
-    is_sorted_by_order = all(frame[name].is_sorted() for name in order)
-    if not (is_complete and is_sorted_by_order and frame.select(order).is_unique().all()):
+    if not _is_complete(frame) or not _is_in_strict_order(frame, order):
         raise ConfigError(
             f"{path} is empty, has empty cells, or is not in strict order of its "
             f"{' and '.join(order)}.",
@@ -138,6 +124,34 @@ def _read_table(path: Path, columns: Mapping[str, str]) -> Table:
         frame["timestamp"].to_numpy(),
         {name: frame[name].to_list() for name in columns if name != "timestamp"},
     )
+
+
+def _read_frame(path: Path, columns: Mapping[str, str]) -> "pl.DataFrame":
+    import polars as pl
+
+    casts = {
+        _TIME: lambda column: pl.col(column).dt.epoch("ms"),
+        _NUMBER: lambda column: pl.col(column).cast(pl.Float64),
+        _ID: lambda column: pl.col(column).cast(pl.Int64),
+        _SIDE: lambda column: pl.col(column).cast(pl.Enum(["buy", "sell"])).cast(pl.String),
+    }
+    try:
+        return pl.read_parquet(path, columns=list(columns)).select(
+            casts[kind](name) for name, kind in columns.items()
+        )
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error}", "Replace it by an intact file, or remove it."
+        ) from error
+
+
+def _is_complete(frame: "pl.DataFrame") -> bool:
+    return not frame.is_empty() and frame.drop_nulls().height == frame.height
+
+
+def _is_in_strict_order(frame: "pl.DataFrame", order: list[str]) -> bool:
+    is_sorted = all(frame[name].is_sorted() for name in order)
+    return is_sorted and bool(frame.select(order).is_unique().all())
 
 
 def _build_market(key: tuple[str, str, str, str | None], recording: Recording) -> Market:
