@@ -99,8 +99,9 @@ class AlertRule(_Section):
     """Whom to tell when a table and market has too many open findings, or too old rows.
 
     `severity`: the least of findings that count; of old rows, how bad they are. `dataset`,
-    `exchange`, `symbol`, `check`: patterns with `*` and `?`. `least` findings are needed, found
-    `within_seconds` (0: at any time). `freshness_seconds`: how old the newest row may be.
+    `exchange`, `symbol`, `check`: patterns with `*` and `?`. `min_findings` findings are
+    needed, found `within_seconds` (0: at any time). `freshness_seconds`: how old the newest row may
+    be.
     """
 
     name: Text
@@ -110,13 +111,13 @@ class AlertRule(_Section):
     exchange: Text = "*"
     symbol: Text = "*"
     check: Text = "*"
-    least: Count = 1
+    min_findings: Count = 1
     within_seconds: SecondsOrNone = 0
     freshness_seconds: Seconds | None = None
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> AlertRule:
-        of_findings = sorted({"check", "least", "within_seconds"} & self.model_fields_set)
+        of_findings = sorted({"check", "min_findings", "within_seconds"} & self.model_fields_set)
         if self.severity is None and self.freshness_seconds is None:
             reason = (
                 "has neither severity, for findings, nor freshness_seconds, for the age of rows"
@@ -136,7 +137,7 @@ class AlertRule(_Section):
 class AlertSettings(_Section):
     """Who is told of what.
 
-    `repeat_seconds`: what lasts is said again after this time (0: never). `least_interval_seconds`
+    `repeat_seconds`: what lasts is said again after this time (0: never). `min_interval_seconds`
     between two messages of one rule to one channel; what comes between goes with the next.
     `timeout_seconds`: how long a channel may take for all its messages of a run; the rest goes with
     the next. `channels`: `log`, or a URL of a web hook or one that apprise knows; the channel `log`
@@ -144,7 +145,7 @@ class AlertSettings(_Section):
     """
 
     repeat_seconds: SecondsOrNone = 86_400
-    least_interval_seconds: SecondsOrNone = 60
+    min_interval_seconds: SecondsOrNone = 60
     timeout_seconds: Seconds = 10
     channels: dict[str, Annotated[SecretStr, AfterValidator(_channel)]] = {}
     rules: tuple[AlertRule, ...] = ()

@@ -117,7 +117,7 @@ def _defects(rule: AlertRule, findings: pl.DataFrame, now: datetime) -> Iterable
             pl.col("found_at").min().alias("since"),
             pl.col("check").alias("checks"),
         )
-        .filter(pl.col("count") >= rule.least)
+        .filter(pl.col("count") >= rule.min_findings)
     )
     for row in groups.iter_rows(named=True):
         subject = Subject(rule.name, *(row[name] for name in DATASET_MARKET))

@@ -177,7 +177,7 @@ def try_channels(settings: Settings, channel: str | None = None) -> pl.DataFrame
 def _run(store: Store, alerts: AlertSettings) -> AlertReport:
     now = store.now()  # and not before the lock was got: an earlier run may have told things since
     dataset = store.catalog.dataset("alerts")
-    least_interval = timedelta(seconds=alerts.least_interval_seconds)
+    least_interval = timedelta(seconds=alerts.min_interval_seconds)
     held = conditions(alerts.rules, _findings(store), _newest(store, alerts.rules), now)
     before = live(store.read(dataset), now, least_interval)
     planned = plan(

@@ -102,7 +102,7 @@ def test_what_holds_is_listed_and_what_is_over_on_request(
 
     lake = configured(chat=receiver.url)
     Path("lake.toml").write_text(
-        Path("lake.toml").read_text() + "\n[alerts]\nleast_interval_seconds = 0\n"
+        Path("lake.toml").read_text() + "\n[alerts]\nmin_interval_seconds = 0\n"
     )
     assert listed() == []
     write(lake._store, "findings", findings(1))

@@ -31,12 +31,12 @@ def test_rules_and_channels_are_read() -> None:
     write(
         "[alerts]\nrepeat_seconds = 0\n"
         '[alerts.channels]\nops = "log"\nchat = "slack://a/b/c"\n'
-        f'{RULE}severity = "error"\nleast = 5\nchannels = ["ops", "chat"]\n'
+        f'{RULE}severity = "error"\nmin_findings = 5\nchannels = ["ops", "chat"]\n'
         '[[alerts.rules]]\nname = "old"\nfreshness_seconds = 120\nchannels = ["log"]\n'
     )
     alerts = load_settings().alerts
     assert [rule.name for rule in alerts.rules] == ["bad", "old"]
-    assert (alerts.rules[0].least, alerts.rules[0].symbol) == (5, "*")
+    assert (alerts.rules[0].min_findings, alerts.rules[0].symbol) == (5, "*")
     assert list(alerts.targets) == ["log", "ops", "chat"]
 
 
@@ -49,10 +49,10 @@ def test_rules_and_channels_are_read() -> None:
         ('severity = "bad"\nchannels = ["log"]', r"0\.severity: "),
         ('severity = "error"\nchannels = ["log", "log"]', "0: rule bad names a channel twice"),
         ('severity = "error"\nchannels = ["log"]\ndatset = "*"', r"0\.datset: is not a setting"),
-        ('severity = "error"\nchannels = ["log"]\nleast = 0', r"0\.least: "),
+        ('severity = "error"\nchannels = ["log"]\nmin_findings = 0', r"0\.min_findings: "),
         (
-            'freshness_seconds = 9\ncheck = "gap"\nleast = 2\nchannels = ["log"]',
-            "0: rule bad has freshness_seconds, and check, least, which is of findings",
+            'freshness_seconds = 9\ncheck = "gap"\nmin_findings = 2\nchannels = ["log"]',
+            "0: rule bad has freshness_seconds, and check, min_findings, which is of findings",
         ),
         ('severity = "error"\nchannels = ["nobody"]', "0: rule 'bad' names a channel 'nobody'"),
     ],

@@ -116,8 +116,8 @@ def test_each_rule_and_each_channel_has_its_own_message(
         ({"exchange": "krak?n"}, {"ETH/BTC"}),
         ({"symbol": "*/USDT"}, {"BTC/USDT", "ETH/USDT"}),
         ({"check": "spike"}, {"ETH/USDT"}),
-        ({"least": 2}, {"BTC/USDT"}),
-        ({"least": 3}, set()),
+        ({"min_findings": 2}, {"BTC/USDT"}),
+        ({"min_findings": 3}, set()),
         ({"within_seconds": 3600}, {"ETH/USDT", "ETH/BTC"}),
         ({"within_seconds": 3601}, {"BTC/USDT", "ETH/USDT", "ETH/BTC"}),
     ],
@@ -159,7 +159,7 @@ def test_what_lasts_is_said_again_as_it_is_then(
 def test_what_flaps_is_held_back_and_told_together(
     watched: Watched, receiver: Receiver, clock: Clock
 ) -> None:
-    lake = watched(channels={"chat": receiver.url}, rules=[rule()], least_interval_seconds=60)
+    lake = watched(channels={"chat": receiver.url}, rules=[rule()], min_interval_seconds=60)
     put(lake, "findings", findings(1))
     lake.run_alerts()
     receiver.taken()

@@ -151,7 +151,7 @@ def test_config_shows_values_origins_and_masks_secrets(
     assert "hunter2" not in shown.out
     severity = settings["alerts.rules.bad.severity"]
     assert (severity["value"], severity["origin"]) == ("error", str(tmp_path / "lake.toml"))
-    assert settings["alerts.rules.bad.least"]["origin"] == "default"
+    assert settings["alerts.rules.bad.min_findings"]["origin"] == "default"
 
 
 def test_options_count_before_and_after_the_verb(cli: Cli, filled: Path) -> None:
