@@ -88,7 +88,7 @@ class QualitySettings(_Section):
     checks: dict[str, dict[str, dict[str, Any]]] = {}
 
 
-def _channel(target: SecretStr) -> SecretStr:
+def _require_channel(target: SecretStr) -> SecretStr:
     text = target.get_secret_value()
     if text != LOG and not all(text.partition("://")):
         raise PydanticCustomError("channel", "is neither `log` nor a URL, as json://HOST/PATH")
@@ -116,14 +116,14 @@ class AlertRule(_Section):
     freshness_seconds: Seconds | None = None
 
     @model_validator(mode="after")
-    def _is_one_kind(self) -> AlertRule:
-        of_findings = sorted({"check", "min_findings", "within_seconds"} & self.model_fields_set)
+    def _require_one_kind(self) -> AlertRule:
+        finding_keys = sorted({"check", "min_findings", "within_seconds"} & self.model_fields_set)
         if self.severity is None and self.freshness_seconds is None:
             reason = (
                 "has neither severity, for findings, nor freshness_seconds, for the age of rows"
             )
-        elif self.freshness_seconds is not None and of_findings:
-            reason = f"has freshness_seconds, and {', '.join(of_findings)}, which is of findings"
+        elif self.freshness_seconds is not None and finding_keys:
+            reason = f"has freshness_seconds, and {', '.join(finding_keys)}, which is of findings"
         elif len(set(self.channels)) < len(self.channels):
             reason = "names a channel twice"
         elif any("://" in name for name in self.channels):
@@ -147,15 +147,15 @@ class AlertSettings(_Section):
     repeat_seconds: SecondsOrNone = 86_400
     min_interval_seconds: SecondsOrNone = 60
     timeout_seconds: Seconds = 10
-    channels: dict[str, Annotated[SecretStr, AfterValidator(_channel)]] = {}
+    channels: dict[str, Annotated[SecretStr, AfterValidator(_require_channel)]] = {}
     rules: tuple[AlertRule, ...] = ()
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> AlertSettings:
+    def _require_unique_names(self) -> AlertSettings:
         names = [rule.name for rule in self.rules]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise PydanticCustomError("rules", "two rules are called {rule}", {"rule": twice})
+        duplicate = next((name for name in names if names.count(name) > 1), None)
+        if duplicate is not None:
+            raise PydanticCustomError("rules", "two rules are called {rule}", {"rule": duplicate})
         return self
 
     @property
@@ -233,37 +233,37 @@ def load_settings(
     ConfigError
         A file cannot be read, or a key or value is not known: says which, and where.
     """
-    return merged(layers(overrides, config=config, folder=folder))
+    return merge_layers(load_layers(overrides, config=config, folder=folder))
 
 
-def layers(
+def load_layers(
     overrides: Mapping[str, Any] | None = None,
     *,
     config: Path | None = None,
     folder: Path | None = None,
 ) -> tuple[Layer, ...]:
     """Settings by origin, weakest first. Each is checked by itself, so that errors name it."""
-    found = [Layer(str(path), _file_values(path)) for path in _files(config, folder or Path.cwd())]
-    found.append(Layer("environment", _environment_values()))
-    found.append(Layer("command line", dict(overrides or {})))
-    for layer in found:
-        _validated(layer)
-    return tuple(found)
+    loaded = [Layer(str(path), _file_values(path)) for path in _files(config, folder or Path.cwd())]
+    loaded.append(Layer("environment", _environment_values()))
+    loaded.append(Layer("command line", dict(overrides or {})))
+    for layer in loaded:
+        _validate(layer)
+    return tuple(loaded)
 
 
-def merged(found: tuple[Layer, ...]) -> Settings:
+def merge_layers(layers: tuple[Layer, ...]) -> Settings:
     """The settings that the layers give together."""
     values: dict[str, Any] = {}
-    for layer in found:
+    for layer in layers:
         values = _deep_merge(values, layer.values)
-    settings = _validated(Layer("settings", values))
-    _require_channels(settings.alerts, found)
+    settings = _validate(Layer("settings", values))
+    _require_channels(settings.alerts, layers)
     return settings
 
 
-def _require_channels(alerts: AlertSettings, found: tuple[Layer, ...]) -> None:
+def _require_channels(alerts: AlertSettings, layers: tuple[Layer, ...]) -> None:
     """Only all layers together tell: rules may be in a file, and channels in the environment."""
-    origin = next((x.origin for x in reversed(found) if "rules" in x.values.get("alerts", {})), "")
+    origin = next((x.origin for x in reversed(layers) if "rules" in x.values.get("alerts", {})), "")
     for number, rule in enumerate(alerts.rules):
         for name in rule.channels:
             if name not in alerts.targets:
@@ -320,7 +320,7 @@ def _environment_values() -> dict[str, Any]:
         raise ConfigError(f"environment: {error}") from error
 
 
-def _validated(layer: Layer) -> Settings:
+def _validate(layer: Layer) -> Settings:
     try:
         return Settings.model_validate(layer.values)
     except ValidationError as error:
@@ -335,7 +335,7 @@ def _validated(layer: Layer) -> Settings:
 def _deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
-        mine = result.get(key)
-        both = isinstance(mine, Mapping) and isinstance(value, Mapping)
-        result[key] = _deep_merge(mine, value) if both else value  # type: ignore[arg-type]
+        base_value = result.get(key)
+        are_mappings = isinstance(base_value, Mapping) and isinstance(value, Mapping)
+        result[key] = _deep_merge(base_value, value) if are_mappings else value  # type: ignore[arg-type]
     return result

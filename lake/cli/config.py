@@ -19,15 +19,15 @@ def config(session: Session) -> None:
     """Show every setting with its value and origin; secrets are masked."""
     import polars as pl
 
-    from lake.settings import layers, merged
+    from lake.settings import load_layers, merge_layers
 
-    found = layers(session.overrides(), config=session.config)
+    layers = load_layers(session.overrides(), config=session.config)
     origins: dict[str, str] = {}
-    for layer in found:
+    for layer in layers:
         origins |= {key: layer.origin for key, _ in _flat(layer.values)}
     rows = [
         {"setting": key, "value": str(value), "origin": origins.get(key, "default")}
-        for key, value in _flat(merged(found).model_dump(mode="json"))
+        for key, value in _flat(merge_layers(layers).model_dump(mode="json"))
     ]
     show(session, pl.DataFrame(rows))
 
