@@ -4,8 +4,8 @@
 class LakeError(Exception):
     """Base of every error of this package.
 
-    `message` says what happened and where, `hint` what to do next (may be empty).
-    `code` is a stable word for programs; the command line maps classes to exit codes.
+    `message` says what happened and where; `hint` says what to do next and may be empty. `code` is
+    a stable identifier for programs. The command line maps classes to exit codes.
     """
 
     code = "error"
@@ -20,60 +20,60 @@ class LakeError(Exception):
 
 
 class UsageError(LakeError):
-    """A value that the caller gave cannot be used: a malformed time, a reversed range."""
+    """The caller passed an invalid value, such as a malformed time or a reversed range."""
 
     code = "usage"
 
 
 class ConfigError(UsageError):
-    """A setting, or the environment that the lake runs in, is wrong."""
+    """A setting or the environment is invalid."""
 
     code = "config"
 
 
 class UnknownNameError(UsageError):
-    """No exchange, market, timeframe, dataset, version or bundle has this name."""
+    """An exchange, market, timeframe, dataset, version or bundle with this name does not exist."""
 
     code = "unknown_name"
 
 
 class SchemaError(UsageError):
-    """A dataset file, or a frame on its way into a dataset, does not fit its schema."""
+    """A dataset file is invalid, or a frame does not fit the schema of its dataset."""
 
     code = "schema"
 
 
 class StorageError(LakeError):
-    """The storage under the lake refused: disk full, not writable, gone."""
+    """The storage failed: the disk is full, read-only, or missing."""
 
     code = "storage"
 
 
 class DamagedError(LakeError):
-    """Stored data are not what was written: a damaged file, an edited manifest."""
+    """Stored data differ from what was written, such as a damaged file or an edited manifest."""
 
     code = "damaged"
 
 
 class QualityError(LakeError):
-    """Data are as they were written, but fall short of what the caller demands."""
+    """Data are intact but do not meet the quality that the caller requires."""
 
     code = "quality"
 
 
 class CommitConflictError(LakeError):
-    """Another writer kept winning the race for the same table; nothing was written."""
+    """Other writers committed to the same table in every attempt; nothing was written."""
 
     code = "commit_conflict"
 
 
 class SourceError(LakeError):
-    """A source answered, and the answer cannot be used; asking again would not help."""
+    """A source returned an unusable answer; a retry would not help."""
 
     code = "source"
 
 
 class SourceUnavailableError(SourceError):
-    """A source did not answer, or answered rubbish, until the retries ran out: try later."""
+    """A source returned no usable answer in any attempt; try later."""
 
     code = "source_unavailable"

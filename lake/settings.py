@@ -41,7 +41,7 @@ class _Section(BaseModel):
 
 
 class HttpSettings(_Section):
-    """How exchanges are asked."""
+    """Requests to exchanges."""
 
     timeout_seconds: Seconds = 30.0
     concurrency: Count = 8
@@ -49,7 +49,7 @@ class HttpSettings(_Section):
 
 
 class RetrySettings(_Section):
-    """What is done when an answer fails; a venue's Retry-After has precedence over the waits."""
+    """Retries of failed requests; a venue's Retry-After has precedence over the waits."""
 
     attempts: Count = 8
     wait_initial_seconds: Seconds = 0.5
@@ -57,16 +57,16 @@ class RetrySettings(_Section):
 
 
 class IngestSettings(_Section):
-    """How ingestion writes: rows a commit bound memory, fewer commits are faster."""
+    """Ingestion: more rows per commit use more memory; fewer commits are faster."""
 
     batch_rows: Count = 125_000
 
 
 class ExchangeSettings(_Section):
-    """Of one exchange: where it is asked instead of at its own hosts, and credentials.
+    """One exchange: URLs that replace its own hosts, and credentials.
 
-    `fallback_url`: where a repair asks if the first answer does not help. `omits_empty_bars`:
-    whether the venue sends no bar where there was no trade.
+    `fallback_url`: the URL that a repair tries if the first answer does not help.
+    `omits_empty_bars`: whether the venue sends no bar for a period without trades.
     """
 
     url: str | None = None
@@ -78,10 +78,11 @@ class ExchangeSettings(_Section):
 
 
 class QualitySettings(_Section):
-    """What is looked for in stored rows, beside what the dataset files declare.
+    """Checks of stored rows; they override and extend those in the dataset files.
 
-    `after_ingest`: whether each ingestion checks what it touched. `checks`: by table (`bars_1m`)
-    or family (`bars`), and by name of the check: severity, thresholds, or a check of one's own.
+    `after_ingest`: whether each ingestion checks the rows that it touched. `checks`: by table
+    (`bars_1m`) or family (`bars`), then by name of the check: its severity, its thresholds, or the
+    definition of your own check.
     """
 
     after_ingest: bool = True
@@ -91,17 +92,17 @@ class QualitySettings(_Section):
 def _require_channel(target: SecretStr) -> SecretStr:
     text = target.get_secret_value()
     if text != LOG and not all(text.partition("://")):
-        raise PydanticCustomError("channel", "is neither `log` nor a URL, as json://HOST/PATH")
+        raise PydanticCustomError("channel", "must be `log` or a URL such as json://HOST/PATH")
     return target
 
 
 class AlertRule(_Section):
-    """Whom to tell when a table and market has too many open findings, or too old rows.
+    """A rule that notifies when a market has too many open findings, or its rows are too old.
 
-    `severity`: the least of findings that count; of old rows, how bad they are. `dataset`,
-    `exchange`, `symbol`, `check`: patterns with `*` and `?`. `min_findings` findings are
-    needed, found `within_seconds` (0: at any time). `freshness_seconds`: how old the newest row may
-    be.
+    `severity`: the minimum severity of findings that count; for old rows, the severity of the
+    alert. `dataset`, `exchange`, `symbol`, `check`: patterns with `*` and `?`. `min_findings`: the
+    number of findings, found `within_seconds` (0: at any time), that raises the alert.
+    `freshness_seconds`: the maximum age of the newest row.
     """
 
     name: Text
@@ -119,29 +120,28 @@ class AlertRule(_Section):
     def _require_one_kind(self) -> AlertRule:
         finding_keys = sorted({"check", "min_findings", "within_seconds"} & self.model_fields_set)
         if self.severity is None and self.freshness_seconds is None:
-            reason = (
-                "has neither severity, for findings, nor freshness_seconds, for the age of rows"
-            )
+            reason = "needs severity, for findings, or freshness_seconds, for the age of rows"
         elif self.freshness_seconds is not None and finding_keys:
-            reason = f"has freshness_seconds, and {', '.join(finding_keys)}, which is of findings"
+            keys = ", ".join(finding_keys)
+            reason = f"has freshness_seconds, and {keys}, which apply to findings only"
         elif len(set(self.channels)) < len(self.channels):
-            reason = "names a channel twice"
+            reason = "names the same channel twice"
         elif any("://" in name for name in self.channels):
-            # Nothing of it is shown: URLs of channels hold secrets.
-            reason = "has a URL for a channel, not the name that [alerts.channels] gives it"
+            # The message does not show the URL: URLs of channels hold secrets.
+            reason = "has a URL as a channel; use its name in [alerts.channels]"
         else:
             return self
         raise PydanticCustomError("rule", "rule {rule} {why}", {"rule": self.name, "why": reason})
 
 
 class AlertSettings(_Section):
-    """Who is told of what.
+    """Alert rules, and the channels that they notify.
 
-    `repeat_seconds`: what lasts is said again after this time (0: never). `min_interval_seconds`
-    between two messages of one rule to one channel; what comes between goes with the next.
-    `timeout_seconds`: how long a channel may take for all its messages of a run; the rest goes with
-    the next. `channels`: `log`, or a URL of a web hook or one that apprise knows; the channel `log`
-    is there without being named.
+    `repeat_seconds`: when to notify again of an alert that lasts (0: never).
+    `min_interval_seconds`: minimum time between two messages of one rule to one channel; alerts in
+    between are sent with the next message. `timeout_seconds`: maximum time for all messages to one
+    channel in one run; the remaining messages are sent by the next run. `channels`: `log`, the URL
+    of a web hook, or a URL that apprise supports; the channel `log` always exists.
     """
 
     repeat_seconds: SecondsOrNone = 86_400
@@ -155,19 +155,21 @@ class AlertSettings(_Section):
         names = [rule.name for rule in self.rules]
         duplicate = next((name for name in names if names.count(name) > 1), None)
         if duplicate is not None:
-            raise PydanticCustomError("rules", "two rules are called {rule}", {"rule": duplicate})
+            raise PydanticCustomError(
+                "rules", "two rules have the name {rule}", {"rule": duplicate}
+            )
         return self
 
     @property
     def targets(self) -> dict[str, SecretStr]:
-        """Where messages go, by the name of the channel."""
+        """Destinations of messages by name of the channel."""
         return {LOG: SecretStr(LOG), **self.channels}
 
 
 class CacheSettings(_Section):
-    """Where pinned rows are kept as files that are mapped into memory.
+    """The cache of pinned rows: files that are mapped into memory.
 
-    `fill_bytes`: a market that takes more is kept only by `lake bundle warm`.
+    `fill_bytes`: larger markets are cached only by `lake bundle warm`.
     """
 
     enabled: bool = True
@@ -177,7 +179,7 @@ class CacheSettings(_Section):
 
 
 class LogSettings(_Section):
-    """What is written to stderr beside progress and errors."""
+    """The log on stderr, beside progress and errors."""
 
     level: Literal["debug", "info", "warning", "error"] = "warning"
     format: Literal["text", "json"] = "text"
@@ -198,14 +200,14 @@ class Settings(_Section):
 
 
 class _Environment(Settings, BaseSettings):
-    """How `LAKE_*` variables are read."""
+    """Settings from `LAKE_*` variables."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings of one origin, as given: a file, the environment, or the caller."""
+    """Settings of one origin, not yet validated: a file, the environment, or the caller."""
 
     origin: str
     values: dict[str, Any]
@@ -217,21 +219,22 @@ def load_settings(
     config: Path | None = None,
     folder: Path | None = None,
 ) -> Settings:
-    """The settings in force.
+    """Load all settings.
 
     Parameters
     ----------
     overrides
-        What the caller decides, above all else.
+        Values that override all others.
     config
         A file to read instead of the nearest `lake.toml`.
     folder
-        Where the search for `lake.toml` upward starts; the current folder by default.
+        The folder where the upward search for `lake.toml` starts; the current folder by default.
 
     Raises
     ------
     ConfigError
-        A file cannot be read, or a key or value is not known: says which, and where.
+        A file cannot be read, or a key is unknown or a value invalid; the message names the key
+        and its origin.
     """
     return merge_layers(load_layers(overrides, config=config, folder=folder))
 
@@ -242,7 +245,7 @@ def load_layers(
     config: Path | None = None,
     folder: Path | None = None,
 ) -> tuple[Layer, ...]:
-    """Settings by origin, weakest first. Each is checked by itself, so that errors name it."""
+    """Load settings by origin, weakest first; validate each alone, so that errors name it."""
     loaded = [Layer(str(path), _file_values(path)) for path in _files(config, folder or Path.cwd())]
     loaded.append(Layer("environment", _environment_values()))
     loaded.append(Layer("command line", dict(overrides or {})))
@@ -252,7 +255,7 @@ def load_layers(
 
 
 def merge_layers(layers: tuple[Layer, ...]) -> Settings:
-    """The settings that the layers give together."""
+    """Merge layers into settings; later layers override earlier ones."""
     values: dict[str, Any] = {}
     for layer in layers:
         values = _deep_merge(values, layer.values)
@@ -262,15 +265,15 @@ def merge_layers(layers: tuple[Layer, ...]) -> Settings:
 
 
 def _require_channels(alerts: AlertSettings, layers: tuple[Layer, ...]) -> None:
-    """Only all layers together tell: rules may be in a file, and channels in the environment."""
+    """Refuse rules with channels that no layer defines: rules and channels may have two origins."""
     origin = next((x.origin for x in reversed(layers) if "rules" in x.values.get("alerts", {})), "")
     for number, rule in enumerate(alerts.rules):
         for name in rule.channels:
             if name not in alerts.targets:
                 raise ConfigError(
-                    f"{origin}: alerts.rules.{number}: rule {rule.name!r} names a channel "
-                    f"{name!r}, which is not there",
-                    f"Channels are {', '.join(alerts.targets)}; [alerts.channels] defines them.",
+                    f"{origin}: alerts.rules.{number}: rule {rule.name!r} names the unknown "
+                    f"channel {name!r}",
+                    f"Use one of {', '.join(alerts.targets)}, or define it in [alerts.channels].",
                 )
 
 
@@ -297,7 +300,7 @@ def _file_values(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path} is not TOML: {error}", "The README shows a whole settings file."
+            f"{path} is not TOML: {error}", "The README shows a complete settings file."
         ) from error
     uri = values.get("uri")
     if isinstance(uri, str) and "://" not in uri:
@@ -312,7 +315,7 @@ def _environment_values() -> dict[str, Any]:
             close = difflib.get_close_matches(key, Settings.model_fields, n=1)
             hint = f"Did you mean {ENV_PREFIX}{close[0].upper()}? " if close else ""
             raise ConfigError(
-                f"environment: there is no setting {name}", f"{hint}`lake config` lists them all."
+                f"environment: unknown setting {name}", f"{hint}`lake config` lists all settings."
             )
     try:
         return EnvSettingsSource(_Environment)()
@@ -326,7 +329,7 @@ def _validate(layer: Layer) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        reason = "is not a setting" if first["type"] == "extra_forbidden" else first["msg"]
+        reason = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"]
         raise ConfigError(
             f"{layer.origin}: {key}: {reason}", "`lake config` lists all settings."
         ) from None

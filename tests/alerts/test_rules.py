@@ -43,18 +43,24 @@ def test_rules_and_channels_are_read() -> None:
 @pytest.mark.parametrize(
     ("rest", "reason"),
     [
-        ('channels = ["log"]', "0: rule bad has neither severity, for findings, nor freshness"),
+        ('channels = ["log"]', "0: rule bad needs severity, for findings, or freshness"),
         ('severity = "error"', r"0\.channels: Field required"),
         ('severity = "error"\nchannels = []', r"0\.channels: "),
         ('severity = "bad"\nchannels = ["log"]', r"0\.severity: "),
-        ('severity = "error"\nchannels = ["log", "log"]', "0: rule bad names a channel twice"),
-        ('severity = "error"\nchannels = ["log"]\ndatset = "*"', r"0\.datset: is not a setting"),
+        (
+            'severity = "error"\nchannels = ["log", "log"]',
+            "0: rule bad names the same channel twice",
+        ),
+        ('severity = "error"\nchannels = ["log"]\ndatset = "*"', r"0\.datset: unknown setting"),
         ('severity = "error"\nchannels = ["log"]\nmin_findings = 0', r"0\.min_findings: "),
         (
             'freshness_seconds = 9\ncheck = "gap"\nmin_findings = 2\nchannels = ["log"]',
-            "0: rule bad has freshness_seconds, and check, min_findings, which is of findings",
+            "0: rule bad has freshness_seconds, and check, min_findings, which apply to findings",
         ),
-        ('severity = "error"\nchannels = ["nobody"]', "0: rule 'bad' names a channel 'nobody'"),
+        (
+            'severity = "error"\nchannels = ["nobody"]',
+            "0: rule 'bad' names the unknown channel 'nobody'",
+        ),
     ],
 )
 def test_a_wrong_rule_is_told_with_its_place(rest: str, reason: str) -> None:
@@ -66,13 +72,13 @@ def test_a_wrong_rule_is_told_with_its_place(rest: str, reason: str) -> None:
 def test_two_rules_of_one_name_are_an_error() -> None:
     one = f'{RULE}severity = "error"\nchannels = ["log"]\n'
     write(one + one)
-    with pytest.raises(ConfigError, match=r"lake\.toml: alerts: two rules are called bad"):
+    with pytest.raises(ConfigError, match=r"lake\.toml: alerts: two rules have the name bad"):
         load_settings()
 
 
 def test_a_name_with_braces_is_said_as_it_is() -> None:
     write('[[alerts.rules]]\nname = "{x}"\nchannels = ["log"]\n')
-    with pytest.raises(ConfigError, match=r"rule \{x\} has neither"):
+    with pytest.raises(ConfigError, match=r"rule \{x\} needs severity"):
         load_settings()
 
 
@@ -92,7 +98,7 @@ def test_a_target_that_is_none_is_an_error_that_does_not_show_it(value: Any) -> 
 
 def test_a_url_where_a_name_of_a_channel_belongs_is_not_shown() -> None:
     write(f'{RULE}severity = "error"\nchannels = ["slack://hush"]\n')
-    with pytest.raises(ConfigError, match=r"alerts\.rules\.0: rule bad has a URL for") as caught:
+    with pytest.raises(ConfigError, match=r"alerts\.rules\.0: rule bad has a URL as") as caught:
         load_settings()
     assert "hush" not in str(caught.value)
 
