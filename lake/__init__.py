@@ -116,9 +116,9 @@ def open_bundle(
     DamagedError
         It is not as it was pinned, or not as it was exported.
     """
-    from lake.bundles.archive.opening import names_export, open_exported
+    from lake.bundles.archive.opening import is_export_path, open_exported
 
-    if isinstance(reference, str) and (uri is not None or not names_export(reference)):
+    if isinstance(reference, str) and (uri is not None or not is_export_path(reference)):
         return open(uri).bundle(reference, cache=cache)
     from lake.bundles.cache import open_cache
     from lake.settings import load_settings

@@ -19,7 +19,7 @@ _DAY = ("table", *PARTITIONS)
 
 
 @dataclass(frozen=True)
-class Log:
+class CommitRange:
     """The commits of a table that lie between two bundles."""
 
     folder: Path
@@ -27,14 +27,14 @@ class Log:
     versions: range
 
     @classmethod
-    def between(cls, before: Contents, after: Contents, table: str) -> Log | None:
+    def find_between(cls, before: Contents, after: Contents, table: str) -> CommitRange | None:
         """None: there are no such commits, or the lake does not have them."""
-        old, new = refs_of(before).get(table), refs_of(after).get(table)
-        homes = {contents.tables for contents in (before, after) if not contents.owns_data}
-        if old is None or new is None or old.table_id != new.table_id or len(homes) != 1:
+        old, new = map_refs(before).get(table), map_refs(after).get(table)
+        table_folders = {contents.tables for contents in (before, after) if not contents.owns_data}
+        if old is None or new is None or old.table_id != new.table_id or len(table_folders) != 1:
             return None
         low, high = sorted((old.version, new.version))
-        folder = homes.pop() / table
+        folder = table_folders.pop() / table
         if low == high or not exists(folder) or latest_version(folder) < high:
             return None
         # A table that was made anew begins its versions anew.
@@ -43,27 +43,27 @@ class Log:
             return None
         return cls(folder, after.dataset(table), range(low + 1, high + 1))
 
-    def written(self, partitions: set[tuple[str, str, str]]) -> pl.DataFrame:
+    def list_writes(self, partitions: set[tuple[str, str, str]]) -> pl.DataFrame:
         """Which commits wrote what days of some partitions, the oldest first."""
-        found: dict[tuple[str | None, ...], None] = {}
+        writes: dict[tuple[str | None, ...], None] = {}
         for version in self.versions:
-            told = actions(self.folder, version)
-            info = {k: v for one in told for k, v in one.get("commitInfo", {}).items()}
+            entries = actions(self.folder, version)
+            info = {k: v for entry in entries for k, v in entry.get("commitInfo", {}).items()}
             own = lake_metadata(info)
             # Rows get in by merges; what else the lake itself commits is maintenance.
             if own.get("source") == "lake" and info.get("operation") != "MERGE":
                 continue
-            for add in (one["add"] for one in told if "add" in one):
+            for add in (entry["add"] for entry in entries if "add" in entry):
                 values = add["partitionValues"]
-                place = (values["exchange"], values["symbol"], values["date"])
-                if add["dataChange"] and place in partitions:
-                    span = self._span(add, info)
-                    found[(*place, *span, own.get("job"), own.get("source"))] = None
+                partition = (values["exchange"], values["symbol"], values["date"])
+                if add["dataChange"] and partition in partitions:
+                    span = self._find_row_days(add, info)
+                    writes[(*partition, *span, own.get("job"), own.get("source"))] = None
         names = (*PARTITIONS, "first", "last", "job", "source")
-        frame = pl.DataFrame(list(found), schema=dict.fromkeys(names, pl.String()), orient="row")
+        frame = pl.DataFrame(list(writes), schema=dict.fromkeys(names, pl.String()), orient="row")
         return frame.with_columns(pl.col("date", "first", "last").str.to_date())
 
-    def _span(self, add: Mapping[str, Any], info: Mapping[str, Any]) -> tuple[str, str]:
+    def _find_row_days(self, add: Mapping[str, Any], info: Mapping[str, Any]) -> tuple[str, str]:
         """The first and the last day of the rows that a commit wrote into a file, if not sooner."""
         start = add["partitionValues"]["date"]
         if self.dataset.granularity == "day":
@@ -73,42 +73,42 @@ class Log:
         # A file that is written again holds rows, too, that the commit did not touch; those that
         # it brought lie within the times of its batch, which its predicate tells.
         predicate = (info.get("operationParameters") or {}).get("predicate") or ""
-        firsts = [start, stats.get("minValues", {}).get(name), _literal(predicate, f"{name} >=")]
-        lasts = [stats.get("maxValues", {}).get(name), _literal(predicate, f"{name} <=")]
+        firsts = [start, stats.get("minValues", {}).get(name), _parse_time(predicate, f"{name} >=")]
+        lasts = [stats.get("maxValues", {}).get(name), _parse_time(predicate, f"{name} <=")]
         lasts.append(f"{start[:4]}-12-31")
         return max(text[:10] for text in firsts if text), min(text[:10] for text in lasts if text)
 
 
-def _literal(predicate: str, term: str) -> str | None:
+def _parse_time(predicate: str, term: str) -> str | None:
     """The time that a predicate compares with, as `time >= arrow_cast('2024-01-01T…', …)`."""
     _, _, rest = predicate.partition(f"{term} arrow_cast('")
     return rest.partition("'")[0] or None
 
 
-def refs_of(contents: Contents) -> dict[str, Ref]:
+def map_refs(contents: Contents) -> dict[str, Ref]:
     """What a bundle pins, by table."""
     return {ref.table: ref for _, ref in contents.manifest.refs()}
 
 
-def attribute_jobs(log: Log | None, days: pl.DataFrame) -> pl.DataFrame:
+def attribute_jobs(log: CommitRange | None, days: pl.DataFrame) -> pl.DataFrame:
     """The days of a table with the jobs and sources that wrote into them."""
-    nobody = pl.lit([], dtype=pl.List(pl.String()))
+    empty_list = pl.lit([], dtype=pl.List(pl.String()))
     if log is None:
-        return days.with_columns(jobs=nobody, sources=nobody)
-    stored = days.with_columns(stored=partition_of(log.dataset))
-    places = stored.select("exchange", "symbol", pl.col("stored").cast(pl.String))
-    written = log.written(set(places.iter_rows())).rename({"date": "stored"})
+        return days.with_columns(jobs=empty_list, sources=empty_list)
+    stored = days.with_columns(stored=to_stored_date(log.dataset))
+    partitions = stored.select("exchange", "symbol", pl.col("stored").cast(pl.String))
+    writes = log.list_writes(set(partitions.iter_rows())).rename({"date": "stored"})
     writers = (
-        stored.join(written, on=["exchange", "symbol", "stored"], maintain_order="left_right")
+        stored.join(writes, on=["exchange", "symbol", "stored"], maintain_order="left_right")
         .filter(pl.col("date").is_between("first", "last"))
         .group_by(_DAY, maintain_order=True)
         .agg(pl.col("job", "source").drop_nulls().unique(maintain_order=True).name.suffix("s"))
     )
-    named = days.join(writers, on=_DAY, how="left", maintain_order="left")
-    return named.with_columns(pl.col("jobs", "sources").fill_null(nobody))
+    days_with_writers = days.join(writers, on=_DAY, how="left", maintain_order="left")
+    return days_with_writers.with_columns(pl.col("jobs", "sources").fill_null(empty_list))
 
 
-def partition_of(dataset: Dataset) -> pl.Expr:
+def to_stored_date(dataset: Dataset) -> pl.Expr:
     """The stored `date` of a calendar day."""
     day = pl.col("date")
     return day if dataset.granularity == "day" else day.dt.truncate("1y")

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from lake.bundles.attribution import Log, attribute_jobs, partition_of, refs_of
+from lake.bundles.attribution import CommitRange, attribute_jobs, map_refs, to_stored_date
 from lake.bundles.contents import Contents
 from lake.bundles.table import PinnedTable
 from lake.errors import UnknownNameError
@@ -24,7 +24,7 @@ _DAY = ("table", *PARTITIONS)
 _MARKET = ("table", *MARKET_COLUMNS)
 _LINE = ("key", "change", "column", "old", "new")
 _TEXTS = pl.List(pl.String())
-DAYS_APART = pl.Schema(
+DAY_DIFF = pl.Schema(
     {
         **dict.fromkeys(_MARKET, pl.String()),
         "date": pl.Date(),
@@ -33,7 +33,7 @@ DAYS_APART = pl.Schema(
         **dict.fromkeys(("jobs", "sources"), _TEXTS),
     }
 )
-ROWS_APART = pl.Schema(
+ROW_DIFF = pl.Schema(
     {**dict.fromkeys(_MARKET, pl.String()), "time": TIMESTAMP, **dict.fromkeys(_LINE, pl.String())}
 )
 _NOTHING = pl.lit(None, dtype=pl.String())
@@ -69,14 +69,14 @@ def diff_days(before: Contents, after: Contents, tables: Sequence[str] = ()) -> 
     DamagedError
         A list of market-days or a commit between the versions cannot be read.
     """
-    days = _unequal(before, after, tables)
+    days = _find_different_days(before, after, tables)
     if days.is_empty():
-        return pl.DataFrame(schema=DAYS_APART)
-    named = [
-        attribute_jobs(Log.between(before, after, str(table)), group)
+        return pl.DataFrame(schema=DAY_DIFF)
+    parts = [
+        attribute_jobs(CommitRange.find_between(before, after, str(table)), group)
         for (table,), group in days.group_by("table", maintain_order=True)
     ]
-    return pl.concat(named)
+    return pl.concat(parts)
 
 
 def diff_rows(
@@ -104,29 +104,29 @@ def diff_rows(
     DamagedError
         A file is missing or is not what was pinned.
     """
-    return _rows_apart(before, after, _unequal(before, after, tables))
+    return _diff_rows(before, after, _find_different_days(before, after, tables))
 
 
-def reshaped(before: Contents, after: Contents) -> list[str]:
+def list_reshaped_tables(before: Contents, after: Contents) -> list[str]:
     """Tables that have other columns, or another key, in one bundle than in the other."""
-    old, new = refs_of(before), refs_of(after)
+    old, new = map_refs(before), map_refs(after)
     both = sorted(old.keys() & new.keys())
     return [t for t in both if old[t].schema_fingerprint != new[t].schema_fingerprint]
 
 
-def _unequal(before: Contents, after: Contents, tables: Sequence[str]) -> pl.DataFrame:
-    """`DAYS_APART` without jobs and sources."""
-    there = {**refs_of(before), **refs_of(after)}
+def _find_different_days(before: Contents, after: Contents, tables: Sequence[str]) -> pl.DataFrame:
+    """`DAY_DIFF` without jobs and sources."""
+    refs = {**map_refs(before), **map_refs(after)}
     for name in tables:
-        if name not in there:
-            hint = f"They pin {', '.join(there)}."
+        if name not in refs:
+            hint = f"They pin {', '.join(refs)}."
             raise UnknownNameError(f"table {name!r} is in neither bundle", hint)
     old, new = (contents.days.select(*_DAY, "rows", "digest") for contents in (before, after))
     both = old.join(new, on=_DAY, how="full", coalesce=True, suffix="_after")
     same = (pl.col("digest") == pl.col("digest_after")).fill_null(value=False)
-    same &= ~pl.col("table").is_in(reshaped(before, after))
+    same &= ~pl.col("table").is_in(list_reshaped_tables(before, after))
     counts = {"rows_before": pl.col("rows"), "rows_after": pl.col("rows_after")}
-    days = both.filter(pl.col("table").is_in(list(tables or there)) & ~same).select(
+    days = both.filter(pl.col("table").is_in(list(tables or refs)) & ~same).select(
         *_DAY, **{name: rows.fill_null(0) for name, rows in counts.items()}
     )
     added, removed = pl.col("rows_before") == 0, pl.col("rows_after") == 0
@@ -142,45 +142,45 @@ class _Side:
     dataset: Dataset
     rows: pl.DataFrame
 
-    def without_rows(self) -> _Side:
+    def empty(self) -> _Side:
         return _Side(self.dataset, self.dataset.empty())
 
     @property
     def key(self) -> dict[str, pl.DataType]:
         return {name: self.dataset.polars_schema[name] for name in self.dataset.full_key}
 
-    def beside(self, other: _Side, prefix: str) -> pl.DataFrame:
+    def select_prefixed(self, other: _Side, prefix: str) -> pl.DataFrame:
         """The rows with prefixed names; columns that only the other has are null."""
         own, others = self.dataset.polars_schema, other.dataset.polars_schema
         nulls = {name: pl.lit(None, kind) for name, kind in others.items() if name not in own}
         return self.rows.with_columns(**nulls).select(pl.all().name.prefix(prefix))
 
 
-def _rows_apart(before: Contents, after: Contents, days: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    yield pl.DataFrame(schema=ROWS_APART)
+def _diff_rows(before: Contents, after: Contents, days: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    yield pl.DataFrame(schema=ROW_DIFF)
     checked = Checked()
-    for (table,), group in days.group_by("table", maintain_order=True):
+    for (name,), group in days.group_by("table", maintain_order=True):
         pinned = [
-            PinnedTable.of(contents, str(table), checked) if table in refs_of(contents) else None
+            PinnedTable.of(contents, str(name), checked) if name in map_refs(contents) else None
             for contents in (before, after)
         ]
-        dataset = next(one.dataset for one in pinned if one is not None)
-        for part in _parts(dataset, group):
-            old = _side(pinned[0], dataset, part.filter(pl.col("rows_before") > 0))
-            new = _side(pinned[1], dataset, part.filter(pl.col("rows_after") > 0))
+        dataset = next(table.dataset for table in pinned if table is not None)
+        for part in _group_days(dataset, group):
+            old = _read_side(pinned[0], dataset, part.filter(pl.col("rows_before") > 0))
+            new = _read_side(pinned[1], dataset, part.filter(pl.col("rows_after") > 0))
             market = part.select(_MARKET).head(1)
-            for lines in _compared(old, new):
-                yield market.join(lines, how="cross").select(list(ROWS_APART)).cast(ROWS_APART)
+            for lines in _compare(old, new):
+                yield market.join(lines, how="cross").select(list(ROW_DIFF)).cast(ROW_DIFF)
 
 
-def _parts(dataset: Dataset, days: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _group_days(dataset: Dataset, days: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """The days of a table by partition, so that a file with many of them is read once."""
     gathered = pl.max_horizontal("rows_before", "rows_after").cum_sum() // _PART_ROWS
-    by = ["exchange", "symbol", partition_of(dataset).alias("stored"), gathered]
+    by = ["exchange", "symbol", to_stored_date(dataset).alias("stored"), gathered]
     return (part for _, part in days.group_by(by, maintain_order=True))
 
 
-def _side(pinned: PinnedTable | None, dataset: Dataset, days: pl.DataFrame) -> _Side:
+def _read_side(pinned: PinnedTable | None, dataset: Dataset, days: pl.DataFrame) -> _Side:
     """The rows of some days of a market; `dataset` is that of a bundle without the table."""
     dataset = dataset if pinned is None else pinned.dataset
     if pinned is None or days.is_empty():
@@ -192,64 +192,68 @@ def _side(pinned: PinnedTable | None, dataset: Dataset, days: pl.DataFrame) -> _
     return _Side(dataset, rows.filter(pl.col("date").is_in(days["date"].implode())))
 
 
-def _compared(old: _Side, new: _Side) -> Iterator[pl.DataFrame]:
-    """`ROWS_APART` without the market."""
+def _compare(old: _Side, new: _Side) -> Iterator[pl.DataFrame]:
+    """`ROW_DIFF` without the market."""
     if old.key != new.key:  # no row is the same as another
-        yield from _compared(old, old.without_rows())
-        yield from _compared(new.without_rows(), new)
+        yield from _compare(old, old.empty())
+        yield from _compare(new.empty(), new)
         return
-    for piece in _side_by_side(old, new).iter_slices(_SLICE_ROWS):
-        gone = piece.filter(pl.col("new exchange").is_null())
-        come = piece.filter(pl.col("old exchange").is_null())
+    for piece in _join_sides(old, new).iter_slices(_SLICE_ROWS):
+        removed_rows = piece.filter(pl.col("new exchange").is_null())
+        added_rows = piece.filter(pl.col("old exchange").is_null())
         both = piece.filter(pl.col("old exchange") == pl.col("new exchange"))
         lines = [
-            _lines(gone, "removed", old=_as_json(gone, "old ", old.dataset)),
-            _lines(come, "added", new=_as_json(come, "new ", new.dataset)),
-            *_changed(both, old.dataset, new.dataset),
+            _build_lines(
+                removed_rows, "removed", old=_rows_to_json(removed_rows, "old ", old.dataset)
+            ),
+            _build_lines(added_rows, "added", new=_rows_to_json(added_rows, "new ", new.dataset)),
+            *_list_changed_values(both, old.dataset, new.dataset),
         ]
         yield pl.concat(lines).sort("line", maintain_order=True).drop("line")
 
 
-def _side_by_side(old: _Side, new: _Side) -> pl.DataFrame:
+def _join_sides(old: _Side, new: _Side) -> pl.DataFrame:
     """Rows of one key beside each other, as `old …` and `new …`, with `line`, `time` and `key`."""
-    joined = old.beside(new, "old ").join(
-        new.beside(old, "new "),
+    joined = old.select_prefixed(new, "old ").join(
+        new.select_prefixed(old, "new "),
         left_on=[f"old {name}" for name in old.key],
         right_on=[f"new {name}" for name in old.key],
         how="full",
         coalesce=False,
     )
     time_column = new.dataset.time_column
-    beside = [name for name in old.dataset.key if name != time_column]
-    key = {name: pl.coalesce(f"new {name}", f"old {name}").alias(name) for name in beside}
+    key_columns = [name for name in old.dataset.key if name != time_column]
+    key = {name: pl.coalesce(f"new {name}", f"old {name}").alias(name) for name in key_columns}
     at = pl.coalesce(f"new {time_column}", f"old {old.dataset.time_column}")
     ordered = joined.sort(at, *key.values()).with_row_index("line")
-    texts = [_timeless(value, old.key[name]) for name, value in key.items()]
+    texts = [_format_time(value, old.key[name]) for name, value in key.items()]
     as_json = pl.struct(texts).struct.json_encode() if texts else _NOTHING
     return ordered.with_columns(at.alias("time"), as_json.alias("key"))
 
 
-def _changed(both: pl.DataFrame, old: Dataset, new: Dataset) -> Iterator[pl.DataFrame]:
+def _list_changed_values(both: pl.DataFrame, old: Dataset, new: Dataset) -> Iterator[pl.DataFrame]:
     """A line for each value that changed, column by column."""
     left = {**new.polars_schema, **old.polars_schema}
     right = {**old.polars_schema, **new.polars_schema}
     for name in (name for name in right if name not in (*PARTITIONS, *old.key)):
         before, after = pl.col(f"old {name}"), pl.col(f"new {name}")
-        apart = both.filter(_apart(before, after, left[name], right[name]))
-        texts = {"old": _text(before, left[name]), "new": _text(after, right[name])}
-        yield _lines(apart, "changed", column=pl.lit(name), **texts)
+        changed_rows = both.filter(_build_difference(before, after, left[name], right[name]))
+        texts = {"old": _to_text(before, left[name]), "new": _to_text(after, right[name])}
+        yield _build_lines(changed_rows, "changed", column=pl.lit(name), **texts)
 
 
-def _lines(rows: pl.DataFrame, change: str, **said: pl.Expr) -> pl.DataFrame:
-    """Lines of `ROWS_APART`; what is not said is null."""
-    cells = {**dict.fromkeys(("column", "old", "new"), _NOTHING), **said}
+def _build_lines(rows: pl.DataFrame, change: str, **cells: pl.Expr) -> pl.DataFrame:
+    """Lines of `ROW_DIFF`; what is not said is null."""
+    cells = {**dict.fromkeys(("column", "old", "new"), _NOTHING), **cells}
     return rows.select("line", "time", "key", change=pl.lit(change), **cells)
 
 
-def _apart(before: pl.Expr, after: pl.Expr, left: pl.DataType, right: pl.DataType) -> pl.Expr:
+def _build_difference(
+    before: pl.Expr, after: pl.Expr, left: pl.DataType, right: pl.DataType
+) -> pl.Expr:
     """Whether two values differ; the reciprocals tell 0.0 from -0.0, which the digest does."""
     if left != right:
-        return _text(before, left).ne_missing(_text(after, right))
+        return _to_text(before, left).ne_missing(_to_text(after, right))
     differ = before.ne_missing(after)
     if left == pl.Float64():
         differ |= (1 / before).ne_missing(1 / after)
@@ -259,28 +263,28 @@ def _apart(before: pl.Expr, after: pl.Expr, left: pl.DataType, right: pl.DataTyp
     return differ
 
 
-def _text(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+def _to_text(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     """A value as text from which it can be had back."""
     if isinstance(dtype, pl.List):
-        return value.map_elements(lambda items: _json(items.to_list()), return_dtype=pl.String)
-    return _timeless(value, dtype).cast(pl.String)
+        return value.map_elements(lambda items: _to_json(items.to_list()), return_dtype=pl.String)
+    return _format_time(value, dtype).cast(pl.String)
 
 
-def _timeless(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+def _format_time(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     return value.dt.to_string(_ISO) if isinstance(dtype, pl.Datetime) else value
 
 
-def _as_json(rows: pl.DataFrame, side: str, dataset: Dataset) -> pl.Expr:
+def _rows_to_json(rows: pl.DataFrame, side: str, dataset: Dataset) -> pl.Expr:
     """Whole rows as JSON; not by Polars, to which NaN is null."""
     schema = dataset.polars_schema
     values = rows.select(
-        _timeless(pl.col(f"{side}{name}"), schema[name]).alias(name)
+        _format_time(pl.col(f"{side}{name}"), schema[name]).alias(name)
         for name in schema
         if name not in PARTITIONS
     )
-    texts = [_json(row) for row in values.iter_rows(named=True)]
+    texts = [_to_json(row) for row in values.iter_rows(named=True)]
     return pl.lit(pl.Series(texts, dtype=pl.String))
 
 
-def _json(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)

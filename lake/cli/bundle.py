@@ -216,12 +216,12 @@ def diff(
 
     lake bundle diff research-1 research-2 --rows
     """
-    from lake.bundles.diff import reshaped
+    from lake.bundles.diff import list_reshaped_tables
 
     lake = session.lake()
     contents = [lake.bundle(one, cache=False).contents for one in (before, after)]
     days = lake.diff(before, after, table or ())
-    for name in reshaped(*contents):
+    for name in list_reshaped_tables(*contents):
         if name in days["table"]:
             note = f"{name} has other columns in {after}: each of its days counts as changed."
             session.stderr().print(note, highlight=False, soft_wrap=True)

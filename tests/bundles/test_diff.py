@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from lake.api import Lake
-from lake.bundles.diff import DAYS_APART, ROWS_APART, diff_days, diff_rows
+from lake.bundles.diff import DAY_DIFF, ROW_DIFF, diff_days, diff_rows
 from lake.errors import DamagedError, UnknownNameError
 from tests.bundles.pairs import (
     BTC,
@@ -31,7 +31,7 @@ def test_days_that_were_added_removed_and_changed_are_told_with_their_rows(lake:
     write(lake, "trades", trades(1, first=9, start=T0 + DAY - 9 * SECOND))
     lake.pin("b", "trades", symbol=BTC, since=T0 + DAY)
     days = lake.diff("a", "b")
-    assert days.schema == DAYS_APART
+    assert days.schema == DAY_DIFF
     key = [pl.col("symbol"), pl.col("date").dt.day() - 1]
     assert days.select(*key, "change", "rows_before", "rows_after").rows() == [
         (BTC, 0, "removed", 2, 0),
@@ -51,9 +51,9 @@ def test_the_same_rows_have_no_difference(lake: Lake) -> None:
     lake.pin("b", "bars_1m", until=T0 + DAY)
     assert lake.bundle("a").id != lake.bundle("b").id
     for one, other in (("a", "b"), ("a", "a")):
-        assert lake.diff(one, other).equals(pl.DataFrame(schema=DAYS_APART))
+        assert lake.diff(one, other).equals(pl.DataFrame(schema=DAY_DIFF))
         [nothing] = lake.diff_rows(one, other)
-        assert nothing.equals(pl.DataFrame(schema=ROWS_APART))
+        assert nothing.equals(pl.DataFrame(schema=ROW_DIFF))
 
 
 def test_days_are_compared_without_any_data_file(lake: Lake) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lake.api import Lake
 from lake.bundles import diff
-from lake.bundles.diff import diff_days, diff_rows, reshaped
+from lake.bundles.diff import diff_days, diff_rows, list_reshaped_tables
 from tests.bundles.pairs import BTC, ETH, all_rows, days_of, moment, write_as
 from tests.conftest import MINUTE, SECOND, T0, TIME, NewLake, bars, trades, write
 from tests.model.everything import own_copy
@@ -39,7 +39,7 @@ def test_other_columns_change_each_day_and_values_that_are_there(new_lake: NewLa
     schema = lake.root.path / "schemas" / "candles.toml"
     schema.write_text(without_column(text, "fill"), encoding="utf-8")
     after = Lake(lake.settings).pin("b", "candles_1m").contents
-    assert reshaped(before, after) == ["candles_1m"]
+    assert list_reshaped_tables(before, after) == ["candles_1m"]
     for pair, texts in [((before, after), ("flat", None)), ((after, before), (None, "flat"))]:
         assert diff_days(*pair)["change"].to_list() == ["changed"]
         [_, rows] = diff_rows(*pair)
@@ -234,7 +234,7 @@ def test_nan_is_equal_to_nan_and_zero_not_to_minus_zero(new_lake: NewLake) -> No
         frame = pl.DataFrame(row, schema_overrides={"timestamp": TIME}, strict=False)
         named = frame.with_columns(exchange=pl.lit("e"), symbol=pl.lit(BTC))
         sides.append(diff._Side(dataset, pl.concat([dataset.empty(), named], how="diagonal")))
-    [lines] = diff._compared(*sides)
+    [lines] = diff._compare(*sides)
     assert lines.select("key", "column", "old", "new").rows() == [
         ('{"number":1}', "value", None, "NaN"),
         ('{"number":1}', "levels", "[null]", "[NaN]"),
@@ -243,5 +243,5 @@ def test_nan_is_equal_to_nan_and_zero_not_to_minus_zero(new_lake: NewLake) -> No
         ('{"number":3}', "value", "0.0", "-0.0"),
         ('{"number":3}', "levels", "[0.0]", "[-0.0]"),
     ]
-    [whole] = diff._compared(sides[0].without_rows(), sides[1])
+    [whole] = diff._compare(sides[0].empty(), sides[1])
     assert all('"value":NaN' in text for text in whole["new"][:3])

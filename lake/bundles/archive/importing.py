@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lake.bundles.archive.unpack import opened
+from lake.bundles.archive.unpack import read_export
 from lake.bundles.contents import Contents
 from lake.bundles.repository import Repository
 from lake.bundles.verify import verify
@@ -37,19 +37,19 @@ def import_bundle(
     repository = Repository(root)
     if name is not None:
         repository.require_name(name)
-    with translate_errors(f"import of {source}"), opened(source) as parcel:
-        bundle_id = parcel.manifest.id
+    with translate_errors(f"import of {source}"), read_export(source) as exported:
+        bundle_id = exported.manifest.id
         if name is not None:
             repository.require_free(name, bundle_id, move=move)
-        is_whole = _is_whole(repository, bundle_id, progress)
+        is_intact = _is_intact(repository, bundle_id, progress)
         with repository.new_folder() as folder:
-            parcel.unpack(folder, progress, keep_data=not is_whole)
+            exported.unpack(folder, progress, keep_data=not is_intact)
             with locks.shared(root):
                 if name is not None:
                     repository.require_free(name, bundle_id, move=move)
-                if is_whole is False:
-                    contents = _replaced(root, repository, folder, bundle_id)
-                elif is_whole is None:
+                if is_intact is False:
+                    contents = _replace(root, repository, folder, bundle_id)
+                elif is_intact is None:
                     contents = repository.publish(folder, bundle_id)
                 else:
                     contents = repository.open(bundle_id)
@@ -58,7 +58,7 @@ def import_bundle(
                 return contents
 
 
-def _is_whole(repository: Repository, bundle_id: str, progress: Progress) -> bool | None:
+def _is_intact(repository: Repository, bundle_id: str, progress: Progress) -> bool | None:
     """Whether the lake's own bundle of the id is as it was pinned; None: it has none."""
     if bundle_id not in repository.ids():
         return None
@@ -68,7 +68,7 @@ def _is_whole(repository: Repository, bundle_id: str, progress: Progress) -> boo
         return False
 
 
-def _replaced(root: Root, repository: Repository, folder: Path, bundle_id: str) -> Contents:
+def _replace(root: Root, repository: Repository, folder: Path, bundle_id: str) -> Contents:
     with repository.new_folder() as away:
         (root.bundles / bundle_id).rename(away)
         return repository.publish(folder, bundle_id)

@@ -8,9 +8,9 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from lake.bundles.archive.members import data_files
-from lake.bundles.archive.transfer import aside, settle
-from lake.bundles.archive.unpack import opened
+from lake.bundles.archive.members import list_data_files
+from lake.bundles.archive.transfer import create_unfinished, rename_into_place
+from lake.bundles.archive.unpack import read_export
 from lake.bundles.archive.write import ARCHIVE_SUFFIX
 from lake.bundles.bundle import Bundle
 from lake.bundles.cache import Cache
@@ -20,7 +20,7 @@ from lake.model.progress import NoProgress, Progress
 from lake.store.faults import translate_errors
 
 
-def names_export(reference: str) -> bool:
+def is_export_path(reference: str) -> bool:
     """Whether a reference is the path of an exported bundle, not the name of one in a lake."""
     path = Path(reference).expanduser()
     is_archive = reference.endswith(ARCHIVE_SUFFIX) and path.is_file()
@@ -51,44 +51,44 @@ def open_exported(path: Path, cache: Cache | None, progress: Progress | None = N
         return Bundle(Contents.open(path), cache)
     progress = progress or NoProgress()
     if cache is None:
-        return Bundle(_unpacked_for_now(path, progress))
-    return Bundle(_unpacked_once(path, cache.folder.absolute(), progress), cache)
+        return Bundle(_unpack_to_temporary(path, progress))
+    return Bundle(_unpack_to_cache(path, cache.folder.absolute(), progress), cache)
 
 
-def _unpacked_once(path: Path, cache_folder: Path, progress: Progress) -> Contents:
+def _unpack_to_cache(path: Path, cache_folder: Path, progress: Progress) -> Contents:
     """The bundle of an archive out of the cache; an archive that was written to is another."""
     stamp = path.stat()
     facts = f"{path.resolve()}\n{stamp.st_size}\n{stamp.st_mtime_ns}"
     target = cache_folder / "unpacked" / hashlib.sha256(facts.encode()).hexdigest()[:32]
-    if not _is_whole(target):
+    if not _is_complete(target):
         with translate_errors(f"cache {cache_folder}"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with aside(target, folder=True) as unfinished:
-                if not _is_whole(target):  # nobody was faster
+            with create_unfinished(target, folder=True) as unfinished:
+                if not _is_complete(target):  # nobody was faster
                     shutil.rmtree(target, ignore_errors=True)
-                    with opened(path) as parcel:
-                        parcel.unpack(unfinished, progress)
-                    settle(unfinished, target)
+                    with read_export(path) as exported:
+                        exported.unpack(unfinished, progress)
+                    rename_into_place(unfinished, target)
     return Contents.open(target)
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     """Whether nobody has cleared parts of it away."""
     if not folder.is_dir():
         return False
     try:
-        members = list(data_files(Contents.open(folder)))
-        return all((folder / one.path).stat().st_size == one.bytes for one in members)
+        members = list(list_data_files(Contents.open(folder)))
+        return all((folder / member.path).stat().st_size == member.bytes for member in members)
     except (DamagedError, FileNotFoundError):
         return False
 
 
-def _unpacked_for_now(path: Path, progress: Progress) -> Contents:
+def _unpack_to_temporary(path: Path, progress: Progress) -> Contents:
     with translate_errors(f"temporary folder {tempfile.gettempdir()}"):
         folder = Path(tempfile.mkdtemp(prefix="lake-bundle-"))
         try:
-            with opened(path) as parcel:
-                contents = parcel.unpack(folder, progress)
+            with read_export(path) as exported:
+                contents = exported.unpack(folder, progress)
         except BaseException:  # Ctrl-C too: nobody knows of the folder but this function
             shutil.rmtree(folder, ignore_errors=True)
             raise

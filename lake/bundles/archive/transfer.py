@@ -17,7 +17,7 @@ from lake.store.root import sync_folder
 PIECE_BYTES = 1 << 20
 
 
-def pieces_of(path: Path) -> Iterator[bytes]:
+def read_pieces(path: Path) -> Iterator[bytes]:
     """The content of a file.
 
     Raises
@@ -34,7 +34,7 @@ def pieces_of(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def checked(pieces: Iterable[bytes], member: Member, place: str) -> Iterator[bytes]:
+def verify_pieces(pieces: Iterable[bytes], member: Member, place: str) -> Iterator[bytes]:
     """The same pieces; they are what the member must be when the last of them has passed.
 
     Raises
@@ -56,7 +56,7 @@ def checked(pieces: Iterable[bytes], member: Member, place: str) -> Iterator[byt
         )
 
 
-def put(path: Path, pieces: Iterable[bytes]) -> None:
+def write_file(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a new file that survives a power cut, if its folder does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
@@ -72,21 +72,21 @@ def sync_all(folder: Path) -> None:
         sync_folder(Path(place))
 
 
-def settle(unfinished: Path, target: Path) -> None:
+def rename_into_place(unfinished: Path, target: Path) -> None:
     """Give what was written aside its place."""
     unfinished.rename(target)
     sync_folder(target.parent)
 
 
 @contextmanager
-def aside(target: Path, *, folder: bool) -> Iterator[Path]:
-    """An empty file or folder beside a target, to write what will be it; see `settle`.
+def create_unfinished(target: Path, *, folder: bool) -> Iterator[Path]:
+    """An empty file or folder beside a target, to write what will be it; see `rename_into_place`.
 
     What was not settled is removed at the end, and what a killed process left here is removed at
     the start. Who writes to the same target waits.
     """
     path = target.with_name(f".{target.name}.unfinished")
-    descriptor = _claimed(path, folder=folder)
+    descriptor = _claim(path, folder=folder)
     try:
         _clear(path)
         yield path
@@ -100,7 +100,7 @@ def aside(target: Path, *, folder: bool) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _claimed(path: Path, *, folder: bool) -> int:
+def _claim(path: Path, *, folder: bool) -> int:
     """An open file or folder that nobody else holds, made where it is not there."""
     flags = os.O_RDONLY | os.O_DIRECTORY if folder else os.O_RDWR | os.O_CREAT
     while True:

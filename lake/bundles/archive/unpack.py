@@ -12,8 +12,14 @@ from typing import IO, Any, Protocol, cast
 
 from polars.exceptions import PolarsError
 
-from lake.bundles.archive.members import Member, data_files, lists
-from lake.bundles.archive.transfer import PIECE_BYTES, checked, pieces_of, put, sync_all
+from lake.bundles.archive.members import Member, list_data_files, list_side_files
+from lake.bundles.archive.transfer import (
+    PIECE_BYTES,
+    read_pieces,
+    sync_all,
+    verify_pieces,
+    write_file,
+)
 from lake.bundles.contents import DATA, MANIFEST, Contents
 from lake.bundles.manifest import Manifest, parse
 from lake.errors import DamagedError, UnknownNameError
@@ -27,10 +33,10 @@ _PACKED_BYTES = 2048
 _END_BYTES = 1 << 20
 
 
-class _Members(Protocol):
+class _MemberReader(Protocol):
     """Files of a bundle, asked for in the order of an archive."""
 
-    def take(self, path: str, size: int | None = None) -> Iterator[bytes]:
+    def read_member(self, path: str, size: int | None = None) -> Iterator[bytes]:
         """The content of the next file, which must be this one, and of this size."""
 
     def finish(self, paths: Collection[str]) -> None:
@@ -38,8 +44,8 @@ class _Members(Protocol):
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """An exported bundle that is not checked yet; see `opened`.
+class ExportedBundle:
+    """An exported bundle that is not checked yet; see `read_export`.
 
     Attributes
     ----------
@@ -54,7 +60,7 @@ class Parcel:
     source: Path
     text: bytes
     manifest: Manifest
-    _members: _Members
+    _reader: _MemberReader
 
     def unpack(self, folder: Path, progress: Progress, *, keep_data: bool = True) -> Contents:
         """Write it into an empty folder, checking all of it; can be done once.
@@ -69,28 +75,28 @@ class Parcel:
         DamagedError
             Something is missing, too much, or not what the manifest says.
         """
-        with self._faults_named(folder):
-            put(folder / MANIFEST, [self.text])
+        with self._name_source_in_errors(folder):
+            write_file(folder / MANIFEST, [self.text])
             (folder / DATA).mkdir()
             contents = Contents.open(folder)
-            for member in lists(contents.manifest):
-                put(folder / member.path, self._checked(member))
-            members = _listed(contents)
-            self._take_data(folder, members, progress, keep_data=keep_data)
-            beside = (MANIFEST, *(member.path for member in lists(contents.manifest)))
-            self._members.finish({*beside, *(member.path for member in members)})
+            for member in list_side_files(contents.manifest):
+                write_file(folder / member.path, self._verify(member))
+            members = _list_data_files(contents)
+            self._read_data(folder, members, progress, keep_data=keep_data)
+            beside = (MANIFEST, *(member.path for member in list_side_files(contents.manifest)))
+            self._reader.finish({*beside, *(member.path for member in members)})
             sync_all(folder)
         return contents
 
-    def _take_data(
+    def _read_data(
         self, folder: Path, members: Collection[Member], progress: Progress, *, keep_data: bool
     ) -> None:
         progress.begin("importing" if keep_data else "checking", len(members))
         try:
             for member in members:
-                pieces = self._checked(member)
+                pieces = self._verify(member)
                 if keep_data:
-                    put(folder / member.path, pieces)
+                    write_file(folder / member.path, pieces)
                 else:
                     for _ in pieces:
                         pass
@@ -98,12 +104,12 @@ class Parcel:
         finally:
             progress.end()
 
-    def _checked(self, member: Member) -> Iterator[bytes]:
-        pieces = self._members.take(member.path, member.bytes)
-        return checked(pieces, member, f"{self.source}: {member.path}")
+    def _verify(self, member: Member) -> Iterator[bytes]:
+        pieces = self._reader.read_member(member.path, member.bytes)
+        return verify_pieces(pieces, member, f"{self.source}: {member.path}")
 
     @contextmanager
-    def _faults_named(self, folder: Path) -> Iterator[None]:
+    def _name_source_in_errors(self, folder: Path) -> Iterator[None]:
         """Say what is wrong of the source, not of the folder that goes away."""
         try:
             yield
@@ -113,7 +119,7 @@ class Parcel:
 
 
 @contextmanager
-def opened(source: Path) -> Iterator[Parcel]:
+def read_export(source: Path) -> Iterator[ExportedBundle]:
     """Open an exported bundle.
 
     Raises
@@ -131,39 +137,39 @@ def opened(source: Path) -> Iterator[Parcel]:
         )
     if source.is_dir():
         Contents.open(source)  # refuses a bundle that needs its lake
-        yield _parcel(source, _Folder(source))
+        yield _read_manifest(source, _FolderReader(source))
         return
     with source.open("rb") as file:
-        archive = _Archive(source, _Unpacked(source, file))
-        yield archive.named(_parcel(source, archive))
+        archive = _ArchiveReader(source, _ZstdReader(source, file))
+        yield archive.require_top_folder(_read_manifest(source, archive))
 
 
-def _parcel(source: Path, members: _Members) -> Parcel:
-    text = b"".join(members.take(MANIFEST))
+def _read_manifest(source: Path, members: _MemberReader) -> ExportedBundle:
+    text = b"".join(members.read_member(MANIFEST))
     try:
         manifest = parse(text, f"{source}: {MANIFEST}")
     except DamagedError as error:
         raise DamagedError(error.message, _HINT) from error
-    return Parcel(source, text, manifest, members)
+    return ExportedBundle(source, text, manifest, members)
 
 
-def _listed(contents: Contents) -> list[Member]:
+def _list_data_files(contents: Contents) -> list[Member]:
     import pyarrow as pa
 
     try:
-        return list(data_files(contents))
+        return list(list_data_files(contents))
     except (pa.ArrowException, PolarsError) as error:
         raise DamagedError(f"{contents.files.path} is no list of files: {error}") from error
 
 
-class _Folder:
+class _FolderReader:
     """The files of a folder."""
 
     def __init__(self, source: Path) -> None:
         self._source = source
 
-    def take(self, path: str, size: int | None = None) -> Iterator[bytes]:  # noqa: ARG002 - hashed anyway
-        return pieces_of(self._source / path)
+    def read_member(self, path: str, size: int | None = None) -> Iterator[bytes]:  # noqa: ARG002 - hashed anyway
+        return read_pieces(self._source / path)
 
     def finish(self, paths: Collection[str]) -> None:
         for path in sorted(self._source.rglob("*")):
@@ -175,32 +181,32 @@ class _Tar(tarfile.TarFile):
     members: list[tarfile.TarInfo]  # typeshed does not know it
 
 
-class _Archive:
+class _ArchiveReader:
     """The members of a tar, one after another."""
 
-    def __init__(self, source: Path, stream: _Unpacked) -> None:
+    def __init__(self, source: Path, stream: _ZstdReader) -> None:
         self._source = source
         self._stream = stream
         self._tar: _Tar | None = None
         self._top = ""
 
-    def named(self, parcel: Parcel) -> Parcel:
+    def require_top_folder(self, exported: ExportedBundle) -> ExportedBundle:
         """Refuse an archive whose folder has not the id of its manifest."""
-        if self._top != f"{parcel.manifest.id}/":
+        if self._top != f"{exported.manifest.id}/":
             raise DamagedError(
-                f"{self._source}: {self._top} holds the manifest of bundle {parcel.manifest.id}",
+                f"{self._source}: {self._top} holds the manifest of bundle {exported.manifest.id}",
                 _HINT,
             )
-        return parcel
+        return exported
 
-    def take(self, path: str, size: int | None = None) -> Iterator[bytes]:
+    def read_member(self, path: str, size: int | None = None) -> Iterator[bytes]:
         member = self._next(path)
         if not self._top and _FIRST.fullmatch(member.name) and member.size <= _MANIFEST_BYTES:
             self._top = member.name.removesuffix(MANIFEST)
         if member.name != self._top + path or not member.isreg() or member.issparse():
-            raise self._wrong(f"{member.name!r} is where {path} belongs")
+            raise self._build_error(f"{member.name!r} is where {path} belongs")
         if size not in (None, member.size):
-            raise self._wrong(f"{path} has {member.size} bytes, and {size} were pinned")
+            raise self._build_error(f"{path} has {member.size} bytes, and {size} were pinned")
         left = member.size
         while left > 0:
             piece = self._stream.read(min(left, PIECE_BYTES))
@@ -219,17 +225,17 @@ class _Archive:
                 self._tar = _Tar(fileobj=stream, mode="r", encoding="utf-8")
             member = self._tar.next()
         except (tarfile.TarError, ValueError, OverflowError) as error:
-            raise self._wrong(f"no archive of a bundle ({error})") from error
+            raise self._build_error(f"no archive of a bundle ({error})") from error
         self._tar.members.clear()  # they would be kept, all of them
         if member is None:
-            raise self._wrong(f"it ends where {path} belongs")
+            raise self._build_error(f"it ends where {path} belongs")
         return member
 
-    def _wrong(self, what: str) -> DamagedError:
+    def _build_error(self, what: str) -> DamagedError:
         return DamagedError(f"{self._source} is not an exported bundle, or damaged: {what}", _HINT)
 
 
-class _Unpacked:
+class _ZstdReader:
     """What a Zstandard frame unpacks to, read once and forward."""
 
     def __init__(self, source: Path, file: IO[bytes]) -> None:
@@ -237,9 +243,9 @@ class _Unpacked:
 
         self._source = source
         self._file = file
-        self._fault = zstandard.ZstdError
+        self._zstd_error = zstandard.ZstdError
         self._frame: Any = zstandard.ZstdDecompressor().decompressobj()
-        self._held = bytearray()
+        self._buffer = bytearray()
         self._position = 0
 
     def tell(self) -> int:
@@ -253,35 +259,35 @@ class _Unpacked:
     def read(self, size: int) -> bytes:
         """Exactly so many bytes."""
         if not 0 <= size <= PIECE_BYTES:
-            raise self._wrong("its headers are none of a bundle")
-        while len(self._held) < size:
-            self._unpack_more()
-        found = bytes(self._held[:size])
-        del self._held[:size]
+            raise self._build_error("its headers are none of a bundle")
+        while len(self._buffer) < size:
+            self._decompress_more()
+        content = bytes(self._buffer[:size])
+        del self._buffer[:size]
         self._position += size
-        return found
+        return content
 
     def finish(self) -> None:
         """Refuse anything but the end of the archive."""
         rest = 0
-        while not self._frame.eof or self._held:
-            rest += len(self._held)
-            if any(self._held) or rest > _END_BYTES:
-                raise self._wrong("it holds more than the bundle")
-            self._held.clear()
+        while not self._frame.eof or self._buffer:
+            rest += len(self._buffer)
+            if any(self._buffer) or rest > _END_BYTES:
+                raise self._build_error("it holds more than the bundle")
+            self._buffer.clear()
             if not self._frame.eof:
-                self._unpack_more()
+                self._decompress_more()
         if self._frame.unused_data or self._file.read(1):
-            raise self._wrong("something follows its end")
+            raise self._build_error("something follows its end")
 
-    def _unpack_more(self) -> None:
+    def _decompress_more(self) -> None:
         packed = b"" if self._frame.eof else self._file.read(_PACKED_BYTES)
         if not packed:
-            raise self._wrong("it is cut short")
+            raise self._build_error("it is cut short")
         try:
-            self._held += self._frame.decompress(packed)
-        except self._fault as error:
-            raise self._wrong(str(error)) from error
+            self._buffer += self._frame.decompress(packed)
+        except self._zstd_error as error:
+            raise self._build_error(str(error)) from error
 
-    def _wrong(self, what: str) -> DamagedError:
+    def _build_error(self, what: str) -> DamagedError:
         return DamagedError(f"{self._source} is not an exported bundle, or damaged: {what}", _HINT)

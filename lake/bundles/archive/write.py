@@ -12,8 +12,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from lake.bundles.archive.members import data_files, lists
-from lake.bundles.archive.transfer import aside, checked, pieces_of, put, settle, sync_all
+from lake.bundles.archive.members import list_data_files, list_side_files
+from lake.bundles.archive.transfer import (
+    create_unfinished,
+    read_pieces,
+    rename_into_place,
+    sync_all,
+    verify_pieces,
+    write_file,
+)
 from lake.bundles.contents import DATA, MANIFEST, Contents
 from lake.errors import UsageError
 from lake.model.progress import Progress
@@ -43,7 +50,7 @@ def export(contents: Contents, target: Path, progress: Progress) -> None:
     _require_place(target, is_archive=is_archive)
     with (
         translate_errors(f"export to {target}"),
-        aside(target, folder=not is_archive) as unfinished,
+        create_unfinished(target, folder=not is_archive) as unfinished,
     ):
         _require_free(target, is_archive=is_archive)
         if is_archive:
@@ -51,7 +58,7 @@ def export(contents: Contents, target: Path, progress: Progress) -> None:
         else:
             _write_folder(unfinished, contents, progress)
         _require_free(target, is_archive=is_archive)
-        settle(unfinished, target)
+        rename_into_place(unfinished, target)
 
 
 def _require_place(target: Path, *, is_archive: bool) -> None:
@@ -77,27 +84,27 @@ def _require_free(target: Path, *, is_archive: bool) -> None:
         )
 
 
-def _files(contents: Contents, progress: Progress) -> Iterator[_File]:
+def _list_files(contents: Contents, progress: Progress) -> Iterator[_File]:
     """Every file: its path, its size, and its content, checked while it is read."""
     text = contents.manifest.to_json()
     yield MANIFEST, len(text), [text]
-    for member in lists(contents.manifest):
+    for member in list_side_files(contents.manifest):
         path = contents.folder / member.path
-        yield member.path, member.bytes, checked(pieces_of(path), member, str(path))
-    members = list(data_files(contents))
+        yield member.path, member.bytes, verify_pieces(read_pieces(path), member, str(path))
+    members = list(list_data_files(contents))
     progress.begin("exporting", len(members))
     try:
         for member in members:
             path = contents.tables / member.path.removeprefix(f"{DATA}/")
-            yield member.path, member.bytes, checked(pieces_of(path), member, str(path))
+            yield member.path, member.bytes, verify_pieces(read_pieces(path), member, str(path))
             progress.advance()
     finally:
         progress.end()
 
 
 def _write_folder(folder: Path, contents: Contents, progress: Progress) -> None:
-    for path, _, pieces in _files(contents, progress):
-        put(folder / path, pieces)
+    for path, _, pieces in _list_files(contents, progress):
+        write_file(folder / path, pieces)
     sync_all(folder)
 
 
@@ -117,8 +124,8 @@ def _write_archive(archive: Path, contents: Contents, progress: Progress) -> Non
 
 def _write_tar(packed: IO[bytes], contents: Contents, progress: Progress) -> None:
     written = 0
-    for path, size, pieces in _files(contents, progress):
-        head = header(f"{contents.id}/{path}", size)
+    for path, size, pieces in _list_files(contents, progress):
+        head = build_header(f"{contents.id}/{path}", size)
         packed.write(head)
         for piece in pieces:
             packed.write(piece)
@@ -129,7 +136,7 @@ def _write_tar(packed: IO[bytes], contents: Contents, progress: Progress) -> Non
     packed.write(bytes(end + -(written + end) % tarfile.RECORDSIZE))
 
 
-def header(name: str, size: int) -> bytes:
+def build_header(name: str, size: int) -> bytes:
     """What precedes a file in the archive."""
     member = tarfile.TarInfo(name)
     member.size = size

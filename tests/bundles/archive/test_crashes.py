@@ -16,7 +16,7 @@ import pytest
 
 import lake as api
 from lake.api import Lake
-from lake.bundles.archive.transfer import aside, settle
+from lake.bundles.archive.transfer import create_unfinished, rename_into_place
 from lake.bundles.bundle import Bundle
 from lake.errors import (
     StorageError,
@@ -34,12 +34,12 @@ __all__ = ["disk"]  # a fixture
 def test_who_writes_to_the_same_place_waits(small: Bundle, tmp_path: Path) -> None:
     target = tmp_path / "b"
     with ThreadPoolExecutor(1) as thread:
-        with aside(target, folder=True) as unfinished:
+        with create_unfinished(target, folder=True) as unfinished:
             second = thread.submit(small.export, target)
             with pytest.raises(TimeoutError):
                 second.result(timeout=0.3)
             (unfinished / "first").write_bytes(b"")
-            settle(unfinished, target)
+            rename_into_place(unfinished, target)
         with pytest.raises(UsageError, match="exists already"):
             second.result()
     assert content(tmp_path) == {"b/first": b""}
