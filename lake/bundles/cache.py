@@ -30,7 +30,7 @@ _BATCH_ROWS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CacheKey:
     """What a file of the cache holds: the rows of one market in one table of a bundle."""
 
     bundle_id: str
@@ -66,15 +66,15 @@ class Cache:
     fill_bytes: int
     clock_ns: Callable[[], int] = time.time_ns
 
-    def get(self, entry: Entry, columns: Iterable[str] | None = None) -> pl.DataFrame | None:
+    def get(self, key: CacheKey, columns: Iterable[str] | None = None) -> pl.DataFrame | None:
         """The rows of a market, mapped; None where they are not there."""
         import pyarrow as pa
         from pyarrow import ipc
 
-        path = self.folder / entry.path
+        path = self.folder / key.path
         try:
-            found = path.stat()
-            if found.st_mtime_ns != _UNTOUCHED_NS:
+            info = path.stat()
+            if info.st_mtime_ns != _UNTOUCHED_NS:
                 return None
             with pa.memory_map(str(path)) as mapped:
                 table = ipc.open_file(mapped).read_all()
@@ -87,7 +87,7 @@ class Cache:
             self._mark_used(path)
         return pl.DataFrame(table if columns is None else table.select(list(columns)))
 
-    def put(self, entry: Entry, frames: Iterable[pl.DataFrame]) -> int:
+    def put(self, key: CacheKey, frames: Iterable[pl.DataFrame]) -> int:
         """Store the rows of a market, given in order; gives the size of the file in bytes.
 
         Raises
@@ -95,7 +95,7 @@ class Cache:
         StorageError
             It is larger than the whole cache may be, or the disk is full.
         """
-        path = self.folder / entry.path
+        path = self.folder / key.path
         unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ class Cache:
         import pyarrow as pa
         from pyarrow import ipc
 
-        batches = _large(frames)
+        batches = _join_frames(frames)
         first = next(batches)
         newest = pl.CompatLevel.newest()  # strings as Polars holds them: nothing is copied
         with path.open("xb") as file:
@@ -170,10 +170,10 @@ class Cache:
         """Files with their sizes and times of last use."""
         for path in self.folder.glob(f"*/*/[!.]*{_SUFFIX}"):
             try:
-                found = path.stat()
+                info = path.stat()
             except FileNotFoundError:  # another process was faster
                 continue
-            yield path, found.st_size, found.st_atime_ns
+            yield path, info.st_size, info.st_atime_ns
 
 
 def open_cache(settings: CacheSettings) -> Cache | None:
@@ -186,15 +186,15 @@ def open_cache(settings: CacheSettings) -> Cache | None:
     return Cache(folder.expanduser(), settings.max_bytes, settings.fill_bytes)
 
 
-def _large(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+def _join_frames(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """Frames joined to batches of about a million rows: a mapped batch is one chunk."""
-    held: list[pl.DataFrame] = []
+    pending: list[pl.DataFrame] = []
     rows = 0
     for frame in frames:
-        held.append(frame)
+        pending.append(frame)
         rows += frame.height
         if rows >= _BATCH_ROWS:
-            yield pl.concat(held).rechunk()
-            held, rows = [], 0
-    if held:
-        yield pl.concat(held).rechunk()
+            yield pl.concat(pending).rechunk()
+            pending, rows = [], 0
+    if pending:
+        yield pl.concat(pending).rechunk()

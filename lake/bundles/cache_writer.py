@@ -16,25 +16,25 @@ class CacheWriter:
     """Runs each piece of work once; a process that ends waits for what has been asked."""
 
     def __init__(self) -> None:
-        self._asked: dict[Hashable, Future[None]] = {}
+        self._submitted: dict[Hashable, Future[None]] = {}
         self._lock = threading.Lock()
         self._thread: ThreadPoolExecutor | None = None
 
-    def ask(self, name: Hashable, work: Callable[[], object]) -> None:
+    def submit(self, name: Hashable, work: Callable[[], object]) -> None:
         """Do some work soon, unless work of this name was asked for before."""
         with self._lock:
-            if name in self._asked:
+            if name in self._submitted:
                 return
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, thread_name_prefix="lake-cache")
-            self._asked[name] = self._thread.submit(_done, name, work)
+            self._submitted[name] = self._thread.submit(_run, name, work)
 
     def finish(self) -> None:
         """Wait until all that was asked for is done."""
-        wait(list(self._asked.values()))
+        wait(list(self._submitted.values()))
 
 
-def _done(name: Hashable, work: Callable[[], object]) -> None:
+def _run(name: Hashable, work: Callable[[], object]) -> None:
     try:
         work()
     except LakeError as error:  # the reader has its rows: a full disk must not take them away

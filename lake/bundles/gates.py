@@ -13,7 +13,7 @@ from lake.model.intervals import subtract, union
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
 
-_SHOWN = 5
+_MAX_SHOWN = 5
 
 
 class _Hole(NamedTuple):
@@ -39,17 +39,17 @@ def require_complete(
     QualityError
         An interval was never answered by its source: says which.
     """
-    holes = [hole for frame in days for hole in _holes(frame, selection, covered)]
+    holes = [hole for frame in days for hole in _find_holes(frame, selection, covered)]
     if holes:
-        shown = "; ".join(str(hole) for hole in holes[:_SHOWN])
-        more = f"; and {len(holes) - _SHOWN} more" if len(holes) > _SHOWN else ""
+        shown = "; ".join(str(hole) for hole in holes[:_MAX_SHOWN])
+        more = f"; and {len(holes) - _MAX_SHOWN} more" if len(holes) > _MAX_SHOWN else ""
         raise QualityError(
             f"not complete: no answer is recorded for {shown}{more}",
             "Ingest the missing ranges, or pin without --require-complete.",
         )
 
 
-def require_score(least: float, score: float | None) -> None:
+def require_score(min_score: float, score: float | None) -> None:
     """Refuse a score that is too low, or that nobody knows.
 
     Raises
@@ -59,17 +59,17 @@ def require_score(least: float, score: float | None) -> None:
     """
     if score is None:
         raise QualityError(
-            f"a quality of {least} is asked for, but the selection was not checked",
+            f"a quality of {min_score} is asked for, but the selection was not checked",
             "Pin with the check: without --no-check.",
         )
-    if score < least:
+    if score < min_score:
         raise QualityError(
-            f"the quality score of this selection is {score:.4f}, and {least} is asked for",
+            f"the quality score of this selection is {score:.4f}, and {min_score} is asked for",
             "Repair the data, or ask for less.",
         )
 
 
-def _holes(
+def _find_holes(
     days: pl.DataFrame, selection: Selection, covered: Sequence[CoveragePart]
 ) -> Iterator[_Hole]:
     spans = days.group_by("table", "exchange", "symbol", maintain_order=True).agg(
@@ -77,12 +77,12 @@ def _holes(
     )
     for table, exchange, symbol, first, last in spans.iter_rows():
         market = (table, exchange, symbol)
-        known = union(
+        covered_ranges = union(
             TimeRange(part.start, part.end)
             for part in covered
             if (part.table, part.exchange, part.symbol) == market
         )
-        start = selection.start or min([first, *(item.start for item in known)])
-        end = selection.end or max([last + MICROSECOND, *(item.end for item in known)])
-        for missing in subtract([TimeRange(start, end)], known):
+        start = selection.start or min([first, *(item.start for item in covered_ranges)])
+        end = selection.end or max([last + MICROSECOND, *(item.end for item in covered_ranges)])
+        for missing in subtract([TimeRange(start, end)], covered_ranges):
             yield _Hole(*market, missing)

@@ -27,17 +27,17 @@ class PinnedSource:
 
     def days(self, tables: Sequence[str], selection: Selection) -> pl.DataFrame:
         """The market-days of the selection's markets."""
-        wanted = [pl.col("table").is_in(list(tables))]
+        conditions = [pl.col("table").is_in(list(tables))]
         if selection.exchanges:
-            wanted.append(pl.col("exchange").is_in(list(selection.exchanges)))
+            conditions.append(pl.col("exchange").is_in(list(selection.exchanges)))
         if selection.symbols:
-            wanted.append(pl.col("symbol").is_in(list(selection.symbols)))
-        return self.contents.days.filter(*wanted)
+            conditions.append(pl.col("symbol").is_in(list(selection.symbols)))
+        return self.contents.days.filter(*conditions)
 
     def rows(
         self, table: str, exchange: str, symbol: str, start: datetime, end: datetime
     ) -> pl.DataFrame:
         """Rows of one market with a time in `[start, end)`, in order."""
         pinned = self.open_table(table)
-        asked = Selection((exchange,), (symbol,), start, end)
-        return pinned.collect(asked.within(pinned.pinned))
+        selection = Selection((exchange,), (symbol,), start, end)
+        return pinned.collect(selection.within(pinned.pinned))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lake.bundles.cache import Cache, Entry
+from lake.bundles.cache import Cache, CacheKey
 from lake.bundles.cache_writer import CacheWriter
 from lake.bundles.contents import Contents
 from lake.errors import DamagedError
@@ -51,7 +51,7 @@ class PinnedTable(TableReader):
     checked: Checked
     bundle_id: str
     cache: Cache | None
-    filler: CacheWriter
+    cache_writer: CacheWriter
 
     @classmethod
     def of(
@@ -60,7 +60,7 @@ class PinnedTable(TableReader):
         table: str,
         checked: Checked | None = None,
         cache: Cache | None = None,
-        filler: CacheWriter | None = None,
+        cache_writer: CacheWriter | None = None,
     ) -> PinnedTable:
         """A table of a bundle; without a cache, its rows come from its files."""
         return cls(
@@ -71,7 +71,7 @@ class PinnedTable(TableReader):
             checked=checked or Checked(),
             bundle_id=contents.id,
             cache=cache,
-            filler=filler or CacheWriter(),
+            cache_writer=cache_writer or CacheWriter(),
         )
 
     @property
@@ -81,8 +81,8 @@ class PinnedTable(TableReader):
     @cached_property
     def markets(self) -> list[tuple[str, str]]:
         """Exchange and symbol of what is pinned, in order."""
-        found = self.index.files(self.dataset.name, self.pinned).select("exchange", "symbol")
-        return sorted(found.unique().rows())
+        markets = self.index.files(self.dataset.name, self.pinned).select("exchange", "symbol")
+        return sorted(markets.unique().rows())
 
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
         """The data files of a selection, each found to be as it was pinned.
@@ -97,9 +97,9 @@ class PinnedTable(TableReader):
             Expected(f"{self.uri}/{path}", size, digest)
             for path, size, digest in files.select("path", "bytes", "sha256").iter_rows()
         )
-        wrong = self.checked.wrong(expected)
-        if wrong:
-            names = ", ".join(sorted(file.path for file in wrong))
+        mismatches = self.checked.wrong(expected)
+        if mismatches:
+            names = ", ".join(sorted(file.path for file in mismatches))
             raise DamagedError(
                 f"table {self.dataset.name}: {names}: missing, or not what was pinned",
                 f"`lake bundle verify {self.bundle_id[:12]}` names all such files; restore them "
@@ -112,16 +112,16 @@ class PinnedTable(TableReader):
     ) -> pl.DataFrame:
         within = selection.within(self.pinned)
         if self.cache is None:
-            return self._cold(within, wanted, predicate)
+            return self._read_files(within, wanted, predicate)
         columns = wanted if predicate is None else None
-        mapped = [self._mapped(market, within, columns) for market in self._markets(within)]
-        there = [rows for rows in mapped if rows is not None]
-        if not there or len(there) < len(mapped):
-            return self._cold(within, wanted, predicate)
-        found = pl.concat(there)
+        results = [self._read_cached(market, within, columns) for market in self._markets(within)]
+        cached = [rows for rows in results if rows is not None]
+        if not cached or len(cached) < len(results):
+            return self._read_files(within, wanted, predicate)
+        rows = pl.concat(cached)
         if predicate is not None:
-            found = found.lazy().filter(predicate).collect()
-        return found.select(wanted)
+            rows = rows.lazy().filter(predicate).collect()
+        return rows.select(wanted)
 
     def _markets(self, selection: Selection) -> list[tuple[str, str]]:
         if len(selection.exchanges) == len(selection.symbols) == 1:
@@ -133,7 +133,7 @@ class PinnedTable(TableReader):
             and symbol in (selection.symbols or (symbol,))
         ]
 
-    def _mapped(
+    def _read_cached(
         self, market: tuple[str, str], selection: Selection, wanted: Sequence[str] | None
     ) -> pl.DataFrame | None:
         """The rows of a market out of the cache; asks for them to be put there if they are not."""
@@ -141,7 +141,7 @@ class PinnedTable(TableReader):
             return None
         time = self.dataset.time_column
         columns = None if wanted is None else list(dict.fromkeys([*wanted, time]))
-        rows = self.cache.get(self._entry(market), columns)
+        rows = self.cache.get(self._cache_key(market), columns)
         if rows is None:
             self._fill_later(market)
             return None
@@ -150,7 +150,7 @@ class PinnedTable(TableReader):
         end = len(times) if selection.end is None else times.search_sorted(selection.end, "left")
         return rows.slice(start, end - start)
 
-    def _cold(
+    def _read_files(
         self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
     ) -> pl.DataFrame:
         rows = self.file_by_file(self.files(selection), selection)
@@ -168,25 +168,25 @@ class PinnedTable(TableReader):
         StorageError
             The cache cannot hold them.
         """
-        if self.cache is None or self.cache.get(self._entry(market)) is not None:
+        if self.cache is None or self.cache.get(self._cache_key(market)) is not None:
             return 0
-        return self.cache.put(self._entry(market), self.pieces(market))
+        return self.cache.put(self._cache_key(market), self.pieces(market))
 
     def pieces(self, market: tuple[str, str]) -> Iterator[pl.DataFrame]:
         """The rows of a market in order, about a million at a time."""
         pinned = Selection((market[0],), (market[1],), self.pinned.start, self.pinned.end)
         columns = list(self.dataset.polars_schema)
         for part in pieces(self, self.files(pinned), pinned):
-            yield self._cold(part, columns, None)
+            yield self._read_files(part, columns, None)
 
     def _fill_later(self, market: tuple[str, str]) -> None:
         cache = self.cache
         if cache is None:
             return
-        of_market = Selection((market[0],), (market[1],))
-        rows = int(self.index.files(self.dataset.name, of_market)["rows"].sum())
+        market_selection = Selection((market[0],), (market[1],))
+        rows = int(self.index.files(self.dataset.name, market_selection)["rows"].sum())
         if rows * len(self.dataset.columns) * _CELL_BYTES <= cache.fill_bytes:
-            self.filler.ask(self._entry(market).path, lambda: self.warm(market))
+            self.cache_writer.submit(self._cache_key(market).path, lambda: self.warm(market))
 
-    def _entry(self, market: tuple[str, str]) -> Entry:
-        return Entry(self.bundle_id, self.dataset.name, *market)
+    def _cache_key(self, market: tuple[str, str]) -> CacheKey:
+        return CacheKey(self.bundle_id, self.dataset.name, *market)

@@ -39,25 +39,25 @@ class Problem:
 
 def verify(contents: Contents, *, deep: bool, progress: Progress) -> list[Problem]:
     """Everything that is not as it was pinned; nothing: the bundle is whole."""
-    problems = [*_lists(contents)]
+    problems = [*_verify_side_files(contents)]
     if problems:
         return problems  # without its lists nobody knows what the bundle needs
-    problems += _data_files(contents, progress)
+    problems += _verify_data_files(contents, progress)
     if contents.owns_data:
-        problems += _strangers(contents)
+        problems += _find_foreign_files(contents)
     else:
-        problems += _log(contents)
+        problems += _verify_log(contents)
     if deep:
-        problems += _rows(contents, progress, {problem.place for problem in problems})
+        problems += _verify_rows(contents, progress, {problem.place for problem in problems})
     return problems
 
 
-def _lists(contents: Contents) -> Iterator[Problem]:
+def _verify_side_files(contents: Contents) -> Iterator[Problem]:
     for name, part in contents.manifest.beside.parts().items():
-        yield from _sealed(contents.folder / name, part)
+        yield from _verify_file(contents.folder / name, part)
 
 
-def _sealed(path: Path, part: FilePart) -> Iterator[Problem]:
+def _verify_file(path: Path, part: FilePart) -> Iterator[Problem]:
     try:
         found = sha256(path)
     except FileNotFoundError:
@@ -67,18 +67,18 @@ def _sealed(path: Path, part: FilePart) -> Iterator[Problem]:
         yield Problem("damaged", str(path), part.sha256, found)
 
 
-def _data_files(contents: Contents, progress: Progress) -> Iterator[Problem]:
+def _verify_data_files(contents: Contents, progress: Progress) -> Iterator[Problem]:
     """Files against their SHA-256; one that holds what another should is told so."""
     listed = contents.files.all().with_columns(path=pl.format("{}/{}", "table", "path"))
     owners = dict(listed.select("sha256", "path").iter_rows())
     rows = listed.select("path", "sha256").rows()
-    there = [(path, digest) for path, digest in rows if (contents.tables / path).is_file()]
-    for path, digest in set(rows) - set(there):
+    present = [(path, digest) for path, digest in rows if (contents.tables / path).is_file()]
+    for path, digest in set(rows) - set(present):
         yield Problem("missing", str(contents.tables / path), digest, "no file")
-    progress.begin("hashing files", len(there))
-    digests = sha256_of_all([contents.tables / path for path, _ in there], progress)
+    progress.begin("hashing files", len(present))
+    digests = sha256_of_all([contents.tables / path for path, _ in present], progress)
     progress.end()
-    for (path, expected), found in zip(there, digests, strict=True):
+    for (path, expected), found in zip(present, digests, strict=True):
         if found == expected:
             continue
         place = str(contents.tables / path)
@@ -88,17 +88,19 @@ def _data_files(contents: Contents, progress: Progress) -> Iterator[Problem]:
             yield Problem("damaged", place, expected, found)
 
 
-def _strangers(contents: Contents) -> Iterator[Problem]:
+def _find_foreign_files(contents: Contents) -> Iterator[Problem]:
     """Files in an exported bundle that it does not list."""
     listed = contents.files.all().select(pl.format("{}/{}", "table", "path")).to_series()
-    known = {contents.folder / name for name in (MANIFEST, *contents.manifest.beside.parts())}
-    known |= {contents.tables / path for path in listed}
+    listed_paths = {
+        contents.folder / name for name in (MANIFEST, *contents.manifest.beside.parts())
+    }
+    listed_paths |= {contents.tables / path for path in listed}
     for path in sorted(contents.folder.rglob("*")):
-        if path.is_file() and path not in known:
+        if path.is_file() and path not in listed_paths:
             yield Problem("foreign", str(path), "no file", "a file that is not in the bundle")
 
 
-def _log(contents: Contents) -> Iterator[Problem]:
+def _verify_log(contents: Contents) -> Iterator[Problem]:
     """The tables of the lake: each is the one that was pinned, and its version has these files."""
     for place, ref in contents.manifest.refs():
         dataset = contents.dataset(ref.table)
@@ -109,17 +111,17 @@ def _log(contents: Contents) -> Iterator[Problem]:
                 yield Problem("foreign", f"{place}.table_id", ref.table_id, snapshot.table_id)
                 continue
             pinned = ref.selection.selection
-            said = snapshot.files(pinned)["path"]
+            logged = snapshot.files(pinned)["path"]
         except LakeError as error:
             yield Problem("damaged", f"{place}.version", f"version {ref.version}", error.message)
             continue
         listed = contents.files.files(ref.table, pinned)["path"]
-        for path in sorted(set(said) ^ set(listed)):
+        for path in sorted(set(logged) ^ set(listed)):
             where = "in the index only" if path in set(listed) else "in the log only"
             yield Problem("differs", str(folder / path), "in index and log", where)
 
 
-def _rows(contents: Contents, progress: Progress, broken: set[str]) -> Iterator[Problem]:
+def _verify_rows(contents: Contents, progress: Progress, broken: set[str]) -> Iterator[Problem]:
     """The digest of each market-day; markets with broken files are known already."""
     for place, ref in contents.manifest.refs():
         table = PinnedTable.of(contents, ref.table)
@@ -127,28 +129,34 @@ def _rows(contents: Contents, progress: Progress, broken: set[str]) -> Iterator[
             pinned = Selection((exchange,), (symbol,), table.pinned.start, table.pinned.end)
             paths = contents.files.files(ref.table, pinned)["path"]
             if broken.isdisjoint(f"{table.uri}/{path}" for path in paths):
-                said = contents.days.filter(table=ref.table, exchange=exchange, symbol=symbol)
-                for problem in _days(table, pinned, said, progress):
+                pinned_days = contents.days.filter(
+                    table=ref.table, exchange=exchange, symbol=symbol
+                )
+                for problem in _verify_days(table, pinned, pinned_days, progress):
                     yield replace(problem, place=f"{place}: {exchange} {symbol}{problem.place}")
 
 
-def _days(
-    table: PinnedTable, selection: Selection, said: pl.DataFrame, progress: Progress
+def _verify_days(
+    table: PinnedTable, selection: Selection, pinned_days: pl.DataFrame, progress: Progress
 ) -> Iterator[Problem]:
     try:
-        found = measure_days(table, selection, progress)
+        stored_days = measure_days(table, selection, progress)
     except DamagedError as error:
         yield Problem("damaged", "", "readable", error.message)
         return
     columns = ("date", "rows", "digest")
-    both = said.select(columns).join(
-        found.select(columns), on="date", how="full", coalesce=True, maintain_order="left_right"
+    both = pinned_days.select(columns).join(
+        stored_days.select(columns),
+        on="date",
+        how="full",
+        coalesce=True,
+        maintain_order="left_right",
     )
     for date, rows, digest, rows_found, digest_found in both.iter_rows():
         if digest != digest_found:
-            expected, there = _add_up(rows, digest), _add_up(rows_found, digest_found)
-            yield Problem("differs", f" {date}", expected, there)
+            expected, found = _format_rows(rows, digest), _format_rows(rows_found, digest_found)
+            yield Problem("differs", f" {date}", expected, found)
 
 
-def _add_up(rows: int | None, digest: str | None) -> str:
+def _format_rows(rows: int | None, digest: str | None) -> str:
     return "no rows" if digest is None else f"{rows} rows, digest {digest}"

@@ -11,12 +11,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from lake.api import Lake
-from lake.bundles.cache import Cache, Entry
+from lake.bundles.cache import Cache, CacheKey
 from lake.errors import StorageError
 from lake.settings import CacheSettings, Settings
 from tests.conftest import DAY, MINUTE, T0, NewLake, bars, trades, write
 
-ENTRY = Entry("b" * 64, "bars_1m", "binance", "BTC/USDT:USDT")
+ENTRY = CacheKey("b" * 64, "bars_1m", "binance", "BTC/USDT:USDT")
 SYMBOLS = ("BTC/USDT", "ETH/USDT", "ADA/ÜSD 1%")
 
 
@@ -125,7 +125,7 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
     frame = bars(1000)
     probe = Cache(tmp_path / "probe", 10**9, 10**9).put(ENTRY, [frame])
     cache = Cache(tmp_path / "cache", probe * 3 + 10, 0, clock_ns=lambda: next(clock) * 10**9)
-    entries = [Entry("a" * 64, "bars_1m", "binance", name) for name in "1234"]
+    entries = [CacheKey("a" * 64, "bars_1m", "binance", name) for name in "1234"]
     for entry in entries[:3]:
         cache.put(entry, [frame])
     assert cache.get(entries[0]) is not None
