@@ -50,12 +50,12 @@ class Changes:
         return not (self.written.is_empty() and self.removed.is_empty())
 
     @classmethod
-    def none(cls, dataset: Dataset) -> Changes:
+    def empty(cls, dataset: Dataset) -> Changes:
         """No change."""
         return cls(*(dataset.empty() for _ in fields(cls)))
 
     @classmethod
-    def joined(cls, parts: Sequence[Changes]) -> Changes:
+    def concat(cls, parts: Sequence[Changes]) -> Changes:
         """The changes of several parts, of which no two have rows of one key; at least one."""
         return cls(*(pl.concat(getattr(part, item.name) for part in parts) for item in fields(cls)))
 
@@ -63,14 +63,14 @@ class Changes:
         """The times of all rows that are new, different, or gone."""
         return pl.concat([self.written, self.removed])[dataset.time_column]
 
-    def by_window(
+    def split_by_window(
         self, dataset: Dataset, windows: Sequence[TimeRange]
     ) -> Iterator[tuple[TimeRange, Changes]]:
         """What differs within each of the windows, in order; those without changes are left out."""
         parts, held = [], Windows(windows)
         for item in fields(self):
             rows = getattr(self, item.name)
-            numbers = held.numbers_of(rows[dataset.time_column])
+            numbers = held.locate(rows[dataset.time_column])
             marked = rows.with_columns(numbers.alias("_window")).drop_nulls("_window")
             parts.append(marked.partition_by("_window", include_key=False, as_dict=True))
         nothing = dataset.empty()
@@ -78,7 +78,7 @@ class Changes:
             yield windows[key[0]], Changes(*(part.get(key, nothing) for part in parts))
 
 
-def changes(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) -> Changes:
+def compare_rows(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) -> Changes:
     """What differs between the rows of one market."""
     key = list(dataset.key)
     inserted = after.join(before, on=key, how="anti")
@@ -93,13 +93,13 @@ def changes(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) -> Chan
     return Changes(inserted, old, updated, before.join(after, on=key, how="anti"))
 
 
-def as_json(rows: pl.DataFrame) -> str:
+def to_json(rows: pl.DataFrame) -> str:
     """The first rows, without their market, as a JSON list of objects."""
     shown = rows.head(SHOWN_ROWS).drop(PARTITIONS, strict=False)
-    return json.dumps(shown.to_dicts(), default=_plain)
+    return json.dumps(shown.to_dicts(), default=_to_plain)
 
 
-def _plain(value: Any) -> str:
+def _to_plain(value: Any) -> str:
     if isinstance(value, datetime):
         return iso(value)
     assert isinstance(value, date)  # noqa: S101 - nothing else in a dataset is unknown to JSON

@@ -19,34 +19,34 @@ def preview(
 ) -> Iterator[PlannedRepair]:
     """The windows that would be asked for, and the rows that could be made as things are."""
     filling = Filling(store, group)
-    absent = filling.absent()
+    absent = filling.find_absent()
     exchange = group.market.exchange
     can_ask = is_served(exchange) and not offline
     asked = [t for t in group.targets if is_due(filling, absent, t)] if can_ask else []
     wanted = Group.of(group.dataset, group.market, asked)
     for window in wanted.windows:
         inside = wanted.in_window(window)
-        yield _planned(group, window, "refetch", source_name(exchange), inside)
+        yield _plan_repair(group, window, "refetch", source_name(exchange), inside)
     lost = [target for target in group.targets if target.kind == "missing"]
     if filling.makes_bars:
-        for made in filling.derived(target.span for target in lost):
-            yield from _by_window(group, made, "derive")
+        for made in filling.derive(target.span for target in lost):
+            yield from _plan_windows(group, made, "derive")
     if interpolate:
         quiet = [target for target in group.targets if target.kind == "no_trade"]
-        filled = filling.by_policy(quiet, lost)
+        filled = filling.interpolate(quiet, lost)
         if filled is not None:
-            yield from _by_window(group, filled, "interpolate")
+            yield from _plan_windows(group, filled, "interpolate")
 
 
-def _by_window(group: Group, made: FilledRows, method: Method) -> Iterator[PlannedRepair]:
+def _plan_windows(group: Group, made: FilledRows, method: Method) -> Iterator[PlannedRepair]:
     moments = Moments(made.rows[group.dataset.time_column])
     for window in group.windows:
-        rows = len(moments.within([window]))
+        rows = len(moments.select([window]))
         if rows:
-            yield _planned(group, window, method, made.source, group.in_window(window), rows)
+            yield _plan_repair(group, window, method, made.source, group.in_window(window), rows)
 
 
-def _planned(
+def _plan_repair(
     group: Group,
     window: TimeRange,
     method: Method,

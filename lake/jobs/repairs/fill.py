@@ -67,7 +67,7 @@ class Filling:
         """Whether it is bars that the group is about: only they have slots that can be missing."""
         return self._group.dataset.timeframe is not None
 
-    def absent(self) -> Moments:
+    def find_absent(self) -> Moments:
         """Open times in the group's windows of bars that are not there; none but of bars."""
         dataset, market = self._group.dataset, self._group.market
         times = [pl.Series(dtype=TIMESTAMP)]
@@ -78,22 +78,26 @@ class Filling:
                 times.append(opens.filter(~opens.is_in(rows["timestamp"].implode())))
         return Moments(pl.concat(times))
 
-    def derived(self, spans: Iterable[TimeRange]) -> Iterator[FilledRows]:
+    def derive(self, spans: Iterable[TimeRange]) -> Iterator[FilledRows]:
         """Missing bars from finer data: trades first, then bars, the next finer first.
 
         What was given is taken to be stored before the next is asked for.
         """
-        left = self.absent().within(spans)
-        for name in ("trades", *self._finer()):
+        left = self.find_absent().select(spans)
+        for name in ("trades", *self._find_finer_tables()):
             if left.is_empty():
                 return
             if self._store.exists(name):
-                made = self._from_trades(left) if name == "trades" else self._from_bars(name, left)
+                made = (
+                    self._derive_from_trades(left)
+                    if name == "trades"
+                    else self._derive_from_bars(name, left)
+                )
                 if made is not None:
                     left = left.filter(~left.is_in(made.rows["timestamp"].implode()))
                     yield made
 
-    def by_policy(self, quiet: Collection[Target], lost: Collection[Target]) -> FilledRows | None:
+    def interpolate(self, quiet: Collection[Target], lost: Collection[Target]) -> FilledRows | None:
         """What the dataset allows to fill in, where nobody has anything.
 
         Parameters
@@ -107,37 +111,37 @@ class Filling:
         if not (quiet or lost) or obstacle(self._group.dataset):
             return None
         if policy == "flat" and quiet and self.makes_bars:
-            return self._flat(target.span for target in quiet)
+            return self._fill_flat(target.span for target in quiet)
         if policy in ("linear", "last") and lost and not self.makes_bars:
-            return self._between(lost)
+            return self._fill_between(lost)
         return None
 
-    def _flat(self, spans: Iterable[TimeRange]) -> FilledRows | None:
+    def _fill_flat(self, spans: Iterable[TimeRange]) -> FilledRows | None:
         """Flat bars for intervals without trades."""
         timeframe, dataset = self._timeframe, self._group.dataset
-        opens = Moments(self.absent().within(spans))
-        pieces = self._pieces(opens)
+        opens = Moments(self.find_absent().select(spans))
+        pieces = self._cut_spans(opens)
         around = [TimeRange(timeframe.floor(p.start - MICROSECOND), p.end) for p in pieces]
         made = [pl.DataFrame(schema=BARS)]
-        for span, stored in self._rows(dataset, around, ["timestamp", "close", "closed"]):
+        for span, stored in self._read_rows(dataset, around, ["timestamp", "close", "closed"]):
             # What was made for the piece before this one is not stored yet.
             known = pl.concat([made[-1].select(stored.columns).tail(1), stored])
-            made.append(flat(known, opens.within([span]), timeframe))
-        return _filled(FLAT, made, {"policy": "flat", "proof": "no trade happened"})
+            made.append(flat(known, opens.select([span]), timeframe))
+        return _build_filled(FLAT, made, {"policy": "flat", "proof": "no trade happened"})
 
-    def _between(self, targets: Iterable[Target]) -> FilledRows | None:
+    def _fill_between(self, targets: Iterable[Target]) -> FilledRows | None:
         """Rows that are due by the schedule and not there, by the policy of the dataset."""
         dataset, how = self._group.dataset, self._group.dataset.interpolate
         assert how is not None  # noqa: S101 - the callers look at the policy
         made = []
         spans = union(target.span for target in targets)
         around = [widen(span, _SCHEDULE[dataset.granularity]) for span in spans]
-        for span, (_, rows) in zip(spans, self._rows(dataset, around), strict=True):
+        for span, (_, rows) in zip(spans, self._read_rows(dataset, around), strict=True):
             times = due(rows[dataset.time_column], span)
             made.append(between(dataset, rows, times, how))
-        return _filled(f"{INTERPOLATED}{how}", made, {"policy": how})
+        return _build_filled(f"{INTERPOLATED}{how}", made, {"policy": how})
 
-    def _finer(self) -> list[str]:
+    def _find_finer_tables(self) -> list[str]:
         """Names of the tables of finer bars, the next finer first."""
         dataset = self._group.dataset
         found = []
@@ -149,23 +153,23 @@ class Filling:
                 found.append((other.timeframe.seconds, name))
         return [name for _, name in sorted(found, reverse=True)]
 
-    def _from_trades(self, opens: pl.Series) -> FilledRows | None:
+    def _derive_from_trades(self, opens: pl.Series) -> FilledRows | None:
         timeframe, trades = self._timeframe, self._store.catalog.dataset("trades")
         covered = Ledger(self._store).covered("trades", self._group.market)
         wanted = Moments(opens)
-        pieces = self._pieces(wanted)
+        pieces = self._cut_spans(wanted)
         around = [widen(piece, _AROUND) for piece in pieces]
-        stored = self._rows(self._group.dataset, around)
+        stored = self._read_rows(self._group.dataset, around)
         made, agreeing, compared = [], 0, 0
         for piece, (span, rows), (_, beside) in zip(
-            pieces, self._rows(trades, around), stored, strict=True
+            pieces, self._read_rows(trades, around), stored, strict=True
         ):
             grid = slots(span, timeframe)
             grid = grid.filter(complete_slots(rows, grid, timeframe, covered))
             bars = bars_from_trades(rows, timeframe)
             bars = bars.filter(pl.col("timestamp").is_in(grid.implode()))
-            made.append(_at(bars, wanted.within([piece])))
-            same = _same_as_sent(bars, beside)
+            made.append(_select_opens(bars, wanted.select([piece])))
+            same = _compare_with_sent(bars, beside)
             agreeing, compared = agreeing + int(same.sum()), compared + len(same)
         if agreeing < _AGREEING * compared:
             return None  # the venue counts bars otherwise than trades: in another unit, perhaps
@@ -174,19 +178,19 @@ class Filling:
             "bars_beside": compared,
             "of_them_equal": agreeing,
         }
-        return _filled(FROM_TRADES, made, facts)
+        return _build_filled(FROM_TRADES, made, facts)
 
-    def _from_bars(self, name: str, opens: pl.Series) -> FilledRows | None:
+    def _derive_from_bars(self, name: str, opens: pl.Series) -> FilledRows | None:
         finer, wanted = self._store.catalog.dataset(name), Moments(opens)
         assert finer.timeframe is not None  # noqa: S101 - `_finer` gives bars only
         made = []
-        for span, rows in self._rows(finer, self._pieces(wanted)):
+        for span, rows in self._read_rows(finer, self._cut_spans(wanted)):
             bars = bars_from_bars(rows, finer.timeframe, self._timeframe)
-            made.append(_at(bars, wanted.within([span])))
+            made.append(_select_opens(bars, wanted.select([span])))
         facts = {f"{name}_version": self._store.version(finer)}
-        return _filled(f"derived:{name}", made, facts)
+        return _build_filled(f"derived:{name}", made, facts)
 
-    def _pieces(self, opens: Moments) -> list[TimeRange]:
+    def _cut_spans(self, opens: Moments) -> list[TimeRange]:
         """Spans of whole bars that hold all of some open times; each a day, or a bar, at most."""
         timeframe = self._timeframe
         pieces: list[TimeRange] = []
@@ -204,17 +208,17 @@ class Filling:
         assert timeframe is not None  # noqa: S101 - the callers ask of bars only
         return timeframe
 
-    def _rows(
+    def _read_rows(
         self, dataset: Dataset, spans: Sequence[TimeRange], columns: Sequence[str] | None = None
     ) -> Iterator[tuple[TimeRange, pl.DataFrame]]:
         return read_each(self._store, dataset, self._group.market, spans, columns)
 
 
-def _at(bars: pl.DataFrame, opens: pl.Series) -> pl.DataFrame:
+def _select_opens(bars: pl.DataFrame, opens: pl.Series) -> pl.DataFrame:
     return bars.filter(pl.col("timestamp").is_in(opens.implode()))
 
 
-def _same_as_sent(bars: pl.DataFrame, stored: pl.DataFrame) -> pl.Series:
+def _compare_with_sent(bars: pl.DataFrame, stored: pl.DataFrame) -> pl.Series:
     """Of the bars that the venue sent as well: whether they say the same."""
     sent = stored.filter(pl.col("fill").is_null(), "closed")
     both = bars.join(sent, on="timestamp", suffix="_sent")
@@ -244,7 +248,9 @@ def find_superseded(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:
     return near.drop_nulls("_sent")[time]
 
 
-def _filled(source: str, made: list[pl.DataFrame], evidence: dict[str, Any]) -> FilledRows | None:
+def _build_filled(
+    source: str, made: list[pl.DataFrame], evidence: dict[str, Any]
+) -> FilledRows | None:
     rows = pl.concat(made) if made else pl.DataFrame()
     return None if rows.is_empty() else FilledRows(source, rows, evidence)
 

@@ -85,7 +85,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class Attempts:
     """What repairs have tried: findings that a source confirmed, and when others were repaired."""
 
     marked: frozenset[str]
@@ -108,17 +108,22 @@ class Planner:
     ----------
     dataset
         Gives the dataset of a table, or raises `UnknownNameError`.
-    tried
+    attempts
         What was tried before; counts for nothing where `again`.
     interpolate
         Whether intervals without trades are to be filled in.
     """
 
     def __init__(
-        self, dataset: Callable[[str], Dataset], tried: Tried, *, again: bool, interpolate: bool
+        self,
+        dataset: Callable[[str], Dataset],
+        attempts: Attempts,
+        *,
+        again: bool,
+        interpolate: bool,
     ) -> None:
         self._dataset = dataset
-        self._tried = tried
+        self._attempts = attempts
         self._again = again
         self._interpolate = interpolate
         self._targets: dict[tuple[str, Market], list[Target]] = defaultdict(list)
@@ -151,28 +156,28 @@ class Planner:
             for (table, market), targets in self._targets.items()
         ]
         return Plan(
-            tuple(sorted(groups, key=_finest_first)),
+            tuple(sorted(groups, key=_sort_key)),
             tuple(self._failed),
             tuple(self._skipped),
         )
 
     def _is_settled(self, finding: Mapping[str, Any]) -> bool:
-        repaired = self._tried.repaired.get(finding["finding_id"])
+        repaired = self._attempts.repaired.get(finding["finding_id"])
         return not self._again and repaired is not None and repaired >= finding["found_at"]
 
     def _add_finding(self, finding: Mapping[str, Any]) -> None:
-        kind, hindrance = _judged(finding, interpolate=self._interpolate)
+        kind, hindrance = _assess(finding, interpolate=self._interpolate)
         if hindrance:
-            self._refuse(finding, hindrance)
+            self._fail(finding, hindrance)
             return
         finding_id, why = finding["finding_id"], f"{finding['check']}: {finding['message']}"
-        ask = kind != "no_trade" and (self._again or finding_id not in self._tried.marked)
+        ask = kind != "no_trade" and (self._again or finding_id not in self._attempts.marked)
         span = TimeRange(finding["timestamp"], finding["end"])
         target = Target(finding_id, kind, span, why, finding["measured"], ask)
         try:
             self._add(finding, finding["dataset"], target)
         except UnknownNameError as error:
-            self._refuse(finding, error.message)
+            self._fail(finding, error.message)
             return
         if ask and finding["dimension"] == "consistency":
             self._add_witness(finding, Target(finding_id, "witness", span, why))
@@ -189,12 +194,12 @@ class Planner:
         market = Market(finding["exchange"], finding["symbol"])
         if target.kind == "no_trade" and dataset.timeframe is None:
             raise UnknownNameError(f"{table} has no bars that could be filled in")
-        rounded = _rounded(dataset, target.span)
+        rounded = _round_out(dataset, target.span)
         self._targets[dataset.name, market].append(
             Target(target.finding_id, target.kind, rounded, target.why, target.measured, target.ask)
         )
 
-    def _refuse(self, finding: Mapping[str, Any], reason: str) -> None:
+    def _fail(self, finding: Mapping[str, Any], reason: str) -> None:
         self._failed.append(
             FailedRepair(
                 finding["dataset"],
@@ -209,7 +214,7 @@ class Planner:
 _NO_TRADE = "no trade happened"
 
 
-def _judged(finding: Mapping[str, Any], *, interpolate: bool) -> tuple[Kind, str]:
+def _assess(finding: Mapping[str, Any], *, interpolate: bool) -> tuple[Kind, str]:
     """What a finding says of its rows; and why nothing can be done, if nothing can."""
     if finding["reason"] == "venue_outage":
         return "missing", "the venue was out: nobody has data of then"
@@ -221,7 +226,7 @@ def _judged(finding: Mapping[str, Any], *, interpolate: bool) -> tuple[Kind, str
     return ("missing" if finding["dimension"] == "completeness" else "suspect"), ""
 
 
-def _rounded(dataset: Dataset, span: TimeRange) -> TimeRange:
+def _round_out(dataset: Dataset, span: TimeRange) -> TimeRange:
     if dataset.timeframe is not None:
         start, end = dataset.timeframe.floor(span.start), dataset.timeframe.ceiling(span.end)
         return TimeRange(start, end)
@@ -235,7 +240,7 @@ def _closeness(dataset: Dataset) -> timedelta:
     return _CLOSE.get(dataset.family, timedelta(0))
 
 
-def _finest_first(group: Group) -> tuple[bool, int, str, Market]:
+def _sort_key(group: Group) -> tuple[bool, int, str, Market]:
     """What others are derived from comes before them: trades, then bars, the finest first."""
     timeframe = group.dataset.timeframe
     return (

@@ -16,10 +16,10 @@ from typing import Any
 
 import polars as pl
 
-from lake.jobs.repairs.changes import Changes, as_json, changes
-from lake.jobs.repairs.plan import Group, Target, Tried
+from lake.jobs.repairs.changes import Changes, compare_rows, to_json
+from lake.jobs.repairs.plan import Attempts, Group, Target
 from lake.jobs.repairs.report import AppliedRepair, Method
-from lake.jobs.repairs.spans import Moments, starting_within
+from lake.jobs.repairs.spans import Moments, select_starting
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.derive import INTERPOLATED
 from lake.model.market import Market
@@ -53,7 +53,7 @@ class Records:
         """All rows of `repairs`."""
         return self._store.read(self._dataset)
 
-    def tried(self) -> Tried:
+    def attempts(self) -> Attempts:
         """What was tried, and not undone."""
         done = self.rows().filter(pl.col("status") == "done")
         each = done.select("method", "repaired_at", "findings").explode("findings")
@@ -61,9 +61,9 @@ class Records:
         marks = each.filter(pl.col("method") == "mark")["findings"]
         rest = each.filter(pl.col("method") != "mark").group_by("findings")
         last = rest.agg(pl.col("repaired_at").max())
-        return Tried(frozenset(marks), dict(last.iter_rows()))
+        return Attempts(frozenset(marks), dict(last.iter_rows()))
 
-    def of_commits(
+    def record_commits(
         self,
         job_id: str,
         group: Group,
@@ -88,33 +88,33 @@ class Records:
             if commit["job"] != job_id:
                 continue
             facts = {**evidence, "commit": commit["version"], "digest": commit["digest"]}
-            for window, found in changes_of(self._store, group, commit["version"]):
-                row = self._row(group, window, commit, found)
-                own = [str(span) for span in starting_within(asked, window)]
+            for window, found in find_changes(self._store, group, commit["version"]):
+                row = self._build_row(group, window, commit, found)
+                own = [str(span) for span in select_starting(asked, window)]
                 told = {**facts, "asked": own} if asked else facts
                 rows.append({**row, "evidence": json.dumps(told)})
-                repairs.append(repaired(row))
+                repairs.append(read_repair(row))
                 times.append(found.times(group.dataset))
         self._write(rows, Origin(job_id, "lake"))
         return RecordedRepairs(tuple(repairs), pl.concat(times))
 
-    def _row(
+    def _build_row(
         self, group: Group, window: TimeRange, commit: Mapping[str, Any], found: Changes
     ) -> dict[str, Any]:
         """The row of what one commit changed in a window."""
         dataset, inside = group.dataset, group.in_window(window)
         changed = Moments(found.times(dataset))
-        concerned = [target for target in inside if changed.any_within(target.span)] or inside
+        concerned = [target for target in inside if changed.has_within(target.span)] or inside
         return {
-            **_place(group, window),
-            "repair_id": _id(commit["job"], group, window, commit["version"]),
-            "method": _method(commit["source"]),
+            **_describe_place(group, window),
+            "repair_id": _make_id(commit["job"], group, window, commit["version"]),
+            "method": _classify(commit["source"]),
             "source": commit["source"],
-            **_reasons(concerned),
+            **_describe_reasons(concerned),
             "inserted": found.inserted.height,
             "updated": found.replaced.height,
-            "before": as_json(found.replaced.sort(*dataset.sort)),
-            "after": as_json(found.written.sort(*dataset.sort)),
+            "before": to_json(found.replaced.sort(*dataset.sort)),
+            "after": to_json(found.written.sort(*dataset.sort)),
             "version_before": commit["version"] - 1,
             "version_after": commit["version"],
             "status": "done",
@@ -122,7 +122,7 @@ class Records:
             "repaired_at": self._store.now(),
         }
 
-    def marks(
+    def record_marks(
         self, job_id: str, group: Group, evidence: Iterable[tuple[Target, Mapping[str, Any]]]
     ) -> tuple[AppliedRepair, ...]:
         """Record findings that the source confirmed."""
@@ -132,11 +132,11 @@ class Records:
             name = f"mark {target.finding_id}"
             rows.append(
                 {
-                    **_place(group, target.span),
-                    "repair_id": _id(job_id, group, target.span, name),
+                    **_describe_place(group, target.span),
+                    "repair_id": _make_id(job_id, group, target.span, name),
                     "method": "mark",
                     "source": facts["source"],
-                    **_reasons([target]),
+                    **_describe_reasons([target]),
                     "evidence": json.dumps(facts),
                     "inserted": 0,
                     "updated": 0,
@@ -150,9 +150,9 @@ class Records:
                 }
             )
         self._write(rows, Origin(job_id, "lake"))
-        return tuple(map(repaired, rows))
+        return tuple(map(read_repair, rows))
 
-    def undone(self, row: Mapping[str, Any], job_id: str) -> None:
+    def record_undo(self, row: Mapping[str, Any], job_id: str) -> None:
         """Record that a repair was undone."""
         changed = {"status": "undone", "undone_by": job_id, "undone_at": self._store.now()}
         kept = {name: value for name, value in row.items() if name != "date"}
@@ -169,7 +169,7 @@ class Records:
             self._store.write(self._dataset, frame, origin)
 
 
-def arguments(groups: Iterable[Group], versions: Mapping[str, int]) -> dict[str, Any]:
+def describe_plan(groups: Iterable[Group], versions: Mapping[str, int]) -> dict[str, Any]:
     """What a job says of itself when it starts: enough to complete its record if it is killed."""
     return {
         "plan": [
@@ -197,8 +197,8 @@ def recover(store: Store) -> tuple[AppliedRepair, ...]:
         said = json.loads(row["arguments"])
         repairs: list[AppliedRepair] = []
         for part in said["plan"]:
-            group = _group(store, part)
-            repairs += records.of_commits(
+            group = _read_group(store, part)
+            repairs += records.record_commits(
                 row["job_id"], group, part["since"], {"recorded": "after the job was killed"}
             ).repairs
         job = Job(row["job_id"], row["command"], said, row["timestamp"])
@@ -208,14 +208,14 @@ def recover(store: Store) -> tuple[AppliedRepair, ...]:
     return tuple(found)
 
 
-def rows_at(
+def read_rows(
     store: Store, dataset: Dataset, market: Market, window: TimeRange, version: int | None = None
 ) -> pl.DataFrame:
     """The rows of a market in a range, at a version or now, in order."""
-    return store.snapshot(dataset, version=version).collect(selection_of(market, window))
+    return store.snapshot(dataset, version=version).collect(build_selection(market, window))
 
 
-def repaired(row: Mapping[str, Any]) -> AppliedRepair:
+def read_repair(row: Mapping[str, Any]) -> AppliedRepair:
     """A row of `repairs`, as a report shows it."""
     return AppliedRepair(
         row["repair_id"],
@@ -230,12 +230,12 @@ def repaired(row: Mapping[str, Any]) -> AppliedRepair:
     )
 
 
-def selection_of(market: Market, window: TimeRange) -> Selection:
+def build_selection(market: Market, window: TimeRange) -> Selection:
     """The rows of a market in a range."""
     return Selection((market.exchange,), (market.symbol,), window.start, window.end)
 
 
-def changes_of(store: Store, group: Group, version: int) -> Iterator[tuple[TimeRange, Changes]]:
+def find_changes(store: Store, group: Group, version: int) -> Iterator[tuple[TimeRange, Changes]]:
     """What a commit changed in the windows of a group; where nothing, the window is left out.
 
     Only the files that it took out or put in are read, those of a date at a time.
@@ -245,24 +245,24 @@ def changes_of(store: Store, group: Group, version: int) -> Iterator[tuple[TimeR
     market = Selection((group.market.exchange,), (group.market.symbol,))
     old, new = (state.files(market) for state in states)
     files = [old.join(new, on="path", how="anti"), new.join(old, on="path", how="anti")]
-    found = [Changes.none(dataset)]
+    found = [Changes.empty(dataset)]
     for day in pl.concat(files)["date"].unique().sort():
         before, after = (
-            _rows_in(state, listed.filter(date=day), market)
+            _read_files(state, listed.filter(date=day), market)
             for state, listed in zip(states, files, strict=True)
         )
-        found.append(changes(dataset, before, after))
-    yield from Changes.joined(found).by_window(dataset, group.windows)
+        found.append(compare_rows(dataset, before, after))
+    yield from Changes.concat(found).split_by_window(dataset, group.windows)
 
 
-def _rows_in(state: Snapshot, files: pl.DataFrame, selection: Selection) -> pl.DataFrame:
+def _read_files(state: Snapshot, files: pl.DataFrame, selection: Selection) -> pl.DataFrame:
     """The rows in some files of a market."""
     names = list(state.dataset.polars_schema)
     with translate_errors(f"table {state.dataset.name}"):
         return state.sort_rows(state.file_by_file(files, selection), selection, names)
 
 
-def _group(store: Store, part: Mapping[str, Any]) -> Group:
+def _read_group(store: Store, part: Mapping[str, Any]) -> Group:
     targets = [
         Target(
             finding_id,
@@ -276,7 +276,7 @@ def _group(store: Store, part: Mapping[str, Any]) -> Group:
     return Group.of(store.catalog.dataset(part["table"]), market, targets)
 
 
-def _place(group: Group, window: TimeRange) -> dict[str, Any]:
+def _describe_place(group: Group, window: TimeRange) -> dict[str, Any]:
     return {
         "exchange": group.market.exchange,
         "symbol": group.market.symbol,
@@ -286,7 +286,7 @@ def _place(group: Group, window: TimeRange) -> dict[str, Any]:
     }
 
 
-def _reasons(targets: Iterable[Target]) -> dict[str, Any]:
+def _describe_reasons(targets: Iterable[Target]) -> dict[str, Any]:
     targets = list(targets)
     return {
         "findings": [target.finding_id for target in targets if target.finding_id],
@@ -294,13 +294,13 @@ def _reasons(targets: Iterable[Target]) -> dict[str, Any]:
     }
 
 
-def _id(job_id: str, group: Group, window: TimeRange, what: object) -> str:
+def _make_id(job_id: str, group: Group, window: TimeRange, what: object) -> str:
     time = job_id.partition("-")[0]
     name = "\t".join(map(str, (job_id, group.dataset.name, group.market, window, what)))
     return f"{time}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _method(source: str) -> Method:
+def _classify(source: str) -> Method:
     if source.startswith("derived:"):
         return "derive"
     return "interpolate" if source.startswith(INTERPOLATED) else "refetch"

@@ -40,20 +40,20 @@ class Answer:
         """Take in a page: of what it tells everything, and what it says of suspect rows."""
         if page.settled:
             self._settled.append(page.settled)
-        held = suspects.numbers_of(page.frame[self._time_column]).is_not_null()
+        held = suspects.locate(page.frame[self._time_column]).is_not_null()
         if held.any():
             self._frames.append(page.frame.filter(held))
 
-    def answers(self, target: Target) -> bool:
+    def settles(self, target: Target) -> bool:
         """Whether it told everything of a target's interval."""
         settled = self._known
         at = bisect_right(settled, target.span.start, key=lambda item: item.start) - 1
         return at >= 0 and target.span.end <= settled[at].end
 
-    def given(self, target: Target) -> pl.DataFrame:
+    def select_rows(self, target: Target) -> pl.DataFrame:
         """The rows that it gave for a target's interval, in its own columns."""
         rows, moments = self._given
-        return moments.rows_of(rows, target.span)
+        return moments.select_rows(rows, target.span)
 
     @cached_property
     def _known(self) -> RangeSet:

@@ -11,7 +11,7 @@ from lake.errors import SourceUnavailableError
 from lake.jobs.job import record_job
 from lake.jobs.repairs.dry_run import preview
 from lake.jobs.repairs.plan import Group, Plan, Planner
-from lake.jobs.repairs.records import COMMAND, Records, arguments, recover
+from lake.jobs.repairs.records import COMMAND, Records, describe_plan, recover
 from lake.jobs.repairs.report import AppliedRepair, RepairReport, UndoReport
 from lake.jobs.repairs.run import Connect, Run
 from lake.jobs.repairs.undo import undo
@@ -82,12 +82,12 @@ class Repairer:
         CommitConflictError
             The lake is being repaired by another, or others kept writing; likewise.
         """
-        tried = Records(self._store).tried
+        attempts = Records(self._store).attempts
         how = partial(Planner, self._store.catalog.dataset, again=again, interpolate=interpolate)
         if dry_run:
-            plan = how(tried()).plan(findings, no_trade)
+            plan = how(attempts()).plan(findings, no_trade)
             tell = partial(preview, self._store, offline=offline, interpolate=interpolate)
-            planned = tuple(one for group in self._there(plan) for one in tell(group))
+            planned = tuple(one for group in self._existing_groups(plan) for one in tell(group))
             return RepairReport(
                 job_id=None,
                 dry_run=True,
@@ -97,18 +97,18 @@ class Repairer:
             )
         with repairing(self._store.root):
             recovered = recover(self._store)
-            plan = how(tried()).plan(findings, no_trade)
+            plan = how(attempts()).plan(findings, no_trade)
             run = Run(
                 self._store, self._settings, self._connect, interpolate=interpolate, offline=offline
             )
-            return await self._repaired(run, plan, recovered)
+            return await self._run_plan(run, plan, recovered)
 
-    async def _repaired(
+    async def _run_plan(
         self, run: Run, plan: Plan, recovered: tuple[AppliedRepair, ...]
     ) -> RepairReport:
         started = self._store.now()
-        groups = self._there(plan)
-        job_id = await self._work(run, groups) if groups else None
+        groups = self._existing_groups(plan)
+        job_id = await self._repair_groups(run, groups) if groups else None
         tables = run.tally.tables.values()
         return RepairReport(
             job_id=job_id,
@@ -123,12 +123,12 @@ class Repairer:
             seconds=(self._store.now() - started).total_seconds(),
         )
 
-    def _there(self, plan: Plan) -> list[Group]:
+    def _existing_groups(self, plan: Plan) -> list[Group]:
         return [group for group in plan.groups if self._store.exists(group.dataset.name)]
 
-    async def _work(self, run: Run, groups: list[Group]) -> str:
+    async def _repair_groups(self, run: Run, groups: list[Group]) -> str:
         versions = {g.dataset.name: self._store.version(g.dataset) for g in groups}
-        said = arguments(groups, versions)
+        said = describe_plan(groups, versions)
         down: dict[str, SourceUnavailableError] = {}
         try:
             with record_job(Ledger(self._store), COMMAND, said, run.tally) as job:
@@ -141,14 +141,16 @@ class Repairer:
                         down[group.market.exchange] = failed
                     self._progress.advance()
                 if down:
-                    raise _unavailable(down, len(run.repairs))
+                    raise _combine_errors(down, len(run.repairs))
         finally:
             self._progress.end()
             await run.close()
         return job.id
 
 
-def _unavailable(down: Mapping[str, SourceUnavailableError], made: int) -> SourceUnavailableError:
+def _combine_errors(
+    down: Mapping[str, SourceUnavailableError], made: int
+) -> SourceUnavailableError:
     """One error for all exchanges that are down, after so many repairs of others."""
     hints = list(dict.fromkeys(error.hint for error in down.values() if error.hint))
     if made:

@@ -11,7 +11,7 @@ import polars as pl
 from lake.errors import SourceError, SourceUnavailableError, UsageError
 from lake.jobs.ingest.batch import BatchWriter, of_market
 from lake.jobs.job import WriteCounts
-from lake.jobs.repairs.changes import as_json
+from lake.jobs.repairs.changes import to_json
 from lake.jobs.repairs.fill import FilledRows, Filling, find_superseded
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.records import Records
@@ -93,7 +93,7 @@ class Run:
             self._drop_superseded(job, work)
         else:
             wanted = [t.span for t in group.targets if t.kind == "missing"]
-            for made in work.filling.derived(wanted):
+            for made in work.filling.derive(wanted):
                 self._store_filled(job, work, made)
         if self._interpolate:
             self._interpolated(job, work)
@@ -155,7 +155,7 @@ class Run:
         left = [target for target in work.group.targets if work.is_open(target)]
         quiet = [target for target in left if target.kind == "no_trade"]
         lost = [target for target in left if target.kind == "missing"]
-        made = work.filling.by_policy(quiet, lost)
+        made = work.filling.interpolate(quiet, lost)
         if made is not None:
             self._store_filled(job, work, made)
 
@@ -175,7 +175,7 @@ class Run:
         evidence: Mapping[str, Any],
         asked: Sequence[TimeRange] = (),
     ) -> None:
-        found = self._records.of_commits(job.id, work.group, since, evidence, asked)
+        found = self._records.record_commits(job.id, work.group, since, evidence, asked)
         self.repairs.extend(found.repairs)
         work.note(found.times)
 
@@ -189,7 +189,7 @@ class Run:
                 marks.append((target, self._said(work, target, answer, stored)))
             if target.kind != "suspect" or answer is None:
                 self.failed.append(_fail(work.group, target, self._why(work, target)))
-        self.marked.extend(self._records.marks(job.id, work.group, marks))
+        self.marked.extend(self._records.record_marks(job.id, work.group, marks))
 
     def _why(self, work: _Work, target: Target) -> str:
         """Why a target stays open."""
@@ -227,9 +227,9 @@ class Run:
         self, work: _Work, target: Target, answer: Answer, stored: pl.DataFrame
     ) -> dict[str, Any]:
         """What a source said of a target, as evidence that asking again is of no use."""
-        given = answer.given(target)
+        given = answer.select_rows(target)
         facts = {
-            "source": " and ".join(one.source for one in work.answers if one.answers(target)),
+            "source": " and ".join(one.source for one in work.answers if one.settles(target)),
             "asked_at": iso(self._store.now()),
             "measured": target.measured,
         }
@@ -238,7 +238,7 @@ class Run:
         common = [name for name in stored.columns if name in given.columns]
         other = given.select(common).join(stored, on=common, how="anti", nulls_equal=True)
         said = "something else, that may not replace what is stored" if other.height else "the same"
-        return {**facts, "answer": said, "rows": as_json(given)}
+        return {**facts, "answer": said, "rows": to_json(given)}
 
 
 class _Work:
@@ -247,7 +247,7 @@ class _Work:
     def __init__(self, group: Group, filling: Filling) -> None:
         self.group = group
         self.filling = filling
-        self.absent = filling.absent()
+        self.absent = filling.find_absent()
         self.asked: set[Target] = set()
         self.answers: list[Answer] = []
         self.hindrances: list[str] = []
@@ -257,22 +257,22 @@ class _Work:
     def note(self, times: pl.Series) -> None:
         """Take in the times of rows that were changed, and look what is missing now."""
         self._changed = Moments(pl.concat([self._changed.times, times.rename("")]))
-        self.absent = self.filling.absent()
+        self.absent = self.filling.find_absent()
 
     def is_open(self, target: Target, *, fallback: bool = True) -> bool:
         """Whether a target is not repaired yet; a witness is only asked, and only once."""
         if target.kind == "witness":
             return not fallback
         if target.kind == "no_trade" or self._is_bars_gap(target):
-            return self.absent.any_within(target.span)
-        return not self._changed.any_within(target.span)
+            return self.absent.has_within(target.span)
+        return not self._changed.has_within(target.span)
 
     def _is_bars_gap(self, target: Target) -> bool:
         return target.kind == "missing" and self.group.dataset.timeframe is not None
 
     def answer(self, target: Target) -> Answer | None:
         """The last answer that told everything of a target."""
-        return next((one for one in self.answers[::-1] if one.answers(target)), None)
+        return next((one for one in self.answers[::-1] if one.settles(target)), None)
 
 
 def is_due(filling: Filling, absent: Moments, target: Target) -> bool:
@@ -286,7 +286,7 @@ def is_due(filling: Filling, absent: Moments, target: Target) -> bool:
     if not target.ask or target.kind == "no_trade":
         return False
     gap = target.kind == "missing" and filling.makes_bars
-    return not gap or absent.any_within(target.span)
+    return not gap or absent.has_within(target.span)
 
 
 def windows_of(group: Group, targets: Iterable[Target]) -> tuple[TimeRange, ...]:

@@ -27,28 +27,28 @@ class Moments:
         self.times = times.sort()
         self._numbers = self.times.to_physical().to_numpy()
 
-    def any_within(self, span: TimeRange) -> bool:
+    def has_within(self, span: TimeRange) -> bool:
         """Whether one of them lies within a span."""
         start, end = self._bounds(span)
         return start < end
 
-    def within(self, spans: Iterable[TimeRange]) -> pl.Series:
+    def select(self, spans: Iterable[TimeRange]) -> pl.Series:
         """Those that lie within one of the spans, each once."""
         bounds = [self._bounds(span) for span in union(spans)]
         found = [self.times[start:end] for start, end in bounds if start < end]
         return pl.concat(found) if found else self.times.clear()
 
-    def rows_of(self, rows: pl.DataFrame, span: TimeRange) -> pl.DataFrame:
+    def select_rows(self, rows: pl.DataFrame, span: TimeRange) -> pl.DataFrame:
         """Of the rows whose times they are, in order, those within a span."""
         start, end = self._bounds(span)
         return rows.slice(start, end - start)
 
     def _bounds(self, span: TimeRange) -> tuple[int, int]:
-        start, end = np.searchsorted(self._numbers, [_number(span.start), _number(span.end)])
+        start, end = np.searchsorted(self._numbers, [_to_number(span.start), _to_number(span.end)])
         return int(start), int(end)
 
 
-def starting_within(spans: Sequence[TimeRange], window: TimeRange) -> Sequence[TimeRange]:
+def select_starting(spans: Sequence[TimeRange], window: TimeRange) -> Sequence[TimeRange]:
     """Of spans in order, those that begin in a window."""
     start, end = (
         bisect_left(spans, time, key=lambda span: span.start) for time in (window.start, window.end)
@@ -60,10 +60,10 @@ class Windows:
     """Spans, in order, of which none overlaps another."""
 
     def __init__(self, spans: Sequence[TimeRange]) -> None:
-        self._starts = np.array([_number(span.start) for span in spans], dtype=np.int64)
-        self._ends = np.array([_number(span.end) for span in spans], dtype=np.int64)
+        self._starts = np.array([_to_number(span.start) for span in spans], dtype=np.int64)
+        self._ends = np.array([_to_number(span.end) for span in spans], dtype=np.int64)
 
-    def numbers_of(self, times: pl.Series) -> pl.Series:
+    def locate(self, times: pl.Series) -> pl.Series:
         """Which of the spans holds each time, by its number; null where none does."""
         if not len(self._starts):
             return pl.Series([None] * len(times), dtype=pl.Int64)
@@ -98,7 +98,7 @@ def read_each(
     for stretch, rows in read_together(store, dataset, market, spans, wanted):
         moments = Moments(rows[time])
         for span in stretch:
-            yield span, moments.rows_of(rows, span).select(names)
+            yield span, moments.select_rows(rows, span).select(names)
 
 
 def read_together(
@@ -115,7 +115,7 @@ def read_together(
     """
     snapshot = store.snapshot(dataset)
     files = snapshot.files(Selection((market.exchange,), (market.symbol,)))
-    for stretch in _stretches(dataset, spans):
+    for stretch in _cut_stretches(dataset, spans):
         end = max(span.end for span in stretch)
         selection = Selection((market.exchange,), (market.symbol,), stretch[0].start, end)
         with translate_errors(f"table {dataset.name}"):
@@ -124,7 +124,7 @@ def read_together(
         yield stretch, rows.sort(dataset.time_column, maintain_order=True)
 
 
-def _stretches(dataset: Dataset, spans: Sequence[TimeRange]) -> Iterator[Sequence[TimeRange]]:
+def _cut_stretches(dataset: Dataset, spans: Sequence[TimeRange]) -> Iterator[Sequence[TimeRange]]:
     longest = DAY if dataset.granularity == "day" else 366 * DAY
     first = 0
     for number, (_, span) in enumerate(pairwise(spans), 1):
@@ -135,5 +135,5 @@ def _stretches(dataset: Dataset, spans: Sequence[TimeRange]) -> Iterator[Sequenc
         yield spans[first:]
 
 
-def _number(time: datetime) -> int:
+def _to_number(time: datetime) -> int:
     return (time - EPOCH) // MICROSECOND

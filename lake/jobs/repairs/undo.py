@@ -10,8 +10,8 @@ import polars as pl
 
 from lake.errors import DamagedError, UnknownNameError
 from lake.jobs.job import WriteCounts, record_job
-from lake.jobs.repairs.changes import SHOWN_ROWS, Changes, changes
-from lake.jobs.repairs.records import Records, recover, rows_at
+from lake.jobs.repairs.changes import SHOWN_ROWS, Changes, compare_rows
+from lake.jobs.repairs.records import Records, read_rows, recover
 from lake.jobs.repairs.report import UndoReport
 from lake.model.dataset import Dataset
 from lake.model.market import Market
@@ -40,13 +40,13 @@ def undo(store: Store, repair_id: str) -> UndoReport:
         Others kept writing into the table, or repaired the lake: nothing was changed.
     """
     with repairing(store.root):
-        return _undo(store, repair_id)
+        return _undo_repair(store, repair_id)
 
 
-def _undo(store: Store, repair_id: str) -> UndoReport:
+def _undo_repair(store: Store, repair_id: str) -> UndoReport:
     recover(store)
     records = Records(store)
-    row = _row(records, repair_id)
+    row = _read_record(records, repair_id)
     dataset = store.catalog.dataset(row["dataset"])
     market = Market(row["exchange"], row["symbol"])
     window = TimeRange(row["timestamp"], row["end"])
@@ -56,12 +56,12 @@ def _undo(store: Store, repair_id: str) -> UndoReport:
         return UndoReport(None, repair_id, dataset.name, market, window, *nothing, version)
     tally = WriteCounts()
     with record_job(Ledger(store), "quality undo", {"repair": repair_id}, tally) as job:
-        restoring = _Restoring(dataset, _changed(store, dataset, market, window, row))
+        restoring = _Restoration(dataset, _read_changes(store, dataset, market, window, row))
         source = f"undo:{repair_id}"
         replaced = store.replace(dataset, market, window, restoring, Origin(job.id, source))
         if restoring.removed or restoring.restored or restoring.kept.is_empty():
-            records.undone(row, job.id)
-    later = _later(records, row) if restoring.kept.height else ()
+            records.record_undo(row, job.id)
+    later = _find_later(records, row) if restoring.kept.height else ()
     return UndoReport(
         job.id,
         repair_id,
@@ -78,7 +78,7 @@ def _undo(store: Store, repair_id: str) -> UndoReport:
 
 
 @dataclass
-class _Restoring:
+class _Restoration:
     """Makes the rows of a range what they were before a repair; counts what it does."""
 
     dataset: Dataset
@@ -103,7 +103,7 @@ class _Restoring:
         return pl.concat([rows.join(ours, on=key, how="anti"), back, gone])
 
 
-def _row(records: Records, repair_id: str) -> dict[str, Any]:
+def _read_record(records: Records, repair_id: str) -> dict[str, Any]:
     found = records.rows().filter(pl.col("repair_id") == repair_id)
     if found.is_empty():
         raise UnknownNameError(
@@ -112,7 +112,7 @@ def _row(records: Records, repair_id: str) -> dict[str, Any]:
     return found.row(0, named=True)
 
 
-def _later(records: Records, row: Mapping[str, Any]) -> tuple[str, ...]:
+def _find_later(records: Records, row: Mapping[str, Any]) -> tuple[str, ...]:
     """Ids of the repairs that have changed rows of the same range since, newest first."""
     same = [pl.col(name) == row[name] for name in ("dataset", "exchange", "symbol")]
     meeting = (pl.col("timestamp") < row["end"]) & (pl.col("end") > row["timestamp"])
@@ -122,16 +122,16 @@ def _later(records: Records, row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(found.sort("version_after", descending=True)["repair_id"])
 
 
-def _changed(
+def _read_changes(
     store: Store, dataset: Dataset, market: Market, window: TimeRange, row: Mapping[str, Any]
 ) -> Changes:
     versions = (row["version_before"], row["version_after"])
     try:
-        before, after = (rows_at(store, dataset, market, window, v) for v in versions)
+        before, after = (read_rows(store, dataset, market, window, v) for v in versions)
     except DamagedError as error:
         raise DamagedError(
             f"repair {row['repair_id']} cannot be undone: versions {versions[0]} and {versions[1]} "
             f"of {dataset.name} cannot be read: {error.message}",
             "A vacuum removes files that only old versions need: bundles keep what they pin.",
         ) from error
-    return changes(dataset, before, after)
+    return compare_rows(dataset, before, after)

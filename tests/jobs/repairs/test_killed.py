@@ -50,7 +50,7 @@ def start(path: Path, url: str, *, dies: bool) -> BaseProcess:
 def run(path: Path, url: str, dies: bool) -> None:
     """Repair what was found, in this process."""
     if dies:
-        Records.of_commits = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        Records.record_commits = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
     repair(Lake(settings_for(path, url), now=lambda: NOW), FOUND)
 
 

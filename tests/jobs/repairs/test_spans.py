@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake.jobs.repairs.spans import Moments, Windows, starting_within
+from lake.jobs.repairs.spans import Moments, Windows, select_starting
 from lake.model.dataset import TIMESTAMP
 from lake.model.intervals import union
 from lake.model.time import TimeRange
@@ -29,12 +29,12 @@ def test_moments_within_spans(minutes: list[int], spans: list[TimeRange]) -> Non
     times = _times(minutes)
     moments = Moments(times)
     inside = [t for t in sorted(times) if any(s.start <= t < s.end for s in spans)]
-    assert moments.within(spans).to_list() == inside
+    assert moments.select(spans).to_list() == inside
     rows = times.sort().to_frame("time")
     for span in spans:
         within = [t for t in sorted(times) if span.start <= t < span.end]
-        assert moments.any_within(span) == bool(within)
-        assert moments.rows_of(rows, span)["time"].to_list() == within
+        assert moments.has_within(span) == bool(within)
+        assert moments.select_rows(rows, span)["time"].to_list() == within
 
 
 @given(TIMES, SPANS)
@@ -44,7 +44,7 @@ def test_the_window_of_each_time(minutes: list[int], spans: list[TimeRange]) -> 
         next((n for n, one in enumerate(windows) if one.start <= time < one.end), None)
         for time in times
     ]
-    assert Windows(windows).numbers_of(times).to_list() == expected
+    assert Windows(windows).locate(times).to_list() == expected
 
 
 @given(SPANS, SPANS.filter(bool))
@@ -52,4 +52,4 @@ def test_spans_that_start_within_a_window(spans: list[TimeRange], windows: list[
     ordered = sorted(spans)
     for window in windows:
         expected = [span for span in ordered if window.start <= span.start < window.end]
-        assert list(starting_within(ordered, window)) == expected
+        assert list(select_starting(ordered, window)) == expected

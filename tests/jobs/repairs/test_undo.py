@@ -108,7 +108,7 @@ def test_killed_between_the_rows_and_the_record_an_undo_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Records, "undone", killed)  # nothing else stops it at that very moment
+        patch.setattr(Records, "record_undo", killed)  # nothing else stops it at that very moment
         with pytest.raises(KeyboardInterrupt):
             undo(store_of(lake), applied.repair_id)
     assert_frame_equal(rows(lake, "bars_1m"), damaged)
