@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from lake.alerts.messages import Level
 from lake.errors import ConfigError, SourceUnavailableError
-from lake.log import get_logger
+from lake.log import get_logger, is_written
 from lake.settings import LOG
 
 if TYPE_CHECKING:
@@ -138,6 +138,11 @@ def _write_line(channel: Channel, title: str, body: str, level: Level) -> None:
         raise DeliveryError(
             f"channel {channel.name!r} took no message: the level of [log] leaves it out",
             'Set level = "warning" under [log] in lake.toml.',
+        )
+    if not is_written(__name__, line):
+        raise DeliveryError(
+            f"channel {channel.name!r} took no message: logging is not configured",
+            "Give the logger `lake` a handler, as by `logging.basicConfig()`.",
         )
     _log.log(line, "alert", title=title, severity=level, message=body)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake import log
 from lake.cli import repairing
 from lake.cli.options import Exchange, Since, Symbol, Tables, Until, where
 from lake.cli.output import rounded_down, show, show_record, write_text
@@ -61,9 +60,10 @@ def check(
 
     lake quality check bars_1m -e binance --since 7d
     """
-    lake = session.lake()
-    if session.stderr().is_terminal and session.format is Format.table and not session.verbose:
-        log.quieten("lake.jobs.quality.findings")  # the table tells what was found
+    from lake.log import FINDINGS
+
+    is_shown = session.stderr().is_terminal and session.format is Format.table
+    lake = session.lake(hidden_logs=(FINDINGS,) if is_shown and not session.verbose else ())
     done = lake.check(
         tables or (),
         **where(session, exchange, symbol, since, until),

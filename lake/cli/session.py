@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -72,20 +72,26 @@ class Session:
             chosen["log"] = {"level": "error"}
         return chosen
 
-    def settings(self) -> Settings:
-        """The settings in force; logging is set up by them."""
+    def settings(self, hidden_logs: Collection[str] = ()) -> Settings:
+        """Load the settings in force, and configure logging by them."""
         from lake import log
         from lake.settings import load_settings
 
         settings = load_settings(self.overrides(), config=self.config)
-        log.configure(settings.log.level, settings.log.format)
+        log.configure(settings.log.level, settings.log.format, hidden_logs)
         return settings
 
-    def lake(self) -> Lake:
-        """The lake that the options name."""
+    def lake(self, hidden_logs: Collection[str] = ()) -> Lake:
+        """Open the lake that the options name.
+
+        Parameters
+        ----------
+        hidden_logs
+            Loggers whose events the command shows itself.
+        """
         from lake.api import Lake
 
-        return Lake(self.settings())
+        return Lake(self.settings(hidden_logs))
 
     def progress(self) -> Progress:
         """A progress bar on stderr."""

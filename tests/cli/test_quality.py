@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import polars as pl
@@ -48,8 +47,6 @@ def test_a_check_lists_findings_and_exits_with_3_where_they_are_bad(cli: Cli) ->
 def test_what_is_new_is_logged_but_where_a_terminal_shows_it(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, *, terminal: bool
 ) -> None:
-    logger = logging.getLogger("lake.jobs.quality.findings")
-    monkeypatch.setattr(logger, "level", logger.level)
     monkeypatch.setenv("FORCE_COLOR", "1" if terminal else "")
     done = cli("quality", "check", "bars_1m", *BTC)
     assert ("event=finding" in done.err) is not terminal

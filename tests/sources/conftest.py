@@ -10,7 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 from aiohttp import web
+from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
 
+from lake.log import log_retry
 from lake.model.catalog import builtin
 from lake.model.intervals import RangeSet, union
 from lake.model.time import TimeRange, from_ms, to_ms_ceiling
@@ -215,7 +217,10 @@ def said() -> Iterator[list[str]]:
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     package.addHandler(handler)
     package.setLevel(logging.INFO)
+    hooks = get_on_retry_hooks()
+    set_on_retry_hooks([log_retry])
     yield lines
+    set_on_retry_hooks(hooks)
     package.setLevel(level)
     package.removeHandler(handler)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import polars as pl
 
-from lake.log import get_logger
+from lake.log import FINDINGS, get_logger
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.intervals import union
 from lake.model.market import Market
@@ -18,6 +18,7 @@ from lake.quality.findings import as_rows
 from lake.store.store import Origin, Store
 
 _log = get_logger(__name__)
+_findings_log = get_logger(FINDINGS)
 _LOUD = 5  # findings of a market and run that are logged as they deserve; the others as info
 _KEPT = ("job_id", "found_at")
 _RECENT = ("job_id", "checked_at")
@@ -157,7 +158,7 @@ def _closed(store: Store, findings: pl.DataFrame, job_id: str) -> pl.DataFrame:
 
 def _tell_closed(findings: pl.DataFrame) -> None:
     for row in findings.iter_rows(named=True):
-        _log.info("finding closed", **_facts(row))
+        _findings_log.info("finding closed", **_facts(row))
 
 
 def _full(dataset: Dataset, frame: pl.DataFrame) -> list[pl.Expr]:
@@ -170,8 +171,8 @@ def _full(dataset: Dataset, frame: pl.DataFrame) -> list[pl.Expr]:
 
 def _tell(event: str, row: Mapping[str, object], *, quietly: bool) -> None:
     """An anomaly as one structured line: errors as warnings of the log, critical as its errors."""
-    levels = {} if quietly else {"critical": _log.error, "error": _log.warning}
-    levels.get(str(row["severity"]), _log.info)(event, **_facts(row))
+    levels = {} if quietly else {"critical": _findings_log.error, "error": _findings_log.warning}
+    levels.get(str(row["severity"]), _findings_log.info)(event, **_facts(row))
 
 
 def _facts(row: Mapping[str, object]) -> dict[str, object]:

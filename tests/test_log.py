@@ -1,0 +1,114 @@
+"""Logging belongs to the process: the package configures none, the command line all of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+_RETRY = """
+import stamina
+
+def fail_twice():
+    for attempt in stamina.retry_context(on=ValueError, wait_initial=0.001, wait_max=0.001):
+        with attempt:
+            if attempt.num <= 2:
+                raise ValueError("busy")
+"""
+
+
+def run(code: str) -> tuple[str, str]:
+    """Run Python code in a process of its own; give what it wrote to stdout and stderr."""
+    command = [sys.executable, "-W", "error::DeprecationWarning:lake", "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_importing_the_package_changes_neither_logging_nor_the_hooks_of_stamina() -> None:
+    written = run(
+        """
+        import logging
+        from stamina.instrumentation import get_on_retry_hooks
+        root = logging.getLogger()
+        def state():
+            return get_on_retry_hooks(), root.handlers[:], root.level, root.disabled
+        before = state()
+        import lake, lake.api, lake.log, lake.sources.registry
+        assert state() == before, (state(), before)
+        package = logging.getLogger("lake")
+        assert [type(handler) for handler in package.handlers] == [logging.NullHandler]
+        assert package.propagate and package.level == logging.NOTSET
+        lake.log.get_logger("lake.anywhere").error("broken", what="a thing")
+        """
+    )
+    assert written == ("", "")
+
+
+def test_hooks_of_a_user_stay_and_hear_of_retries() -> None:
+    code = """
+        from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
+        def count(details):
+            print("retry", details.retry_num)
+        set_on_retry_hooks([count])
+        import lake.api
+        assert get_on_retry_hooks() == (count,)
+        fail_twice()
+    """
+    assert run(_RETRY + textwrap.dedent(code)) == ("retry 1\nretry 2\n", "")
+
+
+def test_the_command_line_logs_retries_to_stderr() -> None:
+    code = """
+        from lake.log import configure
+        configure("info", "text")
+        fail_twice()
+    """
+    out, err = run(_RETRY + textwrap.dedent(code))
+    assert out == ""
+    assert [line.split()[0] for line in err.splitlines()] == ["event=tried_again"] * 2
+    assert "why=busy" in err
+
+
+def test_a_user_who_configures_logging_gets_each_event_once() -> None:
+    _, err = run(
+        """
+        import logging, lake.log
+        logging.basicConfig(level="INFO")
+        lake.log.get_logger("lake.anywhere").info("done", rows=3)
+        """
+    )
+    assert err.count("event=done") == err.count("rows=3") == 1
+
+
+def test_events_that_a_command_shows_itself_are_not_written() -> None:
+    out, err = run(
+        """
+        from lake.log import FINDINGS, configure, get_logger
+        configure("info", "json", hidden=(FINDINGS,))
+        get_logger(FINDINGS).error("finding")
+        get_logger("lake.findings_of_others").info("else")
+        """
+    )
+    assert out == ""
+    assert err.count('"event": "else"') == 1
+    assert "finding" not in err.replace("findings_of_others", "")
+
+
+def test_an_alert_into_a_log_that_nobody_writes_is_not_delivered() -> None:
+    out, err = run(
+        """
+        import logging
+        from pydantic import SecretStr
+        from lake.alerts.channels import Channel, DeliveryError, deliver
+        channel = Channel("log", SecretStr("log"))
+        try:
+            deliver(channel, "title", "body", "error")
+        except DeliveryError as error:
+            print(error)
+        logging.basicConfig()
+        deliver(channel, "title", "body", "error")
+        """
+    )
+    assert "logging is not configured" in out
+    assert err.count("event=alert") == 1
