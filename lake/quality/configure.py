@@ -17,8 +17,9 @@ from lake.errors import ConfigError, LakeError
 from lake.model.dataset import TIMESTAMP, Check, Dataset, Dimension, Threshold
 from lake.model.severity import SEVERITIES, Severity
 from lake.model.timeframe import Timeframe
+from lake.quality.check import Function, complete_columns
 from lake.quality.checks.registry import BUILTIN
-from lake.quality.slice import MARGIN_BARS, REACH_BARS, Function, Slice, complete_columns
+from lake.quality.slice import MARGIN_BARS, REACH_BARS, Slice
 
 Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
 Own = Mapping[str, Function]

@@ -12,9 +12,10 @@ import polars as pl
 from lake.model.dataset import Dataset
 from lake.model.interpolate import is_guess
 from lake.model.time import DAY, iso
+from lake.quality.check import FOUND, complete_columns
 from lake.quality.configure import ConfiguredCheck
 from lake.quality.score import DAYS, DELAYS
-from lake.quality.slice import FOUND, Slice, complete_columns, margin_of
+from lake.quality.slice import Slice, margin_of
 
 FINDINGS = pl.Schema(
     {

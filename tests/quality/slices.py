@@ -12,7 +12,8 @@ from lake.model.catalog import builtin
 from lake.model.dataset import Dataset, Threshold
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.quality.slice import Builtin, Reference, Slice, complete_columns
+from lake.quality.check import Builtin, complete_columns
+from lake.quality.slice import Reference, Slice
 
 DAY = timedelta(days=1)
 BINANCE = Market("binance", "BTC/USDT")

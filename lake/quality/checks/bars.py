@@ -10,7 +10,8 @@ import polars as pl
 
 from lake.model.dataset import Dataset
 from lake.model.ohlcv import PRICES
-from lake.quality.slice import FOUND, Builtin, Slice, count_phrase, runs
+from lake.quality.check import FOUND, Builtin, count_phrase, runs
+from lake.quality.slice import Slice
 
 _EDGE = 0.9  # quantile of jumps between bars that a deviation is at least, as with spikes
 _SECONDS_A_DAY = 86_400

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.quality.slice import Builtin, Reference, Slice, runs
+from lake.quality.check import Builtin, runs
+from lake.quality.slice import Reference, Slice
 
 _SIDES = {"bid": "bid_prices", "ask": "ask_prices"}
 _LISTS = ("bid_prices", "bid_amounts", "ask_prices", "ask_amounts")

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from lake.quality.check import FOUND, Builtin, complete_columns, runs
 from lake.quality.checks.loss_reason import loss
-from lake.quality.slice import FOUND, Builtin, Slice, complete_columns, runs
+from lake.quality.slice import Slice
 
 _Q96 = 2.0**96
 _TICK = 1.0001

@@ -18,7 +18,8 @@ from lake.model.intervals import RangeSet, intersect, split, subtract
 from lake.model.slots import slot_at, slot_of, start_of
 from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
-from lake.quality.slice import FOUND, Builtin, Reference, Slice, count_phrase, runs
+from lake.quality.check import FOUND, Builtin, count_phrase, runs
+from lake.quality.slice import Reference, Slice
 
 LOSSES = ("not_fetched", "unknown", "lost")
 NO_LOSSES = ("no_trade", "venue_outage")

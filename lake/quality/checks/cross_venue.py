@@ -11,7 +11,8 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.ohlcv import OHLCV
 from lake.model.time import DAY, MICROSECOND
 from lake.model.timeframe import Timeframe
-from lake.quality.slice import FOUND, Builtin, Reference, Slice
+from lake.quality.check import FOUND, Builtin
+from lake.quality.slice import Reference, Slice
 
 _EDGE_PART = 0.8
 """How much of the deviation one bar must make to be a jump; the other venue makes the rest."""

@@ -8,8 +8,9 @@ from datetime import timedelta
 import polars as pl
 
 from lake.model.timeframe import Timeframe
+from lake.quality.check import FOUND, Builtin
 from lake.quality.checks.chain import has, ordered, pool_of
-from lake.quality.slice import FOUND, Builtin, Reference, Slice
+from lake.quality.slice import Reference, Slice
 
 _INVERSE = 0.2
 """By which part a price may differ from the inverse of another, and still is that."""

@@ -13,8 +13,9 @@ import polars as pl
 from lake.model.dataset import TIMESTAMP
 from lake.model.time import EPOCH, MICROSECOND
 from lake.model.timeframe import Timeframe
+from lake.quality.check import Builtin, count_phrase, runs
 from lake.quality.checks.loss_reason import loss
-from lake.quality.slice import Builtin, Slice, count_phrase, runs
+from lake.quality.slice import Slice
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import polars as pl
 
 from lake.model.time import EPOCH
-from lake.quality.slice import FOUND, Builtin, Slice, count_phrase
+from lake.quality.check import FOUND, Builtin, count_phrase
+from lake.quality.slice import Slice
 
 
 def refused(rows: Slice) -> pl.LazyFrame:

@@ -12,8 +12,9 @@ from lake.model.intervals import RangeSet
 from lake.model.ohlcv import PRICES
 from lake.model.slots import slot_of, start_of
 from lake.model.timeframe import Timeframe
+from lake.quality.check import FOUND, Builtin, count_phrase
 from lake.quality.checks.bars import observed, observed_of
-from lake.quality.slice import FOUND, Builtin, Reference, Slice, count_phrase
+from lake.quality.slice import Reference, Slice
 
 _SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
 _QUOTES = ("quote_volume", "taker_buy_quote_volume")

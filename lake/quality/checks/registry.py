@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lake.quality.check import Builtin
 from lake.quality.checks import (
     bars,
     books,
@@ -18,7 +19,6 @@ from lake.quality.checks import (
     times,
     trades,
 )
-from lake.quality.slice import Builtin
 
 BUILTIN: Mapping[str, Builtin] = {
     name: builtin

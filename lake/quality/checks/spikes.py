@@ -16,9 +16,10 @@ import polars.selectors as cs
 from lake.model.ohlcv import PRICES
 from lake.model.slots import slot_of
 from lake.model.timeframe import Timeframe
+from lake.quality.check import FOUND, Builtin
 from lake.quality.checks.bars import before, observed
 from lake.quality.checks.second_opinions import bars_of_market, seen_elsewhere
-from lake.quality.slice import FOUND, Builtin, Slice
+from lake.quality.slice import Slice
 
 _EDGE = 0.9  # quantile of jumps between bars that a deviation is at least
 _RETURNS = 2.5  # a price is back if way out and way back differ by no more than this factor

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from lake.model.slots import slot_of, start_of
-from lake.quality.slice import FOUND, Builtin, Slice, count_phrase, runs
+from lake.quality.check import FOUND, Builtin, count_phrase, runs
+from lake.quality.slice import Slice
 
 FIRST_TIME = datetime(2009, 1, 3, tzinfo=UTC)
 """The first block of Bitcoin: nothing was traded before."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.quality.slice import FOUND, Builtin, Slice, count_phrase
+from lake.quality.check import FOUND, Builtin, count_phrase
+from lake.quality.slice import Slice
 
 _TELLING = 50  # steps of one id, from which on a single hole among them is told
 _EDGE = 0.9  # quantile of changes that a deviation is: half of all trades or more change nothing

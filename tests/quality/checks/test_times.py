@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lake.quality.check import runs
 from lake.quality.checks.times import CHECKS
-from lake.quality.slice import Slice, runs
+from lake.quality.slice import Slice
 from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, trades
 from tests.quality.slices import found, outcome, slice_of
 
