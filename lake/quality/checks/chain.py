@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from lake.quality.check import FOUND, Builtin, complete_columns, runs
-from lake.quality.checks.loss_reason import loss
+from lake.quality.checks.completeness import loss
 from lake.quality.slice import Slice
 
 _Q96 = 2.0**96

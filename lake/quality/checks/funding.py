@@ -14,7 +14,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.time import EPOCH, MICROSECOND
 from lake.model.timeframe import Timeframe
 from lake.quality.check import Builtin, count_phrase, runs
-from lake.quality.checks.loss_reason import loss
+from lake.quality.checks.completeness import loss
 from lake.quality.slice import Slice
 
 _HOUR_US = 3_600_000_000
