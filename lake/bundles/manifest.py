@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
 from lake.errors import ConfigError, DamagedError
-from lake.model.dataset import Column, Dataset, Granularity, RowKind
+from lake.model.dataset import SHARED_SECTIONS, Column, Dataset, Granularity, RowKind
 from lake.model.event_columns import EventKind
 from lake.model.selection import Selection
 from lake.model.time import iso
@@ -221,7 +221,10 @@ class Manifest(_Part):
     """A market data bundle.
 
     `version` is when it was pinned. `id` is the digest of what it selects and of the rows
-    themselves: the same selection of the same rows has the same id. `beside` seals the lists of
+    themselves: the same selection of the same rows has the same id, under whatever keys of the
+    manifest its tables stand. It is the SHA-256 of a list, as JSON with sorted keys and no spaces:
+    of each table, in order of their names, its ref's `table`, `selection`, `rows`,
+    `schema_fingerprint` and `digest`. `beside` seals the lists of
     data files and of market-days, and the report on quality, whose name is `quality_report`.
     `checksum` is the SHA-256 of this document without it, as JSON with sorted keys and no spaces.
     """
@@ -257,8 +260,8 @@ class Manifest(_Part):
     def content_id(self) -> str:
         """What `id` must be."""
         fields = {"table", "selection", "rows", "schema_fingerprint", "digest"}
-        content = {place: ref.model_dump(mode="json", include=fields) for place, ref in self.refs()}
-        return _digest(content)
+        refs = sorted((ref for _, ref in self.refs()), key=lambda ref: ref.table)
+        return _digest([ref.model_dump(mode="json", include=fields) for ref in refs])
 
     def document_checksum(self) -> str:
         """What `checksum` must be."""
@@ -271,6 +274,19 @@ class Manifest(_Part):
 
     def to_json(self) -> bytes:
         return self.model_dump_json(indent=2).encode() + b"\n"
+
+
+def place_refs(refs: Iterable[tuple[Dataset, Ref]]) -> dict[str, Any]:
+    """The sections of a manifest with the refs of tables, by the section of each dataset."""
+    sections: dict[str, Any] = {"bars": {}, "chain": {}, "other": {}}
+    for dataset, ref in refs:
+        if dataset.section == "bars":
+            sections["bars"][str(dataset.timeframe)] = ref
+        elif dataset.section in SHARED_SECTIONS:
+            sections[dataset.section][dataset.name] = ref
+        else:
+            sections[dataset.section] = ref
+    return sections
 
 
 def parse(text: bytes, where: str) -> Manifest:
@@ -299,6 +315,6 @@ def parse(text: bytes, where: str) -> Manifest:
         raise DamagedError(f"{where} is not a manifest: {error}") from error
 
 
-def _digest(content: dict[str, Any]) -> str:
+def _digest(content: dict[str, Any] | list[dict[str, Any]]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

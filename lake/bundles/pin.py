@@ -20,6 +20,7 @@ from lake.bundles.manifest import (
     Metadata,
     Ref,
     SelectionPart,
+    place_refs,
 )
 from lake.bundles.measure import measure_days
 from lake.errors import CommitConflictError, UnknownNameError, UsageError
@@ -36,7 +37,6 @@ from lake.store.snapshot import Snapshot
 from lake.store.store import Store
 from lake.version import VERSION
 
-_SECTIONS = ("trades", "orderbooks", "funding")
 _CAPTURE_ATTEMPTS = 100
 
 
@@ -159,7 +159,7 @@ def build_draft(
             "data_dictionary": {dataset.name: DatasetPart.of(dataset) for dataset in datasets},
             "instruments": _instruments(store, tables, request.as_of, measurement.now),
             "coverage": measurement.coverage,
-            **_placed(datasets, tables),
+            **place_refs((table.snapshot.dataset, table.ref) for table in tables),
         },
         files=FileIndex.sorted(pl.concat(listed)),
         days=pl.concat([table.days for table in tables]).sort("table", *MARKET_COLUMNS, "date"),
@@ -288,19 +288,6 @@ def _require_markets(dataset: Dataset, selection: Selection, days: pl.DataFrame)
             f"{dataset.name} has no rows{what} in the selection, so there is nothing to pin",
             "`lake status` shows what is there; ingest it first, or leave it out.",
         )
-
-
-def _placed(datasets: Sequence[Dataset], measured: Sequence[MeasuredTable]) -> dict[str, Any]:
-    """Refs at the keys of the manifest that users look for."""
-    placed: dict[str, Any] = {"bars": {}, "other": {}}
-    for dataset, one in zip(datasets, measured, strict=True):
-        if dataset.family == "bars":
-            placed["bars"][str(dataset.timeframe)] = one.ref
-        elif dataset.family in _SECTIONS:
-            placed[dataset.family] = one.ref
-        else:
-            placed["other"][dataset.name] = one.ref
-    return placed
 
 
 def _coverage_parts(

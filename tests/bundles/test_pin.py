@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import threading
@@ -35,7 +36,7 @@ from tests.conftest import (
     trades,
     write,
 )
-from tests.model.everything import own_copy
+from tests.model.everything import TEXT, own_copy
 
 BTC = Market("binance", "BTC/USDT")
 
@@ -289,3 +290,31 @@ def test_a_dataset_file_that_changed_since_does_not_change_the_bundle(new_lake: 
     assert_frame_equal(bundle.scan("rates").collect(), before)
     assert bundle.sql("SELECT count(*) FROM rates").fetchall() == [(2,)]
     assert pl.Series(bundle.dataset("rates").key).to_list() == ["timestamp"]
+
+
+def test_a_section_of_the_manifest_is_no_part_of_the_id(new_lake: NewLake) -> None:
+    rows = trades(3).select("exchange", "symbol", "timestamp", id=pl.col("trade_id").cast(pl.Int64))
+    pinned = {}
+    for section in ("other", "chain"):
+        text = TEXT.replace("[columns]", f'section = "{section}"\n\n[columns]')
+        lake = new_lake(schemas={"everything": text})
+        write(lake, "everything", rows)
+        write(lake, "trades", trades(2))
+        pinned[section] = lake.pin("b", ("everything", "trades"))
+        place = f"{section}.everything"
+        assert {place, "trades"} == {place for place, _ in pinned[section].manifest.refs()}
+    assert pinned["chain"].manifest.chain["everything"].rows == 3
+    assert pinned["chain"].id == pinned["other"].id
+
+
+def test_the_id_is_computed_over_tables_by_name(lake: Lake) -> None:
+    write(lake, "bars_1m", bars(3))
+    write(lake, "trades", trades(3))
+    manifest = lake.pin("b", ("trades", "bars_1m")).manifest
+    fields = ("table", "selection", "rows", "schema_fingerprint", "digest")
+    refs = [manifest.bars["1m"], manifest.trades]
+    content = [
+        {name: json.loads(ref.model_dump_json())[name] for name in fields} for ref in refs if ref
+    ]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert manifest.id == hashlib.sha256(text.encode()).hexdigest()
