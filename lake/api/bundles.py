@@ -15,8 +15,7 @@ from lake.bundles.cache import Cache, open_cache
 from lake.bundles.catalog import list_bundles
 from lake.bundles.diff import diff_days, diff_rows
 from lake.bundles.pin import PinRequest
-from lake.bundles.retention import bundle_files
-from lake.jobs.maintain import Maintenance
+from lake.jobs.maintain import Maintainer
 from lake.jobs.pin import pin
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
@@ -163,9 +162,9 @@ class Bundles(Opened):
         return diff_rows(*contents, as_tuple(tables))
 
     @property
-    def maintenance(self) -> Maintenance:
+    def maintenance(self) -> Maintainer:
         """Compaction, vacuum, checkpoints: none of it changes what a bundle reads."""
-        return Maintenance(self._store, lambda: bundle_files(self._repository))
+        return Maintainer(self._store, self._repository)
 
     def _cache(self) -> Cache | None:
         return open_cache(self.settings.cache)

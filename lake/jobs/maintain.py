@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -12,6 +12,8 @@ from typing import Literal
 
 import polars as pl
 
+from lake.bundles.repository import Repository
+from lake.bundles.retention import bundle_files
 from lake.errors import UsageError
 from lake.jobs.job import WriteCounts, record_job
 from lake.model.dataset import Dataset
@@ -24,7 +26,7 @@ from lake.store.ledger import Ledger
 from lake.store.locks import exclusive
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store, Written
-from lake.store.vacuum import BundleFiles, VacuumReport, vacuum
+from lake.store.vacuum import VacuumReport, vacuum
 
 KEEP = timedelta(days=7)
 _LEFTOVER_AGE = timedelta(hours=1)
@@ -32,20 +34,20 @@ _UNFINISHED = ".unfinished-*"
 _TEMPORARY = ".*.tmp"
 
 
-class Maintenance:
+class Maintainer:
     """Looks after the tables of a lake. Nothing that it does can change what a bundle reads.
 
     Parameters
     ----------
     store
         The lake's tables.
-    holds
-        Gives what each bundle needs; asked for anew each time, while no bundle can be made.
+    repository
+        The lake's bundles: what they need stays.
     """
 
-    def __init__(self, store: Store, holds: Callable[[], Sequence[BundleFiles]]) -> None:
+    def __init__(self, store: Store, repository: Repository) -> None:
         self._store = store
-        self._holds = holds
+        self._repository = repository
         self._ledger = Ledger(store)
 
     def optimize(
@@ -115,13 +117,18 @@ class Maintenance:
         """
         datasets = self._datasets(tables)
         if dry_run:
-            return vacuum(self._store, datasets, self._holds, keep=keep, dry_run=True)
+            holds = bundle_files(self._repository)
+            return vacuum(self._store, datasets, holds, keep=keep, dry_run=True)
         arguments = {
             "tables": [dataset.name for dataset in datasets],
             "keep_seconds": keep.total_seconds(),
         }
-        with record_job(self._ledger, "maintain vacuum", arguments, WriteCounts()):
-            return vacuum(self._store, datasets, self._holds, keep=keep, dry_run=False)
+        with (
+            record_job(self._ledger, "maintain vacuum", arguments, WriteCounts()),
+            exclusive(self._store.root),  # before the bundles are read: none is made any more
+        ):
+            holds = bundle_files(self._repository)
+            return vacuum(self._store, datasets, holds, keep=keep, dry_run=False)
 
     def checkpoint(self, tables: Sequence[str] = ()) -> pl.DataFrame:
         """Write checkpoints, which make tables quicker to open: table, version.

@@ -21,7 +21,6 @@ from lake.errors import DamagedError, LakeError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.time import EPOCH
 from lake.store.faults import translate_errors
-from lake.store.locks import exclusive
 from lake.store.log import Commit, commits
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
@@ -119,7 +118,7 @@ HELD = pl.Schema(
 def vacuum(
     store: Store,
     datasets: Sequence[Dataset],
-    holds: Callable[[], Sequence[BundleFiles]],
+    holds: Sequence[BundleFiles],
     *,
     keep: timedelta,
     dry_run: bool,
@@ -132,7 +131,8 @@ def vacuum(
     Parameters
     ----------
     holds
-        Asked for when no bundle can be made any more, until the end.
+        What bundles need. Whoever deletes has the lake alone (`locks.exclusive`) from before it
+        reads this until the end, so that no bundle is made meanwhile.
 
     Raises
     ------
@@ -140,21 +140,17 @@ def vacuum(
         `keep` is so short that files of commits in flight could go.
     DamagedError
         What is needed cannot be told: nothing was deleted.
-    CommitConflictError
-        A bundle is being made.
     """
     if keep < LEAST_KEEP:
         raise UsageError(
             f"vacuum cannot keep only the last {keep}: files of writers at work could go",
             "Keep one hour or more; the default is seven days.",
         )
-    if dry_run:
-        return _report(_plans(store, datasets, holds(), keep), deleted=False)
-    with exclusive(store.root):
-        plans = _plans(store, datasets, holds(), keep)
+    plans = _plans(store, datasets, holds, keep)
+    if not dry_run:
         for dataset, plan in plans:
             _delete(store.root.tables / dataset.name, plan.unneeded)
-    return _report(plans, deleted=True)
+    return _report(plans, deleted=not dry_run)
 
 
 def plan(

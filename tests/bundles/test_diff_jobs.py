@@ -12,7 +12,6 @@ import pytest
 from lake.api import Lake
 from lake.bundles.diff import diff_days
 from lake.errors import DamagedError
-from lake.jobs.maintain import Maintenance
 from tests.bundles.pairs import (
     BTC,
     ETH,
@@ -24,6 +23,7 @@ from tests.bundles.pairs import (
     write_as,
 )
 from tests.conftest import DAY, MINUTE, T0, TIME, bars, store_of, trades, write
+from tests.jobs.maintenance_children import maintainer
 
 
 def test_each_day_names_the_jobs_that_wrote_into_it(lake: Lake) -> None:
@@ -50,7 +50,7 @@ def test_compaction_is_nobodys_change(lake: Lake) -> None:
     for minute in range(3):
         write_as(lake, "first", "bars_1m", bars(1, start=T0 + minute * MINUTE))
     lake.pin("a", "bars_1m")
-    compacted = Maintenance(store_of(lake), lambda: ()).optimize(["bars_1m"])
+    compacted = maintainer(store_of(lake)).optimize(["bars_1m"])
     assert compacted["commits"].to_list() == [1]
     lake.pin("compacted", "bars_1m")
     write_as(lake, "revision", "bars_1m", bars(1, volume=[5.0]))
@@ -61,7 +61,7 @@ def test_compaction_is_nobodys_change(lake: Lake) -> None:
 
 
 def test_the_lakes_own_rows_have_jobs_too(lake: Lake) -> None:
-    ledger = Maintenance(store_of(lake), lambda: ())
+    ledger = maintainer(store_of(lake))
     write(lake, "trades", trades(1))
     ledger.checkpoint()
     lake.pin("a", "jobs")

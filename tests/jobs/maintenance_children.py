@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from lake.jobs.maintain import Maintenance
-from lake.store.delta import open_table
+from lake.bundles.repository import Repository
+from lake.jobs.maintain import Maintainer
 from lake.store.root import Root
 from lake.store.store import Store
-from lake.store.vacuum import BundleFiles
 from tests.conftest import MINUTE, T0, bars, trades, write
 
 _context = multiprocessing.get_context("forkserver")
@@ -46,13 +45,12 @@ def _run(begun: Event, work: Callable[..., None], path: Path, *arguments: object
 
 
 def optimize(path: Path) -> None:
-    Maintenance(_store(path), tuple).optimize(TABLES)
+    maintainer(_store(path)).optimize(TABLES)
 
 
-def vacuum(path: Path, version: int) -> None:
-    """As in a month; `bars_1m` is held at a version."""
-    store = _store(path, LATER)
-    Maintenance(store, lambda: holds(store, version)).vacuum(TABLES)
+def vacuum(path: Path) -> None:
+    """As in a month; a bundle holds `bars_1m` at a version."""
+    maintainer(_store(path, LATER)).vacuum(TABLES)
 
 
 def ingest(path: Path, rounds: int) -> None:
@@ -64,11 +62,9 @@ def ingest(path: Path, rounds: int) -> None:
         write(store, "bars_1m", bars(5, start=T0 + turn * MINUTE, volume=[float(turn)] * 5))
 
 
-def holds(store: Store, version: int) -> Sequence[BundleFiles]:
-    """As the bundles of a lake give them: `bars_1m` at a version, without a list of its own."""
-    dataset = store.catalog.dataset("bars_1m")
-    table = open_table(store.root.tables / "bars_1m", dataset)
-    return [BundleFiles("b" * 64, "held", "bars_1m", str(table.metadata().id), version, frozenset)]
+def maintainer(store: Store) -> Maintainer:
+    """Who looks after the tables of a lake and spares what its bundles need."""
+    return Maintainer(store, Repository(store.root))
 
 
 def _store(path: Path, by: timedelta = timedelta(0)) -> Store:

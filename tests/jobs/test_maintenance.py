@@ -17,13 +17,16 @@ from polars.testing import assert_frame_equal
 
 import lake as lake_package
 from lake.api import Lake, utc_now
-from lake.errors import DamagedError, UnknownNameError, UsageError
-from lake.jobs.maintain import Maintenance
+from lake.bundles.repository import Repository
+from lake.errors import CommitConflictError, DamagedError, UnknownNameError, UsageError
+from lake.jobs.maintain import Maintainer
 from lake.settings import Settings
+from lake.store.locks import exclusive, shared
 from lake.store.root import Root
 from lake.store.store import Store
 from tests.conftest import DAY, MINUTE, NAIVE, T0, bars, store_of, trades, write
 from tests.jobs import maintenance_children as children
+from tests.jobs.maintenance_children import maintainer
 
 SYMBOLS = ("BTC/USDT", "ADA/USDT:USDT", "Ω %2F")
 KILLS = 5
@@ -34,7 +37,7 @@ def later(root: Root) -> Store:
 
 
 def fill(lake: Lake) -> int:
-    """Trades in many files, and bars that were revised; gives the version of bars before that."""
+    """Trades in many files, and revised bars; gives the version before that, which is pinned."""
     store = store_of(lake)
     for part in range(3):
         for symbol in SYMBOLS:
@@ -43,13 +46,12 @@ def fill(lake: Lake) -> int:
                 for day in range(4)
             ]
             write(store, "trades", pl.concat(frames))
-    versions = [
-        write(store, "bars_1m", bars(8, step=DAY, symbol=symbol, volume=[volume] * 8)).version
-        for volume in (1.0, 2.0, 3.0)
-        for symbol in SYMBOLS
-    ]
-    assert versions[2] is not None
-    return versions[2]
+    for volume in (1.0, 2.0, 3.0):
+        for symbol in SYMBOLS:
+            write(store, "bars_1m", bars(8, step=DAY, symbol=symbol, volume=[volume] * 8))
+        if volume == 1.0:
+            held = lake.pin("held", "bars_1m", check=False)
+    return held.contents.ref("bars_1m").version
 
 
 def content(path: Path, version: int) -> list[pl.DataFrame]:
@@ -106,10 +108,8 @@ def test_compaction_that_is_killed_at_any_moment_changes_no_row(tmp_path: Path, 
 @pytest.mark.timeout(120)
 def test_vacuum_that_is_killed_at_any_moment_breaks_no_bundle(tmp_path: Path, lake: Lake) -> None:
     version = fill(lake)
-    Maintenance(store_of(lake), tuple).optimize()
-    progress = require_killed_at_random_is_harmless(
-        tmp_path, lake, version, children.vacuum, version
-    )
+    maintainer(store_of(lake)).optimize()
+    progress = require_killed_at_random_is_harmless(tmp_path, lake, version, children.vacuum)
     assert len(progress) > 2, "the moments were not random enough"
 
 
@@ -121,7 +121,7 @@ def test_all_maintenance_runs_beside_an_ingestion_of_the_same_dates(lake: Lake) 
     child, begun = children.start(children.ingest, lake.root.path, rounds)
     begun.wait(60)
     store = store_of(lake)
-    maintenance = Maintenance(store, lambda: children.holds(store, version))
+    maintenance = maintainer(store)
     commits = 0
     while child.is_alive():
         commits += int(maintenance.optimize(children.TABLES)["commits"].sum())
@@ -132,7 +132,7 @@ def test_all_maintenance_runs_beside_an_ingestion_of_the_same_dates(lake: Lake) 
     assert commits
 
     maintenance.optimize()
-    Maintenance(later(lake.root), lambda: children.holds(store, version)).vacuum()
+    maintainer(later(lake.root)).vacuum()
     found = lake.scan("trades").collect()
     assert found.height == 3 * 3 * 4 * 5 + 2 * 3 * rounds
     assert found.unique(["symbol", "trade_id"]).height == found.height
@@ -156,8 +156,8 @@ def test_nothing_runs_the_maintenance_of_deltalake_around_this_one() -> None:
 
 
 def test_what_was_done_is_told_and_recorded(lake: Lake) -> None:
-    version = fill(lake)
-    maintenance = Maintenance(later(lake.root), lambda: children.holds(store_of(lake), version))
+    fill(lake)
+    maintenance = maintainer(later(lake.root))
     rows = lake.scan("trades").collect()
 
     optimized = maintenance.optimize(["trades"])
@@ -167,7 +167,7 @@ def test_what_was_done_is_told_and_recorded(lake: Lake) -> None:
     told = maintenance.vacuum(dry_run=True)
     done = maintenance.vacuum()
     assert done.files["path"].to_list() == told.files["path"].to_list()
-    assert done.held.row(0)[:4] == ("b" * 64, "held", "bars_1m", 24)
+    assert done.held.row(0)[:4] == (lake.bundle_id("held"), "held", "bars_1m", 24)
     assert maintenance.checkpoint(["trades"]).rows() == [
         ("trades", store_of(lake).snapshot(lake.dataset("trades")).version)
     ]
@@ -183,10 +183,32 @@ def test_what_was_done_is_told_and_recorded(lake: Lake) -> None:
     assert (commit["job"], commit["source"]) == (jobs["job_id"][0], "lake")
 
 
+def test_bundles_are_read_when_none_can_be_made_any_more(lake: Lake) -> None:
+    """A bundle that is made just before is known; one that comes later finds what it needs."""
+    fill(lake)
+    reads: list[int] = []
+
+    class Watched(Repository):
+        def ids(self) -> list[str]:
+            with pytest.raises(CommitConflictError), shared(lake.root, timedelta(0)):
+                pass
+            reads.append(len(super().ids()))
+            return super().ids()
+
+    Maintainer(later(lake.root), Watched(lake.root)).vacuum()
+    assert set(reads) == {1}
+
+
+def test_a_dry_run_waits_for_nobody(lake: Lake) -> None:
+    fill(lake)
+    with exclusive(lake.root):
+        assert not maintainer(later(lake.root)).vacuum(dry_run=True).files.is_empty()
+
+
 def test_a_refused_vacuum_is_recorded_with_its_reason(lake: Lake) -> None:
     fill(lake)
-    store = later(lake.root)
-    maintenance = Maintenance(store, lambda: children.holds(store, 99))
+    maintenance = maintainer(later(lake.root))
+    (lake.root.bundles / lake.bundle_id("held") / "manifest.json").write_text("{}")
     with pytest.raises(DamagedError, match="bundle held"):
         maintenance.vacuum()
     job = lake.jobs().row(0, named=True)
@@ -208,7 +230,7 @@ def test_progress_is_told_by_dates(lake: Lake) -> None:
         def end(self, _outcome: object | None = None, /) -> None:
             heard.append("end")
 
-    Maintenance(store_of(lake), tuple).optimize(["trades"], progress=Listener())
+    maintainer(store_of(lake)).optimize(["trades"], progress=Listener())
     assert heard == [("compacting trades", 12), 4, 4, 4, "end"]
 
 
@@ -216,14 +238,14 @@ def test_the_present_day_is_not_compacted(lake: Lake) -> None:
     store = store_of(lake)
     for part in range(2):
         write(store, "trades", trades(2, first=10 * part, step=MINUTE / 60))
-    noon = Maintenance(Store(lake.root, lambda: T0 + DAY / 2), tuple)
+    noon = maintainer(Store(lake.root, lambda: T0 + DAY / 2))
     assert noon.optimize(["trades"])["dates"].to_list() == [0]
-    tomorrow = Maintenance(Store(lake.root, lambda: T0 + DAY), tuple)
+    tomorrow = maintainer(Store(lake.root, lambda: T0 + DAY))
     assert tomorrow.optimize(["trades"])["dates"].to_list() == [1]
 
 
 def test_what_cannot_be_is_refused(lake: Lake) -> None:
-    maintenance = Maintenance(store_of(lake), tuple)
+    maintenance = maintainer(store_of(lake))
     write(lake, "trades", trades())
     with pytest.raises(UsageError, match="in the future"):
         maintenance.optimize(before=utc_now() + DAY)
@@ -239,7 +261,7 @@ def test_what_cannot_be_is_refused(lake: Lake) -> None:
 
 
 def test_an_empty_lake_is_maintained_at_once(lake: Lake) -> None:
-    maintenance = Maintenance(store_of(lake), tuple)
+    maintenance = maintainer(store_of(lake))
     assert maintenance.vacuum(dry_run=True).files.is_empty()
     assert maintenance.gc(dry_run=True).is_empty()
     assert maintenance.optimize().is_empty()
@@ -261,7 +283,7 @@ def test_leftovers_of_crashes_go_when_they_are_old(lake: Lake) -> None:
     kept = [path for path in lake.root.path.rglob("*") if "unfinished" not in str(path)]
     kept.remove(temporary)
 
-    maintenance = Maintenance(store_of(lake), tuple)
+    maintenance = maintainer(store_of(lake))
     expected = [
         ("bundles/.unfinished-0123", 8, "unfinished bundle"),
         ("bundles/names/.research.0123.tmp", 4, "temporary file"),
@@ -280,5 +302,5 @@ def test_an_unfinished_bundle_that_still_grows_stays(lake: Lake) -> None:
     (unfinished / "files.parquet").write_bytes(b"half")
     old = time.time() - 2 * 3600
     os.utime(unfinished, (old, old))
-    assert Maintenance(store_of(lake), tuple).gc().is_empty()
+    assert maintainer(store_of(lake)).gc().is_empty()
     assert unfinished.exists()

@@ -17,7 +17,6 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake, utc_now
 from lake.errors import DamagedError, UsageError
-from lake.store.locks import exclusive
 from lake.store.log import Commit
 from lake.store.store import Store
 from lake.store.vacuum import BundleFiles, Found, VacuumReport, plan, vacuum
@@ -41,7 +40,7 @@ def clean(
     tables: Sequence[str] = ("bars_1m",),
 ) -> VacuumReport:
     datasets = [store.catalog.dataset(name) for name in tables]
-    return vacuum(store, datasets, lambda: holds, keep=keep, dry_run=dry_run)
+    return vacuum(store, datasets, holds, keep=keep, dry_run=dry_run)
 
 
 def held(store: Store, version: int | None = None, bundle: str = "b" * 64) -> BundleFiles:
@@ -127,12 +126,6 @@ def test_a_dry_run_tells_what_goes_and_which_bundle_holds_what_back(lake: Lake) 
     assert gone == set(told.files["path"])
     freed = clean(later(lake), dry_run=True)
     assert told.held["bytes"].item() == freed.files["bytes"].sum()
-
-
-def test_a_dry_run_waits_for_nobody(lake: Lake) -> None:
-    revise(store_of(lake))
-    with exclusive(lake.root):
-        assert not clean(later(lake), dry_run=True).files.is_empty()
 
 
 @pytest.mark.parametrize("keep", [HOUR, WEEK, timedelta.max])
@@ -274,26 +267,6 @@ def test_a_table_whose_own_files_are_missing_is_left_alone(lake: Lake) -> None:
     with pytest.raises(DamagedError, match="1 of its data files are not on disk"):
         clean(later(lake))
     assert on_disk(store, "bars_1m") == before
-
-
-def test_holds_are_asked_for_when_no_bundle_can_be_made(lake: Lake) -> None:
-    """A bundle that is made just before is known; one that comes later finds what it needs."""
-    store = store_of(lake)
-    revise(store)
-    asked: list[bool] = []
-
-    def holds() -> list[BundleFiles]:
-        from lake.errors import CommitConflictError
-        from lake.store.locks import shared
-
-        with pytest.raises(CommitConflictError), shared(lake.root, timedelta(0)):
-            pass
-        asked.append(True)
-        return []
-
-    dataset = store.catalog.dataset("bars_1m")
-    vacuum(later(lake), [dataset], holds, keep=WEEK, dry_run=False)
-    assert asked
 
 
 PATHS = st.frozensets(st.sampled_from([f"p{n}" for n in range(12)]), max_size=4)

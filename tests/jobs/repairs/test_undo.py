@@ -11,12 +11,13 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake, utc_now
 from lake.errors import DamagedError
-from lake.jobs.maintain import Maintenance
+from lake.jobs.maintain import Maintainer
 from lake.jobs.repairs.records import Records
 from lake.jobs.repairs.repair import undo
 from lake.sandbox import Sandbox
 from lake.store.store import Store
 from tests.jobs.conftest import MakeLake
+from tests.jobs.maintenance_children import maintainer
 from tests.jobs.repairs.damage import (
     BTC,
     MINUTE,
@@ -68,9 +69,9 @@ def test_a_repair_beneath_a_later_one_is_undone_after_it(lake: Lake, sandbox: Sa
     assert set(rows(lake, "repairs")["status"]) == {"undone"}
 
 
-def _maintained(lake: Lake) -> Maintenance:
+def _maintained(lake: Lake) -> Maintainer:
     """Long after all commits, so that no old file is too young to go."""
-    return Maintenance(Store(lake.root, lambda: utc_now() + timedelta(days=30)), tuple)
+    return maintainer(Store(lake.root, lambda: utc_now() + timedelta(days=30)))
 
 
 def test_a_repair_can_be_undone_after_the_table_was_compacted(lake: Lake) -> None:
