@@ -119,7 +119,7 @@ def open_bundle(
     from lake.bundles.archive.opening import is_export_path, open_exported
 
     if isinstance(reference, str) and (uri is not None or not is_export_path(reference)):
-        return open(uri).bundle(reference, cache=cache)
+        return open(uri).bundles.open(reference, cache=cache)
     from lake.bundles.cache import open_cache
     from lake.settings import load_settings
 

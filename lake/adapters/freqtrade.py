@@ -16,10 +16,10 @@ import pyarrow as pa
 from pyarrow import feather
 
 from lake.adapters.rows import find_bar_timeframe, read_closed_bars, read_rows
-from lake.bundles.bundle import Bundle, as_tuple
+from lake.bundles.bundle import Bundle
 from lake.errors import StorageError
 from lake.model.ohlcv import OHLCV
-from lake.model.selection import Selection
+from lake.model.selection import Selection, as_tuple
 from lake.model.timeframe import Timeframe
 
 _FUNDING = "funding"

@@ -30,10 +30,10 @@ from lake.adapters.rows import (
     read_rows,
     require_package,
 )
-from lake.bundles.bundle import Bundle, as_tuple
+from lake.bundles.bundle import Bundle
 from lake.errors import StorageError, UsageError
 from lake.model.ohlcv import OHLCV, PRICES
-from lake.model.selection import Selection
+from lake.model.selection import Selection, as_tuple
 from lake.model.time import iso
 from lake.model.timeframe import Timeframe
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lake.adapters.rows import find_bar_timeframe, read_closed_bars, require_package
-from lake.bundles.bundle import Bundle, as_tuple
+from lake.bundles.bundle import Bundle
 from lake.errors import UsageError
 from lake.model.ohlcv import OHLCV
-from lake.model.selection import Selection
+from lake.model.selection import Selection, as_tuple
 from lake.model.timeframe import Timeframe
 
 if TYPE_CHECKING:

@@ -1,29 +1,35 @@
-"""Bundles of a lake: pin, open, list, remove."""
+"""`Lake.bundles`: pin, open, list, verify, compare, export, import, remove."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Literal, overload
 
 import polars as pl
 
-from lake.api.opened import Names, Opened
+from lake.api.context import Context, Names
 from lake.bundles.archive.importing import import_bundle
-from lake.bundles.bundle import Bundle, as_tuple
+from lake.bundles.bundle import Bundle
 from lake.bundles.cache import Cache, open_cache
 from lake.bundles.catalog import list_bundles
 from lake.bundles.diff import diff_days, diff_rows
 from lake.bundles.pin import PinRequest
-from lake.jobs.maintain import Maintainer
-from lake.jobs.pin import pin
+from lake.bundles.verify import Problem
+from lake.jobs.pin import pin, remove_bundle
 from lake.model.progress import NoProgress, Progress
-from lake.model.selection import Selection
-from lake.store import locks
+from lake.model.selection import Selection, as_tuple
 
 
-class Bundles(Opened):
-    """What pins a lake, and reads what is pinned."""
+class Bundles:
+    """Bundles of a lake.
+
+    A reference is a bundle's name, its id (at least eight digits), or `NAME@ID`.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def pin(
         self,
@@ -79,12 +85,84 @@ class Bundles(Opened):
             note=note,
             move=move,
         )
+        context = self._context
         contents = pin(
-            self._store, self._repository, self.settings, request, progress or NoProgress()
+            context.store, context.repository, context.settings, request, progress or NoProgress()
         )
-        return Bundle(contents, self._cache())
+        return Bundle(contents, self._open_cache())
 
-    def import_bundle(
+    def open(self, reference: str, *, cache: bool = True) -> Bundle:
+        """Open a bundle.
+
+        Parameters
+        ----------
+        cache
+            Whether rows that were read once are kept mapped for the next read.
+
+        Raises
+        ------
+        UnknownNameError
+            The reference means none, or several.
+        DamagedError
+            It is not as it was pinned.
+        """
+        contents = self._context.repository.open(reference)
+        return Bundle(contents, self._open_cache() if cache else None)
+
+    def ls(self) -> pl.DataFrame:
+        """The bundles: name, id, when pinned, what of, range, rows, bytes, score, problem."""
+        return list_bundles(self._context.repository)
+
+    def resolve(self, reference: str) -> str:
+        """The id that a reference means.
+
+        Raises
+        ------
+        UnknownNameError
+            It means none, or several.
+        """
+        return self._context.repository.resolve(reference)
+
+    def verify(
+        self, reference: str, *, deep: bool = False, progress: Progress | None = None
+    ) -> list[Problem]:
+        """Everything that is not as it was pinned: see `Bundle.verify`."""
+        return self.open(reference).verify(deep=deep, progress=progress)
+
+    @overload
+    def diff(
+        self, before: str, after: str, tables: Names = (), *, rows: Literal[False] = False
+    ) -> pl.DataFrame: ...
+
+    @overload
+    def diff(
+        self, before: str, after: str, tables: Names = (), *, rows: Literal[True]
+    ) -> Iterator[pl.DataFrame]: ...
+
+    def diff(
+        self, before: str, after: str, tables: Names = (), *, rows: bool = False
+    ) -> pl.DataFrame | Iterator[pl.DataFrame]:
+        """What is not the same in two bundles: market-days, and which jobs wrote into them.
+
+        `lake.bundles.diff.diff_days` says what the columns mean.
+
+        Parameters
+        ----------
+        tables
+            All by default.
+        rows
+            Give instead the rows and values that are not the same, a part at a time:
+            `lake.bundles.diff.diff_rows` says what the columns mean.
+        """
+        repository = self._context.repository
+        contents = repository.open(before), repository.open(after)
+        return (diff_rows if rows else diff_days)(*contents, as_tuple(tables))
+
+    def export(self, reference: str, path: str | Path, *, progress: Progress | None = None) -> Path:
+        """Write all of a bundle to one file or folder that opens anywhere: see `Bundle.export`."""
+        return self.open(reference, cache=False).export(path, progress=progress)
+
+    def import_(
         self,
         path: str | Path,
         name: str | None = None,
@@ -116,55 +194,17 @@ class Bundles(Opened):
         """
         source = Path(path).expanduser()
         contents = import_bundle(
-            self.root, source, name, move=move, progress=progress or NoProgress()
+            self._context.root, source, name, move=move, progress=progress or NoProgress()
         )
-        return Bundle(contents, self._cache())
+        return Bundle(contents, self._open_cache())
 
-    def bundles(self) -> pl.DataFrame:
-        """The bundles: name, id, when pinned, what of, range, rows, bytes, score, problem."""
-        return list_bundles(self._repository)
-
-    def bundle(self, reference: str, *, cache: bool = True) -> Bundle:
-        """The bundle of a name, an id (at least eight digits), or `NAME@ID`.
-
-        `cache`: whether rows that were read once are kept mapped for the next read.
-        """
-        return Bundle(self._repository.open(reference), self._cache() if cache else None)
-
-    def bundle_id(self, reference: str) -> str:
-        """The id that a name, the beginning of an id, or `NAME@ID` means."""
-        return self._repository.resolve(reference)
-
-    def remove_bundle(self, reference: str) -> tuple[str, list[str]]:
+    def rm(self, reference: str) -> tuple[str, list[str]]:
         """Release a bundle: what only it needs may be vacuumed. Gives its id and its names."""
-        with locks.exclusive(self.root):
-            bundle_id = self._repository.resolve(reference)
-            names = self._repository.remove(bundle_id)
-        cache = self._cache()
-        if cache is not None:
-            cache.remove(bundle_id)
-        return bundle_id, names
+        return remove_bundle(self._context.repository, self._open_cache(), reference)
 
-    def diff(self, before: str, after: str, tables: Names = ()) -> pl.DataFrame:
-        """The market-days that are not the same in two bundles, and which jobs wrote into them.
+    def warm(self, reference: str, tables: Names = (), *, progress: Progress | None = None) -> int:
+        """Put a bundle's rows into the cache; gives the bytes that it took: see `Bundle.warm`."""
+        return self.open(reference).warm(*as_tuple(tables), progress=progress)
 
-        `lake.bundles.diff.diff_days` says what the columns mean.
-        """
-        contents = self._repository.open(before), self._repository.open(after)
-        return diff_days(*contents, as_tuple(tables))
-
-    def diff_rows(self, before: str, after: str, tables: Names = ()) -> Iterator[pl.DataFrame]:
-        """The rows and values that are not the same in two bundles, a part at a time.
-
-        `lake.bundles.diff.diff_rows` says what the columns mean.
-        """
-        contents = self._repository.open(before), self._repository.open(after)
-        return diff_rows(*contents, as_tuple(tables))
-
-    @property
-    def maintenance(self) -> Maintainer:
-        """Compaction, vacuum, checkpoints: none of it changes what a bundle reads."""
-        return Maintainer(self._store, self._repository)
-
-    def _cache(self) -> Cache | None:
-        return open_cache(self.settings.cache)
+    def _open_cache(self) -> Cache | None:
+        return open_cache(self._context.settings.cache)

@@ -1,4 +1,4 @@
-"""Quality of what a lake holds: check, look at findings, repair, score, report."""
+"""`Lake.quality`: check, look at findings and scores, repair, report."""
 
 from __future__ import annotations
 
@@ -6,22 +6,35 @@ from datetime import datetime
 
 import polars as pl
 
-from lake.api.alerting import Alerting
-from lake.api.opened import Names
-from lake.api.reads import Reads
-from lake.bundles.bundle import as_tuple
+from lake.api.blocking import run
+from lake.api.context import Context, Names
 from lake.jobs.quality.check import CheckReport, check
 from lake.jobs.quality.lake_report import report_lake
-from lake.jobs.quality.lookup import FindingFilter, find_finding, read_findings, read_scores
-from lake.jobs.quality.run import missing, open_inputs
+from lake.jobs.quality.lookup import (
+    FindingFilter,
+    find_finding,
+    read_findings,
+    read_gaps,
+    read_scores,
+)
+from lake.jobs.repairs.recheck import (
+    RepairRequest,
+    read_repairs,
+    repair_and_check,
+    undo_and_check,
+)
+from lake.jobs.repairs.report import RepairReport, UndoReport
 from lake.model.progress import NoProgress, Progress
-from lake.model.selection import Selection
+from lake.model.selection import Selection, as_tuple
 from lake.quality.configure import Own
 from lake.quality.report.document import Report
 
 
-class Quality(Reads, Alerting):
-    """What looks for defects."""
+class Quality:
+    """Quality of what a lake holds."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def check(
         self,
@@ -57,8 +70,8 @@ class Quality(Reads, Alerting):
         """
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
         return check(
-            self._store,
-            self.settings,
+            self._context.store,
+            self._context.settings,
             as_tuple(tables),
             selection,
             own=own,
@@ -80,7 +93,7 @@ class Quality(Reads, Alerting):
         """Rows of `findings`, worst first; `severity` is the least, `status` None gives all."""
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
         wanted = FindingFilter(table, selection, as_tuple(check), severity, status)
-        return read_findings(self._store, wanted)
+        return read_findings(self._context.store, wanted)
 
     def finding(self, finding_id: str) -> dict[str, object]:
         """One finding by its id, or by the beginning of it.
@@ -90,7 +103,7 @@ class Quality(Reads, Alerting):
         UnknownNameError
             There is none, or there are several.
         """
-        return find_finding(self._store, finding_id)
+        return find_finding(self._context.store, finding_id)
 
     def gaps(
         self,
@@ -109,7 +122,7 @@ class Quality(Reads, Alerting):
             `dataset`, `exchange`, `symbol`, `start`, `end`, `slots`, `reason`.
         """
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
-        return missing(open_inputs(self._store, self.settings, self._now()), table, selection)
+        return read_gaps(self._context.store, self._context.settings, table, selection)
 
     def scores(
         self,
@@ -122,9 +135,9 @@ class Quality(Reads, Alerting):
     ) -> pl.DataFrame:
         """Rows of `scores`: the quality of each market-day that was checked."""
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
-        return read_scores(self._store, table, selection)
+        return read_scores(self._context.store, table, selection)
 
-    def quality_report(
+    def report(
         self,
         *,
         exchange: Names = (),
@@ -142,4 +155,72 @@ class Quality(Reads, Alerting):
             No check has run over the selection.
         """
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
-        return report_lake(self._store, self.settings, selection)
+        return report_lake(self._context.store, self._context.settings, selection)
+
+    def repair(
+        self,
+        tables: Names = (),
+        *,
+        exchange: Names = (),
+        symbol: Names = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        dry_run: bool = False,
+        interpolate: bool = False,
+        again: bool = False,
+        offline: bool = False,
+        progress: Progress | None = None,
+    ) -> RepairReport:
+        """Repair what is found and open: ask the source again, then derive from finer data.
+
+        What was repaired is checked anew, so that its findings are closed.
+
+        Parameters
+        ----------
+        dry_run
+            Only tell what would be done: no source is asked, nothing is written.
+        interpolate
+            Fill in by the policy of the dataset what neither gives: flat bars where nothing was
+            traded, the last funding rate. The column `fill` says so, and no observed row is
+            replaced.
+        again
+            Ask the source also for what it confirmed before.
+        offline
+            Ask no source: derive, and fill in, what can be at once. What was derived is not asked
+            for by later repairs; to ingest it again brings the venue's own.
+
+        Raises
+        ------
+        SourceUnavailableError
+            A source stays down, and its fallback too; what was repaired before, and of other
+            exchanges, is recorded, and the same call goes on.
+        """
+        request = RepairRequest(
+            as_tuple(tables),
+            Selection(as_tuple(exchange), as_tuple(symbol), since, until),
+            dry_run=dry_run,
+            interpolate=interpolate,
+            again=again,
+            offline=offline,
+        )
+        return run(
+            repair_and_check(
+                self._context.store, self._context.settings, request, progress or NoProgress()
+            )
+        )
+
+    def undo(self, repair_id: str) -> UndoReport:
+        """Restore the rows that a repair changed, and check them anew.
+
+        Rows that were changed again since stay as they are, and are told.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such repair.
+        """
+        return undo_and_check(self._context.store, self._context.settings, repair_id)
+
+    def repairs(self) -> pl.DataFrame:
+        """Rows of `repairs`, newest first: what was changed, why, and from what to what."""
+        return read_repairs(self._context.store)

@@ -21,11 +21,11 @@ from lake.bundles.manifest import Manifest
 from lake.bundles.replay_source import PinnedSource
 from lake.bundles.table import PinnedTable
 from lake.bundles.verify import Problem, verify
-from lake.errors import UsageError
 from lake.model.catalog import builtin
 from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.frames import to_pandas
 from lake.model.progress import NoProgress, Progress
-from lake.model.selection import Selection
+from lake.model.selection import Selection, as_tuple
 from lake.quality.report.document import Report
 from lake.query.lookup import read_latest, read_row_at
 from lake.query.sql import View, query
@@ -119,12 +119,7 @@ class Bundle:
         UsageError
             It is not installed.
         """
-        try:
-            return self.arrow(table, **narrowed).to_pandas()
-        except ModuleNotFoundError as error:
-            raise UsageError(
-                "pandas is not installed", "Install the extra: pip install 'lake[pandas]'."
-            ) from error
+        return to_pandas(self.scan(table, **narrowed).collect())
 
     def sql(
         self, query_text: str, parameters: Sequence[Any] | None = None
@@ -326,8 +321,3 @@ class Bundle:
                 self.contents, table, self._checked, self._cache, self._filler
             )
         return self._opened[table]
-
-
-def as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
-    """One name or several, as several."""
-    return (names,) if isinstance(names, str) else tuple(names)

@@ -45,7 +45,7 @@ class Repository:
 
     def __init__(self, root: Root) -> None:
         self._folder = root.bundles
-        self._root = root
+        self.root = root
 
     def store(self, draft: Draft) -> Contents:
         """Write a bundle, whole or not at all, unless one of its id is there already."""
@@ -188,7 +188,7 @@ class Repository:
             Its manifest was changed, or is in the folder of another.
         """
         folder = self._folder / self.resolve(reference)
-        contents = Contents.open(folder, self._root.id, self._root.tables)
+        contents = Contents.open(folder, self.root.id, self.root.tables)
         if contents.id != folder.name:
             raise DamagedError(
                 f"{folder} holds the manifest of bundle {contents.id}",

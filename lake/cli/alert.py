@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lake.cli.output import show
 from lake.cli.session import Format, Session, command
 from lake.errors import CommitConflictError
-
-if TYPE_CHECKING:
-    from lake.api.alerting import Alerting
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,7 +26,7 @@ def try_channels(
     """Send a test message to every channel; exit code 4 if one fails."""
     from lake.alerts.channels import DeliveryError
 
-    outcomes = _lake(session).test_alerts(channel)
+    outcomes = session.lake().alerts.test(channel)
     show(session, outcomes)
     failed = outcomes.filter(outcome="failed")["channel"].to_list()
     if failed:
@@ -47,7 +44,7 @@ def run(session: Session) -> None:
     """
     from lake.alerts.channels import DeliveryError
 
-    report = _lake(session).run_alerts()
+    report = session.lake().alerts.run()
     if report.busy:
         raise CommitConflictError(
             "another run of alerts is under way, and goes on", "Run the same command again."
@@ -72,7 +69,7 @@ def ls(
     """Show what holds, or is still to be told, and to whom."""
     import polars as pl
 
-    found = _lake(session).alerts().drop("date")
+    found = session.lake().alerts.ls().drop("date")
     if not all_:
         found = found.filter(pl.col("resolved_at").is_null() | pl.col("resolved_sent_at").is_null())
     if session.format is Format.table:
@@ -81,9 +78,3 @@ def ls(
             "timestamp", "rule", "channel", "dataset", market, "status", "message", "error"
         )
     show(session, found)
-
-
-def _lake(session: Session) -> Alerting:
-    from lake.api.alerting import Alerting
-
-    return Alerting(session.settings())

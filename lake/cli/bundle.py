@@ -69,7 +69,7 @@ def pin(
 
     lake bundle pin research-1 -d bars_1m -d trades -e binance -s BTC/USDT --since 2026-01-01
     """
-    bundle = session.lake().pin(
+    bundle = session.lake().bundles.pin(
         name,
         dataset,
         **where(session, exchange, symbol, since, until),
@@ -86,12 +86,12 @@ def pin(
 
 def list_bundles(session: Session) -> None:
     """List the bundles."""
-    show(session, session.lake().bundles())
+    show(session, session.lake().bundles.ls())
 
 
 def show_bundle(session: Session, reference: Reference) -> None:
     """Show what a bundle pins, and how to read it; with --json the whole manifest."""
-    bundle = session.lake().bundle(reference)
+    bundle = session.lake().bundles.open(reference)
     if session.format in (Format.json, Format.ndjson):
         show_record(session, bundle.manifest.model_dump(mode="json"))
         return
@@ -111,7 +111,7 @@ def verify(
     """Check every file of a bundle; exit code 3 where something is not as it was pinned."""
     import polars as pl
 
-    bundle = session.lake().bundle(reference)
+    bundle = session.lake().bundles.open(reference)
     problems = bundle.verify(deep=deep, progress=session.progress())
     schema = dict.fromkeys(("kind", "place", "expected", "found"), pl.String())
     if problems or session.format is not Format.table:
@@ -133,7 +133,7 @@ def warm(
     ] = None,
 ) -> None:
     """Put a bundle's rows into the cache: the next reads map them instead of decoding files."""
-    size = session.lake().bundle(reference).warm(*(table or ()), progress=session.progress())
+    size = session.lake().bundles.open(reference).warm(*(table or ()), progress=session.progress())
     session.stderr().print(f"{size:,} bytes were put into the cache.", highlight=False)
 
 
@@ -148,7 +148,7 @@ def export(
 
     lake bundle export research-1 research-1.tar.zst
     """
-    bundle = session.lake().bundle(reference, cache=False)
+    bundle = session.lake().bundles.open(reference, cache=False)
     target = bundle.export(path, progress=session.progress())
     if session.format in (Format.json, Format.ndjson):
         show_record(session, {"id": bundle.id, "path": str(target)})
@@ -176,7 +176,7 @@ def import_bundle(
 
     lake bundle import research-1.tar.zst --name research-1
     """
-    bundle = session.lake().import_bundle(path, name, move=move, progress=session.progress())
+    bundle = session.lake().bundles.import_(path, name, move=move, progress=session.progress())
     _summary(session, bundle, name or bundle.id[:12])
 
 
@@ -187,8 +187,8 @@ def remove(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Release a bundle: what only it needs may be vacuumed. Its names go with it."""
-    lake = session.lake()
-    bundle_id = lake.bundle_id(reference)
+    bundles = session.lake().bundles
+    bundle_id = bundles.resolve(reference)
     if dry_run:
         session.stderr().print(f"Would remove bundle {bundle_id}.", highlight=False)
         return
@@ -197,7 +197,7 @@ def remove(
             f"removing bundle {reference} lets `lake maintain vacuum` delete what only it needs",
             "Add --yes to do it, or --dry-run to see.",
         )
-    bundle_id, names = lake.remove_bundle(reference)
+    bundle_id, names = bundles.rm(reference)
     named = f" ({', '.join(names)})" if names else ""
     session.stderr().print(f"Removed bundle {bundle_id}{named}.", highlight=False, soft_wrap=True)
 
@@ -218,14 +218,14 @@ def diff(
     """
     from lake.bundles.diff import list_reshaped_tables
 
-    lake = session.lake()
-    contents = [lake.bundle(one, cache=False).contents for one in (before, after)]
-    days = lake.diff(before, after, table or ())
+    bundles = session.lake().bundles
+    contents = [bundles.open(one, cache=False).contents for one in (before, after)]
+    days = bundles.diff(before, after, table or ())
     for name in list_reshaped_tables(*contents):
         if name in days["table"]:
             note = f"{name} has other columns in {after}: each of its days counts as changed."
             session.stderr().print(note, highlight=False, soft_wrap=True)
-    frames = lake.diff_rows(before, after, table or ()) if rows else [days]
+    frames = bundles.diff(before, after, table or (), rows=True) if rows else [days]
     if days.height or session.format is not Format.table:
         show_stream(session, frames if limit is None else _first(frames, limit))
     session.stderr().print(_compared(before, after, days), highlight=False, soft_wrap=True)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from lake.api import Lake
     from lake.bundles.bundle import Bundle
-    from lake.jobs.ingest.ingest import IngestRequest
     from lake.sandbox import Sandbox
 
 _SPOT, _PERPETUAL = "BTC/USDT", "BTC/USDT:USDT"
@@ -73,7 +72,7 @@ def demo(
         _say(session, "3. Check it: gaps with reasons, spikes, bars against trades, and more")
         _check(session, lake)
         _say(session, f"4. Pin it as {_BUNDLE!r}: what is read from it stays the same for ever")
-        bundle = lake.pin(_BUNDLE, ("bars_1m", "trades", "funding"), since=since, until=end)
+        bundle = lake.bundles.pin(_BUNDLE, ("bars_1m", "trades", "funding"), since=since, until=end)
         _show_pin(session, bundle)
         before = _close(lake, time), _close(bundle, time)
         _say(session, f"5. The venue corrects the bar of {time:%Y-%m-%d %H:%M}; ingest it again")
@@ -97,20 +96,19 @@ def _new_lake(session: Session, uri: str, url: str) -> Lake:
 
 
 def _ingest(session: Session, lake: Lake, since: datetime, end: datetime) -> None:
-    from lake.jobs.ingest.ingest import IngestRequest
-    from lake.model.market import Market
-
-    spot, perpetual = Market("binance", _SPOT), Market("binance", _PERPETUAL)
-    pairs = [("bars_1m", spot), ("bars_1m", perpetual), ("trades", spot), ("trades", perpetual)]
-    wishes: list[IngestRequest] = [
-        IngestRequest(lake.dataset(table), market, since, end)
-        for table, market in [*pairs, ("funding", perpetual)]
-    ]
-    lake.ingest_all(wishes, session.progress())
+    for tables, symbols in ((("bars_1m", "trades"), (_SPOT, _PERPETUAL)), ("funding", _PERPETUAL)):
+        lake.ingest(
+            tables,
+            exchange="binance",
+            symbol=symbols,
+            since=since,
+            until=end,
+            progress=session.progress(),
+        )
 
 
 def _check(session: Session, lake: Lake) -> None:
-    done = lake.check(progress=session.progress())
+    done = lake.quality.check(progress=session.progress())
     if done.findings.height:
         show(session, done.findings.select("dataset", "symbol", "timestamp", "check", "message"))
     session.stderr().print(

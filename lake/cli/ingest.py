@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lake.cli.options import where
 from lake.cli.output import rounded_down, show
 from lake.cli.session import Format, Session, command
 from lake.errors import UsageError
 
 if TYPE_CHECKING:
     from lake.api import Lake
-    from lake.jobs.ingest.ingest import IngestRequest
     from lake.jobs.ingest.report import IngestReport
 
-_SNAPSHOTS = ("orderbooks", "instruments")
-_RANGES = ("bars", "trades", "funding")
+_PRESENT = ("orderbooks", "instruments")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -77,20 +76,22 @@ def ingest(
 
     lake ingest
     """
-    from lake.cli.progress import show_notes
-
     lake = session.lake()
     names = _tables(datasets or [], timeframe or [])
-    ranges = [name for name in names if name not in _SNAPSHOTS]
+    ranges = [name for name in names if name not in _PRESENT]
     reports = []
     if ranges or not names:
-        wishes = _wishes(session, lake, ranges, exchange or [], symbol or [], since, until, refetch)
-        reports.append(lake.ingest_all(wishes, session.progress()))
+        reports.append(
+            lake.ingest(
+                ranges,
+                **where(session, exchange, symbol, since, until),
+                refetch=refetch,
+                progress=session.progress(),
+            )
+        )
     for name in names:
-        if name in _SNAPSHOTS:
-            taken = _snapshots(lake, name, exchange or [], symbol or [], depth)
-            show_notes(session.stderr(), taken)
-            reports += taken
+        if name in _PRESENT:
+            reports += _fetch_present(session, lake, name, exchange or [], symbol or [], depth)
     _show(session, reports)
 
 
@@ -108,65 +109,27 @@ def _tables(datasets: list[str], timeframes: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _wishes(
+def _fetch_present(
     session: Session,
     lake: Lake,
-    tables: list[str],
+    name: str,
     exchanges: list[str],
     symbols: list[str],
-    since: str | None,
-    until: str | None,
-    refetch: bool,
-) -> list[IngestRequest]:
-    """What is asked for; without symbols: everything covered that fits the other options."""
-    from lake.jobs.ingest.ingest import IngestRequest
-    from lake.model.market import Market
-
-    start, end = session.time(since), session.time(until)
-    for name in tables:
-        _require_fetchable(lake, name)
-    if symbols and not (exchanges and tables):
-        raise UsageError(
-            "symbols are given, but no dataset or no exchange",
-            "Write `lake ingest bars -e binance -s BTC/USDT …`.",
-        )
-    if symbols:
-        pairs = [(t, Market(e, s)) for t in tables for e in exchanges for s in symbols]
-    else:
-        pairs = [
-            (table, market)
-            for table, market in lake.covered_markets()
-            if table in (tables or [table]) and market.exchange in (exchanges or [market.exchange])
-        ]
-    if not pairs:
-        raise UsageError(
-            "nothing is covered yet, so there is nothing to go on with",
-            "Say what to fetch: `lake ingest bars -e binance -s BTC/USDT -t 1m --since 30d`.",
-        )
-    return [
-        IngestRequest(lake.dataset(table), market, start, end, refetch) for table, market in pairs
-    ]
-
-
-def _require_fetchable(lake: Lake, name: str) -> None:
-    if lake.dataset(name).family not in _RANGES:
-        raise UsageError(
-            f"{name} does not come from exchanges",
-            f"These do: {', '.join((*_RANGES, *_SNAPSHOTS))}.",
-        )
-
-
-def _snapshots(
-    lake: Lake, name: str, exchanges: list[str], symbols: list[str], depth: int | None
+    depth: int | None,
 ) -> list[IngestReport]:
+    from lake.cli.progress import show_notes
+
     if not exchanges or (name == "orderbooks" and not symbols):
         raise UsageError(
             f"{name} of which exchange and symbol?",
             f"Write `lake ingest {name} -e binance -s BTC/USDT`.",
         )
     if name == "orderbooks":
-        return [lake.ingest_order_books(exchange, symbols, depth) for exchange in exchanges]
-    return [lake.ingest_instruments(exchange, symbols) for exchange in exchanges]
+        reports = [lake.order_books(exchange, symbols, depth) for exchange in exchanges]
+    else:
+        reports = [lake.instruments(exchange, symbols) for exchange in exchanges]
+    show_notes(session.stderr(), reports)
+    return reports
 
 
 def _show(session: Session, reports: list[IngestReport]) -> None:

@@ -64,7 +64,7 @@ def check(
 
     is_shown = session.stderr().is_terminal and session.format is Format.table
     lake = session.lake(hidden_logs=(FINDINGS,) if is_shown and not session.verbose else ())
-    done = lake.check(
+    done = lake.quality.check(
         tables or (),
         **where(session, exchange, symbol, since, until),
         progress=session.progress(),
@@ -96,7 +96,7 @@ def findings(
     closed: Annotated[bool, typer.Option("--all", help="Also those that are closed.")] = False,
 ) -> None:
     """List what checks found, worst first."""
-    found = session.lake().findings(
+    found = session.lake().quality.findings(
         table,
         **where(session, exchange, symbol, since, until),
         check=check or (),
@@ -115,7 +115,7 @@ def show_finding(
 
     import polars as pl
 
-    found = session.lake().finding(finding)
+    found = session.lake().quality.finding(finding)
     context = json.loads(str(found.pop("context")))
     if session.format is not Format.table:
         show_record(session, {**found, "context": context})
@@ -134,7 +134,7 @@ def gaps(
     until: Until = None,
 ) -> None:
     """List missing bars with the reason, as it is now: no_trade and venue_outage are no losses."""
-    found = session.lake().gaps(
+    found = session.lake().quality.gaps(
         table,
         **where(session, exchange, symbol, since, until),
     )
@@ -154,7 +154,7 @@ def scores(
 
     from lake.quality.score import DELAYS, MEASURES
 
-    found = session.lake().scores(
+    found = session.lake().quality.scores(
         table,
         **where(session, exchange, symbol, since, until),
     )
@@ -187,7 +187,7 @@ def report(
     if bundle:
         made = _bundle_report(session, bundle)
     else:
-        made = session.lake().quality_report(
+        made = session.lake().quality.report(
             **where(session, exchange, symbol, since, until),
         )
     if html is not None:
@@ -206,7 +206,7 @@ def report(
 
 
 def _bundle_report(session: Session, reference: str) -> Report:
-    made = session.lake().bundle(reference).quality
+    made = session.lake().bundles.open(reference).quality
     if made is None:
         raise QualityError(
             f"bundle {reference} has no report: it was pinned without a check",

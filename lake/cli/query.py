@@ -46,7 +46,7 @@ def sql(
     if bundle and at:
         raise UsageError("--bundle and --at exclude each other", "A bundle pins its versions.")
     if bundle:
-        relation = lake.bundle(bundle).sql(query)
+        relation = lake.bundles.open(bundle).sql(query)
     else:
         relation = lake.sql(query, at=dict(_version(text) for text in at or []))
     if to is not None:

@@ -49,7 +49,7 @@ def repair(
     Each repair is recorded with what was before, and `lake quality undo ID` takes it back. Rows
     that are not observed say so in `fill`.
     """
-    done = session.lake().repair(
+    done = session.lake().quality.repair(
         tables or (),
         **where(session, exchange, symbol, since, until),
         dry_run=dry_run,
@@ -66,7 +66,7 @@ def repair(
 
 def repairs(session: Session) -> None:
     """List the repairs that were made, newest first."""
-    found = session.lake().repairs()
+    found = session.lake().quality.repairs()
     if session.format is Format.table:
         found = found.select(
             "repair_id", "status", "dataset", "exchange", "symbol", "timestamp", "end", "method",
@@ -80,7 +80,7 @@ def undo(
     repair_id: Annotated[str, typer.Argument(help="ID of the repair: `lake quality repairs`.")],
 ) -> None:
     """Restore the rows that a repair changed; what was changed again since stays, and is told."""
-    done = session.lake().undo(repair_id)
+    done = session.lake().quality.undo(repair_id)
     if session.format is not Format.table:
         record = {
             "repair_id": done.repair_id,

@@ -54,7 +54,7 @@ def replay(
 
     lake replay research-1 -d trades -d bars_1m --since 2026-01-01 --limit 20
     """
-    bundle = session.lake().bundle(reference, cache=not no_cache)
+    bundle = session.lake().bundles.open(reference, cache=not no_cache)
     batches = bundle.replay(
         *(dataset or ()),
         exchange=exchange or (),

@@ -174,6 +174,11 @@ def try_channels(settings: Settings, channel: str | None = None) -> pl.DataFrame
     )
 
 
+def list_alerts(store: Store) -> pl.DataFrame:
+    """Rows of `alerts` in order of time: what was sent to whom."""
+    return store.read(store.catalog.dataset("alerts")).sort("timestamp", maintain_order=True)
+
+
 def _run(store: Store, alerts: AlertSettings) -> AlertReport:
     now = store.now()  # and not before the lock was got: an earlier run may have told things since
     dataset = store.catalog.dataset("alerts")

@@ -1,7 +1,8 @@
-"""Pinning as a job: measure what is pinned, check it, draft the bundle, store it under its name."""
+"""Pinning as a job: measure, check, draft, store under a name; and its release."""
 
 from __future__ import annotations
 
+from lake.bundles.cache import Cache
 from lake.bundles.contents import Contents
 from lake.bundles.draft import Assessment
 from lake.bundles.gates import require_score
@@ -51,6 +52,26 @@ def pin(
         contents = repository.store(draft)
         repository.point(request.name, contents.id)
     return contents
+
+
+def remove_bundle(
+    repository: Repository, cache: Cache | None, reference: str
+) -> tuple[str, list[str]]:
+    """Release a bundle: what only it needs may be vacuumed. Gives its id and its names.
+
+    Raises
+    ------
+    UnknownNameError
+        The reference means none, or several.
+    CommitConflictError
+        A bundle is being made.
+    """
+    with locks.exclusive(repository.root):
+        bundle_id = repository.resolve(reference)
+        names = repository.remove(bundle_id)
+    if cache is not None:
+        cache.remove(bundle_id)
+    return bundle_id, names
 
 
 def _assess(

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import polars as pl
+
+from lake.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def varying(frame: pl.DataFrame, columns: Iterable[str]) -> list[str]:
@@ -19,6 +25,22 @@ def sorted_by(frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
     """
     names = varying(frame, columns)
     return frame if _in_order(frame, names) else frame.sort(names)
+
+
+def to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
+    """The frame as a pandas frame; pandas is an extra.
+
+    Raises
+    ------
+    UsageError
+        It is not installed.
+    """
+    try:
+        return frame.to_arrow().to_pandas()
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "pandas is not installed", "Install the extra: pip install 'lake[pandas]'."
+        ) from error
 
 
 def _in_order(frame: pl.DataFrame, names: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -69,6 +70,11 @@ class Selection:
             terms.append(pl.col("date") <= dataset.partition_date_of(self.end))
             terms.append(pl.col(dataset.time_column) < self.end)
         return reduce(and_, terms) if terms else None
+
+
+def as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several, as several."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _common(what: str, asked: tuple[str, ...], there: tuple[str, ...]) -> tuple[str, ...]:

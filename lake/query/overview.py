@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from lake.model.dataset import TIMESTAMP
+from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.intervals import RangeSet, union
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
@@ -21,6 +21,23 @@ from lake.store.store import Store
 RECORD = ("coverage", "quarantine", "jobs", "findings", "scores", "repairs", "alerts")
 """The lake's own record: tables that only the lake writes."""
 OWN_RECORD = frozenset({*RECORD, "instruments"})
+
+
+def describe_columns(dataset: Dataset) -> pl.DataFrame:
+    """The data dictionary of a dataset: column, type, unit, nullable, key, meaning."""
+    return pl.DataFrame(
+        [
+            {
+                "column": column.name,
+                "type": column.type,
+                "unit": column.unit,
+                "nullable": column.nullable,
+                "key": column.name in dataset.full_key,
+                "meaning": column.meaning,
+            }
+            for column in dataset.columns
+        ]
+    )
 
 
 def list_tables(store: Store) -> pl.DataFrame:

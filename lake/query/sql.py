@@ -14,6 +14,7 @@ from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import iso
 from lake.store.reader import EVERYTHING, OpenRows
+from lake.store.store import Store
 
 if TYPE_CHECKING:
     import duckdb
@@ -48,6 +49,25 @@ class View:
     def __init__(self, open_rows: OpenRows, selection: Selection = EVERYTHING) -> None:
         self.open_rows = open_rows
         self.selection = selection
+
+
+def lake_views(store: Store, versions: Mapping[str, int]) -> dict[str, View]:
+    """By name, the tables of a lake as SQL sees them: some at a version, the others at the latest.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no dataset of such a name.
+    """
+    datasets = {name: store.catalog.dataset(name) for name in (*versions, *store.tables())}
+    return {
+        name: View(
+            lambda name=name: store.snapshot(  # type: ignore[misc]
+                datasets[name], version=versions.get(name)
+            )
+        )
+        for name in store.tables()
+    }
 
 
 def query(

@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lake.api.alerting import Alerting
+from lake.api import Lake
 from lake.settings import Settings
 from tests.conftest import MINUTE, T0, TIME, NewLake
 
@@ -157,16 +157,16 @@ def clock() -> Clock:
     return Clock()
 
 
-Watched = Callable[..., Alerting]
+Watched = Callable[..., Lake]
 
 
 @pytest.fixture
 def watched(new_lake: NewLake, clock: Clock) -> Watched:
     """Makes a lake with settings for alerts; `at`: another view of the lake at a folder."""
 
-    def make(at: str | None = None, **alerts: Any) -> Alerting:
+    def make(at: str | None = None, **alerts: Any) -> Lake:
         uri = at or str(new_lake().root.path)
-        return Alerting(settings(uri, **alerts), now=clock)
+        return Lake(settings(uri, **alerts), now=clock)
 
     return make
 

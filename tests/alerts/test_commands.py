@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lake.api.alerting import Alerting
+from lake.api import Lake
 from lake.cli.app import run
 from lake.settings import load_settings
 from tests.alerts.conftest import Receiver, findings
 from tests.conftest import NewLake, write
 
-Configured = Callable[..., Alerting]
+Configured = Callable[..., Lake]
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ def configured(new_lake: NewLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
 
-    def make(**channels: str) -> Alerting:
+    def make(**channels: str) -> Lake:
         lines = [f"uri = {str(new_lake().root.path)!r}", "[alerts.channels]"]
         lines += [f"{name} = {url!r}" for name, url in channels.items()]
         lines += ["[[alerts.rules]]", "name = 'bad'", "severity = 'warning'"]
         lines += [f"channels = {list(channels) or ['log']!r}"]
         Path("lake.toml").write_text("\n".join(lines), encoding="utf-8")
-        return Alerting(load_settings())
+        return Lake(load_settings())
 
     return make
 
@@ -70,7 +70,7 @@ def test_a_run_tells_and_shows_what_it_told(
     configured: Configured, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lake = configured(chat=receiver.url)
-    write(lake._store, "findings", findings(2))
+    write(lake._context.store, "findings", findings(2))
     assert run(["alert", "run", "--json"]) == 0
     captured = capsys.readouterr()
     told = {"rule": "bad", "channel": "chat", "raised": 1, "repeated": 0, "resolved": 0}
@@ -85,7 +85,7 @@ def test_a_run_whose_channel_fails_exits_so(
     configured: Configured, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lake = configured(dead="json://127.0.0.1:1/path-hush")
-    write(lake._store, "findings", findings(1))
+    write(lake._context.store, "findings", findings(1))
     assert run(["alert", "run"]) == 4
     captured = capsys.readouterr()
     assert "1 of 1 messages were not delivered" in captured.err
@@ -105,10 +105,10 @@ def test_what_holds_is_listed_and_what_is_over_on_request(
         Path("lake.toml").read_text() + "\n[alerts]\nmin_interval_seconds = 0\n"
     )
     assert listed() == []
-    write(lake._store, "findings", findings(1))
-    write(lake._store, "findings", findings(1, symbol="ETH/USDT"))
+    write(lake._context.store, "findings", findings(1))
+    write(lake._context.store, "findings", findings(1, symbol="ETH/USDT"))
     run(["alert", "run", "-q"])
-    write(lake._store, "findings", findings(1, status="closed"))
+    write(lake._context.store, "findings", findings(1, status="closed"))
     run(["alert", "run", "-q"])
     assert listed() == ["ETH/USDT"]
     assert sorted(listed("--all")) == ["BTC/USDT", "ETH/USDT"]

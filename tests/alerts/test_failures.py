@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lake.api.alerting import Alerting
+from lake.api import Lake
 from tests.alerts.conftest import NOW, Clock, Receiver, Watched, findings, rule, settings, wait_for
 from tests.conftest import write
 
@@ -21,8 +21,8 @@ CLOSED_PORT = "json://127.0.0.1:1/path-hush"
 _context = multiprocessing.get_context("forkserver")
 
 
-def put(lake: Alerting, frame: pl.DataFrame) -> None:
-    write(lake._store, "findings", frame)
+def put(lake: Lake, frame: pl.DataFrame) -> None:
+    write(lake._context.store, "findings", frame)
 
 
 def test_a_failing_channel_is_reported_and_told_when_it_works(
@@ -31,12 +31,12 @@ def test_a_failing_channel_is_reported_and_told_when_it_works(
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
     put(lake, findings(1))
     receiver.status = 500
-    report = lake.run_alerts()
+    report = lake.alerts.run()
     (outcome,) = report.failed
     assert outcome.error is not None
     assert "HTTP status 500" in outcome.error
-    assert "HTTP status 500" in lake.alerts()["error"][0]
-    assert lake.alerts()["sent_at"].to_list() == [None]
+    assert "HTTP status 500" in lake.alerts.ls()["error"][0]
+    assert lake.alerts.ls()["sent_at"].to_list() == [None]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert 'event="alert not delivered"' in caplog.text
     assert "channel=chat" in caplog.text
@@ -44,9 +44,9 @@ def test_a_failing_channel_is_reported_and_told_when_it_works(
     receiver.taken()
     receiver.status = 200
     clock.turn(seconds=1)
-    assert lake.run_alerts().failed == ()
+    assert lake.alerts.run().failed == ()
     assert [message.title for message in receiver.taken()] == ["lake: bad: 1 raised"]
-    (row,) = lake.alerts().to_dicts()
+    (row,) = lake.alerts.ls().to_dicts()
     assert (row["error"], row["timestamp"], row["sent_at"]) == (None, NOW, clock.now)
 
 
@@ -56,15 +56,15 @@ def test_what_ends_before_a_channel_works_again_is_told_whole(
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
     put(lake, findings(1))
     receiver.status = 503
-    lake.run_alerts()
+    lake.alerts.run()
     clock.turn(minutes=5)
     put(lake, findings(1, status="closed"))
-    lake.run_alerts()
+    lake.alerts.run()
     receiver.taken()
     receiver.status = 200
-    lake.run_alerts()
+    lake.alerts.run()
     assert [message.title for message in receiver.taken()] == ["lake: bad: 1 raised, 1 resolved"]
-    lake.run_alerts()
+    lake.alerts.run()
     assert receiver.taken() == []
 
 
@@ -76,9 +76,9 @@ def test_a_failing_channel_keeps_no_other_from_being_told(
         rules=[rule(channels=["dead", "log", "chat"])],
     )
     put(lake, findings(1))
-    lake.run_alerts()
+    lake.alerts.run()
     assert len(receiver.taken()) == 1
-    sent = dict(lake.alerts().select("channel", pl.col("sent_at").is_not_null()).iter_rows())
+    sent = dict(lake.alerts.ls().select("channel", pl.col("sent_at").is_not_null()).iter_rows())
     assert sent == {"dead": False, "log": True, "chat": True}
     assert "event=alert " in caplog.text
 
@@ -88,9 +88,12 @@ def test_secrets_are_neither_in_the_table_nor_in_logs(
 ) -> None:
     lake = watched(channels={"chat": CLOSED_PORT}, rules=[rule()])
     put(lake, findings(1))
-    report = lake.run_alerts()
+    report = lake.alerts.run()
     everything = [
-        *(frame.write_json() for frame in (lake.alerts(), report.frame(), lake._ledger.jobs())),
+        *(
+            frame.write_json()
+            for frame in (lake.alerts.ls(), report.frame(), lake._context.ledger.jobs())
+        ),
         *(repr(one) for one in (report, lake.settings)),
         caplog.text,
         *capfd.readouterr(),
@@ -109,17 +112,17 @@ def test_a_hanging_channel_costs_its_timeout_once_a_run(
         timeout_seconds=4,
     )
     put(lake, findings(1))
-    lake.test_alerts("mail")  # loads apprise, which takes as long as the machine is busy
+    lake.alerts.test("mail")  # loads apprise, which takes as long as the machine is busy
     other_receiver.taken()
     receiver.hang = True
     begun = time.monotonic()
-    report = lake.run_alerts()
+    report = lake.alerts.run()
     assert time.monotonic() - begun < 20
     assert len(report.failed) == 5
     assert len(receiver.taken()) == 1
     assert len(other_receiver.taken()) == 5
     receiver.hang = False
-    assert lake.run_alerts().failed == ()
+    assert lake.alerts.run().failed == ()
     assert len(receiver.taken()) == 5
     assert other_receiver.taken() == []
 
@@ -133,9 +136,9 @@ def test_a_slow_channel_has_its_timeout_for_all_its_messages(
     }
     lake = watched(timeout_seconds=2.5, **alerts)
     put(lake, findings(1))
-    lake.test_alerts("chat")
+    lake.alerts.test("chat")
     receiver.slow_seconds = 1
-    report = lake.run_alerts()
+    report = lake.alerts.run()
     assert len(report.failed) >= 5
     assert report.failed[-1].error in {
         "channel 'chat' took no message: no answer in time",
@@ -143,8 +146,8 @@ def test_a_slow_channel_has_its_timeout_for_all_its_messages(
     }
     receiver.slow_seconds = 0
     patient = watched(str(lake.root.path), timeout_seconds=60, **alerts)
-    assert patient.run_alerts().failed == ()
-    assert lake.alerts()["sent_at"].null_count() == 0
+    assert patient.alerts.run().failed == ()
+    assert lake.alerts.ls()["sent_at"].null_count() == 0
 
 
 def test_an_answer_that_comes_late_leaves_no_time_for_the_next(
@@ -161,7 +164,7 @@ def test_an_answer_that_comes_late_leaves_no_time_for_the_next(
         timeout_seconds=0.01,
         **lake.settings.alerts.model_dump(include={"rules"}),
     )
-    assert [one.error for one in lake.run_alerts().outcomes] == [
+    assert [one.error for one in lake.alerts.run().outcomes] == [
         None,
         "channel 'chat' had no time left: it took those before slowly",
     ]
@@ -170,10 +173,10 @@ def test_an_answer_that_comes_late_leaves_no_time_for_the_next(
 def test_a_failure_that_stays_the_same_writes_nothing_new(watched: Watched) -> None:
     lake = watched(channels={"chat": CLOSED_PORT}, rules=[rule()])
     put(lake, findings(1))
-    lake.run_alerts()
-    commits = len(lake._ledger.commits("alerts"))
-    assert len(lake.run_alerts().failed) == 1
-    assert len(lake._ledger.commits("alerts")) == commits
+    lake.alerts.run()
+    commits = len(lake._context.ledger.commits("alerts"))
+    assert len(lake.alerts.run().failed) == 1
+    assert len(lake._context.ledger.commits("alerts")) == commits
 
 
 def test_without_apprise_a_run_goes_on_and_says_so(
@@ -183,7 +186,7 @@ def test_without_apprise_a_run_goes_on_and_says_so(
     monkeypatch.setitem(sys.modules, "apprise", None)
     lake = watched(channels={"chat": CLOSED_PORT}, rules=[rule(channels=["chat", "log"])])
     put(lake, findings(1))
-    (outcome,) = lake.run_alerts().failed
+    (outcome,) = lake.alerts.run().failed
     assert outcome.error == (
         "channel 'chat' needs apprise, which is not installed. "
         "Install the extra `alerts`: pip install '.[alerts]'"
@@ -193,7 +196,7 @@ def test_without_apprise_a_run_goes_on_and_says_so(
 def test_a_channel_that_is_not_there_is_a_failure(watched: Watched) -> None:
     lake = watched(rules=[rule(channels=["nobody"])])
     put(lake, findings(1))
-    assert [outcome.error for outcome in lake.run_alerts().failed] == [
+    assert [outcome.error for outcome in lake.alerts.run().failed] == [
         "there is no channel 'nobody'"
     ]
 
@@ -201,7 +204,7 @@ def test_a_channel_that_is_not_there_is_a_failure(watched: Watched) -> None:
 def _child(uri: str, url: str) -> None:
     # Who is not answered in time tells it again: a busy machine stands still for seconds.
     alerts = {"channels": {"chat": url}, "rules": [rule()], "timeout_seconds": 60}
-    Alerting(settings(uri, **alerts)).run_alerts()
+    Lake(settings(uri, **alerts)).alerts.run()
 
 
 def test_two_processes_at_once_tell_it_once(watched: Watched, receiver: Receiver) -> None:
@@ -216,14 +219,14 @@ def test_two_processes_at_once_tell_it_once(watched: Watched, receiver: Receiver
         child.join()
     assert [child.exitcode for child in children] == [0, 0, 0]
     assert len(receiver.taken()) == 1
-    assert lake.alerts().height == 1
+    assert lake.alerts.ls().height == 1
 
 
 def test_threads_of_one_process_tell_it_once(watched: Watched, receiver: Receiver) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
     put(lake, findings(3))
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: lake.run_alerts(), range(4)))
+        list(pool.map(lambda _: lake.alerts.run(), range(4)))
     assert len(receiver.taken()) == 1
 
 
@@ -238,9 +241,9 @@ def test_a_run_that_waits_in_vain_for_another_does_nothing_and_says_so(
     # Waiting takes half a minute otherwise.
     monkeypatch.setattr(alerts, "_patience_seconds", lambda _: 0.2)
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(lake.run_alerts)
+        first = pool.submit(lake.alerts.run)
         wait_for(lambda: len(receiver.requests) == 1)
-        assert lake.run_alerts().busy
+        assert lake.alerts.run().busy
         receiver.closing.set()
         assert not first.result().busy
     assert len(receiver.requests) == 1
@@ -269,8 +272,8 @@ def test_killed_between_delivery_and_record_it_is_told_again(
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert [message.title for message in receiver.taken()] == ["lake: bad: 1 raised"]
-    assert lake.alerts().is_empty()
-    lake.run_alerts()
+    assert lake.alerts.ls().is_empty()
+    lake.alerts.run()
     assert [message.title for message in receiver.taken()] == ["lake: bad: 1 raised"]
-    lake.run_alerts()
+    lake.alerts.run()
     assert receiver.taken() == []

@@ -10,13 +10,13 @@ import polars as pl
 import pytest
 from deltalake import ColumnProperties, WriterProperties, write_deltalake
 
-from lake.api.alerting import Alerting
+from lake.api import Lake
 from tests.alerts.conftest import NOW, Clock, Receiver, Watched, findings, rule
 from tests.conftest import TIME, bars, funding, trades, write
 
 
-def put(lake: Alerting, table: str, frame: Any) -> None:
-    write(lake._store, table, frame)
+def put(lake: Lake, table: str, frame: Any) -> None:
+    write(lake._context.store, table, frame)
 
 
 def test_a_condition_is_told_once_and_its_end_once(
@@ -24,7 +24,7 @@ def test_a_condition_is_told_once_and_its_end_once(
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
     put(lake, "findings", findings(3))
-    lake.run_alerts()
+    lake.alerts.run()
     (message,) = receiver.taken()
     assert message.title == "lake: bad: 1 raised"
     assert message.body["type"] == "failure"
@@ -32,23 +32,23 @@ def test_a_condition_is_told_once_and_its_end_once(
     assert "a gap of one minute" in message.text
     for _ in range(3):
         clock.turn(minutes=5)
-        lake.run_alerts()
+        lake.alerts.run()
     assert receiver.taken() == []
 
     put(lake, "findings", findings(3, status="closed"))
-    lake.run_alerts()
+    lake.alerts.run()
     (message,) = receiver.taken()
     assert message.title == "lake: bad: 1 resolved"
     assert message.body["type"] == "success"
     assert "after 15 min: bars_1m binance BTC/USDT" in message.text
     clock.turn(minutes=5)
-    lake.run_alerts()
+    lake.alerts.run()
     assert receiver.taken() == []
 
     put(lake, "findings", findings(1))
-    lake.run_alerts()
+    lake.alerts.run()
     assert [message.title for message in receiver.taken()] == ["lake: bad: 1 raised"]
-    assert lake.alerts()["status"].to_list() == ["resolved", "raised"]
+    assert lake.alerts.ls()["status"].to_list() == ["resolved", "raised"]
 
 
 def test_a_record_says_what_was_told_and_when(
@@ -56,11 +56,11 @@ def test_a_record_says_what_was_told_and_when(
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
     put(lake, "findings", findings(2))
-    lake.run_alerts()
+    lake.alerts.run()
     clock.turn(minutes=2)
     put(lake, "findings", findings(2, status="closed"))
-    lake.run_alerts()
-    (row,) = lake.alerts().to_dicts()
+    lake.alerts.run()
+    (row,) = lake.alerts.ls().to_dicts()
     later = NOW + timedelta(minutes=2)
     assert (row["rule"], row["channel"], row["dataset"], row["symbol"]) == (
         "bad",
@@ -71,9 +71,9 @@ def test_a_record_says_what_was_told_and_when(
     assert (row["timestamp"], row["sent_at"]) == (NOW, NOW)
     assert (row["resolved_at"], row["resolved_sent_at"]) == (later, later)
     assert (row["severity"], row["count"], row["error"]) == ("error", 2, None)
-    jobs = lake._ledger.jobs()
+    jobs = lake._context.ledger.jobs()
     assert jobs["command"].to_list() == ["alert run", "alert run"]
-    assert lake._ledger.commits("alerts")[0]["job"] == jobs["job_id"][1]
+    assert lake._context.ledger.commits("alerts")[0]["job"] == jobs["job_id"][1]
 
 
 def test_conditions_of_a_rule_are_one_message_with_a_bounded_list(
@@ -82,7 +82,7 @@ def test_conditions_of_a_rule_are_one_message_with_a_bounded_list(
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
     for number in range(23):
         put(lake, "findings", findings(1, symbol=f"A{number:02}/USDT"))
-    lake.run_alerts()
+    lake.alerts.run()
     (message,) = receiver.taken()
     assert message.title == "lake: bad: 23 raised"
     assert message.text.count("open finding") == 20
@@ -97,7 +97,7 @@ def test_each_rule_and_each_channel_has_its_own_message(
         rules=[rule("a", channels=["chat", "mail"]), rule("b", check="gap")],
     )
     put(lake, "findings", findings(1))
-    report = lake.run_alerts()
+    report = lake.alerts.run()
     assert {message.title for message in receiver.taken()} == {
         "lake: a: 1 raised",
         "lake: b: 1 raised",
@@ -132,8 +132,8 @@ def test_a_rule_chooses_by_severity_table_market_check_and_rate(
     put(lake, "findings", mild(symbol="ETH/USDT", check="spike"))
     put(lake, "findings", mild(symbol="ETH/BTC", exchange="kraken"))
     put(lake, "findings", findings(1, symbol="XRP/USDT", status="closed"))
-    lake.run_alerts()
-    assert set(lake.alerts()["symbol"]) == told
+    lake.alerts.run()
+    assert set(lake.alerts.ls()["symbol"]) == told
 
 
 def test_what_lasts_is_said_again_as_it_is_then(
@@ -141,18 +141,18 @@ def test_what_lasts_is_said_again_as_it_is_then(
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()], repeat_seconds=3600)
     put(lake, "findings", findings(1))
-    lake.run_alerts()
+    lake.alerts.run()
     put(lake, "findings", findings(2, severity="critical"))
     clock.turn(minutes=59)
-    lake.run_alerts()
+    lake.alerts.run()
     assert len(receiver.taken()) == 1
     clock.turn(minutes=1)
-    lake.run_alerts()
+    lake.alerts.run()
     (message,) = receiver.taken()
     assert message.title == "lake: bad: 1 still"
     assert "[critical] bars_1m binance BTC/USDT: 2 open findings" in message.text
     clock.turn(minutes=59)
-    lake.run_alerts()
+    lake.alerts.run()
     assert receiver.taken() == []
 
 
@@ -161,17 +161,17 @@ def test_what_flaps_is_held_back_and_told_together(
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()], min_interval_seconds=60)
     put(lake, "findings", findings(1))
-    lake.run_alerts()
+    lake.alerts.run()
     receiver.taken()
     held_back = []
     for status in ("closed", "open", "closed"):
         clock.turn(seconds=10)
         put(lake, "findings", findings(1, status=status))
-        held_back.append(lake.run_alerts().held_back)
+        held_back.append(lake.alerts.run().held_back)
     assert held_back == [1, 2, 2]
     assert receiver.taken() == []
     clock.turn(seconds=30)
-    lake.run_alerts()
+    lake.alerts.run()
     (message,) = receiver.taken()
     assert message.title == "lake: bad: 1 raised, 2 resolved"
     assert message.body["type"] == "success"
@@ -185,17 +185,17 @@ def test_rows_that_are_too_old_are_told_and_so_is_their_coming_back(
     put(lake, "trades", trades(1, start=NOW))
     put(lake, "trades", trades(1, start=NOW - timedelta(hours=3), symbol="ETH/USDT"))
     put(lake, "bars_1m", bars(1))
-    lake.run_alerts()
+    lake.alerts.run()
     (message,) = receiver.taken()
     assert "[warning] trades binance ETH/USDT: the newest row is 3 h old" in message.text
     assert "BTC/USDT" not in message.text
     assert "2 min is due" in message.text
     clock.turn(seconds=121)
-    lake.run_alerts()
+    lake.alerts.run()
     assert "trades binance BTC/USDT" in receiver.taken()[0].text
     put(lake, "trades", trades(1, first=9, start=clock.now))
     clock.turn(seconds=60)
-    lake.run_alerts()
+    lake.alerts.run()
     assert [message.title for message in receiver.taken()] == ["lake: stale: 1 resolved"]
 
 
@@ -208,7 +208,7 @@ def test_a_table_that_a_rule_names_and_that_has_no_row_is_told_until_it_has(
     )
     put(lake, "trades", trades(1, start=NOW, symbol="ETH/USDT"))
     for _ in range(2):
-        lake.run_alerts()
+        lake.alerts.run()
         clock.turn(minutes=2)
     (message,) = receiver.taken()
     assert message.text.splitlines() == [
@@ -216,7 +216,7 @@ def test_a_table_that_a_rule_names_and_that_has_no_row_is_told_until_it_has(
         "- [warning] trades * BTC/*: there is no row at all",
     ]
     put(lake, "trades", trades(1, start=clock.now))
-    lake.run_alerts()
+    lake.alerts.run()
     assert [message.title for message in receiver.taken()] == ["lake: stale: 1 resolved"]
 
 
@@ -225,9 +225,9 @@ def test_a_bar_is_as_old_as_its_end(watched: Watched, clock: Clock) -> None:
     put(lake, "bars_1h", bars(1, start=NOW - timedelta(hours=1)))
     put(lake, "funding", funding([NOW]))
     clock.turn(seconds=60)
-    assert lake.run_alerts().conditions == 0
+    assert lake.alerts.run().conditions == 0
     clock.turn(seconds=1)
-    assert lake.run_alerts().conditions == 2
+    assert lake.alerts.run().conditions == 2
 
 
 def test_the_record_of_the_lake_itself_is_never_too_old(watched: Watched, clock: Clock) -> None:
@@ -236,7 +236,7 @@ def test_the_record_of_the_lake_itself_is_never_too_old(watched: Watched, clock:
     put(lake, "trades", trades(1))
     for _ in range(2):
         clock.turn(days=1)
-        assert lake.run_alerts().conditions == 1
+        assert lake.alerts.run().conditions == 1
 
 
 def test_rows_in_a_file_without_statistics_are_as_new_as_they_are(
@@ -244,7 +244,7 @@ def test_rows_in_a_file_without_statistics_are_as_new_as_they_are(
 ) -> None:
     lake = watched(rules=[{"name": "stale", "freshness_seconds": 60, "channels": ["log"]}])
     put(lake, "trades", trades(1))
-    stored = lake._store.read(lake.dataset("trades"))
+    stored = lake._context.store.read(lake.dataset("trades"))
     newer = stored.with_columns(
         pl.lit("foreign").alias("trade_id"),
         pl.lit(NOW, dtype=TIME).alias("timestamp"),
@@ -257,26 +257,29 @@ def test_rows_in_a_file_without_statistics_are_as_new_as_they_are(
         mode="append",
         writer_properties=WriterProperties(default_column_properties=none),
     )
-    assert lake.run_alerts().conditions == 0
+    assert lake.alerts.run().conditions == 0
     clock.turn(seconds=61)
-    assert lake.run_alerts().conditions == 1
+    assert lake.alerts.run().conditions == 1
 
 
 def test_without_rules_nothing_is_done(watched: Watched, receiver: Receiver) -> None:
     lake = watched(channels={"chat": receiver.url})
     put(lake, "findings", findings(1))
-    assert lake.run_alerts().conditions == 0
-    assert lake._store.tables() == ("findings",)
-    assert lake.alerts().is_empty()
+    assert lake.alerts.run().conditions == 0
+    assert lake._context.store.tables() == ("findings",)
+    assert lake.alerts.ls().is_empty()
 
 
 def test_where_nothing_changes_nothing_is_written(watched: Watched, receiver: Receiver) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
     put(lake, "findings", findings(1))
-    lake.run_alerts()
-    before = len(lake._ledger.commits("alerts")), lake._ledger.jobs().height
-    lake.run_alerts()
-    assert (len(lake._ledger.commits("alerts")), lake._ledger.jobs().height) == before
+    lake.alerts.run()
+    before = len(lake._context.ledger.commits("alerts")), lake._context.ledger.jobs().height
+    lake.alerts.run()
+    assert (
+        len(lake._context.ledger.commits("alerts")),
+        lake._context.ledger.jobs().height,
+    ) == before
 
 
 def test_alerts_of_a_rule_that_is_no_more_stay_as_they_are(
@@ -284,12 +287,12 @@ def test_alerts_of_a_rule_that_is_no_more_stay_as_they_are(
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule("a"), rule("b")])
     put(lake, "findings", findings(1))
-    lake.run_alerts()
+    lake.alerts.run()
     receiver.taken()
     less = watched(str(lake.root.path), channels={"chat": receiver.url}, rules=[rule("b")])
     clock.turn(minutes=5)
     put(lake, "findings", findings(1, status="closed"))
-    less.run_alerts()
+    less.alerts.run()
     assert [message.title for message in receiver.taken()] == ["lake: b: 1 resolved"]
-    lake.run_alerts()
+    lake.alerts.run()
     assert [message.title for message in receiver.taken()] == ["lake: a: 1 resolved"]

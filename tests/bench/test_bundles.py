@@ -45,7 +45,7 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = Store(Lake.create(Settings(uri=str(path))).root, utc_now)
     for symbol in ("BTC/USDT", "ETH/USDT"):
         store.write(store.catalog.dataset("bars_1m"), _year(symbol), ORIGIN)
-    _lake(path).pin("year", "bars_1m")
+    _lake(path).bundles.pin("year", "bars_1m")
     return path
 
 
@@ -55,7 +55,7 @@ def test_a_market_month_of_600_000_files(tmp_path: Path) -> None:
     lake = Lake.create(Settings(uri=str(tmp_path / "lake")))
     store = Store(lake.root, utc_now)
     store.write(store.catalog.dataset("bars_1m"), _year("BTC/USDT").head(2), ORIGIN)
-    bundle = lake.pin("large", "bars_1m")
+    bundle = lake.bundles.pin("large", "bars_1m")
     files = _listing(count, days)
     _append_to_log(lake.root.tables / "bars_1m", files)
     folder = lake.root.bundles / bundle.id
@@ -70,7 +70,7 @@ def test_a_market_month_of_600_000_files(tmp_path: Path) -> None:
         from lake.model.selection import Selection
 
         selection = Selection(("binance",), ("COIN123/USDT",), *month)
-        return lake.bundle("large").contents.files.files("bars_1m", selection)
+        return lake.bundles.open("large").contents.files.files("bars_1m", selection)
 
     def open_delta() -> None:
         table = DeltaTable(lake.root.tables / "bars_1m", version=2)
@@ -145,19 +145,19 @@ def _append_to_log(table: Path, files: pl.DataFrame) -> None:
 def test_a_year_of_bars_warm_against_arcticdb(year: Path, tmp_path: Path) -> None:
     arcticdb = pytest.importorskip("arcticdb", reason="the baseline: scripts/setup adapters")
     lake = _lake(year)
-    lake.bundle("year").warm()
-    frame = lake.bundle("year", cache=False).scan("bars_1m", **MARKET).collect()
+    lake.bundles.open("year").warm()
+    frame = lake.bundles.open("year", cache=False).scan("bars_1m", **MARKET).collect()
     library = arcticdb.Arctic(f"lmdb://{tmp_path}/arctic").create_library("bars")
     pandas = frame.drop("exchange", "symbol", "date", "fill").to_pandas().set_index("timestamp")
     library.write("BTC/USDT", pandas)
     library.snapshot("pinned")
-    opened = lake.bundle("year")
+    opened = lake.bundles.open("year")
 
     def ours() -> None:
         assert opened.scan("bars_1m", **MARKET).collect().height == MINUTES
 
     def anew() -> None:
-        assert lake.bundle("year").scan("bars_1m", **MARKET).collect().height == MINUTES
+        assert lake.bundles.open("year").scan("bars_1m", **MARKET).collect().height == MINUTES
 
     def theirs() -> None:
         assert len(library.read("BTC/USDT", as_of="pinned").data) == MINUTES
@@ -170,14 +170,14 @@ def test_a_year_of_bars_warm_against_arcticdb(year: Path, tmp_path: Path) -> Non
 
 def test_a_year_of_bars_cold_against_read_parquet(year: Path) -> None:
     lake = _lake(year, cache=False)
-    files = lake.bundle("year").contents.files.files("bars_1m")
+    files = lake.bundles.open("year").contents.files.files("bars_1m")
     paths = [
         year / "tables" / "bars_1m" / path
         for path in files.filter(pl.col("symbol") == "BTC/USDT")["path"]
     ]
 
     def cold() -> pl.DataFrame:
-        return lake.bundle("year").scan("bars_1m", **MARKET).collect()
+        return lake.bundles.open("year").scan("bars_1m", **MARKET).collect()
 
     def plain() -> pl.DataFrame:
         return pl.read_parquet(paths, hive_partitioning=True)
@@ -210,7 +210,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         store.write(store.catalog.dataset("bars_1m"), bars, ORIGIN)
         store.write(store.catalog.dataset("trades"), _trades(symbol, 400_000, number), ORIGIN)
         store.write(store.catalog.dataset("instruments"), _instrument(symbol), ORIGIN)
-    bundle = _lake(path).pin("busy", ("bars_1m", "trades"))
+    bundle = _lake(path).bundles.pin("busy", ("bars_1m", "trades"))
     bundle.warm()
     return bundle
 

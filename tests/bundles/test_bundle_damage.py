@@ -28,7 +28,7 @@ def bundle(lake: Lake) -> Bundle:
     """Trades and bars, pinned; and more written since."""
     write(lake, "trades", trades(5))
     write(lake, "bars_1m", bars(2000))
-    bundle = lake.pin("b", ("trades", "bars_1m"))
+    bundle = lake.bundles.pin("b", ("trades", "bars_1m"))
     write(lake, "trades", trades(9))
     return bundle
 
@@ -80,7 +80,7 @@ def refusal(lake: Lake) -> str | None:
     """What opening the bundle says; None where nothing is wrong."""
     try:
         (bundle_id,) = (path.name for path in lake.root.bundles.glob("[0-9a-f]*"))
-        lake.bundle(bundle_id)
+        lake.bundles.open(bundle_id)
     except LakeError as error:
         return error.message
     return None
@@ -88,7 +88,7 @@ def refusal(lake: Lake) -> str | None:
 
 def test_a_whole_bundle_has_no_problems(lake: Lake, bundle: Bundle) -> None:
     assert bundle.verify() == []
-    assert lake.bundle("b").verify(deep=True) == []
+    assert lake.bundles.open("b").verify(deep=True) == []
 
 
 @pytest.mark.usefixtures("bundle")
@@ -127,7 +127,7 @@ def test_a_forged_manifest_of_other_content_is_not_its_id(lake: Lake) -> None:
     forged = Manifest.model_validate_json(path.read_bytes())
     path.write_bytes(forged.sealed().to_json())
     with pytest.raises(DamagedError, match="holds the manifest of bundle"):
-        lake.bundle("b")
+        lake.bundles.open("b")
 
 
 @pytest.mark.usefixtures("bundle")
@@ -136,14 +136,14 @@ def test_a_manifest_of_another_lake_is_refused(lake: Lake, new_lake: NewLake) ->
     folder = manifest_file(lake).parent
     shutil.copytree(folder, elsewhere.root.bundles / folder.name)
     with pytest.raises(ConfigError, match="pins tables of another lake"):
-        elsewhere.bundle(folder.name)
+        elsewhere.bundles.open(folder.name)
 
 
 @pytest.mark.usefixtures("bundle")
 def test_a_manifest_of_a_newer_format_is_not_read(lake: Lake) -> None:
     edit(lake, ("format",), lambda _: 2)
     with pytest.raises(ConfigError, match="has bundle format 2; this version reads up to 1"):
-        lake.bundle("b")
+        lake.bundles.open("b")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"{}", b'{"format": "1"}'])
@@ -152,8 +152,8 @@ def test_what_is_no_manifest_is_named(lake: Lake, content: bytes) -> None:
     path = manifest_file(lake)
     path.write_bytes(content)
     with pytest.raises(DamagedError, match=str(path)):
-        lake.bundle("b")
-    assert str(path) in lake.bundles()["problem"].item()
+        lake.bundles.open("b")
+    assert str(path) in lake.bundles.ls()["problem"].item()
 
 
 @pytest.mark.usefixtures("bundle")
@@ -161,14 +161,14 @@ def test_a_missing_manifest_is_named(lake: Lake) -> None:
     path = manifest_file(lake)
     path.unlink()
     with pytest.raises(DamagedError, match=f"{path} cannot be read"):
-        lake.bundle("b")
+        lake.bundles.open("b")
 
 
 def test_a_damaged_name_is_no_bundle(lake: Lake, bundle: Bundle) -> None:
     (lake.root.bundles / "names" / "b").write_bytes(b"\xff\xfe")
-    assert lake.bundle(bundle.id).verify() == []
+    assert lake.bundles.open(bundle.id).verify() == []
     with pytest.raises(LakeError, match="there is no bundle 'b'"):
-        lake.bundle("b")
+        lake.bundles.open("b")
 
 
 @pytest.mark.parametrize("name", ["files.parquet", "days.parquet"])
@@ -177,12 +177,12 @@ def test_a_damaged_name_is_no_bundle(lake: Lake, bundle: Bundle) -> None:
 def test_a_damaged_list_is_named(lake: Lake, name: str, change: str) -> None:
     path = manifest_file(lake).with_name(name)
     damage(path, change)
-    (problem,) = lake.bundle("b").verify()
+    (problem,) = lake.bundles.open("b").verify()
     assert problem.place == str(path)
     assert problem.kind == ("missing" if change == "delete" else "damaged")
     if name == "files.parquet":
         with pytest.raises(DamagedError, match=name):
-            lake.bundle("b", cache=False).scan("bars_1m").collect()
+            lake.bundles.open("b", cache=False).scan("bars_1m").collect()
 
 
 def test_a_table_made_anew_is_not_the_one_that_was_pinned(lake: Lake, bundle: Bundle) -> None:
@@ -191,11 +191,11 @@ def test_a_table_made_anew_is_not_the_one_that_was_pinned(lake: Lake, bundle: Bu
     problems = bundle.verify(deep=True)
     assert [problem.kind for problem in problems] == ["missing", "foreign"]
     assert problems[1].place == "trades.table_id"
-    fresh = lake.bundle("b", cache=False)
+    fresh = lake.bundles.open("b", cache=False)
     for read in (fresh.scan("trades").collect, lambda: fresh.sql("SELECT * FROM trades")):
         with pytest.raises(DamagedError, match="missing, or not what was pinned"):
             read()
-    assert lake.bundle("b").scan("bars_1m").collect().height == 2000
+    assert lake.bundles.open("b").scan("bars_1m").collect().height == 2000
 
 
 def pinned_files(lake: Lake, bundle: Bundle, table: str) -> list[Path]:
@@ -225,10 +225,10 @@ def test_a_damaged_data_file_is_named_and_never_read(
     path, other_path = pinned_files(lake, bundle, "bars_1m")
     damage(path, change)
     for deep in (False, True):
-        (problem,) = lake.bundle("b").verify(deep=deep)
+        (problem,) = lake.bundles.open("b").verify(deep=deep)
         kind = "missing" if change == "delete" else "damaged"
         assert (problem.kind, problem.place) == (kind, str(path))
-    fresh = lake.bundle("b", cache=False)
+    fresh = lake.bundles.open("b", cache=False)
     for read in (fresh.scan("bars_1m").collect, lambda: fresh.sql("SELECT * FROM bars_1m")):
         with pytest.raises(DamagedError, match=path.name) as caught:
             read()
@@ -244,7 +244,7 @@ def test_any_flipped_byte_of_a_data_file_is_noticed(lake: Lake, bundle: Bundle) 
             original[:position] + bytes([original[position] ^ 16]) + original[position + 1 :]
         )
         with pytest.raises(DamagedError, match=path.name):
-            lake.bundle("b", cache=False).scan("trades").collect()
+            lake.bundles.open("b", cache=False).scan("trades").collect()
 
 
 def test_two_files_that_were_swapped_are_both_named(lake: Lake, bundle: Bundle) -> None:
@@ -253,18 +253,18 @@ def test_two_files_that_were_swapped_are_both_named(lake: Lake, bundle: Bundle) 
     one.rename(aside)
     two.rename(one)
     aside.rename(two)
-    problems = {problem.place: problem for problem in lake.bundle("b").verify()}
+    problems = {problem.place: problem for problem in lake.bundles.open("b").verify()}
     assert set(problems) == {str(one), str(two)}
     assert problems[str(one)].kind == "foreign"
     assert problems[str(one)].found.endswith(two.name)
     with pytest.raises(DamagedError):
-        lake.bundle("b", cache=False).scan("bars_1m").collect()
+        lake.bundles.open("b", cache=False).scan("bars_1m").collect()
 
 
 def test_a_file_that_is_damaged_while_the_bundle_is_open_is_noticed(
     lake: Lake, bundle: Bundle
 ) -> None:
-    opened = lake.bundle("b", cache=False)
+    opened = lake.bundles.open("b", cache=False)
     assert opened.scan("bars_1m").collect().height == 2000
     damage(pinned_files(lake, bundle, "bars_1m")[0], "flip")
     with pytest.raises(DamagedError):
@@ -290,7 +290,7 @@ def test_other_rows_under_the_right_hash_are_found_by_reading_deep(
     beside = bundle.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
     manifest = bundle.manifest.model_copy(update={"beside": beside}).sealed()
     (folder / "manifest.json").write_bytes(manifest.to_json())
-    reopened = lake.bundle("b")
+    reopened = lake.bundles.open("b")
     assert reopened.verify() == []
     (problem,) = reopened.verify(deep=True)
     assert (problem.kind, problem.place) == ("differs", "bars.1m: binance BTC/USDT 2024-01-02")
@@ -303,7 +303,7 @@ def test_a_version_that_has_other_files_is_found(lake: Lake, bundle: Bundle) -> 
     commit = log / f"{1:020}.json"
     lines = [line for line in commit.read_text().splitlines() if not line.startswith('{"add"')]
     commit.write_text("\n".join(lines))
-    (problem,) = lake.bundle("b").verify()
+    (problem,) = lake.bundles.open("b").verify()
     assert (problem.kind, problem.found) == ("differs", "in the index only")
     assert problem.place == str(pinned_files(lake, bundle, "trades")[0])
     assert bundle.scan("trades").collect().height == 5, "the log is not needed to read"
@@ -312,6 +312,6 @@ def test_a_version_that_has_other_files_is_found(lake: Lake, bundle: Bundle) -> 
 @pytest.mark.usefixtures("bundle")
 def test_the_log_may_be_gone_and_rows_are_read_all_the_same(lake: Lake) -> None:
     shutil.rmtree(lake.root.tables / "trades" / "_delta_log")
-    (problem,) = lake.bundle("b").verify()
+    (problem,) = lake.bundles.open("b").verify()
     assert (problem.kind, problem.place) == ("damaged", "trades.version")
-    assert lake.bundle("b", cache=False).scan("trades").collect().height == 5
+    assert lake.bundles.open("b", cache=False).scan("trades").collect().height == 5

@@ -43,23 +43,23 @@ def stream(
 
 
 def test_files_and_cache_and_any_layout_give_the_same_stream(lake: Lake) -> None:
-    bundle = lake.pin("b", TABLES)
-    cold = stream(lake.bundle("b", cache=False))
+    bundle = lake.bundles.pin("b", TABLES)
+    cold = stream(lake.bundles.open("b", cache=False))
     assert len(cold) == sum(ref.rows for _, ref in bundle.manifest.refs())
     assert [event.position for event in cold] == list(range(len(cold)))
     assert [event.available_at_us for event in cold] == sorted(e.available_at_us for e in cold)
     assert stream(bundle) == cold
     bundle.finish()
-    assert stream(lake.bundle("b")) == cold
+    assert stream(lake.bundles.open("b")) == cold
     lake.maintenance.optimize()
-    assert stream(lake.pin("compacted", TABLES)) == cold
+    assert stream(lake.bundles.pin("compacted", TABLES)) == cold
     batches = list(bundle.replay(batch=777))
     assert [batch.rows for batch in batches[:-1]] == [777] * (len(batches) - 1)
     assert sum(batch.rows for batch in batches) == len(cold)
 
 
 def test_nothing_is_seen_before_it_could_be_known(lake: Lake) -> None:
-    bundle = lake.pin("b", TABLES)
+    bundle = lake.bundles.pin("b", TABLES)
     for event in bundle.replay():
         if isinstance(event, Bar):
             length = 60 if event.table == "bars_1h" else 1
@@ -71,7 +71,7 @@ def test_nothing_is_seen_before_it_could_be_known(lake: Lake) -> None:
 
 
 def test_a_range_is_cut_out_of_the_whole_stream(lake: Lake) -> None:
-    bundle = lake.pin("b", TABLES)
+    bundle = lake.bundles.pin("b", TABLES)
     everything = stream(bundle)
     start, end = T0 + 17 * SECOND, T0 + DAY + 7 * MINUTE
     expected = [event for event in everything if start <= event.available_at < end]
@@ -109,19 +109,19 @@ def test_rows_of_the_future_change_nothing_of_the_past(
         lake = new_lake()
         write(lake, "trades", frame)
         write(lake, "bars_1m", bars(2 * 1440))
-        bundle = lake.pin("b", ("trades", "bars_1m"))
+        bundle = lake.bundles.pin("b", ("trades", "bars_1m"))
         seen.append([event for event in bundle.replay() if event.available_at <= instant])
     assert seen[0] == seen[1]
 
 
 def test_a_damaged_file_stops_the_stream(lake: Lake) -> None:
-    bundle = lake.pin("b", "bars_1m")
+    bundle = lake.bundles.pin("b", "bars_1m")
     path = lake.root.tables / "bars_1m" / bundle.contents.files.files("bars_1m")["path"][-1]
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     with pytest.raises(DamagedError, match=path.name):
-        stream(lake.bundle("b", cache=False))
+        stream(lake.bundles.open("b", cache=False))
 
 
 def test_a_table_that_is_not_pinned_is_refused(lake: Lake) -> None:
     with pytest.raises(UnknownNameError, match="'bars_1m' is not in bundle"):
-        lake.pin("b", "trades").replay("bars_1m")
+        lake.bundles.pin("b", "trades").replay("bars_1m")

@@ -27,10 +27,10 @@ from tests.conftest import DAY, SECOND, T0, bars, trades, write
 def test_days_that_were_added_removed_and_changed_are_told_with_their_rows(lake: Lake) -> None:
     for symbol in (BTC, ETH):
         write(lake, "trades", trades(6, step=DAY / 2, symbol=symbol))
-    lake.pin("a", "trades", until=T0 + 2 * DAY)
+    lake.bundles.pin("a", "trades", until=T0 + 2 * DAY)
     write(lake, "trades", trades(1, first=9, start=T0 + DAY - 9 * SECOND))
-    lake.pin("b", "trades", symbol=BTC, since=T0 + DAY)
-    days = lake.diff("a", "b")
+    lake.bundles.pin("b", "trades", symbol=BTC, since=T0 + DAY)
+    days = lake.bundles.diff("a", "b")
     assert days.schema == DAY_DIFF
     key = [pl.col("symbol"), pl.col("date").dt.day() - 1]
     assert days.select(*key, "change", "rows_before", "rows_after").rows() == [
@@ -46,36 +46,36 @@ def test_days_that_were_added_removed_and_changed_are_told_with_their_rows(lake:
 
 def test_the_same_rows_have_no_difference(lake: Lake) -> None:
     write(lake, "bars_1m", bars(5))
-    lake.pin("a", "bars_1m")
+    lake.bundles.pin("a", "bars_1m")
     write(lake, "bars_1m", bars(9, start=T0 + DAY))
-    lake.pin("b", "bars_1m", until=T0 + DAY)
-    assert lake.bundle("a").id != lake.bundle("b").id
+    lake.bundles.pin("b", "bars_1m", until=T0 + DAY)
+    assert lake.bundles.open("a").id != lake.bundles.open("b").id
     for one, other in (("a", "b"), ("a", "a")):
-        assert lake.diff(one, other).equals(pl.DataFrame(schema=DAY_DIFF))
-        [nothing] = lake.diff_rows(one, other)
+        assert lake.bundles.diff(one, other).equals(pl.DataFrame(schema=DAY_DIFF))
+        [nothing] = lake.bundles.diff(one, other, rows=True)
         assert nothing.equals(pl.DataFrame(schema=ROW_DIFF))
 
 
 def test_days_are_compared_without_any_data_file(lake: Lake) -> None:
     write(lake, "bars_1m", changed(1.0, range(3)))
-    lake.pin("a", "bars_1m")
+    lake.bundles.pin("a", "bars_1m")
     write_as(lake, "revision", "bars_1m", changed(2.0, [1]))
-    lake.pin("b", "bars_1m")
+    lake.bundles.pin("b", "bars_1m")
     files = list((lake.root.tables / "bars_1m").glob("exchange=*"))
     assert files
     for folder in files:
         shutil.rmtree(folder)
-    assert jobs_by_day(lake.diff("a", "b")) == {"2024-01-02": ["revision"]}
+    assert jobs_by_day(lake.bundles.diff("a", "b")) == {"2024-01-02": ["revision"]}
     with pytest.raises(DamagedError, match="missing"):
-        list(lake.diff_rows("a", "b"))
+        list(lake.bundles.diff("a", "b", rows=True))
 
 
 def test_tables_of_one_bundle_only_are_added_or_removed(lake: Lake) -> None:
     write(lake, "bars_1m", changed(1.0, range(2)))
     write(lake, "trades", trades(3))
-    lake.pin("a", "bars_1m")
-    lake.pin("b", "trades")
-    days = lake.diff("a", "b")
+    lake.bundles.pin("a", "bars_1m")
+    lake.bundles.pin("b", "trades")
+    days = lake.bundles.diff("a", "b")
     assert days.select("table", "change").rows() == [("bars_1m", "removed")] * 2 + [
         ("trades", "added")
     ]
@@ -85,18 +85,21 @@ def test_tables_of_one_bundle_only_are_added_or_removed(lake: Lake) -> None:
         ("bars_1m", "removed", 2),
         ("trades", "added", 3),
     ]
-    assert lake.diff("a", "b", "trades")["table"].to_list() == ["trades"]
+    assert lake.bundles.diff("a", "b", "trades")["table"].to_list() == ["trades"]
     assert all_rows(lake, "a", "b", ["trades"])["table"].unique().to_list() == ["trades"]
 
 
 def test_a_table_in_neither_bundle_is_an_error_at_once(lake: Lake) -> None:
     write(lake, "trades", trades(3))
-    lake.pin("a", "trades")
-    for compare in (lake.diff, lake.diff_rows):
-        with pytest.raises(UnknownNameError, match=r"'bars_1m' is in neither bundle\n.*trades"):
-            compare("a", "a", "bars_1m")
-        with pytest.raises(UnknownNameError, match="there is no bundle 'c'"):
-            compare("a", "c")
+    lake.bundles.pin("a", "trades")
+    with pytest.raises(UnknownNameError, match=r"'bars_1m' is in neither bundle\n.*trades"):
+        lake.bundles.diff("a", "a", "bars_1m")
+    with pytest.raises(UnknownNameError, match="there is no bundle 'c'"):
+        lake.bundles.diff("a", "c")
+    with pytest.raises(UnknownNameError, match=r"'bars_1m' is in neither bundle\n.*trades"):
+        lake.bundles.diff("a", "a", "bars_1m", rows=True)
+    with pytest.raises(UnknownNameError, match="there is no bundle 'c'"):
+        lake.bundles.diff("a", "c", rows=True)
 
 
 def test_bundles_that_bring_their_data_are_compared_too(lake: Lake, tmp_path: Path) -> None:

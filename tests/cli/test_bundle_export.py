@@ -80,8 +80,10 @@ def test_what_cannot_be_exported_or_imported_is_a_matter_of_usage(
 def test_a_name_moves_only_when_it_is_told_to(
     cli: Cli, filled: Path, archive: Path, tmp_path: Path
 ) -> None:
-    api.open(filled).pin("part", "bars_1m", symbol="BTC/USDT").export(tmp_path / "part.tar.zst")
-    api.open(filled).remove_bundle("part")
+    api.open(filled).bundles.pin("part", "bars_1m", symbol="BTC/USDT").export(
+        tmp_path / "part.tar.zst"
+    )
+    api.open(filled).bundles.rm("part")
     assert cli("bundle", "import", str(archive), "--name", "day").code == 0
     refused = cli("bundle", "import", "part.tar.zst", "--name", "day")
     assert refused.code == 2

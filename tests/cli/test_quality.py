@@ -90,7 +90,7 @@ def test_mistakes_exit_with_2_and_say_what_is_wrong(
 
 
 def test_a_mistake_in_the_settings_exits_with_2(cli: Cli, lake: Lake, tmp_path: Path) -> None:
-    assert lake.findings().is_empty()
+    assert lake.quality.findings().is_empty()
     text = "[quality.checks.bars.gasp]\nseverity = 'info'\n"
     (tmp_path / "lake.toml").write_text(text, encoding="utf-8")
     failed = cli("quality", "check", "--json")
@@ -100,7 +100,7 @@ def test_a_mistake_in_the_settings_exits_with_2(cli: Cli, lake: Lake, tmp_path: 
 
 
 def test_findings_are_listed_and_shown_with_their_rows(cli: Cli, lake: Lake) -> None:
-    lake.check()
+    lake.quality.check()
     listed = cli("quality", "findings", "bars_1m", *BTC, "--check", "gaps", "--json")
     assert listed.code == 0
     (gap,) = listed.json
@@ -117,7 +117,7 @@ def test_findings_are_listed_and_shown_with_their_rows(cli: Cli, lake: Lake) -> 
     assert "2024-01-01T01:50:00Z" in table.out
 
     lake.write("bars_1m", bars(1440))
-    lake.check()
+    lake.quality.check()
     command = ("quality", "findings", "bars_1m", "--check", "gaps", "--json")
     assert cli(*command).json == []
     assert [row["status"] for row in cli(*command, "--all").json] == ["closed"]
@@ -145,7 +145,7 @@ def test_gaps_tell_the_reason(cli: Cli) -> None:
 
 def test_scores_are_listed(cli: Cli, lake: Lake) -> None:
     assert cli("quality", "scores", "--json").json == []
-    lake.check()
+    lake.quality.check()
     found = cli("quality", "scores", "bars_1m", *BTC, "--json").json
     assert [row["completeness"] for row in found] == [pytest.approx(1430 / 1440)]
     assert "0.993056" in cli("quality", "scores", "bars_1m", *BTC).out
@@ -156,12 +156,12 @@ def test_the_report_as_json_parses_back_and_html_is_a_page(
 ) -> None:
     nothing = cli("quality", "report", "--json")
     assert (nothing.code, nothing.error["code"]) == (3, "quality")
-    lake.check()
+    lake.quality.check()
     done = cli("quality", "report", "--json", "--html", str(tmp_path / "report.html"))
     assert done.code == 0
     made = from_json(done.out.encode())
     assert made.totals.missing.unknown == 10
-    assert made.totals.rows == lake.scores()["rows"].sum()
+    assert made.totals.rows == lake.quality.scores()["rows"].sum()
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     table = cli("quality", "report")
     assert "BTC/USDT" in table.out
@@ -176,7 +176,7 @@ def test_a_bundle_reports_what_was_pinned(cli: Cli, lake: Lake) -> None:
     lake.write("bars_1m", bars(1440))
     made = from_json(cli("quality", "report", "--bundle", "part", "--json").out.encode())
     assert made.totals.missing.unknown == 10
-    assert made.bundle_id == lake.bundle("part").id
+    assert made.bundle_id == lake.bundles.open("part").id
     assert cli("bundle", "pin", "blind", "-d", "bars_1m", "--no-check", "-q").code == 0
     failed = cli("quality", "report", "--bundle", "blind", "--json")
     assert failed.code == 3

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,13 @@ from typing import Any
 import pytest
 
 from lake.api import Lake
+from lake.jobs.ingest.report import IngestReport
+from lake.jobs.ingest.request import IngestRequest
+from lake.jobs.ingest.run import ingest_and_check
+from lake.model.progress import NoProgress
 from lake.sandbox import Sandbox, SyntheticMarkets
 from lake.settings import Settings, load_settings
+from lake.store.store import Store
 
 NOW = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
 MakeLake = Callable[..., Lake]
@@ -38,6 +44,12 @@ def settings_for(path: Path, url: str, **ingest: Any) -> Settings:
             "exchanges": {name: {"url": url} for name in ("binance", "binanceusdm", "binanceus")},
         }
     )
+
+
+def ingest_all(lake: Lake, requests: Sequence[IngestRequest]) -> IngestReport:
+    """Ingest any mixture of tables and markets as one job, with the clock of the lake."""
+    store = Store(lake.root, lake._context.now)
+    return asyncio.run(ingest_and_check(store, lake.settings, requests, NoProgress()))
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_ten_bundles_read_the_same_after_five_hundred_commits_and_all_maintenanc
     for number in range(COMMITS):
         commit(store, dice, number)
         if number % (COMMITS // PINS) == 25:
-            bundle = lake.pin(f"pin-{len(saved)}", TABLES)
+            bundle = lake.bundles.pin(f"pin-{len(saved)}", TABLES)
             saved[bundle.id] = frames(bundle)
         if number % 60 == 59:
             lake.maintenance.optimize(before=now() if dice.random() < 0.5 else None)
@@ -94,14 +94,14 @@ def test_ten_bundles_read_the_same_after_five_hundred_commits_and_all_maintenanc
     assert len(saved) == PINS
     assert vacuumed > 100, "the vacuum had nothing to do"
     for bundle_id, before in saved.items():
-        bundle = opened(lake, now).bundle(bundle_id)
+        bundle = opened(lake, now).bundles.open(bundle_id)
         assert bundle.verify(deep=True) == []
         for table, frame in before.items():
             assert_frame_equal(bundle.scan(table).collect(), frame)
             at_version = lake.scan(table, version=bundle.contents.ref(table).version).collect()
             assert_frame_equal(at_version, frame)
     for bundle_id in saved:
-        lake.remove_bundle(bundle_id)
+        lake.bundles.rm(bundle_id)
     now.ahead += timedelta(days=40)
     assert lake.maintenance.vacuum().files.height > 0, "only the bundles held files back"
 
@@ -114,7 +114,7 @@ def test_killed_at_random_moments_no_bundle_breaks(lake: Lake) -> None:
     for number in range(12):
         write(store, "bars_1m", bars(200, start=T0 + number * 100 * MINUTE))
         write(store, "trades", trades(200, first=number * 100))
-    pinned = opened(lake, Calendar()).pin("kept", TABLES)
+    pinned = opened(lake, Calendar()).bundles.pin("kept", TABLES)
     before = frames(pinned)
     begun = time.monotonic()
     bundle_children.start(lake.root.path, 1).join()
@@ -125,13 +125,13 @@ def test_killed_at_random_moments_no_bundle_breaks(lake: Lake) -> None:
         time.sleep(dice.uniform(0.2, 0.95) * duration)
         child.kill()
         child.join()
-        reopened = opened(lake, Calendar()).bundle("kept")
+        reopened = opened(lake, Calendar()).bundles.open("kept")
         assert reopened.verify(deep=True) == []
         for table, frame in before.items():
             assert_frame_equal(reopened.scan(table).collect(), frame)
-        for bundle_id in lake.bundles()["id"]:
-            assert lake.bundle(bundle_id).verify(deep=True) == []
-    assert lake.bundles().height > 1, "no child lived long enough to pin"
+        for bundle_id in lake.bundles.ls()["id"]:
+            assert lake.bundles.open(bundle_id).verify(deep=True) == []
+    assert lake.bundles.ls().height > 1, "no child lived long enough to pin"
     bundle_children.work(lake.root.path, 99)
 
 
@@ -140,7 +140,7 @@ def test_no_setting_makes_a_vacuum_break_a_pin(lake: Lake) -> None:
     lake = opened(lake, now)
     for number in range(4):
         write(Store(lake.root, now), "bars_1m", bars(10, volume=[float(number)] * 10))
-    bundle = lake.pin("b", "bars_1m", until=T0 + 5 * MINUTE)
+    bundle = lake.bundles.pin("b", "bars_1m", until=T0 + 5 * MINUTE)
     before = frames(bundle)
     write(lake, "bars_1m", bars(10, volume=[9.0] * 10))
     path = lake.root.tables / "bars_1m"
@@ -159,7 +159,7 @@ def test_no_setting_makes_a_vacuum_break_a_pin(lake: Lake) -> None:
     report = lake.maintenance.vacuum(keep=timedelta(hours=1))
     assert report.files.height > 0
     assert report.held.select("name", "files").rows() == [("b", 1)]
-    reopened = lake.bundle("b")
+    reopened = lake.bundles.open("b")
     assert reopened.verify(deep=True) == []
     assert_frame_equal(reopened.scan("bars_1m").collect(), before["bars_1m"])
 
@@ -168,7 +168,7 @@ def test_a_vacuum_refuses_where_a_bundle_cannot_be_read(new_lake: NewLake) -> No
     now = Calendar()
     lake = opened(new_lake(), now)
     write(lake, "trades", trades())
-    bundle = lake.pin("b", "trades")
+    bundle = lake.bundles.pin("b", "trades")
     write(lake, "trades", trades(9))
     lake.maintenance.optimize(before=now())
     manifest: Path = lake.root.bundles / bundle.id / "manifest.json"
@@ -179,4 +179,4 @@ def test_a_vacuum_refuses_where_a_bundle_cannot_be_read(new_lake: NewLake) -> No
         lake.maintenance.vacuum()
     manifest.write_bytes(content)
     lake.maintenance.vacuum()
-    assert lake.bundle("b").verify(deep=True) == []
+    assert lake.bundles.open("b").verify(deep=True) == []

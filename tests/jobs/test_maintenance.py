@@ -50,7 +50,7 @@ def fill(lake: Lake) -> int:
         for symbol in SYMBOLS:
             write(store, "bars_1m", bars(8, step=DAY, symbol=symbol, volume=[volume] * 8))
         if volume == 1.0:
-            held = lake.pin("held", "bars_1m", check=False)
+            held = lake.bundles.pin("held", "bars_1m", check=False)
     return held.contents.ref("bars_1m").version
 
 
@@ -167,7 +167,7 @@ def test_what_was_done_is_told_and_recorded(lake: Lake) -> None:
     told = maintenance.vacuum(dry_run=True)
     done = maintenance.vacuum()
     assert done.files["path"].to_list() == told.files["path"].to_list()
-    assert done.held.row(0)[:4] == (lake.bundle_id("held"), "held", "bars_1m", 24)
+    assert done.held.row(0)[:4] == (lake.bundles.resolve("held"), "held", "bars_1m", 24)
     assert maintenance.checkpoint(["trades"]).rows() == [
         ("trades", store_of(lake).snapshot(lake.dataset("trades")).version)
     ]
@@ -208,7 +208,7 @@ def test_a_dry_run_waits_for_nobody(lake: Lake) -> None:
 def test_a_refused_vacuum_is_recorded_with_its_reason(lake: Lake) -> None:
     fill(lake)
     maintenance = maintainer(later(lake.root))
-    (lake.root.bundles / lake.bundle_id("held") / "manifest.json").write_text("{}")
+    (lake.root.bundles / lake.bundles.resolve("held") / "manifest.json").write_text("{}")
     with pytest.raises(DamagedError, match="bundle held"):
         maintenance.vacuum()
     job = lake.jobs().row(0, named=True)

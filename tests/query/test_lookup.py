@@ -93,7 +93,7 @@ def test_a_trade_is_known_when_it_was_received(lake: Lake) -> None:
 
 def test_a_bundle_is_looked_up_as_it_was_pinned(lake: Lake) -> None:
     write(lake, "trades", trades(10))
-    bundle = lake.pin("b", "trades")
+    bundle = lake.bundles.pin("b", "trades")
     write(lake, "trades", trades(10, first=10))
     assert bundle.latest("trades", *BTC)["trade_id"].item() == "9"
     assert bundle.at("trades", *BTC, T0 + DAY)["trade_id"].item() == "9"

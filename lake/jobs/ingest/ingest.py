@@ -8,7 +8,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,8 +17,8 @@ from lake.jobs.ingest.instruments import record_instruments
 from lake.jobs.ingest.pipeline import Pipeline
 from lake.jobs.ingest.plan import Task
 from lake.jobs.ingest.report import NOTHING_TO_DO, IngestReport, Unanswered
+from lake.jobs.ingest.request import IngestRequest
 from lake.jobs.job import Status, WriteCounts, record_job
-from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, subtract, union
 from lake.model.market import Market
 from lake.model.progress import Progress
@@ -30,21 +29,6 @@ from lake.store.ledger import Job, Ledger
 from lake.store.store import Origin, Store
 
 Connect = Callable[[str], Source]
-
-
-@dataclass(frozen=True, slots=True)
-class IngestRequest:
-    """What a user asked for: a dataset of a market in a range.
-
-    Without `since` it goes on from what is covered, without `until` up to the present; `refetch`
-    asks again for what is covered.
-    """
-
-    dataset: Dataset
-    market: Market
-    since: datetime | None = None
-    until: datetime | None = None
-    refetch: bool = False
 
 
 class Ingestion:

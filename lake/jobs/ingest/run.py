@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from lake.errors import SourceError, UsageError
 from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
-from lake.jobs.ingest.ingest import Ingestion, IngestRequest
+from lake.jobs.ingest.ingest import Ingestion
 from lake.jobs.ingest.report import IngestReport
+from lake.jobs.ingest.request import IngestRequest
 from lake.jobs.quality.check import CheckReport, check_ingested, check_order_books
 from lake.model.market import Market
 from lake.model.progress import Progress

@@ -1,4 +1,4 @@
-"""What checks have recorded: findings and scores, by what a user asks for."""
+"""Reads of quality: findings and scores that checks have recorded, and gaps as they are now."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import polars as pl
 
 from lake.errors import UnknownNameError, UsageError
 from lake.jobs.quality.days import whole_days
+from lake.jobs.quality.run import missing, open_inputs
 from lake.model.selection import Selection
 from lake.model.severity import SEVERITIES
 from lake.quality.findings import worst_first
+from lake.settings import Settings
 from lake.store.store import Store
 
 
@@ -73,6 +75,11 @@ def read_scores(store: Store, table: str | None, selection: Selection) -> pl.Dat
     if table is not None:
         rows = rows.filter(pl.col("dataset") == store.catalog.dataset(table).name)
     return rows.sort("dataset", "exchange", "symbol", "timestamp")
+
+
+def read_gaps(store: Store, settings: Settings, table: str, selection: Selection) -> pl.DataFrame:
+    """Missing bars that open in a selection, and why, as it is now: see `missing`."""
+    return missing(open_inputs(store, settings, store.now()), table, selection)
 
 
 def severities_from(least: str) -> tuple[str, ...]:

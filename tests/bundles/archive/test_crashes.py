@@ -57,7 +57,7 @@ def test_an_export_to_a_full_disk_leaves_nothing(
     lake: Lake, disk: Path, name: str, free_bytes: int
 ) -> None:
     write(lake, "trades", noise(20_000))
-    pinned = lake.pin("big", "trades")
+    pinned = lake.bundles.pin("big", "trades")
     filler = fill(disk, free_bytes)
     with pytest.raises(StorageError, match="the disk is full"):
         pinned.export(disk / name)
@@ -71,18 +71,18 @@ def test_an_import_to_a_full_disk_leaves_nothing(
     lake: Lake, disk: Path, tmp_path: Path, free_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(lake, "trades", noise(20_000))
-    path = lake.pin("big", "trades").export(tmp_path / "b.tar.zst")
+    path = lake.bundles.pin("big", "trades").export(tmp_path / "b.tar.zst")
     other = Lake.create(Settings(uri=str(disk / "lake")))
     filler = fill(disk, free_bytes)
     with pytest.raises(StorageError, match=r"import of .*: the disk is full"):
-        other.import_bundle(path, "b")
+        other.bundles.import_(path, "b")
     assert left(other) == []
     monkeypatch.setenv("LAKE_CACHE__FOLDER", str(disk / "cache"))
     with pytest.raises(StorageError, match=r"cache .*: the disk is full"):
         api.open_bundle(path)
     assert list((disk / "cache").glob("unpacked/*")) == []
     filler.unlink()
-    assert other.import_bundle(path, "b").verify() == []
+    assert other.bundles.import_(path, "b").verify() == []
     assert path.stat().st_size < DISK_BYTES
 
 
@@ -126,23 +126,23 @@ def test_a_kill_leaves_nothing_half(
     other = new_lake()
     for after_files in (1, 5):
         killed(other, "import", whole, after_files)
-        assert other.bundles().is_empty()
+        assert other.bundles.ls().is_empty()
         with pytest.raises(UnknownNameError):
-            other.bundle("b")
-    assert other.import_bundle(whole, "b").verify(deep=True) == []
+            other.bundles.open("b")
+    assert other.bundles.import_(whole, "b").verify(deep=True) == []
 
 
 def test_memory_stays_bounded_with_large_files(tmp_path: Path, lake: Lake) -> None:
     """A file is never held as a whole."""
     write(lake, "trades", noise(1_000_000))
-    pinned = lake.pin("big", "trades")
+    pinned = lake.bundles.pin("big", "trades")
     (size,) = pinned.contents.files.all()["bytes"]
     folder = pinned.export(tmp_path / "b")
     tracemalloc.start()
     try:
         opened = api.open_bundle(folder, cache=False)
         archive = opened.export(tmp_path / "b.tar.zst")
-        lake.import_bundle(archive, "again")
+        lake.bundles.import_(archive, "again")
         api.open_bundle(archive, cache=False)
         _, peak = tracemalloc.get_traced_memory()
     finally:

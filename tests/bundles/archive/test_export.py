@@ -44,11 +44,11 @@ def test_an_export_of_one_lake_is_imported_by_another(
     path = bundle.export(tmp_path / name)
     shutil.rmtree(lake.root.path)
     other = new_lake()
-    imported = other.import_bundle(path, "theirs")
+    imported = other.bundles.import_(path, "theirs")
     assert imported.id == bundle.id
-    assert other.bundle("theirs").verify(deep=True) == []
-    assert_reads(other.bundle("theirs"), expected)
-    assert other.bundles()["name"].to_list() == ["theirs"]
+    assert other.bundles.open("theirs").verify(deep=True) == []
+    assert_reads(other.bundles.open("theirs"), expected)
+    assert other.bundles.ls()["name"].to_list() == ["theirs"]
     assert left(other) == sorted([bundle.id, "names"])
 
 
@@ -58,7 +58,7 @@ def test_the_same_bundle_gives_the_same_bytes(
     first = bundle.export(tmp_path / "first.tar.zst")
     second = bundle.export(tmp_path / "second.tar.zst")
     assert first.read_bytes() == second.read_bytes()
-    imported = new_lake().import_bundle(first)
+    imported = new_lake().bundles.import_(first)
     assert imported.export(tmp_path / "third.tar.zst").read_bytes() == first.read_bytes()
     from_folder = api.open_bundle(bundle.export(tmp_path / "folder"))
     assert from_folder.export(tmp_path / "fourth.tar.zst").read_bytes() == first.read_bytes()
@@ -97,7 +97,7 @@ def test_how_far_it_is_is_told(bundle: Bundle, new_lake: NewLake, tmp_path: Path
     for work, what in (
         (lambda progress: bundle.export(tmp_path / "b.tar.zst", progress=progress), "exporting"),
         (
-            lambda progress: lake.import_bundle(tmp_path / "b.tar.zst", progress=progress),
+            lambda progress: lake.bundles.import_(tmp_path / "b.tar.zst", progress=progress),
             "importing",
         ),
     ):

@@ -30,11 +30,11 @@ def test_a_bundle_that_is_there_stays_as_it_is(lake: Lake, small: Bundle, tmp_pa
     path = small.export(tmp_path / "b.tar.zst")
     before = content(lake.root.bundles / small.id)
     progress = Steps()
-    imported = lake.import_bundle(path, "second", progress=progress)
+    imported = lake.bundles.import_(path, "second", progress=progress)
     assert not imported.contents.owns_data
     assert content(lake.root.bundles / small.id) == before
     assert ("checking", 2) in progress.said
-    assert lake.bundles()["name"].to_list() == ["second, small"]
+    assert lake.bundles.ls()["name"].to_list() == ["second, small"]
 
 
 @pytest.mark.usefixtures("small")
@@ -53,17 +53,17 @@ def test_an_import_heals_a_damaged_bundle(
     expected = frames(small)
     path = small.export(tmp_path / "b.tar.zst")
     other = new_lake()
-    other.import_bundle(path, "b")
+    other.bundles.import_(path, "b")
     for damage in ("flip", "no manifest", "list", "stranger"):
         spoil_folder(other.root.bundles / small.id, damage)
-        healed = other.import_bundle(path)
+        healed = other.bundles.import_(path)
         assert healed.verify(deep=True) == []
-        assert_reads(other.bundle("b"), expected)
+        assert_reads(other.bundles.open("b"), expected)
         assert left(other) == sorted([small.id, "names"])
     shutil.rmtree(lake.root.tables / "trades")
-    assert lake.bundle("small").verify() != []
-    assert lake.import_bundle(path).verify(deep=True) == []
-    assert lake.bundle("small").contents.owns_data
+    assert lake.bundles.open("small").verify() != []
+    assert lake.bundles.import_(path).verify(deep=True) == []
+    assert lake.bundles.open("small").contents.owns_data
 
 
 def test_names_are_those_of_a_pin(
@@ -71,27 +71,27 @@ def test_names_are_those_of_a_pin(
 ) -> None:
     path = small.export(tmp_path / "b.tar.zst")
     write(lake, "trades", trades(9))
-    later = lake.pin("later", "trades").export(tmp_path / "later.tar.zst")
+    later = lake.bundles.pin("later", "trades").export(tmp_path / "later.tar.zst")
     other = new_lake()
-    unnamed = other.import_bundle(path)
-    assert other.bundle(unnamed.id[:8]).id == small.id
-    assert other.bundles()["name"].to_list() == [None]
-    other.import_bundle(path, "b")
+    unnamed = other.bundles.import_(path)
+    assert other.bundles.open(unnamed.id[:8]).id == small.id
+    assert other.bundles.ls()["name"].to_list() == [None]
+    other.bundles.import_(path, "b")
     before = left(other)
     with pytest.raises(UsageError, match="b exists already"):
-        other.import_bundle(later, "b")
+        other.bundles.import_(later, "b")
     with pytest.raises(UsageError, match="cannot name a bundle"):
-        other.import_bundle(later, "../evil")
+        other.bundles.import_(later, "../evil")
     assert left(other) == before
-    moved = other.import_bundle(later, "b", move=True)
-    assert other.bundle("b").id == moved.id != small.id
-    assert other.bundle(f"b@{small.id[:8]}").id == small.id
+    moved = other.bundles.import_(later, "b", move=True)
+    assert other.bundles.open("b").id == moved.id != small.id
+    assert other.bundles.open(f"b@{small.id[:8]}").id == small.id
 
 
 def test_an_imported_bundle_can_be_removed(
     small: Bundle, new_lake: NewLake, tmp_path: Path
 ) -> None:
     other = new_lake()
-    other.import_bundle(small.export(tmp_path / "b.tar.zst"), "b")
-    assert other.remove_bundle("b") == (small.id, ["b"])
+    other.bundles.import_(small.export(tmp_path / "b.tar.zst"), "b")
+    assert other.bundles.rm("b") == (small.id, ["b"])
     assert left(other) == ["names"]

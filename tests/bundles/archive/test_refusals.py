@@ -104,7 +104,7 @@ def test_an_archive_that_was_packed_by_another_tar_is_taken(
     path = tmp_path / "own.tar.zst"
     path.write_bytes(changed(packed, own))
     assert path.read_bytes() != packed
-    assert new_lake().import_bundle(path).verify() == []
+    assert new_lake().bundles.import_(path).verify() == []
 
 
 @settings(max_examples=60)
@@ -155,7 +155,7 @@ def test_a_forged_index_that_is_sealed_again_leads_nowhere(
     (folder / "manifest.json").write_bytes(manifest.to_json())
     other = new_lake()
     with pytest.raises(DamagedError, match="lists what cannot be in a bundle") as caught:
-        other.import_bundle(folder)
+        other.bundles.import_(folder)
     assert str(folder) in caught.value.message
     assert left(other) == []
     with pytest.raises(DamagedError, match="lists what cannot be in a bundle"):
@@ -180,7 +180,7 @@ def test_a_list_that_is_none_is_refused_though_it_is_sealed(
         (folder / "manifest.json").write_bytes(manifest.to_json())
         other = new_lake()
         with pytest.raises(DamagedError, match="is no list of files"):
-            other.import_bundle(folder)
+            other.bundles.import_(folder)
         assert left(other) == []
 
 
@@ -195,7 +195,7 @@ def test_a_damaged_folder_is_not_imported(
     spoil_folder(folder, change)
     other = new_lake()
     with pytest.raises(DamagedError, match=str(folder)):
-        other.import_bundle(folder)
+        other.bundles.import_(folder)
     assert left(other) == []
 
 
@@ -203,7 +203,7 @@ def test_the_folder_of_a_lakes_own_bundle_is_no_export(
     lake: Lake, small: Bundle, new_lake: NewLake
 ) -> None:
     folder = lake.root.bundles / small.id
-    for attempt in (new_lake().import_bundle, api.open_bundle):
+    for attempt in (new_lake().bundles.import_, api.open_bundle):
         with pytest.raises(ConfigError, match="has a manifest, but no data"):
             attempt(folder)
 
@@ -215,4 +215,4 @@ def test_an_export_of_a_newer_format_is_not_read(
     path = tmp_path / "newer.tar.zst"
     path.write_bytes(changed(packed, edited(b'"format": 1', b'"format": 2')))
     with pytest.raises(ConfigError, match=r"newer\.tar\.zst.* has bundle format 2"):
-        new_lake().import_bundle(path)
+        new_lake().bundles.import_(path)

@@ -9,9 +9,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from lake.api import Lake
-from lake.jobs.ingest.ingest import IngestRequest
+from lake.jobs.ingest.request import IngestRequest
 from lake.model.market import Market
-from tests.jobs.conftest import NOW, settings_for
+from tests.jobs.conftest import NOW, ingest_all, settings_for
 
 # ccxt takes seconds to import: once in the server that children are forked from.
 _context = multiprocessing.get_context("forkserver")
@@ -31,7 +31,7 @@ def start(path: Path, url: str, since: datetime, until: datetime) -> BaseProcess
 def ingest(path: Path, url: str, since: datetime, until: datetime) -> None:
     """Run it in this process."""
     lake = Lake(settings_for(path, url, batch_rows=1500), now=lambda: NOW)
-    lake.ingest_all(wishes(lake, since, until))
+    ingest_all(lake, wishes(lake, since, until))
 
 
 def wishes(

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake
 from lake.sandbox import Sandbox
-from tests.jobs.conftest import NOW, MakeLake, settings_for
+from tests.jobs.conftest import NOW, MakeLake, ingest_all, settings_for
 from tests.jobs.ingest import children
 
 UNTIL = NOW.replace(hour=0, minute=0, second=0)
@@ -24,7 +24,7 @@ SINCE = UNTIL - timedelta(days=1)
 def expected(make_lake: MakeLake) -> dict[str, pl.DataFrame]:
     """The tables after one quiet run."""
     lake = make_lake("quiet")
-    lake.ingest_all(children.wishes(lake, SINCE, UNTIL))
+    ingest_all(lake, children.wishes(lake, SINCE, UNTIL))
     return _content(lake)
 
 

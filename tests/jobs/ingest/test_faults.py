@@ -10,10 +10,10 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake
 from lake.errors import SourceUnavailableError
-from lake.jobs.ingest.ingest import IngestRequest
+from lake.jobs.ingest.request import IngestRequest
 from lake.model.market import Market
 from lake.sandbox import KINDS, Fault, RandomFaults, Sandbox
-from tests.jobs.conftest import NOW, MakeLake
+from tests.jobs.conftest import NOW, MakeLake, ingest_all
 
 UNTIL = NOW.replace(hour=0, minute=0, second=0)
 SINCE = UNTIL - timedelta(days=2)
@@ -47,7 +47,7 @@ def _random(kinds: tuple[str, ...], seed: int) -> RandomFaults:
 @pytest.fixture
 def expected(make_lake: MakeLake) -> dict[str, pl.DataFrame]:
     lake = make_lake("faultless")
-    lake.ingest_all(_wishes(lake))
+    ingest_all(lake, _wishes(lake))
     return _content(lake)
 
 
@@ -58,7 +58,7 @@ def test_all_faults_at_random_in_a_fifth_of_the_answers_change_nothing(
     lake = make_lake()
     sandbox.clear_log()
     sandbox.fail_at_random(_random(KINDS, seed))
-    lake.ingest_all(_wishes(lake))
+    ingest_all(lake, _wishes(lake))
     struck = [entry.fault for entry in sandbox.log if entry.fault]
     assert len(struck) > len(sandbox.log) / 8
     assert len(set(struck)) > len(KINDS) / 2
@@ -80,7 +80,7 @@ def test_each_fault_in_a_fifth_of_the_answers_changes_nothing(
             IngestRequest(lake.dataset("trades"), Market("binance", symbol), since, UNTIL)
             for symbol in ("BTC/USDT", "XRP/ETH")
         ]
-        lake.ingest_all(wishes)
+        ingest_all(lake, wishes)
         tables.append(lake.scan("trades").collect())
     assert any(entry.fault == kind for entry in sandbox.log)
     assert_frame_equal(tables[1], tables[0])
@@ -92,7 +92,7 @@ def test_a_venue_that_stays_down_leaves_what_was_fetched_kept_and_covered(
     lake = make_lake()
     sandbox.fail(Fault("503", match="aggTrades", skip=30, times=10**6))
     with pytest.raises(SourceUnavailableError, match="binance"):
-        lake.ingest_all(_wishes(lake))
+        ingest_all(lake, _wishes(lake))
     kept = lake.scan("trades").collect()
     assert 0 < kept.height < expected["trades"].height
     covered = lake.coverage("trades")
@@ -102,7 +102,7 @@ def test_a_venue_that_stays_down_leaves_what_was_fetched_kept_and_covered(
     assert job["rows"] >= kept.height
 
     sandbox.recover()
-    lake.ingest_all(_wishes(lake))
+    ingest_all(lake, _wishes(lake))
     for name, frame in _content(lake).items():
         assert_frame_equal(frame, expected[name])
 
@@ -115,5 +115,5 @@ def test_one_venue_down_does_not_stop_another(make_lake: MakeLake, sandbox: Sand
         for exchange, symbol in (("binanceusdm", PERPETUAL), ("binance", "BTC/USDT"))
     ]
     with pytest.raises(SourceUnavailableError, match="binanceusdm"):
-        lake.ingest_all(wishes)
+        ingest_all(lake, wishes)
     assert lake.scan("bars_1m", exchange="binance").collect().height == 2 * 1440

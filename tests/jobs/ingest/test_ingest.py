@@ -10,10 +10,10 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake
 from lake.errors import LakeError, UnknownNameError, UsageError
-from lake.jobs.ingest.ingest import IngestRequest
+from lake.jobs.ingest.request import IngestRequest
 from lake.model.market import Market
 from lake.sandbox import Sandbox
-from tests.jobs.conftest import NOW, Clock, MakeLake
+from tests.jobs.conftest import NOW, Clock, MakeLake, ingest_all
 
 BTC = "BTC/USDT"
 PERPETUAL = "BTC/USDT:USDT"
@@ -36,7 +36,7 @@ def test_every_bar_equals_the_aggregate_of_its_trades(make_lake: MakeLake) -> No
         for table in ("bars_1m", "bars_1h", "trades")
         for symbol in (BTC, "XRP/ETH", PERPETUAL)
     ]
-    lake.ingest_all(wishes)
+    ingest_all(lake, wishes)
     for table, unit in (("bars_1m", "minute"), ("bars_1h", "hour")):
         unequal = lake.sql(
             f"""
@@ -186,7 +186,7 @@ def test_funding_keeps_the_times_of_the_venue(make_lake: MakeLake) -> None:
 
 def test_order_books_are_taken_to_the_depth_asked_for(make_lake: MakeLake) -> None:
     lake = make_lake()
-    lake.ingest_order_books("binance", [BTC, PERPETUAL], depth=7)
+    lake.order_books("binance", [BTC, PERPETUAL], depth=7)
     books = lake.scan("orderbooks").collect()
     assert books["symbol"].to_list() == [BTC, PERPETUAL]
     for column in ("bid_prices", "bid_amounts", "ask_prices", "ask_amounts"):
@@ -196,9 +196,9 @@ def test_order_books_are_taken_to_the_depth_asked_for(make_lake: MakeLake) -> No
 
 def test_instruments_get_a_row_only_when_something_changed(make_lake: MakeLake) -> None:
     lake = make_lake()
-    first = lake.ingest_instruments("binance")
+    first = lake.instruments("binance")
     assert sum(table.inserted for table in first.tables) > 4
-    again = lake.ingest_instruments("binance")
+    again = lake.instruments("binance")
     assert again.tables == ()
     btc = lake.scan("instruments", symbol=PERPETUAL).collect()
     assert btc.select("type", "base", "quote", "settle", "linear", "active").row(0) == (

@@ -12,8 +12,9 @@ from polars.testing import assert_frame_equal
 from lake.api import Lake
 from lake.errors import UnknownNameError
 from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
-from lake.jobs.ingest.ingest import Ingestion, IngestRequest
+from lake.jobs.ingest.ingest import Ingestion
 from lake.jobs.ingest.report import IngestReport
+from lake.jobs.ingest.request import IngestRequest
 from lake.model.market import Market
 from lake.model.progress import NoProgress
 from lake.sources.base import Source

@@ -21,4 +21,4 @@ def start_check(path: Path) -> BaseProcess:
 
 
 def check(path: Path) -> None:
-    Lake(Settings(uri=str(path))).check()
+    Lake(Settings(uri=str(path))).quality.check()

@@ -49,15 +49,15 @@ def books(times: list[int], bids: list[float], depth: int = 1) -> pl.DataFrame:
 def by_day(lake: Lake, table: str, count: int) -> pl.DataFrame:
     """What is found where each day is checked by itself, the last one first."""
     for day in reversed(range(count)):
-        lake.check(table, since=T0 + day * DAY, until=T0 + (day + 1) * DAY)
-    return lake.findings(table)
+        lake.quality.check(table, since=T0 + day * DAY, until=T0 + (day + 1) * DAY)
+    return lake.quality.findings(table)
 
 
 def test_trades_show_that_a_book_is_frozen(lake: Lake) -> None:
     write(lake, "orderbooks", books(list(range(0, 3600, 60)), [100.0] * 60))
-    assert lake.check("orderbooks").findings["reason"].to_list() == ["unchanged"]
+    assert lake.quality.check("orderbooks").findings["reason"].to_list() == ["unchanged"]
     write(lake, "trades", trades(60, step=MINUTE))
-    (found,) = lake.check("orderbooks").findings.rows(named=True)
+    (found,) = lake.quality.check("orderbooks").findings.rows(named=True)
     assert (found["check"], found["reason"], found["against"]) == ("stale_book", "frozen", "trades")
 
 
@@ -97,10 +97,10 @@ def test_ids_are_judged_the_same_however_days_are_cut(
     times = [T0 + n * SECOND for n in seconds]
     write(lake, "trades", trades(len(ids), timestamp=times, trade_id=ids))
     found = ["timestamp", "end", "rows", "check", "reason", "measured"]
-    at_once = lake.check("trades").findings.select(found)
+    at_once = lake.quality.check("trades").findings.select(found)
     last = (times[-1] - T0) // DAY + 1
     assert by_day(lake, "trades", last).select(found).equals(at_once)
-    assert lake.check("trades").recorded.opened == 0
+    assert lake.quality.check("trades").recorded.opened == 0
 
 
 @pytest.mark.parametrize("table", ["bars_1h", "bars_1m"])
@@ -117,7 +117,7 @@ def test_a_pool_is_compared_with_the_finest_bars_of_what_it_wraps(
         right = {"high": pl.lit(price * 3), "low": pl.lit(price / 3)}
         ends = {"open": pl.lit(price), "close": pl.lit(price)}
         write(lake, "bars_1m", bars(1440, symbol="ETH/USDC").with_columns(**ends, **right))
-    found = lake.check("user_swaps").findings.filter(pl.col("check") == "dex_price")
+    found = lake.quality.check("user_swaps").findings.filter(pl.col("check") == "dex_price")
     told = [("bad_data", "binance ETH/USDC")] if table == "bars_1h" else []
     assert found.select("reason", "against").unique().rows() == told
 
@@ -146,8 +146,8 @@ def test_rows_without_a_usable_time_are_found(lake: Lake) -> None:
     late = pl.lit(T0).dt.timestamp("us") * 1000  # microseconds, read as milliseconds
     wrong = trades(5).with_columns(timestamp=late.cast(pl.Datetime("us", "UTC")))
     write(lake, "trades", pl.concat([trades(5), wrong]))
-    done = lake.check("trades")
+    done = lake.quality.check("trades")
     (found,) = done.findings.filter(pl.col("check") == "refused").rows(named=True)
     assert (found["rows"], found["severity"]) == (5, "warning")
     assert "timestamp_out_of_range" in found["reason"]
-    assert lake.check("trades").recorded.opened == 0
+    assert lake.quality.check("trades").recorded.opened == 0

@@ -83,11 +83,11 @@ def checked(lake: Lake, sample: Sample, kind: str, **how: float) -> tuple[Inject
     replaced(lake, sample.table, sample.bars)
     if sample.trades is not None:
         replaced(lake, "trades", sample.trades)
-    clean = lake.check(sample.table).findings
+    clean = lake.quality.check(sample.table).findings
     random = np.random.default_rng(20_240_101)
     injected = inject(sample.bars, kind, random, count=20, **how)  # type: ignore[arg-type]
     replaced(lake, sample.table, injected.frame)
-    found = lake.check(sample.table).findings
+    found = lake.quality.check(sample.table).findings
     return injected, found.join(clean, on="finding_id", how="anti").sort("timestamp")
 
 
@@ -108,7 +108,7 @@ def missing(lake: Lake, table: str) -> dict[datetime, str]:
     timeframe = lake.dataset(table).timeframe
     assert timeframe is not None
     slots: dict[datetime, str] = {}
-    for start, end, reason in lake.gaps(table).select("start", "end", "reason").iter_rows():
+    for start, end, reason in lake.quality.gaps(table).select("start", "end", "reason").iter_rows():
         time = start
         while time < end:
             slots[time] = reason
@@ -130,7 +130,7 @@ def test_missing_bars_are_all_found_as_what_is_known_of_them(
     assert len(gone) == 20 * length
     assert set(after) - before == gone
     assert set(found["check"]) == {"gaps"}
-    told = lake.findings(check="gaps", severity="error")
+    told = lake.quality.findings(check="gaps", severity="error")
     losses = {time for time, reason in after.items() if reason != "no_trade"}
     assert told["rows"].sum() == len(losses)
     assert losses >= gone
@@ -148,17 +148,17 @@ def test_missing_bars_are_all_found_as_what_is_known_of_them(
 @needs_data
 def test_trades_that_come_later_prove_what_was_unknown(lake: Lake) -> None:
     lake.write("bars_1m", recorded_bars("binance_XRP-ETH_1m", XRP))
-    before = lake.check("bars_1m")
+    before = lake.quality.check("bars_1m")
     assert set(before.findings["reason"]) == {"unknown"}
     assert before.findings["rows"].sum() == 1091
     lake.write("trades", recorded_trades().drop("cost"))
-    after = lake.check("bars_1m")
+    after = lake.quality.check("bars_1m")
     assert after.recorded.closed == before.findings.height
     assert after.findings.is_empty()
     assert after.scores["completeness"] == 1
-    assert set(lake.gaps("bars_1m")["reason"]) == {"no_trade"}
-    assert lake.gaps("bars_1m")["slots"].sum() == 1091
-    kept = lake.findings("bars_1m", status="closed")
+    assert set(lake.quality.gaps("bars_1m")["reason"]) == {"no_trade"}
+    assert lake.quality.gaps("bars_1m")["slots"].sum() == 1091
+    kept = lake.quality.findings("bars_1m", status="closed")
     assert kept["finding_id"].sort().equals(before.findings["finding_id"].sort())
 
 
@@ -238,7 +238,7 @@ def test_local_times_are_all_found_ahead_of_the_clock(lake: Lake, name: str) -> 
     moved = pl.when(local).then(pl.col("timestamp") + timedelta(hours=8)).otherwise("timestamp")
     replaced(lake, sample.table, bars.with_columns(timestamp=moved))
     now = last + 5 * MINUTE
-    found = Lake(lake.settings, now=lambda: now).check(sample.table).findings
+    found = Lake(lake.settings, now=lambda: now).quality.check(sample.table).findings
     ahead = found.filter(pl.col("check") == "implausible_time")
     expected = bars.filter(pl.col("timestamp") + timedelta(hours=8) > now + MINUTE).height
     assert ahead["rows"].sum() == expected > 0
@@ -253,7 +253,7 @@ def test_days_of_a_local_time_are_found_by_the_trades(lake: Lake, name: str, hou
     replaced(lake, "trades", sample.trades)
     shifted = pl.col("timestamp") + timedelta(hours=hours)
     replaced(lake, sample.table, sample.bars.with_columns(timestamp=shifted))
-    found = lake.check(sample.table).findings.filter(pl.col("check") == "time_shift")
+    found = lake.quality.check(sample.table).findings.filter(pl.col("check") == "time_shift")
     assert found.height >= 1
     assert set(found["reason"]) == {f"{hours:+}h"}
     assert set(found["against"]) == {"trades"}
@@ -271,7 +271,7 @@ def test_crossed_books_are_all_found(lake: Lake) -> None:
         one["bid_prices"], one["ask_prices"] = one["ask_prices"][::-1], one["bid_prices"][::-1]
     frame = pl.DataFrame(books)
     replaced(lake, "orderbooks", frame)
-    found = lake.check("orderbooks").findings
+    found = lake.quality.check("orderbooks").findings
     crossed = found.filter(pl.col("check") == "crossed")
     assert crossed["timestamp"].sort().to_list() == sorted(times[place] for place in places)
 
@@ -293,8 +293,8 @@ def test_clean_rows_raise_fewer_than_one_alarm_in_a_hundred_thousand(lake: Lake)
         replaced(lake, table, pl.concat([rows_of(dataset, frame) for frame in frames]))
     ticks = rows_of(lake.dataset("trades"), recorded_trades().drop("cost"))
     replaced(lake, "trades", ticks)
-    done = lake.check()
-    alarms = lake.findings(severity="warning").filter(pl.col("check") != "gaps")
+    done = lake.quality.check()
+    alarms = lake.quality.findings(severity="warning").filter(pl.col("check") != "gaps")
     assert done.rows > 100_000
     assert alarms.height < done.rows / 100_000, alarms.select("check", "symbol", "message").rows()
 

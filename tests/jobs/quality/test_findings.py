@@ -42,30 +42,30 @@ def holed(lake: Lake) -> None:
 
 
 def gaps(lake: Lake, status: str | None = "open") -> pl.DataFrame:
-    return lake.findings("bars_1m", check="gaps", status=status).sort("timestamp")
+    return lake.quality.findings("bars_1m", check="gaps", status=status).sort("timestamp")
 
 
 def test_findings_are_opened_kept_closed_and_opened_again(lake: Lake) -> None:
     holed(lake)
-    first = lake.check()
+    first = lake.quality.check()
     assert first.recorded == FindingCounts(opened=2)
     before = gaps(lake)
     assert before["timestamp"].to_list() == [T0 + 10 * MINUTE, T0 + 30 * MINUTE]
     assert set(before["job_id"]) == {first.job_id}
-    assert first.findings.equals(lake.findings())
+    assert first.findings.equals(lake.quality.findings())
 
     there = versions(lake)
-    assert lake.check().recorded == FindingCounts(kept=2)
+    assert lake.quality.check().recorded == FindingCounts(kept=2)
     assert gaps(lake).equals(before)
     assert versions(lake) == there
 
     write(lake, "bars_1m", bars(1, start=T0 + 10 * MINUTE))
-    third = lake.check()
+    third = lake.quality.check()
     assert third.recorded == FindingCounts(kept=1, closed=1)
     closed = gaps(lake, "closed").row(0, named=True)
     assert closed["finding_id"] == before["finding_id"][0]
     assert (closed["closed_by"], closed["job_id"]) == (third.job_id, first.job_id)
-    assert lake.scores()["completeness"].to_list() == [59 / 60]
+    assert lake.quality.scores()["completeness"].to_list() == [59 / 60]
 
     store = store_of(lake)
     day = TimeRange(T0, T0 + DAY)
@@ -76,7 +76,7 @@ def test_findings_are_opened_kept_closed_and_opened_again(lake: Lake) -> None:
         lambda rows: rows.filter(pl.col("timestamp") != T0 + 10 * MINUTE),
         ORIGIN,
     )
-    fourth = lake.check()
+    fourth = lake.quality.check()
     assert fourth.recorded == FindingCounts(opened=1, kept=1)
     again = gaps(lake).row(0, named=True)
     assert again["finding_id"] == before["finding_id"][0]
@@ -91,12 +91,12 @@ def _markets(lake: Lake) -> list[Market]:
 
 def test_what_changed_is_written_with_the_job_that_found_it_first(lake: Lake) -> None:
     holed(lake)
-    first = lake.check()
+    first = lake.quality.check()
     settled = [Covered(TimeRange(T0, T0 + DAY), 58)]
     Ledger(store_of(lake)).record_coverage("bars_1m", _markets(lake)[0], settled, ORIGIN)
-    lake.check()
+    lake.quality.check()
     write(lake, "bars_1m", bars(1, start=T0 + 11 * MINUTE, volume=[9.0]))  # in the context
-    third = lake.check()
+    third = lake.quality.check()
     assert third.recorded == FindingCounts(kept=2)
     one = gaps(lake).row(0, named=True)
     assert '"volume":9.0' in one["context"]
@@ -106,18 +106,18 @@ def test_what_changed_is_written_with_the_job_that_found_it_first(lake: Lake) ->
 def test_a_check_of_one_market_or_day_closes_nothing_elsewhere(lake: Lake) -> None:
     for symbol in ("BTC/USDT", "ETH/USDT"):
         write(lake, "bars_1m", bars(3, step=720 * MINUTE, symbol=symbol))
-    assert lake.check().recorded.opened == 4
+    assert lake.quality.check().recorded.opened == 4
     there = versions(lake)
-    lake.check(symbol="BTC/USDT", since=T0, until=T0 + DAY)
+    lake.quality.check(symbol="BTC/USDT", since=T0, until=T0 + DAY)
     assert versions(lake) == there
-    assert lake.findings().height == 4
+    assert lake.quality.findings().height == 4
 
 
 def test_findings_of_a_day_that_holds_nothing_any_more_are_closed(lake: Lake) -> None:
     epoch = T0.replace(year=1970, day=20)
     write(lake, "bars_1m", pl.concat([bars(3), bars(1, start=epoch)]))
-    lake.check()
-    assert lake.findings(severity="critical").height == 1
+    lake.quality.check()
+    assert lake.quality.findings(severity="critical").height == 1
     store_of(lake).replace(
         lake.dataset("bars_1m"),
         _markets(lake)[0],
@@ -125,20 +125,20 @@ def test_findings_of_a_day_that_holds_nothing_any_more_are_closed(lake: Lake) ->
         lambda rows: rows.clear(),
         ORIGIN,
     )
-    assert lake.check().recorded == FindingCounts(closed=1)
-    assert lake.findings().is_empty()
+    assert lake.quality.check().recorded == FindingCounts(closed=1)
+    assert lake.quality.findings().is_empty()
 
 
 def test_refused_rows_are_findings_until_a_sound_row_is_stored(lake: Lake) -> None:
     bad = bars(1, start=T0 + 3 * MINUTE, open=[-1.0], low=[-1.0])
     lake.write("bars_1m", pl.concat([bars(3), bad]))
-    done = lake.check()
+    done = lake.quality.check()
     one = done.findings.row(0, named=True)
     assert (one["check"], one["timestamp"]) == ("refused", T0 + 3 * MINUTE)
     assert "prices_positive" in one["reason"]
     assert done.scores["accuracy"] == pytest.approx(2 / 3)
     lake.write("bars_1m", bars(1, start=T0 + 3 * MINUTE))
-    done = lake.check()
+    done = lake.quality.check()
     assert done.recorded == FindingCounts(closed=1)
     assert done.scores["score"] == 1.0
 
@@ -150,8 +150,8 @@ def test_two_checks_at_once_do_no_harm(lake: Lake) -> None:
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(lambda one: one.check(), others))
     assert gaps(lake, None)["status"].to_list() == ["open", "open"]
-    assert lake.scores().select("dataset", "timestamp").is_duplicated().sum() == 0
-    last = lake.check().recorded
+    assert lake.quality.scores().select("dataset", "timestamp").is_duplicated().sum() == 0
+    last = lake.quality.check().recorded
     assert (last.opened, last.closed) == (0, 0)
 
 
@@ -188,25 +188,25 @@ def test_a_killed_check_is_made_whole_by_the_next(tmp_path: Path, least: int) ->
     child.kill()
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    assert lake.scores().is_empty()
-    done = Lake(lake.settings).check()
+    assert lake.quality.scores().is_empty()
+    done = Lake(lake.settings).quality.check()
     assert done.findings["symbol"].sort().to_list() == symbols
-    assert lake.scores().height == len(symbols)
-    assert lake.check().recorded == FindingCounts(kept=len(symbols))
+    assert lake.quality.scores().height == len(symbols)
+    assert lake.quality.check().recorded == FindingCounts(kept=len(symbols))
 
 
 def test_what_is_new_is_logged_as_it_deserves(lake: Lake, logs: Callable[[], str]) -> None:
     holed(lake)
-    lake.check()
+    lake.quality.check()
     told = [line for line in logs().splitlines() if "event=finding" in line]
     assert len(told) == 2
     assert all(line.startswith("WARNING") for line in told)
     assert "symbol=BTC/USDT" in told[0]
     assert "start=2024-01-01T00:10:00Z" in told[0]
-    lake.check()
+    lake.quality.check()
     assert "event=finding" not in logs()
     write(lake, "bars_1m", bars(60))
-    lake.check()
+    lake.quality.check()
     assert logs().count('event="finding closed"') == 2
 
 
@@ -215,7 +215,7 @@ def test_findings_that_cannot_be_recorded_are_told(lake: Lake, logs: Callable[[]
     write(lake, "bars_1m", bars(1))
     far = as_stored(lake, bars(1, start=datetime(4670, 1, 1, tzinfo=UTC)))
     write_deltalake(lake.root.path / "tables" / "bars_1m", far, mode="append")
-    lake.check()
+    lake.quality.check()
     (told,) = [line for line in logs().splitlines() if "cannot be recorded" in line]
     assert told.startswith("ERROR")
     assert "start=4670-01-01T00:00:00Z" in told
@@ -230,9 +230,9 @@ def test_a_check_of_nothing_is_refused(lake: Lake) -> None:
     holed(lake)
     for wanted in ({"exchange": "binanse"}, {"symbol": "BTC/EUR"}, {"since": T0 + 10 * DAY}):
         with pytest.raises(UnknownNameError, match="nothing to check"):
-            lake.check(**wanted)
+            lake.quality.check(**wanted)
     with pytest.raises(UnknownNameError, match="bars_2m does not exist"):
-        lake.check("bars_2m")
+        lake.quality.check("bars_2m")
 
 
 def test_a_check_of_ones_own_is_recorded_like_the_others(lake: Lake) -> None:
@@ -241,8 +241,8 @@ def test_a_check_of_ones_own_is_recorded_like_the_others(lake: Lake) -> None:
     def mine(rows: Slice) -> pl.LazyFrame:
         return rows.frame.head(1).select(start="timestamp", severity=pl.lit("critical"))
 
-    done = lake.check(own={"mine": mine})
-    assert lake.findings(check="mine", severity="critical").height == 1
+    done = lake.quality.check(own={"mine": mine})
+    assert lake.quality.findings(check="mine", severity="critical").height == 1
     assert done.worst("critical") == 1
     assert done.worst("error") == 3
 
@@ -250,9 +250,9 @@ def test_a_check_of_ones_own_is_recorded_like_the_others(lake: Lake) -> None:
 def test_an_ingestion_records_what_it_finds(make_lake: MakeLake) -> None:
     lake = make_lake()
     report = lake.ingest("bars_1m", exchange="binance", symbol="BTC/USDT", since=SINCE, until=UNTIL)
-    assert report.findings == lake.findings(severity="warning").height
-    assert report.score == pytest.approx(lake.scores("bars_1m")["score"][0])
-    assert lake.scores()["rows"].to_list() == [120]
+    assert report.findings == lake.quality.findings(severity="warning").height
+    assert report.score == pytest.approx(lake.quality.scores("bars_1m")["score"][0])
+    assert lake.quality.scores()["rows"].to_list() == [120]
 
 
 def changed(lake: Lake, quality: QualitySettings) -> Lake:
@@ -264,7 +264,7 @@ def test_settings_can_leave_the_check_out(make_lake: MakeLake) -> None:
     lake = changed(make_lake(), QualitySettings(after_ingest=False))
     report = lake.ingest("bars_1m", exchange="binance", symbol="BTC/USDT", since=SINCE, until=UNTIL)
     assert (report.findings, report.score) == (None, None)
-    assert lake.scores().is_empty()
+    assert lake.quality.scores().is_empty()
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_broken_check_of_the_users_fails_no_ingestion_and_is_told(
     (told,) = [line for line in logs().splitlines() if "check after ingestion failed" in line]
     assert "quality.checks.bars.mine" in told
     with pytest.raises(ConfigError, match=r"quality\.checks\.bars\.mine"):
-        lake.check()
+        lake.quality.check()
 
 
 def fails(rows: Slice) -> pl.LazyFrame:
@@ -297,4 +297,4 @@ def test_what_came_before_a_source_failed_is_checked(make_lake: MakeLake, sandbo
             "bars_1m", exchange="binance", symbol="BTC/USDT", since=NOW - 5 * DAY, until=UNTIL
         )
     assert lake.scan("bars_1m").collect().height > 0
-    assert lake.scores()["rows"].sum() == lake.scan("bars_1m").collect().height
+    assert lake.quality.scores()["rows"].sum() == lake.scan("bars_1m").collect().height

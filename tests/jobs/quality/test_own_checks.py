@@ -52,16 +52,16 @@ def changed(lake: Lake, checks: dict[str, Any]) -> Lake:
 def test_a_dataset_of_ones_own_has_checks_of_its_own(new_lake: NewLake) -> None:
     lake = new_lake(schemas={"oracle_prices": SCHEMA.format(checks=CHECKS)})
     write(lake, "oracle_prices", prices(1.0, 200.0, 2.0))
-    done = lake.check()
+    done = lake.quality.check()
     one = done.findings.row(0, named=True)
     assert (done.findings.height, one["check"], one["timestamp"]) == (1, "far", T0 + MINUTE)
     assert (one["severity"], one["dimension"], one["measured"]) == ("error", "consistency", 200.0)
     assert done.scores["consistency"] == pytest.approx(2 / 3)
 
-    milder = changed(lake, {"oracle_prices": {"far": {"severity": "warning"}}}).check()
+    milder = changed(lake, {"oracle_prices": {"far": {"severity": "warning"}}}).quality.check()
     assert (milder.recorded.opened, milder.recorded.kept, milder.recorded.closed) == (0, 1, 0)
     assert milder.findings["severity"].to_list() == ["warning"]
-    off = changed(lake, {"oracle_prices": {"far": {"enabled": False}}}).check()
+    off = changed(lake, {"oracle_prices": {"far": {"enabled": False}}}).quality.check()
     assert (off.recorded.closed, off.findings.height) == (1, 0)
 
 
@@ -82,7 +82,7 @@ def test_a_mistake_in_a_check_of_a_dataset_file_is_told_with_its_place(
     lake = new_lake(schemas={"oracle_prices": SCHEMA.format(checks=checks)})
     write(lake, "oracle_prices", prices(1.0))
     with pytest.raises(ConfigError, match=says) as caught:
-        lake.check()
+        lake.quality.check()
     assert "schemas/oracle_prices.toml: checks." in caught.value.message
 
 
@@ -117,8 +117,8 @@ def test_a_mistake_in_the_settings_stops_a_check_before_anything_is_recorded(
 ) -> None:
     write(lake, "bars_1m", bars(2, step=2 * MINUTE))
     with pytest.raises(ConfigError, match=says):
-        changed(lake, {table: {name: values}}).check()
-    assert lake.findings(status=None).is_empty()
+        changed(lake, {table: {name: values}}).quality.check()
+    assert lake.quality.findings(status=None).is_empty()
 
 
 def test_thresholds_that_change_open_and_close(lake: Lake) -> None:
@@ -128,23 +128,23 @@ def test_thresholds_that_change_open_and_close(lake: Lake) -> None:
 
     def found(**thresholds: float) -> list[int]:
         checks = {"bars": {"zero_volume": thresholds}} if thresholds else {}
-        changed(lake, checks).check()
-        return lake.findings(check="zero_volume")["rows"].to_list()
+        changed(lake, checks).quality.check()
+        return lake.quality.findings(check="zero_volume")["rows"].to_list()
 
     assert found() == []
     assert found(least_rows=30) == [40]
     assert found(least_rows=30, times=10) == [40]
     assert found() == []
-    assert lake.findings(check="zero_volume", status="closed").height == 1
+    assert lake.quality.findings(check="zero_volume", status="closed").height == 1
 
 
 def test_a_finding_that_measures_no_number_is_recorded_without_it(lake: Lake) -> None:
     write(lake, "bars_1m", bars(3, step=DAY))
     query = "SELECT timestamp, (volume - 1) / (volume - 1) AS measured FROM rows"
     mine = changed(lake, {"bars": {"mine": {"sql": query}, "gaps": {"enabled": False}}})
-    assert mine.check().recorded.opened == 3
+    assert mine.quality.check().recorded.opened == 3
     store = store_of(lake)
     version = store.version(store.catalog.dataset("findings"))
-    assert mine.check().recorded.kept == 3
+    assert mine.quality.check().recorded.kept == 3
     assert store.version(store.catalog.dataset("findings")) == version
-    assert mine.findings()["measured"].to_list() == [None] * 3
+    assert mine.quality.findings()["measured"].to_list() == [None] * 3

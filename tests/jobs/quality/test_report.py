@@ -24,19 +24,19 @@ def checked(lake: Lake) -> Lake:
         write(lake, "bars_1m", bars(2 * 1440, symbol=symbol).filter(kept))
     received = [T0 + n * MINUTE for n in range(1, 101)]
     write(lake, "trades", trades(100, symbol="SOL/USDT", step=MINUTE, received_at=received))
-    lake.check()
+    lake.quality.check()
     return lake
 
 
 def test_what_was_never_checked_has_no_report(lake: Lake) -> None:
     write(lake, "bars_1m", bars(3))
     with pytest.raises(QualityError, match="no check has run"):
-        lake.quality_report()
+        lake.quality.report()
 
 
 def test_totals_and_markets_are_those_of_the_scores(checked: Lake) -> None:
-    made = checked.quality_report()
-    scores = checked.scores()
+    made = checked.quality.report()
+    scores = checked.quality.scores()
     assert (made.start, made.end) == (date(2024, 1, 1), date(2024, 1, 3))
     assert made.totals.rows == scores["rows"].sum() == 4 * 1440 - 10 + 100
     assert made.totals.missing.unknown == 10
@@ -52,8 +52,8 @@ def test_totals_and_markets_are_those_of_the_scores(checked: Lake) -> None:
 
 
 def test_findings_have_their_context_and_a_chart(checked: Lake) -> None:
-    made = checked.quality_report()
-    listed = checked.findings()
+    made = checked.quality.report()
+    listed = checked.quality.findings()
     assert made.findings_total == listed.height
     assert [one.finding_id for one in made.findings] == listed["finding_id"].to_list()
     (gap,) = [one for one in made.findings if one.check == "gaps"]
@@ -68,13 +68,13 @@ def test_findings_have_their_context_and_a_chart(checked: Lake) -> None:
 
 
 def test_the_latency_is_that_of_the_receive_times(checked: Lake) -> None:
-    (one,) = checked.quality_report().latency
+    (one,) = checked.quality.report().latency
     assert (one.dataset, one.symbol, one.days) == ("trades", "SOL/USDT", (0,))
     assert one.p50_ms == (60_000.0,)
 
 
 def test_the_provenance_names_versions_and_jobs(checked: Lake) -> None:
-    made = checked.quality_report().provenance
+    made = checked.quality.report().provenance
     assert [(one.table, one.rows) for one in made.tables] == [
         ("bars_1m", 4 * 1440 - 10),
         ("trades", 100),
@@ -84,13 +84,13 @@ def test_the_provenance_names_versions_and_jobs(checked: Lake) -> None:
 
 
 def test_a_selection_reports_only_its_own(checked: Lake) -> None:
-    made = checked.quality_report(symbol="ETH/USDT", since=T0 + DAY)
+    made = checked.quality.report(symbol="ETH/USDT", since=T0 + DAY)
     assert (made.start, made.totals.rows) == (date(2024, 1, 2), 1440)
     assert [one.symbol for one in made.markets] == ["ETH/USDT"]
 
 
 def test_a_report_survives_json_and_becomes_a_page(checked: Lake) -> None:
-    made = checked.quality_report()
+    made = checked.quality.report()
     assert from_json(to_json(made)) == made
     page = html(made)
     assert page.startswith("<!doctype html>")
@@ -107,8 +107,8 @@ def moving(days: int, *, exchange: str = "binance", symbol: str = "BTC/USDT") ->
 def test_a_gap_over_midnights_is_one_chart_with_candles_on_both_sides(lake: Lake) -> None:
     gone = pl.int_range(pl.len()).is_between(1000, 1440 * 3 + 99)
     write(lake, "bars_1m", moving(4).filter(~gone))
-    lake.check()
-    made = lake.quality_report()
+    lake.quality.check()
+    made = lake.quality.report()
 
     assert len([one for one in made.findings if one.check == "gaps"]) == 4
     (chart,) = [one for one in made.charts if one.kind == "gap"]
@@ -126,8 +126,8 @@ def test_gaps_of_one_market_hide_neither_another_check_nor_another_market(lake: 
     spoiled = spoiled.with_columns(close=jump, high=pl.max_horizontal("high", jump))
     write(lake, "bars_1m", spoiled)
     write(lake, "bars_1m", moving(1, symbol="ETH/USDT").filter(number != 900))
-    lake.check()
-    shown = lake.quality_report().charts
+    lake.quality.check()
+    shown = lake.quality.report().charts
 
     gaps = [one for one in shown if one.kind == "gap"]
     assert {one.title for one in gaps[:2]} == {
@@ -140,8 +140,8 @@ def test_gaps_of_one_market_hide_neither_another_check_nor_another_market(lake: 
 
 def test_many_gaps_told_as_one_are_no_chart(lake: Lake) -> None:
     write(lake, "bars_1m", moving(1).filter(pl.int_range(pl.len()) % 5 != 3))
-    lake.check()
-    made = lake.quality_report()
+    lake.quality.check()
+    made = lake.quality.report()
 
     assert any("more like this" in one.message for one in made.findings)
     assert made.charts
@@ -156,8 +156,8 @@ def test_a_minute_apart_is_seen_in_a_long_range(lake: Lake) -> None:
         pl.col("open", "high", "low", "close") * factor
     )
     write(lake, "bars_1m", other)
-    lake.check()
-    (line,) = lake.quality_report().deviations
+    lake.quality.check()
+    (line,) = lake.quality.report().deviations
 
     assert (line.dataset, line.first, line.second) == ("bars_1m", "binance", "kraken")
     assert (line.compared, line.apart, line.threshold_bps) == (2880, 1, 50.0)
@@ -178,8 +178,8 @@ def test_venues_with_findings_are_compared_first_and_in_the_finest_bars(lake: La
             write(lake, "bars_1m", frame.with_columns(prices))
             if symbol == "H":
                 write(lake, "bars_5m", frame.filter(number % 5 == 0).with_columns(prices))
-    lake.check()
-    lines = lake.quality_report().deviations
+    lake.quality.check()
+    lines = lake.quality.report().deviations
 
     assert len(lines) == 6
     assert [(one.symbol, one.second, one.dataset) for one in lines[:2]] == [
@@ -195,19 +195,19 @@ def test_what_was_filled_in_is_compared_with_nothing(lake: Lake) -> None:
     number = pl.int_range(pl.len())
     filled = pl.when(number < 10).then(pl.lit("flat"))
     write(lake, "bars_1m", moving(1, exchange="kraken").with_columns(fill=filled))
-    lake.check()
-    (line,) = lake.quality_report().deviations
+    lake.quality.check()
+    (line,) = lake.quality.report().deviations
 
     assert line.compared == 1440 - 10
 
 
 def test_all_jobs_are_counted(checked: Lake) -> None:
-    made = checked.quality_report().provenance
+    made = checked.quality.report().provenance
     assert made.jobs_total == len(made.jobs)
 
 
 def test_the_overview_fits_a_terminal_and_says_what_costs_most(checked: Lake) -> None:
-    rows = overview(checked.quality_report())
+    rows = overview(checked.quality.report())
     worst = rows.row(0, named=True)
 
     assert (worst["market"], worst["weakest"]) == ("binance BTC/USDT", "completeness")

@@ -25,7 +25,7 @@ from tests.quality.real import (
 
 def structural(lake: Lake) -> pl.DataFrame:
     """Open findings of checks that leave no room for judgement."""
-    return lake.findings(severity="warning").filter(
+    return lake.quality.findings(severity="warning").filter(
         pl.col("check").is_in(["gaps", "off_grid", "order", "duplicates", "implausible_time"])
     )
 
@@ -33,13 +33,13 @@ def structural(lake: Lake) -> pl.DataFrame:
 @needs_data
 def test_717_missing_minutes_of_a_recorded_market_are_unknown(lake: Lake) -> None:
     lake.write("bars_1m", recorded_bars("binance_UNITTEST-BTC_1m", UNITTEST))
-    done = lake.check()
+    done = lake.quality.check()
     assert done.rows == 13_681
-    missing = lake.gaps("bars_1m")
+    missing = lake.quality.gaps("bars_1m")
     assert missing["slots"].sum() == 717
     assert set(missing["reason"]) == {"unknown"}
     assert structural(lake).filter(pl.col("check") == "gaps")["rows"].sum() == 717
-    assert lake.scores()["unknown"].sum() == 717
+    assert lake.quality.scores()["unknown"].sum() == 717
     assert done.scores["completeness"] == pytest.approx(13_681 / (13_681 + 717))
 
 
@@ -49,13 +49,13 @@ def test_1091_missing_minutes_of_a_recorded_market_had_no_trade_and_nothing_is_l
 ) -> None:
     lake.write("bars_1m", recorded_bars("binance_XRP-ETH_1m", XRP))
     lake.write("trades", recorded_trades().select(lake_columns(lake)))
-    done = lake.check()
-    missing = lake.gaps("bars_1m")
+    done = lake.quality.check()
+    missing = lake.quality.gaps("bars_1m")
     assert missing["slots"].sum() == 1091
     assert set(missing["reason"]) == {"no_trade"}
     assert structural(lake).is_empty()
     assert done.scores["completeness"] == 1.0
-    assert lake.scores("bars_1m")["no_trade"].sum() == 1091
+    assert lake.quality.scores("bars_1m")["no_trade"].sum() == 1091
 
 
 def lake_columns(lake: Lake) -> list[str]:
@@ -66,26 +66,26 @@ def lake_columns(lake: Lake) -> list[str]:
 @needs_data
 def test_the_recorded_perpetual_is_complete(lake: Lake) -> None:
     lake.write("bars_1m", recorded_bars("ftx_BTC-PERP_1m", PERPETUAL))
-    done = lake.check()
-    assert lake.gaps("bars_1m").is_empty()
+    done = lake.quality.check()
+    assert lake.quality.gaps("bars_1m").is_empty()
     assert structural(lake).is_empty()
     assert done.scores["completeness"] == 1.0
 
 
 def test_gaps_are_joined_over_midnight_and_cut_to_what_is_asked_for(lake: Lake) -> None:
     write(lake, "bars_1m", bars(2, timestamp=[T0, T0 + 2 * DAY]))
-    whole = lake.gaps("bars_1m")
+    whole = lake.quality.gaps("bars_1m")
     assert whole.select("start", "end", "slots").rows() == [
         (T0 + MINUTE, T0 + 2 * DAY, 2 * 1440 - 1)
     ]
-    part = lake.gaps("bars_1m", since=T0 + 5 * MINUTE, until=T0 + DAY + MINUTE)
+    part = lake.quality.gaps("bars_1m", since=T0 + 5 * MINUTE, until=T0 + DAY + MINUTE)
     assert part.select("start", "slots").rows() == [(T0 + 5 * MINUTE, 1440 - 4)]
 
 
 def test_gaps_of_what_is_no_bar_are_refused(lake: Lake) -> None:
     write(lake, "trades", trades(3))
     with pytest.raises(UsageError, match="trades holds no bars"):
-        lake.gaps("trades")
+        lake.quality.gaps("trades")
 
 
 def test_settings_for_a_table_that_cannot_be_are_refused(lake: Lake) -> None:
@@ -94,9 +94,9 @@ def test_settings_for_a_table_that_cannot_be_are_refused(lake: Lake) -> None:
         quality = QualitySettings(checks={name: {"gaps": {"severity": "info"}}})
         other = Lake(lake.settings.model_copy(update={"quality": quality}))
         with pytest.raises(ConfigError, match=f"quality.checks.{name}"):
-            other.check()
+            other.quality.check()
     quality = QualitySettings(checks={"bars_7m": {"gaps": {"severity": "info"}}})
-    Lake(lake.settings.model_copy(update={"quality": quality})).check()
+    Lake(lake.settings.model_copy(update={"quality": quality})).quality.check()
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def half(lake: Lake) -> Lake:
 
 
 def test_a_pin_keeps_score_and_report_of_what_is_pinned(half: Lake) -> None:
-    bundle = half.pin("all", "bars_1m")
+    bundle = half.bundles.pin("all", "bars_1m")
     completeness = (720 + 1440) / (2 * 1440)
     assert bundle.manifest.metadata.data_quality_score == pytest.approx(completeness, abs=2e-3)
     assert bundle.manifest.quality_report == "quality.json"
@@ -116,51 +116,53 @@ def test_a_pin_keeps_score_and_report_of_what_is_pinned(half: Lake) -> None:
     assert report is not None
     assert report.bundle_id in (None, bundle.id)
     assert report.totals.missing.unknown == 720
-    sound = half.pin("second", "bars_1m", since=T0 + DAY)
+    sound = half.bundles.pin("second", "bars_1m", since=T0 + DAY)
     assert sound.manifest.metadata.data_quality_score == 1.0
-    assert half.findings().is_empty(), "a pin records nothing"
-    assert half.pin("all", "bars_1m").id == bundle.id
+    assert half.quality.findings().is_empty(), "a pin records nothing"
+    assert half.bundles.pin("all", "bars_1m").id == bundle.id
 
 
 def test_the_score_is_of_what_was_pinned_also_of_the_past(half: Lake) -> None:
     store = store_of(half)
     then = store.now()
     write(half, "bars_1m", bars(1440))
-    now = half.pin("now", "bars_1m")
+    now = half.bundles.pin("now", "bars_1m")
     assert now.manifest.metadata.data_quality_score == 1.0
-    past = half.pin("past", "bars_1m", as_of=then)
+    past = half.bundles.pin("past", "bars_1m", as_of=then)
     score = past.manifest.metadata.data_quality_score
     assert score is not None
     assert score < 0.8
 
 
 def test_only_the_selection_is_judged_to_the_minute(half: Lake) -> None:
-    from_hole = half.pin("part", "bars_1m", since=T0 + 1439 * MINUTE, until=T0 + DAY + MINUTE)
+    from_hole = half.bundles.pin(
+        "part", "bars_1m", since=T0 + 1439 * MINUTE, until=T0 + DAY + MINUTE
+    )
     report = from_hole.quality
     assert report is not None
     assert (report.totals.rows, report.totals.missing.unknown) == (1, 1)
 
 
 def test_the_gate_lets_through_what_is_good_enough(half: Lake) -> None:
-    half.pin("second", "bars_1m", since=T0 + DAY, min_quality=1.0)
+    half.bundles.pin("second", "bars_1m", since=T0 + DAY, min_quality=1.0)
     with pytest.raises(QualityError, match=r"0\.9 is asked for"):
-        half.pin("all", "bars_1m", min_quality=0.9)
+        half.bundles.pin("all", "bars_1m", min_quality=0.9)
     with pytest.raises(QualityError, match="was not checked"):
-        half.pin("all", "bars_1m", min_quality=0.1, check=False)
-    assert half.bundles()["name"].to_list() == ["second"]
+        half.bundles.pin("all", "bars_1m", min_quality=0.1, check=False)
+    assert half.bundles.ls()["name"].to_list() == ["second"]
 
 
 def test_without_a_check_there_is_no_score_and_no_report(half: Lake) -> None:
-    bundle = half.pin("all", "bars_1m", check=False)
+    bundle = half.bundles.pin("all", "bars_1m", check=False)
     assert bundle.manifest.metadata.data_quality_score is None
     assert bundle.manifest.quality_report is None
     assert bundle.quality is None
 
 
 def test_export_and_import_keep_the_report(half: Lake, new_lake: NewLake, tmp_path: Path) -> None:
-    bundle = half.pin("all", "bars_1m")
-    half.bundle("all").export(tmp_path / "all.tar.zst")
-    there = new_lake().import_bundle(tmp_path / "all.tar.zst", "all")
+    bundle = half.bundles.pin("all", "bars_1m")
+    half.bundles.open("all").export(tmp_path / "all.tar.zst")
+    there = new_lake().bundles.import_(tmp_path / "all.tar.zst", "all")
     assert there.id == bundle.id
     assert there.quality == bundle.quality
     assert there.manifest.metadata == bundle.manifest.metadata
@@ -168,7 +170,7 @@ def test_export_and_import_keep_the_report(half: Lake, new_lake: NewLake, tmp_pa
 
 @pytest.mark.parametrize("damage", ["other", "cut", "gone"])
 def test_a_damaged_report_is_noticed(half: Lake, damage: str) -> None:
-    bundle = half.pin("all", "bars_1m")
+    bundle = half.bundles.pin("all", "bars_1m")
     (path,) = (half.root.path / "bundles").rglob("quality.json")
     text = path.read_bytes()
     assert replace(from_json(text), bundle_id=bundle.id) == bundle.quality
@@ -178,5 +180,5 @@ def test_a_damaged_report_is_noticed(half: Lake, damage: str) -> None:
     else:
         path.write_bytes(text.replace(b"unknown", b"no_trad") if damage == "other" else text[:100])
     with pytest.raises(DamagedError):
-        _ = half.bundle("all").quality
-    assert any("quality.json" in problem.place for problem in half.bundle("all").verify())
+        _ = half.bundles.open("all").quality
+    assert any("quality.json" in problem.place for problem in half.bundles.open("all").verify())

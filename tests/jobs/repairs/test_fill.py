@@ -164,11 +164,11 @@ def test_funding_that_nobody_has_takes_the_last_rate_on_request(
         repair(lake, found, interpolate=True)
         assert versions(lake) == version
     # Filled in or not, it is lost.
-    checked = lake.check("funding", exchange="gone")
+    checked = lake.quality.check("funding", exchange="gone")
     (loss,) = checked.findings.filter(dimension="completeness").rows(named=True)
     assert loss["check"] == ("guessed" if interpolate else "funding_gaps")
     assert (loss["timestamp"], loss["rows"], loss["reason"]) == (nominal, 1, "unknown")
-    assert lake.scores("funding", exchange="gone")["expected"].sum() == truth.height
+    assert lake.quality.scores("funding", exchange="gone")["expected"].sum() == truth.height
     assert checked.scores["completeness"] == pytest.approx(1 - 1 / truth.height)
 
 

@@ -45,7 +45,7 @@ def test_repair_and_ingestion_of_one_market_at_once(make_lake: MakeLake, sandbox
     for gap in gaps:
         delete(lake, "bars_1m", BTC, gap)
     found = findings(*(finding("bars_1m", BTC, gap) for gap in gaps))
-    other = Lake(settings_for(lake.root.path, sandbox.url, batch_rows=200), now=lake._now)
+    other = Lake(settings_for(lake.root.path, sandbox.url, batch_rows=200), now=lake._context.now)
     with ThreadPoolExecutor(2) as pool:
         ingestion = pool.submit(_ingest, other, refetch=True)
         report = pool.submit(repair, lake, found).result()
@@ -69,7 +69,7 @@ def test_two_repairs_at_once_do_the_work_of_one(make_lake: MakeLake, sandbox: Sa
     for gap in gaps:
         delete(lake, "bars_1m", BTC, gap)
     found = findings(*(finding("bars_1m", BTC, gap) for gap in gaps))
-    other = Lake(settings_for(lake.root.path, sandbox.url), now=lake._now)
+    other = Lake(settings_for(lake.root.path, sandbox.url), now=lake._context.now)
     second: list[Future[RepairReport]] = []
 
     class BeginTheSecond(NoProgress):

@@ -122,14 +122,14 @@ def test_killed_between_the_rows_and_the_record_an_undo_goes_on(
 def test_what_was_found_elsewhere_because_of_it_is_checked_again_too(lake: Lake) -> None:
     """Bars of five minutes are told to disagree with those of one minute, which are repaired."""
     lake.ingest("bars_5m", exchange="binance", symbol="BTC/USDT", since=SINCE, until=UNTIL)
-    assert lake.repair().inserted == 12
+    assert lake.quality.repair().inserted == 12
     spoiled = minutes(1, GAP.start)
     damage(lake, "bars_1m", BTC, spoiled, lambda bars: bars.with_columns(pl.col("volume") + 0.5))
-    lake.check()
-    open_ones = lake.findings().filter(status="open", check="reconciliation")
+    lake.quality.check()
+    open_ones = lake.quality.findings().filter(status="open", check="reconciliation")
     assert open_ones["dataset"].to_list() == ["bars_5m"]
-    [applied] = lake.repair().applied
+    [applied] = lake.quality.repair().applied
     assert applied.table == "bars_1m"
-    assert lake.findings().filter(status="open", check="reconciliation").is_empty()
-    lake.undo(applied.repair_id)
-    assert lake.findings().filter(status="open", check="reconciliation").height == 1
+    assert lake.quality.findings().filter(status="open", check="reconciliation").is_empty()
+    lake.quality.undo(applied.repair_id)
+    assert lake.quality.findings().filter(status="open", check="reconciliation").height == 1

@@ -1,0 +1,45 @@
+"""What all parts of the API work on: a lake that is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from lake.bundles.repository import Repository
+from lake.settings import Settings
+from lake.store.ledger import Ledger
+from lake.store.root import Root
+from lake.store.store import Store
+
+Names = str | Sequence[str]
+
+
+def utc_now() -> datetime:
+    """The present, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Context:
+    """A lake that is open: where it is, its tables, its record, its bundles, its settings."""
+
+    root: Root
+    store: Store
+    ledger: Ledger
+    repository: Repository
+    settings: Settings
+    now: Callable[[], datetime]
+
+    @classmethod
+    def open(cls, settings: Settings, now: Callable[[], datetime]) -> Context:
+        """Open the lake at the URI of the settings.
+
+        Raises
+        ------
+        ConfigError
+            There is none.
+        """
+        root = Root.open(settings.uri)
+        store = Store(root, now)
+        return cls(root, store, Ledger(store), Repository(root), settings, now)
