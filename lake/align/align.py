@@ -62,8 +62,8 @@ def align(
     sources: Mapping[str, Frame],
     every: Length,
     *,
-    start: datetime,
-    end: datetime,
+    since: datetime,
+    until: datetime,
     how: How | Mapping[str, How],
     by: str | Sequence[str] = (),
 ) -> Aligned:
@@ -78,8 +78,8 @@ def align(
         events. The same rows may be there under two names, with another `how` each.
     every
         The step: a duration, or a timeframe such as `5m`, `1d`, `1M` (months of the calendar).
-    start, end
-        Times of the grid are in `[start, end)`, from `start` on.
+    since, until
+        Times of the grid are in `[since, until)`, from `since` on.
     how
         How each source gets onto the grid, or one way for all: `AsOf` or `Resample`.
     by
@@ -93,18 +93,18 @@ def align(
         The range, step or a policy cannot be; a column is missing, no number, or would be there
         twice; times are not in UTC; a source has several markets that nothing tells apart.
     """
-    times = grid(start, end, every)["time"]
+    times = grid(every, since=since, until=until)["time"]
     return _aligned(sources, times, _before(times, every), how, by)
 
 
-def align_feeds(
+def align_tables(
     available: Callable[..., pl.LazyFrame],
     dataset: Callable[[str], Dataset],
-    feeds: Mapping[str, AlignInput | str],
+    inputs: Mapping[str, AlignInput | str],
     every: Length,
     *,
-    start: datetime,
-    end: datetime,
+    since: datetime,
+    until: datetime,
     how: How | Mapping[str, How],
     by: str | Sequence[str] = (),
 ) -> Aligned:
@@ -116,24 +116,24 @@ def align_feeds(
         Gives the rows of a table with `available_at`, as `Bundle.available`.
     dataset
         Gives the dataset of a table.
-    feeds
+    inputs
         By name, what to align; a table's name alone means all of its rows. Of rows from before
-        `start`, those are read that a policy can reach: all without a staleness limit. One that
+        `since`, those are read that a policy can reach: all without a staleness limit. One that
         was received more than a day after its time may be missed there.
     """
-    times = grid(start, end, every)["time"]
+    times = grid(every, since=since, until=until)["time"]
     before = _before(times, every)
     sources = {}
-    for name, policy in _each(feeds, how):
-        feed = feeds[name]
-        feed = AlignInput(feed) if isinstance(feed, str) else feed
+    for name, policy in _each(inputs, how):
+        given = inputs[name]
+        wanted = AlignInput(given) if isinstance(given, str) else given
         oldest = policy.oldest(times[0], before)
         sources[name] = available(
-            feed.table,
-            exchange=feed.exchange,
-            symbol=feed.symbol,
-            since=None if oldest is None else oldest - _lag(dataset(feed.table)),
-            until=end + _CLOCKS_APART,
+            wanted.table,
+            exchange=wanted.exchange,
+            symbol=wanted.symbol,
+            since=None if oldest is None else oldest - _lag(dataset(wanted.table)),
+            until=until + _CLOCKS_APART,
         )
     return _aligned(sources, times, before, how, by)
 

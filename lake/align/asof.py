@@ -17,15 +17,15 @@ AVAILABLE_AT = "available_at"
 _NOTHING = timedelta(0)
 
 
-def grid(start: datetime, end: datetime, every: timedelta | str) -> pl.DataFrame:
-    """Times from `start` on, `every` apart, before `end`.
+def grid(every: timedelta | str, *, since: datetime, until: datetime) -> pl.DataFrame:
+    """Times from `since` on, `every` apart, before `until`.
 
     Parameters
     ----------
-    start, end
-        The range `[start, end)` in UTC.
     every
         The step: a duration, or a timeframe such as `5m`, `1d`, `1M` (months of the calendar).
+    since, until
+        The range `[since, until)` in UTC.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def grid(start: datetime, end: datetime, every: timedelta | str) -> pl.DataFrame
     UsageError
         The range is empty or not in UTC, or the step is not positive or no timeframe.
     """
-    span = TimeRange(start, end)
+    span = TimeRange(since, until)
     if isinstance(every, str):
         every = Timeframe.parse(every).table_suffix
     elif not isinstance(every, timedelta) or every <= _NOTHING:

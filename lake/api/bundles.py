@@ -34,8 +34,8 @@ class Bundles:
     def pin(
         self,
         name: str,
-        datasets: Names,
         *,
+        table: Names,
         exchange: Names = (),
         symbol: Names = (),
         since: datetime | None = None,
@@ -76,7 +76,7 @@ class Bundles:
         """
         request = PinRequest(
             name=name,
-            tables=as_tuple(datasets),
+            tables=as_tuple(table),
             selection=Selection(as_tuple(exchange), as_tuple(symbol), since, until),
             as_of=as_of,
             require_complete=require_complete,
@@ -131,16 +131,16 @@ class Bundles:
 
     @overload
     def diff(
-        self, before: str, after: str, tables: Names = (), *, rows: Literal[False] = False
+        self, before: str, after: str, *, table: Names = (), rows: Literal[False] = False
     ) -> pl.DataFrame: ...
 
     @overload
     def diff(
-        self, before: str, after: str, tables: Names = (), *, rows: Literal[True]
+        self, before: str, after: str, *, table: Names = (), rows: Literal[True]
     ) -> Iterator[pl.DataFrame]: ...
 
     def diff(
-        self, before: str, after: str, tables: Names = (), *, rows: bool = False
+        self, before: str, after: str, *, table: Names = (), rows: bool = False
     ) -> pl.DataFrame | Iterator[pl.DataFrame]:
         """What is not the same in two bundles: market-days, and which jobs wrote into them.
 
@@ -148,15 +148,15 @@ class Bundles:
 
         Parameters
         ----------
-        tables
-            All by default.
+        table
+            One or several; all by default.
         rows
             Give instead the rows and values that are not the same, a part at a time:
             `lake.bundles.diff.diff_rows` says what the columns mean.
         """
         repository = self._context.repository
         contents = repository.open(before), repository.open(after)
-        return (diff_rows if rows else diff_days)(*contents, as_tuple(tables))
+        return (diff_rows if rows else diff_days)(*contents, as_tuple(table))
 
     def export(self, reference: str, path: str | Path, *, progress: Progress | None = None) -> Path:
         """Write all of a bundle to one file or folder that opens anywhere: see `Bundle.export`."""
@@ -165,8 +165,8 @@ class Bundles:
     def import_(
         self,
         path: str | Path,
-        name: str | None = None,
         *,
+        name: str | None = None,
         move: bool = False,
         progress: Progress | None = None,
     ) -> Bundle:
@@ -202,9 +202,9 @@ class Bundles:
         """Release a bundle: what only it needs may be vacuumed. Gives its id and its names."""
         return remove_bundle(self._context.repository, self._open_cache(), reference)
 
-    def warm(self, reference: str, tables: Names = (), *, progress: Progress | None = None) -> int:
+    def warm(self, reference: str, *, table: Names = (), progress: Progress | None = None) -> int:
         """Put a bundle's rows into the cache; gives the bytes that it took: see `Bundle.warm`."""
-        return self.open(reference).warm(*as_tuple(tables), progress=progress)
+        return self.open(reference).warm(table, progress=progress)
 
     def _open_cache(self) -> Cache | None:
         return open_cache(self._context.settings.cache)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from lake.align.align import Aligned, AlignInput, align_feeds
+from lake.align.align import Aligned, AlignInput, align_tables
 from lake.align.policies import How
 from lake.api.alerts import Alerts
 from lake.api.blocking import run
@@ -97,7 +97,7 @@ class Lake:
         """The dataset of a table: columns with types, units and meanings, key, checks."""
         return self._context.store.catalog.dataset(table)
 
-    def write(self, table: str, rows: pl.DataFrame, source: str = "python") -> Written:
+    def write(self, table: str, rows: pl.DataFrame, *, source: str = "python") -> Written:
         """Put rows of one's own into a table, by the same way as all others: checked, merged once.
 
         Parameters
@@ -165,7 +165,9 @@ class Lake:
             ingest_and_check(context.store, context.settings, requests, progress or NoProgress())
         )
 
-    def order_books(self, exchange: str, symbol: Names, depth: int | None = None) -> IngestReport:
+    def order_books(
+        self, exchange: str, *, symbol: Names, depth: int | None = None
+    ) -> IngestReport:
         """Fetch and store order books as they are now.
 
         `depth`: in levels a side; None: the venue's own.
@@ -174,7 +176,7 @@ class Lake:
         symbols = as_tuple(symbol)
         return run(fetch_order_books(context.store, context.settings, exchange, symbols, depth))
 
-    def instruments(self, exchange: str, symbol: Names = ()) -> IngestReport:
+    def instruments(self, exchange: str, *, symbol: Names = ()) -> IngestReport:
         """Fetch the specifications of markets and store those that changed; all by default."""
         context = self._context
         return run(fetch_instruments(context.store, context.settings, exchange, as_tuple(symbol)))
@@ -197,16 +199,16 @@ class Lake:
 
     def audit(
         self,
-        table: Names | None = None,
-        limit: int | None = None,
+        table: Names = (),
         *,
+        exchange: Names = (),
+        symbol: Names = (),
         since: datetime | None = None,
         until: datetime | None = None,
         job: str | None = None,
         source: str | None = None,
         operation: str | None = None,
-        exchange: Names = (),
-        symbol: Names = (),
+        limit: int | None = None,
     ) -> pl.DataFrame:
         """Who wrote what, when and why: the commits of some tables or of all, newest first.
 
@@ -214,16 +216,16 @@ class Lake:
         ----------
         table
             One or several; all by default.
-        limit
-            The newest so many. Without other choices, only about as many are read.
+        exchange, symbol
+            Files of these markets were added or removed, be it to store the same rows otherwise.
         since, until
             Committed in `[since, until)`.
         job
             A job's id, or how it begins: `20260131` means all jobs of that day.
         source, operation
             As the result has them: `ccxt:binance`; `merge`, in any case.
-        exchange, symbol
-            Files of these markets were added or removed, be it to store the same rows otherwise.
+        limit
+            The newest so many. Without other choices, only about as many are read.
 
         Returns
         -------
@@ -239,7 +241,7 @@ class Lake:
         UsageError
             The range is reversed, or not in UTC.
         """
-        tables = as_tuple(table or ())
+        tables = as_tuple(table)
         selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
         wanted = AuditFilter(tables, selection, job, source, operation)
         return list_commits(self._context.store, wanted, limit)
@@ -314,20 +316,20 @@ class Lake:
 
     def align(
         self,
-        feeds: Mapping[str, AlignInput | str],
+        inputs: Mapping[str, AlignInput | str],
         every: timedelta | str,
         *,
-        start: datetime,
-        end: datetime,
+        since: datetime,
+        until: datetime,
         how: How | Mapping[str, How],
         by: Names = (),
     ) -> Aligned:
         """Tables on one grid of times: see `lake.align`; only the range that is needed is read."""
-        return align_feeds(
-            self.available, self.dataset, feeds, every, start=start, end=end, how=how, by=by
+        return align_tables(
+            self.available, self.dataset, inputs, every, since=since, until=until, how=how, by=by
         )
 
-    def latest(self, table: str, exchange: str, symbol: str, n: int = 1) -> pl.DataFrame:
+    def latest(self, table: str, *, exchange: str, symbol: str, n: int = 1) -> pl.DataFrame:
         """The last `n` rows of a market, in order of time; of bars, also one that is still open.
 
         The table stays open between calls, so that they take milliseconds.
@@ -339,7 +341,7 @@ class Lake:
         """
         return read_latest(self._context.store.latest(self.dataset(table)), exchange, symbol, n)
 
-    def at(self, table: str, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
+    def at(self, table: str, *, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
         """The newest row of a market that was known at a time: one row, or none.
 
         A bar is known at its end, a trade or an order book when it was received where that is

@@ -21,7 +21,7 @@ class Maintenance:
 
     def optimize(
         self,
-        tables: Names = (),
+        table: Names = (),
         *,
         before: datetime | None = None,
         progress: Progress | None = None,
@@ -32,8 +32,8 @@ class Maintenance:
 
         Parameters
         ----------
-        tables
-            All by default.
+        table
+            One or several; all by default.
         before
             Dates that ended by then are closed; by default those before today.
 
@@ -52,17 +52,17 @@ class Maintenance:
         UsageError
             `before` is in the future, or has no time zone.
         """
-        return self._maintainer.optimize(as_tuple(tables), before=before, progress=progress)
+        return self._maintainer.optimize(as_tuple(table), before=before, progress=progress)
 
     def vacuum(
-        self, tables: Names = (), *, keep: timedelta = KEEP, dry_run: bool = False
+        self, table: Names = (), *, keep: timedelta = KEEP, dry_run: bool = False
     ) -> VacuumReport:
         """Delete data files that neither a recent version nor a bundle needs.
 
         Parameters
         ----------
-        tables
-            All by default.
+        table
+            One or several; all by default.
         keep
             Versions that were the latest within this time stay readable; one hour or more.
         dry_run
@@ -77,14 +77,14 @@ class Maintenance:
         CommitConflictError
             A bundle is being made.
         """
-        return self._maintainer.vacuum(as_tuple(tables), keep=keep, dry_run=dry_run)
+        return self._maintainer.vacuum(as_tuple(table), keep=keep, dry_run=dry_run)
 
-    def checkpoint(self, tables: Names = ()) -> pl.DataFrame:
+    def checkpoint(self, table: Names = ()) -> pl.DataFrame:
         """Write checkpoints, which make tables quicker to open: table, version.
 
         Delta writes one by itself every hundred commits.
         """
-        return self._maintainer.checkpoint(as_tuple(tables))
+        return self._maintainer.checkpoint(as_tuple(table))
 
     def gc(self, *, dry_run: bool = False) -> pl.DataFrame:
         """Delete what crashes have left beside the tables, if it is older than an hour.

@@ -38,7 +38,7 @@ class Quality:
 
     def check(
         self,
-        tables: Names = (),
+        table: Names = (),
         *,
         exchange: Names = (),
         symbol: Names = (),
@@ -54,8 +54,8 @@ class Quality:
 
         Parameters
         ----------
-        tables
-            All by default.
+        table
+            One or several; all by default.
         own
             Checks of one's own by name, beside those of the dataset files and of the settings:
             `function(slice)` gets a `lake.quality.slice.Slice`, whose `rows` is a LazyFrame of one
@@ -72,7 +72,7 @@ class Quality:
         return check(
             self._context.store,
             self._context.settings,
-            as_tuple(tables),
+            as_tuple(table),
             selection,
             own=own,
             progress=progress or NoProgress(),
@@ -159,7 +159,7 @@ class Quality:
 
     def repair(
         self,
-        tables: Names = (),
+        table: Names = (),
         *,
         exchange: Names = (),
         symbol: Names = (),
@@ -196,7 +196,7 @@ class Quality:
             exchanges, is recorded, and the same call goes on.
         """
         request = RepairRequest(
-            as_tuple(tables),
+            as_tuple(table),
             Selection(as_tuple(exchange), as_tuple(symbol), since, until),
             dry_run=dry_run,
             interpolate=interpolate,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import polars as pl
 
-from lake.align.align import Aligned, AlignInput, align_feeds
+from lake.align.align import Aligned, AlignInput, align_tables
 from lake.align.policies import How
 from lake.bundles.archive.write import export
 from lake.bundles.cache import Cache
@@ -174,35 +174,36 @@ class Bundle:
 
     def align(
         self,
-        feeds: Mapping[str, AlignInput | str],
+        inputs: Mapping[str, AlignInput | str],
         every: timedelta | str,
         *,
-        start: datetime,
-        end: datetime,
+        since: datetime,
+        until: datetime,
         how: How | Mapping[str, How],
         by: str | Sequence[str] = (),
     ) -> Aligned:
         """Tables on one grid of times: see `lake.align`; only the range that is needed is read."""
-        return align_feeds(
-            self.available, self.dataset, feeds, every, start=start, end=end, how=how, by=by
+        return align_tables(
+            self.available, self.dataset, inputs, every, since=since, until=until, how=how, by=by
         )
 
-    def latest(self, table: str, exchange: str, symbol: str, n: int = 1) -> pl.DataFrame:
+    def latest(self, table: str, *, exchange: str, symbol: str, n: int = 1) -> pl.DataFrame:
         """The last `n` rows of a market, in order of time."""
         return read_latest(self._table(table), exchange, symbol, n)
 
-    def at(self, table: str, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
+    def at(self, table: str, *, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
         """The newest row of a market that was known at a time: one row, or none."""
         return read_row_at(self._table(table), exchange, symbol, time)
 
     @overload
     def replay(
         self,
-        *tables: str,
+        table: str | Sequence[str] = (),
+        *,
         exchange: str | Sequence[str] = (),
         symbol: str | Sequence[str] = (),
-        start: datetime | None = None,
-        end: datetime | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         by: Order = "available_at",
         batch: None = None,
     ) -> Iterator[Event]: ...
@@ -210,22 +211,24 @@ class Bundle:
     @overload
     def replay(
         self,
-        *tables: str,
+        table: str | Sequence[str] = (),
+        *,
         exchange: str | Sequence[str] = (),
         symbol: str | Sequence[str] = (),
-        start: datetime | None = None,
-        end: datetime | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         by: Order = "available_at",
         batch: int,
     ) -> Iterator[Batch]: ...
 
     def replay(
         self,
-        *tables: str,
+        table: str | Sequence[str] = (),
+        *,
         exchange: str | Sequence[str] = (),
         symbol: str | Sequence[str] = (),
-        start: datetime | None = None,
-        end: datetime | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         by: Order = "available_at",
         batch: int | None = None,
     ) -> Iterator[Event] | Iterator[Batch]:
@@ -236,8 +239,10 @@ class Bundle:
 
         Parameters
         ----------
-        start, end
-            The range `[start, end)` of the ordering time.
+        table
+            One or several; all by default.
+        since, until
+            The range `[since, until)` of the ordering time.
         by
             `available_at`: no row comes before it could be known, a bar at its end. `timestamp`:
             by the time column, which shows a bar at its open.
@@ -252,9 +257,9 @@ class Bundle:
         DamagedError
             A file is missing or not what was pinned.
         """
-        selection = Selection(as_tuple(exchange), as_tuple(symbol), start, end)
+        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
         source = PinnedSource(self.contents, self._table)
-        chosen = tables or self.tables
+        chosen = as_tuple(table) or self.tables
         if batch is None:
             return events(replay(source, chosen, selection, by=by))
         return replay(source, chosen, selection, by=by, batch_rows=batch)
@@ -292,7 +297,7 @@ class Bundle:
         export(self.contents, target, progress or NoProgress())
         return target
 
-    def warm(self, *tables: str, progress: Progress | None = None) -> int:
+    def warm(self, table: str | Sequence[str] = (), *, progress: Progress | None = None) -> int:
         """Put all rows, or those of some tables, into the cache; gives the bytes that it took.
 
         Raises
@@ -301,12 +306,12 @@ class Bundle:
             The cache cannot hold them.
         """
         progress = progress or NoProgress()
-        chosen = [self._table(table) for table in tables or self.tables]
-        progress.begin("filling the cache", sum(len(table.markets) for table in chosen))
+        pinned = [self._table(name) for name in as_tuple(table) or self.tables]
+        progress.begin("filling the cache", sum(len(rows.markets) for rows in pinned))
         size = 0
-        for table in chosen:
-            for market in table.markets:
-                size += table.warm(market)
+        for rows in pinned:
+            for market in rows.markets:
+                size += rows.warm(market)
                 progress.advance()
         progress.end()
         return size

@@ -170,7 +170,7 @@ def build_draft(
 def _require_valid(store: Store, request: PinRequest, now: datetime) -> list[Dataset]:
     """The datasets of a request that can be met."""
     if not request.tables:
-        raise UsageError("a bundle needs a dataset", "Name at least one: --dataset bars_1m.")
+        raise UsageError("a bundle needs a dataset", "Name at least one, as bars_1m.")
     if request.as_of is not None and in_utc(request.as_of) > now:
         raise UsageError(f"{iso(request.as_of)} is in the future", "Pin a time that has passed.")
     return [store.catalog.dataset(name) for name in dict.fromkeys(request.tables)]

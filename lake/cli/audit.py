@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import where
+from lake.cli.options import Tables, where
 from lake.cli.output import show
 from lake.cli.session import Format, Session, command
 from lake.errors import UsageError
@@ -24,19 +24,7 @@ def add_to(app: typer.Typer) -> None:
 
 def audit(
     session: Session,
-    table: Annotated[
-        list[str] | None, typer.Argument(help="Only these tables; all by default.")
-    ] = None,
-    jobs: Annotated[bool, typer.Option("--jobs", help="Show jobs instead of commits.")] = False,
-    since: Annotated[
-        str | None, typer.Option(help="Committed (started, with --jobs) at this time or later.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(help="And before this time.")] = None,
-    job: Annotated[
-        str | None, typer.Option(metavar="ID", help="Of this job, or of all whose id begins so.")
-    ] = None,
-    source: Annotated[str | None, typer.Option(help="Of this source, as ccxt:binance.")] = None,
-    operation: Annotated[str | None, typer.Option(help="As merge, write, delete.")] = None,
+    table: Tables = None,
     exchange: Annotated[
         list[str] | None,
         typer.Option("--exchange", "-e", help="Touching files of it; may be repeated."),
@@ -45,6 +33,16 @@ def audit(
         list[str] | None,
         typer.Option("--symbol", "-s", help="Touching files of it; may be repeated."),
     ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Committed (started, with --jobs) at this time or later.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="And before this time.")] = None,
+    jobs: Annotated[bool, typer.Option("--jobs", help="Show jobs instead of commits.")] = False,
+    job: Annotated[
+        str | None, typer.Option(metavar="ID", help="Of this job, or of all whose id begins so.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Of this source, as ccxt:binance.")] = None,
+    operation: Annotated[str | None, typer.Option(help="As merge, write, delete.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 100,
 ) -> None:
     """Show who wrote what, when and why: commits with job, source and counts, newest first.
@@ -61,12 +59,12 @@ def audit(
         )
     else:
         found = lake.audit(
-            table,
-            limit,
+            table or (),
+            **where(session, exchange, symbol, since, until),
             job=job,
             source=source,
             operation=operation,
-            **where(session, exchange, symbol, since, until),
+            limit=limit,
         )
     show(session, _narrowed(found) if session.format is Format.table else found)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import Exchange, Since, Symbol, Until, where
+from lake.cli.options import Exchange, Since, Symbol, Tables, Until, where
 from lake.cli.output import rounded_down, show, show_record, show_stream
 from lake.cli.session import Format, Session, command
 from lake.errors import DamagedError, UsageError
@@ -41,9 +41,7 @@ def add_to(app: typer.Typer) -> None:
 def pin(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name by which it is opened.")],
-    dataset: Annotated[
-        list[str], typer.Option("--dataset", "-d", help="A table as bars_1m; may be repeated.")
-    ],
+    table: Annotated[list[str], typer.Argument(help="Tables as bars_1m, trades.")],
     exchange: Exchange = None,
     symbol: Symbol = None,
     since: Since = None,
@@ -67,11 +65,11 @@ def pin(
 ) -> None:
     """Pin a selection of tables as they are now: what is read from it never changes.
 
-    lake bundle pin research-1 -d bars_1m -d trades -e binance -s BTC/USDT --since 2026-01-01
+    lake bundle pin research-1 bars_1m trades -e binance -s BTC/USDT --since 2026-01-01
     """
     bundle = session.lake().bundles.pin(
         name,
-        dataset,
+        table=table,
         **where(session, exchange, symbol, since, until),
         as_of=session.time(as_of),
         require_complete=require_complete,
@@ -128,12 +126,10 @@ def verify(
 def warm(
     session: Session,
     reference: Reference,
-    table: Annotated[
-        list[str] | None, typer.Option("--dataset", "-d", help="May be repeated; all by default.")
-    ] = None,
+    table: Tables = None,
 ) -> None:
     """Put a bundle's rows into the cache: the next reads map them instead of decoding files."""
-    size = session.lake().bundles.open(reference).warm(*(table or ()), progress=session.progress())
+    size = session.lake().bundles.open(reference).warm(table or (), progress=session.progress())
     session.stderr().print(f"{size:,} bytes were put into the cache.", highlight=False)
 
 
@@ -176,7 +172,7 @@ def import_bundle(
 
     lake bundle import research-1.tar.zst --name research-1
     """
-    bundle = session.lake().bundles.import_(path, name, move=move, progress=session.progress())
+    bundle = session.lake().bundles.import_(path, name=name, move=move, progress=session.progress())
     _summary(session, bundle, name or bundle.id[:12])
 
 
@@ -206,10 +202,8 @@ def diff(
     session: Session,
     before: Annotated[str, typer.Argument(metavar="A", help="A bundle's NAME, ID, or NAME@ID.")],
     after: Annotated[str, typer.Argument(metavar="B", help="The one that it is compared with.")],
+    table: Tables = None,
     rows: Annotated[bool, typer.Option("--rows", help="Each row and value that differs.")] = False,
-    table: Annotated[
-        list[str] | None, typer.Option("--dataset", "-d", help="May be repeated; all by default.")
-    ] = None,
     limit: Annotated[int | None, typer.Option(help="Print this many lines at most.", min=1)] = None,
 ) -> None:
     """Show which market-days differ between bundles A and B, and which jobs wrote into them.
@@ -220,12 +214,12 @@ def diff(
 
     bundles = session.lake().bundles
     contents = [bundles.open(one, cache=False).contents for one in (before, after)]
-    days = bundles.diff(before, after, table or ())
+    days = bundles.diff(before, after, table=table or ())
     for name in list_reshaped_tables(*contents):
         if name in days["table"]:
             note = f"{name} has other columns in {after}: each of its days counts as changed."
             session.stderr().print(note, highlight=False, soft_wrap=True)
-    frames = bundles.diff(before, after, table or (), rows=True) if rows else [days]
+    frames = bundles.diff(before, after, table=table or (), rows=True) if rows else [days]
     if days.height or session.format is not Format.table:
         show_stream(session, frames if limit is None else _first(frames, limit))
     session.stderr().print(_compared(before, after, days), highlight=False, soft_wrap=True)

@@ -72,7 +72,9 @@ def demo(
         _say(session, "3. Check it: gaps with reasons, spikes, bars against trades, and more")
         _check(session, lake)
         _say(session, f"4. Pin it as {_BUNDLE!r}: what is read from it stays the same for ever")
-        bundle = lake.bundles.pin(_BUNDLE, ("bars_1m", "trades", "funding"), since=since, until=end)
+        bundle = lake.bundles.pin(
+            _BUNDLE, table=("bars_1m", "trades", "funding"), since=since, until=end
+        )
         _show_pin(session, bundle)
         before = _close(lake, time), _close(bundle, time)
         _say(session, f"5. The venue corrects the bar of {time:%Y-%m-%d %H:%M}; ingest it again")

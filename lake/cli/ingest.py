@@ -22,10 +22,10 @@ def add_to(app: typer.Typer) -> None:
     app.command("ingest")(command(ingest))
 
 
-Datasets = Annotated[
+Tables = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[DATASET]...",
+        metavar="[TABLE]...",
         help="bars, trades, funding, orderbooks, instruments, or a table as bars_1h. "
         "Without one: go on with everything that is covered.",
     ),
@@ -59,10 +59,10 @@ Refetch = Annotated[
 
 def ingest(
     session: Session,
-    datasets: Datasets = None,
+    table: Tables = None,
+    timeframe: Timeframes = None,
     exchange: Exchanges = None,
     symbol: Symbols = None,
-    timeframe: Timeframes = None,
     since: Since = None,
     until: Until = None,
     depth: Depth = None,
@@ -77,7 +77,7 @@ def ingest(
     lake ingest
     """
     lake = session.lake()
-    names = _tables(datasets or [], timeframe or [])
+    names = _tables(table or [], timeframe or [])
     ranges = [name for name in names if name not in _PRESENT]
     reports = []
     if ranges or not names:
@@ -125,9 +125,11 @@ def _fetch_present(
             f"Write `lake ingest {name} -e binance -s BTC/USDT`.",
         )
     if name == "orderbooks":
-        reports = [lake.order_books(exchange, symbols, depth) for exchange in exchanges]
+        reports = [
+            lake.order_books(exchange, symbol=symbols, depth=depth) for exchange in exchanges
+        ]
     else:
-        reports = [lake.instruments(exchange, symbols) for exchange in exchanges]
+        reports = [lake.instruments(exchange, symbol=symbols) for exchange in exchanges]
     show_notes(session.stderr(), reports)
     return reports
 

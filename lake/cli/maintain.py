@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lake.cli.options import Tables
 from lake.cli.output import show
 from lake.cli.session import Session, command
 from lake.errors import UsageError
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from lake.store.vacuum import VacuumReport
 
-Tables = Annotated[list[str] | None, typer.Argument(help="Tables as bars_1m; all by default.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Delete it.")]
 
@@ -35,7 +35,7 @@ def add_to(app: typer.Typer) -> None:
 
 def optimize(
     session: Session,
-    tables: Tables = None,
+    table: Tables = None,
     before: Annotated[
         str | None, typer.Option(help="Compact dates that ended by then; by default by today.")
     ] = None,
@@ -45,9 +45,7 @@ def optimize(
     The old files stay until `lake maintain vacuum`.
     """
     end = session.time(before)
-    done = session.lake().maintenance.optimize(
-        tables or (), before=end, progress=session.progress()
-    )
+    done = session.lake().maintenance.optimize(table or (), before=end, progress=session.progress())
     show(session, done)
     total = done.sum()
     _note(
@@ -59,7 +57,7 @@ def optimize(
 
 def vacuum(
     session: Session,
-    tables: Tables = None,
+    table: Tables = None,
     keep: Annotated[
         str, typer.Option(metavar="DURATION", help="Versions of this time stay: 7d, 24h; 1h least.")
     ] = "7d",
@@ -72,15 +70,15 @@ def vacuum(
     """
     _require_choice("vacuum", dry_run=dry_run, yes=yes)
     kept = _duration(keep)
-    report = session.lake().maintenance.vacuum(tables or (), keep=kept, dry_run=dry_run)
+    report = session.lake().maintenance.vacuum(table or (), keep=kept, dry_run=dry_run)
     show(session, report.files)
     _tell_held(session, report)
     _note(session, _summary(report.files, "files", dry_run=dry_run))
 
 
-def checkpoint(session: Session, tables: Tables = None) -> None:
+def checkpoint(session: Session, table: Tables = None) -> None:
     """Write checkpoints of the tables' logs, which make them quicker to open."""
-    show(session, session.lake().maintenance.checkpoint(tables or ()))
+    show(session, session.lake().maintenance.checkpoint(table or ()))
 
 
 def gc(session: Session, dry_run: DryRun = False, yes: Yes = False) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from lake.cli.session import Session
 
+Table = Annotated[str, typer.Argument(help="As bars_1m, trades.")]
 Tables = Annotated[list[str] | None, typer.Argument(help="Tables as bars_1m; all by default.")]
 Exchange = Annotated[
     list[str] | None, typer.Option("--exchange", "-e", help="May be repeated; all by default.")

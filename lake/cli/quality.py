@@ -47,7 +47,7 @@ def add_to(app: typer.Typer) -> None:
 
 def check(
     session: Session,
-    tables: Tables = None,
+    table: Tables = None,
     exchange: Exchange = None,
     symbol: Symbol = None,
     since: Since = None,
@@ -65,7 +65,7 @@ def check(
     is_shown = session.stderr().is_terminal and session.format is Format.table
     lake = session.lake(hidden_logs=(FINDINGS,) if is_shown and not session.verbose else ())
     done = lake.quality.check(
-        tables or (),
+        table or (),
         **where(session, exchange, symbol, since, until),
         progress=session.progress(),
     )

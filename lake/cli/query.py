@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lake.cli.options import Table
 from lake.cli.output import show, show_stream, write_parquet
 from lake.cli.session import Format, Session, command
 from lake.errors import UsageError
@@ -61,9 +62,7 @@ def tables(session: Session) -> None:
     show(session, session.lake().tables())
 
 
-def describe(
-    session: Session, table: Annotated[str, typer.Argument(help="As bars_1m, trades.")]
-) -> None:
+def describe(session: Session, table: Table) -> None:
     """Show the columns of a table: type, unit, meaning."""
     lake = session.lake()
     dataset = lake.dataset(table)

@@ -25,7 +25,7 @@ def add_to(group: typer.Typer) -> None:
 
 def repair(
     session: Session,
-    tables: Tables = None,
+    table: Tables = None,
     exchange: Exchange = None,
     symbol: Symbol = None,
     since: Since = None,
@@ -50,7 +50,7 @@ def repair(
     that are not observed say so in `fill`.
     """
     done = session.lake().quality.repair(
-        tables or (),
+        table or (),
         **where(session, exchange, symbol, since, until),
         dry_run=dry_run,
         interpolate=interpolate,

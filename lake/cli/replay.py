@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lake.cli.bundle import Reference
-from lake.cli.options import Exchange, Since, Symbol, Until
+from lake.cli.options import Exchange, Since, Symbol, Tables, Until, where
 from lake.cli.output import show_stream
 from lake.cli.session import Session, command
 
@@ -35,9 +35,7 @@ def add_to(app: typer.Typer) -> None:
 def replay(
     session: Session,
     reference: Reference,
-    dataset: Annotated[
-        list[str] | None, typer.Option("--dataset", "-d", help="May be repeated; all by default.")
-    ] = None,
+    table: Tables = None,
     exchange: Exchange = None,
     symbol: Symbol = None,
     since: Since = None,
@@ -52,15 +50,12 @@ def replay(
 ) -> None:
     """Show a bundle's rows as a backtest sees them: one stream over all tables and markets.
 
-    lake replay research-1 -d trades -d bars_1m --since 2026-01-01 --limit 20
+    lake replay research-1 trades bars_1m --since 2026-01-01 --limit 20
     """
     bundle = session.lake().bundles.open(reference, cache=not no_cache)
     batches = bundle.replay(
-        *(dataset or ()),
-        exchange=exchange or (),
-        symbol=symbol or (),
-        start=session.time(since),
-        end=session.time(until),
+        table or (),
+        **where(session, exchange, symbol, since, until),
         by=by.value,
         batch=min(limit or _BATCH_ROWS, _BATCH_ROWS),
     )

@@ -86,7 +86,7 @@ def filled(new_lake: NewLake) -> Lake:
 @pytest.fixture(scope="module")
 def bundle(filled: Lake) -> Bundle:
     """Everything in the lake, pinned."""
-    return filled.bundles.pin("b", TABLES)
+    return filled.bundles.pin("b", table=TABLES)
 
 
 def expected_bars(bundle: Bundle, symbol: str = BTC) -> pl.DataFrame:

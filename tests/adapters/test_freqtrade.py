@@ -99,7 +99,7 @@ def test_freqtrade_loads_the_funding_of_the_bundle(bundle: Bundle, datadir: Path
 def test_months_have_freqtrades_name(lake: Lake, datadir: Path) -> None:
     write(lake, "bars_1mo", bars(1))
     files = write_datadir(
-        lake.bundles.pin("b", "bars_1mo"), datadir, "bars_1mo", exchange="binance"
+        lake.bundles.pin("b", table="bars_1mo"), datadir, "bars_1mo", exchange="binance"
     )
     assert [file.name for file in files] == ["BTC_USDT-1Mo.feather"]
     assert len(load(datadir, BTC, timeframe="1M")) == 1

@@ -34,7 +34,7 @@ def to_nanoseconds(time: datetime) -> int:
 
 
 def pinned(lake: Lake, *tables: str) -> Bundle:
-    return lake.bundles.pin("b", tables)
+    return lake.bundles.pin("b", table=tables)
 
 
 def test_a_spot_market_is_a_currency_pair(bundle: Bundle) -> None:

@@ -69,7 +69,7 @@ def test_a_table_without_bars_is_refused(bundle: Bundle) -> None:
 
 def test_timeframes_come_from_the_name_of_the_table(lake: Lake) -> None:
     write(lake, "bars_1mo", bars(1, symbol=SWAP))
-    assert find_bar_timeframe(lake.bundles.pin("b", "bars_1mo"), "bars_1mo").unit == "M"
+    assert find_bar_timeframe(lake.bundles.pin("b", table="bars_1mo"), "bars_1mo").unit == "M"
 
 
 def test_a_package_that_is_absent_is_named_with_its_extra() -> None:

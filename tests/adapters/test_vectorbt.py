@@ -52,7 +52,7 @@ def test_symbols_stand_in_the_order_asked_for(bundle: Bundle) -> None:
 def test_symbols_that_start_later_begin_with_nan(lake: Lake) -> None:
     write(lake, "bars_1d", bars(4, step=DAY, symbol=ETH))
     write(lake, "bars_1d", bars(2, step=DAY, start=T0 + 2 * DAY))
-    frame = prices(lake.bundles.pin("b", "bars_1d"), "bars_1d", exchange="binance")
+    frame = prices(lake.bundles.pin("b", table="bars_1d"), "bars_1d", exchange="binance")
     assert frame[BTC].isna().to_list() == [True, True, False, False]
     assert frame[ETH].notna().all()
     assert frame.index.freqstr == "D"
@@ -61,7 +61,7 @@ def test_symbols_that_start_later_begin_with_nan(lake: Lake) -> None:
 def test_months_are_regular_though_they_differ_in_length(lake: Lake) -> None:
     for month in (1, 2, 4):
         write(lake, "bars_1mo", bars(1, start=T0.replace(month=month)))
-    frame = prices(lake.bundles.pin("b", "bars_1mo"), "bars_1mo", exchange="binance")
+    frame = prices(lake.bundles.pin("b", table="bars_1mo"), "bars_1mo", exchange="binance")
     assert frame.index.freqstr == "MS"
     assert frame[BTC].isna().to_list() == [False, False, True, False]
 
@@ -69,7 +69,7 @@ def test_months_are_regular_though_they_differ_in_length(lake: Lake) -> None:
 def test_weeks_are_regular(lake: Lake) -> None:
     for week in (0, 2):
         write(lake, "bars_1w", bars(1, start=T0 + 7 * week * DAY))
-    frame = prices(lake.bundles.pin("b", "bars_1w"), "bars_1w", exchange="binance")
+    frame = prices(lake.bundles.pin("b", table="bars_1w"), "bars_1w", exchange="binance")
     assert frame.index.freqstr == "7D"
     assert frame[BTC].isna().to_list() == [False, True, False]
 
@@ -77,7 +77,7 @@ def test_weeks_are_regular(lake: Lake) -> None:
 def test_bars_off_the_grid_are_kept_without_a_frequency(lake: Lake) -> None:
     write(lake, "bars_1m", bars(3))
     write(lake, "bars_1m", bars(3, start=T0 + timedelta(seconds=20), symbol=ETH))
-    frame = prices(lake.bundles.pin("b", "bars_1m"), "bars_1m", exchange="binance")
+    frame = prices(lake.bundles.pin("b", table="bars_1m"), "bars_1m", exchange="binance")
     assert frame.index.freq is None
     assert frame.notna().sum().to_list() == [3, 3]
 
@@ -120,6 +120,8 @@ def test_what_is_not_there_is_an_error(
 def test_counts_become_floats_with_nan(lake: Lake) -> None:
     counts = pl.Series([1, None, 3], dtype=pl.Int64)
     write(lake, "bars_1m", bars(3, trade_count=counts))
-    frame = prices(lake.bundles.pin("b", "bars_1m"), "bars_1m", "trade_count", exchange="binance")
+    frame = prices(
+        lake.bundles.pin("b", table="bars_1m"), "bars_1m", "trade_count", exchange="binance"
+    )
     assert frame[BTC].isna().to_list() == [False, True, False]
     assert frame[BTC].iloc[2] == 3.0

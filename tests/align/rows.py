@@ -49,4 +49,4 @@ def known(*seconds: float, value: Sequence[float] = (), **columns: Any) -> pl.Da
 
 
 def aligned(rows: pl.DataFrame, how: How, seconds: int = 12, every: Any = STEP) -> Aligned:
-    return align({"x": rows}, every, start=T0, end=T0 + seconds * SECOND, how=how)
+    return align({"x": rows}, every, since=T0, until=T0 + seconds * SECOND, how=how)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from lake.align.align import AlignInput, align, align_feeds
+from lake.align.align import AlignInput, align, align_tables
 from lake.align.policies import AsOf, How, Resample
 from lake.api import Lake
 from lake.model.catalog import builtin
@@ -30,8 +30,8 @@ def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
     found = align(
         {name: rows.with_columns(one.availability()) for name, (one, rows) in sources.items()},
         "2m",
-        start=T0 + 2 * MINUTE,
-        end=T0 + 10 * MINUTE,
+        since=T0 + 2 * MINUTE,
+        until=T0 + 10 * MINUTE,
         how={
             "spot": Resample("ohlcv", fill="flat", limit="2m"),
             "flow": Resample("sum", fill="zero", columns=["amount"]),
@@ -89,7 +89,7 @@ def test_steps_of_months_are_those_of_the_calendar() -> None:
     days = [datetime(2023, 12, 1, tzinfo=UTC) + n * DAY for n in range(93)]
     rows = pl.DataFrame({"available_at": pl.Series(days, dtype=TIME), "n": 1})
     end = datetime(2024, 3, 2, tzinfo=UTC)
-    found = align({"x": rows}, "1M", start=T0, end=end, how=Resample("sum"))
+    found = align({"x": rows}, "1M", since=T0, until=end, how=Resample("sum"))
     assert found.frame["x_n"].to_list() == [31, 31, 29]
     assert found.frame["time"].dt.month().to_list() == [1, 2, 3]
 
@@ -120,8 +120,8 @@ def test_markets_stand_side_by_side_from_when_they_are_known() -> None:
     found = align(
         {"one": rows_of(facts[:1]), "two": rows_of(facts[1:])},
         STEP,
-        start=T0,
-        end=T0 + 6 * SECOND,
+        since=T0,
+        until=T0 + 6 * SECOND,
         how=AsOf(staleness=None, columns=["value"]),
         by="symbol",
     )
@@ -139,7 +139,7 @@ def test_sources_without_rows_give_points_that_are_missing() -> None:
     found = aligned(known().cast({"value": pl.Int64}), AsOf(staleness=None))
     assert found.frame["x_fill"].to_list() == ["none"] * 4
     assert found.summary.row(0) == ("x", 4, 0, 0, 4, None)
-    empty = align({"x": rows_of([])}, STEP, start=T0, end=UNTIL, how=Resample("sum"), by="symbol")
+    empty = align({"x": rows_of([])}, STEP, since=T0, until=UNTIL, how=Resample("sum"), by="symbol")
     assert empty.frame.is_empty()
     assert empty.summary.is_empty()
 
@@ -147,7 +147,7 @@ def test_sources_without_rows_give_points_that_are_missing() -> None:
 def test_one_source_may_be_there_twice_with_a_policy_each() -> None:
     rows = known(1, 2, 4)
     how: dict[str, How] = {"price": AsOf(staleness="9s"), "flow": Resample("sum", fill="zero")}
-    found = align({"price": rows, "flow": rows.lazy()}, STEP, start=T0, end=UNTIL, how=how)
+    found = align({"price": rows, "flow": rows.lazy()}, STEP, since=T0, until=UNTIL, how=how)
     assert found.frame["price_value"].to_list() == [None, 2, 3, 3]
     assert found.frame["flow_value"].to_list() == [0, 3, 3, 0]
 
@@ -179,14 +179,14 @@ def test_what_an_alignment_of_tables_reads_is_enough(lake: Lake) -> None:
         "price": "trades",
         "any": AlignInput("trades"),
     }
-    found = align_feeds(available, lake.dataset, feeds, "1m", how=how, start=start, end=end)
+    found = align_tables(available, lake.dataset, feeds, "1m", how=how, since=start, until=end)
     assert asked == [start - 6 * MINUTE, start - DAY - 3 * MINUTE, None]
     tables = {"bar": "bars_1m", "price": "trades", "any": "trades"}
     everything = {
         name: lake.scan(table).select(lake.dataset(table).availability(), pl.all())
         for name, table in tables.items()
     }
-    wanted = align(everything, "1m", how=how, start=start, end=end)
+    wanted = align(everything, "1m", how=how, since=start, until=end)
     assert_frame_equal(found.frame, wanted.frame)
     assert found.summary["filled"].to_list() == [5, 2, 0]
     assert found.summary["missing"].to_list() == [4, 7, 0]

@@ -101,7 +101,7 @@ def cell(row: dict[str, Any], how: How) -> Cell:
 
 @given(facts_of, policies)
 def test_a_point_says_what_a_search_through_all_rows_finds(facts: list[Fact], how: How) -> None:
-    found = align({"x": rows_of(facts)}, STEP, start=T0, end=UNTIL, how=how, by=tuple(NAMES))
+    found = align({"x": rows_of(facts)}, STEP, since=T0, until=UNTIL, how=how, by=tuple(NAMES))
     wanted = {}
     for at in range(0, 12, 3):
         for symbol in sorted({fact.symbol for fact in facts if fact.known <= at}):
@@ -122,8 +122,8 @@ def test_what_becomes_known_after_a_time_changes_nothing_up_to_it(
         align(
             {"x": rows_of(part), "y": rows_of(part)},
             STEP,
-            start=T0,
-            end=UNTIL,
+            since=T0,
+            until=UNTIL,
             how={"x": how, "y": also},
             by=tuple(NAMES),
         ).frame.filter(pl.col("time") <= T0 + at * SECOND)
@@ -135,7 +135,7 @@ def test_what_becomes_known_after_a_time_changes_nothing_up_to_it(
 @given(facts_of, policies)
 def test_exactly_the_cells_that_no_fresh_row_gave_are_marked(facts: list[Fact], how: How) -> None:
     market = [fact._replace(symbol="X", value=fact.value or 1) for fact in facts]
-    found = align({"x": rows_of(market)}, STEP, start=T0, end=UNTIL, how=how)
+    found = align({"x": rows_of(market)}, STEP, since=T0, until=UNTIL, how=how)
     frame = found.frame.select("time", "x_value", "x_age", "x_fill")
     for time, value, age, fill in frame.iter_rows():
         known_at = [T0 + fact.known * SECOND for fact in market]

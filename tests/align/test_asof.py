@@ -32,15 +32,15 @@ def times(*seconds: float) -> pl.DataFrame:
 
 
 def test_a_grid_starts_at_the_start_and_stops_before_the_end() -> None:
-    found = grid(T0, T0 + 3 * MINUTE, MINUTE)
+    found = grid(MINUTE, since=T0, until=T0 + 3 * MINUTE)
     assert found.schema == {"time": TIME}
     assert found["time"].to_list() == [T0, T0 + MINUTE, T0 + 2 * MINUTE]
-    assert grid(T0, T0 + 3 * MINUTE + MICROSECOND, "1m").height == 4
-    assert grid(T0 + SECOND, T0 + DAY, "1d")["time"].to_list() == [T0 + SECOND]
+    assert grid("1m", since=T0, until=T0 + 3 * MINUTE + MICROSECOND).height == 4
+    assert grid("1d", since=T0 + SECOND, until=T0 + DAY)["time"].to_list() == [T0 + SECOND]
 
 
 def test_months_of_a_grid_are_those_of_the_calendar() -> None:
-    found = grid(T0, datetime(2024, 4, 1, tzinfo=UTC), "1M")
+    found = grid("1M", since=T0, until=datetime(2024, 4, 1, tzinfo=UTC))
     assert found["time"].to_list() == [datetime(2024, month, 1, tzinfo=UTC) for month in (1, 2, 3)]
 
 
@@ -56,7 +56,7 @@ def test_months_of_a_grid_are_those_of_the_calendar() -> None:
 )
 def test_a_grid_that_cannot_be_is_refused(start: Any, end: Any, every: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        grid(start, end, every)
+        grid(every, since=start, until=end)
 
 
 def test_a_row_is_seen_from_the_instant_at_which_it_is_known() -> None:

@@ -20,7 +20,7 @@ def test_reads_and_pins_work_inside_an_event_loop(lake: Lake) -> None:
     write(lake, "trades", trades())
 
     async def notebook() -> tuple[int, int, int]:
-        bundle = lake.bundles.pin("b", "trades")
+        bundle = lake.bundles.pin("b", table="trades")
         (count,) = lake.sql("SELECT count(*) FROM trades").fetchall()[0]
         assert bundle.verify() == []
         return lake.scan("trades").collect().height, count, bundle.scan("trades").collect().height
@@ -58,7 +58,7 @@ def test_two_threads_can_use_one_lake(lake: Lake) -> None:
             write(store, "bars_1m", bars(3, volume=[float(number * 10 + turn)] * 3))
             lake.scan("trades").collect()
             lake.sql("SELECT count(*) FROM trades").fetchall()
-            lake.bundles.pin(f"{number}-{turn}", "trades")
+            lake.bundles.pin(f"{number}-{turn}", table="trades")
         return number
 
     with ThreadPoolExecutor(2) as threads:
@@ -73,7 +73,7 @@ def test_the_front_door_opens_lakes_and_bundles(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     write(lake, "trades", trades())
-    pinned = lake.bundles.pin("b", "trades")
+    pinned = lake.bundles.pin("b", table="trades")
     monkeypatch.setenv("LAKE_URI", str(lake.root.path))
     assert package.open().root == lake.root
     assert package.open(lake.root.path).root == lake.root

@@ -45,7 +45,7 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = Store(Lake.create(Settings(uri=str(path))).root, utc_now)
     for symbol in ("BTC/USDT", "ETH/USDT"):
         store.write(store.catalog.dataset("bars_1m"), _year(symbol), ORIGIN)
-    _lake(path).bundles.pin("year", "bars_1m")
+    _lake(path).bundles.pin("year", table="bars_1m")
     return path
 
 
@@ -55,7 +55,7 @@ def test_a_market_month_of_600_000_files(tmp_path: Path) -> None:
     lake = Lake.create(Settings(uri=str(tmp_path / "lake")))
     store = Store(lake.root, utc_now)
     store.write(store.catalog.dataset("bars_1m"), _year("BTC/USDT").head(2), ORIGIN)
-    bundle = lake.bundles.pin("large", "bars_1m")
+    bundle = lake.bundles.pin("large", table="bars_1m")
     files = _listing(count, days)
     _append_to_log(lake.root.tables / "bars_1m", files)
     folder = lake.root.bundles / bundle.id
@@ -192,7 +192,7 @@ def test_the_latest_hundred_rows(year: Path) -> None:
     lake = _lake(year)
 
     def look() -> None:
-        assert lake.latest("bars_1m", *BTC, n=100).height == 100
+        assert lake.latest("bars_1m", exchange=BTC[0], symbol=BTC[1], n=100).height == 100
 
     (found,) = best_seconds(look, rounds=15)
     print(f"\nlatest(…, 100): {found * 1e3:.2f} ms (bound: 10)")
@@ -210,7 +210,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         store.write(store.catalog.dataset("bars_1m"), bars, ORIGIN)
         store.write(store.catalog.dataset("trades"), _trades(symbol, 400_000, number), ORIGIN)
         store.write(store.catalog.dataset("instruments"), _instrument(symbol), ORIGIN)
-    bundle = _lake(path).bundles.pin("busy", ("bars_1m", "trades"))
+    bundle = _lake(path).bundles.pin("busy", table=("bars_1m", "trades"))
     bundle.warm()
     return bundle
 

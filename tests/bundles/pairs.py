@@ -30,7 +30,7 @@ def jobs_by_day(days: pl.DataFrame) -> dict[str, list[str]]:
 
 
 def all_rows(lake: Lake, before: str, after: str, tables: Iterable[str] = ()) -> pl.DataFrame:
-    return pl.concat(list(lake.bundles.diff(before, after, tuple(tables), rows=True)))
+    return pl.concat(list(lake.bundles.diff(before, after, table=tuple(tables), rows=True)))
 
 
 def bar(day: int, **columns: Any) -> pl.DataFrame:
@@ -44,9 +44,9 @@ def changed(volume: float, days: Iterable[int]) -> pl.DataFrame:
 
 def pinned_before_and_after_a_revision(lake: Lake) -> tuple[Contents, Contents]:
     write(lake, "bars_1m", bars(3))
-    before = lake.bundles.pin("a", "bars_1m").contents
+    before = lake.bundles.pin("a", table="bars_1m").contents
     write_as(lake, "revision", "bars_1m", bars(1, volume=[2.0]))
-    return before, lake.bundles.pin("b", "bars_1m").contents
+    return before, lake.bundles.pin("b", table="bars_1m").contents
 
 
 def with_its_data(contents: Contents, folder: Path) -> Contents:

@@ -28,7 +28,7 @@ def bundle(lake: Lake) -> Bundle:
     """Trades and bars, pinned; and more written since."""
     write(lake, "trades", trades(5))
     write(lake, "bars_1m", bars(2000))
-    bundle = lake.bundles.pin("b", ("trades", "bars_1m"))
+    bundle = lake.bundles.pin("b", table=("trades", "bars_1m"))
     write(lake, "trades", trades(9))
     return bundle
 

@@ -39,11 +39,11 @@ def lake(new_lake: NewLake, tmp_path: Path) -> Lake:
 def stream(
     bundle: Bundle, start: datetime | None = None, end: datetime | None = None
 ) -> list[Event]:
-    return list(bundle.replay(start=start, end=end))
+    return list(bundle.replay(since=start, until=end))
 
 
 def test_files_and_cache_and_any_layout_give_the_same_stream(lake: Lake) -> None:
-    bundle = lake.bundles.pin("b", TABLES)
+    bundle = lake.bundles.pin("b", table=TABLES)
     cold = stream(lake.bundles.open("b", cache=False))
     assert len(cold) == sum(ref.rows for _, ref in bundle.manifest.refs())
     assert [event.position for event in cold] == list(range(len(cold)))
@@ -52,14 +52,14 @@ def test_files_and_cache_and_any_layout_give_the_same_stream(lake: Lake) -> None
     bundle.finish()
     assert stream(lake.bundles.open("b")) == cold
     lake.maintenance.optimize()
-    assert stream(lake.bundles.pin("compacted", TABLES)) == cold
+    assert stream(lake.bundles.pin("compacted", table=TABLES)) == cold
     batches = list(bundle.replay(batch=777))
     assert [batch.rows for batch in batches[:-1]] == [777] * (len(batches) - 1)
     assert sum(batch.rows for batch in batches) == len(cold)
 
 
 def test_nothing_is_seen_before_it_could_be_known(lake: Lake) -> None:
-    bundle = lake.bundles.pin("b", TABLES)
+    bundle = lake.bundles.pin("b", table=TABLES)
     for event in bundle.replay():
         if isinstance(event, Bar):
             length = 60 if event.table == "bars_1h" else 1
@@ -71,13 +71,13 @@ def test_nothing_is_seen_before_it_could_be_known(lake: Lake) -> None:
 
 
 def test_a_range_is_cut_out_of_the_whole_stream(lake: Lake) -> None:
-    bundle = lake.bundles.pin("b", TABLES)
+    bundle = lake.bundles.pin("b", table=TABLES)
     everything = stream(bundle)
     start, end = T0 + 17 * SECOND, T0 + DAY + 7 * MINUTE
     expected = [event for event in everything if start <= event.available_at < end]
     found = stream(bundle, start, end)
     assert [event[2:] for event in found] == [event[2:] for event in expected]  # type: ignore[index]
-    one = bundle.replay("trades", symbol="ETH/USDT", start=start, end=end)
+    one = bundle.replay("trades", symbol="ETH/USDT", since=start, until=end)
     assert [event.available_at for event in one] == [
         event.available_at
         for event in expected
@@ -109,13 +109,13 @@ def test_rows_of_the_future_change_nothing_of_the_past(
         lake = new_lake()
         write(lake, "trades", frame)
         write(lake, "bars_1m", bars(2 * 1440))
-        bundle = lake.bundles.pin("b", ("trades", "bars_1m"))
+        bundle = lake.bundles.pin("b", table=("trades", "bars_1m"))
         seen.append([event for event in bundle.replay() if event.available_at <= instant])
     assert seen[0] == seen[1]
 
 
 def test_a_damaged_file_stops_the_stream(lake: Lake) -> None:
-    bundle = lake.bundles.pin("b", "bars_1m")
+    bundle = lake.bundles.pin("b", table="bars_1m")
     path = lake.root.tables / "bars_1m" / bundle.contents.files.files("bars_1m")["path"][-1]
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     with pytest.raises(DamagedError, match=path.name):
@@ -124,4 +124,4 @@ def test_a_damaged_file_stops_the_stream(lake: Lake) -> None:
 
 def test_a_table_that_is_not_pinned_is_refused(lake: Lake) -> None:
     with pytest.raises(UnknownNameError, match="'bars_1m' is not in bundle"):
-        lake.bundles.pin("b", "trades").replay("bars_1m")
+        lake.bundles.pin("b", table="trades").replay("bars_1m")

@@ -30,7 +30,7 @@ def filled(lake: Lake) -> Lake:
 
 
 def test_a_bundle_reads_the_same_whatever_is_written_after(filled: Lake) -> None:
-    bundle = filled.bundles.pin("b", TABLES)
+    bundle = filled.bundles.pin("b", table=TABLES)
     before = {table: bundle.scan(table).collect() for table in TABLES}
     write(filled, "trades", trades(20, step=DAY / 2))
     write(filled, "trades", trades(3, exchange="kraken"))
@@ -46,9 +46,9 @@ def test_a_bundle_reads_the_same_whatever_is_written_after(filled: Lake) -> None
 
 
 def test_the_same_rows_have_the_same_id(filled: Lake) -> None:
-    first = filled.bundles.pin("first", TABLES)
+    first = filled.bundles.pin("first", table=TABLES)
     write(filled, "trades", trades(6, step=DAY / 2))
-    assert filled.bundles.pin("second", TABLES).id == first.id
+    assert filled.bundles.pin("second", table=TABLES).id == first.id
     assert filled.bundles.ls()["name"].to_list() == ["first, second"]
 
 
@@ -57,14 +57,14 @@ def test_rows_written_in_another_order_have_the_same_id(filled: Lake, new_lake: 
     frame = pl.concat([trades(6, step=DAY / 2, symbol=s) for s in ("ETH/USDT", "BTC/USDT")])
     for number in reversed(range(frame.height)):
         write(other, "trades", frame[number])
-    assert other.pin("b", "trades").id == filled.bundles.pin("b", "trades").id
+    assert other.pin("b", table="trades").id == filled.bundles.pin("b", table="trades").id
 
 
 def pinned_again(change: Callable[[Lake], Any], lake: Lake) -> bool:
     """Whether a pin has the same id after a change."""
-    before = lake.bundles.pin("before", "bars_1m").id
+    before = lake.bundles.pin("before", table="bars_1m").id
     change(lake)
-    return lake.bundles.pin("after", "bars_1m").id == before
+    return lake.bundles.pin("after", table="bars_1m").id == before
 
 
 @pytest.mark.parametrize(
@@ -83,18 +83,18 @@ def test_other_rows_have_another_id(filled: Lake, frame: pl.DataFrame) -> None:
 
 def test_another_selection_has_another_id(filled: Lake) -> None:
     pins = [
-        filled.bundles.pin("all", "trades"),
-        filled.bundles.pin("one", "trades", symbol="BTC/USDT"),
-        filled.bundles.pin("since", "trades", since=T0 + DAY),
-        filled.bundles.pin("until", "trades", until=T0 + DAY),
-        filled.bundles.pin("other", "bars_1m"),
+        filled.bundles.pin("all", table="trades"),
+        filled.bundles.pin("one", table="trades", symbol="BTC/USDT"),
+        filled.bundles.pin("since", table="trades", since=T0 + DAY),
+        filled.bundles.pin("until", table="trades", until=T0 + DAY),
+        filled.bundles.pin("other", table="bars_1m"),
     ]
     assert len({bundle.id for bundle in pins}) == len(pins)
 
 
 def test_a_bundle_holds_its_selection_only(filled: Lake) -> None:
     bundle = filled.bundles.pin(
-        "b", "trades", symbol="BTC/USDT", since=T0 + DAY, until=T0 + 2 * DAY
+        "b", table="trades", symbol="BTC/USDT", since=T0 + DAY, until=T0 + 2 * DAY
     )
     rows = bundle.scan("trades").collect()
     assert rows["timestamp"].to_list() == [T0 + DAY, T0 + 1.5 * DAY]
@@ -106,14 +106,14 @@ def test_a_bundle_holds_its_selection_only(filled: Lake) -> None:
 
 
 def test_reads_of_a_bundle_narrow_what_was_pinned(filled: Lake) -> None:
-    bundle = filled.bundles.pin("b", TABLES, until=T0 + 2 * DAY)
+    bundle = filled.bundles.pin("b", table=TABLES, until=T0 + 2 * DAY)
     read = bundle.scan("trades", symbol="ETH/USDT", since=T0 + DAY, until=T0 + 9 * DAY)
     assert read.collect().height == 2
     assert bundle.scan("trades", columns=["price"]).collect().columns == ["price"]
 
 
 def test_reads_outside_a_bundle_are_errors(filled: Lake) -> None:
-    bundle = filled.bundles.pin("b", "trades", symbol="BTC/USDT", since=T0, until=T0 + DAY)
+    bundle = filled.bundles.pin("b", table="trades", symbol="BTC/USDT", since=T0, until=T0 + DAY)
     outside: list[Callable[[], Any]] = [
         lambda: bundle.scan("bars_1m"),
         lambda: bundle.scan("trades", symbol="ETH/USDT"),
@@ -131,11 +131,11 @@ def test_reads_outside_a_bundle_are_errors(filled: Lake) -> None:
 def test_open_bars_are_not_pinned(filled: Lake) -> None:
     last = T0 + 5 * MINUTE
     write(filled, "bars_1m", bars(1, start=last, closed=[False]))
-    bundle = filled.bundles.pin("b", "bars_1m")
+    bundle = filled.bundles.pin("b", table="bars_1m")
     assert bundle.scan("bars_1m").collect()["timestamp"].max() == last - MINUTE
     write(filled, "bars_1m", bars(1, start=last))
     assert bundle.scan("bars_1m").collect().height == 10
-    assert filled.bundles.pin("c", "bars_1m").scan("bars_1m").collect().height == 11
+    assert filled.bundles.pin("c", table="bars_1m").scan("bars_1m").collect().height == 11
 
 
 def test_only_open_bars_are_nothing_to_pin(filled: Lake) -> None:
@@ -143,7 +143,7 @@ def test_only_open_bars_are_nothing_to_pin(filled: Lake) -> None:
     write(filled, "bars_1m", bars(1, start=last, closed=[False]))
     for since in (last, last - MINUTE / 2):
         with pytest.raises(UnknownNameError, match="nothing to pin"):
-            filled.bundles.pin("b", "bars_1m", since=since)
+            filled.bundles.pin("b", table="bars_1m", since=since)
 
 
 @pytest.mark.parametrize(
@@ -167,11 +167,11 @@ def test_what_has_no_rows_cannot_be_pinned(
 
 def test_no_dataset_is_refused(filled: Lake) -> None:
     with pytest.raises(UsageError, match="a bundle needs a dataset"):
-        filled.bundles.pin("b", ())
+        filled.bundles.pin("b", table=())
 
 
 def test_the_manifest_says_what_is_inside(filled: Lake) -> None:
-    manifest = filled.bundles.pin("b", TABLES, note="for the record").manifest
+    manifest = filled.bundles.pin("b", table=TABLES, note="for the record").manifest
     assert manifest.metadata.symbols == ("BTC/USDT", "ETH/USDT")
     assert manifest.metadata.exchanges == ("binance",)
     assert manifest.metadata.datasets == TABLES
@@ -184,12 +184,12 @@ def test_the_manifest_says_what_is_inside(filled: Lake) -> None:
 
 def test_the_manifest_names_only_markets_with_rows_in_the_range(filled: Lake) -> None:
     write(filled, "funding", funding([T0 - DAY, T0 + 99 * DAY], "ADA/USDT:USDT"))
-    bundle = filled.bundles.pin("b", "funding", since=T0, until=T0 + DAY)
+    bundle = filled.bundles.pin("b", table="funding", since=T0, until=T0 + DAY)
     assert bundle.manifest.metadata.symbols == ("BTC/USDT", "ETH/USDT")
 
 
 def test_the_manifest_carries_the_data_dictionary(filled: Lake) -> None:
-    dictionary = filled.bundles.pin("b", TABLES).manifest.data_dictionary
+    dictionary = filled.bundles.pin("b", table=TABLES).manifest.data_dictionary
     assert set(dictionary) == set(TABLES)
     for table, part in dictionary.items():
         assert list(part.columns) == list(filled.dataset(table).polars_schema)
@@ -218,34 +218,34 @@ def test_the_manifest_carries_the_instruments_that_hold_now(filled: Lake) -> Non
     for row in (instrument(T0, 0.1), instrument(T0 + DAY, 0.01), instrument(later, 9.0)):
         write(filled, "instruments", row)
     write(filled, "instruments", instrument(T0, 1.0, "XRP/USDT"))
-    specifications = filled.bundles.pin("b", "trades").manifest.instruments
+    specifications = filled.bundles.pin("b", table="trades").manifest.instruments
     assert [(one["symbol"], one["tick_size"]) for one in specifications] == [("BTC/USDT", 0.01)]
     assert specifications[0]["valid_from"] == "2024-01-02T00:00:00Z"
 
 
 def test_the_access_examples_work(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKE_URI", str(filled.root.path))
-    bundle = filled.bundles.pin("b", "trades")
+    bundle = filled.bundles.pin("b", table="trades")
     scope: dict[str, Any] = {}
     exec(bundle.manifest.access["python"], scope)  # noqa: S102 - the example is what is tested
     assert_frame_equal(scope["frame"], bundle.scan("trades").collect())
 
 
 def test_a_name_keeps_its_rows_unless_it_is_moved(filled: Lake) -> None:
-    old = filled.bundles.pin("b", "trades")
+    old = filled.bundles.pin("b", table="trades")
     write(filled, "trades", trades(1, first=50))
     with pytest.raises(UsageError, match="b exists already, and holds other rows") as caught:
-        filled.bundles.pin("b", "trades")
+        filled.bundles.pin("b", table="trades")
     assert f"b@{old.id[:12]}" in caught.value.hint
     assert filled.bundles.open("b").id == old.id
-    new = filled.bundles.pin("b", "trades", move=True)
+    new = filled.bundles.pin("b", table="trades", move=True)
     assert filled.bundles.open("b").id == new.id != old.id
     assert filled.bundles.open(f"b@{old.id[:12]}").scan("trades").collect().height == 12
 
 
 def test_a_name_can_be_pinned_again_with_the_same_rows(filled: Lake) -> None:
-    first = filled.bundles.pin("b", "trades", note="first")
-    again = filled.bundles.pin("b", "trades", note="second")
+    first = filled.bundles.pin("b", table="trades", note="first")
+    again = filled.bundles.pin("b", table="trades", note="second")
     assert again.id == first.id
     assert again.manifest == first.manifest
 
@@ -254,20 +254,20 @@ def test_a_name_can_be_pinned_again_with_the_same_rows(filled: Lake) -> None:
     "of", [lambda _: "b", lambda b: b.id, lambda b: b.id[:8], lambda b: f"b@{b.id[:8]}"]
 )
 def test_a_bundle_is_found_by_name_and_by_id(filled: Lake, of: Callable[[Bundle], str]) -> None:
-    bundle = filled.bundles.pin("b", "trades")
+    bundle = filled.bundles.pin("b", table="trades")
     assert filled.bundles.open(of(bundle)).manifest == bundle.manifest
 
 
 @pytest.mark.parametrize("reference", ["c", "", "00000000", "b@00000000", "b@", "../names/b"])
 def test_an_unknown_bundle_is_told_which_there_are(filled: Lake, reference: str) -> None:
-    filled.bundles.pin("b", "trades")
+    filled.bundles.pin("b", table="trades")
     with pytest.raises(UnknownNameError, match="there is no bundle") as caught:
         filled.bundles.open(reference)
     assert caught.value.hint == "Bundles: b."
 
 
 def test_too_few_digits_of_an_id_are_no_bundle(filled: Lake) -> None:
-    bundle = filled.bundles.pin("b", "trades")
+    bundle = filled.bundles.pin("b", table="trades")
     with pytest.raises(UnknownNameError):
         filled.bundles.open(bundle.id[:7])
 
@@ -277,12 +277,12 @@ def test_too_few_digits_of_an_id_are_no_bundle(filled: Lake) -> None:
 )
 def test_a_name_that_could_be_mistaken_is_refused(filled: Lake, name: str) -> None:
     with pytest.raises(UsageError, match="cannot name a bundle"):
-        filled.bundles.pin(name, "trades")
+        filled.bundles.pin(name, table="trades")
     assert filled.bundles.ls().is_empty()
 
 
 def test_rows_come_as_arrow_and_as_pandas_where_it_is_installed(filled: Lake) -> None:
-    bundle = filled.bundles.pin("b", "trades")
+    bundle = filled.bundles.pin("b", table="trades")
     expected = bundle.scan("trades", symbol="ETH/USDT", columns=["price"]).collect()
     table = bundle.arrow("trades", symbol="ETH/USDT", columns=["price"])
     assert_frame_equal(pl.DataFrame(table), expected)
@@ -298,10 +298,10 @@ def test_rows_come_as_arrow_and_as_pandas_where_it_is_installed(filled: Lake) ->
 
 
 def test_the_instruments_of_a_bundle_are_a_frame(filled: Lake) -> None:
-    nothing = filled.bundles.pin("none", "trades", until=T0 + MINUTE).instruments()
+    nothing = filled.bundles.pin("none", table="trades", until=T0 + MINUTE).instruments()
     assert nothing.is_empty()
     write(filled, "instruments", instrument(T0, 0.1))
-    frame = filled.bundles.pin("b", "trades").instruments()
+    frame = filled.bundles.pin("b", table="trades").instruments()
     assert frame.schema == nothing.schema
     [row] = frame.rows(named=True)
     assert (row["symbol"], row["tick_size"], row["valid_from"]) == ("BTC/USDT", 0.1, T0)

@@ -40,7 +40,7 @@ def arrow_files(folder: Path) -> list[Path]:
 
 
 def test_a_second_read_comes_from_the_cache_and_is_the_same(lake: Lake, tmp_path: Path) -> None:
-    bundle = lake.bundles.pin("b", ("bars_1m", "trades"))
+    bundle = lake.bundles.pin("b", table=("bars_1m", "trades"))
     cold = lake.bundles.open("b", cache=False).scan("bars_1m").collect()
     assert_frame_equal(bundle.scan("bars_1m").collect(), cold)
     bundle.finish()
@@ -62,23 +62,26 @@ def test_a_second_read_comes_from_the_cache_and_is_the_same(lake: Lake, tmp_path
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/St_Johns"])
 def test_times_of_any_zone_are_the_same_times(lake: Lake, zone: str) -> None:
     since, until = ((T0 + n * MINUTE).astimezone(ZoneInfo(zone)) for n in (100, 107))
-    bundle = lake.bundles.pin("b", ("bars_1m", "trades"))
+    bundle = lake.bundles.pin("b", table=("bars_1m", "trades"))
     bundle.warm()
     for reader in (bundle, lake.bundles.open("b", cache=False), lake):
         found = reader.scan("bars_1m", symbol=SYMBOLS[0], since=since, until=until).collect()
         assert (found["timestamp"][0], found.height) == (T0 + 100 * MINUTE, 7)
-        row = reader.at("bars_1m", "binance", SYMBOLS[0], since)
+        row = reader.at("bars_1m", exchange="binance", symbol=SYMBOLS[0], time=since)
         assert row["timestamp"].item() == T0 + 99 * MINUTE
-    events = bundle.replay("bars_1m", symbol=SYMBOLS[0], start=since, end=until)
+    events = bundle.replay("bars_1m", symbol=SYMBOLS[0], since=since, until=until)
     assert next(event.available_at for event in events) == since
     assert (
-        lake.bundles.pin("c", "bars_1m", since=since, until=until).scan("bars_1m").collect().height
+        lake.bundles.pin("c", table="bars_1m", since=since, until=until)
+        .scan("bars_1m")
+        .collect()
+        .height
         == 21
     )
 
 
 def test_warming_fills_it_at_once(lake: Lake, tmp_path: Path) -> None:
-    bundle = lake.bundles.pin("b", ("bars_1m", "trades"))
+    bundle = lake.bundles.pin("b", table=("bars_1m", "trades"))
     size = bundle.warm()
     files = arrow_files(tmp_path / "cache")
     assert len(files) == 4
@@ -88,7 +91,7 @@ def test_warming_fills_it_at_once(lake: Lake, tmp_path: Path) -> None:
 
 
 def test_what_was_touched_is_not_believed(lake: Lake, tmp_path: Path) -> None:
-    bundle = lake.bundles.pin("b", "trades")
+    bundle = lake.bundles.pin("b", table="trades")
     expected = bundle.scan("trades").collect()
     bundle.warm()
     (path,) = arrow_files(tmp_path / "cache")
@@ -106,7 +109,7 @@ def test_reads_of_a_large_market_do_not_fill_it(new_lake: NewLake, tmp_path: Pat
     settings = CacheSettings(folder=tmp_path, fill_bytes=100_000)
     lake = Lake(Settings(uri=str(new_lake().root.path), cache=settings))
     write(lake, "bars_1m", bars(2000))
-    bundle = lake.bundles.pin("b", "bars_1m")
+    bundle = lake.bundles.pin("b", table="bars_1m")
     bundle.scan("bars_1m").collect()
     bundle.finish()
     assert arrow_files(tmp_path) == []
@@ -117,7 +120,7 @@ def test_a_cache_can_be_switched_off(new_lake: NewLake, tmp_path: Path) -> None:
     settings = CacheSettings(folder=tmp_path, enabled=False)
     lake = Lake(Settings(uri=str(new_lake().root.path), cache=settings))
     write(lake, "trades", trades())
-    bundle = lake.bundles.pin("b", "trades")
+    bundle = lake.bundles.pin("b", table="trades")
     bundle.scan("trades").collect()
     bundle.finish()
     assert arrow_files(tmp_path) == []
@@ -189,7 +192,7 @@ def test_processes_may_fill_the_same_entry_at_once(tmp_path: Path) -> None:
 
 def test_a_cache_in_the_place_of_a_file_does_not_stop_a_read(lake: Lake, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("not a folder")
-    bundle = lake.bundles.pin("b", "trades")
+    bundle = lake.bundles.pin("b", table="trades")
     assert bundle.scan("trades").collect().height == 30
     bundle.finish()
     with pytest.raises(StorageError):

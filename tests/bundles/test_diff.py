@@ -27,9 +27,9 @@ from tests.conftest import DAY, SECOND, T0, bars, trades, write
 def test_days_that_were_added_removed_and_changed_are_told_with_their_rows(lake: Lake) -> None:
     for symbol in (BTC, ETH):
         write(lake, "trades", trades(6, step=DAY / 2, symbol=symbol))
-    lake.bundles.pin("a", "trades", until=T0 + 2 * DAY)
+    lake.bundles.pin("a", table="trades", until=T0 + 2 * DAY)
     write(lake, "trades", trades(1, first=9, start=T0 + DAY - 9 * SECOND))
-    lake.bundles.pin("b", "trades", symbol=BTC, since=T0 + DAY)
+    lake.bundles.pin("b", table="trades", symbol=BTC, since=T0 + DAY)
     days = lake.bundles.diff("a", "b")
     assert days.schema == DAY_DIFF
     key = [pl.col("symbol"), pl.col("date").dt.day() - 1]
@@ -46,9 +46,9 @@ def test_days_that_were_added_removed_and_changed_are_told_with_their_rows(lake:
 
 def test_the_same_rows_have_no_difference(lake: Lake) -> None:
     write(lake, "bars_1m", bars(5))
-    lake.bundles.pin("a", "bars_1m")
+    lake.bundles.pin("a", table="bars_1m")
     write(lake, "bars_1m", bars(9, start=T0 + DAY))
-    lake.bundles.pin("b", "bars_1m", until=T0 + DAY)
+    lake.bundles.pin("b", table="bars_1m", until=T0 + DAY)
     assert lake.bundles.open("a").id != lake.bundles.open("b").id
     for one, other in (("a", "b"), ("a", "a")):
         assert lake.bundles.diff(one, other).equals(pl.DataFrame(schema=DAY_DIFF))
@@ -58,9 +58,9 @@ def test_the_same_rows_have_no_difference(lake: Lake) -> None:
 
 def test_days_are_compared_without_any_data_file(lake: Lake) -> None:
     write(lake, "bars_1m", changed(1.0, range(3)))
-    lake.bundles.pin("a", "bars_1m")
+    lake.bundles.pin("a", table="bars_1m")
     write_as(lake, "revision", "bars_1m", changed(2.0, [1]))
-    lake.bundles.pin("b", "bars_1m")
+    lake.bundles.pin("b", table="bars_1m")
     files = list((lake.root.tables / "bars_1m").glob("exchange=*"))
     assert files
     for folder in files:
@@ -73,8 +73,8 @@ def test_days_are_compared_without_any_data_file(lake: Lake) -> None:
 def test_tables_of_one_bundle_only_are_added_or_removed(lake: Lake) -> None:
     write(lake, "bars_1m", changed(1.0, range(2)))
     write(lake, "trades", trades(3))
-    lake.bundles.pin("a", "bars_1m")
-    lake.bundles.pin("b", "trades")
+    lake.bundles.pin("a", table="bars_1m")
+    lake.bundles.pin("b", table="trades")
     days = lake.bundles.diff("a", "b")
     assert days.select("table", "change").rows() == [("bars_1m", "removed")] * 2 + [
         ("trades", "added")
@@ -85,19 +85,19 @@ def test_tables_of_one_bundle_only_are_added_or_removed(lake: Lake) -> None:
         ("bars_1m", "removed", 2),
         ("trades", "added", 3),
     ]
-    assert lake.bundles.diff("a", "b", "trades")["table"].to_list() == ["trades"]
+    assert lake.bundles.diff("a", "b", table="trades")["table"].to_list() == ["trades"]
     assert all_rows(lake, "a", "b", ["trades"])["table"].unique().to_list() == ["trades"]
 
 
 def test_a_table_in_neither_bundle_is_an_error_at_once(lake: Lake) -> None:
     write(lake, "trades", trades(3))
-    lake.bundles.pin("a", "trades")
+    lake.bundles.pin("a", table="trades")
     with pytest.raises(UnknownNameError, match=r"'bars_1m' is in neither bundle\n.*trades"):
-        lake.bundles.diff("a", "a", "bars_1m")
+        lake.bundles.diff("a", "a", table="bars_1m")
     with pytest.raises(UnknownNameError, match="there is no bundle 'c'"):
         lake.bundles.diff("a", "c")
     with pytest.raises(UnknownNameError, match=r"'bars_1m' is in neither bundle\n.*trades"):
-        lake.bundles.diff("a", "a", "bars_1m", rows=True)
+        lake.bundles.diff("a", "a", table="bars_1m", rows=True)
     with pytest.raises(UnknownNameError, match="there is no bundle 'c'"):
         lake.bundles.diff("a", "c", rows=True)
 

@@ -28,12 +28,12 @@ from tests.jobs.maintenance_children import maintainer
 
 def test_each_day_names_the_jobs_that_wrote_into_it(lake: Lake) -> None:
     write_as(lake, "first", "bars_1m", changed(1.0, range(6)))
-    lake.bundles.pin("a", "bars_1m")
+    lake.bundles.pin("a", table="bars_1m")
     write_as(lake, "one", "bars_1m", changed(2.0, [1, 3]))
     write_as(lake, "two", "bars_1m", changed(3.0, [3, 4]))
     write_as(lake, "two", "bars_1m", changed(4.0, [4]), source="another")
     write_as(lake, "elsewhere", "bars_1m", changed(2.0, [2]).with_columns(symbol=pl.lit(ETH)))
-    lake.bundles.pin("b", "bars_1m", symbol=BTC)
+    lake.bundles.pin("b", table="bars_1m", symbol=BTC)
     write_as(lake, "later", "bars_1m", changed(9.0, [1]))
     expected = {"2024-01-02": ["one"], "2024-01-04": ["one", "two"], "2024-01-05": ["two"]}
     for days in (lake.bundles.diff("a", "b"), lake.bundles.diff("b", "a")):
@@ -49,12 +49,12 @@ def test_each_day_names_the_jobs_that_wrote_into_it(lake: Lake) -> None:
 def test_compaction_is_nobodys_change(lake: Lake) -> None:
     for minute in range(3):
         write_as(lake, "first", "bars_1m", bars(1, start=T0 + minute * MINUTE))
-    lake.bundles.pin("a", "bars_1m")
+    lake.bundles.pin("a", table="bars_1m")
     compacted = maintainer(store_of(lake)).optimize(["bars_1m"])
     assert compacted["commits"].to_list() == [1]
-    lake.bundles.pin("compacted", "bars_1m")
+    lake.bundles.pin("compacted", table="bars_1m")
     write_as(lake, "revision", "bars_1m", bars(1, volume=[5.0]))
-    lake.bundles.pin("b", "bars_1m")
+    lake.bundles.pin("b", table="bars_1m")
     assert lake.bundles.diff("a", "compacted").is_empty()
     assert jobs_by_day(lake.bundles.diff("a", "b")) == {"2024-01-01": ["revision"]}
     assert lake.bundles.diff("a", "b")["sources"].to_list() == [["source of revision"]]
@@ -64,9 +64,9 @@ def test_the_lakes_own_rows_have_jobs_too(lake: Lake) -> None:
     ledger = maintainer(store_of(lake))
     write(lake, "trades", trades(1))
     ledger.checkpoint()
-    lake.bundles.pin("a", "jobs")
+    lake.bundles.pin("a", table="jobs")
     ledger.checkpoint()
-    lake.bundles.pin("b", "jobs")
+    lake.bundles.pin("b", table="jobs")
     [jobs] = lake.bundles.diff("a", "b")["jobs"].to_list()
     assert len(jobs) == 1
     assert lake.bundles.diff("a", "b")["sources"].to_list() == [["lake"]]
@@ -76,11 +76,11 @@ def test_a_partition_of_a_year_tells_its_jobs_by_their_days(lake: Lake) -> None:
     """A revision rewrites the file of the year, with rows that it did not touch."""
     times = range(0, 60, 10)
     write_as(lake, "first", "bars_1h", changed(1.0, times))
-    lake.bundles.pin("a", "bars_1h")
+    lake.bundles.pin("a", table="bars_1h")
     write_as(lake, "early", "bars_1h", changed(2.0, [10]))
     write_as(lake, "late", "bars_1h", changed(3.0, [40, 50]))
     write_as(lake, "new", "bars_1h", changed(3.0, [45]))
-    lake.bundles.pin("b", "bars_1h")
+    lake.bundles.pin("b", table="bars_1h")
     expected = {
         "2024-01-11": ["early"],
         "2024-02-10": ["late"],
@@ -106,10 +106,10 @@ def test_a_batch_over_the_turn_of_the_year_counts_for_its_days(lake: Lake) -> No
     frame = pl.DataFrame(rates, schema_overrides={"timestamp": TIME})
     frame = frame.with_columns(exchange=pl.lit("binance"), symbol=pl.lit("BTC/USDT:USDT"))
     write_as(lake, "first", "funding", frame[:1])
-    lake.bundles.pin("a", "funding")
+    lake.bundles.pin("a", table="funding")
     write_as(lake, "turn", "funding", frame[1:3])
     write_as(lake, "after", "funding", frame[3:])
-    lake.bundles.pin("b", "funding")
+    lake.bundles.pin("b", table="funding")
     assert jobs_by_day(lake.bundles.diff("a", "b")) == {
         "2023-12-31": ["turn"],
         "2024-01-01": ["turn"],
@@ -119,10 +119,10 @@ def test_a_batch_over_the_turn_of_the_year_counts_for_its_days(lake: Lake) -> No
 
 def test_a_wider_selection_is_nobodys_change(lake: Lake) -> None:
     write(lake, "bars_1m", changed(1.0, range(3)))
-    lake.bundles.pin("a", "bars_1m", until=T0 + DAY)
-    lake.bundles.pin("wider", "bars_1m")
+    lake.bundles.pin("a", table="bars_1m", until=T0 + DAY)
+    lake.bundles.pin("wider", table="bars_1m")
     write_as(lake, "revision", "bars_1m", changed(2.0, [2]))
-    lake.bundles.pin("b", "bars_1m")
+    lake.bundles.pin("b", table="bars_1m")
     assert jobs_by_day(lake.bundles.diff("a", "wider")) == {"2024-01-02": [], "2024-01-03": []}
     assert jobs_by_day(lake.bundles.diff("a", "b")) == {
         "2024-01-02": [],
@@ -138,7 +138,7 @@ def test_a_table_that_was_made_anew_tells_no_jobs(lake: Lake, tmp_path: Path) ->
     for volume in (1.0, 2.0, 3.0):
         write_as(lake, "anew", "bars_1m", bars(3, volume=[volume] * 3))
     assert jobs_by_day(diff_days(own, after)) == {"2024-01-01": []}
-    anew = lake.bundles.pin("anew", "bars_1m").contents
+    anew = lake.bundles.pin("anew", table="bars_1m").contents
     assert jobs_by_day(diff_days(own, anew)) == {"2024-01-01": []}
 
 

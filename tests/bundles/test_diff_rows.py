@@ -35,10 +35,10 @@ def test_other_columns_change_each_day_and_values_that_are_there(new_lake: NewLa
     text = without_column(whole, "keep_when")  # which asks for the column that will be missing
     lake = new_lake(schemas={"candles": text})
     write(lake, "candles_1m", bars(2, fill=[None, "flat"]))
-    before = lake.bundles.pin("a", "candles_1m").contents
+    before = lake.bundles.pin("a", table="candles_1m").contents
     schema = lake.root.path / "schemas" / "candles.toml"
     schema.write_text(without_column(text, "fill"), encoding="utf-8")
-    after = Lake(lake.settings).bundles.pin("b", "candles_1m").contents
+    after = Lake(lake.settings).bundles.pin("b", table="candles_1m").contents
     assert list_reshaped_tables(before, after) == ["candles_1m"]
     for pair, texts in [((before, after), ("flat", None)), ((after, before), (None, "flat"))]:
         assert diff_days(*pair)["change"].to_list() == ["changed"]
@@ -50,11 +50,11 @@ def test_under_another_key_no_row_is_the_same(new_lake: NewLake) -> None:
     text = own_copy("bars", "candles")
     lake = new_lake(schemas={"candles": text})
     write(lake, "candles_1m", bars(2))
-    lake.bundles.pin("a", "candles_1m")
+    lake.bundles.pin("a", table="candles_1m")
     other = text.replace('key = ["timestamp"]', 'key = ["timestamp", "volume"]')
     (lake.root.path / "schemas" / "candles.toml").write_text(other, encoding="utf-8")
     lake = Lake(lake.settings)
-    lake.bundles.pin("b", "candles_1m")
+    lake.bundles.pin("b", table="candles_1m")
     rows = all_rows(lake, "a", "b")
     assert rows["change"].to_list() == ["removed"] * 2 + ["added"] * 2
     assert rows["key"].to_list() == [None, None, '{"volume":1.0}', '{"volume":1.0}']
@@ -62,12 +62,12 @@ def test_under_another_key_no_row_is_the_same(new_lake: NewLake) -> None:
 
 def test_whole_rows_are_told_as_json_with_all_digits(lake: Lake) -> None:
     write(lake, "trades", trades(1))
-    lake.bundles.pin("a", "trades")
+    lake.bundles.pin("a", table="trades")
     more = trades(
         1, first=7, start=T0 - 7 * SECOND, price=[0.1 + 0.2], received_at=[T0 + MINUTE / 8]
     )
     write(lake, "trades", more.with_columns(pl.col("received_at").cast(TIME)))
-    lake.bundles.pin("b", "trades")
+    lake.bundles.pin("b", table="trades")
     rows = all_rows(lake, "a", "b")
     assert rows.drop("new").rows() == [
         ("trades", "binance", BTC, T0, '{"trade_id":"7"}', "added", None, None)
@@ -200,13 +200,13 @@ def test_every_row_and_value_is_told_as_a_naive_comparison_tells_it(
         lake = new_lake(schemas={"notes": text})
         write_as(lake, "first", "notes", notes(before))
         first = data.draw(st.sampled_from([None, *{moment(n) for _, n, _ in before}]))
-        lake.bundles.pin("a", "notes", since=first)
+        lake.bundles.pin("a", table="notes", since=first)
         a = {key: row for key, row in before.items() if first is None or moment(key[1]) >= first}
         b = {**before, **revisions}
         if revisions:
             write_as(lake, "second", "notes", notes(revisions))
         symbol = data.draw(st.sampled_from([None, *{symbol for symbol, _, _ in b}]))
-        lake.bundles.pin("b", "notes", symbol=symbol or ())
+        lake.bundles.pin("b", table="notes", symbol=symbol or ())
         b = {key: row for key, row in b.items() if symbol in (None, key[0])}
         expected = naive(a, b)
         assert comparable(said(lake.bundles.diff("a", "b", rows=True))) == comparable(expected)

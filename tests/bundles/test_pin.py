@@ -58,7 +58,7 @@ def test_the_past_is_pinned_as_it_was(lake: Lake) -> None:
     _wait_past(then)
     write(lake, "bars_1m", bars(3, volume=[9.0] * 3))
     write(lake, "trades", trades(9))
-    bundle = lake.bundles.pin("past", ("bars_1m", "trades"), as_of=then)
+    bundle = lake.bundles.pin("past", table=("bars_1m", "trades"), as_of=then)
     assert bundle.scan("trades").collect().height == 3
     assert set(bundle.scan("bars_1m").collect()["volume"]) == {1.0}
     assert bundle.manifest.metadata.as_of == then
@@ -75,9 +75,9 @@ def _wait_past(time: datetime) -> None:
 def test_a_time_before_the_table_or_after_now_cannot_be_pinned(lake: Lake) -> None:
     write(lake, "trades", trades())
     with pytest.raises(UnknownNameError, match="did not exist at"):
-        lake.bundles.pin("b", "trades", as_of=T0)
+        lake.bundles.pin("b", table="trades", as_of=T0)
     with pytest.raises(UsageError, match="is in the future"):
-        lake.bundles.pin("b", "trades", as_of=T0 + 365 * 200 * DAY)
+        lake.bundles.pin("b", table="trades", as_of=T0 + 365 * 200 * DAY)
     assert lake.bundles.ls().is_empty()
 
 
@@ -86,8 +86,8 @@ def test_the_past_knows_nothing_of_later_instruments_and_coverage(lake: Lake) ->
     then = max(lake.audit()["time"]) + timedelta(milliseconds=1)
     _wait_past(then)
     cover(lake, "trades", T0, T0 + DAY)
-    assert lake.bundles.pin("past", "trades", as_of=then).coverage().is_empty()
-    assert lake.bundles.pin("now", "trades", until=T0 + DAY).coverage().height == 1
+    assert lake.bundles.pin("past", table="trades", as_of=then).coverage().is_empty()
+    assert lake.bundles.pin("now", table="trades", until=T0 + DAY).coverage().height == 1
 
 
 def test_what_was_answered_is_in_the_bundle_cut_to_its_range(lake: Lake) -> None:
@@ -95,15 +95,15 @@ def test_what_was_answered_is_in_the_bundle_cut_to_its_range(lake: Lake) -> None
     write(lake, "bars_1m", bars())
     cover(lake, "trades", T0 - DAY, T0 + DAY)
     cover(lake, "bars_1m", T0, T0 + DAY)
-    covered = lake.bundles.pin("b", "trades", since=T0, until=T0 + MINUTE).coverage()
+    covered = lake.bundles.pin("b", table="trades", since=T0, until=T0 + MINUTE).coverage()
     assert covered.rows() == [("trades", "binance", "BTC/USDT", T0, T0 + MINUTE)]
 
 
 def test_a_complete_selection_may_be_demanded(lake: Lake) -> None:
     write(lake, "trades", trades(3))
     cover(lake, "trades", T0, T0 + DAY)
-    lake.bundles.pin("all", "trades", require_complete=True)
-    lake.bundles.pin("range", "trades", since=T0, until=T0 + DAY, require_complete=True)
+    lake.bundles.pin("all", table="trades", require_complete=True)
+    lake.bundles.pin("range", table="trades", since=T0, until=T0 + DAY, require_complete=True)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_falls_short_is_named(
     for start, end in covered:
         cover(lake, "trades", T0 + start * DAY, T0 + end * DAY)
     with pytest.raises(QualityError) as caught:
-        lake.bundles.pin("b", "trades", require_complete=True, **bounds)  # type: ignore[arg-type]
+        lake.bundles.pin("b", table="trades", require_complete=True, **bounds)  # type: ignore[arg-type]
     where = f"[{iso(hole[0])}, {iso(hole[1])})"
     assert f"trades of binance BTC/USDT: {where}" in caught.value.message
     assert lake.bundles.ls().is_empty()
@@ -137,7 +137,7 @@ def test_each_market_and_table_has_to_be_complete(lake: Lake) -> None:
     write(lake, "bars_1m", bars(3))
     cover(lake, "trades", T0, T0 + DAY)
     with pytest.raises(QualityError) as caught:
-        lake.bundles.pin("b", ("trades", "bars_1m"), require_complete=True)
+        lake.bundles.pin("b", table=("trades", "bars_1m"), require_complete=True)
     assert "trades of binance ETH/USDT" in caught.value.message
     assert "bars_1m of binance BTC/USDT" in caught.value.message
     assert "trades of binance BTC/USDT" not in caught.value.message
@@ -146,7 +146,7 @@ def test_each_market_and_table_has_to_be_complete(lake: Lake) -> None:
 def test_a_quality_that_nobody_knows_is_no_quality(lake: Lake) -> None:
     write(lake, "trades", trades())
     with pytest.raises(QualityError, match="was not checked"):
-        lake.bundles.pin("b", "trades", min_quality=0.5, check=False)
+        lake.bundles.pin("b", table="trades", min_quality=0.5, check=False)
     assert lake.bundles.ls().is_empty()
 
 
@@ -167,7 +167,7 @@ def test_tables_are_pinned_at_one_moment_while_others_write(lake: Lake) -> None:
     writer.start()
     seen = set()
     while not done.is_set():
-        bundle = lake.bundles.pin("b", ("bars_1m", "trades"), move=True)
+        bundle = lake.bundles.pin("b", table=("bars_1m", "trades"), move=True)
         counts = [bundle.scan(table).collect().height for table in ("trades", "bars_1m")]
         assert counts[0] - counts[1] in (0, 1)
         seen.add(tuple(counts))
@@ -178,17 +178,17 @@ def test_tables_are_pinned_at_one_moment_while_others_write(lake: Lake) -> None:
 
 def test_a_name_that_is_taken_leaves_no_bundle_behind(lake: Lake) -> None:
     write(lake, "trades", trades(1))
-    lake.bundles.pin("b", "trades")
+    lake.bundles.pin("b", table="trades")
     write(lake, "trades", trades(2))
     with pytest.raises(UsageError, match="exists already"):
-        lake.bundles.pin("b", "trades")
+        lake.bundles.pin("b", table="trades")
     assert lake.bundles.ls().height == 1
 
 
 def test_a_removed_bundle_is_gone_with_its_names_and_cache(lake: Lake) -> None:
     write(lake, "trades", trades())
-    bundle = lake.bundles.pin("b", "trades")
-    lake.bundles.pin("c", "trades")
+    bundle = lake.bundles.pin("b", table="trades")
+    lake.bundles.pin("c", table="trades")
     bundle.warm()
     assert lake.bundles.rm("b") == (bundle.id, ["b", "c"])
     assert lake.bundles.ls().is_empty()
@@ -217,9 +217,9 @@ def test_an_id_does_not_depend_on_how_rows_are_stored(
 ) -> None:
     for number in range(4):
         write(lake, "bars_1m", bars(10, start=T0 + number * 10 * MINUTE))
-    before = lake.bundles.pin("before", "bars_1m")
+    before = lake.bundles.pin("before", table="bars_1m")
     change(lake)
-    after = lake.bundles.pin("after", "bars_1m")
+    after = lake.bundles.pin("after", table="bars_1m")
     [version] = lake.tables().filter(table="bars_1m")["version"]
     assert version > before.manifest.bars["1m"].version
     assert after.id == before.id
@@ -233,10 +233,10 @@ def test_the_same_rows_in_a_new_lake_have_the_same_id(new_lake: NewLake) -> None
         write(one, table, frame)
         for part in (frame.tail(15), frame.head(30)):
             write(other, table, part)
-    assert one.bundles.pin("b", tables).id == other.bundles.pin("b", tables).id
+    assert one.bundles.pin("b", table=tables).id == other.bundles.pin("b", table=tables).id
     changed = bars(1, volume=[1.0000000000000002])
     write(other, "bars_1m", changed)
-    assert one.bundles.pin("b", tables).id != other.bundles.pin("c", tables).id
+    assert one.bundles.pin("b", table=tables).id != other.bundles.pin("c", table=tables).id
 
 
 class Counting(NoProgress):
@@ -251,10 +251,10 @@ class Counting(NoProgress):
 
 def test_a_file_is_hashed_once_in_its_life(lake: Lake) -> None:
     write(lake, "trades", trades(5))
-    first = lake.bundles.pin("first", "trades")
+    first = lake.bundles.pin("first", table="trades")
     write(lake, "trades", trades(5, first=5, start=T0 + DAY))
     progress = Counting()
-    second = lake.bundles.pin("second", "trades", progress=progress)
+    second = lake.bundles.pin("second", table="trades", progress=progress)
     assert progress.totals == {"reading trades": 10, "checking trades": 10, "hashing trades": 1}
     old, new = (bundle.contents.files.files("trades") for bundle in (first, second))
     assert new.height == 2
@@ -264,17 +264,17 @@ def test_a_file_is_hashed_once_in_its_life(lake: Lake) -> None:
 
 def test_a_table_made_anew_has_no_known_hashes(lake: Lake) -> None:
     write(lake, "trades", trades(5))
-    lake.bundles.pin("first", "trades")
+    lake.bundles.pin("first", table="trades")
     shutil.rmtree(lake.root.tables / "trades")
     write(lake, "trades", trades(6))
     progress = Counting()
-    assert lake.bundles.pin("second", "trades", progress=progress).verify() == []
+    assert lake.bundles.pin("second", table="trades", progress=progress).verify() == []
     assert progress.totals["hashing trades"] == 1
 
 
 def test_a_bundle_opens_under_a_lake_that_has_been_moved(lake: Lake, tmp_path: Path) -> None:
     write(lake, "trades", trades(5))
-    before = lake.bundles.pin("b", "trades").scan("trades").collect()
+    before = lake.bundles.pin("b", table="trades").scan("trades").collect()
     moved = lake.root.path.rename(tmp_path / "moved")
     bundle = Lake(Settings(uri=str(moved))).bundles.open("b")
     assert_frame_equal(bundle.scan("trades").collect(), before)
@@ -284,7 +284,7 @@ def test_a_bundle_opens_under_a_lake_that_has_been_moved(lake: Lake, tmp_path: P
 def test_a_dataset_file_that_changed_since_does_not_change_the_bundle(new_lake: NewLake) -> None:
     lake = new_lake(schemas={"rates": own_copy("funding", "rates")})
     write(lake, "rates", funding([T0, T0 + DAY]))
-    before = lake.bundles.pin("b", "rates").scan("rates").collect()
+    before = lake.bundles.pin("b", table="rates").scan("rates").collect()
     (lake.root.path / "schemas" / "rates.toml").unlink()
     bundle = Lake(lake.settings).bundles.open("b")
     assert_frame_equal(bundle.scan("rates").collect(), before)
@@ -300,7 +300,7 @@ def test_a_section_of_the_manifest_is_no_part_of_the_id(new_lake: NewLake) -> No
         lake = new_lake(schemas={"everything": text})
         write(lake, "everything", rows)
         write(lake, "trades", trades(2))
-        pinned[section] = lake.bundles.pin("b", ("everything", "trades"))
+        pinned[section] = lake.bundles.pin("b", table=("everything", "trades"))
         place = f"{section}.everything"
         assert {place, "trades"} == {place for place, _ in pinned[section].manifest.refs()}
     assert pinned["chain"].manifest.chain["everything"].rows == 3
@@ -310,7 +310,7 @@ def test_a_section_of_the_manifest_is_no_part_of_the_id(new_lake: NewLake) -> No
 def test_the_id_is_computed_over_tables_by_name(lake: Lake) -> None:
     write(lake, "bars_1m", bars(3))
     write(lake, "trades", trades(3))
-    manifest = lake.bundles.pin("b", ("trades", "bars_1m")).manifest
+    manifest = lake.bundles.pin("b", table=("trades", "bars_1m")).manifest
     fields = ("table", "selection", "rows", "schema_fingerprint", "digest")
     refs = [manifest.bars["1m"], manifest.trades]
     content = [

@@ -58,7 +58,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, exchange: Sandbox) -> Path:
         for symbol in ("BTC/USDT", "ETH/USDT"):
             command = ["ingest", "bars", "trades", "-e", "binance", "-s", symbol, *RANGE]
             assert run([*command, "-q"]) == 0
-        assert run(["bundle", "pin", "one-day", "-d", "bars_1m", "-d", "trades", "-q"]) == 0
+        assert run(["bundle", "pin", "one-day", "bars_1m", "trades", "-q"]) == 0
     return path
 
 

@@ -308,7 +308,7 @@ def test_times_choose_right_also_where_clocks_of_writers_differ(
     ]
     wanted = [version for _, version in sorted(inside, reverse=True)]
     assert found["version"].to_list() == wanted
-    assert by_hand(times).audit("trades", limit, since=first, until=last).height == min(
+    assert by_hand(times).audit("trades", limit=limit, since=first, until=last).height == min(
         limit, len(wanted)
     )
 
@@ -348,7 +348,7 @@ def test_only_as_many_commits_are_read_as_are_shown(new_lake: NewLake) -> None:
         (old / f"{version:020}.json").write_text("damaged", encoding="utf-8")
     found = lake.audit(limit=55)
     assert found["table"].to_list() == ["bars_1m"] * 50 + ["trades"] * 5
-    assert lake.audit("trades", 3)["version"].to_list() == [49, 48, 47]
+    assert lake.audit("trades", limit=3)["version"].to_list() == [49, 48, 47]
     with pytest.raises(DamagedError, match="table trades: commit 39"):
         lake.audit()
 

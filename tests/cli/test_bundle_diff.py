@@ -31,7 +31,7 @@ def pinned(cli: Cli) -> Cli:
         step = timedelta(milliseconds=1)
         rows = trades(2, first=9 if job == "second" else 0, start=start, step=step)
         store.write(store.catalog.dataset("trades"), rows, origin)
-        assert cli("bundle", "pin", job[0], "-d", "bars_1m", "-d", "trades").code == 0
+        assert cli("bundle", "pin", job[0], "bars_1m", "trades").code == 0
     return cli
 
 
@@ -83,8 +83,8 @@ def test_diff_of_rows_tells_old_and_new_values(pinned: Cli) -> None:
 
 
 def test_diff_of_a_table_and_of_the_first_lines(pinned: Cli) -> None:
-    assert [row["table"] for row in pinned(*A_AND_B, "-d", "trades", "--json").json] == ["trades"]
-    rows = pinned(*A_AND_B, "--rows", "-d", "trades", "--json")
+    assert [row["table"] for row in pinned(*A_AND_B, "trades", "--json").json] == ["trades"]
+    rows = pinned(*A_AND_B, "--rows", "trades", "--json")
     assert [row["table"] for row in rows.json] == ["trades", "trades"]
     assert len(pinned(*A_AND_B, "--limit", "1", "--json").json) == 1
     for limit in (1, 2, 3):
@@ -101,7 +101,7 @@ def test_bundles_with_the_same_rows_are_said_to_be(pinned: Cli) -> None:
 
 
 def test_references_and_tables_that_mean_nothing_are_usage_errors(pinned: Cli) -> None:
-    for arguments in (("f", "nothing"), ("nothing", "f"), ("f", "s", "-d", "funding")):
+    for arguments in (("f", "nothing"), ("nothing", "f"), ("f", "s", "funding")):
         refused = pinned("bundle", "diff", *arguments, "--json")
         assert (refused.code, refused.error["code"]) == (2, "unknown_name")
         assert refused.out == ""

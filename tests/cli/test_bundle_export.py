@@ -80,7 +80,7 @@ def test_what_cannot_be_exported_or_imported_is_a_matter_of_usage(
 def test_a_name_moves_only_when_it_is_told_to(
     cli: Cli, filled: Path, archive: Path, tmp_path: Path
 ) -> None:
-    api.open(filled).bundles.pin("part", "bars_1m", symbol="BTC/USDT").export(
+    api.open(filled).bundles.pin("part", table="bars_1m", symbol="BTC/USDT").export(
         tmp_path / "part.tar.zst"
     )
     api.open(filled).bundles.rm("part")

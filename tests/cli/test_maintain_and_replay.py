@@ -22,7 +22,7 @@ def pinned(cli: Cli) -> Cli:
     for number in range(4):
         write(lake, "bars_1m", bars(3, start=T0 + number * 3 * MINUTE))
     write(lake, "trades", trades(5))
-    assert cli("bundle", "pin", "b", "-d", "bars_1m", "-d", "trades").code == 0
+    assert cli("bundle", "pin", "b", "bars_1m", "trades").code == 0
     return cli
 
 
@@ -85,10 +85,10 @@ def test_a_bundle_that_cannot_be_read_can_be_given_up(pinned: Cli) -> None:
 
 
 def test_warming_tells_its_size(pinned: Cli) -> None:
-    assert "0 bytes" not in pinned("bundle", "warm", "b", "-d", "trades").err
+    assert "0 bytes" not in pinned("bundle", "warm", "b", "trades").err
     assert pinned("bundle", "warm", "b").code == 0
     assert pinned("bundle", "warm", "b").err.startswith("0 bytes")
-    refused(pinned("bundle", "warm", "b", "-d", "funding"), 2, "not in bundle")
+    refused(pinned("bundle", "warm", "b", "funding"), 2, "not in bundle")
 
 
 def test_a_replay_is_in_order_of_what_was_known(pinned: Cli) -> None:
@@ -99,7 +99,7 @@ def test_a_replay_is_in_order_of_what_was_known(pinned: Cli) -> None:
     assert json.loads(rows[5]["values"])["volume"] == 1.0
     by_time = pinned("replay", "b", "--by", "timestamp", "--limit", "2", "--json").json
     assert [row["table"] for row in by_time] == ["bars_1m", "trades"]
-    narrowed = ("-d", "bars_1m", "--since", "2024-01-01T00:05Z", "--until", "2024-01-01T00:07Z")
+    narrowed = ("bars_1m", "--since", "2024-01-01T00:05Z", "--until", "2024-01-01T00:07Z")
     assert len(pinned("replay", "b", *narrowed, "--no-cache", "--json").json) == 2
     assert pinned("replay", "b", "--since", "2030-01-01", "--json").json == []
     assert "position" in pinned("replay", "b", "--limit", "1").out
@@ -109,7 +109,7 @@ def test_a_replay_is_in_order_of_what_was_known(pinned: Cli) -> None:
     ("arguments", "word"),
     [
         (("c",), "there is no bundle"),
-        (("b", "-d", "funding"), "not in bundle"),
+        (("b", "funding"), "not in bundle"),
         (("b", "--by", "close"), "by"),
         (("b", "--limit", "0"), "limit"),
         (("b", "--since", "2024-01-02", "--until", "2024-01-01"), "range is empty or reversed"),
@@ -122,7 +122,7 @@ def test_a_replay_that_cannot_be_is_refused(
 
 
 def test_a_pin_that_falls_short_ends_in_exit_code_3(pinned: Cli) -> None:
-    pin = ("bundle", "pin", "c", "-d", "trades")
+    pin = ("bundle", "pin", "c", "trades")
     refused(pinned(*pin, "--require-complete"), 3, "trades of binance BTC/USDT: [2024-01-01")
     refused(pinned(*pin, "--min-quality", "0.9", "--no-check"), 3, "was not checked")
     refused(pinned(*pin, "--min-quality", "9"), 2, "min-quality")

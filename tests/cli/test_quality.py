@@ -172,12 +172,12 @@ def test_the_report_as_json_parses_back_and_html_is_a_page(
 
 
 def test_a_bundle_reports_what_was_pinned(cli: Cli, lake: Lake) -> None:
-    assert cli("bundle", "pin", "part", "-d", "bars_1m", *BTC, "-q").code == 0
+    assert cli("bundle", "pin", "part", "bars_1m", *BTC, "-q").code == 0
     lake.write("bars_1m", bars(1440))
     made = from_json(cli("quality", "report", "--bundle", "part", "--json").out.encode())
     assert made.totals.missing.unknown == 10
     assert made.bundle_id == lake.bundles.open("part").id
-    assert cli("bundle", "pin", "blind", "-d", "bars_1m", "--no-check", "-q").code == 0
+    assert cli("bundle", "pin", "blind", "bars_1m", "--no-check", "-q").code == 0
     failed = cli("quality", "report", "--bundle", "blind", "--json")
     assert failed.code == 3
     assert "pinned without a check" in failed.error["message"]
@@ -185,11 +185,11 @@ def test_a_bundle_reports_what_was_pinned(cli: Cli, lake: Lake) -> None:
 
 @pytest.mark.usefixtures("lake")
 def test_a_bundle_says_how_good_it_is_and_where_that_is_explained(cli: Cli) -> None:
-    pinned = cli("bundle", "pin", "part", "-d", "bars_1m", *BTC)
+    pinned = cli("bundle", "pin", "part", "bars_1m", *BTC)
     words = "Quality score 0.993055: `lake quality report --bundle part` says why."
     assert words in pinned.err
     assert words in cli("bundle", "show", "part").err
-    assert "Quality" not in cli("bundle", "pin", "blind", "-d", "bars_1m", "--no-check").err
+    assert "Quality" not in cli("bundle", "pin", "blind", "bars_1m", "--no-check").err
     listed = {row["name"]: row["score"] for row in cli("bundle", "ls", "--json").json}
     assert listed == {"part": pytest.approx(1430 / 1440), "blind": None}
 
@@ -197,10 +197,10 @@ def test_a_bundle_says_how_good_it_is_and_where_that_is_explained(cli: Cli) -> N
 @pytest.mark.usefixtures("lake")
 def test_the_gate_of_a_pin_exits_with_3(cli: Cli) -> None:
     gate = ("--min-quality", "0.999", "--json")
-    failed = cli("bundle", "pin", "part", "-d", "bars_1m", *BTC, *gate)
+    failed = cli("bundle", "pin", "part", "bars_1m", *BTC, *gate)
     assert failed.code == 3
     assert failed.error["code"] == "quality"
-    passed = cli("bundle", "pin", "part", "-d", "bars_1m", "-s", "ETH/USDT", *gate)
+    passed = cli("bundle", "pin", "part", "bars_1m", "-s", "ETH/USDT", *gate)
     assert passed.code == 0
     manifest = json.loads(cli("bundle", "show", "part", "--json").out)
     assert manifest["metadata"]["data_quality_score"] >= 0.999

@@ -82,7 +82,7 @@ def test_ten_bundles_read_the_same_after_five_hundred_commits_and_all_maintenanc
     for number in range(COMMITS):
         commit(store, dice, number)
         if number % (COMMITS // PINS) == 25:
-            bundle = lake.bundles.pin(f"pin-{len(saved)}", TABLES)
+            bundle = lake.bundles.pin(f"pin-{len(saved)}", table=TABLES)
             saved[bundle.id] = frames(bundle)
         if number % 60 == 59:
             lake.maintenance.optimize(before=now() if dice.random() < 0.5 else None)
@@ -114,7 +114,7 @@ def test_killed_at_random_moments_no_bundle_breaks(lake: Lake) -> None:
     for number in range(12):
         write(store, "bars_1m", bars(200, start=T0 + number * 100 * MINUTE))
         write(store, "trades", trades(200, first=number * 100))
-    pinned = opened(lake, Calendar()).bundles.pin("kept", TABLES)
+    pinned = opened(lake, Calendar()).bundles.pin("kept", table=TABLES)
     before = frames(pinned)
     begun = time.monotonic()
     bundle_children.start(lake.root.path, 1).join()
@@ -140,7 +140,7 @@ def test_no_setting_makes_a_vacuum_break_a_pin(lake: Lake) -> None:
     lake = opened(lake, now)
     for number in range(4):
         write(Store(lake.root, now), "bars_1m", bars(10, volume=[float(number)] * 10))
-    bundle = lake.bundles.pin("b", "bars_1m", until=T0 + 5 * MINUTE)
+    bundle = lake.bundles.pin("b", table="bars_1m", until=T0 + 5 * MINUTE)
     before = frames(bundle)
     write(lake, "bars_1m", bars(10, volume=[9.0] * 10))
     path = lake.root.tables / "bars_1m"
@@ -168,7 +168,7 @@ def test_a_vacuum_refuses_where_a_bundle_cannot_be_read(new_lake: NewLake) -> No
     now = Calendar()
     lake = opened(new_lake(), now)
     write(lake, "trades", trades())
-    bundle = lake.bundles.pin("b", "trades")
+    bundle = lake.bundles.pin("b", table="trades")
     write(lake, "trades", trades(9))
     lake.maintenance.optimize(before=now())
     manifest: Path = lake.root.bundles / bundle.id / "manifest.json"

@@ -50,7 +50,7 @@ def fill(lake: Lake) -> int:
         for symbol in SYMBOLS:
             write(store, "bars_1m", bars(8, step=DAY, symbol=symbol, volume=[volume] * 8))
         if volume == 1.0:
-            held = lake.bundles.pin("held", "bars_1m", check=False)
+            held = lake.bundles.pin("held", table="bars_1m", check=False)
     return held.contents.ref("bars_1m").version
 
 
@@ -179,7 +179,7 @@ def test_what_was_done_is_told_and_recorded(lake: Lake) -> None:
     ]
     assert set(jobs["status"]) == {"ok"}
     assert jobs["rows"].to_list() == [180, 0, 0]
-    commit = lake.audit("trades", 1).row(0, named=True)
+    commit = lake.audit("trades", limit=1).row(0, named=True)
     assert (commit["job"], commit["source"]) == (jobs["job_id"][0], "lake")
 
 

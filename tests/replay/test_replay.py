@@ -119,7 +119,7 @@ def test_no_change_of_what_is_known_later_changes_what_comes_earlier(
         for table, frame in rows.items()
     }
     assert until(Memory(rows), limit, 100, 100) == until(Memory(changed), limit, size, size)
-    times = grid(T0 - MINUTE, limit + MICROSECOND, 30 * SECOND)
+    times = grid(30 * SECOND, since=T0 - MINUTE, until=limit + MICROSECOND)
     before, after = Memory(rows).known(table), Memory(changed).known(table)
     joined = as_of_join(times, before, staleness=staleness)
     assert joined.equals(as_of_join(times, after, staleness=staleness))

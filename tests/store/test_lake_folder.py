@@ -77,7 +77,7 @@ def test_a_lake_can_be_in_a_folder_of_any_name(tmp_path: Path, name: str) -> Non
     write(made, "trades", trades(3))
     assert made.scan("trades").collect().height == 3
     assert made.sql("SELECT count(*) FROM trades").fetchall() == [(3,)]
-    assert made.bundles.pin("odd", "trades").verify() == []
+    assert made.bundles.pin("odd", table="trades").verify() == []
     assert (tmp_path / name / "tables" / "trades" / "_delta_log").is_dir()
 
 
@@ -149,7 +149,7 @@ def test_a_dataset_of_the_users_own_works_like_any_other(new_lake: NewLake) -> N
     assert own.describe("everything").filter(pl.col("column") == "later")["meaning"].to_list() == [
         "A time."
     ]
-    assert own.bundles.pin("own", "everything").manifest.other["everything"].rows == 1
+    assert own.bundles.pin("own", table="everything").manifest.other["everything"].rows == 1
 
 
 def test_a_malformed_dataset_of_the_users_own_is_named(new_lake: NewLake) -> None:

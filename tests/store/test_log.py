@@ -24,7 +24,7 @@ def commit(lake: Lake, *actions: dict[str, Any]) -> dict[str, Any]:
     table = lake.root.tables / "trades"
     lines = (json.dumps(action, separators=(",", ":")) + "\n" for action in actions)
     log_file(table, 2).write_text("".join(lines))
-    return lake.audit("trades", 1).row(0, named=True)
+    return lake.audit("trades", limit=1).row(0, named=True)
 
 
 @pytest.mark.parametrize("metadata", ["by hand", "[1]", '{"job": 5}', '{"by": "hand"}', 7])

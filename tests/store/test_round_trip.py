@@ -241,4 +241,4 @@ def test_a_symbol_may_hold_what_paths_and_globs_do_not_like(lake: Lake, symbol: 
     assert lake.scan("trades", symbol=symbol).collect().height == 3
     read = lake.sql("SELECT DISTINCT symbol FROM trades WHERE symbol = ?", [symbol])
     assert read.fetchall() == [(symbol,)]
-    assert lake.bundles.pin("odd", "trades", symbol=symbol).verify() == []
+    assert lake.bundles.pin("odd", table="trades", symbol=symbol).verify() == []

@@ -93,10 +93,10 @@ def test_rows_after_the_last_whole_millisecond_of_a_file_are_not_lost(
     last = start + 2 * step
     assert lake.scan("trades", since=last).collect().height == 1
     assert lake.sql("SELECT count(*) FROM trades WHERE timestamp >= ?", [last]).fetchall() == [(1,)]
-    bundle = lake.bundles.pin("last", "trades", since=last)
+    bundle = lake.bundles.pin("last", table="trades", since=last)
     assert bundle.scan("trades").collect().height == 1
     assert bundle.sql("SELECT count(*) FROM trades").fetchall() == [(1,)]
-    assert lake.bundles.pin("all", "trades").manifest.metadata.date_range.end == last
+    assert lake.bundles.pin("all", table="trades").manifest.metadata.date_range.end == last
 
 
 def test_a_range_includes_its_start_and_excludes_its_end(lake: Lake) -> None:
@@ -209,5 +209,5 @@ def test_a_file_without_statistics_is_not_passed_over(lake: Lake) -> None:
     )
     found = lake.scan("trades", since=T0, until=T0 + SECOND).collect()
     assert sorted(found["trade_id"]) == ["0", "foreign"]
-    [(_, ref)] = lake.bundles.pin("whole", "trades").manifest.refs()
+    [(_, ref)] = lake.bundles.pin("whole", table="trades").manifest.refs()
     assert ref.rows == 2

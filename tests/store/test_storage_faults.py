@@ -84,10 +84,10 @@ def test_a_table_that_found_no_space_can_be_made_later(
 def test_a_pin_that_found_no_space_leaves_no_bundle(disk: Path, lake_on_disk: Lake) -> None:
     filler = fill(disk, 0)
     with pytest.raises(StorageError, match="bundles: the disk is full"):
-        lake_on_disk.bundles.pin("full", "trades")
+        lake_on_disk.bundles.pin("full", table="trades")
     assert lake_on_disk.bundles.ls().is_empty()
     filler.unlink()
-    assert lake_on_disk.bundles.pin("full", "trades").verify() == []
+    assert lake_on_disk.bundles.pin("full", table="trades").verify() == []
 
 
 def test_a_lake_that_cannot_be_written_can_still_be_read(disk: Path, lake_on_disk: Lake) -> None:
@@ -95,7 +95,7 @@ def test_a_lake_that_cannot_be_written_can_still_be_read(disk: Path, lake_on_dis
     attempts: list[Callable[[], Any]] = [
         lambda: write(lake_on_disk, "trades", trades(20)),
         lambda: write(lake_on_disk, "funding", funding([T0])),
-        lambda: lake_on_disk.bundles.pin("new", "trades"),
+        lambda: lake_on_disk.bundles.pin("new", table="trades"),
         lambda: Lake.create(Settings(uri=str(disk / "other"))),
     ]
     for attempt in attempts:
@@ -150,7 +150,7 @@ def test_a_damaged_data_file_is_an_error_that_names_the_table(filled: Lake, dama
     with pytest.raises(DamagedError, match="table trades: cannot be read"):
         filled.scan("trades").filter(pl.col("price") > 0).collect()
     with pytest.raises(DamagedError, match="table trades: "):
-        filled.bundles.pin("damaged", "trades")
+        filled.bundles.pin("damaged", table="trades")
     with pytest.raises(DamagedError, match=r"table trades: .*part-"):
         filled.sql("SELECT * FROM trades")
     assert filled.scan("bars_1m").collect().height == 3

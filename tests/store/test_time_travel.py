@@ -30,7 +30,7 @@ def age(folder: Path, days: int) -> None:
 def test_the_first_version_outlives_200_commits_a_checkpoint_and_40_days(new_lake: NewLake) -> None:
     lake = new_lake()
     write(lake, "trades", trades(5))
-    bundle = lake.bundles.pin("first", "trades")
+    bundle = lake.bundles.pin("first", table="trades")
     first = lake.scan("trades").collect()
     first_time = utc_now()
     store = store_of(lake)

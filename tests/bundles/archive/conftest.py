@@ -50,14 +50,14 @@ def bundle(lake: Lake) -> Bundle:
     for symbol in SYMBOLS:
         write(lake, "trades", trades(6, step=DAY / 2, symbol=symbol))
         write(lake, "bars_1m", bars(100, step=20 * MINUTE, symbol=symbol))
-    return lake.bundles.pin("b", TABLES)
+    return lake.bundles.pin("b", table=TABLES)
 
 
 @pytest.fixture
 def small(lake: Lake) -> Bundle:
     """Two data files."""
     write(lake, "trades", trades(4, step=DAY / 2))
-    return lake.bundles.pin("small", "trades")
+    return lake.bundles.pin("small", table="trades")
 
 
 def frames(bundle: Bundle) -> dict[str, pl.DataFrame]:
@@ -122,7 +122,7 @@ def refused(lake: Lake, path: Path, error: type[LakeError] = DamagedError) -> st
     """What an import says; nothing of it must be left, and opening it is refused as well."""
     before = left(lake)
     with pytest.raises(error) as caught:
-        lake.bundles.import_(path, "bad")
+        lake.bundles.import_(path, name="bad")
     assert left(lake) == before
     for cache in (True, False):
         with pytest.raises(error):

@@ -57,7 +57,7 @@ def test_an_export_to_a_full_disk_leaves_nothing(
     lake: Lake, disk: Path, name: str, free_bytes: int
 ) -> None:
     write(lake, "trades", noise(20_000))
-    pinned = lake.bundles.pin("big", "trades")
+    pinned = lake.bundles.pin("big", table="trades")
     filler = fill(disk, free_bytes)
     with pytest.raises(StorageError, match="the disk is full"):
         pinned.export(disk / name)
@@ -71,18 +71,18 @@ def test_an_import_to_a_full_disk_leaves_nothing(
     lake: Lake, disk: Path, tmp_path: Path, free_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(lake, "trades", noise(20_000))
-    path = lake.bundles.pin("big", "trades").export(tmp_path / "b.tar.zst")
+    path = lake.bundles.pin("big", table="trades").export(tmp_path / "b.tar.zst")
     other = Lake.create(Settings(uri=str(disk / "lake")))
     filler = fill(disk, free_bytes)
     with pytest.raises(StorageError, match=r"import of .*: the disk is full"):
-        other.bundles.import_(path, "b")
+        other.bundles.import_(path, name="b")
     assert left(other) == []
     monkeypatch.setenv("LAKE_CACHE__FOLDER", str(disk / "cache"))
     with pytest.raises(StorageError, match=r"cache .*: the disk is full"):
         api.open_bundle(path)
     assert list((disk / "cache").glob("unpacked/*")) == []
     filler.unlink()
-    assert other.bundles.import_(path, "b").verify() == []
+    assert other.bundles.import_(path, name="b").verify() == []
     assert path.stat().st_size < DISK_BYTES
 
 
@@ -129,20 +129,20 @@ def test_a_kill_leaves_nothing_half(
         assert other.bundles.ls().is_empty()
         with pytest.raises(UnknownNameError):
             other.bundles.open("b")
-    assert other.bundles.import_(whole, "b").verify(deep=True) == []
+    assert other.bundles.import_(whole, name="b").verify(deep=True) == []
 
 
 def test_memory_stays_bounded_with_large_files(tmp_path: Path, lake: Lake) -> None:
     """A file is never held as a whole."""
     write(lake, "trades", noise(1_000_000))
-    pinned = lake.bundles.pin("big", "trades")
+    pinned = lake.bundles.pin("big", table="trades")
     (size,) = pinned.contents.files.all()["bytes"]
     folder = pinned.export(tmp_path / "b")
     tracemalloc.start()
     try:
         opened = api.open_bundle(folder, cache=False)
         archive = opened.export(tmp_path / "b.tar.zst")
-        lake.bundles.import_(archive, "again")
+        lake.bundles.import_(archive, name="again")
         api.open_bundle(archive, cache=False)
         _, peak = tracemalloc.get_traced_memory()
     finally:

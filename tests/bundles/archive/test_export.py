@@ -44,7 +44,7 @@ def test_an_export_of_one_lake_is_imported_by_another(
     path = bundle.export(tmp_path / name)
     shutil.rmtree(lake.root.path)
     other = new_lake()
-    imported = other.bundles.import_(path, "theirs")
+    imported = other.bundles.import_(path, name="theirs")
     assert imported.id == bundle.id
     assert other.bundles.open("theirs").verify(deep=True) == []
     assert_reads(other.bundles.open("theirs"), expected)

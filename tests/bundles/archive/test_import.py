@@ -30,7 +30,7 @@ def test_a_bundle_that_is_there_stays_as_it_is(lake: Lake, small: Bundle, tmp_pa
     path = small.export(tmp_path / "b.tar.zst")
     before = content(lake.root.bundles / small.id)
     progress = Steps()
-    imported = lake.bundles.import_(path, "second", progress=progress)
+    imported = lake.bundles.import_(path, name="second", progress=progress)
     assert not imported.contents.owns_data
     assert content(lake.root.bundles / small.id) == before
     assert ("checking", 2) in progress.said
@@ -53,7 +53,7 @@ def test_an_import_heals_a_damaged_bundle(
     expected = frames(small)
     path = small.export(tmp_path / "b.tar.zst")
     other = new_lake()
-    other.bundles.import_(path, "b")
+    other.bundles.import_(path, name="b")
     for damage in ("flip", "no manifest", "list", "stranger"):
         spoil_folder(other.root.bundles / small.id, damage)
         healed = other.bundles.import_(path)
@@ -71,19 +71,19 @@ def test_names_are_those_of_a_pin(
 ) -> None:
     path = small.export(tmp_path / "b.tar.zst")
     write(lake, "trades", trades(9))
-    later = lake.bundles.pin("later", "trades").export(tmp_path / "later.tar.zst")
+    later = lake.bundles.pin("later", table="trades").export(tmp_path / "later.tar.zst")
     other = new_lake()
     unnamed = other.bundles.import_(path)
     assert other.bundles.open(unnamed.id[:8]).id == small.id
     assert other.bundles.ls()["name"].to_list() == [None]
-    other.bundles.import_(path, "b")
+    other.bundles.import_(path, name="b")
     before = left(other)
     with pytest.raises(UsageError, match="b exists already"):
-        other.bundles.import_(later, "b")
+        other.bundles.import_(later, name="b")
     with pytest.raises(UsageError, match="cannot name a bundle"):
-        other.bundles.import_(later, "../evil")
+        other.bundles.import_(later, name="../evil")
     assert left(other) == before
-    moved = other.bundles.import_(later, "b", move=True)
+    moved = other.bundles.import_(later, name="b", move=True)
     assert other.bundles.open("b").id == moved.id != small.id
     assert other.bundles.open(f"b@{small.id[:8]}").id == small.id
 
@@ -92,6 +92,6 @@ def test_an_imported_bundle_can_be_removed(
     small: Bundle, new_lake: NewLake, tmp_path: Path
 ) -> None:
     other = new_lake()
-    other.bundles.import_(small.export(tmp_path / "b.tar.zst"), "b")
+    other.bundles.import_(small.export(tmp_path / "b.tar.zst"), name="b")
     assert other.bundles.rm("b") == (small.id, ["b"])
     assert left(other) == ["names"]

@@ -37,8 +37,8 @@ def test_text_is_a_path_where_it_names_an_export(
     lake: Lake, small: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(lake, "trades", trades(9))
-    lake.bundles.pin("export", "trades")
-    lake.bundles.pin("x.tar.zst", "trades")
+    lake.bundles.pin("export", table="trades")
+    lake.bundles.pin("x.tar.zst", table="trades")
     small.export(tmp_path / "export")
     small.export(tmp_path / "b.tar.zst")
     (tmp_path / "small").mkdir()
@@ -74,7 +74,7 @@ def test_an_archive_that_was_replaced_is_another(
     api.open_bundle(path)
     write(lake, "trades", trades(9))
     path.unlink()
-    other = lake.bundles.pin("other", "trades")
+    other = lake.bundles.pin("other", table="trades")
     other.export(path)
     assert api.open_bundle(path).id == other.id
 

@@ -186,7 +186,7 @@ def test_funding_keeps_the_times_of_the_venue(make_lake: MakeLake) -> None:
 
 def test_order_books_are_taken_to_the_depth_asked_for(make_lake: MakeLake) -> None:
     lake = make_lake()
-    lake.order_books("binance", [BTC, PERPETUAL], depth=7)
+    lake.order_books("binance", symbol=[BTC, PERPETUAL], depth=7)
     books = lake.scan("orderbooks").collect()
     assert books["symbol"].to_list() == [BTC, PERPETUAL]
     for column in ("bid_prices", "bid_amounts", "ask_prices", "ask_amounts"):

@@ -31,7 +31,7 @@ def test_a_new_lake_gives_the_same_id(make_lake: MakeLake, batch_rows: int) -> N
     fill(one, timedelta())
     fill(other, timedelta(hours=31), timedelta(hours=5), timedelta())
     other.maintenance.optimize()
-    pins = [lake.bundles.pin("b", TABLES) for lake in (one, other)]
+    pins = [lake.bundles.pin("b", table=TABLES) for lake in (one, other)]
     assert pins[0].id == pins[1].id
     assert pins[0].contents.days.equals(pins[1].contents.days)
     assert pins[0].manifest.metadata.lake_id != pins[1].manifest.metadata.lake_id

@@ -108,7 +108,7 @@ def half(lake: Lake) -> Lake:
 
 
 def test_a_pin_keeps_score_and_report_of_what_is_pinned(half: Lake) -> None:
-    bundle = half.bundles.pin("all", "bars_1m")
+    bundle = half.bundles.pin("all", table="bars_1m")
     completeness = (720 + 1440) / (2 * 1440)
     assert bundle.manifest.metadata.data_quality_score == pytest.approx(completeness, abs=2e-3)
     assert bundle.manifest.quality_report == "quality.json"
@@ -116,19 +116,19 @@ def test_a_pin_keeps_score_and_report_of_what_is_pinned(half: Lake) -> None:
     assert report is not None
     assert report.bundle_id in (None, bundle.id)
     assert report.totals.missing.unknown == 720
-    sound = half.bundles.pin("second", "bars_1m", since=T0 + DAY)
+    sound = half.bundles.pin("second", table="bars_1m", since=T0 + DAY)
     assert sound.manifest.metadata.data_quality_score == 1.0
     assert half.quality.findings().is_empty(), "a pin records nothing"
-    assert half.bundles.pin("all", "bars_1m").id == bundle.id
+    assert half.bundles.pin("all", table="bars_1m").id == bundle.id
 
 
 def test_the_score_is_of_what_was_pinned_also_of_the_past(half: Lake) -> None:
     store = store_of(half)
     then = store.now()
     write(half, "bars_1m", bars(1440))
-    now = half.bundles.pin("now", "bars_1m")
+    now = half.bundles.pin("now", table="bars_1m")
     assert now.manifest.metadata.data_quality_score == 1.0
-    past = half.bundles.pin("past", "bars_1m", as_of=then)
+    past = half.bundles.pin("past", table="bars_1m", as_of=then)
     score = past.manifest.metadata.data_quality_score
     assert score is not None
     assert score < 0.8
@@ -136,7 +136,7 @@ def test_the_score_is_of_what_was_pinned_also_of_the_past(half: Lake) -> None:
 
 def test_only_the_selection_is_judged_to_the_minute(half: Lake) -> None:
     from_hole = half.bundles.pin(
-        "part", "bars_1m", since=T0 + 1439 * MINUTE, until=T0 + DAY + MINUTE
+        "part", table="bars_1m", since=T0 + 1439 * MINUTE, until=T0 + DAY + MINUTE
     )
     report = from_hole.quality
     assert report is not None
@@ -144,25 +144,25 @@ def test_only_the_selection_is_judged_to_the_minute(half: Lake) -> None:
 
 
 def test_the_gate_lets_through_what_is_good_enough(half: Lake) -> None:
-    half.bundles.pin("second", "bars_1m", since=T0 + DAY, min_quality=1.0)
+    half.bundles.pin("second", table="bars_1m", since=T0 + DAY, min_quality=1.0)
     with pytest.raises(QualityError, match=r"0\.9 is asked for"):
-        half.bundles.pin("all", "bars_1m", min_quality=0.9)
+        half.bundles.pin("all", table="bars_1m", min_quality=0.9)
     with pytest.raises(QualityError, match="was not checked"):
-        half.bundles.pin("all", "bars_1m", min_quality=0.1, check=False)
+        half.bundles.pin("all", table="bars_1m", min_quality=0.1, check=False)
     assert half.bundles.ls()["name"].to_list() == ["second"]
 
 
 def test_without_a_check_there_is_no_score_and_no_report(half: Lake) -> None:
-    bundle = half.bundles.pin("all", "bars_1m", check=False)
+    bundle = half.bundles.pin("all", table="bars_1m", check=False)
     assert bundle.manifest.metadata.data_quality_score is None
     assert bundle.manifest.quality_report is None
     assert bundle.quality is None
 
 
 def test_export_and_import_keep_the_report(half: Lake, new_lake: NewLake, tmp_path: Path) -> None:
-    bundle = half.bundles.pin("all", "bars_1m")
+    bundle = half.bundles.pin("all", table="bars_1m")
     half.bundles.open("all").export(tmp_path / "all.tar.zst")
-    there = new_lake().bundles.import_(tmp_path / "all.tar.zst", "all")
+    there = new_lake().bundles.import_(tmp_path / "all.tar.zst", name="all")
     assert there.id == bundle.id
     assert there.quality == bundle.quality
     assert there.manifest.metadata == bundle.manifest.metadata
@@ -170,7 +170,7 @@ def test_export_and_import_keep_the_report(half: Lake, new_lake: NewLake, tmp_pa
 
 @pytest.mark.parametrize("damage", ["other", "cut", "gone"])
 def test_a_damaged_report_is_noticed(half: Lake, damage: str) -> None:
-    bundle = half.bundles.pin("all", "bars_1m")
+    bundle = half.bundles.pin("all", table="bars_1m")
     (path,) = (half.root.path / "bundles").rglob("quality.json")
     text = path.read_bytes()
     assert replace(from_json(text), bundle_id=bundle.id) == bundle.quality

@@ -311,7 +311,7 @@ def test_a_source_that_goes_down_leaves_what_was_repaired_recorded(
 
 def test_a_pinned_bundle_keeps_what_it_pinned(lake: Lake) -> None:
     _spoil(lake)
-    bundle = lake.bundles.pin("b", "bars_1m")
+    bundle = lake.bundles.pin("b", table="bars_1m")
     pinned = bundle.scan("bars_1m").collect()
     [first, _] = repair(lake, FOUND).applied
     undo(store_of(lake), first.repair_id)
