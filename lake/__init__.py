@@ -28,10 +28,11 @@ from lake.errors import (
 if TYPE_CHECKING:
     from typing import Any
 
-    from lake.align.align import Aligned, AlignInput, align
-    from lake.align.asof import as_of_join, grid
+    from lake.align.align import Aligned, AlignInput
+    from lake.align.asof import as_of_join
     from lake.align.policies import AsOf, Resample
     from lake.api import Lake
+    from lake.api.alignment import align, grid
     from lake.bundles.bundle import Bundle
     from lake.quality.slice import Slice
 
@@ -65,10 +66,16 @@ _LAZY = {
     "AlignInput": "lake.align.align",
     "Resample": "lake.align.policies",
     "Slice": "lake.quality.slice",
-    "align": "lake.align.align",
+    "align": "lake.api.alignment",
     "as_of_join": "lake.align.asof",
-    "grid": "lake.align.asof",
+    "grid": "lake.api.alignment",
 }
+
+
+# The package `lake.align` must not take the place of the function of its name: what is imported
+# before is not bound here by a later import.
+import_module("lake.align")
+del globals()["align"]
 
 
 def open(uri: str | Path | None = None, *, config: Path | None = None) -> Lake:  # noqa: A001
@@ -116,6 +123,7 @@ def open_bundle(
     DamagedError
         It is not as it was pinned, or not as it was exported.
     """
+    from lake.api import utc_now
     from lake.bundles.archive.opening import is_export_path, open_exported
 
     if isinstance(reference, str) and (uri is not None or not is_export_path(reference)):
@@ -124,7 +132,7 @@ def open_bundle(
     from lake.settings import load_settings
 
     kept = open_cache(load_settings().cache) if cache else None
-    return open_exported(Path(reference), kept)
+    return open_exported(Path(reference), kept, now=utc_now)
 
 
 def __getattr__(name: str) -> Any:

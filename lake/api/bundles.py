@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Literal, overload
 
@@ -14,12 +13,14 @@ from lake.bundles.archive.importing import import_bundle
 from lake.bundles.bundle import Bundle
 from lake.bundles.cache import Cache, open_cache
 from lake.bundles.catalog import list_bundles
+from lake.bundles.contents import Contents
 from lake.bundles.diff import diff_days, diff_rows
 from lake.bundles.pin import PinRequest
 from lake.bundles.verify import Problem
 from lake.jobs.pin import pin, remove_bundle
 from lake.model.progress import NoProgress, Progress
-from lake.model.selection import Selection, as_tuple
+from lake.model.selection import as_tuple
+from lake.model.time import Time
 
 
 class Bundles:
@@ -38,9 +39,9 @@ class Bundles:
         table: Names,
         exchange: Names = (),
         symbol: Names = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
-        as_of: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        as_of: Time | None = None,
         require_complete: bool = False,
         min_quality: float | None = None,
         check: bool = True,
@@ -77,8 +78,8 @@ class Bundles:
         request = PinRequest(
             name=name,
             tables=as_tuple(table),
-            selection=Selection(as_tuple(exchange), as_tuple(symbol), since, until),
-            as_of=as_of,
+            selection=self._context.select(exchange, symbol, since, until),
+            as_of=self._context.time(as_of),
             require_complete=require_complete,
             min_quality=min_quality,
             check=check,
@@ -89,7 +90,7 @@ class Bundles:
         contents = pin(
             context.store, context.repository, context.settings, request, progress or NoProgress()
         )
-        return Bundle(contents, self._open_cache())
+        return self._bundle(contents)
 
     def open(self, reference: str, *, cache: bool = True) -> Bundle:
         """Open a bundle.
@@ -107,7 +108,7 @@ class Bundles:
             It is not as it was pinned.
         """
         contents = self._context.repository.open(reference)
-        return Bundle(contents, self._open_cache() if cache else None)
+        return self._bundle(contents, cache=cache)
 
     def ls(self) -> pl.DataFrame:
         """The bundles: name, id, when pinned, what of, range, rows, bytes, score, problem."""
@@ -196,7 +197,7 @@ class Bundles:
         contents = import_bundle(
             self._context.root, source, name, move=move, progress=progress or NoProgress()
         )
-        return Bundle(contents, self._open_cache())
+        return self._bundle(contents)
 
     def rm(self, reference: str) -> tuple[str, list[str]]:
         """Release a bundle: what only it needs may be vacuumed. Gives its id and its names."""
@@ -205,6 +206,10 @@ class Bundles:
     def warm(self, reference: str, *, table: Names = (), progress: Progress | None = None) -> int:
         """Put a bundle's rows into the cache; gives the bytes that it took: see `Bundle.warm`."""
         return self.open(reference).warm(table, progress=progress)
+
+    def _bundle(self, contents: Contents, *, cache: bool = True) -> Bundle:
+        kept = self._open_cache() if cache else None
+        return Bundle(contents, kept, now=self._context.now)
 
     def _open_cache(self) -> Cache | None:
         return open_cache(self._context.settings.cache)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lake.bundles.repository import Repository
+from lake.model.selection import Selection, as_tuple
+from lake.model.time import Time, resolve_time
 from lake.settings import Settings
 from lake.store.ledger import Ledger
 from lake.store.root import Root
@@ -43,3 +45,21 @@ class Context:
         root = Root.open(settings.uri)
         store = Store(root, now)
         return cls(root, store, Ledger(store), Repository(root), settings, now)
+
+    def time(self, time: Time | None) -> datetime | None:
+        """A time as users give it, in UTC."""
+        return resolve_time(time, self.now())
+
+    def select(
+        self, exchange: Names, symbol: Names, since: Time | None, until: Time | None
+    ) -> Selection:
+        """The rows that users mean by names and a range.
+
+        Raises
+        ------
+        UsageError
+            The range is empty, or a bound is no time.
+        """
+        now = self.now()
+        start, end = resolve_time(since, now), resolve_time(until, now)
+        return Selection(as_tuple(exchange), as_tuple(symbol), start, end)

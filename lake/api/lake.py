@@ -24,7 +24,8 @@ from lake.model.dataset import Dataset, Granularity
 from lake.model.frames import to_pandas
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection, as_tuple
-from lake.query.audit import AuditFilter, list_commits, list_versions
+from lake.model.time import Time, resolve_time
+from lake.query.audit import AuditFilter, list_commits, list_jobs, list_versions
 from lake.query.lookup import read_latest, read_row_at
 from lake.query.overview import describe_columns, list_tables, read_coverage, read_status
 from lake.query.sql import lake_views, query
@@ -128,8 +129,8 @@ class Lake:
         *,
         exchange: Names = (),
         symbol: Names = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
         refetch: bool = False,
         progress: Progress | None = None,
     ) -> IngestReport:
@@ -156,10 +157,16 @@ class Lake:
         UnknownNameError, UsageError
             The exchange, market, timeframe or range cannot be met, or nothing is covered yet.
         """
-        choice = IngestChoice(
-            as_tuple(table), as_tuple(exchange), as_tuple(symbol), since, until, refetch
-        )
         context = self._context
+        now = context.now()
+        choice = IngestChoice(
+            as_tuple(table),
+            as_tuple(exchange),
+            as_tuple(symbol),
+            resolve_time(since, now),
+            resolve_time(until, now),
+            refetch,
+        )
         requests = choose_requests(context.store, choice)
         return run(
             ingest_and_check(context.store, context.settings, requests, progress or NoProgress())
@@ -203,8 +210,8 @@ class Lake:
         *,
         exchange: Names = (),
         symbol: Names = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
         job: str | None = None,
         source: str | None = None,
         operation: str | None = None,
@@ -242,13 +249,32 @@ class Lake:
             The range is reversed, or not in UTC.
         """
         tables = as_tuple(table)
-        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        selection = self._context.select(exchange, symbol, since, until)
         wanted = AuditFilter(tables, selection, job, source, operation)
         return list_commits(self._context.store, wanted, limit)
 
-    def jobs(self) -> pl.DataFrame:
-        """What has run, oldest first."""
-        return self._context.ledger.jobs()
+    def jobs(
+        self,
+        *,
+        since: Time | None = None,
+        until: Time | None = None,
+        job: str | None = None,
+    ) -> pl.DataFrame:
+        """What has run, oldest first.
+
+        Parameters
+        ----------
+        since, until
+            Started in `[since, until)`.
+        job
+            A job's id, or how it begins.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such job: names the closest.
+        """
+        return list_jobs(self._context.store, self._context.select((), (), since, until), job)
 
     def coverage(
         self, table: str | None = None, *, exchange: Names = (), symbol: Names = ()
@@ -264,10 +290,10 @@ class Lake:
         *,
         exchange: Names = (),
         symbol: Names = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
         version: int | None = None,
-        as_of: datetime | None = None,
+        as_of: Time | None = None,
         columns: Sequence[str] | None = None,
         ordered: bool = True,
     ) -> pl.LazyFrame:
@@ -295,8 +321,10 @@ class Lake:
         UnknownNameError
             There is no such table, version or column.
         """
-        snapshot = self._context.store.snapshot(self.dataset(table), version=version, as_of=as_of)
-        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        snapshot = self._context.store.snapshot(
+            self.dataset(table), version=version, as_of=self._context.time(as_of)
+        )
+        selection = self._context.select(exchange, symbol, since, until)
         read = snapshot.scan if ordered else snapshot.scan_unordered
         return read(selection, columns=columns)
 
@@ -319,14 +347,22 @@ class Lake:
         inputs: Mapping[str, AlignInput | str],
         every: timedelta | str,
         *,
-        since: datetime,
-        until: datetime,
+        since: Time,
+        until: Time,
         how: How | Mapping[str, How],
         by: Names = (),
     ) -> Aligned:
         """Tables on one grid of times: see `lake.align`; only the range that is needed is read."""
+        now = self._context.now()
         return align_tables(
-            self.available, self.dataset, inputs, every, since=since, until=until, how=how, by=by
+            self.available,
+            self.dataset,
+            inputs,
+            every,
+            since=resolve_time(since, now),
+            until=resolve_time(until, now),
+            how=how,
+            by=by,
         )
 
     def latest(self, table: str, *, exchange: str, symbol: str, n: int = 1) -> pl.DataFrame:
@@ -341,7 +377,7 @@ class Lake:
         """
         return read_latest(self._context.store.latest(self.dataset(table)), exchange, symbol, n)
 
-    def at(self, table: str, *, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
+    def at(self, table: str, *, exchange: str, symbol: str, time: Time) -> pl.DataFrame:
         """The newest row of a market that was known at a time: one row, or none.
 
         A bar is known at its end, a trade or an order book when it was received where that is
@@ -353,7 +389,12 @@ class Lake:
         UnknownNameError
             There is no such table.
         """
-        return read_row_at(self._context.store.latest(self.dataset(table)), exchange, symbol, time)
+        return read_row_at(
+            self._context.store.latest(self.dataset(table)),
+            exchange,
+            symbol,
+            resolve_time(time, self._context.now()),
+        )
 
     def sql(
         self,

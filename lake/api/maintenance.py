@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import polars as pl
 
@@ -10,6 +10,7 @@ from lake.api.context import Context, Names
 from lake.jobs.maintain import KEEP, Maintainer
 from lake.model.progress import Progress
 from lake.model.selection import as_tuple
+from lake.model.time import Time, parse_duration
 from lake.store.vacuum import VacuumReport
 
 
@@ -17,13 +18,14 @@ class Maintenance:
     """Maintenance of a lake's tables."""
 
     def __init__(self, context: Context) -> None:
+        self._context = context
         self._maintainer = Maintainer(context.store, context.repository)
 
     def optimize(
         self,
         table: Names = (),
         *,
-        before: datetime | None = None,
+        before: Time | None = None,
         progress: Progress | None = None,
     ) -> pl.DataFrame:
         """Compact each closed date into one file; the rows stay the same.
@@ -52,10 +54,12 @@ class Maintenance:
         UsageError
             `before` is in the future, or has no time zone.
         """
-        return self._maintainer.optimize(as_tuple(table), before=before, progress=progress)
+        return self._maintainer.optimize(
+            as_tuple(table), before=self._context.time(before), progress=progress
+        )
 
     def vacuum(
-        self, table: Names = (), *, keep: timedelta = KEEP, dry_run: bool = False
+        self, table: Names = (), *, keep: timedelta | str = KEEP, dry_run: bool = False
     ) -> VacuumReport:
         """Delete data files that neither a recent version nor a bundle needs.
 
@@ -64,7 +68,8 @@ class Maintenance:
         table
             One or several; all by default.
         keep
-            Versions that were the latest within this time stay readable; one hour or more.
+            Versions that were the latest within this time stay readable: a duration or text as
+            `7d`; one hour or more.
         dry_run
             Only list what would be deleted, and which bundle holds what back.
 
@@ -77,7 +82,8 @@ class Maintenance:
         CommitConflictError
             A bundle is being made.
         """
-        return self._maintainer.vacuum(as_tuple(table), keep=keep, dry_run=dry_run)
+        kept = parse_duration(keep) if isinstance(keep, str) else keep
+        return self._maintainer.vacuum(as_tuple(table), keep=kept, dry_run=dry_run)
 
     def checkpoint(self, table: Names = ()) -> pl.DataFrame:
         """Write checkpoints, which make tables quicker to open: table, version.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import polars as pl
 
 from lake.api.blocking import run
@@ -25,7 +23,8 @@ from lake.jobs.repairs.recheck import (
 )
 from lake.jobs.repairs.report import RepairReport, UndoReport
 from lake.model.progress import NoProgress, Progress
-from lake.model.selection import Selection, as_tuple
+from lake.model.selection import as_tuple
+from lake.model.time import Time
 from lake.quality.configure import Own
 from lake.quality.report.document import Report
 
@@ -42,8 +41,8 @@ class Quality:
         *,
         exchange: Names = (),
         symbol: Names = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
         own: Own | None = None,
         progress: Progress | None = None,
     ) -> CheckReport:
@@ -68,7 +67,7 @@ class Quality:
         ConfigError
             A check of the settings is wrong.
         """
-        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        selection = self._context.select(exchange, symbol, since, until)
         return check(
             self._context.store,
             self._context.settings,
@@ -84,14 +83,14 @@ class Quality:
         *,
         exchange: Names = (),
         symbol: Names = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
         check: Names = (),
         severity: str | None = None,
         status: str | None = "open",
     ) -> pl.DataFrame:
         """Rows of `findings`, worst first; `severity` is the least, `status` None gives all."""
-        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        selection = self._context.select(exchange, symbol, since, until)
         wanted = FindingFilter(table, selection, as_tuple(check), severity, status)
         return read_findings(self._context.store, wanted)
 
@@ -111,8 +110,8 @@ class Quality:
         *,
         exchange: Names = (),
         symbol: Names = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
     ) -> pl.DataFrame:
         """Missing bars that open in a range, and why, as it is now: also those without a trade.
 
@@ -121,7 +120,7 @@ class Quality:
         DataFrame
             `dataset`, `exchange`, `symbol`, `start`, `end`, `slots`, `reason`.
         """
-        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        selection = self._context.select(exchange, symbol, since, until)
         return read_gaps(self._context.store, self._context.settings, table, selection)
 
     def scores(
@@ -130,11 +129,11 @@ class Quality:
         *,
         exchange: Names = (),
         symbol: Names = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
     ) -> pl.DataFrame:
         """Rows of `scores`: the quality of each market-day that was checked."""
-        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        selection = self._context.select(exchange, symbol, since, until)
         return read_scores(self._context.store, table, selection)
 
     def report(
@@ -142,8 +141,8 @@ class Quality:
         *,
         exchange: Names = (),
         symbol: Names = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
     ) -> Report:
         """What was checked in a selection, as a report; of a bundle see `Bundle.quality`.
 
@@ -154,7 +153,7 @@ class Quality:
         QualityError
             No check has run over the selection.
         """
-        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        selection = self._context.select(exchange, symbol, since, until)
         return report_lake(self._context.store, self._context.settings, selection)
 
     def repair(
@@ -163,8 +162,8 @@ class Quality:
         *,
         exchange: Names = (),
         symbol: Names = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
         dry_run: bool = False,
         interpolate: bool = False,
         again: bool = False,
@@ -197,7 +196,7 @@ class Quality:
         """
         request = RepairRequest(
             as_tuple(table),
-            Selection(as_tuple(exchange), as_tuple(symbol), since, until),
+            self._context.select(exchange, symbol, since, until),
             dry_run=dry_run,
             interpolate=interpolate,
             again=again,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.frames import to_pandas
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection, as_tuple
+from lake.model.time import Time, resolve_time
 from lake.quality.report.document import Report
 from lake.query.lookup import read_latest, read_row_at
 from lake.query.sql import View, query
@@ -51,10 +52,15 @@ class Bundle:
         What it consists of.
     cache
         Where rows are kept mapped; None: nowhere.
+    now
+        Gives the present, for times as `7d`.
     """
 
-    def __init__(self, contents: Contents, cache: Cache | None = None) -> None:
+    def __init__(
+        self, contents: Contents, cache: Cache | None = None, *, now: Callable[[], datetime]
+    ) -> None:
         self.contents = contents
+        self._now = now
         self._cache = cache
         self._checked = Checked()
         self._filler = CacheWriter()
@@ -88,8 +94,8 @@ class Bundle:
         *,
         exchange: str | Sequence[str] = (),
         symbol: str | Sequence[str] = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
         columns: Sequence[str] | None = None,
     ) -> pl.LazyFrame:
         """Rows of a pinned table, ordered by exchange, symbol and time.
@@ -104,7 +110,7 @@ class Bundle:
             When it is collected: a file is missing, or not what was pinned.
         """
         pinned = self._table(table)
-        asked = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        asked = Selection(as_tuple(exchange), as_tuple(symbol), *self._times(since, until))
         return pinned.scan(asked.within(pinned.pinned), columns=columns)
 
     def arrow(self, table: str, **narrowed: Any) -> pa.Table:
@@ -177,23 +183,31 @@ class Bundle:
         inputs: Mapping[str, AlignInput | str],
         every: timedelta | str,
         *,
-        since: datetime,
-        until: datetime,
+        since: Time,
+        until: Time,
         how: How | Mapping[str, How],
         by: str | Sequence[str] = (),
     ) -> Aligned:
         """Tables on one grid of times: see `lake.align`; only the range that is needed is read."""
+        now = self._now()
         return align_tables(
-            self.available, self.dataset, inputs, every, since=since, until=until, how=how, by=by
+            self.available,
+            self.dataset,
+            inputs,
+            every,
+            since=resolve_time(since, now),
+            until=resolve_time(until, now),
+            how=how,
+            by=by,
         )
 
     def latest(self, table: str, *, exchange: str, symbol: str, n: int = 1) -> pl.DataFrame:
         """The last `n` rows of a market, in order of time."""
         return read_latest(self._table(table), exchange, symbol, n)
 
-    def at(self, table: str, *, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
+    def at(self, table: str, *, exchange: str, symbol: str, time: Time) -> pl.DataFrame:
         """The newest row of a market that was known at a time: one row, or none."""
-        return read_row_at(self._table(table), exchange, symbol, time)
+        return read_row_at(self._table(table), exchange, symbol, resolve_time(time, self._now()))
 
     @overload
     def replay(
@@ -202,8 +216,8 @@ class Bundle:
         *,
         exchange: str | Sequence[str] = (),
         symbol: str | Sequence[str] = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
         by: Order = "available_at",
         batch: None = None,
     ) -> Iterator[Event]: ...
@@ -215,8 +229,8 @@ class Bundle:
         *,
         exchange: str | Sequence[str] = (),
         symbol: str | Sequence[str] = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
         by: Order = "available_at",
         batch: int,
     ) -> Iterator[Batch]: ...
@@ -227,8 +241,8 @@ class Bundle:
         *,
         exchange: str | Sequence[str] = (),
         symbol: str | Sequence[str] = (),
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
         by: Order = "available_at",
         batch: int | None = None,
     ) -> Iterator[Event] | Iterator[Batch]:
@@ -257,7 +271,7 @@ class Bundle:
         DamagedError
             A file is missing or not what was pinned.
         """
-        selection = Selection(as_tuple(exchange), as_tuple(symbol), since, until)
+        selection = Selection(as_tuple(exchange), as_tuple(symbol), *self._times(since, until))
         source = PinnedSource(self.contents, self._table)
         chosen = as_tuple(table) or self.tables
         if batch is None:
@@ -319,6 +333,12 @@ class Bundle:
     def finish(self) -> None:
         """Wait until the cache holds what reads have asked it to keep."""
         self._filler.finish()
+
+    def _times(
+        self, since: Time | None, until: Time | None
+    ) -> tuple[datetime | None, datetime | None]:
+        now = self._now()
+        return resolve_time(since, now), resolve_time(until, now)
 
     def _table(self, table: str) -> PinnedTable:
         if table not in self._opened:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,15 +51,11 @@ def audit(
     lake = session.lake()
     if jobs:
         _require_none_of(table, source, operation, exchange, symbol)
-        found = (
-            _chosen(lake.jobs(), job, session.time(since), session.time(until))
-            .reverse()
-            .head(limit)
-        )
+        found = lake.jobs(since=since, until=until, job=job).reverse().head(limit)
     else:
         found = lake.audit(
             table or (),
-            **where(session, exchange, symbol, since, until),
+            **where(exchange, symbol, since, until),
             job=job,
             source=source,
             operation=operation,
@@ -75,23 +70,6 @@ def _require_none_of(*choices: object) -> None:
             "--jobs shows all that ran, whatever they wrote",
             "With --jobs, choose by --since, --until and --job; without it, by any.",
         )
-
-
-def _chosen(
-    jobs: pl.DataFrame, job: str | None, start: datetime | None, end: datetime | None
-) -> pl.DataFrame:
-    """The jobs of an id that started in `[start, end)`."""
-    import polars as pl
-
-    from lake.model.selection import Selection
-    from lake.query.audit import require_job
-
-    chosen = Selection(start=start, end=end)
-    if job is not None:
-        jobs = require_job(jobs, job)
-    if chosen.start is not None:
-        jobs = jobs.filter(pl.col("timestamp") >= chosen.start)
-    return jobs if chosen.end is None else jobs.filter(pl.col("timestamp") < chosen.end)
 
 
 def _narrowed(found: pl.DataFrame) -> pl.DataFrame:

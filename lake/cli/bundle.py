@@ -70,8 +70,8 @@ def pin(
     bundle = session.lake().bundles.pin(
         name,
         table=table,
-        **where(session, exchange, symbol, since, until),
-        as_of=session.time(as_of),
+        **where(exchange, symbol, since, until),
+        as_of=as_of,
         require_complete=require_complete,
         min_quality=min_quality,
         check=not no_check,

@@ -84,7 +84,7 @@ def ingest(
         reports.append(
             lake.ingest(
                 ranges,
-                **where(session, exchange, symbol, since, until),
+                **where(exchange, symbol, since, until),
                 refetch=refetch,
                 progress=session.progress(),
             )

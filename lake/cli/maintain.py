@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,17 +12,12 @@ from lake.cli.session import Session, command
 from lake.errors import UsageError
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     import polars as pl
 
     from lake.store.vacuum import VacuumReport
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Delete it.")]
-
-_DURATION = re.compile(r"(\d{1,6})([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,8 +38,9 @@ def optimize(
 
     The old files stay until `lake maintain vacuum`.
     """
-    end = session.time(before)
-    done = session.lake().maintenance.optimize(table or (), before=end, progress=session.progress())
+    done = session.lake().maintenance.optimize(
+        table or (), before=before, progress=session.progress()
+    )
     show(session, done)
     total = done.sum()
     _note(
@@ -69,8 +64,7 @@ def vacuum(
     What a bundle needs stays, whatever --keep says, until `lake bundle rm`.
     """
     _require_choice("vacuum", dry_run=dry_run, yes=yes)
-    kept = _duration(keep)
-    report = session.lake().maintenance.vacuum(table or (), keep=kept, dry_run=dry_run)
+    report = session.lake().maintenance.vacuum(table or (), keep=keep, dry_run=dry_run)
     show(session, report.files)
     _tell_held(session, report)
     _note(session, _summary(report.files, "files", dry_run=dry_run))
@@ -96,15 +90,6 @@ def _require_choice(verb: str, *, dry_run: bool, yes: bool) -> None:
             f"`lake maintain {verb} --dry-run` shows what would go, and "
             f"`lake maintain {verb} --yes` deletes it.",
         )
-
-
-def _duration(text: str) -> timedelta:
-    from datetime import timedelta
-
-    found = _DURATION.fullmatch(text.strip())
-    if found is None:
-        raise UsageError(f"{text!r} is not a duration", "Write 7d, 24h or 2w (s m h d w).")
-    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
 
 
 def _tell_held(session: Session, report: VacuumReport) -> None:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import Annotated, TypedDict
 
 import typer
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from lake.cli.session import Session
 
 Table = Annotated[str, typer.Argument(help="As bars_1m, trades.")]
 Tables = Annotated[list[str] | None, typer.Argument(help="Tables as bars_1m; all by default.")]
@@ -29,12 +24,11 @@ class Where(TypedDict):
 
     exchange: Sequence[str]
     symbol: Sequence[str]
-    since: datetime | None
-    until: datetime | None
+    since: str | None
+    until: str | None
 
 
 def where(
-    session: Session,
     exchange: Sequence[str] | None,
     symbol: Sequence[str] | None,
     since: str | None,
@@ -44,6 +38,6 @@ def where(
     return Where(
         exchange=exchange or (),
         symbol=symbol or (),
-        since=session.time(since),
-        until=session.time(until),
+        since=since,
+        until=until,
     )

@@ -66,7 +66,7 @@ def check(
     lake = session.lake(hidden_logs=(FINDINGS,) if is_shown and not session.verbose else ())
     done = lake.quality.check(
         table or (),
-        **where(session, exchange, symbol, since, until),
+        **where(exchange, symbol, since, until),
         progress=session.progress(),
     )
     listed = done.findings
@@ -98,7 +98,7 @@ def findings(
     """List what checks found, worst first."""
     found = session.lake().quality.findings(
         table,
-        **where(session, exchange, symbol, since, until),
+        **where(exchange, symbol, since, until),
         check=check or (),
         severity=severity,
         status=None if closed else "open",
@@ -136,7 +136,7 @@ def gaps(
     """List missing bars with the reason, as it is now: no_trade and venue_outage are no losses."""
     found = session.lake().quality.gaps(
         table,
-        **where(session, exchange, symbol, since, until),
+        **where(exchange, symbol, since, until),
     )
     show(session, found)
 
@@ -156,7 +156,7 @@ def scores(
 
     found = session.lake().quality.scores(
         table,
-        **where(session, exchange, symbol, since, until),
+        **where(exchange, symbol, since, until),
     )
     if session.format is Format.table:
         found = found.drop("timestamp", "job_id", "checked_at", *DELAYS).with_columns(
@@ -188,7 +188,7 @@ def report(
         made = _bundle_report(session, bundle)
     else:
         made = session.lake().quality.report(
-            **where(session, exchange, symbol, since, until),
+            **where(exchange, symbol, since, until),
         )
     if html is not None:
         from lake.quality.report.page import html as page

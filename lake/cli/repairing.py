@@ -51,7 +51,7 @@ def repair(
     """
     done = session.lake().quality.repair(
         table or (),
-        **where(session, exchange, symbol, since, until),
+        **where(exchange, symbol, since, until),
         dry_run=dry_run,
         interpolate=interpolate,
         again=again,

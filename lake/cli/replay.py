@@ -55,7 +55,7 @@ def replay(
     bundle = session.lake().bundles.open(reference, cache=not no_cache)
     batches = bundle.replay(
         table or (),
-        **where(session, exchange, symbol, since, until),
+        **where(exchange, symbol, since, until),
         by=by.value,
         batch=min(limit or _BATCH_ROWS, _BATCH_ROWS),
     )

@@ -55,12 +55,6 @@ class Session:
         """The present; the only clock of the program is here and in the API's default."""
         return datetime.now(UTC)
 
-    def time(self, text: str | None) -> datetime | None:
-        """A time as people write it: `2026-01-01`, `7d` ago, `now`; None where none is given."""
-        from lake.model.time import parse_time
-
-        return parse_time(text, self.now) if text else None
-
     def overrides(self) -> dict[str, Any]:
         """Settings that the options decide."""
         chosen: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import overload
 
 from lake.errors import UsageError
 
@@ -13,7 +14,9 @@ MILLISECOND = timedelta(milliseconds=1)
 MICROSECOND = timedelta(microseconds=1)
 DAY = timedelta(days=1)
 
-_AGO = re.compile(r"(\d{1,6})(s|m|h|d|w)")
+Time = datetime | str
+"""A time as users give it: with a zone, or as text that `parse_time` understands."""
+_DURATION = re.compile(r"(\d{1,6})(s|m|h|d|w)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -77,6 +80,50 @@ def iso(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+@overload
+def resolve_time(time: Time, now: datetime) -> datetime: ...
+
+
+@overload
+def resolve_time(time: Time | None, now: datetime) -> datetime | None: ...
+
+
+def resolve_time(time: Time | None, now: datetime) -> datetime | None:
+    """UTC time of what a user gave; None, for no bound, stays None.
+
+    Parameters
+    ----------
+    now
+        The present, for text as `7d`; the bounds of one range take the same.
+
+    Raises
+    ------
+    UsageError
+        It is no time, or has no zone.
+    """
+    if isinstance(time, str):
+        return parse_time(time, now)
+    if time is not None and not isinstance(time, datetime):
+        raise UsageError(
+            f"{time!r} is not a time", "Give a datetime with tzinfo=datetime.UTC, or text as 7d."
+        )
+    return None if time is None else in_utc(time)
+
+
+def parse_duration(text: str) -> timedelta:
+    """How long a text as `90s`, `30m`, `12h`, `7d` or `2w` means.
+
+    Raises
+    ------
+    UsageError
+        It is none of these.
+    """
+    parts = _DURATION.fullmatch(text.strip())
+    if parts is None:
+        raise UsageError(f"{text!r} is not a duration", "Write 7d, 24h or 2w (s m h d w).")
+    return timedelta(**{_UNITS[parts[2]]: int(parts[1])})
+
+
 def parse_time(text: str, now: datetime) -> datetime:
     """UTC time of what a user typed.
 
@@ -97,8 +144,8 @@ def parse_time(text: str, now: datetime) -> datetime:
     if text == "now":
         return now
     try:
-        if ago := _AGO.fullmatch(text):
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        if _DURATION.fullmatch(text):
+            return now - parse_duration(text)
         time = datetime.fromisoformat(text)
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):

@@ -91,6 +91,24 @@ def list_commits(store: Store, commit_filter: AuditFilter, limit: int | None) ->
     return _add_reasons(store, commits)
 
 
+def list_jobs(store: Store, selection: Selection, job: str | None = None) -> pl.DataFrame:
+    """Rows of `jobs`, oldest first: those that started in a range, whose id begins so.
+
+    Raises
+    ------
+    UnknownNameError
+        No job has such an id: names the closest.
+    """
+    jobs = Ledger(store).jobs()
+    if job is not None:
+        jobs = require_job(jobs, job)
+    if selection.start is not None:
+        jobs = jobs.filter(pl.col("timestamp") >= selection.start)
+    if selection.end is not None:
+        jobs = jobs.filter(pl.col("timestamp") < selection.end)
+    return jobs
+
+
 def require_job(jobs: pl.DataFrame, job: str) -> pl.DataFrame:
     """Return the rows of `jobs` whose id starts with `job`.
 

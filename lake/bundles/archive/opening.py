@@ -6,6 +6,8 @@ import hashlib
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from lake.bundles.archive.members import list_data_files
@@ -27,7 +29,13 @@ def is_export_path(reference: str) -> bool:
     return "/" in reference or is_archive or (path / "manifest.json").is_file()
 
 
-def open_exported(path: Path, cache: Cache | None, progress: Progress | None = None) -> Bundle:
+def open_exported(
+    path: Path,
+    cache: Cache | None,
+    progress: Progress | None = None,
+    *,
+    now: Callable[[], datetime],
+) -> Bundle:
     """Open an exported bundle: a folder where it is, an archive unpacked.
 
     An archive is unpacked once into the cache, and checked then; without a cache it is unpacked
@@ -48,11 +56,11 @@ def open_exported(path: Path, cache: Cache | None, progress: Progress | None = N
             f"there is no {path}", "Give the path of an exported bundle: a .tar.zst or a folder."
         )
     if path.is_dir():
-        return Bundle(Contents.open(path), cache)
+        return Bundle(Contents.open(path), cache, now=now)
     progress = progress or NoProgress()
     if cache is None:
-        return Bundle(_unpack_to_temporary(path, progress))
-    return Bundle(_unpack_to_cache(path, cache.folder.absolute(), progress), cache)
+        return Bundle(_unpack_to_temporary(path, progress), now=now)
+    return Bundle(_unpack_to_cache(path, cache.folder.absolute(), progress), cache, now=now)
 
 
 def _unpack_to_cache(path: Path, cache_folder: Path, progress: Progress) -> Contents:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lake as api
-from lake.api import Lake
+from lake.api import Lake, utc_now
 from lake.bundles.bundle import Bundle
 from lake.bundles.manifest import ListPart
 from lake.errors import (
@@ -165,7 +165,7 @@ def test_a_forged_index_that_is_sealed_again_leads_nowhere(
 def replace_contents(folder: Path) -> Bundle:
     """The bundle of a folder, as it is."""
     opened = api.open_bundle(folder, cache=False)
-    return Bundle(replace(opened.contents))
+    return Bundle(replace(opened.contents), now=utc_now)
 
 
 def test_a_list_that_is_none_is_refused_though_it_is_sealed(
