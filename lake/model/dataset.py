@@ -128,6 +128,27 @@ class Fetch:
     window: timedelta | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RepairPolicy:
+    """How rows of a dataset are repaired.
+
+    Attributes
+    ----------
+    interpolate
+        How a missing row may be filled in where a user asks for it; its column `fill` says so.
+        `flat`: the last price, no volume. `linear`: between its neighbours. `last`: the one before.
+    margin
+        How much more is fetched again before and after a finding: a row that is missing may have
+        the time of its neighbours, or not exactly that of the schedule.
+    join_within
+        Findings that are at most this far apart are fetched again by one request.
+    """
+
+    interpolate: Interpolation | None = None
+    margin: timedelta = timedelta(0)
+    join_within: timedelta = timedelta(0)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What one table holds.
@@ -156,9 +177,6 @@ class Dataset:
         What a row must pass to be stored; others go to quarantine.
     checks
         What is looked for in stored rows.
-    interpolate
-        How a missing row may be filled in where a user asks for it; its column `fill` says so.
-        `flat`: the last price, no volume. `linear`: between its neighbours. `last`: the one before.
     keep_when
         Of revisable rows: an SQL condition over the stored row `t` and the new row `s`
         under which the stored one stays, whatever the new one says.
@@ -179,6 +197,8 @@ class Dataset:
         How far before and after a judged range checks see rows of the market.
     fetch
         How rows are fetched from exchanges; None: they are not.
+    repair
+        How rows are repaired.
     available_at
         When a row could first be known. `end`: at the time column plus the timeframe. A column:
         at its time, and where it is null at the time column. None: at the time column.
@@ -196,7 +216,6 @@ class Dataset:
     rows: RowKind
     rules: tuple[Rule, ...] = field(default=())
     checks: tuple[Check, ...] = field(default=())
-    interpolate: Interpolation | None = None
     keep_when: str | None = None
     timeframe: Timeframe | None = None
     available_at: str | None = None
@@ -207,6 +226,7 @@ class Dataset:
     event: EventKind | None = None
     margin: timedelta = timedelta(hours=1)
     fetch: Fetch | None = None
+    repair: RepairPolicy = RepairPolicy()
 
     @property
     def is_fetched_by_range(self) -> bool:

@@ -17,6 +17,7 @@ from lake.model.dataset import (
     Granularity,
     Interpolation,
     Kind,
+    RepairPolicy,
     RowKind,
     Rule,
     Section,
@@ -38,6 +39,7 @@ _SPARSE_FROM_SECONDS = 3600
 # What holds by default without timeframes, and with them.
 _RANKS = (100, 10)
 _MARGINS = (Length(1, "h"), Length(500, "slots"))
+_NOTHING, _CLOSE_SLOTS = Length(0, "s"), Length(60, "slots")
 
 
 def _parse_length(value: object) -> Length:
@@ -95,6 +97,21 @@ class FetchFile(BaseModel):
         return Fetch(self.method, self.window.duration(timeframe) if self.window else None)
 
 
+class RepairFile(BaseModel):
+    """How rows are repaired."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    interpolate: Interpolation | None = None
+    margin: _Length = _NOTHING
+    join_within: _Length | None = None
+
+    def resolve(self, timeframe: Timeframe | None) -> RepairPolicy:
+        join_within = self.join_within or (_CLOSE_SLOTS if timeframe else _NOTHING)
+        return RepairPolicy(
+            self.interpolate, self.margin.duration(timeframe), join_within.duration(timeframe)
+        )
+
+
 class DatasetFile(BaseModel):
     """The format of a dataset file.
 
@@ -147,8 +164,11 @@ class DatasetFile(BaseModel):
     checks
         What is looked for in stored rows: severity and thresholds of a check by name, or a check of
         one's own by `sql` or `python`.
-    interpolate
-        How a missing row may be filled in where a user asks for it.
+    repair
+        `interpolate`: how a missing row may be filled in where a user asks for it: `linear` or
+        `last`, and `flat` for bars. `margin`: how much more is fetched again around a finding; none
+        by default. `join_within`: findings at most this far apart are fetched again by one request;
+        `60 slots` where there are timeframes, none by default.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -172,7 +192,7 @@ class DatasetFile(BaseModel):
     columns: dict[Name, _ColumnFile]
     rules: dict[Name, str] = {}
     checks: dict[Name, _CheckFile] = {}
-    interpolate: Interpolation | None = None
+    repair: RepairFile = RepairFile()
 
     @property
     def has_timeframes(self) -> bool:
@@ -204,7 +224,6 @@ class DatasetFile(BaseModel):
             rows=self.rows,
             rules=tuple(Rule(key, condition) for key, condition in self.rules.items()),
             checks=tuple(check.check(key) for key, check in self.checks.items()),
-            interpolate=self.interpolate,
             keep_when=self.keep_when,
             timeframe=timeframe,
             available_at=self.available_at,
@@ -215,6 +234,7 @@ class DatasetFile(BaseModel):
             event=self.event,
             margin=(self.margin or _MARGINS[self.has_timeframes]).duration(timeframe),
             fetch=self.fetch.resolve(timeframe) if self.fetch else None,
+            repair=self.repair.resolve(timeframe),
         )
 
 

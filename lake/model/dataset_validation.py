@@ -49,6 +49,7 @@ def read_dataset_file(path: Path) -> DatasetFile:
     _require_fitting_section(path, spec)
     _require_columns_of_event(path, spec)
     _require_fetchable(path, spec)
+    _require_fitting_interpolation(path, spec)
     _require_lengths(path, spec)
     _require_working_rules(path, spec)
     return spec
@@ -131,9 +132,22 @@ def _require_fetchable(path: Path, spec: DatasetFile) -> None:
         raise refusal(path, "fetch.window", f"{method!r} needs one: how much time one fetch spans")
 
 
+def _require_fitting_interpolation(path: Path, spec: DatasetFile) -> None:
+    how = spec.repair.interpolate
+    if how == "flat" and spec.event != "bar":
+        raise refusal(path, "repair.interpolate", "'flat' needs event = 'bar'")
+    if how in ("linear", "last") and spec.has_timeframes:
+        raise refusal(path, "repair.interpolate", f"{how!r} does not go with date = 'by_timeframe'")
+
+
 def _require_lengths(path: Path, spec: DatasetFile) -> None:
     window = spec.fetch.window if spec.fetch else None
-    for key, length in (("margin", spec.margin), ("fetch.window", window)):
+    for key, length in (
+        ("margin", spec.margin),
+        ("fetch.window", window),
+        ("repair.margin", spec.repair.margin),
+        ("repair.join_within", spec.repair.join_within),
+    ):
         if length is not None and length.is_in_slots and not spec.has_timeframes:
             raise refusal(path, key, "slots need date = 'by_timeframe'; write 90s, 1h or 30d")
     if window is not None and window.count == 0:

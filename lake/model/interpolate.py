@@ -75,7 +75,7 @@ def obstacle(dataset: Dataset) -> str:
     """
     columns = {column.name: column for column in dataset.columns}
     fill = columns.get("fill")
-    if dataset.interpolate is None:
+    if dataset.repair.interpolate is None:
         return "its dataset file does not say how to fill in"
     if fill is None or fill.type != "string" or not fill.nullable:
         return "its dataset file has no column `fill` (a string, nullable) that could say so"

@@ -195,7 +195,7 @@ def test_the_manifest_carries_the_data_dictionary(filled: Lake) -> None:
         assert list(part.columns) == list(filled.dataset(table).polars_schema)
         pinned = part.dataset(table)
         stored = replace(filled.dataset(table), rules=(), checks=(), keep_when=None)
-        stored = replace(stored, interpolate=None, margin=pinned.margin)
+        stored = replace(stored, repair=pinned.repair, margin=pinned.margin)
         assert pinned == replace(stored, source_kind="file", section="other", fetch=None)
         assert pinned.fingerprint == filled.dataset(table).fingerprint
     assert dictionary["funding"].columns["funding_rate"].unit == "fraction per interval"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from datetime import UTC, date
 from pathlib import Path
@@ -47,9 +48,9 @@ def _dataset() -> Dataset:
 def own_copy(family: str, name: str) -> str:
     """The product's dataset file of a family as one of a user's own, who writes the rows."""
     text = next(path for path in builtin_files() if path.stem == family).read_text("utf-8")
-    keys = ("from =", "section =", "event =", "[fetch]", "method =", "window =")
-    lines = [line for line in text.splitlines(keepends=True) if not line.startswith(keys)]
-    return "".join(lines).replace(f'"{family}"', f'"{name}"', 1)
+    text = re.sub(r"^(from|section|event|margin) = .*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\[(fetch|repair)\]\n[^\[]*", "", text, flags=re.MULTILINE)
+    return text.replace(f'"{family}"', f'"{name}"', 1)
 
 
 EVERYTHING = _dataset()

@@ -11,7 +11,7 @@ import pytest
 
 from lake.errors import SchemaError, UnknownNameError, UsageError
 from lake.model.catalog import Catalog, builtin, builtin_files, parse_granularity
-from lake.model.dataset import Column, Dataset
+from lake.model.dataset import Column, Dataset, Interpolation, RepairPolicy
 from tests.model.everything import EVERYTHING, TEXT
 
 FAMILIES = builtin().families
@@ -194,6 +194,26 @@ MALFORMED = {
         'date = "by_timeframe"\nsection = "trades"',
         "section: 'trades' has one table, so it does not go with date = 'by_timeframe'",
     ),
+    **{
+        f"repair.{key} = {value}": (
+            "[columns]",
+            f"[repair]\n{key} = {value}\n\n[columns]",
+            f"repair.{key}: {reason}",
+        )
+        for key, value, reason in (
+            ("interpolate", '"cubic"', "Input should be 'flat', 'linear' or 'last'"),
+            ("interpolate", '"flat"', "'flat' needs event = 'bar'"),
+            ("margin", '"2 slots"', "slots need date = 'by_timeframe'"),
+            ("join_within", '"2 slots"', "slots need date = 'by_timeframe'"),
+            ("join_within", '"1M"', "'1M' is not a length of time"),
+            ("every", '"1h"', "Extra inputs are not permitted"),
+        )
+    },
+    "rows between others by timeframe": (
+        'date = "day"',
+        'date = "by_timeframe"\nrepair = { interpolate = "last" }',
+        "repair.interpolate: 'last' does not go with date = 'by_timeframe'",
+    ),
     "a method that nobody can read": (
         "[columns]",
         'from = "exchange"\n[fetch]\nmethod = "fetchTickers"\n[columns]',
@@ -303,7 +323,8 @@ def test_what_a_file_leaves_out(tmp_path: Path) -> None:
         dataset = catalog.dataset(name)
         assert (dataset.rank, dataset.margin) == (rank, margin)
         assert (dataset.kind, dataset.source_kind, dataset.section) == ("data", "file", "other")
-        assert dataset.event is None
+        assert (dataset.event, dataset.repair.interpolate) == (None, None)
+        assert dataset.repair.margin == timedelta(0)
         assert not dataset.is_fetched_by_range
         assert not dataset.is_fetched_as_present
 
@@ -340,6 +361,23 @@ def test_how_a_table_is_fetched(
     assert dataset.fetch is not None
     assert (dataset.fetch.method, dataset.fetch.window) == (method, window)
     assert (dataset.is_fetched_by_range, dataset.is_fetched_as_present) == (by_range, not by_range)
+
+
+@pytest.mark.parametrize(
+    ("table", "interpolate", "margin", "join_within"),
+    [
+        ("bars_1m", "flat", timedelta(0), timedelta(hours=1)),
+        ("bars_1h", "flat", timedelta(0), timedelta(hours=60)),
+        ("trades", None, timedelta(seconds=1), timedelta(minutes=10)),
+        ("funding", "last", timedelta(minutes=1), timedelta(days=30)),
+        ("orderbooks", None, timedelta(0), timedelta(0)),
+    ],
+)
+def test_how_a_table_is_repaired(
+    table: str, interpolate: Interpolation | None, margin: timedelta, join_within: timedelta
+) -> None:
+    policy = RepairPolicy(interpolate, margin, join_within)
+    assert builtin().dataset(table).repair == policy
 
 
 def test_a_dataset_is_resolved_once() -> None:

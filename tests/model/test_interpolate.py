@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.model.catalog import builtin
-from lake.model.dataset import TIMESTAMP, Interpolation
+from lake.model.dataset import TIMESTAMP, Interpolation, RepairPolicy
 from lake.model.derive import BARS, INTERPOLATED, slots
 from lake.model.interpolate import between, due, flat, obstacle
 from lake.model.time import EPOCH, TimeRange
@@ -110,7 +110,7 @@ def test_due_times_are_those_of_a_naive_loop(there: set[int], start: int, length
 
 
 CHANGED = {
-    "no policy": ({"interpolate": None}, "how to fill in"),
+    "no policy": ({"repair": RepairPolicy()}, "how to fill in"),
     "a longer key": ({"key": ("timestamp", "funding_rate")}, "more of a key"),
     "immutable rows": ({"rows": "immutable", "keep_when": None}, "immutable"),
     "nothing is kept": ({"keep_when": None}, "keep_when"),

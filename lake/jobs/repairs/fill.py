@@ -64,18 +64,18 @@ class Filling:
 
     @property
     def makes_bars(self) -> bool:
-        """Whether it is bars that the group is about: only they have slots that can be missing."""
+        """Whether the table has a timeframe: only then there are slots that can be missing."""
         return self._group.dataset.timeframe is not None
 
     def find_absent(self) -> Moments:
-        """Open times in the group's windows of bars that are not there; none but of bars."""
+        """Open times in the group's windows of rows that are missing; none without a timeframe."""
         dataset, market = self._group.dataset, self._group.market
-        times = [pl.Series(dtype=TIMESTAMP)]
+        time, times = dataset.time_column, [pl.Series(dtype=TIMESTAMP)]
         if self.makes_bars:
             parts = tile(self._group.windows)
-            for spans, rows in read_together(self._store, dataset, market, parts, ["timestamp"]):
+            for spans, rows in read_together(self._store, dataset, market, parts, [time]):
                 opens = pl.concat([slots(span, self._timeframe) for span in spans])
-                times.append(opens.filter(~opens.is_in(rows["timestamp"].implode())))
+                times.append(opens.filter(~opens.is_in(rows[time].implode())))
         return Moments(pl.concat(times))
 
     def derive(self, spans: Iterable[TimeRange]) -> Iterator[FilledRows]:
@@ -83,6 +83,8 @@ class Filling:
 
         What was given is taken to be stored before the next is asked for.
         """
+        if self._group.dataset.event != "bar":
+            return
         left = self.find_absent().select(spans)
         for name in ("trades", *self._find_finer_tables()):
             if left.is_empty():
@@ -107,7 +109,7 @@ class Filling:
         lost
             Intervals in which rows are missing.
         """
-        policy = self._group.dataset.interpolate
+        policy = self._group.dataset.repair.interpolate
         if not (quiet or lost) or obstacle(self._group.dataset):
             return None
         if policy == "flat" and quiet and self.makes_bars:
@@ -131,7 +133,7 @@ class Filling:
 
     def _fill_between(self, targets: Iterable[Target]) -> FilledRows | None:
         """Rows that are due by the schedule and not there, by the policy of the dataset."""
-        dataset, how = self._group.dataset, self._group.dataset.interpolate
+        dataset, how = self._group.dataset, self._group.dataset.repair.interpolate
         assert how is not None  # noqa: S101 - the callers look at the policy
         made = []
         spans = union(target.span for target in targets)

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 import polars as pl
@@ -18,13 +18,6 @@ from lake.model.market import Market
 from lake.model.time import TimeRange
 
 Kind = Literal["missing", "suspect", "witness", "no_trade"]
-
-# Rows that are looked for may have the very times of the neighbours that a finding names; and
-# venues send funding some milliseconds off its schedule.
-_MARGIN = {"trades": timedelta(seconds=1), "funding": timedelta(minutes=1)}
-# What is this close is asked for at once: a page holds it.
-_CLOSE_BARS = 60
-_CLOSE = {"trades": timedelta(minutes=10), "funding": timedelta(days=30)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +60,7 @@ class Group:
         """The group of targets; spans that are close to each other share a window."""
         windows: list[TimeRange] = []
         for span in sorted(target.span for target in targets):
-            if windows and span.start - windows[-1].end <= _closeness(dataset):
+            if windows and span.start - windows[-1].end <= dataset.repair.join_within:
                 end = max(windows[-1].end, span.end)
                 windows[-1] = TimeRange(windows[-1].start, end)
             else:
@@ -227,17 +220,11 @@ def _assess(finding: Mapping[str, Any], *, interpolate: bool) -> tuple[Kind, str
 
 
 def _round_out(dataset: Dataset, span: TimeRange) -> TimeRange:
-    if dataset.timeframe is not None:
-        start, end = dataset.timeframe.floor(span.start), dataset.timeframe.ceiling(span.end)
-        return TimeRange(start, end)
-    margin = _MARGIN.get(dataset.family, timedelta(0))
-    return TimeRange(span.start - margin, span.end + margin)
-
-
-def _closeness(dataset: Dataset) -> timedelta:
-    if dataset.timeframe is not None:
-        return timedelta(seconds=_CLOSE_BARS * dataset.timeframe.seconds)
-    return _CLOSE.get(dataset.family, timedelta(0))
+    margin, timeframe = dataset.repair.margin, dataset.timeframe
+    start, end = span.start - margin, span.end + margin
+    if timeframe is not None:
+        start, end = timeframe.floor(start), timeframe.ceiling(end)
+    return TimeRange(start, end)
 
 
 def _sort_key(group: Group) -> tuple[bool, int, str, Market]:

@@ -109,7 +109,9 @@ def _connect(
 def _without_trades(store: Store, settings: Settings, request: RepairRequest) -> pl.DataFrame:
     """Intervals of bars in which nothing was traded, of tables that may be filled in there."""
     inputs = open_inputs(store, settings, store.now())
-    flat = [name for name, rows in inputs.tables.items() if rows.dataset.interpolate == "flat"]
+    flat = [
+        name for name, rows in inputs.tables.items() if rows.dataset.repair.interpolate == "flat"
+    ]
     wanted = [name for name in flat if not request.tables or name in request.tables]
     parts = [missing(inputs, name, request.selection) for name in wanted]
     return pl.concat([pl.DataFrame(schema=GAPS), *parts])

@@ -195,7 +195,7 @@ class Run:
         """Why a target stays open."""
         dataset, asked = work.group.dataset, target in work.asked
         if target.kind == "no_trade":
-            if dataset.interpolate != "flat":
+            if dataset.repair.interpolate != "flat":
                 return "its dataset file does not allow flat bars"
             return obstacle(dataset) or "no bar is stored before it: the last price is not known"
         if work.hindrances and asked:

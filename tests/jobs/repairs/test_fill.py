@@ -235,8 +235,10 @@ rows = "revisable"
 date = "year"
 time_column = "timestamp"
 key = ["timestamp"]
-interpolate = "linear"
 {kept}
+[repair]
+interpolate = "linear"
+
 [columns]
 timestamp = {{ type = "timestamp", unit = "UTC", meaning = "When." }}
 price = {{ type = "float64", unit = "quote", meaning = "Price." }}
