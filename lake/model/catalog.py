@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import resources
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import get_args
 
 from lake.errors import SchemaError, UnknownNameError, UsageError
-from lake.model.dataset import SHARED_SECTIONS, Dataset, Granularity
-from lake.model.dataset_file import DatasetFile, FetchFile
+from lake.model.dataset import PRESENT_METHODS, SHARED_SECTIONS, Dataset, FetchMethod, Granularity
+from lake.model.dataset_file import DatasetFile
 from lake.model.dataset_validation import read_dataset_file, refusal
 from lake.model.timeframe import Timeframe
 
@@ -62,18 +62,21 @@ class Catalog:
         return tuple(name for name in self.families if self._files[name].kind == "record")
 
     @property
+    def fetch_methods(self) -> dict[str, FetchMethod]:
+        """ccxt's methods that give rows, by family, in the order of a replay."""
+        files = [spec for spec in self._files.values() if spec.fetch is not None]
+        ordered = sorted(files, key=lambda s: (s.place, s.name))
+        return {spec.name: spec.fetch.method for spec in ordered if spec.fetch is not None}
+
+    @property
     def fetched_by_range(self) -> tuple[str, ...]:
         """Families of which exchanges give the rows of a range, in the order of a replay."""
-        return self._fetched(lambda fetch: fetch.window is not None)
+        return tuple(n for n, method in self.fetch_methods.items() if method not in PRESENT_METHODS)
 
     @property
     def fetched_as_present(self) -> tuple[str, ...]:
         """Families of which exchanges give only what is now, in the order of a replay."""
-        return self._fetched(lambda fetch: fetch.window is None)
-
-    def _fetched(self, is_wanted: Callable[[FetchFile], bool]) -> tuple[str, ...]:
-        files = [s for s in self._files.values() if s.fetch is not None and is_wanted(s.fetch)]
-        return tuple(spec.name for spec in sorted(files, key=lambda s: (s.place, s.name)))
+        return tuple(n for n, method in self.fetch_methods.items() if method in PRESENT_METHODS)
 
     def dataset(self, name: str) -> Dataset:
         """The dataset of a table's name, as `trades` or `bars_1m`.

@@ -155,7 +155,8 @@ class DatasetFile(BaseModel):
         How far around a judged range checks see rows: `1h`, and `500 slots` where there are
         timeframes, by default.
     fetch
-        How rows are fetched from exchanges: ccxt's `method`, and the `window` that one fetch spans;
+        How rows are fetched from exchanges: ccxt's `method`, and the `window` that one fetch spans
+        (a handful of pages: few enough to run many fetches at once, enough to be worth one);
         without a window only the present is fetched.
     columns
         By name: `type`, `meaning`, `unit`, `nullable`.

@@ -12,9 +12,10 @@ import polars as pl
 
 from lake.errors import SourceError, UnknownNameError, UsageError
 from lake.log import get_logger
+from lake.model.catalog import builtin
 from lake.model.dataset import Dataset
 from lake.model.market import Market
-from lake.model.time import DAY, TimeRange
+from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
 from lake.sources.base import Page
@@ -24,17 +25,6 @@ from lake.sources.instruments import instrument_row
 from lake.sources.names import unknown_name
 from lake.sources.venues import binance
 from lake.sources.venues.unified import UnifiedVenue
-
-_METHODS = {
-    "bars": "fetchOHLCV",
-    "trades": "fetchTrades",
-    "funding": "fetchFundingRateHistory",
-    "orderbooks": "fetchOrderBook",
-    "instruments": "fetchMarkets",
-}
-# a window is a handful of pages: few enough to run many at once, enough to be worth a task
-_WINDOW_BARS = 10_000
-_WINDOWS = {"trades": timedelta(hours=6), "funding": timedelta(days=360)}
 
 _log = get_logger(__name__)
 
@@ -120,8 +110,9 @@ class CcxtSource:
 
     async def require(self, dataset: Dataset, market: Market) -> None:
         exchange = self.client.exchange
-        has = [family for family, method in _METHODS.items() if exchange.has.get(method) is True]
-        if dataset.family not in has:
+        if dataset.fetch is None or exchange.has.get(dataset.fetch.method) is not True:
+            methods = builtin().fetch_methods.items()
+            has = [family for family, method in methods if exchange.has.get(method) is True]
             raise UnknownNameError(
                 f"{self.client.id} does not have {dataset.family}", f"It has {', '.join(has)}."
             )
@@ -131,16 +122,16 @@ class CcxtSource:
             raise UnknownNameError(
                 f"{self.client.id} has no bars of {timeframe}", f"It has, closest first: {near}."
             )
-        if dataset.family == "funding" and not (await self._described(market.symbol)).get("swap"):
+        if dataset.event == "funding" and not (await self._described(market.symbol)).get("swap"):
             raise UnknownNameError(
                 f"{market} has no funding: it is no perpetual swap",
                 "Perpetual swaps are called like BTC/USDT:USDT.",
             )
 
     def window(self, dataset: Dataset) -> timedelta:
-        if dataset.timeframe is not None:
-            return timedelta(seconds=dataset.timeframe.seconds * _WINDOW_BARS)
-        return _WINDOWS.get(dataset.family, DAY)
+        if dataset.fetch is None or dataset.fetch.window is None:
+            raise _no_range(dataset)
+        return dataset.fetch.window
 
     async def fetch(
         self, dataset: Dataset, market: Market, window: TimeRange
@@ -157,14 +148,11 @@ class CcxtSource:
         venue = self._venue(market)
         if dataset.timeframe is not None:
             return venue.bars(dataset.timeframe, window)
-        if dataset.family == "trades":
+        if dataset.event == "trade":
             return venue.trades(window)
-        if dataset.family == "funding":
+        if dataset.event == "funding":
             return venue.funding(window)
-        raise UsageError(
-            f"{dataset.name} cannot be fetched for {window}: venues give only the present",
-            "Take a snapshot instead.",
-        )
+        raise _no_range(dataset)
 
     def _venue(self, market: Mapping[str, Any]) -> _Venue:
         symbol = market["symbol"]
@@ -207,6 +195,13 @@ class CcxtSource:
 
     async def close(self) -> None:
         await self.client.close()
+
+
+def _no_range(dataset: Dataset) -> UsageError:
+    return UsageError(
+        f"{dataset.name} cannot be fetched by range: exchanges give only the present",
+        "Take a snapshot instead.",
+    )
 
 
 def nearest_timeframes(wanted: Timeframe, names: Mapping[str, Any]) -> list[str]:
