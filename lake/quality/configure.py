@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, get_args
 
 import polars as pl
@@ -19,17 +20,16 @@ from lake.model.severity import SEVERITIES, Severity
 from lake.model.timeframe import Timeframe
 from lake.quality.check import Function, complete_columns
 from lake.quality.checks.registry import BUILTIN
-from lake.quality.slice import MARGIN_BARS, REACH_BARS, Slice
+from lake.quality.slice import Slice
 
 Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
 Own = Mapping[str, Function]
+Bounds = Mapping[str, tuple[float, float]]
 _FIELDS = ("severity", "enabled", "sql", "python", "dimension")
 _CHOICES = {"severity": SEVERITIES, "dimension": get_args(Dimension)}
 _TYPES: Mapping[str, type] = {"enabled": bool, "sql": str, "python": str}
-_BOUNDS: Mapping[str, tuple[float, float]] = {
+_BOUNDS: Bounds = {
     "window_rows": (3, math.inf),
-    "spikes.window_rows": (20, REACH_BARS),
-    "jumps.window_rows": (20, MARGIN_BARS),
     "factor": (1.1, math.inf),
     "consecutive_share": (0, 1),
     "poor": (-1, 1),
@@ -79,7 +79,8 @@ def configure(
             checks[name] = _overridden(checks.get(name), name, values, where[name])
     for name, check in checks.items():
         _require_known(check, where[name])
-    bound = [_bound(check, where[name]) for name, check in checks.items() if check.enabled]
+    bounds = {**_BOUNDS, **_window_bounds(dataset)}
+    bound = [_bound(check, where[name], bounds) for name, check in checks.items() if check.enabled]
     return (*bound, *(_own(name, function, checks) for name, function in (own or {}).items()))
 
 
@@ -116,7 +117,15 @@ def _require_known(check: Check, where: str) -> None:
         )
 
 
-def _bound(check: Check, where: str) -> ConfiguredCheck:
+def _window_bounds(dataset: Dataset) -> Bounds:
+    """Of windows in rows: none is longer than what a check sees around each day."""
+    if dataset.timeframe is None:
+        return {}
+    slots = dataset.margin // timedelta(seconds=dataset.timeframe.seconds)
+    return {"spikes.window_rows": (20, slots // 2), "jumps.window_rows": (20, slots)}
+
+
+def _bound(check: Check, where: str, bounds: Bounds) -> ConfiguredCheck:
     builtin = BUILTIN.get(check.name)
     if check.sql is not None:
         function = _of_sql(check.sql, where)
@@ -127,7 +136,7 @@ def _bound(check: Check, where: str) -> ConfiguredCheck:
     dimension = check.dimension or (builtin.dimension if builtin else "accuracy")
     _require_thresholds(function, check.thresholds, where)
     if builtin is not None and function is builtin.function:
-        _require_sense(check, where)
+        _require_sense(check, where, bounds)
     if check.sql is not None or check.python is not None:
         function = _guarded(function, where)
     return ConfiguredCheck(check.name, check.severity, dimension, function, check.thresholds)
@@ -185,17 +194,17 @@ def _require_thresholds(function: Function, given: Mapping[str, Threshold], wher
             raise ConfigError(f"{where}: threshold {parameter.name!r} is missing", "Give a value.")
 
 
-def _require_sense(check: Check, where: str) -> None:
+def _require_sense(check: Check, where: str, bounds: Bounds) -> None:
     """Thresholds of the product's checks must make sense: else a check finds nothing, or all."""
     for name, value in check.thresholds.items():
         if isinstance(value, str) and (name, value) != ("interval", "auto"):
             _require_length(value, f"{where}.{name}")
         if isinstance(value, (str, list)):
             continue
-        low, high = _BOUNDS.get(f"{check.name}.{name}", _BOUNDS.get(name, (0, math.inf)))
+        low, high = bounds.get(f"{check.name}.{name}", bounds.get(name, (0, math.inf)))
         if not low <= value <= high:
-            bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-            raise ConfigError(f"{where}.{name}: {value!r} is out of bounds", f"Give {bounds}.")
+            limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ConfigError(f"{where}.{name}: {value!r} is out of bounds", f"Give {limits}.")
 
 
 def _require_length(text: str, where: str) -> None:

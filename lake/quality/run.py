@@ -15,7 +15,7 @@ from lake.model.time import DAY, iso
 from lake.quality.check import FOUND, complete_columns
 from lake.quality.configure import ConfiguredCheck
 from lake.quality.score import DAYS, DELAYS
-from lake.quality.slice import Slice, margin_of
+from lake.quality.slice import Slice
 
 FINDINGS = pl.Schema(
     {
@@ -162,7 +162,7 @@ def _context(
     frame: pl.DataFrame, times: pl.Series, dataset: Dataset, start: datetime, end: datetime
 ) -> str:
     """The context as it is seen whatever else is judged beside the day."""
-    day, margin = start.replace(hour=0, minute=0, second=0, microsecond=0), margin_of(dataset)
+    day, margin = start.replace(hour=0, minute=0, second=0, microsecond=0), dataset.margin
     low = int(times.search_sorted(day - margin, side="left"))
     high = int(times.search_sorted(day + DAY + margin, side="left"))
     return context_of(frame[low:high], times[low:high], start, end)

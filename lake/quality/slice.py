@@ -12,27 +12,8 @@ from lake.model.intervals import RangeSet
 from lake.model.market import Market
 from lake.model.time import TimeRange
 
-MARGIN_BARS = 500
-"""Slots before and after the judged range that a check of bars can see: its edges are no edges."""
-
-REACH_BARS = MARGIN_BARS // 2
-"""Slots around a day that a check of bars compares it with, and from one bar to the one before it.
-
-Both together are seen of each day, so that what is found of it is the same whatever else is judged.
-"""
-
 NEAR_BARS = 24
 """Slots around the judged range that are seen at least of the same bars on other venues."""
-
-_MARGINS = {"funding": timedelta(days=30)}
-_MARGIN = timedelta(hours=1)
-
-
-def margin_of(dataset: Dataset) -> timedelta:
-    """How far before and after the judged range a check can see rows of the market."""
-    if dataset.timeframe is not None:
-        return timedelta(seconds=dataset.timeframe.seconds * MARGIN_BARS)
-    return _MARGINS.get(dataset.family, _MARGIN)
 
 
 @dataclass(frozen=True)
@@ -63,8 +44,8 @@ class Slice:
     now
         The present. Rows after it are wrong, and what is not there yet is not missing.
     rows
-        The rows of the market in the order of the dataset, of the range and some time around it:
-        of bars `MARGIN_BARS` slots on both sides.
+        The rows of the market in the order of the dataset, of the range and the margin of the
+        dataset on both sides.
     span
         From the first row of the market to just after its last one, in the whole table: before
         and after it nothing is missing. None: as `rows` say.
@@ -113,8 +94,12 @@ class Slice:
 
     @property
     def reach(self) -> timedelta:
-        """How far a day is compared with what is around it; none of what is no bar."""
-        return (self.step or timedelta(0)) * REACH_BARS
+        """How far a bar is compared with what is around its day; nothing without a timeframe.
+
+        Half of the margin, so that from every row of the day and around it as much is seen again:
+        what is found of a day is the same whatever else is judged.
+        """
+        return self.dataset.margin / 2 if self.dataset.timeframe else timedelta(0)
 
     @property
     def step(self) -> timedelta | None:

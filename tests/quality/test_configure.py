@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,21 @@ def test_a_threshold_with_which_a_check_would_find_nothing_or_all_is_refused(
     with pytest.raises(ConfigError, match=rf"checks\.bars\.{check}\.{threshold}: .*bounds") as told:
         configure(builtin().dataset("bars_1m"), overrides)
     assert says in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("check", "rows", "says"), [("spikes", 51, "from 20 to 50"), ("jumps", 101, "from 20 to 100")]
+)
+def test_a_window_of_rows_lies_within_the_margin_of_the_dataset(
+    check: str, rows: int, says: str
+) -> None:
+    dataset = replace(builtin().dataset("bars_1h"), margin=timedelta(hours=100))
+    short = {"bars": {name: {"window_rows": 20} for name in ("spikes", "jumps")}}
+    assert configure(dataset, short)
+    short["bars"][check]["window_rows"] = rows
+    with pytest.raises(ConfigError, match=r"window_rows: .* is out of bounds") as caught:
+        configure(dataset, short)
+    assert says in caught.value.hint
 
 
 @pytest.mark.parametrize("value", ["abc", "auto", ""])

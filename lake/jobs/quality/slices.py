@@ -19,7 +19,7 @@ from lake.model.time import DAY, TimeRange
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.completeness import missing_slots
 from lake.quality.checks.outages import Presence, outages
-from lake.quality.slice import NEAR_BARS, Reference, Slice, margin_of
+from lake.quality.slice import NEAR_BARS, Reference, Slice
 from lake.store.reader import TIME_STEP, TableReader, touching
 
 _MONTH = Timeframe(1, "M")
@@ -128,7 +128,7 @@ class CheckInputs:
 
     def _rows(self, dataset: Dataset, market: Market, judged: TimeRange) -> pl.DataFrame:
         """The market's rows of a range and around it."""
-        margin, read = margin_of(dataset), partial(self._stored, dataset.name, market)
+        margin, read = dataset.margin, partial(self._stored, dataset.name, market)
         wider = _widened(judged, margin)
         if dataset.timeframe is None and margin <= DAY:
             return self._reaching(dataset.name, market, judged, wider, read)
@@ -354,12 +354,12 @@ class CheckInputs:
 
 def _near(dataset: Dataset) -> timedelta:
     """How far around a range trades and finer bars are read: as far as its last bar reaches."""
-    return max(min(margin_of(dataset), DAY), _longest(dataset))
+    return max(min(dataset.margin, DAY), _longest(dataset))
 
 
 def _beside(dataset: Dataset) -> timedelta:
     """How far around a range other venues are read."""
-    return min(margin_of(dataset), max(DAY, NEAR_BARS * _longest(dataset)))
+    return min(dataset.margin, max(DAY, NEAR_BARS * _longest(dataset)))
 
 
 def _longest(dataset: Dataset) -> timedelta:

@@ -51,7 +51,7 @@ def spikes(
     witnessed_deviations
         From how far away these are asked.
     window_rows
-        Rows around a row from which the size of a deviation comes: at most `REACH_BARS`.
+        Rows around a row from which the size of a deviation comes: at most half of the margin.
     least_return
         Least size of a deviation, as a share of the price.
     """

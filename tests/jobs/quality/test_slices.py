@@ -35,6 +35,7 @@ from tests.conftest import (
     trades,
     write,
 )
+from tests.model.everything import TEXT
 from tests.quality.slices import found, outcome
 
 HOUR = timedelta(hours=1)
@@ -89,6 +90,23 @@ def test_each_market_is_seen_by_itself_with_rows_around_the_range(lake: Lake) ->
     )
     assert first.span == TimeRange(T0, T0 + 3 * DAY - MINUTE + timedelta(milliseconds=1))
     assert [other.market.exchange for other in first.others] == ["kraken"]
+
+
+@pytest.mark.parametrize(
+    ("margin", "hours"), [("", 1), ('margin = "3h"', 3), ('margin = "36h"', 36)]
+)
+def test_the_dataset_file_says_how_far_around_the_range_rows_are_seen(
+    new_lake: NewLake, margin: str, hours: int
+) -> None:
+    text = TEXT.replace("[columns]", f"{margin}\n\n[columns]")
+    lake = new_lake(schemas={"everything": text})
+    rows = trades(144, step=HOUR / 2).with_columns(id=pl.col("trade_id").cast(pl.Int64))
+    write(lake, "everything", rows.select("exchange", "symbol", "timestamp", "id"))
+    day = Selection(start=T0 + DAY, end=T0 + 2 * DAY)
+    [part] = slices(lake, "everything", day)
+    times = part.frame.collect()["timestamp"]
+    assert times.min() == max(T0, T0 + DAY - hours * HOUR)
+    assert times.max() == min(T0 + 3 * DAY, T0 + 2 * DAY + hours * HOUR) - HOUR / 2
 
 
 @pytest.mark.parametrize("table", ["bars_1m", "bars_1h"])
