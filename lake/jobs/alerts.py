@@ -37,9 +37,6 @@ _log = get_logger(__name__)
 
 _LOCK = ".alerts.lock"
 _POLL_SECONDS = 0.02
-_OWN = frozenset(
-    {"alerts", "coverage", "findings", "instruments", "jobs", "quarantine", "repairs", "scores"}
-)
 _FINDINGS = (
     "exchange",
     "symbol",
@@ -213,9 +210,10 @@ def _newest(store: Store, rules: Sequence[AlertRule]) -> pl.DataFrame:
     patterns = [rule.dataset for rule in rules if rule.freshness_seconds is not None]
     frames = [pl.DataFrame(schema=NEWEST)]
     for name in store.tables():
-        if name not in _OWN and any(matches(pattern, name) for pattern in patterns):
+        if any(matches(pattern, name) for pattern in patterns):
             dataset = store.catalog.dataset(name)
-            frames.append(_newest_of(dataset, store.snapshot(dataset)))
+            if dataset.kind == "data":
+                frames.append(_newest_of(dataset, store.snapshot(dataset)))
     return pl.concat(frames)
 
 

@@ -20,7 +20,6 @@ from lake.store.store import Store
 
 RECORD = ("coverage", "quarantine", "jobs", "findings", "scores", "repairs", "alerts")
 """The lake's own record: tables that only the lake writes."""
-OWN_RECORD = frozenset({*RECORD, "instruments"})
 
 
 def describe_columns(dataset: Dataset) -> pl.DataFrame:
@@ -75,9 +74,7 @@ def read_status(store: Store) -> pl.DataFrame:
     """
     covered = _group_coverage(read_coverage(store, None, EVERYTHING))
     records = []
-    for name in store.tables():
-        if name in OWN_RECORD:
-            continue
+    for name in store.data_tables():
         files = store.snapshot(store.catalog.dataset(name)).files()
         stored = files.group_by(MARKET_COLUMNS).agg(
             pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()

@@ -77,6 +77,11 @@ class Store:
         folders = self.root.tables.glob("*")
         return tuple(sorted(folder.name for folder in folders if log.exists(folder)))
 
+    def data_tables(self) -> tuple[str, ...]:
+        """Names of the tables that exist and hold data: no reference, and no record of the lake."""
+        names = self.tables()
+        return tuple(name for name in names if self.catalog.dataset(name).kind == "data")
+
     def exists(self, name: str) -> bool:
         return log.exists(self.root.tables / name)
 

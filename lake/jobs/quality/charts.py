@@ -30,10 +30,10 @@ _DEVIATION = "venue_deviation"
 
 def charts(known: CheckInputs, findings: pl.DataFrame) -> tuple[Chart, ...]:
     """Candles around the worst findings of bars: of each check some, of many markets."""
+    bars = [name for name, rows in known.tables.items() if rows.dataset.event == "bar"]
     shown = findings.filter(
-        pl.col("dataset").str.starts_with("bars_")
+        pl.col("dataset").is_in(bars)
         & pl.col("check").is_in(_SHOWN)
-        & pl.col("dataset").is_in(list(known.tables))
         # Where many are told as one, what is wrong lies here and there in its interval.
         & ~pl.col("message").str.contains(FOLDED)
     )
@@ -102,7 +102,7 @@ def _worst(found: pl.DataFrame) -> pl.DataFrame:
 
 def _pairs(known: CheckInputs, selection: Selection) -> Iterator[tuple[Dataset, Market, Market]]:
     for table, rows in known.tables.items():
-        if rows.dataset.family != "bars":
+        if rows.dataset.event != "bar":
             continue
         by_symbol: dict[str, list[Market]] = {}
         for market in known.markets(table, selection):

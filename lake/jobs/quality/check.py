@@ -24,7 +24,6 @@ from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange, iso
 from lake.quality.configure import Own
 from lake.quality.score import combine_scores
-from lake.query.overview import OWN_RECORD
 from lake.settings import Settings
 from lake.store.ledger import Ledger
 from lake.store.store import Store
@@ -159,7 +158,7 @@ def _open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.DataFra
     parts = [
         read_findings(store, FindingFilter(table, whole_days(selection)))
         for table, selection in wanted
-        if table not in OWN_RECORD
+        if store.catalog.dataset(table).kind == "data"
     ]
     return pl.concat(parts) if parts else store.catalog.dataset("findings").empty()
 
@@ -167,8 +166,8 @@ def _open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.DataFra
 def _touched(store: Store, job_id: str) -> list[TableSelection]:
     """What an ingestion has to have checked: what it fetched, and bars that depend on it."""
     rows = Ledger(store).coverage(Selection()).filter(pl.col("job_id") == job_id)
-    tables = [name for name in store.tables() if name not in OWN_RECORD]
-    bars = [name for name in tables if store.catalog.dataset(name).family == "bars"]
+    tables = store.data_tables()
+    bars = [name for name in tables if store.catalog.dataset(name).event == "bar"]
     spans = rows.group_by("dataset", "exchange", "symbol").agg(
         pl.col("timestamp").min(), pl.col("end").max()
     )

@@ -11,6 +11,7 @@ import polars as pl
 
 from lake.errors import ConfigError, UnknownNameError, UsageError
 from lake.jobs.quality.slices import CheckInputs
+from lake.model.dataset import Dataset
 from lake.model.market import DATASET_MARKET, Market
 from lake.model.progress import Progress
 from lake.model.selection import Selection
@@ -20,12 +21,10 @@ from lake.quality.checks.completeness import gaps
 from lake.quality.configure import ConfiguredCheck, Overrides, Own, configure
 from lake.quality.run import FINDINGS, run_checks
 from lake.quality.score import scores
-from lake.query.overview import OWN_RECORD, read_coverage
+from lake.query.overview import read_coverage
 from lake.settings import Settings
 from lake.store.reader import TableReader
 from lake.store.store import Store
-
-_WITNESSES = ("bars_", "trades")
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,11 @@ def open_inputs(
     """
     _require_tables(store, settings.quality.checks)
     found: dict[str, TableReader] = {}
-    for name in (name for name in store.tables() if name not in OWN_RECORD):
-        if tables and (name in tables or not name.startswith(_WITNESSES)):
-            continue
-        with suppress(UnknownNameError):  # it did not exist yet
-            found[name] = store.snapshot(store.catalog.dataset(name), as_of=as_of)
+    for name in store.tables():
+        with suppress(UnknownNameError):  # it has no dataset file any more, or did not exist yet
+            dataset = store.catalog.dataset(name)
+            if dataset.kind == "data" and (not tables or _is_reference(dataset, tables)):
+                found[name] = store.snapshot(dataset, as_of=as_of)
 
     def omits(exchange: str) -> bool:
         said = settings.exchanges.get(exchange)
@@ -94,6 +93,11 @@ def open_inputs(
         now=as_of or now,
         omits_empty_bars=omits,
     )
+
+
+def _is_reference(dataset: Dataset, tables: Mapping[str, TableReader]) -> bool:
+    """Whether checks compare some tables with a table that is not among them."""
+    return dataset.name not in tables and dataset.event in ("bar", "trade")
 
 
 def _require_tables(store: Store, overrides: Overrides) -> None:

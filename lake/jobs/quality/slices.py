@@ -229,7 +229,7 @@ class CheckInputs:
         tables = [
             (rows.dataset.timeframe.seconds, name)
             for name, rows in self.tables.items()
-            if rows.dataset.timeframe is not None
+            if rows.dataset.event == "bar" and rows.dataset.timeframe is not None
         ]
         coarsest_first = [name for _, name in sorted(tables, reverse=True)]
         chosen = Selection((), tuple(dict.fromkeys(symbols)))
@@ -241,8 +241,8 @@ class CheckInputs:
         Of order books trades do.
         """
         has_trades = "trades" in self.tables and self.listing.span("trades", market) is not None
-        if dataset.timeframe is None:
-            return ["trades"] if has_trades and dataset.family == "orderbooks" else []
+        if dataset.event != "bar" or dataset.timeframe is None:
+            return ["trades"] if has_trades and dataset.event == "order_book" else []
         seconds = dataset.timeframe.seconds
         finer = [
             (rows.dataset.timeframe.seconds, name)
@@ -292,7 +292,7 @@ class CheckInputs:
         return float(f"{int(files['rows'].sum()) / seconds:.2g}") if seconds else None
 
     def _ids_follow(self, dataset: Dataset, market: Market, span: TimeRange) -> bool:
-        if dataset.family != "trades":
+        if dataset.event != "trade":
             return False
         key = (dataset.name, market)
         if key not in self._numbered:
