@@ -30,7 +30,7 @@ from lake.model.time import Time, resolve_time
 from lake.quality.report.document import Report
 from lake.query.lookup import read_latest, read_row_at
 from lake.query.sql import View, query
-from lake.replay.events import Event, events
+from lake.replay.events import Event, read_events
 from lake.replay.merge import Batch, Order, replay
 from lake.store.hashing import Checked
 
@@ -275,7 +275,7 @@ class Bundle:
         source = PinnedSource(self.contents, self._table)
         chosen = as_tuple(table) or self.tables
         if batch is None:
-            return events(replay(source, chosen, selection, by=by))
+            return read_events(replay(source, chosen, selection, by=by))
         return replay(source, chosen, selection, by=by, batch_rows=batch)
 
     def verify(self, *, deep: bool = False, progress: Progress | None = None) -> list[Problem]:

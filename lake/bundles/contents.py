@@ -148,8 +148,8 @@ def read_manifest(path: Path) -> Manifest:
         ) from None
     manifest = parse(text, str(path))
     facts = {
-        "checksum": (manifest.checksum, manifest.document_checksum()),
-        "id": (manifest.id, manifest.content_id()),
+        "checksum": (manifest.checksum, manifest.compute_checksum()),
+        "id": (manifest.id, manifest.compute_id()),
     }
     for key, (said, found) in facts.items():
         if said != found:

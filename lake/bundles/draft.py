@@ -57,12 +57,12 @@ class Draft:
     @property
     def id(self) -> str:
         """The id that the bundle will have."""
-        return Manifest.model_construct(**self.fields).content_id()
+        return Manifest.model_construct(**self.fields).compute_id()
 
     def manifest(self, beside: Beside) -> Manifest:
         """The whole manifest, for lists that are stored as this."""
-        sealed = Manifest(id="", beside=beside, **self.fields).sealed()
-        return sealed.model_copy(update={"access": access(sealed)}).sealed()
+        sealed = Manifest(id="", beside=beside, **self.fields).seal()
+        return sealed.model_copy(update={"access": access(sealed)}).seal()
 
 
 def access(manifest: Manifest) -> dict[str, str]:

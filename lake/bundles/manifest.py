@@ -257,20 +257,20 @@ class Manifest(_Part):
             if ref is not None:
                 yield section, ref
 
-    def content_id(self) -> str:
+    def compute_id(self) -> str:
         """What `id` must be."""
         fields = {"table", "selection", "rows", "schema_fingerprint", "digest"}
         refs = sorted((ref for _, ref in self.refs()), key=lambda ref: ref.table)
-        return _digest([ref.model_dump(mode="json", include=fields) for ref in refs])
+        return _hash([ref.model_dump(mode="json", include=fields) for ref in refs])
 
-    def document_checksum(self) -> str:
+    def compute_checksum(self) -> str:
         """What `checksum` must be."""
-        return _digest(self.model_dump(mode="json", exclude={"checksum"}))
+        return _hash(self.model_dump(mode="json", exclude={"checksum"}))
 
-    def sealed(self) -> Manifest:
+    def seal(self) -> Manifest:
         """The manifest with id and checksum filled in."""
-        named = self.model_copy(update={"id": self.content_id()})
-        return named.model_copy(update={"checksum": named.document_checksum()})
+        named = self.model_copy(update={"id": self.compute_id()})
+        return named.model_copy(update={"checksum": named.compute_checksum()})
 
     def to_json(self) -> bytes:
         return self.model_dump_json(indent=2).encode() + b"\n"
@@ -315,6 +315,6 @@ def parse(text: bytes, where: str) -> Manifest:
         raise DamagedError(f"{where} is not a manifest: {error}") from error
 
 
-def _digest(content: dict[str, Any] | list[dict[str, Any]]) -> str:
+def _hash(content: dict[str, Any] | list[dict[str, Any]]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

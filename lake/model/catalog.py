@@ -13,7 +13,7 @@ from typing import get_args
 from lake.errors import SchemaError, UnknownNameError, UsageError
 from lake.model.dataset import PRESENT_METHODS, SHARED_SECTIONS, Dataset, FetchMethod, Granularity
 from lake.model.dataset_file import DatasetFile
-from lake.model.dataset_validation import read_dataset_file, refusal
+from lake.model.dataset_validation import build_error, read_dataset_file
 from lake.model.timeframe import Timeframe
 
 
@@ -48,7 +48,7 @@ class Catalog:
             self._require_place_of_its_own(path, spec)
             self._files[spec.name] = spec
             if self._is_table_of_family(spec.name):
-                raise refusal(path, "name", f"{spec.name!r} is a table of another dataset")
+                raise build_error(path, "name", f"{spec.name!r} is a table of another dataset")
         self._resolved: dict[str, Dataset] = {}
 
     @property
@@ -108,10 +108,10 @@ class Catalog:
         for other in self._files.values():
             if spec.section == other.section and spec.section not in SHARED_SECTIONS:
                 reason = f"{spec.section!r} is the section of dataset {other.name!r}"
-                raise refusal(path, "section", reason)
+                raise build_error(path, "section", reason)
             if spec.fetch and spec.fetch.window is None and spec.fetch == other.fetch:
                 reason = f"{spec.fetch.method!r} is the method of dataset {other.name!r}"
-                raise refusal(path, "fetch.method", reason)
+                raise build_error(path, "fetch.method", reason)
 
     def _is_table_of_family(self, name: str) -> bool:
         family, _, suffix = name.rpartition("_")

@@ -221,7 +221,7 @@ class DatasetFile(BaseModel):
             key=tuple(self.key),
             time_column=self.time_column,
             sort=tuple(dict.fromkeys(self.sort or [self.time_column, *self.key])),
-            granularity=granularity or _granularity(self, timeframe),
+            granularity=granularity or _choose_granularity(self, timeframe),
             rows=self.rows,
             rules=tuple(Rule(key, condition) for key, condition in self.rules.items()),
             checks=tuple(check.check(key) for key, check in self.checks.items()),
@@ -239,7 +239,7 @@ class DatasetFile(BaseModel):
         )
 
 
-def _granularity(spec: DatasetFile, timeframe: Timeframe | None) -> Granularity:
+def _choose_granularity(spec: DatasetFile, timeframe: Timeframe | None) -> Granularity:
     if spec.date != "by_timeframe":
         return spec.date
     dense = timeframe is not None and timeframe.seconds < _SPARSE_FROM_SECONDS

@@ -40,9 +40,11 @@ def read_dataset_file(path: Path) -> DatasetFile:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SchemaError(f"{path}: not TOML: {error}") from error
     except ValidationError as error:
-        raise _explained(path, error) from error
+        raise _explain(path, error) from error
     if spec.name != path.stem:
-        raise refusal(path, "name", f"is {spec.name!r}, but the file is called {path.stem}.toml")
+        raise build_error(
+            path, "name", f"is {spec.name!r}, but the file is called {path.stem}.toml"
+        )
     _require_known_columns(path, spec)
     _require_known_availability(path, spec)
     _require_one_origin(path, spec)
@@ -58,22 +60,22 @@ def read_dataset_file(path: Path) -> DatasetFile:
 def _require_known_columns(path: Path, spec: DatasetFile) -> None:
     for name, column in spec.columns.items():
         if name in PARTITIONS:
-            raise refusal(path, f"columns.{name}", "every dataset has it already; leave it out")
+            raise build_error(path, f"columns.{name}", "every dataset has it already; leave it out")
         if column.type not in TYPES:
-            raise refusal(
+            raise build_error(
                 path, f"columns.{name}.type", f"{column.type!r} is none of {', '.join(TYPES)}"
             )
     named = {"time_column": [spec.time_column], "key": spec.key, "sort": spec.sort}
     for key, names in named.items():
         for name in names:
             if name not in spec.columns:
-                raise refusal(path, key, f"{name!r} is not among the columns")
+                raise build_error(path, key, f"{name!r} is not among the columns")
             if key != "sort" and spec.columns[name].nullable:
-                raise refusal(path, key, f"column {name!r} must not be nullable")
+                raise build_error(path, key, f"column {name!r} must not be nullable")
             if spec.columns[name].type.startswith("list"):
-                raise refusal(path, key, f"column {name!r} is a list")
+                raise build_error(path, key, f"column {name!r} is a list")
     if spec.columns[spec.time_column].type != "timestamp":
-        raise refusal(path, "time_column", f"column {spec.time_column!r} is not a timestamp")
+        raise build_error(path, "time_column", f"column {spec.time_column!r} is not a timestamp")
 
 
 def _require_known_availability(path: Path, spec: DatasetFile) -> None:
@@ -82,20 +84,24 @@ def _require_known_availability(path: Path, spec: DatasetFile) -> None:
         return
     if name == END:
         if spec.date != "by_timeframe":
-            raise refusal(path, "available_at", f"{END!r} needs date = 'by_timeframe'")
+            raise build_error(path, "available_at", f"{END!r} needs date = 'by_timeframe'")
     elif name not in spec.columns:
-        raise refusal(path, "available_at", f"{name!r} is not among the columns, nor {END!r}")
+        raise build_error(path, "available_at", f"{name!r} is not among the columns, nor {END!r}")
     elif spec.columns[name].type != "timestamp":
-        raise refusal(path, "available_at", f"column {name!r} is not a timestamp")
+        raise build_error(path, "available_at", f"column {name!r} is not a timestamp")
 
 
 def _require_one_origin(path: Path, spec: DatasetFile) -> None:
     if (spec.kind == "record") != (spec.source_kind == "lake"):
-        raise refusal(path, "from", "'lake' and kind = 'record' go together: the lake's own record")
+        raise build_error(
+            path, "from", "'lake' and kind = 'record' go together: the lake's own record"
+        )
     if (spec.fetch is None) == (spec.source_kind == "exchange"):
-        raise refusal(path, "from", "'exchange' and [fetch] go together: how rows are fetched")
+        raise build_error(path, "from", "'exchange' and [fetch] go together: how rows are fetched")
     if spec.checks and spec.kind != "data":
-        raise refusal(path, "checks", f"rows of kind {spec.kind!r} are not checked; leave them out")
+        raise build_error(
+            path, "checks", f"rows of kind {spec.kind!r} are not checked; leave them out"
+        )
 
 
 def _require_fitting_section(path: Path, spec: DatasetFile) -> None:
@@ -103,7 +109,7 @@ def _require_fitting_section(path: Path, spec: DatasetFile) -> None:
         return
     if (spec.section == "bars") != spec.has_timeframes:
         needed = "needs" if spec.section == "bars" else "has one table, so it does not go with"
-        raise refusal(path, "section", f"{spec.section!r} {needed} date = 'by_timeframe'")
+        raise build_error(path, "section", f"{spec.section!r} {needed} date = 'by_timeframe'")
 
 
 def _require_columns_of_event(path: Path, spec: DatasetFile) -> None:
@@ -112,11 +118,13 @@ def _require_columns_of_event(path: Path, spec: DatasetFile) -> None:
     wanted = EVENT_COLUMNS[spec.event].items()
     if [(name, column.type) for name, column in spec.columns.items()] != list(wanted):
         listed = ", ".join(f"{name} ({kind})" for name, kind in wanted)
-        raise refusal(path, "event", f"{spec.event!r} has these columns in this order: {listed}")
+        raise build_error(
+            path, "event", f"{spec.event!r} has these columns in this order: {listed}"
+        )
     if spec.time_column != "timestamp":
-        raise refusal(path, "event", f"{spec.event!r} needs time_column = 'timestamp'")
+        raise build_error(path, "event", f"{spec.event!r} needs time_column = 'timestamp'")
     if (spec.event == "bar") != spec.has_timeframes:
-        raise refusal(path, "event", "'bar' and date = 'by_timeframe' go together")
+        raise build_error(path, "event", "'bar' and date = 'by_timeframe' go together")
 
 
 def _require_fetchable(path: Path, spec: DatasetFile) -> None:
@@ -125,19 +133,23 @@ def _require_fetchable(path: Path, spec: DatasetFile) -> None:
     method, event = spec.fetch.method, FETCHED_EVENTS[spec.fetch.method]
     if spec.event != event:
         needed = f"event = {event!r}" if event else "no event"
-        raise refusal(path, "fetch.method", f"{method!r} needs {needed}")
+        raise build_error(path, "fetch.method", f"{method!r} needs {needed}")
     if method in PRESENT_METHODS and spec.fetch.window is not None:
-        raise refusal(path, "fetch.window", f"{method!r} gives only the present; leave it out")
+        raise build_error(path, "fetch.window", f"{method!r} gives only the present; leave it out")
     if method not in PRESENT_METHODS and spec.fetch.window is None:
-        raise refusal(path, "fetch.window", f"{method!r} needs one: how much time one fetch spans")
+        raise build_error(
+            path, "fetch.window", f"{method!r} needs one: how much time one fetch spans"
+        )
 
 
 def _require_fitting_interpolation(path: Path, spec: DatasetFile) -> None:
     how = spec.repair.interpolate
     if how == "flat" and spec.event != "bar":
-        raise refusal(path, "repair.interpolate", "'flat' needs event = 'bar'")
+        raise build_error(path, "repair.interpolate", "'flat' needs event = 'bar'")
     if how in ("linear", "last") and spec.has_timeframes:
-        raise refusal(path, "repair.interpolate", f"{how!r} does not go with date = 'by_timeframe'")
+        raise build_error(
+            path, "repair.interpolate", f"{how!r} does not go with date = 'by_timeframe'"
+        )
 
 
 def _require_lengths(path: Path, spec: DatasetFile) -> None:
@@ -149,9 +161,9 @@ def _require_lengths(path: Path, spec: DatasetFile) -> None:
         ("repair.join_within", spec.repair.join_within),
     ):
         if length is not None and length.is_in_slots and not spec.has_timeframes:
-            raise refusal(path, key, "slots need date = 'by_timeframe'; write 90s, 1h or 30d")
+            raise build_error(path, key, "slots need date = 'by_timeframe'; write 90s, 1h or 30d")
     if window is not None and window.count == 0:
-        raise refusal(path, "fetch.window", "must be longer than nothing")
+        raise build_error(path, "fetch.window", "must be longer than nothing")
 
 
 def _require_working_rules(path: Path, spec: DatasetFile) -> None:
@@ -164,7 +176,7 @@ def _require_working_rules(path: Path, spec: DatasetFile) -> None:
     if spec.keep_when is None:
         return
     if spec.rows == "immutable":
-        raise refusal(path, "keep_when", "immutable rows are always kept; leave it out")
+        raise build_error(path, "keep_when", "immutable rows are always kept; leave it out")
     pairs = f"SELECT {spec.keep_when} FROM t CROSS JOIN s"  # noqa: S608 - over empty frames
     with _condition(path, "keep_when", spec.keep_when):
         _require_boolean(pl.SQLContext(t=empty, s=empty).execute(pairs, eager=True))
@@ -182,16 +194,16 @@ def _condition(path: Path, key: str, text: str) -> Iterator[None]:
         yield
     except (PolarsError, SchemaError) as error:
         reason = str(error).splitlines()[0]
-        raise refusal(path, key, f"{text!r} does not work: {reason}") from error
+        raise build_error(path, key, f"{text!r} does not work: {reason}") from error
 
 
-def refusal(path: Path, key: str, reason: str) -> SchemaError:
+def build_error(path: Path, key: str, reason: str) -> SchemaError:
     """The error of a key that a dataset file must not have so."""
     return SchemaError(f"{path}: {key}: {reason}")
 
 
-def _explained(path: Path, error: ValidationError) -> SchemaError:
+def _explain(path: Path, error: ValidationError) -> SchemaError:
     first: Any = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part != "[key]")
     reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
-    return refusal(path, key or "file", reason)
+    return build_error(path, key or "file", reason)

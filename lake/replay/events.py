@@ -78,11 +78,11 @@ class Bar(NamedTuple):
 
     @property
     def available_at(self) -> datetime:
-        return _time(self.available_at_us)
+        return _to_datetime(self.available_at_us)
 
     @property
     def timestamp(self) -> datetime:
-        return _time(self.timestamp_us)
+        return _to_datetime(self.timestamp_us)
 
 
 class Trade(NamedTuple):
@@ -104,15 +104,15 @@ class Trade(NamedTuple):
 
     @property
     def available_at(self) -> datetime:
-        return _time(self.available_at_us)
+        return _to_datetime(self.available_at_us)
 
     @property
     def timestamp(self) -> datetime:
-        return _time(self.timestamp_us)
+        return _to_datetime(self.timestamp_us)
 
     @property
     def received_at(self) -> datetime | None:
-        return None if self.received_at_us is None else _time(self.received_at_us)
+        return None if self.received_at_us is None else _to_datetime(self.received_at_us)
 
 
 class OrderBook(NamedTuple):
@@ -133,15 +133,15 @@ class OrderBook(NamedTuple):
 
     @property
     def available_at(self) -> datetime:
-        return _time(self.available_at_us)
+        return _to_datetime(self.available_at_us)
 
     @property
     def timestamp(self) -> datetime:
-        return _time(self.timestamp_us)
+        return _to_datetime(self.timestamp_us)
 
     @property
     def received_at(self) -> datetime:
-        return _time(self.received_at_us)
+        return _to_datetime(self.received_at_us)
 
 
 class Funding(NamedTuple):
@@ -159,11 +159,11 @@ class Funding(NamedTuple):
 
     @property
     def available_at(self) -> datetime:
-        return _time(self.available_at_us)
+        return _to_datetime(self.available_at_us)
 
     @property
     def timestamp(self) -> datetime:
-        return _time(self.timestamp_us)
+        return _to_datetime(self.timestamp_us)
 
 
 _CLASSES: Mapping[EventKind, type[Event]] = {
@@ -174,7 +174,7 @@ _CLASSES: Mapping[EventKind, type[Event]] = {
 }
 
 
-def events(batches: Iterable[Batch]) -> Iterator[Event]:
+def read_events(batches: Iterable[Batch]) -> Iterator[Event]:
     """The rows of batches, one at a time, in order.
 
     Gives `Bar`, `Trade`, `OrderBook` and `Funding`, by the `event` of each dataset; rows of a
@@ -185,16 +185,16 @@ def events(batches: Iterable[Batch]) -> Iterator[Event]:
     SchemaError
         The columns of a dataset cannot be the fields of an event.
     """
-    return chain.from_iterable(map(events_of, batches))
+    return chain.from_iterable(map(read_batch, batches))
 
 
-def events_of(batch: Batch) -> Iterator[Event]:
+def read_batch(batch: Batch) -> Iterator[Event]:
     """The rows of one batch in order; raises what `events` does."""
     tables = np.empty(batch.rows, dtype=np.int64)
     for number, frame in enumerate(batch.frames.values()):
         tables[frame[POSITION].to_numpy() - batch.first] = number
-    made = [_made(batch.datasets[table], frame) for table, frame in batch.frames.items()]
-    return map(next, map(made.__getitem__, tables.tolist()))
+    streams = [_build_events(batch.datasets[table], frame) for table, frame in batch.frames.items()]
+    return map(next, map(streams.__getitem__, tables.tolist()))
 
 
 @lru_cache(maxsize=256)
@@ -209,14 +209,14 @@ def event_class(dataset: Dataset) -> type[Event]:
         Two columns would be one field, or the columns are not those of the class that the
         dataset's `event` names.
     """
-    fields = ["table", *(_field(*column) for column in _columns(dataset))]
+    fields = ["table", *(_name_field(*column) for column in _list_columns(dataset))]
     if twice := sorted({name for name in fields if fields.count(name) > 1}):
         raise SchemaError(
             f"table {dataset.name}: {twice[0]!r} would be two fields of its events",
             "Read it in batches, where columns keep their names.",
         )
     if dataset.event is None:
-        return _new_class(dataset, fields)
+        return _build_class(dataset, fields)
     class_ = _CLASSES[dataset.event]
     if fields != list(getattr(class_, "_fields", ())):
         raise SchemaError(
@@ -226,48 +226,48 @@ def event_class(dataset: Dataset) -> type[Event]:
     return class_
 
 
-def _columns(dataset: Dataset) -> list[tuple[str, str]]:
+def _list_columns(dataset: Dataset) -> list[tuple[str, str]]:
     """Columns of a batch's frame that are fields, after `table`, and their types."""
     other = ("date", AVAILABLE_AT)
     own = [(column.name, column.type) for column in dataset.columns if column.name not in other]
     return [(POSITION, "int64"), (AVAILABLE_AT, "timestamp"), *own]
 
 
-def _field(name: str, kind: str) -> str:
+def _name_field(name: str, kind: str) -> str:
     if kind == "timestamp":
         return f"{name}_us"
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
-def _new_class(dataset: Dataset, fields: list[str]) -> type[Event]:
+def _build_class(dataset: Dataset, fields: list[str]) -> type[Event]:
     title = "".join(word.capitalize() for word in dataset.name.split("_"))
     base = namedtuple(title, fields)  # type: ignore[misc]
-    times = [name for name, kind in _columns(dataset) if kind == "timestamp"]
-    properties = {name: property(partial(_time_in, f"{name}_us")) for name in times}
+    times = [name for name, kind in _list_columns(dataset) if kind == "timestamp"]
+    properties = {name: property(partial(_read_time, f"{name}_us")) for name in times}
     return type(title, (base,), {"__slots__": (), "__doc__": dataset.title, **properties})
 
 
-def _time_in(field: str, event: tuple[Any, ...]) -> datetime | None:
+def _read_time(field: str, event: tuple[Any, ...]) -> datetime | None:
     microseconds = getattr(event, field)
-    return None if microseconds is None else _time(microseconds)
+    return None if microseconds is None else _to_datetime(microseconds)
 
 
-def _time(microseconds: int) -> datetime:
+def _to_datetime(microseconds: int) -> datetime:
     return EPOCH + microseconds * MICROSECOND
 
 
-def _made(dataset: Dataset, frame: pl.DataFrame) -> Iterator[Event]:
+def _build_events(dataset: Dataset, frame: pl.DataFrame) -> Iterator[Event]:
     """The events of one table."""
     # Twice as fast as `_make`, which counts the fields of each row once more.
     make = cast("Callable[..., Event]", partial(tuple.__new__, event_class(dataset)))
-    names = [name for name, _ in _columns(dataset)]
+    names = [name for name, _ in _list_columns(dataset)]
     # A few at a time: garbage collection looks at every tuple that there is.
     return chain.from_iterable(
-        map(make, zip(repeat(dataset.name), *map(_values, part.iter_columns()), strict=False))
+        map(make, zip(repeat(dataset.name), *map(_to_values, part.iter_columns()), strict=False))
         for part in frame.select(names).iter_slices(_SLICE_ROWS)
     )
 
 
-def _values(column: pl.Series) -> list[Any]:
+def _to_values(column: pl.Series) -> list[Any]:
     """A column as Python values; times as integers."""
     return (column.to_physical() if column.dtype == pl.Datetime else column).to_list()

@@ -23,7 +23,7 @@ from lake.errors import DamagedError, SchemaError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import EPOCH, MICROSECOND, iso
-from lake.replay.ordering import arrange, rank, times_of
+from lake.replay.ordering import arrange, rank, read_times
 
 Order = Literal["available_at", "timestamp"]
 POSITION = "position"
@@ -263,7 +263,7 @@ class _Feed:
         rows = found.select(self._dataset.availability(), *names).filter(self._within)
         if rows.is_empty():
             return None
-        earliest = times_of(rows, column).min()
+        earliest = read_times(rows, column).min()
         if self._taken_until is not None and earliest < self._taken_until:
             raise DamagedError(
                 f"table {self._dataset.name}, {' '.join(self._market)}: a row is known at "
@@ -330,7 +330,7 @@ class _Queue:
         staged, self._staged = self._staged, {}
         if not staged:
             return
-        times = [times_of(frame, self._column(table)) for table, frame in staged.items()]
+        times = [read_times(frame, self._column(table)) for table, frame in staged.items()]
         order = np.argsort(np.concatenate(times), kind="stable")
         positions = np.empty_like(order)
         positions[order] = np.arange(order.size) + (self._first + self.rows)

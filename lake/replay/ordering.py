@@ -30,7 +30,7 @@ def rank(dataset: Dataset) -> tuple[int, int, str]:
     return dataset.rank, seconds, dataset.name
 
 
-def times_of(frame: pl.DataFrame, column: str) -> NDArray[np.int64]:
+def read_times(frame: pl.DataFrame, column: str) -> NDArray[np.int64]:
     """A column of times in microseconds since 1970."""
     return frame[column].to_physical().to_numpy()
 
@@ -41,16 +41,16 @@ def arrange(dataset: Dataset, frames: Sequence[pl.DataFrame], column: str) -> pl
     `frames`: those of each market, in order of exchange and symbol.
     """
     frame = pl.concat(frames, rechunk=True)
-    times = times_of(frame, column)
+    times = read_times(frame, column)
     order = np.argsort(times, kind="stable")
     markets = np.repeat(np.arange(len(frames)), [part.height for part in frames])
     times, markets = times[order], markets[order]
     level = (times[1:] == times[:-1]) & (markets[1:] == markets[:-1])
-    order = _ties_broken(dataset, frame, order, level)
+    order = _break_ties(dataset, frame, order, level)
     return frame if np.all(order[1:] > order[:-1]) else frame[order]
 
 
-def _ties_broken(
+def _break_ties(
     dataset: Dataset, frame: pl.DataFrame, order: NDArray[np.intp], level: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
     """The order with rows that are level with the one before (of time and market) put right."""
@@ -63,7 +63,7 @@ def _ties_broken(
     names = dict.fromkeys([*dataset.sort, *dataset.key])
     keys = frame.select(list(names))[rows].select(
         pl.Series("run of ties", runs[places]),
-        *(key for name in names for key in _keys(name, columns[name].type)),
+        *(key for name in names for key in _build_sort_keys(name, columns[name].type)),
         pl.Series("row number", rows),
     )
     broken = order.copy()
@@ -71,7 +71,7 @@ def _ties_broken(
     return broken
 
 
-def _keys(name: str, kind: str) -> list[pl.Expr]:
+def _build_sort_keys(name: str, kind: str) -> list[pl.Expr]:
     """What a column is compared by: never null, the null first."""
     column = pl.col(name)
     if kind == "string":

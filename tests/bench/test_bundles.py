@@ -62,7 +62,7 @@ def test_a_market_month_of_600_000_files(tmp_path: Path) -> None:
     (folder / "files.parquet").unlink()
     sealed = index.write(folder / "files.parquet", FileIndex.sorted(files))
     beside = bundle.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
-    manifest = bundle.manifest.model_copy(update={"beside": beside}).sealed()
+    manifest = bundle.manifest.model_copy(update={"beside": beside}).seal()
     (folder / "manifest.json").write_bytes(manifest.to_json())
     month = datetime(2021, 3, 1, tzinfo=UTC), datetime(2021, 4, 1, tzinfo=UTC)
 

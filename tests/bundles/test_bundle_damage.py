@@ -125,7 +125,7 @@ def test_a_forged_manifest_of_other_content_is_not_its_id(lake: Lake) -> None:
     edit(lake, ("trades", "digest"), other)
     path = manifest_file(lake)
     forged = Manifest.model_validate_json(path.read_bytes())
-    path.write_bytes(forged.sealed().to_json())
+    path.write_bytes(forged.seal().to_json())
     with pytest.raises(DamagedError, match="holds the manifest of bundle"):
         lake.bundles.open("b")
 
@@ -288,7 +288,7 @@ def test_other_rows_under_the_right_hash_are_found_by_reading_deep(
     (folder / "files.parquet").unlink()
     sealed = index.write(folder / "files.parquet", forged)
     beside = bundle.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
-    manifest = bundle.manifest.model_copy(update={"beside": beside}).sealed()
+    manifest = bundle.manifest.model_copy(update={"beside": beside}).seal()
     (folder / "manifest.json").write_bytes(manifest.to_json())
     reopened = lake.bundles.open("b")
     assert reopened.verify() == []

@@ -13,7 +13,7 @@ from lake.model.catalog import builtin
 from lake.model.dataset import Column
 from lake.model.selection import Selection
 from lake.replay import events as module
-from lake.replay.events import Bar, Event, Funding, OrderBook, Trade, event_class, events
+from lake.replay.events import Bar, Event, Funding, OrderBook, Trade, event_class, read_events
 from lake.replay.merge import Source, replay
 from tests.conftest import MINUTE, SECOND, T0, TIME, bars, funding, trades
 from tests.model.everything import TEXT, own_copy
@@ -39,7 +39,7 @@ CLASSES: dict[str, Any] = {
 
 
 def events_of(source: Source, *tables: str, **choice: Any) -> list[Any]:
-    return list(events(replay(source, tables, EVERYTHING, **choice)))
+    return list(read_events(replay(source, tables, EVERYTHING, **choice)))
 
 
 def books(count: int = 2) -> pl.DataFrame:
@@ -161,7 +161,7 @@ def test_books_of_an_event_are_lists() -> None:
 
 def test_events_come_as_the_batches_do() -> None:
     source = Memory({"trades": trades(1000)})
-    stream = events(replay(source, ["trades"], EVERYTHING, batch_rows=10, window_rows=10))
+    stream = read_events(replay(source, ["trades"], EVERYTHING, batch_rows=10, window_rows=10))
     assert source.reads == []
     next(stream)
     assert len(source.reads) == 1

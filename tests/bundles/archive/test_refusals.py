@@ -151,7 +151,7 @@ def test_a_forged_index_that_is_sealed_again_leads_nowhere(
     (folder / "files.parquet").unlink()
     sealed = index.write(folder / "files.parquet", forge(small.contents.files.all()[:1]))
     beside = small.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
-    manifest = small.manifest.model_copy(update={"beside": beside}).sealed()
+    manifest = small.manifest.model_copy(update={"beside": beside}).seal()
     (folder / "manifest.json").write_bytes(manifest.to_json())
     other = new_lake()
     with pytest.raises(DamagedError, match="lists what cannot be in a bundle") as caught:
@@ -176,7 +176,7 @@ def test_a_list_that_is_none_is_refused_though_it_is_sealed(
         (folder / "files.parquet").unlink()
         sealed = index.write(folder / "files.parquet", frame)
         beside = small.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
-        manifest = small.manifest.model_copy(update={"beside": beside}).sealed()
+        manifest = small.manifest.model_copy(update={"beside": beside}).seal()
         (folder / "manifest.json").write_bytes(manifest.to_json())
         other = new_lake()
         with pytest.raises(DamagedError, match="is no list of files"):
