@@ -13,6 +13,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 MICROSECOND = timedelta(microseconds=1)
 DAY = timedelta(days=1)
+FIRST_TIME = datetime(2009, 1, 3, tzinfo=UTC)
+"""The first block of Bitcoin: nothing was traded before."""
 
 Time = datetime | str
 """A time as users give it: with a zone, or as text that `parse_time` understands."""

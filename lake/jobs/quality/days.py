@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from lake.model.selection import Selection
-from lake.model.time import MICROSECOND, TimeRange
-from lake.quality.checks.times import FIRST_TIME
+from lake.model.time import FIRST_TIME, MICROSECOND, TimeRange
 
 AHEAD = timedelta(minutes=1)
 """How far clocks may disagree: rows that are farther ahead of the present are wrong."""

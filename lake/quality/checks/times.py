@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import polars as pl
 
 from lake.model.slots import slot_of, start_of
+from lake.model.time import FIRST_TIME
 from lake.quality.check import FOUND, Builtin, count_phrase, runs
 from lake.quality.slice import Slice
-
-FIRST_TIME = datetime(2009, 1, 3, tzinfo=UTC)
-"""The first block of Bitcoin: nothing was traded before."""
 
 _UNIT = 1000  # seconds, milliseconds and microseconds are a thousand apart
 _FARTHEST_ZONE = timedelta(hours=14)
