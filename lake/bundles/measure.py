@@ -10,7 +10,7 @@ from lake.model.digest import market_days
 from lake.model.market import MARKET_COLUMNS
 from lake.model.progress import Progress
 from lake.model.selection import Selection
-from lake.store.chunks import pieces
+from lake.store.chunks import chunk_selection
 from lake.store.reader import TableReader
 
 
@@ -19,7 +19,7 @@ def measure_days(rows: TableReader, selection: Selection, progress: Progress) ->
     files = rows.files(selection)
     progress.begin(f"reading {rows.dataset.name}", int(files["rows"].sum()))
     found = [pl.DataFrame(schema=DAYS)]
-    for part in pieces(rows, files, selection):
+    for part in chunk_selection(rows, files, selection):
         frame = rows.collect(part)
         found.append(_days(rows.dataset, frame))
         progress.advance(frame.height)

@@ -15,7 +15,7 @@ from lake.bundles.contents import Contents
 from lake.errors import DamagedError
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
-from lake.store.chunks import pieces
+from lake.store.chunks import chunk_selection
 from lake.store.hashing import Checked, Expected
 from lake.store.index import FileIndex
 from lake.store.reader import EVERYTHING, TableReader
@@ -176,7 +176,7 @@ class PinnedTable(TableReader):
         """The rows of a market in order, about a million at a time."""
         pinned = Selection((market[0],), (market[1],), self.pinned.start, self.pinned.end)
         columns = list(self.dataset.polars_schema)
-        for part in pieces(self, self.files(pinned), pinned):
+        for part in chunk_selection(self, self.files(pinned), pinned):
             yield self._read_files(part, columns, None)
 
     def _fill_later(self, market: tuple[str, str]) -> None:

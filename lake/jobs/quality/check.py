@@ -12,7 +12,6 @@ import polars as pl
 from lake.errors import LakeError, UnknownNameError
 from lake.jobs.alerts import run_alerts
 from lake.jobs.job import WriteCounts, record_job
-from lake.jobs.quality.days import whole_days
 from lake.jobs.quality.findings import FindingCounts, close_findings, record_findings, record_scores
 from lake.jobs.quality.lookup import FindingFilter, read_findings, severities_from
 from lake.jobs.quality.run import check_tables, open_inputs
@@ -25,6 +24,7 @@ from lake.model.time import MICROSECOND, TimeRange, iso
 from lake.quality.configure import Own
 from lake.quality.score import combine_scores
 from lake.settings import Settings
+from lake.store.chunks import whole_days
 from lake.store.ledger import Ledger
 from lake.store.store import Store
 

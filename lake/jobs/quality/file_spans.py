@@ -8,10 +8,10 @@ from datetime import datetime
 
 import polars as pl
 
-from lake.jobs.quality.days import AHEAD, is_sound
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
+from lake.store.chunks import AHEAD, is_sound
 from lake.store.reader import TIME_STEP, TableReader
 
 _LISTED = ("exchange", "symbol", "rows", "bytes", "first", "last")

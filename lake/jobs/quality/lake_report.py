@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
-from lake.jobs.quality.days import whole_days
 from lake.jobs.quality.report import Facts, report
 from lake.jobs.quality.run import open_inputs
 from lake.model.selection import Selection
 from lake.quality.report.document import Report
 from lake.settings import Settings
+from lake.store.chunks import whole_days
 from lake.store.ledger import Ledger
 from lake.store.store import Store
 

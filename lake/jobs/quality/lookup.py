@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from lake.errors import UnknownNameError, UsageError
-from lake.jobs.quality.days import whole_days
 from lake.jobs.quality.run import missing, open_inputs
 from lake.model.selection import Selection
 from lake.model.severity import SEVERITIES
 from lake.quality.findings import worst_first
 from lake.settings import Settings
+from lake.store.chunks import whole_days
 from lake.store.store import Store
 
 

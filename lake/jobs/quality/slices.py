@@ -9,7 +9,6 @@ from functools import cached_property, partial
 
 import polars as pl
 
-from lake.jobs.quality.days import day_of, pieces, whole_days
 from lake.jobs.quality.file_spans import Listing, is_of
 from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, intersect, union
@@ -20,6 +19,7 @@ from lake.model.timeframe import Timeframe
 from lake.quality.checks.completeness import missing_slots
 from lake.quality.checks.outages import Presence, outages
 from lake.quality.slice import NEAR_BARS, Reference, Slice
+from lake.store.chunks import chunk_days, day_of, whole_days
 from lake.store.reader import TIME_STEP, TableReader, touching
 
 _MONTH = Timeframe(1, "M")
@@ -268,7 +268,7 @@ class CheckInputs:
             witnesses.append(self._weighed(dataset.name).filter(same))
         own = Selection((market.exchange,), (market.symbol,))
         refused = {day_of(time) for time in self._refused(dataset.name, own)["timestamp"]}
-        return pieces(files, witnesses, refused, selection, self.now)
+        return chunk_days(files, witnesses, refused, selection, self.now)
 
     def _weighed(self, table: str) -> pl.DataFrame:
         """Files whose `rows` count as many as ordinary ones that need their memory."""

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.api import Lake
-from lake.jobs.quality import days
 from lake.jobs.quality.run import open_inputs
 from lake.model.market import Market, unwrap_symbol
 from lake.model.selection import Selection
 from lake.settings import Settings
+from lake.store import chunks
 from tests.conftest import DAY, MINUTE, SECOND, T0, NewLake, bars, store_of, trades, write
 from tests.quality.checks.onchain import BLOCKS, POOL, SWAPS, chain_of, v2_swaps
 
@@ -135,7 +135,7 @@ def test_deep_books_are_read_in_smaller_pieces(lake: Lake, monkeypatch: pytest.M
     deep = books(seconds, [dice.uniform(100, 101) for _ in seconds], depth=400)
     amounts = [[dice.random() for _ in range(400)] for _ in seconds]
     write(lake, "orderbooks", deep.with_columns(bid_amounts=pl.Series(amounts)))
-    monkeypatch.setattr(days, "_PIECE_ROWS", 2 * len(seconds))
+    monkeypatch.setattr(chunks, "_CHECK_ROWS", 2 * len(seconds))
     parts = open_inputs(store_of(lake), lake.settings, T0 + 9 * DAY).slices(
         "orderbooks", Selection()
     )

@@ -13,7 +13,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from lake.jobs.quality import days
 from lake.jobs.quality.slices import CheckInputs
 from lake.model.catalog import builtin
 from lake.model.derive import BARS
@@ -24,6 +23,7 @@ from lake.model.timeframe import Timeframe
 from lake.quality.configure import configure
 from lake.quality.run import FINDINGS, run_checks
 from lake.quality.score import scores
+from lake.store import chunks
 from tests.conftest import DAY, T0
 from tests.jobs.quality.reader_in_memory import ReaderInMemory
 from tests.quality.slices import rows_of
@@ -173,7 +173,7 @@ def assert_cuts_change_nothing(
     whole = TimeRange(first, last + timedelta(microseconds=1))
     in_parts = judged(tables, table, split(whole, length))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(days, "_PIECE_ROWS", 2 * len(times) // 3)
+        patch.setattr(chunks, "_CHECK_ROWS", 2 * len(times) // 3)
         in_pieces = judged(tables, table, [None])
     for cut in (in_parts, in_pieces):
         for one, other in zip(cut, at_once, strict=True):

@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 
 from lake.api import Lake
-from lake.jobs.quality import days
 from lake.jobs.quality.run import open_inputs
 from lake.jobs.quality.slices import CheckInputs
 from lake.model.intervals import split
@@ -20,6 +19,7 @@ from lake.quality.checks.completeness import gaps
 from lake.quality.checks.reconciliation import CHECKS as RECONCILIATION
 from lake.quality.checks.times import CHECKS
 from lake.quality.slice import Slice
+from lake.store import chunks
 from lake.store.ledger import Covered, Ledger
 from lake.store.snapshot import Snapshot
 from tests.conftest import (
@@ -169,7 +169,7 @@ def test_gaps_are_the_same_however_pieces_are_cut(
     cover(lake, "trades", TimeRange(T0 + DAY, T0 + 2 * DAY))
     at_once = slices(lake)
     assert len(at_once) == 1
-    monkeypatch.setattr(days, "_PIECE_ROWS", 100)
+    monkeypatch.setattr(chunks, "_CHECK_ROWS", 100)
     in_days = slices(lake)
     assert len(in_days) == 6
     assert missing(in_days) == missing(at_once)
@@ -181,7 +181,7 @@ def test_gaps_are_the_same_however_pieces_are_cut(
 def test_pieces_stay_bounded_by_all_that_is_read_beside_them(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(days, "_PIECE_ROWS", 3000)
+    monkeypatch.setattr(chunks, "_CHECK_ROWS", 3000)
     for exchange in ("binance", "kraken"):
         write(lake, "bars_1m", bars(8 * 1440, exchange=exchange))
     write(lake, "trades", trades(8 * 1440, step=MINUTE))
