@@ -8,64 +8,65 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
+from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
-from lake.model.time import DAY, FIRST_TIME, MICROSECOND, TimeRange
+from lake.model.time import FIRST_TIME, MICROSECOND, TimeRange
 from lake.store.reader import TIME_STEP, TableReader
 
 AHEAD = timedelta(minutes=1)
 """How far clocks may disagree: rows that are farther ahead of the present are wrong."""
+_READ_ROWS = 500_000
 _CHECK_ROWS = 1_000_000
 
 
 def chunk_selection(
-    rows: TableReader, files: pl.DataFrame, selection: Selection, piece_rows: int = 500_000
+    reader: TableReader, files: pl.DataFrame, selection: Selection, chunk_rows: int = _READ_ROWS
 ) -> Iterator[Selection]:
-    """Selections of one market and about `piece_rows` rows; each row is in exactly one of them.
+    """Cut a selection into chunks of one market and about `chunk_rows` rows, in order.
+
+    Each row of the selection is in exactly one of them. They are cut at midnights (UTC).
 
     Parameters
     ----------
     files
-        The data files of the selection, as `rows.files` gives them.
+        The data files of the selection, as `reader.files` gives them.
     """
     if files["first"].null_count() or files["last"].null_count():
-        files = _timed(rows, files, selection)
-    for (exchange, symbol), group in files.group_by("exchange", "symbol", maintain_order=True):
-        start, end = _bounds(group, selection)
-        for cut in [*_cuts(group, start, end, piece_rows), end]:
-            yield Selection((exchange,), (symbol,), start, cut)
-            start = cut
+        files = _fill_times(reader, files, selection)
+    for (exchange, symbol), group in files.group_by(MARKET_COLUMNS, maintain_order=True):
+        start, end = _find_bounds(group, selection)
+        days = range(day_of(start), day_of(end - MICROSECOND) + 1)
+        for chunk in _cut_days(days, _count_rows([group]), chunk_rows):
+            until = end if chunk.stop == days.stop else midnight(chunk.stop)
+            yield Selection((exchange,), (symbol,), max(start, midnight(chunk.start)), until)
+
+
+def chunk_days(
+    files: pl.DataFrame,
+    references: Iterable[pl.DataFrame],
+    more_days: Iterable[int],
+    selection: Selection,
+    now: datetime,
+) -> Iterator[TimeRange]:
+    """Cut the days of a market's rows in a selection into chunks of whole days, in order.
+
+    Parameters
+    ----------
+    files, references
+        Data files of the market's table, and of the tables that are read beside it: `first`,
+        `last`, `rows`. One that holds rows of impossible times holds those of one day.
+    more_days
+        Numbers of further days.
+    """
+    counts = _count_rows([files, *references])
+    for days in _find_days(files, more_days, now):
+        for chunk in _cut_days(_clip_days(days, selection), counts, _CHECK_ROWS):
+            yield TimeRange(midnight(chunk.start), midnight(chunk.stop))
 
 
 def is_sound(now: datetime) -> pl.Expr:
     """Whether the times of a data file are possible; null where they are not known."""
     return (pl.col("first") >= FIRST_TIME) & (pl.col("last") <= now + AHEAD)
-
-
-def chunk_days(
-    files: pl.DataFrame,
-    witnesses: Iterable[pl.DataFrame],
-    more: Iterable[int],
-    selection: Selection,
-    now: datetime,
-) -> Iterator[TimeRange]:
-    """Ranges of whole days that cover a market's rows in a selection, in order.
-
-    Parameters
-    ----------
-    files, witnesses
-        Data files of the market's table, and of the tables that are read beside it: `first`,
-        `last`, `rows`. One that holds rows of impossible times holds those of one day.
-    more
-        Further days.
-    """
-    counts: Counter[int] = Counter()
-    for listed in (files, *witnesses):
-        for first, last, rows in listed.select("first", "last", "rows").iter_rows():
-            days = range(day_of(first), day_of(last) + 1)
-            for day in days:
-                counts[day] += rows // len(days) + 1
-    for held in _held(files, more, now):
-        yield from _cut(held, counts, selection)
 
 
 def whole_days(selection: Selection) -> Selection:
@@ -89,68 +90,65 @@ def midnight(day: int) -> datetime:
     return datetime.fromordinal(day).replace(tzinfo=UTC)
 
 
-def _bounds(files: pl.DataFrame, selection: Selection) -> tuple[datetime, datetime]:
+def _count_rows(listings: Iterable[pl.DataFrame]) -> Counter[int]:
+    """Count rows by day: those of a file are spread over the days from its first to its last."""
+    counts: Counter[int] = Counter()
+    for files in listings:
+        for first, last, rows in files.select("first", "last", "rows").iter_rows():
+            days = range(day_of(first), day_of(last) + 1)
+            for day in days:
+                counts[day] += rows // len(days) + 1
+    return counts
+
+
+def _cut_days(days: range, counts: Counter[int], chunk_rows: int) -> Iterator[range]:
+    """Cut a run of days after each day with which enough rows have gathered."""
+    start, rows = days.start, 0
+    for day in days:
+        rows += counts[day]
+        if rows >= chunk_rows or day + 1 == days.stop:
+            yield range(start, day + 1)
+            start, rows = day + 1, 0
+
+
+def _find_bounds(files: pl.DataFrame, selection: Selection) -> tuple[datetime, datetime]:
     first: datetime = files["first"].min()  # type: ignore[assignment]
     last: datetime = files["last"].max()  # type: ignore[assignment]
     start = max(filter(None, (selection.start, first)))
     return start, min(filter(None, (selection.end, last + TIME_STEP)))
 
 
-def _cuts(
-    files: pl.DataFrame, start: datetime, end: datetime, piece_rows: int
-) -> Iterator[datetime]:
-    """Midnights at which enough rows have gathered; a file's rows are spread over its days."""
-    held, cut = 0, start
-    for first, last, count in files.select("first", "last", "rows").iter_rows():
-        days = max(1, (last - first) // DAY + 1)
-        for number in range(days):
-            midnight = _midnight(first + number * DAY)
-            if held >= piece_rows and cut < midnight < end:
-                yield midnight
-                held, cut = 0, midnight
-            held += count // days
-
-
-def _midnight(time: datetime) -> datetime:
-    return datetime(time.year, time.month, time.day, tzinfo=UTC)
-
-
-def _timed(rows: TableReader, files: pl.DataFrame, selection: Selection) -> pl.DataFrame:
-    """Files with the times of their market's rows: for files without statistics."""
-    time = pl.col(rows.dataset.time_column)
-    found = (
-        rows.scan(selection)
-        .group_by("exchange", "symbol")
+def _fill_times(reader: TableReader, files: pl.DataFrame, selection: Selection) -> pl.DataFrame:
+    """Give all files the times of their market's rows, because some have no statistics."""
+    time = pl.col(reader.dataset.time_column)
+    times = (
+        reader.scan(selection)
+        .group_by(MARKET_COLUMNS)
         .agg(time.min(), time.max().alias("last"))
+        .rename({reader.dataset.time_column: "first"})
+        .collect()
     )
-    spans = found.rename({rows.dataset.time_column: "first"}).collect()
-    named = files.drop("first", "last").with_columns(pl.col("rows").fill_null(0))
-    return named.join(spans, on=["exchange", "symbol"], maintain_order="left")
+    timeless = files.drop("first", "last").with_columns(pl.col("rows").fill_null(0))
+    return timeless.join(times, on=MARKET_COLUMNS, maintain_order="left")
 
 
-def _held(files: pl.DataFrame, more: Iterable[int], now: datetime) -> Iterator[TimeRange]:
-    """The days from the first to the last row; days of impossible times each by itself."""
-    odd = {*more, *map(day_of, files.filter(~is_sound(now))["first"])}
+def _find_days(files: pl.DataFrame, more_days: Iterable[int], now: datetime) -> list[range]:
+    """List the days from the first to the last row, and days of impossible times one by one."""
+    odd = {*more_days, *map(day_of, files.filter(~is_sound(now))["first"])}
     sound = files.filter(is_sound(now))
     held = range(0)
     if sound.height:
         first, last = sound.select(pl.col("first").min(), pl.col("last").max()).row(0)
         held = range(day_of(first), day_of(last) + 1)
     days = [range(day, day + 1) for day in odd if day not in held]
-    for part in sorted([*days, *([held] if held else [])], key=lambda part: part.start):
-        yield TimeRange(midnight(part.start), midnight(part.stop))
+    return sorted([*days, *([held] if held else [])], key=lambda part: part.start)
 
 
-def _cut(held: TimeRange, counts: Counter[int], selection: Selection) -> Iterator[TimeRange]:
-    wanted = whole_days(selection)
-    first, after = day_of(held.start), day_of(held.end)
-    if wanted.start is not None:
-        first = max(first, day_of(wanted.start))
-    if wanted.end is not None:
-        after = min(after, day_of(wanted.end))
-    start, rows = first, 0
-    for day in range(first, after):
-        rows += counts[day]
-        if rows >= _CHECK_ROWS or day + 1 == after:
-            yield TimeRange(midnight(start), midnight(day + 1))
-            start, rows = day + 1, 0
+def _clip_days(days: range, selection: Selection) -> range:
+    """The days that a selection touches."""
+    first, after = days.start, days.stop
+    if selection.start is not None:
+        first = max(first, day_of(selection.start))
+    if selection.end is not None:
+        after = min(after, day_of(selection.end - MICROSECOND) + 1)
+    return range(first, after)
