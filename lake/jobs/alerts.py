@@ -6,13 +6,10 @@ again in the next run. Twice told is better than never.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -27,16 +24,14 @@ from lake.jobs.job import WriteCounts, record_job
 from lake.log import get_logger
 from lake.model.dataset import END, Dataset
 from lake.settings import AlertRule, AlertSettings, Settings
-from lake.store.faults import explain_os_error
 from lake.store.ledger import Ledger
-from lake.store.root import Root
+from lake.store.locks import lock_file
 from lake.store.snapshot import Snapshot
 from lake.store.store import Origin, Store
 
 _log = get_logger(__name__)
 
 _LOCK = ".alerts.lock"
-_POLL_SECONDS = 0.02
 _FINDINGS = (
     "exchange",
     "symbol",
@@ -123,8 +118,8 @@ def run_alerts(store: Store, settings: Settings) -> AlertReport:
     alerts = settings.alerts
     if not alerts.rules:
         return AlertReport()
-    with _alone(store.root, _patience_seconds(alerts)) as alone:
-        if not alone:
+    with lock_file(store.root.path / _LOCK, timeout=_longest_run(alerts)) as lock:
+        if not lock.is_held:
             _log.warning(
                 "alerts not looked at: another run is under way", lake=str(store.root.path)
             )
@@ -305,32 +300,6 @@ def _tested(channel: Channel, timeout_seconds: float) -> str | None:
     return None
 
 
-def _patience_seconds(alerts: AlertSettings) -> float:
+def _longest_run(alerts: AlertSettings) -> timedelta:
     """How long another run may take: its channels, which go at once, and reading and writing."""
-    return 2 * alerts.timeout_seconds + 10
-
-
-@contextmanager
-def _alone(root: Root, patience_seconds: float) -> Iterator[bool]:
-    """Whether this is the only run of the lake. The kernel frees the lock of one that is killed."""
-    try:
-        descriptor = os.open(root.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise explain_os_error(error, f"lake {root.path}") from error
-    try:
-        yield _locked(descriptor, patience_seconds)
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int, patience_seconds: float) -> bool:
-    give_up = time.monotonic() + patience_seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= give_up:
-                return False
-            time.sleep(_POLL_SECONDS)
-        else:
-            return True
+    return timedelta(seconds=2 * alerts.timeout_seconds + 10)

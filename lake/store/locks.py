@@ -1,6 +1,7 @@
-"""Locks of the lake among processes and threads: pins share one, what deletes has it alone.
+"""Locks among processes and threads: the lock of a file or folder, and those of a lake.
 
-The kernel releases it when its holder ends, however it ends: nobody waits for the dead.
+The kernel releases a lock when its holder ends, however it ends: nobody waits for the dead. No
+lock is reentrant: a holder that asks for its lock again waits for itself, until the timeout.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +22,56 @@ LOCK = ".lock"
 _REPAIR_LOCK = ".repair.lock"
 TIMEOUT = timedelta(seconds=60)
 _POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class FileLock:
+    """The lock of a file or folder.
+
+    Attributes
+    ----------
+    is_held
+        False: somebody else still had it after the timeout.
+    """
+
+    path: Path
+    is_held: bool
+    _descriptor: int
+
+    def is_in_place(self) -> bool:
+        """Whether the path still names what is locked: nobody has moved or removed it."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+
+@contextmanager
+def lock_file(
+    path: Path, *, shared: bool = False, folder: bool = False, timeout: timedelta | None = None
+) -> Iterator[FileLock]:
+    """Hold the lock of a file in the block. It is created where it is not there, and stays.
+
+    Parameters
+    ----------
+    shared
+        Any number may hold it at once, but nobody together with one who does not share it.
+    folder
+        What is locked, and created, is a folder.
+    timeout
+        How long to wait for others; None: until they have ended.
+
+    Raises
+    ------
+    StorageError
+        It can be neither opened nor created, or the file system has no locks.
+    """
+    give_up = None if timeout is None else time.monotonic() + timeout.total_seconds()
+    lock = _acquire(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, give_up, folder=folder)
+    try:
+        yield lock
+    finally:
+        os.close(lock._descriptor)
 
 
 def shared(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
@@ -34,7 +86,7 @@ def shared(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[N
     StorageError
         The lock cannot be opened: the lake is read-only, or its folder `bundles` is gone.
     """
-    return _held(root, LOCK, fcntl.LOCK_SH, timeout, "files are being deleted")
+    return _lock_lake(root, LOCK, timeout, "files are being deleted", shared=True)
 
 
 def exclusive(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
@@ -42,7 +94,7 @@ def exclusive(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManage
 
     Raises as `shared` does.
     """
-    return _held(root, LOCK, fcntl.LOCK_EX, timeout, "a bundle is being made")
+    return _lock_lake(root, LOCK, timeout, "a bundle is being made")
 
 
 def repairing(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
@@ -50,47 +102,69 @@ def repairing(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManage
 
     Raises as `shared` does.
     """
-    return _held(root, _REPAIR_LOCK, fcntl.LOCK_EX, timeout, "it is being repaired")
+    return _lock_lake(root, _REPAIR_LOCK, timeout, "it is being repaired")
 
 
 @contextmanager
-def _held(root: Root, name: str, kind: int, timeout: timedelta, doing: str) -> Iterator[None]:
-    path = root.bundles / name
-    descriptor = _opened(path)
-    try:
-        give_up = time.monotonic() + timeout.total_seconds()
-        while not _taken(path, descriptor, kind):
-            if time.monotonic() >= give_up:
-                raise CommitConflictError(
-                    f"lake {root.path} is locked: {doing} by another process "
-                    f"(waited {timeout.total_seconds():g} s)",
-                    "Run the same command again when that has ended: nothing was changed.",
-                )
-            time.sleep(_POLL_SECONDS)
+def _lock_lake(
+    root: Root, name: str, timeout: timedelta, reason: str, *, shared: bool = False
+) -> Iterator[None]:
+    with lock_file(root.bundles / name, shared=shared, timeout=timeout) as lock:
+        if not lock.is_held:
+            raise CommitConflictError(
+                f"lake {root.path} is locked: {reason} by another process "
+                f"(waited {timeout.total_seconds():g} s)",
+                "Run the same command again when that has ended: nothing was changed.",
+            )
         yield
-    finally:
-        os.close(descriptor)
 
 
-def _opened(path: Path) -> int:
+def _acquire(path: Path, kind: int, give_up: float | None, *, folder: bool) -> FileLock:
+    while True:
+        descriptor = _open(path, folder=folder)
+        try:
+            lock = FileLock(path, _wait(path, descriptor, kind, give_up), descriptor)
+            is_done = not lock.is_held or lock.is_in_place()
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if is_done:
+            return lock
+        os.close(descriptor)  # its last holder has moved it away: what is there now counts
+
+
+def _open(path: Path, *, folder: bool) -> int:
+    """Open a file or folder anew: the kernel takes one descriptor for one holder."""
     try:
-        # Opened anew each time: the kernel takes one descriptor for one holder.
+        while folder:
+            path.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):  # its holder has just moved it away
+                return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise StorageError(
-            f"{path}: not writable, so that the lake cannot be locked ({error.strerror})",
-            "Check that the folder is there, and its owner and permissions.",
+            f"{path}: cannot be locked, because it is not writable ({error.strerror})",
+            "Check that its folder exists, and its owner and permissions.",
         ) from error
 
 
-def _taken(path: Path, descriptor: int, kind: int) -> bool:
+def _wait(path: Path, descriptor: int, kind: int, give_up: float | None) -> bool:
+    """Wait until the lock is free, or until the time to give up; return whether it is held."""
+    while not _try(path, descriptor, kind):
+        if give_up is not None and time.monotonic() >= give_up:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _try(path: Path, descriptor: int, kind: int) -> bool:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
         raise StorageError(
-            f"{path}: the file system has no locks ({error.strerror})",
-            "Keep the lake on a local disk, or on a file system that supports flock.",
+            f"{path}: cannot be locked, because the file system has no locks ({error.strerror})",
+            "Keep it on a local disk, or on a file system that supports flock.",
         ) from error
     return True

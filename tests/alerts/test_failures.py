@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -239,7 +240,7 @@ def test_a_run_that_waits_in_vain_for_another_does_nothing_and_says_so(
     put(lake, findings(1))
     receiver.hang = True
     # Waiting takes half a minute otherwise.
-    monkeypatch.setattr(alerts, "_patience_seconds", lambda _: 0.2)
+    monkeypatch.setattr(alerts, "_longest_run", lambda _: timedelta(seconds=0.2))
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(lake.alerts.run)
         wait_for(lambda: len(receiver.requests) == 1)

@@ -15,7 +15,7 @@ import pytest
 
 from lake.api import Lake
 from lake.errors import CommitConflictError, StorageError
-from lake.store.locks import exclusive, repairing, shared
+from lake.store.locks import exclusive, lock_file, repairing, shared
 
 SOON = timedelta(seconds=0.1)
 
@@ -119,3 +119,66 @@ def test_a_lock_that_cannot_be_opened_says_so(lake: Lake) -> None:
     with pytest.raises(StorageError, match="cannot be locked") as caught, shared(lake.root):
         pass
     assert "permissions" in caught.value.hint
+
+
+def test_a_lock_is_not_reentrant(tmp_path: Path) -> None:
+    with (
+        lock_file(tmp_path / "lock") as first,
+        lock_file(tmp_path / "lock", timeout=SOON) as again,
+        lock_file(tmp_path / "lock", shared=True, timeout=SOON) as as_reader,
+    ):
+        assert (first.is_held, again.is_held, as_reader.is_held) == (True, False, False)
+    with lock_file(tmp_path / "lock", timeout=SOON) as later:
+        assert later.is_held
+
+
+def test_whoever_waits_without_a_timeout_gets_the_lock_in_the_end(tmp_path: Path) -> None:
+    begun = Event()
+
+    def hold() -> float:
+        with lock_file(tmp_path / "lock"):
+            begun.set()
+            time.sleep(0.3)
+            return time.monotonic()
+
+    with ThreadPoolExecutor(1) as threads:
+        holder = threads.submit(hold)
+        begun.wait()
+        with lock_file(tmp_path / "lock") as lock:
+            got = time.monotonic()
+            assert lock.is_held
+        assert holder.result() <= got
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_its_holder_moved_away_is_locked_anew(tmp_path: Path, *, folder: bool) -> None:
+    """Whoever waited for what has another name now must not take it for what it asked for."""
+    path, moved = tmp_path / "here", tmp_path / "there"
+    begun, waiting = Event(), Event()
+
+    def move() -> bool:
+        with lock_file(path, folder=folder) as lock:
+            begun.set()
+            waiting.wait()
+            time.sleep(0.1)
+            path.rename(moved)
+            return lock.is_in_place()
+
+    with ThreadPoolExecutor(1) as threads:
+        holder = threads.submit(move)
+        begun.wait()
+        waiting.set()
+        with lock_file(path, folder=folder) as lock:
+            assert (lock.is_held, lock.is_in_place()) == (True, True)
+            assert not path.samefile(moved)
+            assert path.is_dir() is folder
+        assert not holder.result()
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_lock_in_a_folder_that_is_missing_is_refused(tmp_path: Path, *, folder: bool) -> None:
+    with (
+        pytest.raises(StorageError, match="cannot be locked"),
+        lock_file(tmp_path / "missing" / "lock", folder=folder),
+    ):
+        pass

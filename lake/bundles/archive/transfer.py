@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from lake.bundles.archive.members import Member
 from lake.errors import DamagedError
+from lake.store.locks import lock_file
 from lake.store.root import sync_folder
 
 PIECE_BYTES = 1 << 20
@@ -86,41 +86,17 @@ def create_unfinished(target: Path, *, folder: bool) -> Iterator[Path]:
     the start. Who writes to the same target waits.
     """
     path = target.with_name(f".{target.name}.unfinished")
-    descriptor = _claim(path, folder=folder)
-    try:
-        _clear(path)
-        yield path
-    finally:
-        if _is_at(descriptor, path):
-            _clear(path)
-            if folder:
-                path.rmdir()
-            else:
-                path.unlink()
-        os.close(descriptor)
-
-
-def _claim(path: Path, *, folder: bool) -> int:
-    """An open file or folder that nobody else holds, made where it is not there."""
-    flags = os.O_RDONLY | os.O_DIRECTORY if folder else os.O_RDWR | os.O_CREAT
-    while True:
-        if folder:
-            path.mkdir(exist_ok=True)
+    with lock_file(path, folder=folder) as lock:
         try:
-            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:  # another process has just settled it
-            continue
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is_at(descriptor, path):
-            return descriptor
-        os.close(descriptor)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+            _clear(path)
+            yield path
+        finally:
+            if lock.is_in_place():
+                _clear(path)
+                if folder:
+                    path.rmdir()
+                else:
+                    path.unlink()
 
 
 def _clear(path: Path) -> None:
