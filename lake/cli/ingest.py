@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from lake.api import Lake
     from lake.jobs.ingest.report import IngestReport
 
-_PRESENT = ("orderbooks", "instruments")
-
 
 def add_to(app: typer.Typer) -> None:
     app.command("ingest")(command(ingest))
@@ -78,7 +76,8 @@ def ingest(
     """
     lake = session.lake()
     names = _tables(table or [], timeframe or [])
-    ranges = [name for name in names if name not in _PRESENT]
+    present = [name for name in names if lake.dataset(name).is_fetched_as_present]
+    ranges = [name for name in names if name not in present]
     reports = []
     if ranges or not names:
         reports.append(
@@ -89,9 +88,8 @@ def ingest(
                 progress=session.progress(),
             )
         )
-    for name in names:
-        if name in _PRESENT:
-            reports += _fetch_present(session, lake, name, exchange or [], symbol or [], depth)
+    for name in present:
+        reports += _fetch_present(session, lake, name, exchange or [], symbol or [], depth)
     _show(session, reports)
 
 

@@ -18,9 +18,6 @@ from lake.store.ledger import Ledger
 from lake.store.reader import EVERYTHING
 from lake.store.store import Store
 
-RECORD = ("coverage", "quarantine", "jobs", "findings", "scores", "repairs", "alerts")
-"""The lake's own record: tables that only the lake writes."""
-
 
 def describe_columns(dataset: Dataset) -> pl.DataFrame:
     """The data dictionary of a dataset: column, type, unit, nullable, key, meaning."""

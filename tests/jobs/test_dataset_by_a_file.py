@@ -94,7 +94,7 @@ def rates(*values: float) -> pl.DataFrame:
 
 def open_findings(lake: Lake) -> dict[str, list[datetime]]:
     """Times of the open findings by check."""
-    found = lake.findings()
+    found = lake.quality.findings()
     return {
         check: found.filter(check=check)["timestamp"].sort().to_list()
         for check in found["check"].unique().sort()
@@ -113,10 +113,10 @@ def with_rates(new_lake: NewLake) -> Lake:
 
 def test_rows_are_checked_and_repaired_as_the_file_says(new_lake: NewLake) -> None:
     lake = with_rates(new_lake)
-    lake.check("lending_rates")
+    lake.quality.check("lending_rates")
     assert open_findings(lake) == {"lost_hours": [T0 + 3 * HOUR], "too_high": [T0 + 5 * HOUR]}
 
-    report = lake.repair("lending_rates", interpolate=True, offline=True)
+    report = lake.quality.repair("lending_rates", interpolate=True, offline=True)
     [done] = report.applied
     assert (done.method, done.source) == ("interpolate", "interpolated:linear")
     # Both findings are close enough for one window, with the margin of repairs around them.
@@ -136,7 +136,7 @@ def test_rows_are_pinned_replayed_and_exported_as_the_file_says(
     new_lake: NewLake, tmp_path: Path
 ) -> None:
     lake = with_rates(new_lake)
-    bundle = lake.pin("b", ("bars_1h", "lending_rates"))
+    bundle = lake.bundles.pin("b", table=("bars_1h", "lending_rates"))
     assert bundle.manifest.chain["lending_rates"].rows == 7
     assert set(bundle.manifest.bars) == {"1h"}
 
@@ -163,7 +163,7 @@ RANKED = [*PAIR, *PAIR, "bars_1h", *PAIR * 4]
 
 def ranked(bundle: Bundle) -> list[str]:
     """The tables of a replay in order of time, where rates and bars share all their times."""
-    return [event.table for event in bundle.replay(by="timestamp", start=T0 + HOUR)]
+    return [event.table for event in bundle.replay(by="timestamp", since=T0 + HOUR)]
 
 
 def test_rows_by_timeframe_are_no_bars_unless_the_file_says_so(new_lake: NewLake) -> None:
@@ -171,12 +171,12 @@ def test_rows_by_timeframe_are_no_bars_unless_the_file_says_so(new_lake: NewLake
     rows = bars(6).select("exchange", "symbol", opens="timestamp", contracts="volume")
     lake.write("open_interest_1m", rows.filter(pl.col("opens") != T0 + 2 * MINUTE))
     write(lake, "trades", trades(400, step=timedelta(seconds=1)))
-    lake.check("open_interest_1m")
+    lake.quality.check("open_interest_1m")
     assert open_findings(lake) == {"gaps": [T0 + 2 * MINUTE]}
-    report = lake.repair("open_interest_1m", interpolate=True, offline=True)
+    report = lake.quality.repair("open_interest_1m", interpolate=True, offline=True)
     assert not report.applied
     assert lake.scan("open_interest_1m").collect().height == 5
-    bundle = lake.pin("b", "open_interest_1m")
+    bundle = lake.bundles.pin("b", table="open_interest_1m")
     assert bundle.manifest.other["open_interest_1m"].rows == 5
     assert next(event.available_at for event in bundle.replay()) == T0 + MINUTE
 
@@ -196,6 +196,6 @@ def test_trades_of_ones_own_are_fetched_into_a_table_of_their_own(make_lake: Mak
     fills, truth = (lake.scan(table).collect() for table in ("fills", "trades"))
     assert fills.height > 0
     assert_frame_equal(fills, truth)
-    bundle = lake.pin("b", "fills")
+    bundle = lake.bundles.pin("b", table="fills")
     assert bundle.manifest.other["fills"].rows == fills.height
     assert all(isinstance(event, Trade) for event in bundle.replay())

@@ -13,9 +13,6 @@ from lake.query.overview import read_coverage
 from lake.store.reader import EVERYTHING
 from lake.store.store import Store
 
-_RANGES = ("bars", "trades", "funding")
-_PRESENT = ("orderbooks", "instruments")
-
 
 @dataclass(frozen=True, slots=True)
 class IngestRequest:
@@ -80,12 +77,17 @@ def choose_requests(store: Store, choice: IngestChoice) -> list[IngestRequest]:
 
 def _require_ranges(store: Store, name: str) -> Dataset:
     dataset = store.catalog.dataset(name)
-    if dataset.family not in _RANGES:
+    if dataset.is_fetched_by_range:
+        return dataset
+    ranges, present = store.catalog.fetched_by_range, store.catalog.fetched_as_present
+    if dataset.is_fetched_as_present:
         raise UsageError(
-            f"{name} does not come from exchanges",
-            f"These do: {', '.join((*_RANGES, *_PRESENT))}.",
+            f"{name} cannot be fetched by range: exchanges give only the present",
+            f"Fetch it as it is now, or one of {', '.join(ranges)} by range.",
         )
-    return dataset
+    raise UsageError(
+        f"{name} does not come from exchanges", f"These do: {', '.join((*ranges, *present))}."
+    )
 
 
 def _product(datasets: Sequence[Dataset], choice: IngestChoice) -> list[tuple[Dataset, Market]]:

@@ -6,7 +6,6 @@ import polars as pl
 
 from lake.errors import UsageError
 from lake.jobs.job import WriteCounts, record_job
-from lake.query.overview import RECORD
 from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store, Written
 
@@ -21,13 +20,14 @@ def write_rows(store: Store, table: str, rows: pl.DataFrame, source: str) -> Wri
     UsageError
         The table is the lake's own record.
     """
-    if table in RECORD:
+    dataset = store.catalog.dataset(table)
+    if dataset.kind == "record":
         raise UsageError(
             f"{table} is the lake's own record, and written by itself only",
-            f"Nobody else writes {', '.join(RECORD)}.",
+            f"Nobody else writes {', '.join(store.catalog.records)}.",
         )
     counts = WriteCounts()
     with record_job(Ledger(store), f"write {table}", {"source": source}, counts) as job:
-        written = store.write(store.catalog.dataset(table), rows, Origin(job.id, source))
+        written = store.write(dataset, rows, Origin(job.id, source))
         counts.add(table, written)
     return written
