@@ -23,13 +23,13 @@ GAP = minutes(10)
 SUMS = ("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
 
 
-def _ingested(lake: Lake, *tables: str, market: Market = BTC) -> Lake:
+def ingest_all(lake: Lake, *tables: str, market: Market = BTC) -> Lake:
     for table in tables:
         lake.ingest(table, exchange=market.exchange, symbol=market.symbol, since=SINCE, until=UNTIL)
     return lake
 
 
-def _of_a_venue_that_is_gone(lake: Lake, *tables: str) -> Lake:
+def copy_to_gone_venue(lake: Lake, *tables: str) -> Lake:
     """The rows of tables once more, of a venue that nobody can ask any more."""
     store = store_of(lake)
     for table in tables:
@@ -38,5 +38,5 @@ def _of_a_venue_that_is_gone(lake: Lake, *tables: str) -> Lake:
     return lake
 
 
-def _of(lake: Lake, table: str, market: Market) -> pl.DataFrame:
+def rows_of_market(lake: Lake, table: str, market: Market) -> pl.DataFrame:
     return rows(lake, table).filter(exchange=market.exchange, symbol=market.symbol)

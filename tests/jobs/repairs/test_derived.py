@@ -30,7 +30,15 @@ from tests.jobs.repairs.damage import (
     store_of,
     versions,
 )
-from tests.jobs.repairs.lakes import DATA, GAP, GONE, SUMS, _ingested, _of, _of_a_venue_that_is_gone
+from tests.jobs.repairs.lakes import (
+    DATA,
+    GAP,
+    GONE,
+    SUMS,
+    copy_to_gone_venue,
+    ingest_all,
+    rows_of_market,
+)
 
 
 def _require_same_bars(bars: pl.DataFrame, truth: pl.DataFrame) -> None:
@@ -47,8 +55,8 @@ def _require_same_bars(bars: pl.DataFrame, truth: pl.DataFrame) -> None:
 def test_bars_of_a_venue_that_is_gone_are_derived_and_say_so(
     make_lake: MakeLake, table: str, finer: str, fill: str
 ) -> None:
-    lake = _of_a_venue_that_is_gone(_ingested(make_lake(), table, finer), table, finer)
-    truth = _of(lake, table, GONE)
+    lake = copy_to_gone_venue(ingest_all(make_lake(), table, finer), table, finer)
+    truth = rows_of_market(lake, table, GONE)
     delete(lake, table, GONE, GAP)
     damaged = rows(lake, table)
     found = findings(finding(table, GONE, GAP))
@@ -57,7 +65,7 @@ def test_bars_of_a_venue_that_is_gone_are_derived_and_say_so(
     report = repair(lake, found)
     [applied] = report.applied
     assert (applied.method, applied.source) == ("derive", fill)
-    made = _of(lake, table, GONE)
+    made = rows_of_market(lake, table, GONE)
     _require_same_bars(made, truth)
     inside = pl.col("timestamp").is_between(GAP.start, GAP.end, closed="left")
     assert set(made.filter(inside)["fill"]) == {fill}
@@ -72,15 +80,13 @@ def test_bars_of_a_venue_that_is_gone_are_derived_and_say_so(
 
 
 def test_nothing_is_derived_from_trades_of_which_some_are_missing(make_lake: MakeLake) -> None:
-    lake = _of_a_venue_that_is_gone(
-        _ingested(make_lake(), "bars_1m", "trades"), "bars_1m", "trades"
-    )
+    lake = copy_to_gone_venue(ingest_all(make_lake(), "bars_1m", "trades"), "bars_1m", "trades")
     delete(lake, "bars_1m", GONE, GAP)
     lost = GAP.start + 4 * MINUTE
     delete(lake, "trades", GONE, TimeRange(lost + MINUTE / 4, lost + MINUTE / 2))
     report = repair(lake, findings(finding("bars_1m", GONE, GAP)))
     [applied] = report.applied
-    made = _of(lake, "bars_1m", GONE).filter(pl.col("fill").is_not_null())
+    made = rows_of_market(lake, "bars_1m", GONE).filter(pl.col("fill").is_not_null())
     assert applied.inserted == made.height
     assert lost not in made["timestamp"].to_list()
     assert made.height >= 8
@@ -89,7 +95,7 @@ def test_nothing_is_derived_from_trades_of_which_some_are_missing(make_lake: Mak
 
 
 def test_trades_that_are_counted_in_another_unit_make_no_bars(make_lake: MakeLake) -> None:
-    lake = _ingested(make_lake(), "bars_1m", "trades")
+    lake = ingest_all(make_lake(), "bars_1m", "trades")
     store = store_of(lake)
     contracts = rows(lake, "trades").drop("date").with_columns(pl.col("amount") * 100)
     for table, stored in (("trades", contracts), ("bars_1m", rows(lake, "bars_1m").drop("date"))):
@@ -102,7 +108,7 @@ def test_trades_that_are_counted_in_another_unit_make_no_bars(make_lake: MakeLak
 def test_an_observed_bar_replaces_a_derived_one_and_never_the_other_way(
     make_lake: MakeLake,
 ) -> None:
-    lake = _ingested(make_lake(), "bars_1m", "trades")
+    lake = ingest_all(make_lake(), "bars_1m", "trades")
     truth = rows(lake, "bars_1m")
     store = store_of(lake)
     bars = store.catalog.dataset("bars_1m")
@@ -134,12 +140,12 @@ def test_bars_of_recorded_trades_equal_all_that_the_venue_sent(
         lake.ingest(table, exchange="binance", symbol="XRP/ETH", since=since, until=until)
     truth = rows(lake, "bars_1m")
     assert truth.height == 2_469
-    _of_a_venue_that_is_gone(lake, "bars_1m", "trades")
+    copy_to_gone_venue(lake, "bars_1m", "trades")
     market = Market("gone", "XRP/ETH")
     first, last = truth["timestamp"][100], truth["timestamp"][-100]
     delete(lake, "bars_1m", market, TimeRange(first, last))
     report = repair(lake, findings(finding("bars_1m", market, TimeRange(first, last))))
     assert report.inserted == 2_469 - 200
-    bars = _of(lake, "bars_1m", market)
+    bars = rows_of_market(lake, "bars_1m", market)
     prices = ["timestamp", "open", "high", "low", "close", "volume"]
     assert_frame_equal(bars.select(prices), truth.select(prices), check_exact=True)

@@ -33,13 +33,13 @@ from tests.jobs.repairs.damage import (
     store_of,
     versions,
 )
-from tests.jobs.repairs.lakes import GONE, _ingested, _of, _of_a_venue_that_is_gone
+from tests.jobs.repairs.lakes import GONE, copy_to_gone_venue, ingest_all, rows_of_market
 
 
 def test_a_gap_for_which_there_is_nothing_is_marked_and_not_asked_for_again(
     make_lake: MakeLake, sandbox: Sandbox
 ) -> None:
-    lake = _ingested(make_lake(), "bars_1m", market=XRP)
+    lake = ingest_all(make_lake(), "bars_1m", market=XRP)
     there = set(rows(lake, "bars_1m")["timestamp"])
     time = next(t for n in range(600) if (t := SINCE + n * MINUTE) not in there)
     found = findings(finding("bars_1m", XRP, minutes(1, time)))
@@ -76,7 +76,7 @@ def _quiet(lake: Lake, reason: str = "no_trade") -> pl.DataFrame:
 def test_flat_bars_are_filled_in_on_request_and_never_look_observed(
     make_lake: MakeLake, sandbox: Sandbox
 ) -> None:
-    lake = _ingested(make_lake(), "bars_1m", market=XRP)
+    lake = ingest_all(make_lake(), "bars_1m", market=XRP)
     observed, quiet = rows(lake, "bars_1m"), _quiet(lake)
     first = observed["timestamp"][0]
     assert not repair(lake, findings(), no_trade=quiet).applied
@@ -104,13 +104,13 @@ def test_flat_bars_are_filled_in_on_request_and_never_look_observed(
 
 @pytest.mark.parametrize("reason", ["unknown", "not_fetched", "venue_outage", "lost"])
 def test_only_minutes_without_trades_are_filled_in_flat(make_lake: MakeLake, reason: str) -> None:
-    lake = _ingested(make_lake(), "bars_1m", market=XRP)
+    lake = ingest_all(make_lake(), "bars_1m", market=XRP)
     report = repair(lake, findings(), no_trade=_quiet(lake, reason), interpolate=True)
     assert not report.applied
 
 
 def test_a_flat_bar_needs_the_bar_right_before_it(make_lake: MakeLake) -> None:
-    lake = _ingested(make_lake(), "bars_1m")
+    lake = ingest_all(make_lake(), "bars_1m")
     delete(lake, "bars_1m", BTC, minutes(6))
     quiet = findings(finding("bars_1m", BTC, minutes(3, minutes(3).end), reason="no_trade"))
     report = repair(lake, quiet, interpolate=True)
@@ -145,14 +145,14 @@ def test_funding_that_nobody_has_takes_the_last_rate_on_request(
         until=UNTIL,
     )
     gone = Market("gone", PERPETUAL.symbol)
-    _of_a_venue_that_is_gone(lake, "funding")
-    truth = _of(lake, "funding", gone)
+    copy_to_gone_venue(lake, "funding")
+    truth = rows_of_market(lake, "funding", gone)
     nominal = truth["timestamp"][12].replace(second=0, microsecond=0)
     span = TimeRange(nominal, nominal + MINUTE)
     delete(lake, "funding", gone, span)
     found = findings(finding("funding", gone, span, "funding_missing"))
     report = repair(lake, found, interpolate=interpolate)
-    filled = _of(lake, "funding", gone).filter(pl.col("fill").is_not_null())
+    filled = rows_of_market(lake, "funding", gone).filter(pl.col("fill").is_not_null())
     assert filled.height == interpolate
     assert len(report.failed) == (not interpolate)
     if interpolate:
