@@ -1,5 +1,3 @@
-"""The version of this package."""
+"""The version of this package; the distribution takes it from here."""
 
-from importlib.metadata import version
-
-VERSION = version("lake")
+VERSION = "0.1.0"

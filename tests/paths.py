@@ -1,7 +1,8 @@
-"""Where recorded data is that is not part of the project."""
+"""Where the project is, and recorded data that is not part of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"

@@ -27,7 +27,8 @@ def require_package(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"package {error.name} is not installed", f"Install it: pip install 'lake[{extra}]'"
+            f"package {error.name} is not installed",
+            f"Install it: pip install 'marketlake[{extra}]'",
         ) from error
 
 

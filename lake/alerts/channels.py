@@ -127,7 +127,7 @@ def require_apprise(channel: Channel) -> ModuleType:
     except ImportError:
         raise ConfigError(
             f"channel {channel.name!r} needs apprise, which is not installed",
-            "Install the extra `alerts`: pip install '.[alerts]'",
+            "Install the extra `alerts`: pip install 'marketlake[alerts]'",
         ) from None
     return apprise
 

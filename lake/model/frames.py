@@ -39,7 +39,7 @@ def to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
         return frame.to_arrow().to_pandas()
     except ModuleNotFoundError as error:
         raise UsageError(
-            "pandas is not installed", "Install the extra: pip install 'lake[pandas]'."
+            "pandas is not installed", "Install the extra: pip install 'marketlake[pandas]'."
         ) from error
 
 

@@ -13,7 +13,7 @@ from lake.errors import UnknownNameError, UsageError
 from tests.adapters.conftest import BARS, BTC, MISSING, expected_bars
 from tests.conftest import MINUTE, T0
 
-reason = "needs the extra: pip install 'lake[backtesting]'"
+reason = "needs the extra: pip install 'marketlake[backtesting]'"
 pandas = pytest.importorskip("pandas", reason=reason)
 backtesting = pytest.importorskip("backtesting", reason=reason)
 

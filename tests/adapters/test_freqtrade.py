@@ -15,7 +15,7 @@ from lake.errors import StorageError, UnknownNameError, UsageError
 from tests.adapters.conftest import BARS, BTC, ETH, MISSING, SWAP, expected_bars
 from tests.conftest import MINUTE, T0, bars, write
 
-reason = "needs the extra: pip install 'lake[freqtrade]'"
+reason = "needs the extra: pip install 'marketlake[freqtrade]'"
 handlers = pytest.importorskip("freqtrade.data.history.datahandlers", reason=reason)
 enums = pytest.importorskip("freqtrade.enums", reason=reason)
 

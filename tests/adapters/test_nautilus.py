@@ -20,7 +20,7 @@ from tests.adapters.conftest import BTC, ETH, SWAP, expected_bars, specification
 from tests.conftest import DAY, MINUTE, T0, TIME, NewLake, trades, write
 from tests.conftest import bars as bar_rows
 
-reason = "needs the extra: pip install 'lake[nautilus]'"
+reason = "needs the extra: pip install 'marketlake[nautilus]'"
 pytest.importorskip("nautilus_trader", reason=reason)
 instruments = pytest.importorskip("nautilus_trader.model.instruments", reason=reason)
 enums = pytest.importorskip("nautilus_trader.model.enums", reason=reason)

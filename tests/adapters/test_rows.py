@@ -75,4 +75,4 @@ def test_timeframes_come_from_the_name_of_the_table(lake: Lake) -> None:
 def test_a_package_that_is_absent_is_named_with_its_extra() -> None:
     with pytest.raises(UsageError, match="no_such_package is not installed") as caught:
         require_package("no_such_package.deep", "vectorbt")
-    assert "pip install 'lake[vectorbt]'" in caught.value.hint
+    assert "pip install 'marketlake[vectorbt]'" in caught.value.hint

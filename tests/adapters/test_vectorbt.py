@@ -15,7 +15,7 @@ from lake.errors import UnknownNameError, UsageError
 from tests.adapters.conftest import BARS, BTC, ETH, MISSING, SWAP, expected_bars
 from tests.conftest import DAY, MINUTE, T0, bars, write
 
-reason = "needs the extra: pip install 'lake[vectorbt]'"
+reason = "needs the extra: pip install 'marketlake[vectorbt]'"
 pytest.importorskip("pandas", reason=reason)
 vectorbt = pytest.importorskip("vectorbt", reason=reason)
 

@@ -103,7 +103,7 @@ def test_without_apprise_the_error_says_how_to_get_it(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "apprise", None)
     with pytest.raises(ConfigError, match="channel 'chat' needs apprise") as caught:
         deliver(channel("json://127.0.0.1:1/"), "title", "body", "info")
-    assert caught.value.hint == "Install the extra `alerts`: pip install '.[alerts]'"
+    assert caught.value.hint == "Install the extra `alerts`: pip install 'marketlake[alerts]'"
     deliver(channel("log"), "title", "body", "info")
 
 

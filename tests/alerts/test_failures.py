@@ -190,7 +190,7 @@ def test_without_apprise_a_run_goes_on_and_says_so(
     (outcome,) = lake.alerts.run().failed
     assert outcome.error == (
         "channel 'chat' needs apprise, which is not installed. "
-        "Install the extra `alerts`: pip install '.[alerts]'"
+        "Install the extra `alerts`: pip install 'marketlake[alerts]'"
     )
 
 
