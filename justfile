@@ -34,15 +34,15 @@ bench *options:
 
 # Pin the newest versions of all dependencies (needs uv)
 lock:
-    uv pip compile --quiet --upgrade pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "just lock" -o requirements.lock
-    uv pip compile --quiet --upgrade pyproject.toml --group dev -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "just lock" -o requirements-dev.lock
-    uv pip compile --quiet --upgrade pyproject.toml --group adapters --extra backtesting --extra vectorbt --extra nautilus --extra freqtrade -c requirements-dev.lock --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "just lock" -o requirements-adapters.lock
+    uv pip compile --quiet --upgrade pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "just lock" -o scripts/locks/runtime.lock
+    uv pip compile --quiet --upgrade pyproject.toml --group dev -c scripts/locks/runtime.lock --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "just lock" -o scripts/locks/dev.lock
+    uv pip compile --quiet --upgrade pyproject.toml --group adapters --extra backtesting --extra vectorbt --extra nautilus --extra freqtrade -c scripts/locks/dev.lock --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "just lock" -o scripts/locks/adapters.lock
 
 # Prove that the command runs without the development dependencies
 bare:
     rm -rf .venv-bare
     python3 -m venv .venv-bare
-    .venv-bare/bin/pip install --quiet --require-hashes -r requirements.lock
+    .venv-bare/bin/pip install --quiet --require-hashes -r scripts/locks/runtime.lock
     .venv-bare/bin/pip install --quiet --no-deps --no-build-isolation .
     .venv-bare/bin/lake demo
     rm -rf .venv-bare
