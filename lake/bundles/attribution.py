@@ -1,4 +1,4 @@
-"""Who wrote into a market-day between two versions of its table, as the table's log tells."""
+"""Finds the jobs that wrote into a market-day between two versions of its table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DAY = ("table", *PARTITIONS)
 
 @dataclass(frozen=True)
 class CommitRange:
-    """The commits of a table that lie between two bundles."""
+    """The commits of a table between the versions of two bundles."""
 
     folder: Path
     dataset: Dataset
@@ -28,7 +28,7 @@ class CommitRange:
 
     @classmethod
     def find_between(cls, before: Contents, after: Contents, table: str) -> CommitRange | None:
-        """None: there are no such commits, or the lake does not have them."""
+        """Return the commits between two bundles; None if there are none or the lake lacks them."""
         old, new = map_refs(before).get(table), map_refs(after).get(table)
         table_folders = {contents.tables for contents in (before, after) if not contents.owns_data}
         if old is None or new is None or old.table_id != new.table_id or len(table_folders) != 1:
@@ -37,20 +37,20 @@ class CommitRange:
         folder = table_folders.pop() / table
         if low == high or not exists(folder) or latest_version(folder) < high:
             return None
-        # A table that was made anew begins its versions anew.
+        # A table that was deleted and created again starts again at version 0.
         ids = [action["metaData"]["id"] for action in actions(folder, 0) if "metaData" in action]
         if ids != [old.table_id]:
             return None
         return cls(folder, after.dataset(table), range(low + 1, high + 1))
 
     def list_writes(self, partitions: set[tuple[str, str, str]]) -> pl.DataFrame:
-        """Which commits wrote what days of some partitions, the oldest first."""
+        """List the commits that wrote into partitions, and the days of their rows, oldest first."""
         writes: dict[tuple[str | None, ...], None] = {}
         for version in self.versions:
             entries = actions(self.folder, version)
             info = {k: v for entry in entries for k, v in entry.get("commitInfo", {}).items()}
             own = lake_metadata(info)
-            # Rows get in by merges; what else the lake itself commits is maintenance.
+            # Merges write rows; other commits of the lake itself are maintenance.
             if own.get("source") == "lake" and info.get("operation") != "MERGE":
                 continue
             for add in (entry["add"] for entry in entries if "add" in entry):
@@ -64,14 +64,14 @@ class CommitRange:
         return frame.with_columns(pl.col("date", "first", "last").str.to_date())
 
     def _find_row_days(self, add: Mapping[str, Any], info: Mapping[str, Any]) -> tuple[str, str]:
-        """The first and the last day of the rows that a commit wrote into a file, if not sooner."""
+        """Return bounds of the first and last day of the rows that a commit wrote into a file."""
         start = add["partitionValues"]["date"]
         if self.dataset.granularity == "day":
             return start, start
         name = self.dataset.time_column
         stats = orjson.loads(add.get("stats") or "{}")
-        # A file that is written again holds rows, too, that the commit did not touch; those that
-        # it brought lie within the times of its batch, which its predicate tells.
+        # A rewritten file also holds rows that the commit did not touch. The rows of the commit lie
+        # within the times of its batch, which are in its predicate.
         predicate = (info.get("operationParameters") or {}).get("predicate") or ""
         firsts = [start, stats.get("minValues", {}).get(name), _parse_time(predicate, f"{name} >=")]
         lasts = [stats.get("maxValues", {}).get(name), _parse_time(predicate, f"{name} <=")]
@@ -80,18 +80,18 @@ class CommitRange:
 
 
 def _parse_time(predicate: str, term: str) -> str | None:
-    """The time that a predicate compares with, as `time >= arrow_cast('2024-01-01T…', …)`."""
+    """Parse the time in a predicate such as `time >= arrow_cast('2024-01-01T…', …)`."""
     _, _, rest = predicate.partition(f"{term} arrow_cast('")
     return rest.partition("'")[0] or None
 
 
 def map_refs(contents: Contents) -> dict[str, Ref]:
-    """What a bundle pins, by table."""
+    """Return the refs of a bundle by table."""
     return {ref.table: ref for _, ref in contents.manifest.refs()}
 
 
 def attribute_jobs(log: CommitRange | None, days: pl.DataFrame) -> pl.DataFrame:
-    """The days of a table with the jobs and sources that wrote into them."""
+    """Add to days of a table the jobs and sources that wrote into them."""
     empty_list = pl.lit([], dtype=pl.List(pl.String()))
     if log is None:
         return days.with_columns(jobs=empty_list, sources=empty_list)
@@ -109,6 +109,6 @@ def attribute_jobs(log: CommitRange | None, days: pl.DataFrame) -> pl.DataFrame:
 
 
 def to_stored_date(dataset: Dataset) -> pl.Expr:
-    """The stored `date` of a calendar day."""
+    """Return an expression for the stored `date` of a calendar day."""
     day = pl.col("date")
     return day if dataset.granularity == "day" else day.dt.truncate("1y")

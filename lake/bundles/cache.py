@@ -1,8 +1,8 @@
 """A cache of pinned rows as Arrow files that are mapped into memory, not read.
 
-What is pinned never changes, so nothing in it goes stale. A file holds the whole selection of one
-market, in order. It is written aside and renamed into place, so that processes may share a cache;
-a file that anything has touched since is not believed, and made anew.
+Pinned rows never change, so the cache never goes stale. A file holds the whole selection of one
+market, in order. It is written under a temporary name and renamed into place, so that processes can
+share a cache. A file that was modified afterwards is ignored and written again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lake.log import get_logger
 from lake.settings import CacheSettings
 
 _log = get_logger(__name__)
-# Any write to a file gives it another time: this one means that it is as it was put here.
+# Any write to a file changes its modification time: this time marks a file as unmodified.
 _UNTOUCHED_NS = 946_684_800_000_000_000
 _SUFFIX = ".arrow"
 _BATCH_ROWS = 1 << 20
@@ -31,7 +31,7 @@ _BATCH_ROWS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class CacheKey:
-    """What a file of the cache holds: the rows of one market in one table of a bundle."""
+    """Identifies a file of the cache: the rows of one market in one table of a bundle."""
 
     bundle_id: str
     table: str
@@ -40,7 +40,7 @@ class CacheKey:
 
     @property
     def path(self) -> Path:
-        """Where it is in the cache."""
+        """Path of the file, relative to the cache folder."""
         market = f"{quote(self.exchange, safe='')},{quote(self.symbol, safe='')}{_SUFFIX}"
         return Path(self.bundle_id, self.table, market)
 
@@ -52,13 +52,13 @@ class Cache:
     Attributes
     ----------
     folder
-        Its place; made when it is first needed.
+        Its location; created when it is first needed.
     max_bytes
-        Its limit; what was not used for longest is removed first.
+        Its size limit; the least recently used files are removed first.
     fill_bytes
-        A market that takes more than this is not put in by a mere read.
+        Reads do not cache markets that need more than this.
     clock_ns
-        The present, by which the last use of a file is noted.
+        The clock that gives the time of the last use of a file.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ class Cache:
     clock_ns: Callable[[], int] = time.time_ns
 
     def get(self, key: CacheKey, columns: Iterable[str] | None = None) -> pl.DataFrame | None:
-        """The rows of a market, mapped; None where they are not there."""
+        """Return the mapped rows of a market, or None if they are not cached."""
         import pyarrow as pa
         from pyarrow import ipc
 
@@ -81,19 +81,19 @@ class Cache:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, pa.ArrowException) as error:
-            _log.warning("cached file is not readable", path=str(path), reason=str(error))
+            _log.warning("cached file cannot be read", path=str(path), reason=str(error))
             return None
-        with suppress(OSError):  # a cache of somebody else is right all the same
+        with suppress(OSError):  # a cache owned by another user is valid, too
             self._mark_used(path)
         return pl.DataFrame(table if columns is None else table.select(list(columns)))
 
     def put(self, key: CacheKey, frames: Iterable[pl.DataFrame]) -> int:
-        """Store the rows of a market, given in order; gives the size of the file in bytes.
+        """Store the rows of a market, passed in order; return the size of the file in bytes.
 
         Raises
         ------
         StorageError
-            It is larger than the whole cache may be, or the disk is full.
+            The rows need more than the limit of the cache, or the disk is full.
         """
         path = self.folder / key.path
         unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
@@ -109,17 +109,17 @@ class Cache:
             self._evict(path)
         except OSError as error:
             raise StorageError(
-                f"cache {self.folder}: cannot be written: {error.strerror}",
-                "Make room, or name another folder: cache.folder in lake.toml.",
+                f"cache {self.folder} cannot be written: {error.strerror}",
+                "Free some disk space, or set another folder: cache.folder in lake.toml.",
             ) from error
         return size
 
     def bytes(self) -> int:
-        """Size of all files."""
+        """Return the size of all files in bytes."""
         return sum(size for _, size, _ in self._files())
 
     def remove(self, bundle_id: str) -> None:
-        """Remove what belongs to a bundle."""
+        """Remove the files of a bundle."""
         for path, _, _ in self._files():
             if path.relative_to(self.folder).parts[0] == bundle_id:
                 path.unlink(missing_ok=True)
@@ -130,7 +130,7 @@ class Cache:
 
         batches = _join_frames(frames)
         first = next(batches)
-        newest = pl.CompatLevel.newest()  # strings as Polars holds them: nothing is copied
+        newest = pl.CompatLevel.newest()  # strings in Polars' own layout: no copy
         with path.open("xb") as file:
             writer: pa.RecordBatchFileWriter = ipc.new_file(
                 file, first.head(0).to_arrow(compat_level=newest).schema
@@ -145,29 +145,29 @@ class Cache:
     def _require_room(self, path: Path, size: int) -> None:
         if size > self.max_bytes:
             raise StorageError(
-                f"cache {self.folder}: {path.parent} needs more than its limit of "
+                f"cache {self.folder}: {path.parent} needs more than the limit of "
                 f"{self.max_bytes:,} bytes",
                 "Raise `cache.max_bytes` in lake.toml, or pin a smaller selection.",
             )
 
     def _evict(self, newest: Path) -> None:
-        """Remove what was not used for longest until the limit is kept."""
+        """Remove the least recently used files until the cache is within its limit."""
         files = sorted(self._files(), key=lambda file: file[2])
         total = sum(size for _, size, _ in files)
         for path, size, _ in files:
             if total <= self.max_bytes:
                 return
             if path != newest:
-                path.unlink(missing_ok=True)  # who has it mapped keeps it
+                path.unlink(missing_ok=True)  # processes that have mapped it keep its content
                 total -= size
                 _log.info("evicted from the cache", path=str(path), bytes=size)
 
     def _mark_used(self, path: Path) -> None:
-        """Note the last use as the access time: few file systems do it by themselves."""
+        """Record the last use as the access time, which few file systems maintain themselves."""
         os.utime(path, ns=(self.clock_ns(), _UNTOUCHED_NS))
 
     def _files(self) -> Iterator[tuple[Path, int, int]]:
-        """Files with their sizes and times of last use."""
+        """Yield the files with their sizes and times of last use."""
         for path in self.folder.glob(f"*/*/[!.]*{_SUFFIX}"):
             try:
                 info = path.stat()
@@ -177,7 +177,7 @@ class Cache:
 
 
 def open_cache(settings: CacheSettings) -> Cache | None:
-    """The cache of the settings; by default in the user's folder for caches."""
+    """Open the cache that the settings describe, by default in the user's cache folder."""
     if not settings.enabled:
         return None
     folder = settings.folder or Path(
@@ -187,7 +187,7 @@ def open_cache(settings: CacheSettings) -> Cache | None:
 
 
 def _join_frames(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Frames joined to batches of about a million rows: a mapped batch is one chunk."""
+    """Join frames into batches of about a million rows: a mapped batch is one chunk."""
     pending: list[pl.DataFrame] = []
     rows = 0
     for frame in frames:

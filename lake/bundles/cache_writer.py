@@ -1,4 +1,4 @@
-"""Work that a read leaves behind: one thread, in order of asking, never in the reader's way."""
+"""Fills the cache in the background: one thread, in order of submission, without delaying reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = get_logger(__name__)
 
 
 class CacheWriter:
-    """Runs each piece of work once; a process that ends waits for what has been asked."""
+    """Runs each task once in a background thread; the process waits for all tasks when it ends."""
 
     def __init__(self) -> None:
         self._submitted: dict[Hashable, Future[None]] = {}
@@ -21,7 +21,7 @@ class CacheWriter:
         self._thread: ThreadPoolExecutor | None = None
 
     def submit(self, name: Hashable, work: Callable[[], object]) -> None:
-        """Do some work soon, unless work of this name was asked for before."""
+        """Schedule a task, unless a task with this name was submitted before."""
         with self._lock:
             if name in self._submitted:
                 return
@@ -30,12 +30,14 @@ class CacheWriter:
             self._submitted[name] = self._thread.submit(_run, name, work)
 
     def finish(self) -> None:
-        """Wait until all that was asked for is done."""
+        """Wait until all submitted tasks are done."""
         wait(list(self._submitted.values()))
 
 
 def _run(name: Hashable, work: Callable[[], object]) -> None:
     try:
         work()
-    except LakeError as error:  # the reader has its rows: a full disk must not take them away
+    except (
+        LakeError
+    ) as error:  # the reader already has its rows: a full disk must not fail the read
         _log.warning("cache not filled", entry=str(name), reason=error.message)

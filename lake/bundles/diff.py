@@ -1,4 +1,4 @@
-"""What is different between two bundles: market-days, the jobs that wrote into them, and rows."""
+"""Differences between two bundles: market-days, the jobs that wrote into them, and rows."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ _ISO = "%Y-%m-%dT%H:%M:%S%.fZ"
 
 
 def diff_days(before: Contents, after: Contents, tables: Sequence[str] = ()) -> pl.DataFrame:
-    """The market-days that are not the same in two bundles; no data file is read.
+    """Find the market-days that differ between two bundles, without reading data files.
 
-    `tables`: all by default.
+    `tables`: all tables by default.
 
     Returns
     -------
     DataFrame
-        Ordered by table, market and date. `change`: `added`, `removed` or `changed`; where a
-        table has other columns, each of its days is `changed`. `rows_before`, `rows_after`: 0
-        where the day is in one of the bundles only.
+        Ordered by table, market and date. `change`: `added`, `removed` or `changed`; if the
+        columns of a table differ, each of its days is `changed`. `rows_before`, `rows_after`: 0 if
+        the day is in one bundle only.
 
-        `jobs` and `sources`: of the commits between the two versions of the table that wrote
-        into the day, the oldest first. When `after` is the older version, they were undone.
-        Compaction writes no rows, and does not count. In tables with a partition a year, a
-        commit counts for the days from the first to the last of its rows, so one between may
-        be too many. They are empty where the log of the lake cannot tell: the table is in one
-        of the bundles only, or is not the one that was pinned, or both bundles brought their
-        data along; and where nothing was written, as when only the selections differ.
+        `jobs` and `sources`: those of the commits that wrote into the day between the two
+        versions of the table, oldest first. If `after` is the older version, these commits were
+        undone. Compaction writes no rows and does not count. In tables with one partition per
+        year, a commit counts for all days from its first to its last row, which may include days
+        that it did not write. The lists are empty if the lake's log does not have the commits: the
+        table is in one bundle only, is not the table that was pinned, or both bundles hold their
+        own data. They are also empty if nothing was written, as when only the selections differ.
 
     Raises
     ------
     UnknownNameError
         A table is in neither of them.
     DamagedError
-        A list of market-days or a commit between the versions cannot be read.
+        A list of market-days, or a commit between the versions, cannot be read.
     """
     days = _find_different_days(before, after, tables)
     if days.is_empty():
@@ -82,19 +82,19 @@ def diff_days(before: Contents, after: Contents, tables: Sequence[str] = ()) -> 
 def diff_rows(
     before: Contents, after: Contents, tables: Sequence[str] = ()
 ) -> Iterator[pl.DataFrame]:
-    """The rows that are not the same in two bundles, at most a partition of them in memory.
+    """Find the rows that differ between two bundles, with at most one partition in memory.
 
-    Only market-days that differ are read, out of files that are checked first. Rows are the same
-    when their key is. NaN is equal to NaN; null is equal to null alone, and 0.0 not to -0.0.
+    Only market-days that differ are read, from files that are verified first. Rows are matched by
+    key. NaN equals NaN; null equals only null; 0.0 does not equal -0.0.
 
     Yields
     ------
     DataFrame
-        A line for each value that changed, and one for each row that is in one bundle only,
-        ordered by table, market and time. `time`: of the row. `key`: what else makes it unique,
-        as a JSON object; null where market and time do. `change`: `added`, `removed`, `changed`.
-        `column`: which value; null for a whole row. `old`, `new`: the value as text, floats with
-        all their digits, times as ISO-8601, lists as JSON; of a whole row a JSON object, in
+        One line per changed value, and one line per row that is in one bundle only, ordered by
+        table, market and time. `time`: time of the row. `key`: the other key columns as a JSON
+        object; null if market and time are the key. `change`: `added`, `removed` or `changed`.
+        `column`: the column of the value; null for a whole row. `old`, `new`: the value as text,
+        floats with all digits, times as ISO-8601, lists as JSON; for a whole row, a JSON object in
         which NaN is `NaN`. The first frame is empty.
 
     Raises
@@ -102,24 +102,24 @@ def diff_rows(
     UnknownNameError
         A table is in neither of them.
     DamagedError
-        A file is missing or is not what was pinned.
+        A file is missing or differs from the pinned file.
     """
     return _diff_rows(before, after, _find_different_days(before, after, tables))
 
 
 def list_reshaped_tables(before: Contents, after: Contents) -> list[str]:
-    """Tables that have other columns, or another key, in one bundle than in the other."""
+    """List the tables whose columns or key differ between two bundles."""
     old, new = map_refs(before), map_refs(after)
     both = sorted(old.keys() & new.keys())
     return [t for t in both if old[t].schema_fingerprint != new[t].schema_fingerprint]
 
 
 def _find_different_days(before: Contents, after: Contents, tables: Sequence[str]) -> pl.DataFrame:
-    """`DAY_DIFF` without jobs and sources."""
+    """Return the rows of `DAY_DIFF` without jobs and sources."""
     refs = {**map_refs(before), **map_refs(after)}
     for name in tables:
         if name not in refs:
-            hint = f"They pin {', '.join(refs)}."
+            hint = f"Their tables are {', '.join(refs)}."
             raise UnknownNameError(f"table {name!r} is in neither bundle", hint)
     old, new = (contents.days.select(*_DAY, "rows", "digest") for contents in (before, after))
     both = old.join(new, on=_DAY, how="full", coalesce=True, suffix="_after")
@@ -137,7 +137,7 @@ def _find_different_days(before: Contents, after: Contents, tables: Sequence[str
 
 @dataclass(frozen=True)
 class _Side:
-    """Rows of one market in one of the bundles."""
+    """Rows of one market in one bundle."""
 
     dataset: Dataset
     rows: pl.DataFrame
@@ -150,7 +150,7 @@ class _Side:
         return {name: self.dataset.polars_schema[name] for name in self.dataset.full_key}
 
     def select_prefixed(self, other: _Side, prefix: str) -> pl.DataFrame:
-        """The rows with prefixed names; columns that only the other has are null."""
+        """Return the rows with prefixed names; columns that only `other` has are null."""
         own, others = self.dataset.polars_schema, other.dataset.polars_schema
         nulls = {name: pl.lit(None, kind) for name, kind in others.items() if name not in own}
         return self.rows.with_columns(**nulls).select(pl.all().name.prefix(prefix))
@@ -174,14 +174,14 @@ def _diff_rows(before: Contents, after: Contents, days: pl.DataFrame) -> Iterato
 
 
 def _group_days(dataset: Dataset, days: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """The days of a table by partition, so that a file with many of them is read once."""
+    """Group the days of a table by partition, so that a file with many days is read once."""
     gathered = pl.max_horizontal("rows_before", "rows_after").cum_sum() // _PART_ROWS
     by = ["exchange", "symbol", to_stored_date(dataset).alias("stored"), gathered]
     return (part for _, part in days.group_by(by, maintain_order=True))
 
 
 def _read_side(pinned: PinnedTable | None, dataset: Dataset, days: pl.DataFrame) -> _Side:
-    """The rows of some days of a market; `dataset` is that of a bundle without the table."""
+    """Read the rows of some days of a market; `dataset` is used if the bundle lacks the table."""
     dataset = dataset if pinned is None else pinned.dataset
     if pinned is None or days.is_empty():
         return _Side(dataset, dataset.empty())
@@ -193,8 +193,8 @@ def _read_side(pinned: PinnedTable | None, dataset: Dataset, days: pl.DataFrame)
 
 
 def _compare(old: _Side, new: _Side) -> Iterator[pl.DataFrame]:
-    """`ROW_DIFF` without the market."""
-    if old.key != new.key:  # no row is the same as another
+    """Yield the rows of `ROW_DIFF` without the market."""
+    if old.key != new.key:  # no two rows match
         yield from _compare(old, old.empty())
         yield from _compare(new.empty(), new)
         return
@@ -213,7 +213,7 @@ def _compare(old: _Side, new: _Side) -> Iterator[pl.DataFrame]:
 
 
 def _join_sides(old: _Side, new: _Side) -> pl.DataFrame:
-    """Rows of one key beside each other, as `old …` and `new …`, with `line`, `time` and `key`."""
+    """Join rows by key, with columns `old …` and `new …`; add `line`, `time` and `key`."""
     joined = old.select_prefixed(new, "old ").join(
         new.select_prefixed(old, "new "),
         left_on=[f"old {name}" for name in old.key],
@@ -232,7 +232,7 @@ def _join_sides(old: _Side, new: _Side) -> pl.DataFrame:
 
 
 def _list_changed_values(both: pl.DataFrame, old: Dataset, new: Dataset) -> Iterator[pl.DataFrame]:
-    """A line for each value that changed, column by column."""
+    """Yield one line per changed value, column by column."""
     left = {**new.polars_schema, **old.polars_schema}
     right = {**old.polars_schema, **new.polars_schema}
     for name in (name for name in right if name not in (*PARTITIONS, *old.key)):
@@ -243,7 +243,7 @@ def _list_changed_values(both: pl.DataFrame, old: Dataset, new: Dataset) -> Iter
 
 
 def _build_lines(rows: pl.DataFrame, change: str, **cells: pl.Expr) -> pl.DataFrame:
-    """Lines of `ROW_DIFF`; what is not said is null."""
+    """Build lines of `ROW_DIFF`; missing cells are null."""
     cells = {**dict.fromkeys(("column", "old", "new"), _NOTHING), **cells}
     return rows.select("line", "time", "key", change=pl.lit(change), **cells)
 
@@ -251,7 +251,7 @@ def _build_lines(rows: pl.DataFrame, change: str, **cells: pl.Expr) -> pl.DataFr
 def _build_difference(
     before: pl.Expr, after: pl.Expr, left: pl.DataType, right: pl.DataType
 ) -> pl.Expr:
-    """Whether two values differ; the reciprocals tell 0.0 from -0.0, which the digest does."""
+    """Return whether two values differ; reciprocals distinguish 0.0 from -0.0, like the digest."""
     if left != right:
         return _to_text(before, left).ne_missing(_to_text(after, right))
     differ = before.ne_missing(after)
@@ -264,7 +264,7 @@ def _build_difference(
 
 
 def _to_text(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    """A value as text from which it can be had back."""
+    """Convert a value to text without loss."""
     if isinstance(dtype, pl.List):
         return value.map_elements(lambda items: _to_json(items.to_list()), return_dtype=pl.String)
     return _format_time(value, dtype).cast(pl.String)
@@ -275,7 +275,7 @@ def _format_time(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 
 
 def _rows_to_json(rows: pl.DataFrame, side: str, dataset: Dataset) -> pl.Expr:
-    """Whole rows as JSON; not by Polars, to which NaN is null."""
+    """Convert whole rows to JSON; Polars would write NaN as null."""
     schema = dataset.polars_schema
     values = rows.select(
         _format_time(pl.col(f"{side}{name}"), schema[name]).alias(name)

@@ -1,4 +1,4 @@
-"""Demands on what is pinned: that every interval was answered, that the score is high enough."""
+"""Requirements on a pin: complete coverage, and a minimum quality score."""
 
 from __future__ import annotations
 
@@ -29,43 +29,43 @@ class _Hole(NamedTuple):
 def require_complete(
     days: Sequence[pl.DataFrame], selection: Selection, covered: Sequence[CoveragePart]
 ) -> None:
-    """Refuse where the coverage has holes.
+    """Refuse a selection whose coverage has holes.
 
-    An open bound of the selection means: from the first, or to the last, of the rows and the
-    covered intervals of the market.
+    An open bound of the selection means the first or the last time of the market's rows and
+    covered intervals.
 
     Raises
     ------
     QualityError
-        An interval was never answered by its source: says which.
+        An interval is not covered; the message names it.
     """
     holes = [hole for frame in days for hole in _find_holes(frame, selection, covered)]
     if holes:
         shown = "; ".join(str(hole) for hole in holes[:_MAX_SHOWN])
         more = f"; and {len(holes) - _MAX_SHOWN} more" if len(holes) > _MAX_SHOWN else ""
         raise QualityError(
-            f"not complete: no answer is recorded for {shown}{more}",
+            f"the selection is not complete: not covered are {shown}{more}",
             "Ingest the missing ranges, or pin without --require-complete.",
         )
 
 
 def require_score(min_score: float, score: float | None) -> None:
-    """Refuse a score that is too low, or that nobody knows.
+    """Refuse a score that is too low or unknown.
 
     Raises
     ------
     QualityError
-        It falls short.
+        The score is below the minimum, or the selection was not checked.
     """
     if score is None:
         raise QualityError(
-            f"a quality of {min_score} is asked for, but the selection was not checked",
-            "Pin with the check: without --no-check.",
+            f"a quality score of {min_score} is required, but the selection was not checked",
+            "Pin without --no-check.",
         )
     if score < min_score:
         raise QualityError(
-            f"the quality score of this selection is {score:.4f}, and {min_score} is asked for",
-            "Repair the data, or ask for less.",
+            f"the quality score of this selection is {score:.4f}, but {min_score} is required",
+            "Repair the data, or lower the required score.",
         )
 
 

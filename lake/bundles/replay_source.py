@@ -1,4 +1,4 @@
-"""A bundle as a replay reads it: market-days, and stretches of one market's rows."""
+"""A bundle as the source of a replay: market-days, and ranges of one market's rows."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lake.model.selection import Selection
 
 @dataclass(frozen=True)
 class PinnedSource:
-    """What `lake.replay.merge.Source` asks for, from a bundle."""
+    """Implements `lake.replay.merge.Source` for a bundle."""
 
     contents: Contents
     open_table: Callable[[str], PinnedTable]
 
     def dataset(self, table: str) -> Dataset:
-        """The dataset of a table."""
+        """Return the dataset of a table."""
         return self.contents.dataset(table)
 
     def days(self, tables: Sequence[str], selection: Selection) -> pl.DataFrame:
-        """The market-days of the selection's markets."""
+        """Return the market-days of the selection's markets."""
         conditions = [pl.col("table").is_in(list(tables))]
         if selection.exchanges:
             conditions.append(pl.col("exchange").is_in(list(selection.exchanges)))
@@ -37,7 +37,7 @@ class PinnedSource:
     def rows(
         self, table: str, exchange: str, symbol: str, start: datetime, end: datetime
     ) -> pl.DataFrame:
-        """Rows of one market with a time in `[start, end)`, in order."""
+        """Read the rows of one market with times in `[start, end)`, in order."""
         pinned = self.open_table(table)
         selection = Selection((exchange,), (symbol,), start, end)
         return pinned.collect(selection.within(pinned.pinned))

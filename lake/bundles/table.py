@@ -1,4 +1,4 @@
-"""One pinned table: its rows out of the cache, or out of files that are checked before use."""
+"""One pinned table: reads rows from the cache, or from data files that are verified first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lake.store.hashing import Checked, Expected
 from lake.store.index import FileIndex
 from lake.store.reader import EVERYTHING, TableReader
 
-# What a cell takes when it is mapped; strings are views of 16 bytes.
+# Mean size of a mapped cell; strings are views of 16 bytes.
 _CELL_BYTES = 12
 
 
@@ -31,17 +31,17 @@ class PinnedTable(TableReader):
     Attributes
     ----------
     dataset
-        As it was when it was pinned.
+        The dataset at the time of the pin.
     folder
-        Where the table's data files are.
+        The folder of the table's data files.
     index
-        Which of them hold the selection.
+        The index of the files that hold the selection.
     pinned
-        The selection.
+        The pinned selection.
     checked
-        Files that were found right.
+        The files that are already verified.
     bundle_id, cache, filler
-        Where mapped rows are kept; None: nowhere.
+        The cache of mapped rows, or None, and the task queue that fills it.
     """
 
     dataset: Dataset
@@ -62,7 +62,7 @@ class PinnedTable(TableReader):
         cache: Cache | None = None,
         cache_writer: CacheWriter | None = None,
     ) -> PinnedTable:
-        """A table of a bundle; without a cache, its rows come from its files."""
+        """Open a table of a bundle; without a cache, rows are read from its files."""
         return cls(
             dataset=contents.dataset(table),
             folder=contents.tables / table,
@@ -80,17 +80,17 @@ class PinnedTable(TableReader):
 
     @cached_property
     def markets(self) -> list[tuple[str, str]]:
-        """Exchange and symbol of what is pinned, in order."""
+        """Exchange and symbol of the pinned markets, sorted."""
         markets = self.index.files(self.dataset.name, self.pinned).select("exchange", "symbol")
         return sorted(markets.unique().rows())
 
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
-        """The data files of a selection, each found to be as it was pinned.
+        """Return the data files of a selection after verifying that they are the pinned ones.
 
         Raises
         ------
         DamagedError
-            A file is missing or is not what was pinned.
+            A file is missing or differs from the pinned file.
         """
         files = self.index.files(self.dataset.name, selection.within(self.pinned))
         expected = (
@@ -101,8 +101,9 @@ class PinnedTable(TableReader):
         if mismatches:
             names = ", ".join(sorted(file.path for file in mismatches))
             raise DamagedError(
-                f"table {self.dataset.name}: {names}: missing, or not what was pinned",
-                f"`lake bundle verify {self.bundle_id[:12]}` names all such files; restore them "
+                f"table {self.dataset.name}: files are missing or differ from the pinned files: "
+                f"{names}",
+                f"`lake bundle verify {self.bundle_id[:12]}` lists all such files; restore them "
                 "from a backup or an export.",
             )
         return files
@@ -136,7 +137,7 @@ class PinnedTable(TableReader):
     def _read_cached(
         self, market: tuple[str, str], selection: Selection, wanted: Sequence[str] | None
     ) -> pl.DataFrame | None:
-        """The rows of a market out of the cache; asks for them to be put there if they are not."""
+        """Read the rows of a market from the cache; if they are absent, schedule caching them."""
         if self.cache is None:
             return None
         time = self.dataset.time_column
@@ -159,21 +160,21 @@ class PinnedTable(TableReader):
         return self.sort_rows(rows, selection, wanted)
 
     def warm(self, market: tuple[str, str]) -> int:
-        """Put the rows of a market into the cache; gives the size in bytes, 0 if they are there.
+        """Cache the rows of a market; return the size in bytes, or 0 if they were cached already.
 
         Raises
         ------
         DamagedError
-            A file is missing or is not what was pinned.
+            A file is missing or differs from the pinned file.
         StorageError
-            The cache cannot hold them.
+            The rows do not fit into the cache.
         """
         if self.cache is None or self.cache.get(self._cache_key(market)) is not None:
             return 0
         return self.cache.put(self._cache_key(market), self.pieces(market))
 
     def pieces(self, market: tuple[str, str]) -> Iterator[pl.DataFrame]:
-        """The rows of a market in order, about a million at a time."""
+        """Yield the rows of a market in order, about a million at a time."""
         pinned = Selection((market[0],), (market[1],), self.pinned.start, self.pinned.end)
         columns = list(self.dataset.polars_schema)
         for part in chunk_selection(self, self.files(pinned), pinned):

@@ -1,4 +1,4 @@
-"""Verification: what a bundle promises against what is there."""
+"""Verifies a bundle: compares its manifest and lists with its files and rows."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ Kind = Literal["missing", "damaged", "foreign", "differs"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is not as it was pinned.
+    """One difference from what was pinned.
 
-    `missing`: a file is not there. `damaged`: it is not what it was. `foreign`: it is another one,
-    or one that does not belong here. `differs`: rows or versions are not those that were pinned.
+    `missing`: a file does not exist. `damaged`: the content of a file has changed. `foreign`: a
+    file is another file of the bundle, or does not belong to it. `differs`: rows or versions are
+    not the pinned ones.
     """
 
     kind: Kind
@@ -38,10 +39,10 @@ class Problem:
 
 
 def verify(contents: Contents, *, deep: bool, progress: Progress) -> list[Problem]:
-    """Everything that is not as it was pinned; nothing: the bundle is whole."""
+    """Return all problems of a bundle; an empty list means that it is intact."""
     problems = [*_verify_side_files(contents)]
     if problems:
-        return problems  # without its lists nobody knows what the bundle needs
+        return problems  # without its lists, the bundle's files are unknown
     problems += _verify_data_files(contents, progress)
     if contents.owns_data:
         problems += _find_foreign_files(contents)
@@ -68,7 +69,7 @@ def _verify_file(path: Path, part: FilePart) -> Iterator[Problem]:
 
 
 def _verify_data_files(contents: Contents, progress: Progress) -> Iterator[Problem]:
-    """Files against their SHA-256; one that holds what another should is told so."""
+    """Compare files with their SHA-256; report a file that has the content of another."""
     listed = contents.files.all().with_columns(path=pl.format("{}/{}", "table", "path"))
     owners = dict(listed.select("sha256", "path").iter_rows())
     rows = listed.select("path", "sha256").rows()
@@ -89,7 +90,7 @@ def _verify_data_files(contents: Contents, progress: Progress) -> Iterator[Probl
 
 
 def _find_foreign_files(contents: Contents) -> Iterator[Problem]:
-    """Files in an exported bundle that it does not list."""
+    """Find files in an exported bundle that it does not list."""
     listed = contents.files.all().select(pl.format("{}/{}", "table", "path")).to_series()
     listed_paths = {
         contents.folder / name for name in (MANIFEST, *contents.manifest.beside.parts())
@@ -101,7 +102,7 @@ def _find_foreign_files(contents: Contents) -> Iterator[Problem]:
 
 
 def _verify_log(contents: Contents) -> Iterator[Problem]:
-    """The tables of the lake: each is the one that was pinned, and its version has these files."""
+    """Verify that the lake's tables are the pinned ones, and that their versions have the files."""
     for place, ref in contents.manifest.refs():
         dataset = contents.dataset(ref.table)
         folder = contents.tables / ref.table
@@ -122,7 +123,7 @@ def _verify_log(contents: Contents) -> Iterator[Problem]:
 
 
 def _verify_rows(contents: Contents, progress: Progress, broken: set[str]) -> Iterator[Problem]:
-    """The digest of each market-day; markets with broken files are known already."""
+    """Verify the digest of each market-day; skip markets with broken files, already reported."""
     for place, ref in contents.manifest.refs():
         table = PinnedTable.of(contents, ref.table)
         for exchange, symbol in table.markets:

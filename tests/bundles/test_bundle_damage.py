@@ -193,7 +193,7 @@ def test_a_table_made_anew_is_not_the_one_that_was_pinned(lake: Lake, bundle: Bu
     assert problems[1].place == "trades.table_id"
     fresh = lake.bundles.open("b", cache=False)
     for read in (fresh.scan("trades").collect, lambda: fresh.sql("SELECT * FROM trades")):
-        with pytest.raises(DamagedError, match="missing, or not what was pinned"):
+        with pytest.raises(DamagedError, match="missing or differ from the pinned files"):
             read()
     assert lake.bundles.open("b").scan("bars_1m").collect().height == 2000
 

@@ -154,7 +154,7 @@ def test_what_is_evicted_stays_readable_where_it_is_mapped(tmp_path: Path) -> No
 
 def test_more_than_the_limit_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     cache = cache_in(tmp_path, max_bytes=5000)
-    with pytest.raises(StorageError, match="needs more than its limit of 5,000 bytes"):
+    with pytest.raises(StorageError, match="needs more than the limit of 5,000 bytes"):
         cache.put(ENTRY, [bars(1000)])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 

@@ -63,11 +63,11 @@ def test_what_cannot_be_exported_or_imported_is_a_matter_of_usage(
 ) -> None:
     lake = ("--lake", str(filled), "--json")
     for arguments, said in (
-        (("export", "one-day", str(archive)), "exists already"),
-        (("export", "one-day", "day.zip"), "is not written"),
-        (("export", "one-day", "nowhere/day.tar.zst"), "there is no folder"),
+        (("export", "one-day", str(archive)), "already exists"),
+        (("export", "one-day", "day.zip"), "not supported"),
+        (("export", "one-day", "nowhere/day.tar.zst"), "does not exist"),
         (("export", "nothing", "new.tar.zst"), "there is no bundle 'nothing'"),
-        (("import", "nothing.tar.zst"), "there is no nothing.tar.zst"),
+        (("import", "nothing.tar.zst"), "nothing.tar.zst does not exist"),
         (("import", str(archive), "--name", "a/b"), "cannot name a bundle"),
     ):
         outcome = cli("bundle", *arguments, *lake)

@@ -1,1 +1,1 @@
-"""Bundles as one file or folder that opens without a lake."""
+"""Exported bundles: an archive or a folder that opens without a lake."""

@@ -1,4 +1,4 @@
-"""Import: an exported bundle becomes one of the lake, with data files of its own."""
+"""Import of exported bundles into a lake, with their own data files."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from lake.store.root import Root
 def import_bundle(
     root: Root, source: Path, name: str | None, *, move: bool, progress: Progress
 ) -> Contents:
-    """Put an exported bundle into a lake, whole or not at all.
+    """Import an exported bundle into a lake, completely or not at all.
 
-    Where the lake has the bundle already, that one stays, and the source is only checked; one
-    that is damaged is replaced.
+    If the lake already has the bundle, it stays and the source is only verified. If the lake's
+    bundle is damaged, the import replaces it.
 
     Raises
     ------
     UnknownNameError
-        There is no such archive or folder.
+        The archive or folder does not exist.
     DamagedError
-        It is not whole, or no exported bundle.
+        The source is damaged, incomplete, or not an exported bundle.
     UsageError
-        The name is taken by another bundle, or cannot be one.
+        Another bundle has the name, or the name is invalid.
     StorageError
-        The disk is full, or the lake cannot be written.
+        The disk is full, or the lake is not writable.
     """
     repository = Repository(root)
     if name is not None:
@@ -59,12 +59,12 @@ def import_bundle(
 
 
 def _is_intact(repository: Repository, bundle_id: str, progress: Progress) -> bool | None:
-    """Whether the lake's own bundle of the id is as it was pinned; None: it has none."""
+    """Return whether the lake's bundle with this id is intact; None if the lake has none."""
     if bundle_id not in repository.ids():
         return None
     try:
         return not verify(repository.open(bundle_id), deep=False, progress=progress)
-    except LakeError:  # it cannot even be opened
+    except LakeError:  # the bundle cannot be opened
         return False
 
 

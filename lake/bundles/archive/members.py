@@ -1,4 +1,4 @@
-"""What an exported bundle consists of, in the order of an archive: the manifest comes first."""
+"""The files of an exported bundle, in the order of an archive: the manifest comes first."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Member:
     Attributes
     ----------
     path
-        Relative to the bundle's folder, with slashes.
+        Path relative to the bundle's folder, with slashes.
     bytes, sha256
-        What it must be.
+        Size and digest that the file must have.
     """
 
     path: str
@@ -30,18 +30,18 @@ class Member:
 
 
 def list_side_files(manifest: Manifest) -> list[Member]:
-    """The files beside the manifest."""
+    """List the files beside the manifest."""
     parts = manifest.beside.parts()
     return [Member(name, part.bytes, part.sha256) for name, part in parts.items()]
 
 
 def list_data_files(contents: Contents) -> Iterator[Member]:
-    """The data files, in the order of the index.
+    """Yield the data files in the order of the index.
 
     Raises
     ------
     DamagedError
-        The index is damaged, or names a file that cannot be one of the bundle.
+        The index is damaged, or names a file that cannot be part of the bundle.
     """
     listed = contents.files.all().select("table", "path", "bytes", "sha256")
     _require_valid_index(contents, listed)
@@ -50,17 +50,17 @@ def list_data_files(contents: Contents) -> Iterator[Member]:
 
 
 def _require_valid_index(contents: Contents, listed: pl.DataFrame) -> None:
-    """Refuse a forged index: one that leads out of the folder, or names a file twice."""
+    """Refuse an index with paths outside the folder, unknown tables, or a file listed twice."""
     tables = {ref.table for _, ref in contents.manifest.refs()}
     paths = [f"{table}/{path}" for table, path in listed.select("table", "path").iter_rows()]
     outside = [path for path in paths if not _is_inside(path)]
     unknown = set(listed["table"].drop_nulls()) - tables
     is_malformed = sum(listed.null_count().row(0)) or len(set(paths)) < len(paths)
     if outside or unknown or is_malformed:
-        names = ", ".join(sorted({*outside, *unknown})) or "names are missing, or there twice"
+        names = ", ".join(sorted({*outside, *unknown})) or "missing or duplicate names"
         raise DamagedError(
-            f"{contents.folder / FILES} lists what cannot be in a bundle: {names}",
-            "It was not made by this program; do not use it.",
+            f"{contents.folder / FILES} lists files that cannot be in a bundle: {names}",
+            "This program did not write the index; do not use the bundle.",
         )
 
 

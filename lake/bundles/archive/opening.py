@@ -1,4 +1,4 @@
-"""Exported bundles, opened without a lake."""
+"""Opens exported bundles without a lake."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lake.store.faults import translate_errors
 
 
 def is_export_path(reference: str) -> bool:
-    """Whether a reference is the path of an exported bundle, not the name of one in a lake."""
+    """Return whether a reference is the path of an exported bundle, not a bundle's name."""
     path = Path(reference).expanduser()
     is_archive = reference.endswith(ARCHIVE_SUFFIX) and path.is_file()
     return "/" in reference or is_archive or (path / "manifest.json").is_file()
@@ -36,24 +36,25 @@ def open_exported(
     *,
     now: Callable[[], datetime],
 ) -> Bundle:
-    """Open an exported bundle: a folder where it is, an archive unpacked.
+    """Open an exported bundle: a folder in place, an archive after unpacking it.
 
-    An archive is unpacked once into the cache, and checked then; without a cache it is unpacked
-    into a temporary folder that lives as long as the bundle and what was asked of it.
+    An archive is unpacked into the cache once, and verified then. Without a cache, it is unpacked
+    into a temporary folder that exists as long as the bundle and the frames read from it.
 
     Raises
     ------
     UnknownNameError
-        There is nothing of this name.
+        The path does not exist.
     DamagedError
-        It is not whole, or no exported bundle.
+        The bundle is damaged, incomplete, or not an exported bundle.
     StorageError
-        It cannot be unpacked.
+        The archive cannot be unpacked.
     """
     path = path.expanduser().absolute()
     if not path.exists():
         raise UnknownNameError(
-            f"there is no {path}", "Give the path of an exported bundle: a .tar.zst or a folder."
+            f"{path} does not exist",
+            "Use the path of an exported bundle: a .tar.zst file or a folder.",
         )
     if path.is_dir():
         return Bundle(Contents.open(path), cache, now=now)
@@ -64,7 +65,7 @@ def open_exported(
 
 
 def _unpack_to_cache(path: Path, cache_folder: Path, progress: Progress) -> Contents:
-    """The bundle of an archive out of the cache; an archive that was written to is another."""
+    """Open an archive's bundle in the cache; unpack it first unless the same file was unpacked."""
     stamp = path.stat()
     facts = f"{path.resolve()}\n{stamp.st_size}\n{stamp.st_mtime_ns}"
     target = cache_folder / "unpacked" / hashlib.sha256(facts.encode()).hexdigest()[:32]
@@ -72,7 +73,7 @@ def _unpack_to_cache(path: Path, cache_folder: Path, progress: Progress) -> Cont
         with translate_errors(f"cache {cache_folder}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             with create_unfinished(target, folder=True) as unfinished:
-                if not _is_complete(target):  # nobody was faster
+                if not _is_complete(target):  # no other process was faster
                     shutil.rmtree(target, ignore_errors=True)
                     with read_export(path) as exported:
                         exported.unpack(unfinished, progress)
@@ -81,7 +82,7 @@ def _unpack_to_cache(path: Path, cache_folder: Path, progress: Progress) -> Cont
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether nobody has cleared parts of it away."""
+    """Return whether a folder has all data files in full size."""
     if not folder.is_dir():
         return False
     try:
@@ -97,9 +98,9 @@ def _unpack_to_temporary(path: Path, progress: Progress) -> Contents:
         try:
             with read_export(path) as exported:
                 contents = exported.unpack(folder, progress)
-        except BaseException:  # Ctrl-C too: nobody knows of the folder but this function
+        except BaseException:  # Ctrl-C too: only this function knows the folder
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    # Frames that are not collected yet hold the index, though no longer the bundle.
+    # Frames that are not collected yet reference the index, even without the bundle.
     weakref.finalize(contents.files, shutil.rmtree, folder, ignore_errors=True)
     return contents

@@ -1,4 +1,4 @@
-"""Files on their way: in pieces, hashed as they pass, written aside and put in place whole."""
+"""Copies files in pieces: hashes them on the way, writes them aside, renames them into place."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PIECE_BYTES = 1 << 20
 
 
 def read_pieces(path: Path) -> Iterator[bytes]:
-    """The content of a file.
+    """Yield the content of a file in pieces.
 
     Raises
     ------
     DamagedError
-        There is no such file.
+        The file does not exist.
     """
     if not path.is_file():
         raise DamagedError(
@@ -35,12 +35,12 @@ def read_pieces(path: Path) -> Iterator[bytes]:
 
 
 def verify_pieces(pieces: Iterable[bytes], member: Member, place: str) -> Iterator[bytes]:
-    """The same pieces; they are what the member must be when the last of them has passed.
+    """Yield the same pieces; verify their size and digest after the last piece.
 
     Raises
     ------
     DamagedError
-        They are something else: says which file, by its place.
+        Size or digest differ; the message names the file by `place`.
     """
     digest, size = hashlib.sha256(), 0
     for piece in pieces:
@@ -51,13 +51,13 @@ def verify_pieces(pieces: Iterable[bytes], member: Member, place: str) -> Iterat
         yield piece
     if size != member.bytes or digest.hexdigest() != member.sha256:
         raise DamagedError(
-            f"{place} is not what was pinned",
+            f"{place} differs from the pinned file",
             "Restore it from a backup, or import the bundle again.",
         )
 
 
 def write_file(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a new file that survives a power cut, if its folder does."""
+    """Write a new file and flush it to disk; the folder must be flushed separately."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         for piece in pieces:
@@ -67,23 +67,23 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def sync_all(folder: Path) -> None:
-    """Let a folder and all below it survive a power cut."""
+    """Flush a folder and all folders below it to disk, so that they survive a power failure."""
     for place, _, _ in os.walk(folder):
         sync_folder(Path(place))
 
 
 def rename_into_place(unfinished: Path, target: Path) -> None:
-    """Give what was written aside its place."""
+    """Rename a finished file or folder to its target."""
     unfinished.rename(target)
     sync_folder(target.parent)
 
 
 @contextmanager
 def create_unfinished(target: Path, *, folder: bool) -> Iterator[Path]:
-    """An empty file or folder beside a target, to write what will be it; see `rename_into_place`.
+    """Create an empty file or folder beside a target; `rename_into_place` makes it the target.
 
-    What was not settled is removed at the end, and what a killed process left here is removed at
-    the start. Who writes to the same target waits.
+    Without that call it is removed at the end. Remains of a killed process are removed at the
+    start. Other writers to the same target wait.
     """
     path = target.with_name(f".{target.name}.unfinished")
     with lock_file(path, folder=folder) as lock:

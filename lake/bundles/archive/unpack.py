@@ -1,4 +1,4 @@
-"""Reading an exported bundle, archive or folder, into a folder: nothing in it is taken on trust."""
+"""Unpacks an exported bundle, archive or folder, into a folder; verifies every byte."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ from lake.bundles.manifest import Manifest, parse
 from lake.errors import DamagedError, UnknownNameError
 from lake.model.progress import Progress
 
-_HINT = "Copy it again from where it came from, or export the bundle again: `lake bundle export`."
+_HINT = "Copy it again from its origin, or export the bundle again: `lake bundle export`."
 _FIRST = re.compile(rf"[0-9a-f]{{64}}/{re.escape(MANIFEST)}")
 _MANIFEST_BYTES = 1 << 28
-# A block of 128 KiB may be packed into four bytes: with so many, what comes out stays bounded.
+# Four bytes can expand to a block of 128 KiB: small reads bound the size of the output.
 _PACKED_BYTES = 2048
 _END_BYTES = 1 << 20
 
 
 class _MemberReader(Protocol):
-    """Files of a bundle, asked for in the order of an archive."""
+    """Reads the files of a bundle in the order of an archive."""
 
     def read_member(self, path: str, size: int | None = None) -> Iterator[bytes]:
-        """The content of the next file, which must be this one, and of this size."""
+        """Yield the content of the next file, which must have this path and size."""
 
     def finish(self, paths: Collection[str]) -> None:
-        """Refuse what is there beside these."""
+        """Refuse files other than these."""
 
 
 @dataclass(frozen=True)
 class ExportedBundle:
-    """An exported bundle that is not checked yet; see `read_export`.
+    """An exported bundle that is not verified yet; see `read_export`.
 
     Attributes
     ----------
     source
         The archive or folder.
     text
-        Its manifest, as it is there.
+        The bytes of its manifest.
     manifest
-        What that says; nothing is known to be true of it.
+        The parsed manifest, not verified.
     """
 
     source: Path
@@ -63,17 +63,17 @@ class ExportedBundle:
     _reader: _MemberReader
 
     def unpack(self, folder: Path, progress: Progress, *, keep_data: bool = True) -> Contents:
-        """Write it into an empty folder, checking all of it; can be done once.
+        """Unpack into an empty folder and verify all files; works once.
 
         Parameters
         ----------
         keep_data
-            Whether data files are written, too, or only checked.
+            Whether to write data files, too, or only verify them.
 
         Raises
         ------
         DamagedError
-            Something is missing, too much, or not what the manifest says.
+            A file is missing, unknown, or differs from the manifest.
         """
         with self._name_source_in_errors(folder):
             write_file(folder / MANIFEST, [self.text])
@@ -110,7 +110,7 @@ class ExportedBundle:
 
     @contextmanager
     def _name_source_in_errors(self, folder: Path) -> Iterator[None]:
-        """Say what is wrong of the source, not of the folder that goes away."""
+        """Name the source in errors instead of the temporary folder."""
         try:
             yield
         except DamagedError as error:
@@ -120,20 +120,21 @@ class ExportedBundle:
 
 @contextmanager
 def read_export(source: Path) -> Iterator[ExportedBundle]:
-    """Open an exported bundle.
+    """Open an exported bundle for unpacking.
 
     Raises
     ------
     UnknownNameError
-        There is nothing of this name.
+        The path does not exist.
     ConfigError
-        It is of a newer format, or a bundle without its data.
+        The format is newer than this program, or the folder is a bundle without its data.
     DamagedError
-        It is no exported bundle.
+        The source is not an exported bundle.
     """
     if not source.exists():
         raise UnknownNameError(
-            f"there is no {source}", "Give the path of an exported bundle: a .tar.zst or a folder."
+            f"{source} does not exist",
+            "Use the path of an exported bundle: a .tar.zst file or a folder.",
         )
     if source.is_dir():
         Contents.open(source)  # refuses a bundle that needs its lake
@@ -159,11 +160,13 @@ def _list_data_files(contents: Contents) -> list[Member]:
     try:
         return list(list_data_files(contents))
     except (pa.ArrowException, PolarsError) as error:
-        raise DamagedError(f"{contents.files.path} is no list of files: {error}") from error
+        raise DamagedError(
+            f"{contents.files.path} is not a valid list of files: {error}"
+        ) from error
 
 
 class _FolderReader:
-    """The files of a folder."""
+    """Reads the files of a folder."""
 
     def __init__(self, source: Path) -> None:
         self._source = source
@@ -178,11 +181,11 @@ class _FolderReader:
 
 
 class _Tar(tarfile.TarFile):
-    members: list[tarfile.TarInfo]  # typeshed does not know it
+    members: list[tarfile.TarInfo]  # missing in typeshed
 
 
 class _ArchiveReader:
-    """The members of a tar, one after another."""
+    """Reads the members of a tar one after another."""
 
     def __init__(self, source: Path, stream: _ZstdReader) -> None:
         self._source = source
@@ -191,7 +194,7 @@ class _ArchiveReader:
         self._top = ""
 
     def require_top_folder(self, exported: ExportedBundle) -> ExportedBundle:
-        """Refuse an archive whose folder has not the id of its manifest."""
+        """Refuse an archive whose top folder is not the id in its manifest."""
         if self._top != f"{exported.manifest.id}/":
             raise DamagedError(
                 f"{self._source}: {self._top} holds the manifest of bundle {exported.manifest.id}",
@@ -204,9 +207,9 @@ class _ArchiveReader:
         if not self._top and _FIRST.fullmatch(member.name) and member.size <= _MANIFEST_BYTES:
             self._top = member.name.removesuffix(MANIFEST)
         if member.name != self._top + path or not member.isreg() or member.issparse():
-            raise self._build_error(f"{member.name!r} is where {path} belongs")
+            raise self._build_error(f"expected {path}, got {member.name!r}")
         if size not in (None, member.size):
-            raise self._build_error(f"{path} has {member.size} bytes, and {size} were pinned")
+            raise self._build_error(f"{path} has {member.size} bytes instead of {size}")
         left = member.size
         while left > 0:
             piece = self._stream.read(min(left, PIECE_BYTES))
@@ -225,10 +228,10 @@ class _ArchiveReader:
                 self._tar = _Tar(fileobj=stream, mode="r", encoding="utf-8")
             member = self._tar.next()
         except (tarfile.TarError, ValueError, OverflowError) as error:
-            raise self._build_error(f"no archive of a bundle ({error})") from error
-        self._tar.members.clear()  # they would be kept, all of them
+            raise self._build_error(f"the tar is malformed ({error})") from error
+        self._tar.members.clear()  # tarfile keeps every member otherwise
         if member is None:
-            raise self._build_error(f"it ends where {path} belongs")
+            raise self._build_error(f"the archive ends before {path}")
         return member
 
     def _build_error(self, what: str) -> DamagedError:
@@ -236,7 +239,7 @@ class _ArchiveReader:
 
 
 class _ZstdReader:
-    """What a Zstandard frame unpacks to, read once and forward."""
+    """Decompresses a Zstandard frame once, forward only."""
 
     def __init__(self, source: Path, file: IO[bytes]) -> None:
         import zstandard
@@ -252,14 +255,14 @@ class _ZstdReader:
         return self._position
 
     def seek(self, position: int) -> int:
-        """Skip what fills up a block; nothing else is ever skipped."""
+        """Skip the padding of a block, the only use of `seek`."""
         self.read(position - self._position)
         return self._position
 
     def read(self, size: int) -> bytes:
-        """Exactly so many bytes."""
+        """Read exactly `size` bytes."""
         if not 0 <= size <= PIECE_BYTES:
-            raise self._build_error("its headers are none of a bundle")
+            raise self._build_error("its headers do not belong to a bundle")
         while len(self._buffer) < size:
             self._decompress_more()
         content = bytes(self._buffer[:size])
@@ -273,17 +276,17 @@ class _ZstdReader:
         while not self._frame.eof or self._buffer:
             rest += len(self._buffer)
             if any(self._buffer) or rest > _END_BYTES:
-                raise self._build_error("it holds more than the bundle")
+                raise self._build_error("it has data after the last file")
             self._buffer.clear()
             if not self._frame.eof:
                 self._decompress_more()
         if self._frame.unused_data or self._file.read(1):
-            raise self._build_error("something follows its end")
+            raise self._build_error("it has data after its end")
 
     def _decompress_more(self) -> None:
         packed = b"" if self._frame.eof else self._file.read(_PACKED_BYTES)
         if not packed:
-            raise self._build_error("it is cut short")
+            raise self._build_error("it is truncated")
         try:
             self._buffer += self._frame.decompress(packed)
         except self._zstd_error as error:

@@ -1,7 +1,7 @@
-"""Export: a bundle as a folder or an archive that opens without its lake.
+"""Exports a bundle to a folder or an archive that opens without its lake.
 
 An archive is a POSIX tar (`pax`), compressed as one Zstandard frame. Order, owners, times and
-modes are fixed, so that the same bundle gives the same bytes.
+modes are fixed, so that the same bundle always produces the same bytes.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _File = tuple[str, int, Iterable[bytes]]
 
 
 def export(contents: Contents, target: Path, progress: Progress) -> None:
-    """Write a bundle to a new archive, where the name ends in `.tar.zst`, or to a new folder.
+    """Write a bundle to a new archive if the name ends in `.tar.zst`, else to a new folder.
 
-    Every file is checked as it is copied.
+    Every file is verified as it is copied.
 
     Raises
     ------
     UsageError
-        The target is there already, or its folder is not.
+        The target already exists, or its parent folder does not exist.
     DamagedError
-        A file of the bundle is missing or damaged; nothing is left at the target.
+        A file of the bundle is missing or damaged; the target is not created.
     StorageError
-        The target cannot be written; nothing is left there.
+        The target cannot be written; it is not created.
     """
     is_archive = target.name.endswith(ARCHIVE_SUFFIX)
     _require_place(target, is_archive=is_archive)
@@ -64,13 +64,13 @@ def export(contents: Contents, target: Path, progress: Progress) -> None:
 def _require_place(target: Path, *, is_archive: bool) -> None:
     if not is_archive and target.suffix.lower() in _OTHER_ARCHIVES:
         raise UsageError(
-            f"{target}: this kind of archive is not written",
-            "Give a name that ends in .tar.zst, or one without such an ending for a folder.",
+            f"{target}: archives of this kind are not supported",
+            "Use a name that ends in .tar.zst, or a name without an archive suffix for a folder.",
         )
     if not target.absolute().parent.is_dir():
         raise UsageError(
-            f"{target}: there is no folder {target.absolute().parent}",
-            "Make it first, or export to another place.",
+            f"{target}: the folder {target.absolute().parent} does not exist",
+            "Create it first, or export to another folder.",
         )
     _require_free(target, is_archive=is_archive)
 
@@ -80,12 +80,12 @@ def _require_free(target: Path, *, is_archive: bool) -> None:
         return
     if is_archive or not target.is_dir() or any(target.iterdir()):
         raise UsageError(
-            f"{target} exists already", "Give a new name, or remove it: nothing is overwritten."
+            f"{target} already exists", "Use a new name, or remove it: export never overwrites."
         )
 
 
 def _list_files(contents: Contents, progress: Progress) -> Iterator[_File]:
-    """Every file: its path, its size, and its content, checked while it is read."""
+    """Yield path, size and content of every file; verify the content while it is read."""
     text = contents.manifest.to_json()
     yield MANIFEST, len(text), [text]
     for member in list_side_files(contents.manifest):
@@ -111,7 +111,7 @@ def _write_folder(folder: Path, contents: Contents, progress: Progress) -> None:
 def _write_archive(archive: Path, contents: Contents, progress: Progress) -> None:
     import zstandard
 
-    # Threads would make the bytes depend on their number.
+    # With threads, the bytes would depend on the number of threads.
     compressor = zstandard.ZstdCompressor(
         level=_LEVEL, threads=0, write_checksum=True, write_content_size=False
     )
@@ -137,7 +137,7 @@ def _write_tar(packed: IO[bytes], contents: Contents, progress: Progress) -> Non
 
 
 def build_header(name: str, size: int) -> bytes:
-    """What precedes a file in the archive."""
+    """Build the tar header of a file."""
     member = tarfile.TarInfo(name)
     member.size = size
     return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")

@@ -40,7 +40,7 @@ def test_who_writes_to_the_same_place_waits(small: Bundle, tmp_path: Path) -> No
                 second.result(timeout=0.3)
             (unfinished / "first").write_bytes(b"")
             rename_into_place(unfinished, target)
-        with pytest.raises(UsageError, match="exists already"):
+        with pytest.raises(UsageError, match="already exists"):
             second.result()
     assert content(tmp_path) == {"b/first": b""}
 

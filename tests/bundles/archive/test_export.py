@@ -110,13 +110,13 @@ def test_how_far_it_is_is_told(bundle: Bundle, new_lake: NewLake, tmp_path: Path
 def test_nothing_is_overwritten(small: Bundle, tmp_path: Path, name: str) -> None:
     path = small.export(tmp_path / name)
     before = path.read_bytes() if path.is_file() else content(path)
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         small.export(path)
     assert before == (path.read_bytes() if path.is_file() else content(path))
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").write_bytes(b"mine")
     for taken in ("link", "file"):
-        with pytest.raises(UsageError, match="exists already"):
+        with pytest.raises(UsageError, match="already exists"):
             small.export(tmp_path / taken)
     assert (tmp_path / "file").read_bytes() == b"mine"
 

@@ -44,7 +44,7 @@ def test_an_archive_is_checked_though_its_bundle_is_there(
     del own_cache
     path = tmp_path / "spoiled.tar.zst"
     path.write_bytes(changed(packed, CHANGES["other content"]))
-    assert "is not what was pinned" in refused(lake, path)
+    assert "differs from the pinned file" in refused(lake, path)
 
 
 def test_an_import_heals_a_damaged_bundle(

@@ -29,7 +29,7 @@ def test_a_path_that_is_not_there_is_told(tmp_path: Path, new_lake: NewLake) -> 
         lambda: new_lake().bundles.import_(tmp_path / "b.tar.zst"),
     ]
     for attempt in attempts:
-        with pytest.raises(UnknownNameError, match="there is no /"):
+        with pytest.raises(UnknownNameError, match="does not exist"):
             attempt()
 
 

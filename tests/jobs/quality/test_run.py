@@ -145,7 +145,7 @@ def test_only_the_selection_is_judged_to_the_minute(half: Lake) -> None:
 
 def test_the_gate_lets_through_what_is_good_enough(half: Lake) -> None:
     half.bundles.pin("second", table="bars_1m", since=T0 + DAY, min_quality=1.0)
-    with pytest.raises(QualityError, match=r"0\.9 is asked for"):
+    with pytest.raises(QualityError, match=r"0\.9 is required"):
         half.bundles.pin("all", table="bars_1m", min_quality=0.9)
     with pytest.raises(QualityError, match="was not checked"):
         half.bundles.pin("all", table="bars_1m", min_quality=0.1, check=False)
