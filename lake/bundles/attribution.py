@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,38 +30,41 @@ class CommitRange:
     def find_between(cls, before: Contents, after: Contents, table: str) -> CommitRange | None:
         """Return the commits between two bundles; None if there are none or the lake lacks them."""
         old, new = map_refs(before).get(table), map_refs(after).get(table)
+        if old is None or new is None or old.table_id != new.table_id:
+            return None
         table_folders = {contents.tables for contents in (before, after) if not contents.owns_data}
-        if old is None or new is None or old.table_id != new.table_id or len(table_folders) != 1:
-            return None
         low, high = sorted((old.version, new.version))
-        folder = table_folders.pop() / table
-        if low == high or not exists(folder) or latest_version(folder) < high:
+        if len(table_folders) != 1 or low == high:
             return None
-        # A table that was deleted and created again starts again at version 0.
-        ids = [action["metaData"]["id"] for action in actions(folder, 0) if "metaData" in action]
-        if ids != [old.table_id]:
+        folder = table_folders.pop() / table
+        if not _has_commits(folder, old.table_id, high):
             return None
         return cls(folder, after.dataset(table), range(low + 1, high + 1))
 
     def list_writes(self, partitions: set[tuple[str, str, str]]) -> pl.DataFrame:
         """List the commits that wrote into partitions, and the days of their rows, oldest first."""
-        writes: dict[tuple[str | None, ...], None] = {}
-        for version in self.versions:
-            entries = actions(self.folder, version)
-            info = {k: v for entry in entries for k, v in entry.get("commitInfo", {}).items()}
-            own = lake_metadata(info)
-            # Merges write rows; other commits of the lake itself are maintenance.
-            if own.get("source") == "lake" and info.get("operation") != "MERGE":
-                continue
-            for add in (entry["add"] for entry in entries if "add" in entry):
-                values = add["partitionValues"]
-                partition = (values["exchange"], values["symbol"], values["date"])
-                if add["dataChange"] and partition in partitions:
-                    span = self._find_row_days(add, info)
-                    writes[(*partition, *span, own.get("job"), own.get("source"))] = None
+        unique = dict.fromkeys(
+            write for version in self.versions for write in self._read_writes(version, partitions)
+        )
         names = (*PARTITIONS, "first", "last", "job", "source")
-        frame = pl.DataFrame(list(writes), schema=dict.fromkeys(names, pl.String()), orient="row")
+        frame = pl.DataFrame(list(unique), schema=dict.fromkeys(names, pl.String()), orient="row")
         return frame.with_columns(pl.col("date", "first", "last").str.to_date())
+
+    def _read_writes(
+        self, version: int, partitions: set[tuple[str, str, str]]
+    ) -> Iterator[tuple[str | None, ...]]:
+        """Yield partition, first and last day, job and source of each file that a commit added."""
+        entries = actions(self.folder, version)
+        info = _find_commit_info(entries)
+        own = lake_metadata(info)
+        # Merges write rows; other commits of the lake itself are maintenance.
+        if own.get("source") == "lake" and info.get("operation") != "MERGE":
+            return
+        for add in (entry["add"] for entry in entries if "add" in entry):
+            partition = tuple(add["partitionValues"][name] for name in PARTITIONS)
+            if add["dataChange"] and partition in partitions:
+                days = self._find_row_days(add, info)
+                yield (*partition, *days, own.get("job"), own.get("source"))
 
     def _find_row_days(self, add: Mapping[str, Any], info: Mapping[str, Any]) -> tuple[str, str]:
         """Return bounds of the first and last day of the rows that a commit wrote into a file."""
@@ -77,6 +80,19 @@ class CommitRange:
         lasts = [stats.get("maxValues", {}).get(name), _parse_time(predicate, f"{name} <=")]
         lasts.append(f"{start[:4]}-12-31")
         return max(text[:10] for text in firsts if text), min(text[:10] for text in lasts if text)
+
+
+def _find_commit_info(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {k: v for entry in entries for k, v in entry.get("commitInfo", {}).items()}
+
+
+def _has_commits(folder: Path, table_id: str, version: int) -> bool:
+    """Return whether a folder holds a table up to a version, and not a newer table."""
+    if not exists(folder) or latest_version(folder) < version:
+        return False
+    # A table that was deleted and created again starts again at version 0.
+    ids = [action["metaData"]["id"] for action in actions(folder, 0) if "metaData" in action]
+    return ids == [table_id]
 
 
 def _parse_time(predicate: str, term: str) -> str | None:
