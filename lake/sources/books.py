@@ -37,7 +37,7 @@ _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-def depth_to_ask(exchange_id: str, depth: int | None) -> int | None:
+def choose_depth(exchange_id: str, depth: int | None) -> int | None:
     """The smallest depth that a venue takes and that holds `depth` levels; else its largest.
 
     Parameters
@@ -50,10 +50,12 @@ def depth_to_ask(exchange_id: str, depth: int | None) -> int | None:
     allowed = ALLOWED_DEPTHS.get(exchange_id)
     if depth is None or allowed is None:
         return depth
-    return next((most for most in allowed if most >= depth), allowed[-1])
+    return next((limit for limit in allowed if limit >= depth), allowed[-1])
 
 
-def book_row(book: Mapping[str, Any], depth: int | None, received_at: datetime) -> pl.DataFrame:
+def build_book_row(
+    book: Mapping[str, Any], depth: int | None, received_at: datetime
+) -> pl.DataFrame:
     """One row of `orderbooks` from a book of ccxt's.
 
     Parameters
@@ -71,8 +73,8 @@ def book_row(book: Mapping[str, Any], depth: int | None, received_at: datetime) 
         A level has no price or no amount.
     """
     milliseconds, nonce = book.get("timestamp"), book.get("nonce")
-    bid_prices, bid_amounts = _side(book["bids"], depth)
-    ask_prices, ask_amounts = _side(book["asks"], depth)
+    bid_prices, bid_amounts = _split_side(book["bids"], depth)
+    ask_prices, ask_amounts = _split_side(book["asks"], depth)
     row = {
         "timestamp": received_at if milliseconds is None else from_ms(milliseconds),
         "sequence": -1 if nonce is None else int(nonce),
@@ -85,8 +87,8 @@ def book_row(book: Mapping[str, Any], depth: int | None, received_at: datetime) 
     return pl.DataFrame([row], schema=_SCHEMA)
 
 
-def _side(levels: Any, depth: int | None) -> tuple[list[float], list[float]]:
-    kept = [level[:2] for level in levels[:depth]]
-    if any(value is None for level in kept for value in level):
+def _split_side(levels: Any, depth: int | None) -> tuple[list[float], list[float]]:
+    pairs = [level[:2] for level in levels[:depth]]
+    if any(value is None for level in pairs for value in level):
         raise ValueError("a level without price or amount")
-    return [float(price) for price, _ in kept], [float(amount) for _, amount in kept]
+    return [float(price) for price, _ in pairs], [float(amount) for _, amount in pairs]

@@ -13,9 +13,9 @@ from pydantic import SecretStr
 
 from lake.errors import SourceError, UnknownNameError
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
-from lake.sources.ccxt_strict import Session, strict
+from lake.sources.ccxt_strict import Session, make_strict
 from lake.sources.faults import Fault, Retrier
-from lake.sources.names import unknown_name
+from lake.sources.names import build_unknown_name_error
 
 T = TypeVar("T")
 
@@ -59,16 +59,16 @@ class Client:
         Raises
         ------
         SourceError, SourceUnavailableError
-            As for `ask`.
+            As for `call`.
         """
         async with self._loading:
             if not self.exchange.markets:
-                markets: Mapping[str, Any] = await self.ask("load_markets")
+                markets: Mapping[str, Any] = await self.call("load_markets")
                 if not markets:
                     raise SourceError(f"{self.id} lists no market", _DRIFT_HINT)
             return self.exchange.markets  # type: ignore[no-any-return]
 
-    async def ask(
+    async def call(
         self, method: str, *arguments: Any, read: Callable[[Any], T] = lambda answer: answer
     ) -> T:
         """The answer of a method of ccxt's exchange.
@@ -91,23 +91,25 @@ class Client:
         SourceError
             It refused for good, or its answer cannot be read.
         """
-        asked = self._session.clean(f"{method}{arguments}")
+        request = self._session.remove_secrets(f"{method}{arguments}")
         function = getattr(self.exchange, method)
 
-        async def once() -> T:
+        async def call_once() -> T:
             try:
                 return read(await function(*arguments))
             except ccxt.OperationFailed as error:
-                raise Fault(self._session.clean(f"{type(error).__name__} {error}")) from error
+                raise Fault(
+                    self._session.remove_secrets(f"{type(error).__name__} {error}")
+                ) from error
             except ccxt.BaseError as error:
-                raise self._refusal(asked, error) from error
+                raise self._to_error(request, error) from error
             except _PARSER_ERRORS as error:
-                raise drift(self.id, f"{asked}: {error!r}") from error
+                raise build_format_error(self.id, f"{request}: {error!r}") from error
 
-        return await self._session.retrier.run(asked, once)
+        return await self._session.retrier.run(request, call_once)
 
-    def _refusal(self, asked: str, error: Exception) -> SourceError | UnknownNameError:
-        message = f"{self.id} refused {asked}: {self._session.clean(error)}"
+    def _to_error(self, request: str, error: Exception) -> SourceError | UnknownNameError:
+        message = f"{self.id} refused {request}: {self._session.remove_secrets(error)}"
         if isinstance(error, ccxt.BadSymbol):
             return UnknownNameError(message, "The venue may have delisted the market.")
         if isinstance(error, ccxt.NotSupported):
@@ -125,7 +127,7 @@ class Client:
 _DRIFT_HINT = "Its format may have changed: a newer ccxt may read it (pip install -U ccxt)."
 
 
-def drift(venue: str, what: str) -> SourceError:
+def build_format_error(venue: str, what: str) -> SourceError:
     """The error for an answer whose format is not the known one."""
     return SourceError(f"{venue} answered in a format that cannot be read: {what}", _DRIFT_HINT)
 
@@ -158,7 +160,9 @@ def connect(
         ccxt has no such exchange: names the closest.
     """
     if exchange_id not in ccxt.exchanges:
-        raise unknown_name("there is no exchange", exchange_id, dict.fromkeys(ccxt.exchanges, ()))
+        raise build_unknown_name_error(
+            "there is no exchange", exchange_id, dict.fromkeys(ccxt.exchanges, ())
+        )
     keys = {"apiKey": settings.api_key, "secret": settings.secret, "password": settings.password}
     credentials = {name: key.get_secret_value() for name, key in keys.items() if _is_set(key)}  # type: ignore[union-attr]
     session = Session(
@@ -166,7 +170,7 @@ def connect(
     )
     timeout_ms = int(http.timeout_seconds * 1000)
     options = {**credentials, "enableRateLimit": http.rate_limit, "timeout": timeout_ms}
-    exchange = strict(getattr(ccxt, exchange_id), session)(options)
+    exchange = make_strict(getattr(ccxt, exchange_id), session)(options)
     if settings.url is not None:
         _redirect(exchange, settings.url.rstrip("/"))
     return Client(exchange, session)

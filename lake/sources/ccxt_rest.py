@@ -19,10 +19,10 @@ from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
 from lake.sources.base import Page
-from lake.sources.books import book_row, depth_to_ask
+from lake.sources.books import build_book_row, choose_depth
 from lake.sources.ccxt_client import connect
-from lake.sources.instruments import instrument_row
-from lake.sources.names import unknown_name
+from lake.sources.instruments import build_instrument_row
+from lake.sources.names import build_unknown_name_error
 from lake.sources.venues import binance
 from lake.sources.venues.unified import UnifiedVenue
 
@@ -157,7 +157,7 @@ class CcxtSource:
     def _venue(self, market: Mapping[str, Any]) -> _Venue:
         symbol = market["symbol"]
         if symbol not in self._venues:
-            own = binance.serves(self.client.id, market) and not self._unified
+            own = binance.is_supported(self.client.id, market) and not self._unified
             kind = binance.BinanceVenue if own else UnifiedVenue
             self._venues[symbol] = kind(self.client, market)
         return self._venues[symbol]
@@ -166,18 +166,18 @@ class CcxtSource:
         markets = await self.client.markets()
         if symbol not in markets:
             names = {name: (str(market["id"]),) for name, market in markets.items()}
-            raise unknown_name(f"{self.client.id} has no market", symbol, names)
+            raise build_unknown_name_error(f"{self.client.id} has no market", symbol, names)
         market: Mapping[str, Any] = markets[symbol]
         return market
 
     async def order_book(self, market: Market, depth: int | None) -> pl.DataFrame:
         await self._described(market.symbol)
-        asked = depth_to_ask(self.client.id, depth)
+        asked = choose_depth(self.client.id, depth)
 
         def read(book: Any) -> pl.DataFrame:
-            return book_row(book, depth, self.client.now())
+            return build_book_row(book, depth, self.client.now())
 
-        row = await self.client.ask("fetch_order_book", market.symbol, asked, read=read)
+        row = await self.client.call("fetch_order_book", market.symbol, asked, read=read)
         if depth is not None and asked is not None and asked < depth:
             _log.warning("book_is_shallower", market=str(market), asked=depth, most=asked)
         return row
@@ -186,7 +186,7 @@ class CcxtSource:
         markets = await self.client.markets()
         mode = self.client.exchange.precisionMode
         try:
-            return {name: instrument_row(market, mode) for name, market in markets.items()}
+            return {name: build_instrument_row(market, mode) for name, market in markets.items()}
         except (KeyError, TypeError, ValueError) as error:
             raise SourceError(
                 f"{self.client.id} describes a market in an unknown way: {error!r}",

@@ -12,7 +12,13 @@ import aiohttp
 import ccxt
 import orjson
 
-from lake.sources.faults import Fault, Retrier, http_date, retry_after, without_secrets
+from lake.sources.faults import (
+    Fault,
+    Retrier,
+    parse_http_date,
+    parse_retry_after,
+    remove_secrets,
+)
 
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 19
@@ -45,13 +51,13 @@ class Session:
         self.retrier = retrier
         self.now = now
         self.requests = 0
-        self.lanes = asyncio.Semaphore(concurrency)
+        self.slots = asyncio.Semaphore(concurrency)
         self._secrets = secrets
         self._ahead = timedelta(0)
 
-    def heard(self, headers: Mapping[str, str]) -> None:
+    def update_clock(self, headers: Mapping[str, str]) -> None:
         """Compare clocks by the `Date` of an answer."""
-        date = http_date(headers, "date")
+        date = parse_http_date(headers, "date")
         if date is not None:
             self._ahead = max(timedelta(0), self.now() - date)
 
@@ -63,8 +69,8 @@ class Session:
         """
         return self.now() - self._ahead
 
-    def clean(self, text: object) -> str:
-        return without_secrets(str(text), self._secrets)
+    def remove_secrets(self, text: object) -> str:
+        return remove_secrets(str(text), self._secrets)
 
 
 def parse_json(text: str) -> Any:
@@ -94,7 +100,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def strict(base: type[Any], session: Session) -> type[Any]:
+def make_strict(base: type[Any], session: Session) -> type[Any]:
     """A subclass of an asynchronous ccxt exchange that repeats every request until it is good.
 
     Good is a whole JSON body that the venue does not mean as a passing failure. Definite refusals
@@ -138,29 +144,31 @@ class _Strict(_Rest):
         params: Any = None,
         config: Any = None,
     ) -> Any:
-        once = super().fetch2
-        asked = self.lake_session.clean(f"{method} {path} {dict(params or {})}")
+        fetch2 = super().fetch2
+        request = self.lake_session.remove_secrets(f"{method} {path} {dict(params or {})}")
         return await self.lake_session.retrier.run(
-            asked, lambda: once(path, api, method, params or {}, config or {})
+            request, lambda: fetch2(path, api, method, params or {}, config or {})
         )
 
     async def fetch(
         self, url: str, method: str = "GET", headers: Any = None, body: Any = None
     ) -> Any:
-        async with self.lake_session.lanes:
-            await self.lake_session.retrier.pause()
+        async with self.lake_session.slots:
+            await self.lake_session.retrier.wait_until_open()
             self.lake_session.requests += 1
             try:
                 return await super().fetch(url, method, headers, body)
             except ccxt.OperationFailed as error:
                 cause = f" ({error.__cause__!r})" if error.__cause__ is not None else ""
                 raise Fault(
-                    self.lake_session.clean(f"{type(error).__name__} {error}{cause}")
+                    self.lake_session.remove_secrets(f"{type(error).__name__} {error}{cause}")
                 ) from error
             except ccxt.ExchangeError as error:
                 # ccxt's class for a transfer that was cut is that of a definite refusal
                 if isinstance(error.__cause__, aiohttp.ClientError):
-                    raise Fault(self.lake_session.clean(f"cut off: {error.__cause__!r}")) from error
+                    raise Fault(
+                        self.lake_session.remove_secrets(f"cut off: {error.__cause__!r}")
+                    ) from error
                 raise
 
     def handle_errors(
@@ -174,15 +182,15 @@ class _Strict(_Rest):
         response: Any,
         *request: Any,
     ) -> Any:
-        self.lake_session.heard(headers)
+        self.lake_session.update_clock(headers)
         if code >= _SERVER_ERROR or code in _REPEATABLE:
-            wait = retry_after(headers, self.lake_session.now())
-            raise Fault(self.lake_session.clean(f"HTTP {code} {reason} {body}"), wait)
+            wait = parse_retry_after(headers, self.lake_session.now())
+            raise Fault(self.lake_session.remove_secrets(f"HTTP {code} {reason} {body}"), wait)
         if response is None and not _is_json(body):
             kind = f"HTTP {code}, a body of {len(body)} characters that is not whole JSON"
             raise Fault(
-                self.lake_session.clean(f"{kind}: {body[:80]!r}"),
-                retry_after(headers, self.lake_session.now()),
+                self.lake_session.remove_secrets(f"{kind}: {body[:80]!r}"),
+                parse_retry_after(headers, self.lake_session.now()),
             )
         return super().handle_errors(code, reason, url, method, headers, body, response, *request)
 

@@ -21,7 +21,7 @@ REQUIRED = {
 }
 
 
-def times(milliseconds: Sequence[int | None]) -> pl.Series:
+def to_timestamps(milliseconds: Sequence[int | None]) -> pl.Series:
     """UTC timestamps of Unix times in milliseconds.
 
     Raises
@@ -32,7 +32,7 @@ def times(milliseconds: Sequence[int | None]) -> pl.Series:
     return (pl.Series("timestamp", milliseconds, dtype=pl.Int64) * 1000).cast(TIMESTAMP)
 
 
-def part(start: datetime, end: datetime) -> TimeRange | None:
+def range_or_none(start: datetime, end: datetime) -> TimeRange | None:
     """The range, None where it is empty."""
     return TimeRange(start, end) if start < end else None
 
@@ -44,7 +44,7 @@ def bar_end(timeframe: Timeframe, column: str = "timestamp") -> pl.Expr:
     return pl.col(column) + pl.duration(seconds=timeframe.seconds)
 
 
-def with_closed(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> pl.DataFrame:
+def add_closed(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> pl.DataFrame:
     """Bars with `closed`: whether they had ended by the time that the venue had reached."""
     times = bars["timestamp"]
     last = times.max()
@@ -53,7 +53,7 @@ def with_closed(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> 
     return bars.with_columns((bar_end(timeframe) <= reached).fill_null(value=False).alias("closed"))
 
 
-def bars_known_until(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> datetime:
+def find_complete_until(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> datetime:
     """Up to which open time an answer can tell all bars, given the time that the venue reached.
 
     A bar that is still open, or that may open and end later than `reached`, is not known yet.
@@ -71,7 +71,7 @@ def bars_known_until(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime
     return min(until, still_open) if isinstance(still_open, datetime) else until
 
 
-def unreadable(frame: pl.DataFrame, columns: Iterable[str]) -> str | None:
+def find_unreadable_columns(frame: pl.DataFrame, columns: Iterable[str]) -> str | None:
     """Which columns have nulls, if not one row of a page has values in all of them.
 
     Values that cannot be read become nulls. A row with one is refused when it is stored; where
@@ -88,14 +88,14 @@ def sorted_by(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     return frame if frame[column].is_sorted() else frame.sort(column)
 
 
-def floats(values: Sequence[Any]) -> pl.Series:
+def to_floats(values: Sequence[Any]) -> pl.Series:
     """Numbers as doubles; what is not a number becomes null."""
     if not set(map(type, values)) <= {float, int, type(None)}:
         values = [value if type(value) in (float, int) else None for value in values]
     return pl.Series(values, dtype=pl.Float64)
 
 
-def derived_ids(
+def derive_ids(
     timestamps_us: Sequence[int | None],
     sides: Sequence[str | None],
     prices: Sequence[float | None],
@@ -115,13 +115,13 @@ def derived_ids(
     sides, prices, amounts
         Of the same length; a side may be null.
     """
-    seen: Counter[tuple[int, str, float, float]] = Counter()
+    counts: Counter[tuple[int, str, float, float]] = Counter()
     ids: list[str | None] = []
     for time, side, price, amount in zip(timestamps_us, sides, prices, amounts, strict=True):
         if time is None or price is None or amount is None:
             ids.append(None)
             continue
         key = (time, side or "", price, amount)
-        ids.append(f"{time}:{key[1]}:{price!r}:{amount!r}:{seen[key]}")
-        seen[key] += 1
+        ids.append(f"{time}:{key[1]}:{price!r}:{amount!r}:{counts[key]}")
+        counts[key] += 1
     return ids

@@ -30,7 +30,7 @@ _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-def instrument_row(market: Mapping[str, Any], precision_mode: int) -> pl.DataFrame:
+def build_instrument_row(market: Mapping[str, Any], precision_mode: int) -> pl.DataFrame:
     """One row of `instruments`, without `valid_from`.
 
     Parameters
@@ -49,19 +49,19 @@ def instrument_row(market: Mapping[str, Any], precision_mode: int) -> pl.DataFra
         "settle": market.get("settle"),
         "linear": market.get("linear"),
         "active": market.get("active"),
-        "tick_size": step_size(precision.get("price"), precision_mode),
-        "lot_size": step_size(precision.get("amount"), precision_mode),
-        "min_amount": _number((limits.get("amount") or {}).get("min")),
-        "min_cost": _number((limits.get("cost") or {}).get("min")),
-        "contract_size": _number(market.get("contractSize")),
+        "tick_size": to_step_size(precision.get("price"), precision_mode),
+        "lot_size": to_step_size(precision.get("amount"), precision_mode),
+        "min_amount": _to_float((limits.get("amount") or {}).get("min")),
+        "min_cost": _to_float((limits.get("cost") or {}).get("min")),
+        "contract_size": _to_float(market.get("contractSize")),
         "expiry": None if market.get("expiry") is None else from_ms(int(market["expiry"])),
-        "maker_fee": _number(market.get("maker")),
-        "taker_fee": _number(market.get("taker")),
+        "maker_fee": _to_float(market.get("maker")),
+        "taker_fee": _to_float(market.get("taker")),
     }
     return pl.DataFrame([row], schema=_SCHEMA)
 
 
-def step_size(precision: float | None, precision_mode: int) -> float | None:
+def to_step_size(precision: float | None, precision_mode: int) -> float | None:
     """The step that a precision of ccxt's stands for.
 
     Significant digits are no step: it grows with the number, so there is none to give.
@@ -75,5 +75,5 @@ def step_size(precision: float | None, precision_mode: int) -> float | None:
     return None
 
 
-def _number(value: Any) -> float | None:
+def _to_float(value: Any) -> float | None:
     return None if value is None else float(value)

@@ -10,12 +10,12 @@ from lake.errors import UnknownNameError
 _SHOWN = 5
 
 
-def plain(name: str) -> str:
+def simplify(name: str) -> str:
     """A name without case and punctuation: `BTC/USDT` and `btc-usdt` are `btcusdt`."""
     return "".join(filter(str.isalnum, name)).lower()
 
 
-def closest(name: str, names: Mapping[str, Iterable[str]], most: int = _SHOWN) -> list[str]:
+def find_closest(name: str, names: Mapping[str, Iterable[str]], limit: int = _SHOWN) -> list[str]:
     """The names nearest to one, best first.
 
     Parameters
@@ -27,17 +27,19 @@ def closest(name: str, names: Mapping[str, Iterable[str]], most: int = _SHOWN) -
     most
         How many to give.
     """
-    wanted = plain(name)
+    simplified = simplify(name)
     owners: dict[str, list[str]] = {}
     for owner, others in names.items():
-        for form in dict.fromkeys((plain(owner), *map(plain, others))):
+        for form in dict.fromkeys((simplify(owner), *map(simplify, others))):
             owners.setdefault(form, []).append(owner)
-    near = difflib.get_close_matches(wanted, owners, n=4 * most, cutoff=0.5)
-    return list(dict.fromkeys(owner for form in near for owner in owners[form]))[:most]
+    matches = difflib.get_close_matches(simplified, owners, n=4 * limit, cutoff=0.5)
+    return list(dict.fromkeys(owner for form in matches for owner in owners[form]))[:limit]
 
 
-def unknown_name(what: str, name: str, names: Mapping[str, Iterable[str]]) -> UnknownNameError:
+def build_unknown_name_error(
+    what: str, name: str, names: Mapping[str, Iterable[str]]
+) -> UnknownNameError:
     """An error that names the closest, and how many there are."""
-    near = closest(name, names)
-    hint = f"Did you mean {', '.join(near)}? " if near else ""
+    matches = find_closest(name, names)
+    hint = f"Did you mean {', '.join(matches)}? " if matches else ""
     return UnknownNameError(f"{what} {name!r}", f"{hint}It has {len(names):,} in all.")

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from lake.model.time import TimeRange, from_ms, to_ms
 from lake.model.timeframe import Timeframe
 from lake.sources.faults import Fault
-from lake.sources.frames import bars_known_until, unreadable, with_closed
+from lake.sources.frames import add_closed, find_complete_until, find_unreadable_columns
 from lake.sources.venues.binance_pages import (
-    checked_funding,
-    checked_klines,
-    checked_trades,
+    find_trade_gaps,
     parse_agg_trades,
     parse_funding,
     parse_klines,
-    trade_gaps,
+    validate_funding,
+    validate_klines,
+    validate_trades,
 )
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -41,7 +41,7 @@ def minutes(*numbers: int) -> list[list[Any]]:
 
 def hour(rows: list[list[Any]], timeframe: Timeframe = MINUTE) -> pl.DataFrame:
     window = TimeRange(START, START + timedelta(hours=1))
-    return checked_klines(parse_klines(rows), timeframe, window, LATER)
+    return validate_klines(parse_klines(rows), timeframe, window, LATER)
 
 
 def trade(trade_id: int, second: float = 0.0, **changes: Any) -> dict[str, Any]:
@@ -126,10 +126,10 @@ def test_weeks_and_months_have_their_own_grid(
     timeframe: str, opens: datetime, ends: datetime
 ) -> None:
     grid, window = Timeframe.parse(timeframe), TimeRange(opens, LATER)
-    assert checked_klines(parse_klines([kline(opens, ends)]), grid, window, LATER).height == 1
+    assert validate_klines(parse_klines([kline(opens, ends)]), grid, window, LATER).height == 1
     wrong = kline(opens + timedelta(days=1), ends + timedelta(days=1))
     with pytest.raises(Fault, match="grid"):
-        checked_klines(parse_klines([wrong]), grid, window, LATER)
+        validate_klines(parse_klines([wrong]), grid, window, LATER)
 
 
 def test_numbers_that_cannot_be_read_are_null_and_all_of_them_are_a_changed_format() -> None:
@@ -137,9 +137,9 @@ def test_numbers_that_cannot_be_read_are_null_and_all_of_them_are_a_changed_form
     bars = hour(rows)
     assert bars["open"].to_list() == [None, 1.5]
     required = ("timestamp", "open", "close")
-    assert unreadable(bars, required) is None
-    assert unreadable(hour(rows[:1]), required) == "open"
-    assert unreadable(hour([]), required) is None
+    assert find_unreadable_columns(bars, required) is None
+    assert find_unreadable_columns(hour(rows[:1]), required) == "open"
+    assert find_unreadable_columns(hour([]), required) is None
 
 
 @given(st.integers(0, 10**7), st.sampled_from(["1m", "3m", "1h", "1d", "1w", "1M"]))
@@ -147,11 +147,11 @@ def test_a_bar_is_closed_once_its_end_is_reached(seconds: int, name: str) -> Non
     timeframe, reached = Timeframe.parse(name), START + timedelta(seconds=seconds)
     current = timeframe.floor(reached)
     opens = [timeframe.floor(current - timedelta(seconds=1)), current]
-    bars = with_closed(pl.DataFrame({"timestamp": opens}), timeframe, reached)
+    bars = add_closed(pl.DataFrame({"timestamp": opens}), timeframe, reached)
     assert bars["closed"].to_list() == [True, False]
-    assert bars_known_until(bars, timeframe, reached) == current
-    assert bars_known_until(bars[:1], timeframe, reached) == current
-    assert bars_known_until(bars[:0], timeframe, reached) <= current
+    assert find_complete_until(bars, timeframe, reached) == current
+    assert find_complete_until(bars[:1], timeframe, reached) == current
+    assert find_complete_until(bars[:0], timeframe, reached) <= current
 
 
 def test_trades_keep_ids_and_the_takers_side() -> None:
@@ -170,10 +170,10 @@ def test_trades_keep_ids_and_the_takers_side() -> None:
         lambda: parse_agg_trades([{"a": 1}]),
         lambda: parse_agg_trades([trade(1, p=1.5)]),
         lambda: parse_agg_trades({"a": 1}),
-        lambda: checked_trades(parse_agg_trades([trade(1), trade(1)])),
-        lambda: checked_trades(parse_agg_trades([trade(1, T=None)])),
-        lambda: checked_trades(parse_agg_trades([trade(1)]), from_id=2),
-        lambda: checked_trades(
+        lambda: validate_trades(parse_agg_trades([trade(1), trade(1)])),
+        lambda: validate_trades(parse_agg_trades([trade(1, T=None)])),
+        lambda: validate_trades(parse_agg_trades([trade(1)]), from_id=2),
+        lambda: validate_trades(
             parse_agg_trades([trade(1, 3600)]), TimeRange(START, START + timedelta(hours=1))
         ),
     ],
@@ -186,15 +186,18 @@ def test_trades_that_cannot_be_an_answer_are_a_fault(check: Callable[[], Any]) -
 @given(st.sets(st.integers(0, 60), min_size=1), st.integers(0, 60))
 def test_missing_ids_are_counted(ids: set[int], from_id: int) -> None:
     from_id = min(from_id, *ids)
-    trades = checked_trades(parse_agg_trades([trade(n, n) for n in ids]), from_id=from_id)
+    trades = validate_trades(parse_agg_trades([trade(n, n) for n in ids]), from_id=from_id)
     missing = set(range(from_id, max(ids))) - ids
-    oddity = trade_gaps(trades, from_id)
+    oddity = find_trade_gaps(trades, from_id)
     assert (oddity is None) == (not missing)
     assert oddity is None or oddity.startswith(f"{len(missing)} ids")
 
 
 def test_time_that_runs_backward_is_odd() -> None:
-    assert trade_gaps(parse_agg_trades([trade(1, 5), trade(2, 4)]), 1) == "times that run backward"
+    assert (
+        find_trade_gaps(parse_agg_trades([trade(1, 5), trade(2, 4)]), 1)
+        == "times that run backward"
+    )
 
 
 def test_funding_has_a_mark_price_where_the_venue_says() -> None:
@@ -209,13 +212,16 @@ def test_funding_has_a_mark_price_where_the_venue_says() -> None:
     assert rates["funding_rate"].to_list() == [-0.0002, 0.0003, 0.0001]
     assert rates["mark_price"].to_list() == [None, None, 12.5]
     with pytest.raises(Fault):
-        checked_funding(rates, TimeRange(START, START + timedelta(milliseconds=9)))
+        validate_funding(rates, TimeRange(START, START + timedelta(milliseconds=9)))
     with pytest.raises(Fault):
-        checked_funding(parse_funding(rows[:1] * 2), TimeRange(START, LATER))
+        validate_funding(parse_funding(rows[:1] * 2), TimeRange(START, LATER))
 
 
 def test_recorded_klines_and_trades(sample: Callable[[str], bytes]) -> None:
     bars = parse_klines(orjson.loads(sample("binance/klines_response.json")))
     assert bars.height > 0
-    assert unreadable(bars, ("timestamp", "open", "high", "low", "close", "volume")) is None
+    assert (
+        find_unreadable_columns(bars, ("timestamp", "open", "high", "low", "close", "volume"))
+        is None
+    )
     assert bars.select((pl.col("high") >= pl.col("low")).all()).item()

@@ -85,7 +85,7 @@ def scripted(*replies: Reply) -> Reply:
 
 async def klines(source: Client) -> Any:
     try:
-        return await source.ask("publicGetKlines", {"symbol": "BTCUSDT", "interval": "1m"})
+        return await source.call("publicGetKlines", {"symbol": "BTCUSDT", "interval": "1m"})
     finally:
         await source.close()
 
@@ -183,11 +183,11 @@ def test_retry_after_stops_all_requests_of_the_client(serving: Any, pause: str) 
         )
 
     async def first(source: Client) -> None:
-        await source.ask("publicGetKlines", {"symbol": "A", "interval": "1m"})
+        await source.call("publicGetKlines", {"symbol": "A", "interval": "1m"})
 
     async def later(source: Client) -> None:
         await asyncio.sleep(0.05)
-        await source.ask("publicGetTime")
+        await source.call("publicGetTime")
 
     async def asking() -> None:
         async with serving(handle) as url:
@@ -268,7 +268,7 @@ def test_ccxts_rate_limiter_is_kept(serving: Any) -> None:
             source = client(url, http=HttpSettings(rate_limit=rate_limit))
             started = time.monotonic()
             request = {"symbol": "A", "interval": "1m"}
-            await asyncio.gather(*(source.ask("publicGetKlines", request) for _ in range(20)))
+            await asyncio.gather(*(source.call("publicGetKlines", request) for _ in range(20)))
             taken = time.monotonic() - started
             await source.close()
             return taken
@@ -292,7 +292,7 @@ def test_no_more_requests_at_once_than_set(serving: Any) -> None:
     async def asking() -> None:
         async with serving(handle) as url:
             source = client(url, http=HttpSettings(rate_limit=False, concurrency=3))
-            await asyncio.gather(*(source.ask("publicGetTime") for _ in range(12)))
+            await asyncio.gather(*(source.call("publicGetTime") for _ in range(12)))
             await source.close()
 
     asyncio.run(asking())

@@ -16,9 +16,9 @@ from lake.sources.faults import (
     LONGEST_PAUSE_SECONDS,
     Fault,
     Retrier,
-    agreed,
-    retry_after,
-    without_secrets,
+    ask_until_consistent,
+    parse_retry_after,
+    remove_secrets,
 )
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -46,18 +46,18 @@ IMPATIENT = RetrySettings(attempts=3, wait_initial_seconds=0.001, wait_max_secon
     ],
 )
 def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers, NOW) == seconds
+    assert parse_retry_after(headers, NOW) == seconds
 
 
 @given(st.integers(0, 10**6))
 def test_a_date_is_as_far_away_as_it_says(seconds: int) -> None:
     date = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
-    assert retry_after({"Retry-After": date}, NOW) == seconds
+    assert parse_retry_after({"Retry-After": date}, NOW) == seconds
 
 
 def test_secrets_and_signatures_are_blotted_out() -> None:
     text = "GET /x?symbol=A&apiKey=k1&signature=abc HTTP\n s3cret " + "y" * 1000
-    shown = without_secrets(text, ("s3cret",))
+    shown = remove_secrets(text, ("s3cret",))
     assert shown.startswith("GET /x?symbol=A&apiKey=***&signature=*** HTTP *** y")
     assert len(shown) < 320
 
@@ -68,7 +68,7 @@ def test_an_answer_without_oddity_is_asked_for_once() -> None:
     async def ask() -> int:
         return next(answers)
 
-    assert asyncio.run(agreed("v", "x", ask, lambda _: None)) == (1, None)
+    assert asyncio.run(ask_until_consistent("v", "x", ask, lambda _: None)) == (1, None)
     assert next(answers) == 2
 
 
@@ -78,7 +78,7 @@ def test_what_is_odd_twice_in_the_same_way_is_believed() -> None:
     async def ask() -> int:
         return next(answers)
 
-    assert asyncio.run(agreed("v", "x", ask, str)) == (5, "5")
+    assert asyncio.run(ask_until_consistent("v", "x", ask, str)) == (5, "5")
     assert next(answers) == 7
 
 
@@ -89,7 +89,7 @@ def test_an_oddity_that_passes_is_forgotten() -> None:
         return next(answers)
 
     odd = lambda answer: str(answer) if answer else None  # noqa: E731
-    assert asyncio.run(agreed("v", "x", ask, odd)) == (0, None)
+    assert asyncio.run(ask_until_consistent("v", "x", ask, odd)) == (0, None)
 
 
 def test_a_venue_that_always_says_something_else_is_unavailable() -> None:
@@ -99,7 +99,7 @@ def test_a_venue_that_always_says_something_else_is_unavailable() -> None:
         return next(answers)
 
     with pytest.raises(SourceUnavailableError, match="v contradicts itself"):
-        asyncio.run(agreed("v", "x", ask, str))
+        asyncio.run(ask_until_consistent("v", "x", ask, str))
 
 
 def test_faults_are_repeated_and_reported_at_last() -> None:
@@ -137,7 +137,7 @@ def test_a_pause_holds_back_everybody() -> None:
     asked: list[float] = []
 
     async def first() -> None:
-        await retrier.pause()
+        await retrier.wait_until_open()
         asked.append(time.monotonic())
         if len(asked) == 1:
             raise Fault("too many", retry_after=0.2)
@@ -162,7 +162,7 @@ def test_a_long_ban_is_reported_at_once_and_kept_to() -> None:
 
     async def ask() -> None:
         nonlocal asked
-        await retrier.pause()
+        await retrier.wait_until_open()
         asked += 1
         raise Fault("banned", retry_after=LONGEST_PAUSE_SECONDS + 100)
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.model.timeframe import Timeframe
-from lake.sources.books import ALLOWED_DEPTHS, book_row, depth_to_ask
+from lake.sources.books import ALLOWED_DEPTHS, build_book_row, choose_depth
 from lake.sources.ccxt_rest import nearest_timeframes
-from lake.sources.instruments import instrument_row, step_size
-from lake.sources.names import closest, plain
+from lake.sources.instruments import build_instrument_row, to_step_size
+from lake.sources.names import find_closest, simplify
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -33,41 +33,41 @@ NOW = datetime(2024, 3, 1, tzinfo=UTC)
 def test_a_precision_is_a_step_in_every_mode(
     precision: float | None, mode: int, step: float | None
 ) -> None:
-    assert step_size(precision, mode) == step
+    assert to_step_size(precision, mode) == step
 
 
 def test_an_instrument_with_little_known() -> None:
     market = {"id": 17, "type": "spot", "base": "A", "quote": "B", "precision": None}
-    row = instrument_row(market, TICK_SIZE).row(0, named=True)
+    row = build_instrument_row(market, TICK_SIZE).row(0, named=True)
     assert row["venue_symbol"] == "17"
     assert {row[name] for name in ("settle", "active", "tick_size", "min_cost", "expiry")} == {None}
 
 
 @given(st.sampled_from(sorted(ALLOWED_DEPTHS)), st.integers(1, 6000))
 def test_the_smallest_depth_that_is_enough_is_asked_for(exchange_id: str, depth: int) -> None:
-    asked, allowed = depth_to_ask(exchange_id, depth), ALLOWED_DEPTHS[exchange_id]
+    asked, allowed = choose_depth(exchange_id, depth), ALLOWED_DEPTHS[exchange_id]
     enough = [most for most in allowed if most >= depth]
     assert asked == (min(enough) if enough else max(allowed))
 
 
 def test_a_venue_that_takes_any_depth_is_asked_for_it() -> None:
-    assert depth_to_ask("kraken", 17) == 17
-    assert depth_to_ask("binance", None) is None
+    assert choose_depth("kraken", 17) == 17
+    assert choose_depth("binance", None) is None
 
 
 def test_a_book_is_cut_to_the_depth() -> None:
     book = {"bids": [[2.0, 1.0, 9], [1.0, 3.0]], "asks": [[3.0, 4.0]], "timestamp": 0, "nonce": 7}
-    row = book_row(book, 1, NOW).row(0, named=True)
+    row = build_book_row(book, 1, NOW).row(0, named=True)
     assert (row["bid_prices"], row["bid_amounts"]) == ([2.0], [1.0])
     assert (row["ask_prices"], row["ask_amounts"]) == ([3.0], [4.0])
     assert (row["timestamp"], row["sequence"]) == (datetime(1970, 1, 1, tzinfo=UTC), 7)
-    untimed = book_row({"bids": [], "asks": []}, None, NOW).row(0, named=True)
+    untimed = build_book_row({"bids": [], "asks": []}, None, NOW).row(0, named=True)
     assert (untimed["timestamp"], untimed["sequence"]) == (NOW, -1)
 
 
 def test_a_level_without_an_amount_is_refused() -> None:
     with pytest.raises(ValueError, match="level"):
-        book_row({"bids": [[1.0, None]], "asks": []}, None, NOW)
+        build_book_row({"bids": [[1.0, None]], "asks": []}, None, NOW)
 
 
 MARKETS = {"BTC/USDT": ("BTCUSDT",), "BTC/USD": ("XXBTZUSD",), "ETH/USDT": ("ETHUSDT",)}
@@ -84,16 +84,16 @@ MARKETS = {"BTC/USDT": ("BTCUSDT",), "BTC/USD": ("XXBTZUSD",), "ETH/USDT": ("ETH
     ],
 )
 def test_the_closest_name_is_first(name: str, best: str) -> None:
-    assert closest(name, MARKETS)[0] == best
+    assert find_closest(name, MARKETS)[0] == best
 
 
 def test_far_names_are_not_close() -> None:
-    assert closest("zzz", MARKETS) == []
+    assert find_closest("zzz", MARKETS) == []
 
 
 @given(st.text(max_size=12))
 def test_a_plain_name_stays_plain(name: str) -> None:
-    assert plain(plain(name)) == plain(name)
+    assert simplify(simplify(name)) == simplify(name)
 
 
 def test_timeframes_are_near_by_length() -> None:

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.model.time import from_ms, to_ms
-from lake.sources.frames import derived_ids
+from lake.sources.frames import derive_ids
 from lake.sources.venues.unified_pages import (
-    Cursor,
-    Series,
-    ids_that_differ,
+    RangeQuery,
+    WindowPosition,
+    filter_new_rows,
+    find_ambiguous_ids,
     is_stuck,
-    new_rows,
     parse_bars,
     parse_funding,
     parse_trades,
@@ -25,7 +25,7 @@ from lake.sources.venues.unified_pages import (
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 
-TRADES = Series(
+TRADES = RangeQuery(
     family="trades",
     method="fetch_trades",
     arguments=("BTC/USDT",),
@@ -78,7 +78,7 @@ def test_equal_trades_differ_by_their_ordinal_alone(tape: list[tuple[int, float]
 
 
 def test_derived_ids_say_what_they_are_made_of() -> None:
-    made = derived_ids(
+    made = derive_ids(
         [5, 5, None, 5], ["buy", None, "buy", "buy"], [0.1, 1e-8, 1.0, 0.1], [2.0] * 4
     )
     assert made == ["5:buy:0.1:2.0:0", "5::1e-08:2.0:0", None, "5:buy:0.1:2.0:1"]
@@ -105,23 +105,23 @@ def test_garbage_becomes_null_and_stays() -> None:
 
 def test_ids_of_different_trades_are_noticed() -> None:
     same, other = trade(1, 1.0, "7"), trade(1, 2.0, "7")
-    assert ids_that_differ(parse_trades([same, same])) == []
-    assert ids_that_differ(parse_trades([same, other, trade(2, trade_id="8")])) == ["7"]
+    assert find_ambiguous_ids(parse_trades([same, same])) == []
+    assert find_ambiguous_ids(parse_trades([same, other, trade(2, trade_id="8")])) == ["7"]
 
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.lists(st.integers(0, 9), max_size=5))
 def test_new_rows_are_each_there_once(rows: list[int], known: list[int]) -> None:
     answer = parse_trades([trade(n, trade_id=str(n)) for n in sorted(rows)])
     overlap = parse_trades([trade(n, trade_id=str(n)) for n in known])
-    fresh = new_rows(answer, overlap, "trade_id")
+    fresh = filter_new_rows(answer, overlap, "trade_id")
     assert ids(fresh) == [str(n) for n in sorted(set(rows) - set(known))]
 
 
-def cursor(at: float, overlap: list[dict[str, Any]] | None = None) -> Cursor:
+def cursor(at: float, overlap: list[dict[str, Any]] | None = None) -> WindowPosition:
     start = START + timedelta(seconds=at)
     if overlap:
-        return Cursor(start, start, parse_trades(overlap))
-    return Cursor(start, start - TRADES.lookback, parse_trades([]))
+        return WindowPosition(start, start, parse_trades(overlap))
+    return WindowPosition(start, start - TRADES.lookback, parse_trades([]))
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,11 @@ def cursor(at: float, overlap: list[dict[str, Any]] | None = None) -> Cursor:
         (cursor(10, [trade(10, trade_id="10")]), [11], "it begins later"),
     ],
 )
-def test_what_is_odd_about_an_answer(where: Cursor, seconds: list[int], odd: str | None) -> None:
+def test_what_is_odd_about_an_answer(
+    where: WindowPosition, seconds: list[int], odd: str | None
+) -> None:
     answer = parse_trades([trade(n, trade_id=str(n)) for n in seconds])
-    assert where.oddity(TRADES, answer) == odd
+    assert where.find_anomaly(TRADES, answer) == odd
 
 
 @given(st.integers(1, 60), st.integers(1, 60))

@@ -13,17 +13,22 @@ from lake.log import get_logger
 from lake.model.time import MILLISECOND, TimeRange, iso, to_ms_ceiling
 from lake.model.timeframe import Timeframe
 from lake.sources.base import Page
-from lake.sources.ccxt_client import Client, drift
-from lake.sources.faults import ANSWERS_COMPARED, agreed, contradiction
-from lake.sources.frames import REQUIRED, bars_known_until, part, unreadable
+from lake.sources.ccxt_client import Client, build_format_error
+from lake.sources.faults import ANSWERS_COMPARED, ask_until_consistent, build_contradiction_error
+from lake.sources.frames import (
+    REQUIRED,
+    find_complete_until,
+    find_unreadable_columns,
+    range_or_none,
+)
 from lake.sources.venues.binance_pages import (
-    checked_funding,
-    checked_klines,
-    checked_trades,
+    find_trade_gaps,
     parse_agg_trades,
     parse_funding,
     parse_klines,
-    trade_gaps,
+    validate_funding,
+    validate_klines,
+    validate_trades,
 )
 
 IDS = frozenset({"binance", "binanceusdm", "binanceus"})
@@ -56,12 +61,12 @@ _SPOT = _Api("publicGetKlines", "publicGetAggTrades", "", 1000)
 _USDM = _Api("fapiPublicGetKlines", "fapiPublicGetAggTrades", "fapiPublicGetFundingRate", 1500)
 
 
-def serves(exchange_id: str, market: Mapping[str, Any]) -> bool:
+def is_supported(exchange_id: str, market: Mapping[str, Any]) -> bool:
     """Whether a market of ccxt's is asked for here: spot and USD-M, not COIN-M or options."""
-    return exchange_id in IDS and _api(market) is not None
+    return exchange_id in IDS and _find_api(market) is not None
 
 
-def _api(market: Mapping[str, Any]) -> _Api | None:
+def _find_api(market: Mapping[str, Any]) -> _Api | None:
     if market.get("spot"):
         return _SPOT
     return _USDM if market.get("linear") and not market.get("option") else None
@@ -75,11 +80,11 @@ class BinanceVenue:
     client
         Connected to one of `IDS`.
     market
-        ccxt's market, one that `serves` says yes to.
+        ccxt's market, one that `is_supported` says yes to.
     """
 
     def __init__(self, client: Client, market: Mapping[str, Any]) -> None:
-        api = _api(market)
+        api = _find_api(market)
         if api is None:
             raise ValueError(f"{market['symbol']} is neither spot nor USD-M")
         self._client = client
@@ -89,22 +94,22 @@ class BinanceVenue:
 
     async def bars(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]:
         """Bars of a window, page by page; each page goes on where the last one ended."""
-        known, at = window.start, timeframe.ceiling(window.start)
-        while known < window.end and at < self._client.venue_now():
+        done_until, at = window.start, timeframe.ceiling(window.start)
+        while done_until < window.end and at < self._client.venue_now():
             reached = self._client.venue_now() - _BARS_SETTLE
             if at >= window.end:
-                nothing = checked_klines(parse_klines([]), timeframe, window, reached)
-                yield Page(nothing, part(known, min(window.end, reached)))
+                no_bars = validate_klines(parse_klines([]), timeframe, window, reached)
+                yield Page(no_bars, range_or_none(done_until, min(window.end, reached)))
                 return
             end = min(timeframe.after(at, self._api.bars_limit), window.end)
-            bars, following = await self._bars_page(timeframe, TimeRange(at, end), window.end)
+            bars, following = await self._fetch_bars_page(timeframe, TimeRange(at, end), window.end)
             at = timeframe.after(bars["timestamp"][-1]) if bars.height else following
             until = min(at, window.end)
-            settled_end = min(until, bars_known_until(bars, timeframe, reached))
-            yield Page(bars, part(known, settled_end))
-            known = until
+            settled_end = min(until, find_complete_until(bars, timeframe, reached))
+            yield Page(bars, range_or_none(done_until, settled_end))
+            done_until = until
 
-    async def _bars_page(
+    async def _fetch_bars_page(
         self, timeframe: Timeframe, page: TimeRange, end: datetime
     ) -> tuple[pl.DataFrame, datetime]:
         """The bars of a page, and where the next bar before `end` opens if it has none.
@@ -114,46 +119,50 @@ class BinanceVenue:
         """
         rest = TimeRange(page.start, end)
         for _ in range(ANSWERS_COMPARED):
-            bars = await self._klines(timeframe, page, self._api.bars_limit)
-            begins = bars["timestamp"][0] if bars.height else page.end
-            if begins == page.start:
+            bars = await self._fetch_klines(timeframe, page, self._api.bars_limit)
+            first_open = bars["timestamp"][0] if bars.height else page.end
+            if first_open == page.start:
                 return bars, page.end
-            first = await self._klines(timeframe, rest, 1)
+            first = await self._fetch_klines(timeframe, rest, 1)
             following = first["timestamp"][0] if first.height else end
-            if following == begins or (bars.is_empty() and following >= page.end):
+            if following == first_open or (bars.is_empty() and following >= page.end):
                 return bars, following
-        raise contradiction(self._client.id, f"{timeframe} bars of {self._symbol} in {page}")
+        raise build_contradiction_error(
+            self._client.id, f"{timeframe} bars of {self._symbol} in {page}"
+        )
 
-    async def _klines(self, timeframe: Timeframe, window: TimeRange, limit: int) -> pl.DataFrame:
+    async def _fetch_klines(
+        self, timeframe: Timeframe, window: TimeRange, limit: int
+    ) -> pl.DataFrame:
         reached = self._client.venue_now() - _BARS_SETTLE
 
         def read(answer: Any) -> pl.DataFrame:
-            bars = self._readable("bars", parse_klines(answer))
-            return checked_klines(bars, timeframe, window, reached)
+            bars = self._require_readable("bars", parse_klines(answer))
+            return validate_klines(bars, timeframe, window, reached)
 
         interval = self._client.exchange.timeframes[str(timeframe)]
-        request = {"interval": interval, "limit": limit, **_between(window)}
-        return await self._ask(self._api.klines, request, read)
+        request = {"interval": interval, "limit": limit, **_to_time_parameters(window)}
+        return await self._call(self._api.klines, request, read)
 
     async def trades(self, window: TimeRange) -> AsyncGenerator[Page]:
         """Aggregated trades of a window: the first page by time, the others by id."""
-        known = window.start
-        if known >= self._client.venue_now():
+        done_until = window.start
+        if done_until >= self._client.venue_now():
             return
-        reached, trades = await self._first_trades(window)
+        reached, trades = await self._fetch_first_trades(window)
         while trades.height:
             last = trades["timestamp"].max()
             assert isinstance(last, datetime)  # noqa: S101 - checked_trades refuses nulls
             inside = trades.filter(pl.col("timestamp") < window.end).drop("id")
             if last >= min(window.end, reached):
-                yield Page(inside, part(known, min(window.end, reached)))
+                yield Page(inside, range_or_none(done_until, min(window.end, reached)))
                 return
-            yield Page(inside, part(known, last))
-            known = max(known, last)
-            reached, trades = await self._trades_from(trades["id"][-1] + 1)
-        yield Page(trades.drop("id"), part(known, min(window.end, reached)))
+            yield Page(inside, range_or_none(done_until, last))
+            done_until = max(done_until, last)
+            reached, trades = await self._fetch_trades_from(trades["id"][-1] + 1)
+        yield Page(trades.drop("id"), range_or_none(done_until, min(window.end, reached)))
 
-    async def _first_trades(self, window: TimeRange) -> tuple[datetime, pl.DataFrame]:
+    async def _fetch_first_trades(self, window: TimeRange) -> tuple[datetime, pl.DataFrame]:
         """The first page with trades in it, and the time up to which it is complete.
 
         It is believed once the trade before its first is earlier than the window, and that there
@@ -161,111 +170,117 @@ class BinanceVenue:
         """
         was_empty = False
         for _ in range(ANSWERS_COMPARED):
-            reached, trades = await self._first_trades_by_time(window)
+            reached, trades = await self._fetch_first_trades_by_time(window)
             if trades.is_empty():
                 if was_empty:
                     return reached, trades
                 was_empty = True
-            elif await self._follows_earlier(trades["id"][0], window.start):
+            elif await self._is_after_earlier_trade(trades["id"][0], window.start):
                 return reached, trades
-        raise contradiction(self._client.id, f"trades of {self._symbol} in {window}")
+        raise build_contradiction_error(self._client.id, f"trades of {self._symbol} in {window}")
 
-    async def _first_trades_by_time(self, window: TimeRange) -> tuple[datetime, pl.DataFrame]:
+    async def _fetch_first_trades_by_time(self, window: TimeRange) -> tuple[datetime, pl.DataFrame]:
         at = window.start
         while True:
             reached = self._client.venue_now() - _TRADES_SETTLE
             hour = TimeRange(at, min(at + _TRADES_HOURS, window.end))
 
             def read(answer: Any, hour: TimeRange = hour) -> pl.DataFrame:
-                return checked_trades(parse_agg_trades(answer), window=hour)
+                return validate_trades(parse_agg_trades(answer), window=hour)
 
-            trades = await self._trades(None, _between(hour), read)
+            trades = await self._fetch_trades(None, _to_time_parameters(hour), read)
             at = hour.end
             if trades.height or at >= min(window.end, self._client.venue_now()):
                 return reached, trades
 
-    async def _follows_earlier(self, trade_id: int, start: datetime) -> bool:
+    async def _is_after_earlier_trade(self, trade_id: int, start: datetime) -> bool:
         if trade_id == 0:
             return True
-        earlier = await self._by_id(trade_id - 1, limit=1)
+        earlier = await self._fetch_by_id(trade_id - 1, limit=1)
         return earlier.is_empty() or earlier["id"][0] >= trade_id or earlier["timestamp"][0] < start
 
-    async def _trades_from(self, from_id: int) -> tuple[datetime, pl.DataFrame]:
+    async def _fetch_trades_from(self, from_id: int) -> tuple[datetime, pl.DataFrame]:
         reached = self._client.venue_now() - _TRADES_SETTLE
-        return reached, await self._by_id(from_id, _TRADES_LIMIT)
+        return reached, await self._fetch_by_id(from_id, _TRADES_LIMIT)
 
-    async def _by_id(self, from_id: int, limit: int) -> pl.DataFrame:
+    async def _fetch_by_id(self, from_id: int, limit: int) -> pl.DataFrame:
         def read(answer: Any) -> pl.DataFrame:
-            return checked_trades(parse_agg_trades(answer), from_id=from_id)
+            return validate_trades(parse_agg_trades(answer), from_id=from_id)
 
-        return await self._trades(from_id, {"fromId": from_id, "limit": limit}, read)
+        return await self._fetch_trades(from_id, {"fromId": from_id, "limit": limit}, read)
 
-    async def _trades(
+    async def _fetch_trades(
         self, from_id: int | None, request: dict[str, Any], read: Callable[[Any], pl.DataFrame]
     ) -> pl.DataFrame:
-        def odd(trades: pl.DataFrame) -> str | None:
+        def find_anomaly(trades: pl.DataFrame) -> str | None:
             if trades.is_empty():
                 return None if from_id is None else "no trades"
-            return trade_gaps(trades, from_id)
+            return find_trade_gaps(trades, from_id)
 
-        def readable(answer: Any) -> pl.DataFrame:
-            return self._readable("trades", read(answer))
+        def read_readable(answer: Any) -> pl.DataFrame:
+            return self._require_readable("trades", read(answer))
 
-        trades, oddity = await agreed(
+        trades, anomaly = await ask_until_consistent(
             self._client.id,
             f"trades of {self._symbol} with {request}",
-            lambda: self._ask(self._api.agg_trades, {"limit": _TRADES_LIMIT, **request}, readable),
-            odd,
+            lambda: self._call(
+                self._api.agg_trades, {"limit": _TRADES_LIMIT, **request}, read_readable
+            ),
+            find_anomaly,
         )
-        if oddity is not None and trades.height:
-            self._report("trades_irregular", oddity=oddity, first=iso(trades["timestamp"][0]))
+        if anomaly is not None and trades.height:
+            self._report("trades_irregular", anomaly=anomaly, first=iso(trades["timestamp"][0]))
         return trades
 
     async def funding(self, window: TimeRange) -> AsyncGenerator[Page]:
         """Funding rates of a window."""
-        known = window.start
-        while known < window.end and known < self._client.venue_now():
+        done_until = window.start
+        while done_until < window.end and done_until < self._client.venue_now():
             reached = self._client.venue_now() - _FUNDING_SETTLE
-            rates = await self._funding_page(TimeRange(known, window.end))
+            rates = await self._fetch_funding_page(TimeRange(done_until, window.end))
             until = rates["timestamp"][-1] + MILLISECOND if rates.height else window.end
             until = min(until, window.end)
-            yield Page(rates, part(known, min(until, reached)))
-            known = until
+            yield Page(rates, range_or_none(done_until, min(until, reached)))
+            done_until = until
 
-    async def _funding_page(self, window: TimeRange) -> pl.DataFrame:
+    async def _fetch_funding_page(self, window: TimeRange) -> pl.DataFrame:
         def read(answer: Any) -> pl.DataFrame:
-            return checked_funding(self._readable("funding", parse_funding(answer)), window)
+            return validate_funding(
+                self._require_readable("funding", parse_funding(answer)), window
+            )
 
-        def odd(rates: pl.DataFrame) -> str | None:
+        def find_anomaly(rates: pl.DataFrame) -> str | None:
             first = rates["timestamp"][0] if rates.height else window.end
-            late = rates.is_empty() or first - window.start > _LONGEST_FUNDING_INTERVAL
-            return f"none before {iso(first)}" if late else None
+            is_late = rates.is_empty() or first - window.start > _LONGEST_FUNDING_INTERVAL
+            return f"none before {iso(first)}" if is_late else None
 
-        request = {"limit": _FUNDING_LIMIT, **_between(window)}
-        rates, _ = await agreed(
+        request = {"limit": _FUNDING_LIMIT, **_to_time_parameters(window)}
+        rates, _ = await ask_until_consistent(
             self._client.id,
             f"funding rates of {self._symbol} in {window}",
-            lambda: self._ask(self._api.funding, request, read),
-            odd,
+            lambda: self._call(self._api.funding, request, read),
+            find_anomaly,
         )
         return rates
 
-    async def _ask(
+    async def _call(
         self, method: str, request: dict[str, Any], read: Callable[[Any], pl.DataFrame]
     ) -> pl.DataFrame:
-        return await self._client.ask(method, {"symbol": self._id, **request}, read=read)
+        return await self._client.call(method, {"symbol": self._id, **request}, read=read)
 
-    def _readable(self, family: str, frame: pl.DataFrame) -> pl.DataFrame:
-        missing = unreadable(frame, REQUIRED[family])
+    def _require_readable(self, family: str, frame: pl.DataFrame) -> pl.DataFrame:
+        missing = find_unreadable_columns(frame, REQUIRED[family])
         if missing:
-            raise drift(self._client.id, f"{family} of {self._symbol} without {missing}")
+            raise build_format_error(
+                self._client.id, f"{family} of {self._symbol} without {missing}"
+            )
         return frame
 
     def _report(self, event: str, **facts: object) -> None:
         _log.warning(event, exchange=self._client.id, symbol=self._symbol, **facts)
 
 
-def _between(window: TimeRange) -> dict[str, int]:
+def _to_time_parameters(window: TimeRange) -> dict[str, int]:
     """Binance's inclusive milliseconds of a half-open range."""
     return {
         "startTime": to_ms_ceiling(window.start),

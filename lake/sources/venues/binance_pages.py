@@ -17,7 +17,7 @@ from polars.exceptions import PolarsError
 from lake.model.time import MILLISECOND, TimeRange, iso
 from lake.model.timeframe import Timeframe
 from lake.sources.faults import Fault
-from lake.sources.frames import sorted_by, times, with_closed
+from lake.sources.frames import add_closed, sorted_by, to_timestamps
 
 # positions of a kline; the twelfth is unused
 _KLINE_FLOATS = {
@@ -49,13 +49,13 @@ def parse_klines(answer: Any) -> pl.DataFrame:
         # series by series: a query of Polars costs more than all the work on a page
         frame = pl.DataFrame(
             [
-                times(columns[_OPEN_TIME]),
+                to_timestamps(columns[_OPEN_TIME]),
                 *(
                     pl.Series(name, columns[at], dtype=pl.String).cast(pl.Float64, strict=False)
                     for name, at in _KLINE_FLOATS.items()
                 ),
                 pl.Series("trade_count", columns[_COUNT], dtype=pl.Int64),
-                times(columns[_CLOSE_TIME]).alias("close_time"),
+                to_timestamps(columns[_CLOSE_TIME]).alias("close_time"),
             ]
         )
     except (IndexError, TypeError, ValueError, PolarsError) as error:
@@ -63,7 +63,7 @@ def parse_klines(answer: Any) -> pl.DataFrame:
     return sorted_by(frame, "timestamp")
 
 
-def checked_klines(
+def validate_klines(
     bars: pl.DataFrame, timeframe: Timeframe, window: TimeRange, reached: datetime
 ) -> pl.DataFrame:
     """Bars as `bars` has them, if they can be what was asked for. Takes `close_time` off `bars`.
@@ -77,15 +77,15 @@ def checked_klines(
     close_times = bars.drop_in_place("close_time")
     if bars.height:
         _require_within(bars, window)
-        if not _on_grid(bars["timestamp"], timeframe):
+        if not _is_on_grid(bars["timestamp"], timeframe):
             raise Fault(f"bars that do not open on the grid of {timeframe}, or twice")
         # Binance has cut single bars short at outages; a page of another timeframe is all wrong
-        if 2 * _as_long_as(timeframe, bars["timestamp"], close_times) < bars.height:
+        if 2 * _count_full_length(timeframe, bars["timestamp"], close_times) < bars.height:
             raise Fault(f"bars of another timeframe than {timeframe}")
-    return with_closed(bars, timeframe, reached)
+    return add_closed(bars, timeframe, reached)
 
 
-def _on_grid(opens: pl.Series, timeframe: Timeframe) -> bool:
+def _is_on_grid(opens: pl.Series, timeframe: Timeframe) -> bool:
     """Whether sorted bars open on the grid of a timeframe, no two of them at once."""
     if timeframe.unit == "M":
         return opens.n_unique() == len(opens) and all(timeframe.floor(t) == t for t in opens)
@@ -96,7 +96,7 @@ def _on_grid(opens: pl.Series, timeframe: Timeframe) -> bool:
     )
 
 
-def _as_long_as(timeframe: Timeframe, opens: pl.Series, closes: pl.Series) -> int:
+def _count_full_length(timeframe: Timeframe, opens: pl.Series, closes: pl.Series) -> int:
     """How many bars are as long as the timeframe says."""
     if timeframe.unit == "M":
         pairs = zip(opens, closes, strict=True)
@@ -113,11 +113,11 @@ def parse_agg_trades(answer: Any) -> pl.DataFrame:
     Fault
         The answer has another shape.
     """
-    columns = _columns(answer, ("a", "T", "p", "q", "f", "l", "m"))
+    columns = _to_columns(answer, ("a", "T", "p", "q", "f", "l", "m"))
     try:
         frame = pl.DataFrame(
             {
-                "timestamp": times(columns["T"]),
+                "timestamp": to_timestamps(columns["T"]),
                 "id": pl.Series(columns["a"], dtype=pl.Int64),
                 "price": pl.Series(columns["p"], dtype=pl.String).cast(pl.Float64, strict=False),
                 "amount": pl.Series(columns["q"], dtype=pl.String).cast(pl.Float64, strict=False),
@@ -141,7 +141,7 @@ def parse_agg_trades(answer: Any) -> pl.DataFrame:
     )
 
 
-def checked_trades(
+def validate_trades(
     trades: pl.DataFrame, window: TimeRange | None = None, from_id: int | None = None
 ) -> pl.DataFrame:
     """Trades, if they can be what was asked for: those of a window, or those from an id on.
@@ -162,7 +162,7 @@ def checked_trades(
     return trades
 
 
-def trade_gaps(trades: pl.DataFrame, from_id: int | None) -> str | None:
+def find_trade_gaps(trades: pl.DataFrame, from_id: int | None) -> str | None:
     """What is odd about the ids or the times of a page: missing ids, time that runs backward."""
     if trades.is_empty():
         return None
@@ -182,11 +182,11 @@ def parse_funding(answer: Any) -> pl.DataFrame:
     Fault
         The answer has another shape.
     """
-    columns = _columns(answer, ("fundingTime", "fundingRate"))
+    columns = _to_columns(answer, ("fundingTime", "fundingRate"))
     try:
         frame = pl.DataFrame(
             {
-                "timestamp": times(columns["fundingTime"]),
+                "timestamp": to_timestamps(columns["fundingTime"]),
                 "funding_rate": pl.Series(columns["fundingRate"], dtype=pl.String),
                 "mark_price": pl.Series([row.get("markPrice") for row in answer], dtype=pl.String),
             }
@@ -197,7 +197,7 @@ def parse_funding(answer: Any) -> pl.DataFrame:
     return sorted_by(frame.with_columns(numbers), "timestamp")
 
 
-def checked_funding(rates: pl.DataFrame, window: TimeRange) -> pl.DataFrame:
+def validate_funding(rates: pl.DataFrame, window: TimeRange) -> pl.DataFrame:
     """Rates, if all are of the window and no two of one time.
 
     Raises
@@ -216,7 +216,7 @@ def _require_list(answer: Any) -> None:
         raise Fault(f"{type(answer).__name__} where a list of rows was due")
 
 
-def _columns(answer: Any, keys: Sequence[str]) -> dict[str, list[Any]]:
+def _to_columns(answer: Any, keys: Sequence[str]) -> dict[str, list[Any]]:
     _require_list(answer)
     try:
         return {key: [row[key] for row in answer] for key in keys}

@@ -14,21 +14,21 @@ from lake.log import get_logger
 from lake.model.time import TimeRange, iso, to_ms
 from lake.model.timeframe import Timeframe
 from lake.sources.base import Page
-from lake.sources.ccxt_client import Client, drift
-from lake.sources.faults import Fault, agreed
-from lake.sources.frames import REQUIRED, part, unreadable
+from lake.sources.ccxt_client import Client, build_format_error
+from lake.sources.faults import Fault, ask_until_consistent
+from lake.sources.frames import REQUIRED, find_unreadable_columns, range_or_none
 from lake.sources.venues.unified_pages import (
-    LEAST_PAGE,
-    Cursor,
-    Oddity,
-    Series,
+    MIN_PAGE_ROWS,
+    Anomaly,
+    RangeQuery,
     Source,
+    WindowPosition,
+    filter_new_rows,
+    find_ambiguous_ids,
     first_time,
-    ids_that_differ,
+    has_shorter_bars,
     is_stuck,
     last_time,
-    new_rows,
-    of_shorter_bars,
     parse_bars,
     parse_funding,
     parse_trades,
@@ -71,42 +71,42 @@ class UnifiedVenue:
 
     def bars(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]:
         """Bars of a window."""
-        limit = self._limit("fetchOHLCV") or _DEFAULT_BARS
+        limit = self._find_limit("fetchOHLCV") or _DEFAULT_BARS
         step = timedelta(seconds=timeframe.seconds)
-        series = Series(
+        query = RangeQuery(
             family="bars",
             method="fetch_ohlcv",
             arguments=(self._symbol, str(timeframe)),
             read=parse_bars,
             key="timestamp",
-            limit=self._limit("fetchOHLCV"),
+            limit=self._find_limit("fetchOHLCV"),
             lookback=step * max(1, limit // 10),
             hop=step * (limit - 1),
             settle=timedelta(seconds=5),
             timeframe=timeframe,
         )
-        return self._pages(series, window)
+        return self._fetch_pages(query, window)
 
     def trades(self, window: TimeRange) -> AsyncGenerator[Page]:
         """Trades of a window."""
-        series = Series(
+        query = RangeQuery(
             family="trades",
             method="fetch_trades",
             arguments=(self._symbol,),
             read=parse_trades,
             key="trade_id",
-            limit=self._limit("fetchTrades"),
+            limit=self._find_limit("fetchTrades"),
             lookback=timedelta(minutes=1),
             # the shortest span that a method of ccxt's asks for by itself, Binance's
             hop=timedelta(hours=1),
             settle=timedelta(seconds=10),
         )
-        return self._pages(series, window)
+        return self._fetch_pages(query, window)
 
     def funding(self, window: TimeRange) -> AsyncGenerator[Page]:
         """Funding rates of a window."""
-        limit = self._limit("fetchFundingRateHistory")
-        series = Series(
+        limit = self._find_limit("fetchFundingRateHistory")
+        query = RangeQuery(
             family="funding",
             method="fetch_funding_rate_history",
             arguments=(self._symbol,),
@@ -117,133 +117,144 @@ class UnifiedVenue:
             hop=timedelta(hours=1) * (limit or 100),
             settle=timedelta(minutes=1),
         )
-        return self._pages(series, window)
+        return self._fetch_pages(query, window)
 
-    def _limit(self, method: str) -> int | None:
+    def _find_limit(self, method: str) -> int | None:
         limit = self._client.exchange.feature_value(self._symbol, method, "limit")
         return int(limit) if limit else None
 
-    async def _pages(self, series: Series, window: TimeRange) -> AsyncGenerator[Page]:
-        cursor = Cursor(window.start, window.start - series.lookback, series.read([]))
-        while cursor.at < min(window.end, self._client.venue_now()):
-            reached = self._client.venue_now() - series.settle
-            answer, oddity = await self._answer(series, cursor)
-            first = cursor.since == window.start - series.lookback and cursor.overlap.is_empty()
-            if first and oddity == Oddity.BEGINS_LATER:
+    async def _fetch_pages(self, query: RangeQuery, window: TimeRange) -> AsyncGenerator[Page]:
+        position = WindowPosition(window.start, window.start - query.lookback, query.read([]))
+        while position.at < min(window.end, self._client.venue_now()):
+            reached = self._client.venue_now() - query.settle
+            answer, anomaly = await self._fetch_answer(query, position)
+            first = position.since == window.start - query.lookback and position.overlap.is_empty()
+            if first and anomaly == Anomaly.BEGINS_LATER:
                 # nothing happened just before the window: look for a row from longer before
-                cursor = Cursor(cursor.at, cursor.at - series.hop * 9 // 10, answer.clear())
+                position = WindowPosition(
+                    position.at, position.at - query.hop * 9 // 10, answer.clear()
+                )
                 continue
-            rows = within(answer, cursor.at, window.end)
-            rows = series.finished(new_rows(rows, cursor.overlap, series.key), reached)
-            if oddity == Oddity.NOTHING_NEW:
-                until = await self._next_span(series, cursor, answer)
+            rows = within(answer, position.at, window.end)
+            rows = query.add_closed(filter_new_rows(rows, position.overlap, query.key), reached)
+            if anomaly == Anomaly.NOTHING_NEW:
+                until = await self._find_next_since(query, position, answer)
                 if until is None:
                     return
-                end = min(until, window.end, series.known_until(rows, reached))
-                yield Page(rows, part(cursor.at, end))
-                cursor = Cursor(max(cursor.at, until), until, answer.clear())
+                end = min(until, window.end, query.complete_until(rows, reached))
+                yield Page(rows, range_or_none(position.at, end))
+                position = WindowPosition(max(position.at, until), until, answer.clear())
                 continue
-            start = self._known_from(series, cursor, answer, oddity)
-            known = series.known_until(series.finished(answer, reached), reached)
+            start = self._find_complete_from(query, position, answer, anomaly)
+            complete_until = query.complete_until(query.add_closed(answer, reached), reached)
             last = last_time(answer)
-            cursor = cursor.moved(series.known_past(last), answer, last)
-            yield Page(rows, part(start, min(cursor.at, window.end, known)))
-            if known <= last:
+            position = position.advance(query.complete_to(last), answer, last)
+            yield Page(rows, range_or_none(start, min(position.at, window.end, complete_until)))
+            if complete_until <= last:
                 return
 
-    def _known_from(
-        self, series: Series, cursor: Cursor, answer: pl.DataFrame, oddity: Oddity | None
+    def _find_complete_from(
+        self,
+        query: RangeQuery,
+        position: WindowPosition,
+        answer: pl.DataFrame,
+        anomaly: Anomaly | None,
     ) -> datetime:
         """From when on all is known, by an answer that may or may not begin where it should.
 
         A full page of trades may be the end of the span that was asked for, not its beginning;
         of bars a span holds no more than a page.
         """
-        full = series.family != "bars" and answer.height >= self._page[series.source]
-        if oddity is None or (series.source in self._honoured and not full):
-            return cursor.at
+        full = query.family != "bars" and answer.height >= self._page[query.source]
+        if anomaly is None or (query.source in self._honoured and not full):
+            return position.at
         first = first_time(answer)
-        self._report("past_not_given", series, asked=iso(cursor.at), given=iso(first))
-        return max(cursor.at, series.known_from(first))
+        self._report("past_not_given", query, asked=iso(position.at), given=iso(first))
+        return max(position.at, query.complete_from(first))
 
-    async def _answer(self, series: Series, cursor: Cursor) -> tuple[pl.DataFrame, Oddity | None]:
+    async def _fetch_answer(
+        self, query: RangeQuery, position: WindowPosition
+    ) -> tuple[pl.DataFrame, Anomaly | None]:
         # known before the answer: a row that is newer than the answer's last must have been there
-        newest = self._newest.get(series.source) or await self._ask_newest(series)
-        answer, oddity = await agreed(
+        newest = self._newest.get(query.source) or await self._fetch_newest(query)
+        answer, anomaly = await ask_until_consistent(
             self._client.id,
-            f"{series.family} of {self._symbol} since {iso(cursor.since)}",
-            partial(self._ask, series, cursor.since),
-            partial(cursor.oddity, series),
+            f"{query.family} of {self._symbol} since {iso(position.since)}",
+            partial(self._call, query, position.since),
+            partial(position.find_anomaly, query),
         )
         if newest is not None and (answer.is_empty() or last_time(answer) < newest - _STALE):
-            self._honoured.add(series.source)
-        return answer, oddity
+            self._honoured.add(query.source)
+        return answer, anomaly
 
-    async def _ask(self, series: Series, since: datetime | None) -> pl.DataFrame:
+    async def _call(self, query: RangeQuery, since: datetime | None) -> pl.DataFrame:
         def read(answer: Any) -> pl.DataFrame:
-            rows = series.read(answer)
-            what = f"{series.family} of {self._symbol}"
-            missing = unreadable(rows, REQUIRED[series.family])
+            rows = query.read(answer)
+            what = f"{query.family} of {self._symbol}"
+            missing = find_unreadable_columns(rows, REQUIRED[query.family])
             if missing:
-                raise drift(self._client.id, f"{what} without {missing}")
-            if series.timeframe is not None and of_shorter_bars(rows, series.timeframe):
-                raise Fault(f"bars that are shorter than {series.timeframe}")
-            if series.family == "trades" and (ids := ids_that_differ(rows)):
+                raise build_format_error(self._client.id, f"{what} without {missing}")
+            if query.timeframe is not None and has_shorter_bars(rows, query.timeframe):
+                raise Fault(f"bars that are shorter than {query.timeframe}")
+            if query.family == "trades" and (ids := find_ambiguous_ids(rows)):
                 raise SourceError(
                     f"{self._client.id} gives different trades one id: {what}, {ids[0]}",
                     "Trades of this market cannot be told apart; take them from an archive.",
                 )
             return rows
 
-        if series.family == "trades" and self._client.id in _ONLY_LATEST_TRADES:
+        if query.family == "trades" and self._client.id in _ONLY_LATEST_TRADES:
             since = None
         since_ms = None if since is None else max(0, to_ms(since))
-        return await self._client.ask(
-            series.method, *series.arguments, since_ms, series.limit, read=read
+        return await self._client.call(
+            query.method, *query.arguments, since_ms, query.limit, read=read
         )
 
-    async def _next_span(
-        self, series: Series, cursor: Cursor, answer: pl.DataFrame
+    async def _find_next_since(
+        self, query: RangeQuery, position: WindowPosition, answer: pl.DataFrame
     ) -> datetime | None:
         """Where to go on after an answer with nothing new; None if the venue gives nothing at all.
 
         An empty answer says that nothing happened only if the venue has shown that it gives
         rows: a format that ccxt no longer reads looks empty as well.
         """
-        if is_stuck(answer, cursor.since, self._page[series.source]):
+        if is_stuck(answer, position.since, self._page[query.source]):
             raise SourceError(
-                f"{self._client.id} gives {answer.height} {series.family} of {self._symbol} at "
-                f"{iso(cursor.since)}: a full page of one moment, which asking by time cannot pass",
+                f"{self._client.id} gives {answer.height} {query.family} of {self._symbol} at "
+                f"{iso(position.since)}: a full page of one moment, which requests by time cannot "
+                "pass",
                 "Take this market and day from an archive of the venue.",
             )
-        newest = await self._newest_after(series, max(cursor.at, cursor.since))
+        newest = await self._find_newest_after(query, max(position.at, position.since))
         if newest is None:
-            self._report("nothing_given", series, asked=iso(cursor.at))
+            self._report("nothing_given", query, asked=iso(position.at))
             return None
-        if newest <= cursor.since or newest < cursor.at:
+        if newest <= position.since or newest < position.at:
             return _FAR
-        return cursor.since + series.hop
+        return position.since + query.hop
 
-    async def _newest_after(self, series: Series, time: datetime) -> datetime | None:
+    async def _find_newest_after(self, query: RangeQuery, time: datetime) -> datetime | None:
         """The time of the venue's newest row, asked for again unless it is known to be later."""
-        known = self._newest.get(series.source)
-        return known if known is not None and known > time else await self._ask_newest(series)
+        newest = self._newest.get(query.source)
+        if newest is not None and newest > time:
+            return newest
+        return await self._fetch_newest(query)
 
-    async def _ask_newest(self, series: Series) -> datetime | None:
+    async def _fetch_newest(self, query: RangeQuery) -> datetime | None:
         try:
-            answer = await self._ask(series, None)
+            answer = await self._call(query, None)
         except SourceUnavailableError:
             raise
         except SourceError:
             # some venues give no bars without `since`; where that is not why, this fails as well
-            answer = await self._ask(series, self._client.venue_now() - series.hop)
-        self._page[series.source] = max(LEAST_PAGE, answer.height)
+            answer = await self._call(query, self._client.venue_now() - query.hop)
+        self._page[query.source] = max(MIN_PAGE_ROWS, answer.height)
         if answer.is_empty():
             return None
-        self._newest[series.source] = last_time(answer)
-        return self._newest[series.source]
+        self._newest[query.source] = last_time(answer)
+        return self._newest[query.source]
 
-    def _report(self, event: str, series: Series, **facts: object) -> None:
+    def _report(self, event: str, query: RangeQuery, **facts: object) -> None:
         _log.warning(
-            event, exchange=self._client.id, symbol=self._symbol, dataset=series.family, **facts
+            event, exchange=self._client.id, symbol=self._symbol, dataset=query.family, **facts
         )

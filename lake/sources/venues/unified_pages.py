@@ -13,16 +13,23 @@ import polars as pl
 from lake.model.ohlcv import OHLCV
 from lake.model.time import MILLISECOND
 from lake.model.timeframe import Timeframe
-from lake.sources.frames import bars_known_until, derived_ids, floats, sorted_by, times, with_closed
+from lake.sources.frames import (
+    add_closed,
+    derive_ids,
+    find_complete_until,
+    sorted_by,
+    to_floats,
+    to_timestamps,
+)
 
 # Where a venue shows no more than this of its latest rows, how large its pages are is not known.
-LEAST_PAGE = 10
+MIN_PAGE_ROWS = 10
 
 Source = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class RangeQuery:
     """How one dataset is asked for by time through a unified method.
 
     Attributes
@@ -63,22 +70,22 @@ class Series:
         """What is asked, whatever for."""
         return (self.method, *self.arguments)
 
-    def finished(self, rows: pl.DataFrame, reached: datetime) -> pl.DataFrame:
+    def add_closed(self, rows: pl.DataFrame, reached: datetime) -> pl.DataFrame:
         """Rows with what depends on the time that the venue had reached."""
-        return with_closed(rows, self.timeframe, reached) if self.timeframe else rows
+        return add_closed(rows, self.timeframe, reached) if self.timeframe else rows
 
-    def known_until(self, rows: pl.DataFrame, reached: datetime) -> datetime:
+    def complete_until(self, rows: pl.DataFrame, reached: datetime) -> datetime:
         """The time up to which an answer can tell all, given the time that the venue reached."""
-        return bars_known_until(rows, self.timeframe, reached) if self.timeframe else reached
+        return find_complete_until(rows, self.timeframe, reached) if self.timeframe else reached
 
-    def known_from(self, first: datetime) -> datetime:
+    def complete_from(self, first: datetime) -> datetime:
         """Where knowledge begins if an answer's first row is all there is of the past.
 
         Bars stand alone; of trades in one millisecond an answer may have begun in the middle.
         """
         return first if self.family != "trades" else first + MILLISECOND
 
-    def known_past(self, last: datetime) -> datetime:
+    def complete_to(self, last: datetime) -> datetime:
         """Where knowledge ends if an answer's last row is all there is so far; likewise."""
         return last if self.family == "trades" else last + MILLISECOND
 
@@ -90,13 +97,13 @@ def parse_bars(answer: Any) -> pl.DataFrame:
     """
     columns = list(zip(*(row[:6] for row in answer), strict=True)) or [()] * 6
     frame = pl.DataFrame(
-        [times(columns[0])]
-        + [floats(values).alias(n) for n, values in zip(OHLCV, columns[1:], strict=True)]
+        [to_timestamps(columns[0])]
+        + [to_floats(values).alias(n) for n, values in zip(OHLCV, columns[1:], strict=True)]
     )
     return sorted_by(frame, "timestamp")
 
 
-def of_shorter_bars(bars: pl.DataFrame, timeframe: Timeframe) -> bool:
+def has_shorter_bars(bars: pl.DataFrame, timeframe: Timeframe) -> bool:
     """Whether most bars follow the one before sooner than they should.
 
     Not all must keep the distance: some venues begin long bars anew with each month or year.
@@ -110,13 +117,13 @@ def parse_trades(answer: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
     Ids are text, exactly as ccxt gives them.
     """
-    timestamp = times([row.get("timestamp") for row in answer])
-    price, amount = (floats([row.get(name) for row in answer]) for name in ("price", "amount"))
+    timestamp = to_timestamps([row.get("timestamp") for row in answer])
+    price, amount = (to_floats([row.get(name) for row in answer]) for name in ("price", "amount"))
     side = [row["side"] if row.get("side") in ("buy", "sell") else None for row in answer]
     ids = [row.get("id") for row in answer]
     if not all(ids):
         facts = (timestamp.dt.epoch("us").to_list(), side, price.to_list(), amount.to_list())
-        ids = [own or made for own, made in zip(ids, derived_ids(*facts), strict=True)]
+        ids = [own or made for own, made in zip(ids, derive_ids(*facts), strict=True)]
     ids = [None if name is None else str(name) for name in ids]
     frame = pl.DataFrame(
         {
@@ -134,14 +141,14 @@ def parse_funding(answer: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """Rates of `fetch_funding_rate_history`."""
     frame = pl.DataFrame(
         {
-            "timestamp": times([row.get("timestamp") for row in answer]),
-            "funding_rate": floats([row.get("fundingRate") for row in answer]),
+            "timestamp": to_timestamps([row.get("timestamp") for row in answer]),
+            "funding_rate": to_floats([row.get("fundingRate") for row in answer]),
         }
     )
     return sorted_by(frame, "timestamp")
 
 
-def ids_that_differ(trades: pl.DataFrame) -> list[str]:
+def find_ambiguous_ids(trades: pl.DataFrame) -> list[str]:
     """Ids that stand for different trades in one answer: they cannot tell trades apart."""
     kinds = trades.drop_nulls("trade_id").unique()
     return kinds.filter(kinds["trade_id"].is_duplicated())["trade_id"].unique().sort().to_list()
@@ -157,7 +164,7 @@ def last_time(rows: pl.DataFrame) -> datetime:
     return cast("datetime", rows["timestamp"].max())
 
 
-class Oddity(StrEnum):
+class Anomaly(StrEnum):
     """What an answer may lack that should go on from what is known."""
 
     NOTHING_NEW = "nothing new"
@@ -165,7 +172,7 @@ class Oddity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
+class WindowPosition:
     """How far the pages of a window have come.
 
     Attributes
@@ -183,31 +190,33 @@ class Cursor:
     since: datetime
     overlap: pl.DataFrame
 
-    def oddity(self, series: Series, answer: pl.DataFrame) -> Oddity | None:
+    def find_anomaly(self, query: RangeQuery, answer: pl.DataFrame) -> Anomaly | None:
         """What is odd about an answer: it does not go on, or not from what is known."""
         if answer.is_empty():
-            return Oddity.NOTHING_NEW
+            return Anomaly.NOTHING_NEW
         last = last_time(answer)
         if last < self.since or (last == self.since and self.overlap.height):
-            return Oddity.NOTHING_NEW
-        return None if self._connects(answer, series) else Oddity.BEGINS_LATER
+            return Anomaly.NOTHING_NEW
+        return None if self._connects(answer, query) else Anomaly.BEGINS_LATER
 
-    def _connects(self, answer: pl.DataFrame, series: Series) -> bool:
+    def _connects(self, answer: pl.DataFrame, query: RangeQuery) -> bool:
         """Whether an answer reaches back to what is known, so that nothing is left out before."""
-        time, key = pl.col("timestamp"), pl.col(series.key)
+        time, key = pl.col("timestamp"), pl.col(query.key)
         if self.overlap.height:
-            reaches = (time < self.since) | key.is_in(self.overlap[series.key].to_list())
-        elif series.family == "trades":
+            reaches = (time < self.since) | key.is_in(self.overlap[query.key].to_list())
+        elif query.family == "trades":
             reaches = time < self.at
         else:
             reaches = time <= self.at
         return bool(answer.select(reaches.any()).item())
 
-    def moved(self, known: datetime, answer: pl.DataFrame, last: datetime) -> Cursor:
+    def advance(
+        self, complete_to: datetime, answer: pl.DataFrame, last: datetime
+    ) -> WindowPosition:
         """The cursor after an answer whose last row is at `last`."""
         time = pl.col("timestamp")
         overlap = answer.filter(time.is_null() | (time == last))
-        return Cursor(max(self.at, known), last, overlap)
+        return WindowPosition(max(self.at, complete_to), last, overlap)
 
 
 def is_stuck(answer: pl.DataFrame, since: datetime, page: int) -> bool:
@@ -216,7 +225,7 @@ def is_stuck(answer: pl.DataFrame, since: datetime, page: int) -> bool:
     return page <= at_since == answer.height
 
 
-def new_rows(rows: pl.DataFrame, overlap: pl.DataFrame, key: str) -> pl.DataFrame:
+def filter_new_rows(rows: pl.DataFrame, overlap: pl.DataFrame, key: str) -> pl.DataFrame:
     """Rows of an answer that were not in the answer before, and each only once.
 
     Rows without a key stay: they are refused later, where it is seen and recorded.
