@@ -1,4 +1,4 @@
-"""Order books: the depth to ask a venue for, and a book as one row."""
+"""Order books: the depth to request from a venue, and a book as one row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 from lake.model.dataset import TIMESTAMP
 from lake.model.time import from_ms
 
-# What venues take where they do not take any number, from their documentation
+# Depths that venues accept, from their documentation; other venues accept any number.
 _BINANCE = (5, 10, 20, 50, 100, 500, 1000)
 ALLOWED_DEPTHS: Mapping[str, tuple[int, ...]] = {
     "binance": (*_BINANCE, 5000),
@@ -38,14 +38,14 @@ _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 def choose_depth(exchange_id: str, depth: int | None) -> int | None:
-    """The smallest depth that a venue takes and that holds `depth` levels; else its largest.
+    """Return the smallest depth of a venue that has `depth` levels, or its largest depth.
 
     Parameters
     ----------
     exchange_id
-        The venue, as ccxt spells it.
+        The id of the venue in ccxt.
     depth
-        Levels a side; None for the venue's own choice.
+        Levels per side; None for the venue's default.
     """
     allowed = ALLOWED_DEPTHS.get(exchange_id)
     if depth is None or allowed is None:
@@ -56,16 +56,16 @@ def choose_depth(exchange_id: str, depth: int | None) -> int | None:
 def build_book_row(
     book: Mapping[str, Any], depth: int | None, received_at: datetime
 ) -> pl.DataFrame:
-    """One row of `orderbooks` from a book of ccxt's.
+    """Convert an order book of ccxt to one row of `orderbooks`.
 
     Parameters
     ----------
     book
-        As `fetch_order_book` gives it: levels of price and amount, best first.
+        The result of `fetch_order_book`: levels of price and amount, best first.
     depth
         Levels to keep; None for all.
     received_at
-        When it came; also its time where the venue gives none.
+        The time of receipt; also the time of the book if the venue does not send one.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One exchange over ccxt: connected, strict about answers, its errors turned into the lake's."""
+"""A client of one exchange over ccxt: strict about answers, with the errors of `lake`."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ class Client:
 
     @property
     def requests(self) -> int:
-        """Answers asked for so far, repeats included."""
+        """Number of requests so far, retries included."""
         return self._session.requests
 
     def now(self) -> datetime:
-        """The local time."""
+        """Return the local time."""
         return self._session.now()
 
     def venue_now(self) -> datetime:
-        """The earlier of the local time and the venue's."""
+        """Return the earlier of the local time and the venue's time."""
         return self._session.venue_now()
 
     async def markets(self) -> Mapping[str, Any]:
-        """ccxt's markets by symbol, asked for once.
+        """Return ccxt's markets by symbol; they are loaded once.
 
         Raises
         ------
@@ -65,31 +65,31 @@ class Client:
             if not self.exchange.markets:
                 markets: Mapping[str, Any] = await self.call("load_markets")
                 if not markets:
-                    raise SourceError(f"{self.id} lists no market", _DRIFT_HINT)
+                    raise SourceError(f"{self.id} lists no markets", _DRIFT_HINT)
             return self.exchange.markets  # type: ignore[no-any-return]
 
     async def call(
         self, method: str, *arguments: Any, read: Callable[[Any], T] = lambda answer: answer
     ) -> T:
-        """The answer of a method of ccxt's exchange.
+        """Call a method of ccxt's exchange and return the answer.
 
         Parameters
         ----------
         method
-            Its name, unified or implicit.
+            The name of the method, unified or implicit.
         arguments
-            What it is called with.
+            The arguments of the method.
         read
-            Reads and checks the answer; where it raises `Fault`, the venue is asked again.
+            Parses and checks the answer; if it raises `Fault`, the request is repeated.
 
         Raises
         ------
         SourceUnavailableError
-            No usable answer until the retries ran out.
+            No attempt returned a usable answer.
         UnknownNameError
-            The venue does not know the market, or cannot do this.
+            The venue does not know the market, or does not support the method.
         SourceError
-            It refused for good, or its answer cannot be read.
+            The venue refused the request, or the format of its answer is unknown.
         """
         request = self._session.remove_secrets(f"{method}{arguments}")
         function = getattr(self.exchange, method)
@@ -113,23 +113,25 @@ class Client:
         if isinstance(error, ccxt.BadSymbol):
             return UnknownNameError(message, "The venue may have delisted the market.")
         if isinstance(error, ccxt.NotSupported):
-            return UnknownNameError(message, "The venue cannot do this.")
+            return UnknownNameError(message, "The venue does not support this request.")
         if isinstance(error, ccxt.AuthenticationError):
             hint = f"Check exchanges.{self.id}.api_key and secret in the settings."
             return SourceError(message, hint)
-        return SourceError(message, "The request is wrong, or the venue does not serve it here.")
+        return SourceError(
+            message, "The request is invalid, or the venue does not serve it in this location."
+        )
 
     async def close(self) -> None:
         """Close the connections."""
         await self.exchange.close()
 
 
-_DRIFT_HINT = "Its format may have changed: a newer ccxt may read it (pip install -U ccxt)."
+_DRIFT_HINT = "Its format may have changed: try a newer ccxt (pip install -U ccxt)."
 
 
 def build_format_error(venue: str, what: str) -> SourceError:
-    """The error for an answer whose format is not the known one."""
-    return SourceError(f"{venue} answered in a format that cannot be read: {what}", _DRIFT_HINT)
+    """Build the error for an answer with an unknown format."""
+    return SourceError(f"{venue} answered in an unknown format: {what}", _DRIFT_HINT)
 
 
 def connect(
@@ -140,28 +142,28 @@ def connect(
     retry: RetrySettings,
     settings: ExchangeSettings,
 ) -> Client:
-    """An exchange of ccxt's; asks nothing yet.
+    """Create a client of an exchange of ccxt, without sending a request.
 
     Parameters
     ----------
     exchange_id
-        As ccxt spells it: `binance`, `kraken`.
+        The id of the exchange in ccxt: `binance`, `kraken`.
     now
         The local clock, in UTC.
     http, retry
-        How to ask.
+        Settings of requests and retries.
     settings
-        Another URL than the venue's own hosts (`https://host/path` becomes `url/host/path`), and
-        credentials.
+        A URL that replaces the venue's own hosts (`https://host/path` becomes
+        `url/host/path`), and credentials.
 
     Raises
     ------
     UnknownNameError
-        ccxt has no such exchange: names the closest.
+        ccxt has no such exchange; the hint lists the closest names.
     """
     if exchange_id not in ccxt.exchanges:
         raise build_unknown_name_error(
-            "there is no exchange", exchange_id, dict.fromkeys(ccxt.exchanges, ())
+            "unknown exchange", exchange_id, dict.fromkeys(ccxt.exchanges, ())
         )
     keys = {"apiKey": settings.api_key, "secret": settings.secret, "password": settings.password}
     credentials = {name: key.get_secret_value() for name, key in keys.items() if _is_set(key)}  # type: ignore[union-attr]
@@ -178,12 +180,12 @@ def connect(
 
 def _redirect(exchange: Any, base: str) -> None:
     exchange.urls = {**exchange.urls, "api": redirect_urls(exchange.urls["api"], base)}
-    # ccxt waits for TLS to say goodbye; plain HTTP has nothing to say
+    # ccxt waits for the shutdown of TLS, which plain HTTP does not have
     exchange.timeout_on_exit = 0 if base.startswith("http://") else 250
 
 
 def redirect_urls(urls: Any, base: str) -> Any:
-    """ccxt's `urls["api"]` with each `https://host/path` turned into `base/host/path`."""
+    """Return ccxt's `urls["api"]` with each `https://host/path` replaced by `base/host/path`."""
     if isinstance(urls, dict):
         return {name: redirect_urls(url, base) for name, url in urls.items()}
     if isinstance(urls, list):

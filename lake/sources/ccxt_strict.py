@@ -1,4 +1,4 @@
-"""ccxt's REST client without its silences: what is not a whole, true answer is a `Fault`."""
+"""ccxt's REST client with strict checks: an incomplete or failed answer is a `Fault`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 
 class Session:
-    """What all requests to one venue share: retries, its clock, how many they are.
+    """State that all requests to one venue share: retries, the venue's clock, a counter.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ class Session:
     now
         The local clock, in UTC.
     concurrency
-        How many requests may be under way at once.
+        Maximum number of concurrent requests.
     secrets
-        Texts that must not appear in a message.
+        Texts that must not appear in messages.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class Session:
         self._ahead = timedelta(0)
 
     def update_clock(self, headers: Mapping[str, str]) -> None:
-        """Compare clocks by the `Date` of an answer."""
+        """Compare the local clock with the `Date` of an answer."""
         date = parse_http_date(headers, "date")
         if date is not None:
             self._ahead = max(timedelta(0), self.now() - date)
 
     def venue_now(self) -> datetime:
-        """The earlier of the local time and the venue's, as of its last answer.
+        """Return the earlier of the local time and the venue's time, as of its last answer.
 
-        A fast local clock would else mark a time as settled that the venue has not reached.
-        `Date` counts whole seconds, so that this is up to a second behind.
+        With a fast local clock, times that the venue has not reached would count as complete.
+        `Date` has whole seconds, so the result is up to one second late.
         """
         return self.now() - self._ahead
 
@@ -74,14 +74,14 @@ class Session:
 
 
 def parse_json(text: str) -> Any:
-    """JSON in which integers of any size stay exact.
+    """Parse JSON; integers of any size stay exact.
 
-    orjson turns integers beyond 64 bits into floats, and trade ids with them into others.
+    orjson converts integers beyond 64 bits to floats, which would change trade ids.
 
     Raises
     ------
     ValueError
-        The text is not JSON, or not whole.
+        The text is not JSON, or is truncated.
     """
     if _LONG in text.encode().translate(_ZEROS):
         return json.loads(text, parse_constant=_no_constant)
@@ -101,10 +101,11 @@ def _is_json(text: str) -> bool:
 
 
 def make_strict(base: type[Any], session: Session) -> type[Any]:
-    """A subclass of an asynchronous ccxt exchange that repeats every request until it is good.
+    """Create a subclass of an asynchronous ccxt exchange that repeats requests until they succeed.
 
-    Good is a whole JSON body that the venue does not mean as a passing failure. Definite refusals
-    stay ccxt's errors; when the retries run out it raises `SourceUnavailableError`.
+    A request succeeds if its answer is a complete JSON body that does not report a temporary
+    failure. Permanent refusals remain ccxt's errors. After the last attempt, the subclass raises
+    `SourceUnavailableError`.
     """
     return type(base.__name__, (_Strict, base), {"lake_session": session})
 
@@ -112,7 +113,7 @@ def make_strict(base: type[Any], session: Session) -> type[Any]:
 if TYPE_CHECKING:
 
     class _Rest:
-        """The parts of ccxt's asynchronous exchange that are overridden; ccxt has no types."""
+        """The methods of ccxt's asynchronous exchange that are overridden; ccxt has no types."""
 
         async def fetch2(
             self, path: Any, api: Any, method: str, params: Any, config: Any
@@ -131,7 +132,7 @@ else:
 
 
 class _Strict(_Rest):
-    """Put before ccxt's class; see `strict`."""
+    """Precedes ccxt's class in the MRO; see `make_strict`."""
 
     lake_session: Session
     on_json_response = staticmethod(parse_json)
@@ -164,10 +165,12 @@ class _Strict(_Rest):
                     self.lake_session.remove_secrets(f"{type(error).__name__} {error}{cause}")
                 ) from error
             except ccxt.ExchangeError as error:
-                # ccxt's class for a transfer that was cut is that of a definite refusal
+                # ccxt raises the class of a permanent refusal for an interrupted transfer, too
                 if isinstance(error.__cause__, aiohttp.ClientError):
                     raise Fault(
-                        self.lake_session.remove_secrets(f"cut off: {error.__cause__!r}")
+                        self.lake_session.remove_secrets(
+                            f"transfer interrupted: {error.__cause__!r}"
+                        )
                     ) from error
                 raise
 
@@ -187,7 +190,7 @@ class _Strict(_Rest):
             wait = parse_retry_after(headers, self.lake_session.now())
             raise Fault(self.lake_session.remove_secrets(f"HTTP {code} {reason} {body}"), wait)
         if response is None and not _is_json(body):
-            kind = f"HTTP {code}, a body of {len(body)} characters that is not whole JSON"
+            kind = f"HTTP {code}, a body of {len(body)} characters that is not complete JSON"
             raise Fault(
                 self.lake_session.remove_secrets(f"{kind}: {body[:80]!r}"),
                 parse_retry_after(headers, self.lake_session.now()),
@@ -197,13 +200,13 @@ class _Strict(_Rest):
     def handle_http_status_code(
         self, code: int, reason: str, url: str, method: str, body: str
     ) -> None:
-        # what is left here was said in JSON, and ccxt would call a 400 "not available"
+        # the body is JSON here, and ccxt would report a 400 as "not available"
         if _CLIENT_ERROR <= code < _SERVER_ERROR:
             raise ccxt.BadRequest(f"HTTP {code} {reason} {body}")
         super().handle_http_status_code(code, reason, url, method, body)
 
     def filter_by_since_limit(self, array: Any, *_: Any, **__: Any) -> Any:
-        # ccxt would drop rows without a time, and those beyond a limit, silently
+        # ccxt would silently drop rows without a time and rows beyond a limit
         return self.to_array(array or [])
 
     def filter_by_value_since_limit(
@@ -214,7 +217,7 @@ class _Strict(_Rest):
 
     @staticmethod
     def sort_by_2(array: Any, *by: Any) -> Any:
-        # ccxt cannot order rows if one of them has no time: one bad row would spoil the page
+        # ccxt cannot sort rows if one has no time: one bad row would make the page unusable
         try:
             return ccxt.Exchange.sort_by_2(array, *by)
         except TypeError:

@@ -1,4 +1,4 @@
-"""Answers worth asking for again: what is wrong with them, how long to wait, when to give up."""
+"""Retries of requests: what is wrong with an answer, how long to wait, when to give up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lake.settings import RetrySettings
 T = TypeVar("T")
 A = TypeVar("A", bound=str)
 
-# A venue that bans an address for hours is reported at once: nobody waits at a silent terminal.
+# A longer ban by the venue is reported at once: users should not wait at a silent terminal.
 LONGEST_PAUSE_SECONDS = 900.0
 ANSWERS_COMPARED = 5
 
@@ -25,15 +25,15 @@ _SIGNATURE = re.compile(r"(?i)\b(signature|sign|api_?key|token|passphrase)=[^&\s
 _LONGEST_REASON = 300
 
 
-class Fault(Exception):  # noqa: N818 - it is a fault of the answer, and never leaves this package
-    """An answer that did not come, or cannot be right: asking again may help.
+class Fault(Exception):  # noqa: N818 - a fault of an answer; it never leaves this package
+    """An answer is missing or invalid; a retry may help.
 
     Attributes
     ----------
     reason
-        What is wrong, without secrets.
+        The reason, without secrets.
     retry_after
-        Seconds that the venue asked to wait; None where it did not say.
+        Seconds that the venue asks to wait; None if it does not say.
     """
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
@@ -43,7 +43,7 @@ class Fault(Exception):  # noqa: N818 - it is a fault of the answer, and never l
 
 
 def remove_secrets(text: str, secrets: tuple[str, ...] = ()) -> str:
-    """A text for people: secrets and signatures blotted out, one line, not endless."""
+    """Return a text for messages: secrets and signatures masked, one line, limited length."""
     for secret in secrets:
         text = text.replace(secret, "***")
     text = " ".join(_SIGNATURE.sub(r"\1=***", text).split())
@@ -51,7 +51,7 @@ def remove_secrets(text: str, secrets: tuple[str, ...] = ()) -> str:
 
 
 def parse_http_date(headers: Mapping[str, str], name: str) -> datetime | None:
-    """The time in a header (RFC 9110, 5.6.7), None where there is none or it is malformed."""
+    """Parse the time in a header (RFC 9110, 5.6.7); None if it is missing or malformed."""
     try:
         time = parsedate_to_datetime(find_header(headers, name) or "")
     except ValueError:
@@ -60,9 +60,9 @@ def parse_http_date(headers: Mapping[str, str], name: str) -> datetime | None:
 
 
 def parse_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds that a `Retry-After` asks to wait, given as (fractional) seconds or as a date.
+    """Parse `Retry-After`, (fractional) seconds or a date, into seconds to wait.
 
-    A date is compared with the venue's own clock, its `Date` header, where there is one.
+    A date is compared with the venue's own clock, its `Date` header, if there is one.
     RFC 9110, 10.2.3.
     """
     text = find_header(headers, "retry-after")
@@ -77,15 +77,15 @@ def parse_retry_after(headers: Mapping[str, str], now: datetime) -> float | None
 
 
 def find_header(headers: Mapping[str, str], name: str) -> str | None:
-    """A header's value, whatever the case of its name."""
+    """Return the value of a header; the case of its name does not matter."""
     return next((value for key, value in headers.items() if key.lower() == name), None)
 
 
 def build_contradiction_error(venue: str, request: str) -> SourceUnavailableError:
-    """The error for a venue whose answers keep excluding each other."""
+    """Build the error for a venue whose answers contradict each other."""
     return SourceUnavailableError(
-        f"{venue} contradicts itself in {ANSWERS_COMPARED} answers: {request}",
-        "Try again later: what is stored stays, and only the rest will be asked for.",
+        f"{venue} gave {ANSWERS_COMPARED} answers that contradict each other: {request}",
+        "Try again later: stored rows stay, and only the missing ranges are requested.",
     )
 
 
@@ -95,15 +95,15 @@ async def ask_until_consistent(
     fetch: Callable[[], Awaitable[T]],
     find_anomaly: Callable[[T], A | None],
 ) -> tuple[T, A | None]:
-    """An answer without oddity, or one that two answers in a row agree on, and the oddity.
+    """Return an answer without anomaly, or one whose anomaly two answers in a row share.
 
-    What is odd once is a slip of the venue, what is odd twice in the same way is its data: a gap
-    that is really there must neither be believed at once nor asked for forever.
+    An anomaly that appears once is an error of the venue; one that appears twice is its data: a
+    real gap must neither be accepted at once nor requested forever.
 
     Raises
     ------
     SourceUnavailableError
-        Each answer is odd in another way.
+        Each answer has a different anomaly.
     """
     before: A | None = None
     for _ in range(ANSWERS_COMPARED):
@@ -116,14 +116,15 @@ async def ask_until_consistent(
 
 
 class Retrier:
-    """Repeats requests to one venue, with growing waits, and holds all of them when it says so.
+    """Repeats requests to one venue with growing waits; pauses all requests if the venue demands
+    it.
 
     Parameters
     ----------
     venue
-        Its id, for messages.
+        The id of the venue, for messages.
     settings
-        How often to ask, and the waits where the venue names none.
+        The number of attempts, and the waits if the venue does not name one.
     """
 
     def __init__(self, venue: str, settings: RetrySettings) -> None:
@@ -139,20 +140,20 @@ class Retrier:
         )
 
     async def wait_until_open(self) -> None:
-        """Wait until the venue lets itself be asked again; every request passes here."""
+        """Wait until the venue accepts requests again; every request calls this first."""
         loop = asyncio.get_running_loop()
         while (seconds := self._open_at - loop.time()) > 0:
             if seconds > LONGEST_PAUSE_SECONDS:
-                raise Fault("the venue asked to be left alone", seconds)
+                raise Fault("the venue demands a pause", seconds)
             await asyncio.sleep(seconds)
 
     async def run(self, request: str, operation: Callable[[], Awaitable[T]]) -> T:
-        """What the operation gives once it raises no `Fault`.
+        """Return the result of the operation; repeat it while it raises `Fault`.
 
         Raises
         ------
         SourceUnavailableError
-            It still does after all attempts, or the venue wants a pause that is too long.
+            All attempts failed, or the venue demands a pause that is too long.
         """
         try:
             return await operation()
@@ -188,7 +189,7 @@ class Retrier:
         message = f"{self._venue} gave no usable answer in {count}: {request}: {fault.reason}"
         when = "Try again later"
         if fault.retry_after is not None:
-            when = f"The venue asks for a pause of {fault.retry_after:.0f} s; try again after it"
+            when = f"The venue demands a pause of {fault.retry_after:.0f} s; try again after it"
         return SourceUnavailableError(
-            message, f"{when}: what is stored stays, and only the rest will be asked for."
+            message, f"{when}: stored rows stay, and only the missing ranges are requested."
         )

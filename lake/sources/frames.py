@@ -1,4 +1,4 @@
-"""What frames of different venues share: times, closed bars, what a page settles, derived ids."""
+"""Helpers for the frames of all venues: times, closed bars, complete ranges, derived ids."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ REQUIRED = {
 
 
 def to_timestamps(milliseconds: Sequence[int | None]) -> pl.Series:
-    """UTC timestamps of Unix times in milliseconds.
+    """Convert Unix times in milliseconds to UTC timestamps.
 
     Raises
     ------
     TypeError
-        One is no integer.
+        A value is not an integer.
     """
     return (pl.Series("timestamp", milliseconds, dtype=pl.Int64) * 1000).cast(TIMESTAMP)
 
 
 def range_or_none(start: datetime, end: datetime) -> TimeRange | None:
-    """The range, None where it is empty."""
+    """Return the range, or None if it is empty."""
     return TimeRange(start, end) if start < end else None
 
 
 def bar_end(timeframe: Timeframe, column: str = "timestamp") -> pl.Expr:
-    """When a bar ends, by its open time."""
+    """Return an expression for the end of a bar, from its open time."""
     if timeframe.unit == "M":
         return pl.col(column).dt.offset_by(f"{timeframe.count}mo")
     return pl.col(column) + pl.duration(seconds=timeframe.seconds)
 
 
 def add_closed(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> pl.DataFrame:
-    """Bars with `closed`: whether they had ended by the time that the venue had reached."""
+    """Add `closed`: whether a bar had ended at `reached`, the time of the venue."""
     times = bars["timestamp"]
     last = times.max()
     if isinstance(last, datetime) and not times.null_count() and timeframe.after(last) <= reached:
@@ -54,9 +54,9 @@ def add_closed(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> p
 
 
 def find_complete_until(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> datetime:
-    """Up to which open time an answer can tell all bars, given the time that the venue reached.
+    """Return the open time up to which an answer has all bars, given the time of the venue.
 
-    A bar that is still open, or that may open and end later than `reached`, is not known yet.
+    Bars that are still open, or that end after `reached`, are not final yet.
     """
     until = reached - timeframe.longest
     if bars.is_empty():
@@ -72,10 +72,10 @@ def find_complete_until(bars: pl.DataFrame, timeframe: Timeframe, reached: datet
 
 
 def find_unreadable_columns(frame: pl.DataFrame, columns: Iterable[str]) -> str | None:
-    """Which columns have nulls, if not one row of a page has values in all of them.
+    """Return the columns with nulls if every row of a page has a null in one of them.
 
-    Values that cannot be read become nulls. A row with one is refused when it is stored; where
-    no row is without, it is the format that changed.
+    Values that cannot be parsed become nulls. A single row with a null is refused when it is
+    stored; if every row has one, the format has changed.
     """
     missing = [name for name in columns if frame[name].null_count()]
     if not missing or frame.is_empty() or frame.drop_nulls(missing).height:
@@ -84,12 +84,12 @@ def find_unreadable_columns(frame: pl.DataFrame, columns: Iterable[str]) -> str 
 
 
 def sorted_by(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """The rows in order; nothing is copied where they are in order already."""
+    """Sort rows by a column; return the same frame if it is already sorted."""
     return frame if frame[column].is_sorted() else frame.sort(column)
 
 
 def to_floats(values: Sequence[Any]) -> pl.Series:
-    """Numbers as doubles; what is not a number becomes null."""
+    """Convert numbers to doubles; other values become null."""
     if not set(map(type, values)) <= {float, int, type(None)}:
         values = [value if type(value) in (float, int) else None for value in values]
     return pl.Series(values, dtype=pl.Float64)
@@ -101,19 +101,19 @@ def derive_ids(
     prices: Sequence[float | None],
     amounts: Sequence[float | None],
 ) -> list[str | None]:
-    """Trade ids where the venue has none, `time:side:price:amount:ordinal`.
+    """Derive trade ids for venues without ids, `time:side:price:amount:ordinal`.
 
-    The ordinal counts equal trades within one answer, so that answers that overlap give equal
-    trades equal ids, and the union of their ids is the multiset maximum of their trades: real
-    trades that look alike (up to 8 % on some venues) are all kept, and none is counted twice.
-    Trades without time, price or amount get none.
+    The ordinal counts equal trades within one answer. Overlapping answers therefore give equal
+    trades equal ids, and the union of their ids is the multiset maximum of their trades: distinct
+    trades with equal values (up to 8 % on some venues) are all kept, and none is counted twice.
+    Trades without time, price or amount get no id.
 
     Parameters
     ----------
     timestamps_us
         Unix times in microseconds.
     sides, prices, amounts
-        Of the same length; a side may be null.
+        Columns of the same length; a side may be null.
     """
     counts: Counter[tuple[int, str, float, float]] = Counter()
     ids: list[str | None] = []

@@ -1,4 +1,4 @@
-"""Instruments: the specification of a market, as a row, from ccxt's market."""
+"""Instruments: converts ccxt's markets to rows of `instruments`."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 def build_instrument_row(market: Mapping[str, Any], precision_mode: int) -> pl.DataFrame:
-    """One row of `instruments`, without `valid_from`.
+    """Convert a market of ccxt to one row of `instruments`, without `valid_from`.
 
     Parameters
     ----------
     market
         ccxt's market: https://docs.ccxt.com/#/README?id=market-structure
     precision_mode
-        ccxt's, of the exchange: what the numbers in `precision` mean.
+        ccxt's precision mode of the exchange: the meaning of the numbers in `precision`.
     """
     precision, limits = market.get("precision") or {}, market.get("limits") or {}
     row = {
@@ -62,9 +62,9 @@ def build_instrument_row(market: Mapping[str, Any], precision_mode: int) -> pl.D
 
 
 def to_step_size(precision: float | None, precision_mode: int) -> float | None:
-    """The step that a precision of ccxt's stands for.
+    """Convert a precision of ccxt to a step.
 
-    Significant digits are no step: it grows with the number, so there is none to give.
+    Significant digits have no fixed step, since it grows with the number: the result is None.
     """
     if precision is None:
         return None

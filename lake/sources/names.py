@@ -1,4 +1,4 @@
-"""Names that are not there: which ones are meant, and how to say so."""
+"""Errors for unknown names, with the closest known names."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ _SHOWN = 5
 
 
 def simplify(name: str) -> str:
-    """A name without case and punctuation: `BTC/USDT` and `btc-usdt` are `btcusdt`."""
+    """Remove case and punctuation: `BTC/USDT` and `btc-usdt` become `btcusdt`."""
     return "".join(filter(str.isalnum, name)).lower()
 
 
 def find_closest(name: str, names: Mapping[str, Iterable[str]], limit: int = _SHOWN) -> list[str]:
-    """The names nearest to one, best first.
+    """Find the names closest to a name, best first.
 
     Parameters
     ----------
     name
-        What somebody wrote.
+        The name that the user wrote.
     names
-        Each name, and its other names, by which it may be meant as well.
+        Each known name with its alternative names.
     most
-        How many to give.
+        Number of names to return.
     """
     simplified = simplify(name)
     owners: dict[str, list[str]] = {}
@@ -39,7 +39,7 @@ def find_closest(name: str, names: Mapping[str, Iterable[str]], limit: int = _SH
 def build_unknown_name_error(
     what: str, name: str, names: Mapping[str, Iterable[str]]
 ) -> UnknownNameError:
-    """An error that names the closest, and how many there are."""
+    """Build an error that lists the closest names and the number of known names."""
     matches = find_closest(name, names)
     hint = f"Did you mean {', '.join(matches)}? " if matches else ""
-    return UnknownNameError(f"{what} {name!r}", f"{hint}It has {len(names):,} in all.")
+    return UnknownNameError(f"{what} {name!r}", f"{hint}{len(names):,} names are known.")

@@ -308,7 +308,7 @@ def test_an_unknown_exchange_names_the_closest() -> None:
             retry=RetrySettings(),
             settings=ExchangeSettings(),
         )
-    assert caught.value.message == "there is no exchange 'binanse'"
+    assert caught.value.message == "unknown exchange 'binanse'"
     assert caught.value.hint.startswith("Did you mean binance")
 
 

@@ -243,7 +243,7 @@ def test_a_format_that_changed_is_refused(from_venue: Any, now: datetime, datase
     rows = [{"id": n, "price_": "1", "amount_": "2", "time_": 5} for n in range(20)]
     bars = [{"open_": "1", "close_": 2}] * 20
     venue = Venue(now, trades=lambda _: rows, klines=lambda _: bars)
-    with pytest.raises(SourceError, match="in a format that cannot be read") as caught:
+    with pytest.raises(SourceError, match="in an unknown format") as caught:
         from_venue(venue, dataset, now - DAY, now)
     assert "ccxt" in caught.value.hint
 
