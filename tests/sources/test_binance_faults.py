@@ -209,4 +209,4 @@ def test_a_gap_of_ids_is_reported_and_passed(
         got = asyncio.run(asking(sandbox.url))
     same(got.frame, plain, ["timestamp", "price", "amount"])
     assert got.settled == (TimeRange(start, end),)
-    assert any("trades_irregular" in line and "are missing" in line for line in said)
+    assert any("trades_inconsistent" in line and "are missing" in line for line in said)

@@ -15,12 +15,12 @@ from lake.sources.venues.unified_pages import (
     RangeQuery,
     WindowPosition,
     filter_new_rows,
+    filter_range,
     find_ambiguous_ids,
     is_stuck,
     parse_bars,
     parse_funding,
     parse_trades,
-    within,
 )
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -96,7 +96,7 @@ def test_garbage_becomes_null_and_stays() -> None:
     assert frame.height == 2
     bad = frame.filter(pl.col("trade_id") == "2").row(0, named=True)
     assert {bad[name] for name in ("timestamp", "price", "amount", "side")} == {None}
-    assert within(frame, START, START + timedelta(seconds=9)).height == 2
+    assert filter_range(frame, START, START + timedelta(seconds=9)).height == 2
     bars = parse_bars([[to_ms(START), None, 2, True, "3", 4.5, 99]])
     assert bars.row(0) == (START, None, 2.0, None, None, 4.5)
     rates = parse_funding([{"timestamp": to_ms(START), "fundingRate": None}])
@@ -132,13 +132,13 @@ def cursor(at: float, overlap: list[dict[str, Any]] | None = None) -> WindowPosi
         (cursor(100), [45, 99], None),
         (cursor(100), [99, 120], None),
         # nothing shows that the answer is whole before its first trade
-        (cursor(100), [120, 130], "it begins later"),
-        (cursor(100), [100, 130], "it begins later"),
+        (cursor(100), [120, 130], "starts later"),
+        (cursor(100), [100, 130], "starts later"),
         (cursor(100), [0, 39], "nothing new"),
         (cursor(10, [trade(10, trade_id="10")]), [10], "nothing new"),
         (cursor(10, [trade(10, trade_id="10")]), [10, 11], None),
         (cursor(10, [trade(10, trade_id="10")]), [9, 11], None),
-        (cursor(10, [trade(10, trade_id="10")]), [11], "it begins later"),
+        (cursor(10, [trade(10, trade_id="10")]), [11], "starts later"),
     ],
 )
 def test_what_is_odd_about_an_answer(

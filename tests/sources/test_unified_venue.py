@@ -80,8 +80,8 @@ def test_latest_bars_are_no_past(from_venue: Any, now: datetime, said: list[str]
     got = from_venue(venue, "bars_1m", now - 3 * DAY, now)
     assert got.frame.height == 720
     assert got.settled == (TimeRange(current - 719 * MINUTE, current),)
-    (line,) = [line for line in said if "past_not_given" in line]
-    assert "given=2024-03-01T00:01:00Z" in line
+    (line,) = [line for line in said if "history_incomplete" in line]
+    assert "first=2024-03-01T00:01:00Z" in line
 
 
 def test_a_window_before_the_latest_bars_is_not_covered(from_venue: Any, now: datetime) -> None:
@@ -265,12 +265,12 @@ def test_a_venue_that_gives_nothing_at_all_covers_nothing(
     got = from_venue(Venue(now), "trades", now - DAY, now)
     assert got.frame.is_empty()
     assert got.settled == ()
-    assert any("nothing_given" in line for line in said)
+    assert any("no_rows" in line for line in said)
 
 
 def test_one_id_for_different_trades_is_refused(from_venue: Any, now: datetime) -> None:
     rows = [agg(now - HOUR, 1, "1.5"), agg(now - HOUR, 1, "1.6")]
-    with pytest.raises(SourceError, match="gives different trades one id"):
+    with pytest.raises(SourceError, match="uses one id for different trades"):
         from_venue(Venue(now, trades=lambda _: rows), "trades", now - 2 * HOUR, now)
 
 

@@ -1,1 +1,1 @@
-"""How single venues are asked: requests, columnar parsers, checks of pages."""
+"""Requests, columnar parsers and page checks of single venues."""

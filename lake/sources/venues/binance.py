@@ -1,4 +1,4 @@
-"""Binance's spot and USD-M markets over its own endpoints: every column, every page checked."""
+"""Binance's spot and USD-M markets over its own endpoints: all columns, every page checked."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ IDS = frozenset({"binance", "binanceusdm", "binanceus"})
 
 _TRADES_LIMIT = 1000
 _FUNDING_LIMIT = 1000
-# `aggTrades` refuses more between startTime and endTime
+# `aggTrades` refuses a longer range between startTime and endTime
 _TRADES_HOURS = timedelta(hours=1)
 _LONGEST_FUNDING_INTERVAL = timedelta(hours=8, minutes=1)
 
-# How long after the fact Binance's replicas may still serve something else
+# How long Binance's replicas may still serve older answers
 _BARS_SETTLE = timedelta(seconds=5)
 _TRADES_SETTLE = timedelta(seconds=10)
 _FUNDING_SETTLE = timedelta(minutes=1)
@@ -49,7 +49,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Api:
-    """ccxt's implicit methods of one of Binance's hosts, and the most bars a page."""
+    """ccxt's implicit methods for one of Binance's hosts, and the maximum bars per page."""
 
     klines: str
     agg_trades: str
@@ -62,7 +62,7 @@ _USDM = _Api("fapiPublicGetKlines", "fapiPublicGetAggTrades", "fapiPublicGetFund
 
 
 def is_supported(exchange_id: str, market: Mapping[str, Any]) -> bool:
-    """Whether a market of ccxt's is asked for here: spot and USD-M, not COIN-M or options."""
+    """Return whether a market of ccxt is supported: spot and USD-M, not COIN-M or options."""
     return exchange_id in IDS and _find_api(market) is not None
 
 
@@ -73,14 +73,14 @@ def _find_api(market: Mapping[str, Any]) -> _Api | None:
 
 
 class BinanceVenue:
-    """Pages of one market.
+    """Fetches the pages of one market.
 
     Parameters
     ----------
     client
-        Connected to one of `IDS`.
+        A client of one of `IDS`.
     market
-        ccxt's market, one that `is_supported` says yes to.
+        A market of ccxt for which `is_supported` is true.
     """
 
     def __init__(self, client: Client, market: Mapping[str, Any]) -> None:
@@ -93,7 +93,7 @@ class BinanceVenue:
         self._id = market["id"]
 
     async def bars(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]:
-        """Bars of a window, page by page; each page goes on where the last one ended."""
+        """Fetch the bars of a window; each page starts where the last one ended."""
         done_until, at = window.start, timeframe.ceiling(window.start)
         while done_until < window.end and at < self._client.venue_now():
             reached = self._client.venue_now() - _BARS_SETTLE
@@ -112,10 +112,10 @@ class BinanceVenue:
     async def _fetch_bars_page(
         self, timeframe: Timeframe, page: TimeRange, end: datetime
     ) -> tuple[pl.DataFrame, datetime]:
-        """The bars of a page, and where the next bar before `end` opens if it has none.
+        """Fetch the bars of a page, and the open time of the next bar before `end` if it has none.
 
-        A page that does not begin with its first bar is believed only if the question for the
-        first bar gives the same: a repeated older answer can look just like a quiet market.
+        A page that does not start with its first bar is accepted only if a request for the first
+        bar gives the same result: a repeated older answer can look like a quiet market.
         """
         rest = TimeRange(page.start, end)
         for _ in range(ANSWERS_COMPARED):
@@ -145,14 +145,14 @@ class BinanceVenue:
         return await self._call(self._api.klines, request, read)
 
     async def trades(self, window: TimeRange) -> AsyncGenerator[Page]:
-        """Aggregated trades of a window: the first page by time, the others by id."""
+        """Fetch the aggregated trades of a window: the first page by time, the others by id."""
         done_until = window.start
         if done_until >= self._client.venue_now():
             return
         reached, trades = await self._fetch_first_trades(window)
         while trades.height:
             last = trades["timestamp"].max()
-            assert isinstance(last, datetime)  # noqa: S101 - checked_trades refuses nulls
+            assert isinstance(last, datetime)  # noqa: S101 - validate_trades refuses nulls
             inside = trades.filter(pl.col("timestamp") < window.end).drop("id")
             if last >= min(window.end, reached):
                 yield Page(inside, range_or_none(done_until, min(window.end, reached)))
@@ -163,10 +163,10 @@ class BinanceVenue:
         yield Page(trades.drop("id"), range_or_none(done_until, min(window.end, reached)))
 
     async def _fetch_first_trades(self, window: TimeRange) -> tuple[datetime, pl.DataFrame]:
-        """The first page with trades in it, and the time up to which it is complete.
+        """Fetch the first page that has trades, and the time up to which it is complete.
 
-        It is believed once the trade before its first is earlier than the window, and that there
-        is none once every hour was empty twice.
+        A page is accepted if the trade before its first one is earlier than the window. An empty
+        window is accepted if every hour was empty twice.
         """
         was_empty = False
         for _ in range(ANSWERS_COMPARED):
@@ -229,11 +229,11 @@ class BinanceVenue:
             find_anomaly,
         )
         if anomaly is not None and trades.height:
-            self._report("trades_irregular", anomaly=anomaly, first=iso(trades["timestamp"][0]))
+            self._report("trades_inconsistent", anomaly=anomaly, first=iso(trades["timestamp"][0]))
         return trades
 
     async def funding(self, window: TimeRange) -> AsyncGenerator[Page]:
-        """Funding rates of a window."""
+        """Fetch the funding rates of a window."""
         done_until = window.start
         while done_until < window.end and done_until < self._client.venue_now():
             reached = self._client.venue_now() - _FUNDING_SETTLE
@@ -281,7 +281,7 @@ class BinanceVenue:
 
 
 def _to_time_parameters(window: TimeRange) -> dict[str, int]:
-    """Binance's inclusive milliseconds of a half-open range."""
+    """Convert a half-open range to Binance's inclusive milliseconds."""
     return {
         "startTime": to_ms_ceiling(window.start),
         "endTime": to_ms_ceiling(window.end) - 1,

@@ -1,4 +1,4 @@
-"""Binance's answers as frames: columnar parsers, and the checks that a true page passes.
+"""Parses Binance's answers into frames by column, and validates pages.
 
 Formats: https://github.com/binance/binance-spot-api-docs/blob/master/rest-api.md and
 https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api
@@ -19,7 +19,7 @@ from lake.model.timeframe import Timeframe
 from lake.sources.faults import Fault
 from lake.sources.frames import add_closed, sorted_by, to_timestamps
 
-# positions of a kline; the twelfth is unused
+# positions in a kline; the twelfth is unused
 _KLINE_FLOATS = {
     "open": 1,
     "high": 2,
@@ -34,19 +34,19 @@ _OPEN_TIME, _CLOSE_TIME, _COUNT, _KLINE_LENGTH = 0, 6, 8, 12
 
 
 def parse_klines(answer: Any) -> pl.DataFrame:
-    """Bars of a `klines` answer, sorted, and `close_time`, the last millisecond of each.
+    """Parse the bars of a `klines` answer, sorted, with `close_time`, the last millisecond of each.
 
-    Numbers are decimals in strings, read to the nearest double; what is no number becomes null.
+    Numbers are decimals in strings, parsed to the nearest double; other texts become null.
 
     Raises
     ------
     Fault
-        The answer has another shape.
+        The answer has an unexpected structure.
     """
     _require_list(answer)
     try:
         columns = list(zip(*answer, strict=True)) or [()] * _KLINE_LENGTH
-        # series by series: a query of Polars costs more than all the work on a page
+        # one series at a time: a Polars query costs more than the whole work on a page
         frame = pl.DataFrame(
             [
                 to_timestamps(columns[_OPEN_TIME]),
@@ -59,34 +59,35 @@ def parse_klines(answer: Any) -> pl.DataFrame:
             ]
         )
     except (IndexError, TypeError, ValueError, PolarsError) as error:
-        raise Fault(f"rows that are no klines: {error}") from error
+        raise Fault(f"rows that are not klines: {error}") from error
     return sorted_by(frame, "timestamp")
 
 
 def validate_klines(
     bars: pl.DataFrame, timeframe: Timeframe, window: TimeRange, reached: datetime
 ) -> pl.DataFrame:
-    """Bars as `bars` has them, if they can be what was asked for. Takes `close_time` off `bars`.
+    """Validate that bars answer the request, and return them. Removes `close_time` from `bars`.
 
     Raises
     ------
     Fault
-        A bar is outside the window, off the grid, there twice, or of another timeframe: the
-        answer is one to another question.
+        A bar is outside the window, off the grid, duplicated, or of another timeframe: the answer
+        belongs to another request.
     """
     close_times = bars.drop_in_place("close_time")
     if bars.height:
         _require_within(bars, window)
         if not _is_on_grid(bars["timestamp"], timeframe):
-            raise Fault(f"bars that do not open on the grid of {timeframe}, or twice")
-        # Binance has cut single bars short at outages; a page of another timeframe is all wrong
+            raise Fault(f"bars off the grid of {timeframe}, or duplicated")
+        # Binance has shortened single bars at outages; in a page of another timeframe all bars
+        # differ
         if 2 * _count_full_length(timeframe, bars["timestamp"], close_times) < bars.height:
             raise Fault(f"bars of another timeframe than {timeframe}")
     return add_closed(bars, timeframe, reached)
 
 
 def _is_on_grid(opens: pl.Series, timeframe: Timeframe) -> bool:
-    """Whether sorted bars open on the grid of a timeframe, no two of them at once."""
+    """Return whether sorted bars open on the grid of a timeframe, without duplicates."""
     if timeframe.unit == "M":
         return opens.n_unique() == len(opens) and all(timeframe.floor(t) == t for t in opens)
     steps = np.diff(opens.cast(pl.Int64).to_numpy())
@@ -97,7 +98,7 @@ def _is_on_grid(opens: pl.Series, timeframe: Timeframe) -> bool:
 
 
 def _count_full_length(timeframe: Timeframe, opens: pl.Series, closes: pl.Series) -> int:
-    """How many bars are as long as the timeframe says."""
+    """Count the bars with the full length of the timeframe."""
     if timeframe.unit == "M":
         pairs = zip(opens, closes, strict=True)
         return sum(timeframe.after(first) == last + MILLISECOND for first, last in pairs)
@@ -106,12 +107,12 @@ def _count_full_length(timeframe: Timeframe, opens: pl.Series, closes: pl.Series
 
 
 def parse_agg_trades(answer: Any) -> pl.DataFrame:
-    """Trades of an `aggTrades` answer, sorted by id, with the id also as the integer `id`.
+    """Parse the trades of an `aggTrades` answer, sorted by id, with the id also as integer `id`.
 
     Raises
     ------
     Fault
-        The answer has another shape.
+        The answer has an unexpected structure.
     """
     columns = _to_columns(answer, ("a", "T", "p", "q", "f", "l", "m"))
     try:
@@ -127,7 +128,7 @@ def parse_agg_trades(answer: Any) -> pl.DataFrame:
             }
         )
     except (TypeError, ValueError, PolarsError) as error:
-        raise Fault(f"rows that are no aggregated trades: {error}") from error
+        raise Fault(f"rows that are not aggregated trades: {error}") from error
     side = pl.when("buyer_is_maker").then(pl.lit("sell")).otherwise(pl.lit("buy"))
     return sorted_by(frame, "id").select(
         "timestamp",
@@ -144,12 +145,12 @@ def parse_agg_trades(answer: Any) -> pl.DataFrame:
 def validate_trades(
     trades: pl.DataFrame, window: TimeRange | None = None, from_id: int | None = None
 ) -> pl.DataFrame:
-    """Trades, if they can be what was asked for: those of a window, or those from an id on.
+    """Validate that trades are within a window, or start at an id, and return them.
 
     Raises
     ------
     Fault
-        One is outside the window, before the id, there twice, or has no id or time.
+        A trade is outside the window, before the id, duplicated, or has no id or time.
     """
     if trades.height:
         if trades["id"].null_count() or trades["timestamp"].null_count():
@@ -158,12 +159,12 @@ def validate_trades(
         if window is not None:
             _require_within(trades, window)
         if from_id is not None and trades["id"][0] < from_id:
-            raise Fault(f"trade {trades['id'][0]}, but those from {from_id} on were asked for")
+            raise Fault(f"trade {trades['id'][0]} is before {from_id}, the first id of the request")
     return trades
 
 
 def find_trade_gaps(trades: pl.DataFrame, from_id: int | None) -> str | None:
-    """What is odd about the ids or the times of a page: missing ids, time that runs backward."""
+    """Describe the anomaly of a page: missing ids, or times that run backward; else None."""
     if trades.is_empty():
         return None
     ids = trades["id"]
@@ -175,12 +176,12 @@ def find_trade_gaps(trades: pl.DataFrame, from_id: int | None) -> str | None:
 
 
 def parse_funding(answer: Any) -> pl.DataFrame:
-    """Rates of a `fundingRate` answer, sorted; old rows have an empty mark price, a null here.
+    """Parse the rates of a `fundingRate` answer, sorted; empty mark prices of old rows become null.
 
     Raises
     ------
     Fault
-        The answer has another shape.
+        The answer has an unexpected structure.
     """
     columns = _to_columns(answer, ("fundingTime", "fundingRate"))
     try:
@@ -192,18 +193,18 @@ def parse_funding(answer: Any) -> pl.DataFrame:
             }
         )
     except (TypeError, ValueError, PolarsError) as error:
-        raise Fault(f"rows that are no funding rates: {error}") from error
+        raise Fault(f"rows that are not funding rates: {error}") from error
     numbers = pl.col("funding_rate", "mark_price").cast(pl.Float64, strict=False)
     return sorted_by(frame.with_columns(numbers), "timestamp")
 
 
 def validate_funding(rates: pl.DataFrame, window: TimeRange) -> pl.DataFrame:
-    """Rates, if all are of the window and no two of one time.
+    """Validate that rates are within a window, without duplicate times, and return them.
 
     Raises
     ------
     Fault
-        They are not.
+        A rate is outside the window, or two have the same time.
     """
     if rates.height:
         _require_within(rates, window)
@@ -213,7 +214,7 @@ def validate_funding(rates: pl.DataFrame, window: TimeRange) -> pl.DataFrame:
 
 def _require_list(answer: Any) -> None:
     if not isinstance(answer, list):
-        raise Fault(f"{type(answer).__name__} where a list of rows was due")
+        raise Fault(f"expected a list of rows, got {type(answer).__name__}")
 
 
 def _to_columns(answer: Any, keys: Sequence[str]) -> dict[str, list[Any]]:
@@ -230,7 +231,7 @@ def _require_within(frame: pl.DataFrame, window: TimeRange) -> None:
     if column.null_count() or not isinstance(first, datetime) or not isinstance(last, datetime):
         raise Fault("a row without a time")
     if first < window.start or last >= window.end:
-        raise Fault(f"rows of {iso(first)} to {iso(last)}, but {window} was asked for")
+        raise Fault(f"rows from {iso(first)} to {iso(last)} instead of {window}")
 
 
 def _require_once(frame: pl.DataFrame, column: str) -> None:

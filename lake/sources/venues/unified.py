@@ -1,4 +1,4 @@
-"""Any ccxt exchange over the unified methods: by time, with overlap, trusting no `since`."""
+"""Any ccxt exchange over the unified methods: requests by time, with overlap, `since` unproven."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from lake.sources.venues.unified_pages import (
     Source,
     WindowPosition,
     filter_new_rows,
+    filter_range,
     find_ambiguous_ids,
     first_time,
     has_shorter_bars,
@@ -32,13 +33,12 @@ from lake.sources.venues.unified_pages import (
     parse_bars,
     parse_funding,
     parse_trades,
-    within,
 )
 
 _DEFAULT_BARS = 50
-# Asked for trades since a time, Coinbase gives the latest before another time.
+# For trades since a time, Coinbase returns the latest trades before another time.
 _ONLY_LATEST_TRADES = frozenset({"coinbase", "coinbaseadvanced"})
-# how old the copies may be that a venue's caches serve
+# maximum age of the copies in a venue's caches
 _STALE = timedelta(minutes=10)
 # later than any data
 _FAR = datetime.max.replace(tzinfo=UTC)
@@ -47,19 +47,19 @@ _log = get_logger(__name__)
 
 
 class UnifiedVenue:
-    """Pages of one market.
+    """Fetches the pages of one market.
 
-    Venues differ in what they make of `since`: some give the rows from it on, some those of a
-    span after it, some always the latest. The answers decide: what lies before the first row of
-    one is known only if a row from before is there too, or if the venue has once given an answer
-    that ended well before its newest row, so that it cannot have been simply the latest rows.
+    Venues interpret `since` differently: some return the rows from it on, some those of a range
+    after it, some always the latest rows. The answers decide. The time before the first row of an
+    answer counts as covered only if the answer also has an earlier row, or if an answer of the
+    venue once ended well before its newest row, so that it was not simply the latest rows.
 
     Parameters
     ----------
     client
-        Connected to any exchange of ccxt's.
-    market
-        ccxt's market.
+        A client of any exchange of ccxt.
+        market
+            The market of ccxt.
     """
 
     def __init__(self, client: Client, market: Mapping[str, Any]) -> None:
@@ -70,7 +70,7 @@ class UnifiedVenue:
         self._honoured: set[Source] = set()
 
     def bars(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]:
-        """Bars of a window."""
+        """Fetch the bars of a window."""
         limit = self._find_limit("fetchOHLCV") or _DEFAULT_BARS
         step = timedelta(seconds=timeframe.seconds)
         query = RangeQuery(
@@ -88,7 +88,7 @@ class UnifiedVenue:
         return self._fetch_pages(query, window)
 
     def trades(self, window: TimeRange) -> AsyncGenerator[Page]:
-        """Trades of a window."""
+        """Fetch the trades of a window."""
         query = RangeQuery(
             family="trades",
             method="fetch_trades",
@@ -97,14 +97,14 @@ class UnifiedVenue:
             key="trade_id",
             limit=self._find_limit("fetchTrades"),
             lookback=timedelta(minutes=1),
-            # the shortest span that a method of ccxt's asks for by itself, Binance's
+            # the shortest range that a method of ccxt requests by itself, that of Binance
             hop=timedelta(hours=1),
             settle=timedelta(seconds=10),
         )
         return self._fetch_pages(query, window)
 
     def funding(self, window: TimeRange) -> AsyncGenerator[Page]:
-        """Funding rates of a window."""
+        """Fetch the funding rates of a window."""
         limit = self._find_limit("fetchFundingRateHistory")
         query = RangeQuery(
             family="funding",
@@ -129,13 +129,13 @@ class UnifiedVenue:
             reached = self._client.venue_now() - query.settle
             answer, anomaly = await self._fetch_answer(query, position)
             first = position.since == window.start - query.lookback and position.overlap.is_empty()
-            if first and anomaly == Anomaly.BEGINS_LATER:
-                # nothing happened just before the window: look for a row from longer before
+            if first and anomaly == Anomaly.STARTS_LATER:
+                # no row just before the window: look for an earlier row
                 position = WindowPosition(
                     position.at, position.at - query.hop * 9 // 10, answer.clear()
                 )
                 continue
-            rows = within(answer, position.at, window.end)
+            rows = filter_range(answer, position.at, window.end)
             rows = query.add_closed(filter_new_rows(rows, position.overlap, query.key), reached)
             if anomaly == Anomaly.NOTHING_NEW:
                 until = await self._find_next_since(query, position, answer)
@@ -160,22 +160,22 @@ class UnifiedVenue:
         answer: pl.DataFrame,
         anomaly: Anomaly | None,
     ) -> datetime:
-        """From when on all is known, by an answer that may or may not begin where it should.
+        """Return the time from which an answer is complete, which may start later than the request.
 
-        A full page of trades may be the end of the span that was asked for, not its beginning;
-        of bars a span holds no more than a page.
+        A full page of trades may be the end of the requested range instead of its start; a range
+        of bars never exceeds one page.
         """
         full = query.family != "bars" and answer.height >= self._page[query.source]
         if anomaly is None or (query.source in self._honoured and not full):
             return position.at
         first = first_time(answer)
-        self._report("past_not_given", query, asked=iso(position.at), given=iso(first))
+        self._report("history_incomplete", query, requested=iso(position.at), first=iso(first))
         return max(position.at, query.complete_from(first))
 
     async def _fetch_answer(
         self, query: RangeQuery, position: WindowPosition
     ) -> tuple[pl.DataFrame, Anomaly | None]:
-        # known before the answer: a row that is newer than the answer's last must have been there
+        # fetched before the answer: any newer row must have existed when the venue answered
         newest = self._newest.get(query.source) or await self._fetch_newest(query)
         answer, anomaly = await ask_until_consistent(
             self._client.id,
@@ -198,8 +198,8 @@ class UnifiedVenue:
                 raise Fault(f"bars that are shorter than {query.timeframe}")
             if query.family == "trades" and (ids := find_ambiguous_ids(rows)):
                 raise SourceError(
-                    f"{self._client.id} gives different trades one id: {what}, {ids[0]}",
-                    "Trades of this market cannot be told apart; take them from an archive.",
+                    f"{self._client.id} uses one id for different trades: {what}, {ids[0]}",
+                    "Ids do not identify trades of this market; take them from an archive.",
                 )
             return rows
 
@@ -213,28 +213,28 @@ class UnifiedVenue:
     async def _find_next_since(
         self, query: RangeQuery, position: WindowPosition, answer: pl.DataFrame
     ) -> datetime | None:
-        """Where to go on after an answer with nothing new; None if the venue gives nothing at all.
+        """Return where to continue after an answer without new rows; None if the venue has no rows.
 
-        An empty answer says that nothing happened only if the venue has shown that it gives
-        rows: a format that ccxt no longer reads looks empty as well.
+        An empty answer means that nothing happened only if the venue has returned rows before: a
+        format that ccxt can no longer parse looks empty, too.
         """
         if is_stuck(answer, position.since, self._page[query.source]):
             raise SourceError(
-                f"{self._client.id} gives {answer.height} {query.family} of {self._symbol} at "
+                f"{self._client.id} returned {answer.height} {query.family} of {self._symbol} at "
                 f"{iso(position.since)}: a full page of one moment, which requests by time cannot "
                 "pass",
                 "Take this market and day from an archive of the venue.",
             )
         newest = await self._find_newest_after(query, max(position.at, position.since))
         if newest is None:
-            self._report("nothing_given", query, asked=iso(position.at))
+            self._report("no_rows", query, requested=iso(position.at))
             return None
         if newest <= position.since or newest < position.at:
             return _FAR
         return position.since + query.hop
 
     async def _find_newest_after(self, query: RangeQuery, time: datetime) -> datetime | None:
-        """The time of the venue's newest row, asked for again unless it is known to be later."""
+        """Return the time of the venue's newest row; fetch it again unless it is after `time`."""
         newest = self._newest.get(query.source)
         if newest is not None and newest > time:
             return newest
@@ -246,7 +246,7 @@ class UnifiedVenue:
         except SourceUnavailableError:
             raise
         except SourceError:
-            # some venues give no bars without `since`; where that is not why, this fails as well
+            # some venues return no bars without `since`; any other cause fails again here
             answer = await self._call(query, self._client.venue_now() - query.hop)
         self._page[query.source] = max(MIN_PAGE_ROWS, answer.height)
         if answer.is_empty():

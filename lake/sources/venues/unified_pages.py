@@ -1,4 +1,4 @@
-"""ccxt's unified structures as frames, and what an answer tells about the past and the present."""
+"""Parses ccxt's unified structures into frames, and finds the range that an answer covers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lake.sources.frames import (
     to_timestamps,
 )
 
-# Where a venue shows no more than this of its latest rows, how large its pages are is not known.
+# If a venue returns at most this many of its latest rows, its page size is unknown.
 MIN_PAGE_ROWS = 10
 
 Source = tuple[object, ...]
@@ -30,28 +30,28 @@ Source = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class RangeQuery:
-    """How one dataset is asked for by time through a unified method.
+    """How to request one dataset by time through a unified method.
 
     Attributes
     ----------
     family
-        The dataset.
+        The family of the dataset.
     method, arguments
-        ccxt's method, and its arguments before `since`.
+        The method of ccxt, and its arguments before `since`.
     read
-        An answer as a frame, sorted by time.
+        Parses an answer into a frame sorted by time.
     key
-        The column that tells rows apart.
+        The column that identifies rows.
     limit
-        Most rows of an answer, None where ccxt does not know.
+        Maximum rows of an answer; None if ccxt does not know it.
     lookback
-        How much before a window to ask: a row from before it proves that its beginning is whole.
+        How much earlier than a window to start: an earlier row proves that the start is complete.
     hop
-        How far to go on where a venue gives nothing although it has newer rows.
+        How far to advance if a venue returns no rows although it has newer ones.
     settle
-        How long the venue may take to show what has happened.
+        How long the venue may take to publish rows.
     timeframe
-        Of bars.
+        The timeframe of bars.
     """
 
     family: str
@@ -67,33 +67,33 @@ class RangeQuery:
 
     @property
     def source(self) -> Source:
-        """What is asked, whatever for."""
+        """Identifies the method and market, independent of the range."""
         return (self.method, *self.arguments)
 
     def add_closed(self, rows: pl.DataFrame, reached: datetime) -> pl.DataFrame:
-        """Rows with what depends on the time that the venue had reached."""
+        """Add `closed` to bars, given the time of the venue; return other rows unchanged."""
         return add_closed(rows, self.timeframe, reached) if self.timeframe else rows
 
     def complete_until(self, rows: pl.DataFrame, reached: datetime) -> datetime:
-        """The time up to which an answer can tell all, given the time that the venue reached."""
+        """Return the time up to which an answer is complete, given the time of the venue."""
         return find_complete_until(rows, self.timeframe, reached) if self.timeframe else reached
 
     def complete_from(self, first: datetime) -> datetime:
-        """Where knowledge begins if an answer's first row is all there is of the past.
+        """Return where coverage starts if an answer has no row before its first.
 
-        Bars stand alone; of trades in one millisecond an answer may have begun in the middle.
+        Bars have distinct times; trades of one millisecond may be cut by the start of an answer.
         """
         return first if self.family != "trades" else first + MILLISECOND
 
     def complete_to(self, last: datetime) -> datetime:
-        """Where knowledge ends if an answer's last row is all there is so far; likewise."""
+        """Return where coverage ends if an answer has no row after its last; likewise."""
         return last if self.family == "trades" else last + MILLISECOND
 
 
 def parse_bars(answer: Any) -> pl.DataFrame:
-    """Bars of `fetch_ohlcv`: rows of Unix milliseconds, open, high, low, close, volume.
+    """Parse bars of `fetch_ohlcv`: rows of Unix milliseconds, open, high, low, close, volume.
 
-    What is no number becomes null.
+    Values that are not numbers become null.
     """
     columns = list(zip(*(row[:6] for row in answer), strict=True)) or [()] * 6
     frame = pl.DataFrame(
@@ -104,18 +104,18 @@ def parse_bars(answer: Any) -> pl.DataFrame:
 
 
 def has_shorter_bars(bars: pl.DataFrame, timeframe: Timeframe) -> bool:
-    """Whether most bars follow the one before sooner than they should.
+    """Return whether most bars follow the previous one sooner than the timeframe allows.
 
-    Not all must keep the distance: some venues begin long bars anew with each month or year.
+    Single bars may be shorter: some venues restart long bars with each month or year.
     """
     sooner = bars["timestamp"].diff().drop_nulls() < timedelta(seconds=timeframe.seconds)
     return 2 * int(sooner.sum()) > sooner.len()
 
 
 def parse_trades(answer: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Trades of `fetch_trades`; where one has no id it is derived.
+    """Parse trades of `fetch_trades`; derive missing ids.
 
-    Ids are text, exactly as ccxt gives them.
+    Ids are text, exactly as ccxt returns them.
     """
     timestamp = to_timestamps([row.get("timestamp") for row in answer])
     price, amount = (to_floats([row.get(name) for row in answer]) for name in ("price", "amount"))
@@ -123,7 +123,7 @@ def parse_trades(answer: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     ids = [row.get("id") for row in answer]
     if not all(ids):
         facts = (timestamp.dt.epoch("us").to_list(), side, price.to_list(), amount.to_list())
-        ids = [own or made for own, made in zip(ids, derive_ids(*facts), strict=True)]
+        ids = [own or derived for own, derived in zip(ids, derive_ids(*facts), strict=True)]
     ids = [None if name is None else str(name) for name in ids]
     frame = pl.DataFrame(
         {
@@ -138,7 +138,7 @@ def parse_trades(answer: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def parse_funding(answer: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Rates of `fetch_funding_rate_history`."""
+    """Parse the rates of `fetch_funding_rate_history`."""
     frame = pl.DataFrame(
         {
             "timestamp": to_timestamps([row.get("timestamp") for row in answer]),
@@ -149,41 +149,41 @@ def parse_funding(answer: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def find_ambiguous_ids(trades: pl.DataFrame) -> list[str]:
-    """Ids that stand for different trades in one answer: they cannot tell trades apart."""
+    """Return the ids that one answer uses for different trades."""
     kinds = trades.drop_nulls("trade_id").unique()
     return kinds.filter(kinds["trade_id"].is_duplicated())["trade_id"].unique().sort().to_list()
 
 
 def first_time(rows: pl.DataFrame) -> datetime:
-    """The earliest time of a non-empty answer that is readable, so that one row has a time."""
+    """Return the earliest time of a readable, non-empty answer, in which a row has a time."""
     return cast("datetime", rows["timestamp"].min())
 
 
 def last_time(rows: pl.DataFrame) -> datetime:
-    """The latest time of such an answer."""
+    """Return the latest time of a readable, non-empty answer."""
     return cast("datetime", rows["timestamp"].max())
 
 
 class Anomaly(StrEnum):
-    """What an answer may lack that should go on from what is known."""
+    """What an answer lacks that should continue from the covered range."""
 
     NOTHING_NEW = "nothing new"
-    BEGINS_LATER = "it begins later"
+    STARTS_LATER = "starts later"
 
 
 @dataclass(frozen=True, slots=True)
 class WindowPosition:
-    """How far the pages of a window have come.
+    """The position in a window between two pages.
 
     Attributes
     ----------
     at
-        All before it is dealt with.
+        Everything before this time is done.
     since
-        What the venue is asked for next: not later than `at`, so that answers overlap.
+        The `since` of the next request: not later than `at`, so that answers overlap.
     overlap
-        Rows of the last answer at `since`, which the next one should hold again, and those
-        without a time.
+        Rows of the last answer at `since`, which the next answer should repeat, and rows without
+        a time.
     """
 
     at: datetime
@@ -191,16 +191,16 @@ class WindowPosition:
     overlap: pl.DataFrame
 
     def find_anomaly(self, query: RangeQuery, answer: pl.DataFrame) -> Anomaly | None:
-        """What is odd about an answer: it does not go on, or not from what is known."""
+        """Return the anomaly of an answer: no new rows, or a start after the covered range."""
         if answer.is_empty():
             return Anomaly.NOTHING_NEW
         last = last_time(answer)
         if last < self.since or (last == self.since and self.overlap.height):
             return Anomaly.NOTHING_NEW
-        return None if self._connects(answer, query) else Anomaly.BEGINS_LATER
+        return None if self._connects(answer, query) else Anomaly.STARTS_LATER
 
     def _connects(self, answer: pl.DataFrame, query: RangeQuery) -> bool:
-        """Whether an answer reaches back to what is known, so that nothing is left out before."""
+        """Return whether an answer reaches back to the covered range, without a gap."""
         time, key = pl.col("timestamp"), pl.col(query.key)
         if self.overlap.height:
             reaches = (time < self.since) | key.is_in(self.overlap[query.key].to_list())
@@ -213,22 +213,22 @@ class WindowPosition:
     def advance(
         self, complete_to: datetime, answer: pl.DataFrame, last: datetime
     ) -> WindowPosition:
-        """The cursor after an answer whose last row is at `last`."""
+        """Return the position after an answer whose last row is at `last`."""
         time = pl.col("timestamp")
         overlap = answer.filter(time.is_null() | (time == last))
         return WindowPosition(max(self.at, complete_to), last, overlap)
 
 
 def is_stuck(answer: pl.DataFrame, since: datetime, page: int) -> bool:
-    """Whether a full page holds nothing but one moment, which asking by time cannot pass."""
+    """Return whether a full page has one time only, which requests by time cannot pass."""
     at_since = answer.filter(pl.col("timestamp") == since).height
     return page <= at_since == answer.height
 
 
 def filter_new_rows(rows: pl.DataFrame, overlap: pl.DataFrame, key: str) -> pl.DataFrame:
-    """Rows of an answer that were not in the answer before, and each only once.
+    """Return the rows of an answer that the last answer did not have, without duplicates.
 
-    Rows without a key stay: they are refused later, where it is seen and recorded.
+    Rows without a key stay: they are refused later, where this is reported and recorded.
     """
     fresh = pl.col(key).is_null() | (
         pl.col(key).is_first_distinct() & ~pl.col(key).is_in(overlap[key].to_list())
@@ -236,7 +236,7 @@ def filter_new_rows(rows: pl.DataFrame, overlap: pl.DataFrame, key: str) -> pl.D
     return rows.filter(fresh)
 
 
-def within(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
-    """The rows of a range, and those without a time."""
+def filter_range(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+    """Return the rows within a range, and rows without a time."""
     time = pl.col("timestamp")
     return rows.filter(time.is_null() | ((time >= start) & (time < end)))
