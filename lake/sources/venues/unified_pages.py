@@ -86,7 +86,7 @@ class RangeQuery:
         return first if self.family != "trades" else first + MILLISECOND
 
     def complete_to(self, last: datetime) -> datetime:
-        """Return where coverage ends if an answer has no row after its last; likewise."""
+        """Return where coverage ends if no row follows the last one; see `complete_from`."""
         return last if self.family == "trades" else last + MILLISECOND
 
 
@@ -120,21 +120,27 @@ def parse_trades(answer: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     timestamp = to_timestamps([row.get("timestamp") for row in answer])
     price, amount = (to_floats([row.get(name) for row in answer]) for name in ("price", "amount"))
     side = [row["side"] if row.get("side") in ("buy", "sell") else None for row in answer]
-    ids = [row.get("id") for row in answer]
-    if not all(ids):
-        facts = (timestamp.dt.epoch("us").to_list(), side, price.to_list(), amount.to_list())
-        ids = [own or derived for own, derived in zip(ids, derive_ids(*facts), strict=True)]
-    ids = [None if name is None else str(name) for name in ids]
+    columns = (timestamp.dt.epoch("us").to_list(), side, price.to_list(), amount.to_list())
     frame = pl.DataFrame(
         {
             "timestamp": timestamp,
-            "trade_id": pl.Series(ids, dtype=pl.String),
+            "trade_id": pl.Series(_fill_ids(answer, columns), dtype=pl.String),
             "price": price,
             "amount": amount,
             "side": pl.Series(side, dtype=pl.String),
         }
     )
     return frame.sort("timestamp", maintain_order=True)
+
+
+def _fill_ids(
+    answer: Sequence[Mapping[str, Any]], columns: tuple[list[Any], ...]
+) -> list[str | None]:
+    """Return the ids of trades as text; derive missing ones from time, side, price and amount."""
+    ids = [row.get("id") for row in answer]
+    if not all(ids):
+        ids = [own or derived for own, derived in zip(ids, derive_ids(*columns), strict=True)]
+    return [None if name is None else str(name) for name in ids]
 
 
 def parse_funding(answer: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
