@@ -127,17 +127,19 @@ def replay(
     for name, value in (("batch_rows", batch_rows), ("window_rows", window_rows)):
         if value < 1:
             raise UsageError(f"{name} is {value}", "Give a positive number of rows.")
-    datasets = _ranked(source, tables)
-    days = source.days([dataset.name for dataset in datasets], _markets(selection))
-    parts = _parts(days, by, selection)
-    feeds = [
-        (dataset, _feeds(source, dataset, by, selection, parts.filter(table=dataset.name)))
+    datasets = _load_datasets(source, tables)
+    days = source.days([dataset.name for dataset in datasets], _drop_range(selection))
+    parts = _plan_parts(days, by, selection)
+    readers = [
+        (dataset, _open_readers(source, dataset, by, selection, parts.filter(table=dataset.name)))
         for dataset in datasets
     ]
-    return _batches(feeds, _cuts(parts, datasets, selection, window_rows), by, batch_rows)
+    return _build_batches(
+        readers, _plan_windows(parts, datasets, selection, window_rows), by, batch_rows
+    )
 
 
-def _ranked(source: Source, tables: Sequence[str]) -> list[Dataset]:
+def _load_datasets(source: Source, tables: Sequence[str]) -> list[Dataset]:
     """The datasets in the order in which their rows of one instant come."""
     if not tables:
         raise UsageError("no table is named", "Name what to replay: bars_1m, trades.")
@@ -153,66 +155,66 @@ def _ranked(source: Source, tables: Sequence[str]) -> list[Dataset]:
     return sorted(datasets.values(), key=rank)
 
 
-def _markets(selection: Selection) -> Selection:
+def _drop_range(selection: Selection) -> Selection:
     """The selection without its range, which bounds another time than that of rows."""
     return Selection(selection.exchanges, selection.symbols)
 
 
-def _parts(days: pl.DataFrame, by: Order, selection: Selection) -> pl.DataFrame:
+def _plan_parts(days: pl.DataFrame, by: Order, selection: Selection) -> pl.DataFrame:
     """The market-days that may have rows in the range, times in microseconds.
 
-    `first`, `last`: of the time column, from where rows of the range are possible. `least`: the
+    `first`, `last`: of the time column, from where rows of the range are possible. `min_delay`: the
     least delay of the ordering time against it.
     """
-    delayed = int(by == "available_at")
+    uses_delay = int(by == "available_at")
     parts = days.filter(pl.col("rows") > 0).select(
         *("table", "exchange", "symbol", "rows"),
         pl.col("first", "last").to_physical(),
-        least=pl.col("min_delay_us").cast(pl.Int64) * delayed,
-        most=pl.col("max_delay_us").cast(pl.Int64) * delayed,
+        min_delay=pl.col("min_delay_us").cast(pl.Int64) * uses_delay,
+        max_delay=pl.col("max_delay_us").cast(pl.Int64) * uses_delay,
     )
     if selection.start is not None:
-        start = _microseconds(selection.start)
-        begin = pl.max_horizontal("first", start - pl.col("most"))
-        share = (pl.col("last") + 1 - begin) / (pl.col("last") + 1 - pl.col("first"))
-        parts = parts.filter(begin <= pl.col("last"))
-        parts = parts.with_columns(first=begin, rows=pl.col("rows") * share)
+        start = _to_us(selection.start)
+        starts = pl.max_horizontal("first", start - pl.col("max_delay"))
+        share = (pl.col("last") + 1 - starts) / (pl.col("last") + 1 - pl.col("first"))
+        parts = parts.filter(starts <= pl.col("last"))
+        parts = parts.with_columns(first=starts, rows=pl.col("rows") * share)
     if selection.end is not None:
-        parts = parts.filter(pl.col("first") + pl.col("least") < _microseconds(selection.end))
+        parts = parts.filter(pl.col("first") + pl.col("min_delay") < _to_us(selection.end))
     return parts.with_columns(pl.col("rows").cast(pl.Float64))
 
 
-def _cuts(
+def _plan_windows(
     parts: pl.DataFrame, datasets: Sequence[Dataset], selection: Selection, window_rows: int
 ) -> list[int]:
     """Ordering times at which windows end, as if rows were spread evenly over a market-day."""
     if parts.is_empty():
         return []
-    weights = {dataset.name: _weight(dataset) for dataset in datasets}
-    begin = (parts["first"] + parts["least"]).to_numpy()
-    stop = (parts["last"] + parts["least"] + 1).to_numpy()
+    weights = {dataset.name: _weigh_row(dataset) for dataset in datasets}
+    starts = (parts["first"] + parts["min_delay"]).to_numpy()
+    ends = (parts["last"] + parts["min_delay"] + 1).to_numpy()
     weight = parts["table"].replace_strict(weights, return_dtype=pl.Float64) * parts["rows"]
-    density = weight.to_numpy() / (stop - begin)
-    times = np.concatenate([begin, stop])
+    density = weight.to_numpy() / (ends - starts)
+    times = np.concatenate([starts, ends])
     order = np.argsort(times, kind="stable")
     times = times[order]
     slopes = np.cumsum(np.concatenate([density, -density])[order])
     steps = np.maximum(slopes[:-1], 0) * np.diff(times)
     total = np.concatenate([[0.0], np.cumsum(steps)])
     targets = np.arange(1, total[-1] // window_rows + 1) * window_rows
-    cuts = np.unique(np.interp(targets, total, times).astype(np.int64))
-    last = int((parts["last"] + parts["most"]).to_numpy().max()) + 1
+    window_ends = np.unique(np.interp(targets, total, times).astype(np.int64))
+    last = int((parts["last"] + parts["max_delay"]).to_numpy().max()) + 1
     if selection.end is not None:
-        last = min(last, _microseconds(selection.end))
-    return [*cuts[cuts < last].tolist(), last]
+        last = min(last, _to_us(selection.end))
+    return [*window_ends[window_ends < last].tolist(), last]
 
 
-def _weight(dataset: Dataset) -> int:
+def _weigh_row(dataset: Dataset) -> int:
     """As how many rows without lists a row counts."""
     return 1 + _ROWS_A_LIST * sum(column.type.startswith("list") for column in dataset.columns)
 
 
-class _Feed:
+class _MarketReader:
     """One table of one market, read in order of its time column."""
 
     def __init__(
@@ -221,95 +223,95 @@ class _Feed:
         dataset: Dataset,
         market: tuple[str, str],
         parts: pl.DataFrame,
-        within: pl.Expr,
+        in_range: pl.Expr,
     ) -> None:
         self._source = source
         self._dataset = dataset
         self._market = market
         self._first = parts["first"].to_numpy()
         self._last = parts["last"].to_numpy()
-        self._least = parts["least"].to_numpy()
-        self._within = within
-        self._read_until = int(self._first.min())
-        self._taken_until: int | None = None
-        self._held: pl.DataFrame | None = None
+        self._min_delay = parts["min_delay"].to_numpy()
+        self._in_range = in_range
+        self._position = int(self._first.min())
+        self._last_until: int | None = None
+        self._pending: pl.DataFrame | None = None
 
-    def take(self, until: int, column: str) -> pl.DataFrame | None:
+    def read_until(self, until: int, column: str) -> pl.DataFrame | None:
         """The next rows: those with an ordering time, which the column holds, before `until`."""
-        rows = self._next(self._reach(until), column)
-        if self._held is not None:
-            rows = self._held if rows is None else pl.concat([self._held, rows])
-        self._taken_until = until
+        rows = self._read_next(self._find_reach(until), column)
+        if self._pending is not None:
+            rows = self._pending if rows is None else pl.concat([self._pending, rows])
+        self._last_until = until
         if rows is None:
             return None
         ready = rows[column].to_physical() < until
         if ready.all():
-            self._held = None
+            self._pending = None
             return rows
-        self._held = rows.filter(~ready)
+        self._pending = rows.filter(~ready)
         return rows.filter(ready)
 
-    def _reach(self, until: int) -> int:
+    def _find_reach(self, until: int) -> int:
         """To where of the time column rows with an ordering time before `until` are possible."""
-        latest = np.minimum(self._last + 1, until - self._least)
-        return int(latest[latest > self._first].max(initial=self._read_until))
+        latest = np.minimum(self._last + 1, until - self._min_delay)
+        return int(latest[latest > self._first].max(initial=self._position))
 
-    def _next(self, stop: int, column: str) -> pl.DataFrame | None:
-        start, self._read_until = self._read_until, stop
-        if not np.any((self._first < stop) & (self._last >= start)):
+    def _read_next(self, ends: int, column: str) -> pl.DataFrame | None:
+        start, self._position = self._position, ends
+        if not np.any((self._first < ends) & (self._last >= start)):
             return None
-        found = self._source.rows(self._dataset.name, *self._market, _time(start), _time(stop))
+        rows = self._source.rows(self._dataset.name, *self._market, _from_us(start), _from_us(ends))
         names = [name for name in self._dataset.polars_schema if name != AVAILABLE_AT]
-        rows = found.select(self._dataset.availability(), *names).filter(self._within)
+        rows = rows.select(self._dataset.availability(), *names).filter(self._in_range)
         if rows.is_empty():
             return None
         earliest = read_times(rows, column).min()
-        if self._taken_until is not None and earliest < self._taken_until:
+        if self._last_until is not None and earliest < self._last_until:
             raise DamagedError(
                 f"table {self._dataset.name}, {' '.join(self._market)}: a row is known at "
-                f"{iso(_time(int(earliest)))}, earlier than its day's least delay says",
+                f"{iso(_from_us(int(earliest)))}, earlier than its day's least delay says",
                 "`lake bundle verify` says whether the bundle is whole.",
             )
         return rows
 
 
-def _feeds(
+def _open_readers(
     source: Source, dataset: Dataset, by: Order, selection: Selection, parts: pl.DataFrame
-) -> list[_Feed]:
+) -> list[_MarketReader]:
     """The feeds of a table, in order of exchange and symbol."""
-    column = pl.col(_column(dataset, by))
-    within = pl.lit(value=True)
+    column = pl.col(_ordering_column(dataset, by))
+    in_range = pl.lit(value=True)
     if selection.start is not None:
-        within = within & (column >= selection.start.astimezone(UTC))
+        in_range = in_range & (column >= selection.start.astimezone(UTC))
     if selection.end is not None:
-        within = within & (column < selection.end.astimezone(UTC))
+        in_range = in_range & (column < selection.end.astimezone(UTC))
     markets = sorted(parts.select("exchange", "symbol").unique().rows())
     groups = parts.partition_by("exchange", "symbol", as_dict=True)
-    return [_Feed(source, dataset, market, groups[market], within) for market in markets]
+    return [_MarketReader(source, dataset, market, groups[market], in_range) for market in markets]
 
 
-def _batches(
-    feeds: Sequence[tuple[Dataset, Sequence[_Feed]]],
-    cuts: Sequence[int],
+def _build_batches(
+    readers: Sequence[tuple[Dataset, Sequence[_MarketReader]]],
+    window_ends: Sequence[int],
     by: Order,
     batch_rows: int,
 ) -> Iterator[Batch]:
-    queue = _Queue(by)
-    for cut in cuts:
-        for dataset, markets in feeds:
-            column = _column(dataset, by)
-            taken = [feed.take(cut, column) for feed in markets]
+    buffer = _BatchBuffer(by)
+    for window_end in window_ends:
+        for dataset, markets in readers:
+            column = _ordering_column(dataset, by)
+            taken = [reader.read_until(window_end, column) for reader in markets]
             frames = [frame for frame in taken if frame is not None]
             if frames:
-                queue.stage(dataset, arrange(dataset, frames, column))
-        queue.merge()
-        while queue.rows >= batch_rows:
-            yield queue.batch(batch_rows)
-    if queue.rows:
-        yield queue.batch(queue.rows)
+                buffer.stage(dataset, arrange(dataset, frames, column))
+        buffer.merge()
+        while buffer.rows >= batch_rows:
+            yield buffer.take_batch(batch_rows)
+    if buffer.rows:
+        yield buffer.take_batch(buffer.rows)
 
 
-class _Queue:
+class _BatchBuffer:
     """Rows in order that no batch holds yet."""
 
     def __init__(self, by: Order) -> None:
@@ -330,18 +332,18 @@ class _Queue:
         staged, self._staged = self._staged, {}
         if not staged:
             return
-        times = [read_times(frame, self._column(table)) for table, frame in staged.items()]
+        times = [read_times(frame, self._ordering_column(table)) for table, frame in staged.items()]
         order = np.argsort(np.concatenate(times), kind="stable")
         positions = np.empty_like(order)
         positions[order] = np.arange(order.size) + (self._first + self.rows)
         parts = np.split(positions, np.cumsum([part.size for part in times[:-1]]))
         for (table, frame), part in zip(staged.items(), parts, strict=True):
             numbered = frame.select(pl.Series(POSITION, part, pl.Int64), pl.all())
-            known = self._frames.get(table)
-            self._frames[table] = numbered if known is None else pl.concat([known, numbered])
+            buffered = self._frames.get(table)
+            self._frames[table] = numbered if buffered is None else pl.concat([buffered, numbered])
         self.rows += order.size
 
-    def batch(self, rows: int) -> Batch:
+    def take_batch(self, rows: int) -> Batch:
         """Take the next rows out."""
         first, end = self._first, self._first + rows
         taken, left = {}, {}
@@ -352,7 +354,7 @@ class _Queue:
             if count < frame.height:
                 left[table] = frame.slice(count)
         self._frames, self._first, self.rows = left, end, self.rows - rows
-        ends = [frame[self._column(table)].to_physical() for table, frame in taken.items()]
+        ends = [frame[self._ordering_column(table)].to_physical() for table, frame in taken.items()]
         return Batch(
             frames=taken,
             datasets={table: self._datasets[table] for table in taken},
@@ -362,18 +364,18 @@ class _Queue:
             last_us=max(times[-1] for times in ends),
         )
 
-    def _column(self, table: str) -> str:
-        return _column(self._datasets[table], self._by)
+    def _ordering_column(self, table: str) -> str:
+        return _ordering_column(self._datasets[table], self._by)
 
 
-def _column(dataset: Dataset, by: Order) -> str:
+def _ordering_column(dataset: Dataset, by: Order) -> str:
     """The column of the ordering time."""
     return AVAILABLE_AT if by == "available_at" else dataset.time_column
 
 
-def _microseconds(time: datetime) -> int:
+def _to_us(time: datetime) -> int:
     return (time - EPOCH) // MICROSECOND
 
 
-def _time(microseconds: int) -> datetime:
+def _from_us(microseconds: int) -> datetime:
     return EPOCH + microseconds * MICROSECOND
