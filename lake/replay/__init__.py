@@ -1,1 +1,1 @@
-"""Rows of several tables as one ordered stream."""
+"""Replay: rows of several tables as one ordered stream."""

@@ -1,12 +1,12 @@
-"""Replay: the rows of many tables and markets as one ordered stream, in memory that is bounded.
+"""Replay: merges rows of many tables and markets into one ordered stream, in bounded memory.
 
-Rows come in order of their ordering time: when each could first be known (`available_at`: a bar at
-its end, a trade or a book when it was received, where that was recorded), or its time column
-(`timestamp`). `lake.replay.ordering` says in which order rows of one instant come.
+Rows are ordered by their ordering time: the time when each could first be known (`available_at`: a
+bar at its end, a trade or a book when it was received, if that was recorded), or the time column
+(`timestamp`). `lake.replay.ordering` defines the order of rows with the same time.
 
-The range is cut into windows of about equally many rows. For a window each market is read on to
-where no row can be missing; rows that are known only after the window are held back for a later
-one. Every row is read once. A market's next range starts where its last one ended.
+The range is divided into windows with about the same number of rows. For each window, each market
+is read far enough that no row is missing; rows that become known after the window wait for a later
+one. Every row is read once: a market's next range starts where its last one ended.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ Order = Literal["available_at", "timestamp"]
 POSITION = "position"
 AVAILABLE_AT = "available_at"
 WINDOW_ROWS = 500_000
-"""Rows that a window holds, about. Rows with lists count more: they are longer."""
+"""Approximate number of rows per window. Rows with lists count more: they are longer."""
 
 _ROWS_A_LIST = 8
 
 
 class Source(Protocol):
-    """What can be replayed."""
+    """A source of rows for a replay."""
 
     def dataset(self, table: str) -> Dataset:
-        """The dataset of a table; an unknown one is an error."""
+        """Return the dataset of a table; an unknown table is an error."""
 
     def days(self, tables: Sequence[str], selection: Selection) -> pl.DataFrame:
-        """How many rows there are, and when: one row a market-day, or a part of one.
+        """Return numbers and times of rows: one row per market-day, or per part of one.
 
         Returns
         -------
         DataFrame
-            `table`, `exchange`, `symbol`, `rows`; `first` and `last` value of the time column
-            (datetimes in microseconds of UTC, exact); `min_delay_us` and `max_delay_us`, the
-            least and the greatest of availability less time column. The finer the parts, the
-            more even the windows.
+            `table`, `exchange`, `symbol`, `rows`; `first` and `last`, the exact first and last
+                value of the time column (Datetime us UTC); `min_delay_us` and `max_delay_us`, the
+                minimum and maximum of availability minus time column. The finer the parts, the more
+                even the windows.
         """
 
     def rows(
         self, table: str, exchange: str, symbol: str, start: datetime, end: datetime
     ) -> pl.DataFrame:
-        """Rows with a time column in `[start, end)`, in order of `dataset.sort`, all columns."""
+        """Read rows with times in `[start, end)`, in order of `dataset.sort`, with all columns."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,17 @@ class Batch:
     Attributes
     ----------
     frames
-        By table, its rows in order; no table without rows. Before the dataset's columns stand
-        `position` (Int64: the row's number in the whole replay, without gaps over all tables)
-        and `available_at` (Datetime us UTC).
+        The rows of each table, in order; tables without rows are absent. Two columns precede those
+        of the dataset: `position` (Int64), the number of the row in the whole replay, without gaps
+        across tables, and `available_at` (Datetime us UTC).
     datasets
-        By table, the dataset of each frame.
+        The dataset of each frame, by table.
     first
         Position of the first row.
     rows
-        How many rows all frames hold together.
+        Number of rows in all frames together.
     first_us, last_us
-        Ordering time of the first and of the last row: microseconds since 1970.
+        Ordering time of the first and the last row, in microseconds since 1970.
     """
 
     frames: Mapping[str, pl.DataFrame]
@@ -95,38 +95,38 @@ def replay(
     batch_rows: int = 100_000,
     window_rows: int = WINDOW_ROWS,
 ) -> Iterator[Batch]:
-    """The rows of some tables in order of time; `lake.replay.ordering` says how ties are broken.
+    """Yield the rows of some tables in order of time; `lake.replay.ordering` breaks ties.
 
     Parameters
     ----------
     source
-        Where rows come from.
+        The source of the rows.
     tables
-        Names of tables, in any order; one named twice counts once.
+        Names of tables in any order; duplicates count once.
     selection
         Markets, and the range `[start, end)` of the ordering time.
     by
-        `available_at`: nothing comes before it could be known. `timestamp`: by the time column;
-        this order shows a bar at its open, so that it is no order to test a strategy in.
+        `available_at`: no row comes before it could be known. `timestamp`: the time column. This
+        order shows a bar at its open, so it is not suitable for testing a strategy.
     batch_rows
-        Rows of each batch; only the last may have fewer.
+        Rows of each batch; only the last batch may have fewer.
     window_rows
-        Rows that are read at a time, about; it bounds the memory and changes nothing else.
+        Approximate number of rows per read; it bounds the memory and changes nothing else.
 
     Raises
     ------
     UsageError
-        There is no table, or a number is not positive, or `by` is neither.
+        `tables` is empty, a number is not positive, or `by` is unknown.
     SchemaError
-        A dataset has a column of the name of one that a replay adds.
+        A dataset has a column with the name of one that a replay adds.
     DamagedError
-        The source has rows that are known earlier than it says.
+        The source has rows that were known earlier than its `min_delay_us` allows.
     """
     if by not in get_args(Order):
-        raise UsageError(f"by is {by!r}", f"It is one of {', '.join(get_args(Order))}.")
+        raise UsageError(f"by is {by!r}", f"Use one of {', '.join(get_args(Order))}.")
     for name, value in (("batch_rows", batch_rows), ("window_rows", window_rows)):
         if value < 1:
-            raise UsageError(f"{name} is {value}", "Give a positive number of rows.")
+            raise UsageError(f"{name} is {value}", "Use a positive number of rows.")
     datasets = _load_datasets(source, tables)
     days = source.days([dataset.name for dataset in datasets], _drop_range(selection))
     parts = _plan_parts(days, by, selection)
@@ -140,9 +140,9 @@ def replay(
 
 
 def _load_datasets(source: Source, tables: Sequence[str]) -> list[Dataset]:
-    """The datasets in the order in which their rows of one instant come."""
+    """Return the datasets in the order of their rows at equal times."""
     if not tables:
-        raise UsageError("no table is named", "Name what to replay: bars_1m, trades.")
+        raise UsageError("no tables to replay", "Name at least one, such as bars_1m or trades.")
     datasets = {dataset.name: dataset for dataset in map(source.dataset, tables)}
     for dataset in datasets.values():
         names = {column.name for column in dataset.columns}
@@ -150,21 +150,21 @@ def _load_datasets(source: Source, tables: Sequence[str]) -> list[Dataset]:
         for name in sorted(names & {POSITION, AVAILABLE_AT} - own):
             raise SchemaError(
                 f"table {dataset.name} cannot be replayed: it has a column {name!r}",
-                f"A replay adds {POSITION} and {AVAILABLE_AT}; name the column otherwise.",
+                f"A replay adds {POSITION} and {AVAILABLE_AT}; rename the column.",
             )
     return sorted(datasets.values(), key=rank)
 
 
 def _drop_range(selection: Selection) -> Selection:
-    """The selection without its range, which bounds another time than that of rows."""
+    """Return the selection without its range, which bounds the ordering time, not rows' times."""
     return Selection(selection.exchanges, selection.symbols)
 
 
 def _plan_parts(days: pl.DataFrame, by: Order, selection: Selection) -> pl.DataFrame:
-    """The market-days that may have rows in the range, times in microseconds.
+    """Return the market-days that may have rows in the range, with times in microseconds.
 
-    `first`, `last`: of the time column, from where rows of the range are possible. `min_delay`: the
-    least delay of the ordering time against it.
+    `first`, `last`: bounds of the time column for rows that may be in the range. `min_delay`,
+    `max_delay`: minimum and maximum of the ordering time minus the time column.
     """
     uses_delay = int(by == "available_at")
     parts = days.filter(pl.col("rows") > 0).select(
@@ -187,7 +187,7 @@ def _plan_parts(days: pl.DataFrame, by: Order, selection: Selection) -> pl.DataF
 def _plan_windows(
     parts: pl.DataFrame, datasets: Sequence[Dataset], selection: Selection, window_rows: int
 ) -> list[int]:
-    """Ordering times at which windows end, as if rows were spread evenly over a market-day."""
+    """Return the ordering times at which windows end, for rows spread evenly over market-days."""
     if parts.is_empty():
         return []
     weights = {dataset.name: _weigh_row(dataset) for dataset in datasets}
@@ -210,12 +210,12 @@ def _plan_windows(
 
 
 def _weigh_row(dataset: Dataset) -> int:
-    """As how many rows without lists a row counts."""
+    """Return the weight of a row, in rows without lists."""
     return 1 + _ROWS_A_LIST * sum(column.type.startswith("list") for column in dataset.columns)
 
 
 class _MarketReader:
-    """One table of one market, read in order of its time column."""
+    """Reads one market of one table in order of its time column."""
 
     def __init__(
         self,
@@ -237,7 +237,7 @@ class _MarketReader:
         self._pending: pl.DataFrame | None = None
 
     def read_until(self, until: int, column: str) -> pl.DataFrame | None:
-        """The next rows: those with an ordering time, which the column holds, before `until`."""
+        """Read the next rows whose ordering time, in `column`, is before `until`."""
         rows = self._read_next(self._find_reach(until), column)
         if self._pending is not None:
             rows = self._pending if rows is None else pl.concat([self._pending, rows])
@@ -252,15 +252,15 @@ class _MarketReader:
         return rows.filter(ready)
 
     def _find_reach(self, until: int) -> int:
-        """To where of the time column rows with an ordering time before `until` are possible."""
+        """Return the bound of the time column for rows with an ordering time before `until`."""
         latest = np.minimum(self._last + 1, until - self._min_delay)
         return int(latest[latest > self._first].max(initial=self._position))
 
-    def _read_next(self, ends: int, column: str) -> pl.DataFrame | None:
-        start, self._position = self._position, ends
-        if not np.any((self._first < ends) & (self._last >= start)):
+    def _read_next(self, end: int, column: str) -> pl.DataFrame | None:
+        start, self._position = self._position, end
+        if not np.any((self._first < end) & (self._last >= start)):
             return None
-        rows = self._source.rows(self._dataset.name, *self._market, _from_us(start), _from_us(ends))
+        rows = self._source.rows(self._dataset.name, *self._market, _from_us(start), _from_us(end))
         names = [name for name in self._dataset.polars_schema if name != AVAILABLE_AT]
         rows = rows.select(self._dataset.availability(), *names).filter(self._in_range)
         if rows.is_empty():
@@ -268,9 +268,9 @@ class _MarketReader:
         earliest = read_times(rows, column).min()
         if self._last_until is not None and earliest < self._last_until:
             raise DamagedError(
-                f"table {self._dataset.name}, {' '.join(self._market)}: a row is known at "
-                f"{iso(_from_us(int(earliest)))}, earlier than its day's least delay says",
-                "`lake bundle verify` says whether the bundle is whole.",
+                f"table {self._dataset.name}, {' '.join(self._market)}: a row was known at "
+                f"{iso(_from_us(int(earliest)))}, earlier than the minimum delay of its day allows",
+                "`lake bundle verify` shows whether the bundle is intact.",
             )
         return rows
 
@@ -278,7 +278,7 @@ class _MarketReader:
 def _open_readers(
     source: Source, dataset: Dataset, by: Order, selection: Selection, parts: pl.DataFrame
 ) -> list[_MarketReader]:
-    """The feeds of a table, in order of exchange and symbol."""
+    """Return the readers of a table's markets, in order of exchange and symbol."""
     column = pl.col(_ordering_column(dataset, by))
     in_range = pl.lit(value=True)
     if selection.start is not None:
@@ -312,7 +312,7 @@ def _build_batches(
 
 
 class _BatchBuffer:
-    """Rows in order that no batch holds yet."""
+    """Rows in order that are not in a batch yet."""
 
     def __init__(self, by: Order) -> None:
         self._by = by
@@ -323,12 +323,12 @@ class _BatchBuffer:
         self.rows = 0
 
     def stage(self, dataset: Dataset, frame: pl.DataFrame) -> None:
-        """Take the rows of one table for the next merge; tables come in their rank's order."""
+        """Add the rows of one table to the next merge; tables come in order of rank."""
         self._datasets[dataset.name] = dataset
         self._staged[dataset.name] = frame
 
     def merge(self) -> None:
-        """Number the rows that were staged over all tables, after those that are here."""
+        """Number the staged rows across all tables, after the rows in the buffer."""
         staged, self._staged = self._staged, {}
         if not staged:
             return
@@ -344,7 +344,7 @@ class _BatchBuffer:
         self.rows += order.size
 
     def take_batch(self, rows: int) -> Batch:
-        """Take the next rows out."""
+        """Remove and return the next rows."""
         first, end = self._first, self._first + rows
         taken, left = {}, {}
         for table, frame in self._frames.items():
@@ -369,7 +369,7 @@ class _BatchBuffer:
 
 
 def _ordering_column(dataset: Dataset, by: Order) -> str:
-    """The column of the ordering time."""
+    """Return the column of the ordering time."""
     return AVAILABLE_AT if by == "available_at" else dataset.time_column
 
 

@@ -343,14 +343,14 @@ class Hasty(Memory):
 
 
 def test_a_row_that_is_known_earlier_than_the_source_says_is_not_passed_over() -> None:
-    with pytest.raises(DamagedError, match="table trades, binance BTC/USDT: a row is known at"):
+    with pytest.raises(DamagedError, match="table trades, binance BTC/USDT: a row was known at"):
         list(replay(Hasty({"trades": trades(100)}), ["trades"], EVERYTHING, window_rows=10))
 
 
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        ({"tables": []}, "no table is named"),
+        ({"tables": []}, "no tables to replay"),
         ({"by": "received_at"}, "by is 'received_at'"),
         ({"batch_rows": 0}, "batch_rows is 0"),
         ({"window_rows": -1}, "window_rows is -1"),
