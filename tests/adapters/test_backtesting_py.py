@@ -67,16 +67,18 @@ def test_backtesting_takes_the_frame_as_it_is(bundle: Bundle, recwarn: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("asked", "kind"),
+    ("arguments", "kind"),
     [
         ({"symbol": "XRP/USDT"}, UnknownNameError),
         ({"since": datetime(2030, 1, 1, tzinfo=T0.tzinfo)}, UnknownNameError),
         ({"since": datetime(2030, 1, 1)}, UsageError),  # noqa: DTZ001 - what is refused
     ],
 )
-def test_an_empty_selection_is_an_error(bundle: Bundle, asked: Any, kind: type[Exception]) -> None:
+def test_an_empty_selection_is_an_error(
+    bundle: Bundle, arguments: Any, kind: type[Exception]
+) -> None:
     with pytest.raises(kind):
-        frame_of(bundle, **asked)
+        frame_of(bundle, **arguments)
 
 
 def test_the_caller_may_change_the_frame(bundle: Bundle) -> None:

@@ -82,8 +82,8 @@ def test_freqtrade_finds_what_was_written(bundle: Bundle, datadir: Path) -> None
     write_datadir(bundle, datadir, "funding", exchange="binance")
     handler = type(handlers.get_datahandler(datadir, "feather"))
     candle, mode = enums.CandleType, enums.TradingMode
-    found = handler.ohlcv_get_available_data(datadir, mode.FUTURES)
-    assert sorted(found) == [(SWAP, "1h", candle.FUNDING_RATE), (SWAP, "1m", candle.FUTURES)]
+    available = handler.ohlcv_get_available_data(datadir, mode.FUTURES)
+    assert sorted(available) == [(SWAP, "1h", candle.FUNDING_RATE), (SWAP, "1m", candle.FUTURES)]
     spot = handler.ohlcv_get_available_data(datadir, mode.SPOT)
     assert sorted(spot) == [(BTC, "1m", candle.SPOT), (ETH, "1m", candle.SPOT)]
 
@@ -125,7 +125,7 @@ def test_a_write_that_fails_leaves_the_old_files(bundle: Bundle, datadir: Path) 
 
 
 @pytest.mark.parametrize(
-    ("table", "asked", "kind", "words"),
+    ("table", "arguments", "kind", "words"),
     [
         ("bars_5m", {}, UnknownNameError, "bars_5m"),
         ("bars_1m", {"symbol": "XRP/USDT"}, UnknownNameError, "XRP/USDT"),
@@ -135,8 +135,8 @@ def test_a_write_that_fails_leaves_the_old_files(bundle: Bundle, datadir: Path) 
     ],
 )
 def test_what_is_not_there_is_an_error_and_writes_nothing(
-    bundle: Bundle, datadir: Path, table: str, asked: Any, kind: type[Exception], words: str
+    bundle: Bundle, datadir: Path, table: str, arguments: Any, kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
-        write_datadir(bundle, datadir, table, exchange="binance", **asked)
+        write_datadir(bundle, datadir, table, exchange="binance", **arguments)
     assert not datadir.exists()

@@ -76,12 +76,12 @@ def test_bars_are_known_at_their_end(bundle: Bundle) -> None:
 
 
 def test_prices_and_volumes_are_exact(bundle: Bundle) -> None:
-    found = [
+    results = [
         tuple(str(getattr(bar, name)) for name in ("open", "high", "low", "close", "volume"))
         for bar in bars(bundle, "bars_1m", **SPOT)
     ]
     columns = expected_bars(bundle).select("open", "high", "low", "close", "volume")
-    assert found == [
+    assert results == [
         (*(f"{price:.2f}" for price in row[:4]), f"{row[4]:.5f}") for row in columns.iter_rows()
     ]
 
@@ -138,8 +138,8 @@ def test_long_ids_are_replaced_by_different_ones(lake: Lake) -> None:
     write(lake, "instruments", specification())
     ids = [f"{'1' * 40}:{n}" for n in range(3)]
     write(lake, "trades", trades(3, trade_id=ids))
-    found = {str(tick.trade_id) for tick in trade_ticks(pinned(lake, "trades"), **SPOT)}
-    assert len(found) == 3
+    results = {str(tick.trade_id) for tick in trade_ticks(pinned(lake, "trades"), **SPOT)}
+    assert len(results) == 3
 
 
 @pytest.mark.parametrize(
@@ -191,9 +191,9 @@ def test_any_decimal_of_the_precision_comes_through_exactly(
     prices: dict[str, Any] = dict.fromkeys(("open", "high", "low", "close"), floats)
     write(lake, "instruments", specification(tick_size=1e-8, lot_size=1e-8))
     write(lake, "bars_1m", bar_rows(len(units), **prices, volume=floats))
-    found = bars(pinned(lake, "bars_1m"), "bars_1m", **SPOT)
-    assert [Decimal(str(bar.close)) for bar in found] == exact
-    assert [Decimal(str(bar.volume)) for bar in found] == exact
+    results = bars(pinned(lake, "bars_1m"), "bars_1m", **SPOT)
+    assert [Decimal(str(bar.close)) for bar in results] == exact
+    assert [Decimal(str(bar.volume)) for bar in results] == exact
 
 
 def test_the_catalog_gives_back_what_was_written(bundle: Bundle, tmp_path: Path) -> None:

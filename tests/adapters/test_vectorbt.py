@@ -101,7 +101,7 @@ def test_vectorbt_reads_frequency_and_symbols_off_the_frame(bundle: Bundle) -> N
 
 
 @pytest.mark.parametrize(
-    ("column", "asked", "kind", "words"),
+    ("column", "arguments", "kind", "words"),
     [
         ("close", {"symbol": "XRP/USDT"}, UnknownNameError, "XRP/USDT"),
         ("close", {"exchange": "kraken"}, UnknownNameError, "kraken"),
@@ -111,10 +111,10 @@ def test_vectorbt_reads_frequency_and_symbols_off_the_frame(bundle: Bundle) -> N
     ],
 )
 def test_what_is_not_there_is_an_error(
-    bundle: Bundle, column: str, asked: Any, kind: type[Exception], words: str
+    bundle: Bundle, column: str, arguments: Any, kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
-        frame_of(bundle, column, **asked)
+        frame_of(bundle, column, **arguments)
 
 
 def test_counts_become_floats_with_nan(lake: Lake) -> None:

@@ -19,7 +19,7 @@ STEP = 3 * SECOND
 class Fact(NamedTuple):
     """A row: when it became known in seconds, a value, its market, how a repair made it."""
 
-    known: int
+    known_at: int
     value: int | None
     symbol: str
     fill: str | None
@@ -30,7 +30,7 @@ def rows_of(facts: Sequence[Fact]) -> pl.DataFrame:
     schema: dict[str, pl.DataType] = {"available_at": TIME, **NAMES, "fill": pl.String()}
     schema |= dict.fromkeys(("open", "high", "low", "close", "value"), pl.Int64())
     columns: dict[str, Any] = {
-        "available_at": [T0 + fact.known * SECOND for fact in facts],
+        "available_at": [T0 + fact.known_at * SECOND for fact in facts],
         "exchange": ["a"] * len(facts),
         "symbol": [fact.symbol for fact in facts],
         "fill": [fact.fill for fact in facts],
@@ -41,7 +41,7 @@ def rows_of(facts: Sequence[Fact]) -> pl.DataFrame:
     return pl.DataFrame({name: columns[name] for name in schema}, schema=schema)
 
 
-def known(*seconds: float, value: Sequence[float] = (), **columns: Any) -> pl.DataFrame:
+def rows_known_at(*seconds: float, value: Sequence[float] = (), **columns: Any) -> pl.DataFrame:
     """Rows of one market that nothing names, with the values 1, 2, … by default."""
     values = list(value) or list(range(1, len(seconds) + 1))
     times = pl.Series(values=[T0 + second * SECOND for second in seconds], dtype=TIME)

@@ -13,7 +13,7 @@ from lake.align.align import AlignInput, align, align_tables
 from lake.align.policies import AsOf, How, Resample
 from lake.api import Lake
 from lake.model.catalog import builtin
-from tests.align.rows import STEP, UNTIL, Fact, aligned, known, rows_of
+from tests.align.rows import STEP, UNTIL, Fact, aligned, rows_known_at, rows_of
 from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, funding, trades, write
 
 NEVER = pl.Series([None] * 3, dtype=TIME)
@@ -27,7 +27,7 @@ def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
         "flow": (dataset("trades"), trades(3, start=T0 + MINUTE, step=MINUTE, received_at=NEVER)),
         "funding": (dataset("funding"), funding([T0 - 4 * MINUTE], perp)),
     }
-    found = align(
+    result = align(
         {name: rows.with_columns(one.availability()) for name, (one, rows) in sources.items()},
         "2m",
         since=T0 + 2 * MINUTE,
@@ -38,7 +38,7 @@ def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
             "funding": AsOf(staleness="8m", columns=["funding_rate"]),
         },
     )
-    frame = found.frame
+    frame = result.frame
     assert frame.columns == [
         *("time", "spot_open", "spot_high", "spot_low", "spot_close", "spot_volume"),
         *("spot_age", "spot_rows", "spot_fill"),
@@ -52,7 +52,7 @@ def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
     assert frame["flow_amount"].to_list() == [2.0, 1.0, 0.0, 0.0]
     assert frame["flow_fill"].to_list() == [None, None, "zero", "zero"]
     assert frame["funding_funding_rate"].to_list() == [0.0001, 0.0001, None, None]
-    assert found.summary.rows() == [
+    assert result.summary.rows() == [
         ("spot", 4, 3, 1, 0, 2 * MINUTE),
         ("flow", 4, 2, 2, 0, MINUTE),
         ("funding", 4, 2, 0, 2, 8 * MINUTE),
@@ -61,50 +61,50 @@ def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
 
 def test_a_bar_counts_from_its_end_and_not_before() -> None:
     rows = bars(2).with_columns(builtin().dataset("bars_1m").availability())
-    found = aligned(rows, Resample("ohlcv"), seconds=181, every="1m")
-    assert found.frame["x_volume"].to_list() == [None, 1.0, 1.0, None]
+    result = aligned(rows, Resample("ohlcv"), seconds=181, every="1m")
+    assert result.frame["x_volume"].to_list() == [None, 1.0, 1.0, None]
 
 
 def test_a_bar_that_was_still_open_is_left_out() -> None:
-    rows = known(1, 2, closed=[True, False])
+    rows = rows_known_at(1, 2, closed=[True, False])
     assert aligned(rows, AsOf(staleness=None)).frame["x_value"].to_list() == [None, 1, 1, 1]
 
 
 def test_a_row_that_a_repair_filled_in_is_never_taken_for_observed() -> None:
-    rows = known(0, 1, 4, fill=["flat", None, None])
+    rows = rows_known_at(0, 1, 4, fill=["flat", None, None])
     fills = aligned(rows, AsOf(staleness="1s"), seconds=2, every=SECOND).frame["x_fill"]
     assert fills.to_list() == ["stored:flat", None]
-    summed = aligned(known(1, 2, 4, fill=["flat", None, None]), Resample("sum"))
+    summed = aligned(rows_known_at(1, 2, 4, fill=["flat", None, None]), Resample("sum"))
     assert summed.frame["x_fill"].to_list() == ["none", "stored:flat", None, "none"]
     assert summed.summary.row(0)[:5] == ("x", 4, 1, 1, 2)
 
 
 def test_steps_are_open_at_their_start_and_closed_at_their_end() -> None:
-    found = aligned(known(-3, -2, 0, 0.000001, 3, 6.000001), Resample("sum"))
-    assert found.frame["x_value"].to_list() == [2 + 3, 4 + 5, None, 6]
-    assert found.frame["x_rows"].to_list() == [2, 2, 0, 1]
+    result = aligned(rows_known_at(-3, -2, 0, 0.000001, 3, 6.000001), Resample("sum"))
+    assert result.frame["x_value"].to_list() == [2 + 3, 4 + 5, None, 6]
+    assert result.frame["x_rows"].to_list() == [2, 2, 0, 1]
 
 
 def test_steps_of_months_are_those_of_the_calendar() -> None:
     days = [datetime(2023, 12, 1, tzinfo=UTC) + n * DAY for n in range(93)]
     rows = pl.DataFrame({"available_at": pl.Series(days, dtype=TIME), "n": 1})
     end = datetime(2024, 3, 2, tzinfo=UTC)
-    found = align({"x": rows}, "1M", since=T0, until=end, how=Resample("sum"))
-    assert found.frame["x_n"].to_list() == [31, 31, 29]
-    assert found.frame["time"].dt.month().to_list() == [1, 2, 3]
+    result = align({"x": rows}, "1M", since=T0, until=end, how=Resample("sum"))
+    assert result.frame["x_n"].to_list() == [31, 31, 29]
+    assert result.frame["time"].dt.month().to_list() == [1, 2, 3]
 
 
 def test_the_sum_of_what_is_partly_unknown_is_unknown() -> None:
-    rows = pl.DataFrame({"available_at": known(1, 2, 4)["available_at"], "v": [1, None, 3]})
-    found = aligned(rows, Resample("sum"))
-    assert found.frame["x_v"].to_list() == [None, None, 3, None]
-    assert found.frame["x_fill"].to_list() == ["none", None, None, "none"]
+    rows = pl.DataFrame({"available_at": rows_known_at(1, 2, 4)["available_at"], "v": [1, None, 3]})
+    result = aligned(rows, Resample("sum"))
+    assert result.frame["x_v"].to_list() == [None, None, 3, None]
+    assert result.frame["x_fill"].to_list() == ["none", None, None, "none"]
 
 
 @pytest.mark.parametrize("dtype", [pl.Int8(), pl.Int32(), pl.UInt32(), pl.Int64(), pl.Float32()])
 def test_a_sum_has_room_for_what_it_adds(dtype: pl.DataType) -> None:
     most = 127 if dtype == pl.Int8() else 2**31 - 1
-    rows = known(1, 2, 2, value=[most] * 3).with_columns(pl.col("value").cast(dtype))
+    rows = rows_known_at(1, 2, 2, value=[most] * 3).with_columns(pl.col("value").cast(dtype))
     assert aligned(rows, Resample("sum")).frame["x_value"][1] == pytest.approx(3 * most)
 
 
@@ -112,12 +112,12 @@ def test_a_sum_has_room_for_what_it_adds(dtype: pl.DataType) -> None:
     "how", [AsOf(staleness=None, columns="value"), Resample("sum", columns="value")]
 )
 def test_one_column_may_be_named_as_it_is(how: How) -> None:
-    assert aligned(known(0, other=[1]), how).frame.columns[:2] == ["time", "x_value"]
+    assert aligned(rows_known_at(0, other=[1]), how).frame.columns[:2] == ["time", "x_value"]
 
 
 def test_markets_stand_side_by_side_from_when_they_are_known() -> None:
     facts = [Fact(0, 1, "X", None), Fact(3, 2, "Y", None), Fact(99, 3, "Z", None)]
-    found = align(
+    result = align(
         {"one": rows_of(facts[:1]), "two": rows_of(facts[1:])},
         STEP,
         since=T0,
@@ -125,35 +125,35 @@ def test_markets_stand_side_by_side_from_when_they_are_known() -> None:
         how=AsOf(staleness=None, columns=["value"]),
         by="symbol",
     )
-    shown = found.frame.select("time", "symbol", "one_value", "two_value").rows()
-    assert shown == [
+    values = result.frame.select("time", "symbol", "one_value", "two_value").rows()
+    assert values == [
         (T0, "X", 1, None),
         (T0 + STEP, "X", 1, None),
         (T0 + STEP, "Y", None, 2),
     ]
-    assert found.summary.columns[:3] == ["source", "symbol", "points"]
-    assert found.summary["points"].to_list() == [2, 1, 2, 1]
+    assert result.summary.columns[:3] == ["source", "symbol", "points"]
+    assert result.summary["points"].to_list() == [2, 1, 2, 1]
 
 
 def test_sources_without_rows_give_points_that_are_missing() -> None:
-    found = aligned(known().cast({"value": pl.Int64}), AsOf(staleness=None))
-    assert found.frame["x_fill"].to_list() == ["none"] * 4
-    assert found.summary.row(0) == ("x", 4, 0, 0, 4, None)
+    result = aligned(rows_known_at().cast({"value": pl.Int64}), AsOf(staleness=None))
+    assert result.frame["x_fill"].to_list() == ["none"] * 4
+    assert result.summary.row(0) == ("x", 4, 0, 0, 4, None)
     empty = align({"x": rows_of([])}, STEP, since=T0, until=UNTIL, how=Resample("sum"), by="symbol")
     assert empty.frame.is_empty()
     assert empty.summary.is_empty()
 
 
 def test_one_source_may_be_there_twice_with_a_policy_each() -> None:
-    rows = known(1, 2, 4)
+    rows = rows_known_at(1, 2, 4)
     how: dict[str, How] = {"price": AsOf(staleness="9s"), "flow": Resample("sum", fill="zero")}
-    found = align({"price": rows, "flow": rows.lazy()}, STEP, since=T0, until=UNTIL, how=how)
-    assert found.frame["price_value"].to_list() == [None, 2, 3, 3]
-    assert found.frame["flow_value"].to_list() == [0, 3, 3, 0]
+    result = align({"price": rows, "flow": rows.lazy()}, STEP, since=T0, until=UNTIL, how=how)
+    assert result.frame["price_value"].to_list() == [None, 2, 3, 3]
+    assert result.frame["flow_value"].to_list() == [0, 3, 3, 0]
 
 
 def test_the_order_of_rows_known_at_different_times_does_not_matter() -> None:
-    rows = known(1, 2, 4, 7)
+    rows = rows_known_at(1, 2, 4, 7)
     for how in (Resample("last"), AsOf(staleness=None)):
         assert_frame_equal(aligned(rows.reverse(), how).frame, aligned(rows, how).frame)
 
@@ -179,14 +179,14 @@ def test_what_an_alignment_of_tables_reads_is_enough(lake: Lake) -> None:
         "price": "trades",
         "any": AlignInput("trades"),
     }
-    found = align_tables(available, lake.dataset, feeds, "1m", how=how, since=start, until=end)
+    result = align_tables(available, lake.dataset, feeds, "1m", how=how, since=start, until=end)
     assert asked == [start - 6 * MINUTE, start - DAY - 3 * MINUTE, None]
     tables = {"bar": "bars_1m", "price": "trades", "any": "trades"}
     everything = {
         name: lake.scan(table).select(lake.dataset(table).availability(), pl.all())
         for name, table in tables.items()
     }
-    wanted = align(everything, "1m", how=how, since=start, until=end)
-    assert_frame_equal(found.frame, wanted.frame)
-    assert found.summary["filled"].to_list() == [5, 2, 0]
-    assert found.summary["missing"].to_list() == [4, 7, 0]
+    expected = align(everything, "1m", how=how, since=start, until=end)
+    assert_frame_equal(result.frame, expected.frame)
+    assert result.summary["filled"].to_list() == [5, 2, 0]
+    assert result.summary["missing"].to_list() == [4, 7, 0]

@@ -30,10 +30,10 @@ class Cell(NamedTuple):
 
 def expected(facts: Sequence[Fact], how: How, at: int) -> Cell:
     """What a source of one market says at a time, by looking at all of its rows."""
-    seen = sorted((fact for fact in facts if fact.known <= at), key=lambda fact: fact.known)
-    inside = [fact for fact in seen if fact.known > at - STEP // SECOND]
+    seen = sorted((fact for fact in facts if fact.known_at <= at), key=lambda fact: fact.known_at)
+    inside = [fact for fact in seen if fact.known_at > at - STEP // SECOND]
     newest = seen[-1] if seen else None
-    age = None if newest is None else (at - newest.known) * SECOND
+    age = None if newest is None else (at - newest.known_at) * SECOND
     nothing = Cell(0, None, 0, "zero") if how.fill == "zero" else Cell(None, None, 0, "none")
     if isinstance(how, AsOf):
         if newest is None or age is None:
@@ -51,13 +51,13 @@ def expected(facts: Sequence[Fact], how: How, at: int) -> Cell:
 
 def made(aggregate: str, inside: Sequence[Fact]) -> Any:
     values = [fact.value for fact in inside]
-    there = [value for value in values if value is not None]
-    total = sum(there) if len(there) == len(values) else None
+    present = [value for value in values if value is not None]
+    total = sum(present) if len(present) == len(values) else None
     if aggregate == "ohlcv":
         prices = [value or 0 for value in values]
         return prices[0], max(prices), min(prices), prices[-1], total
     if aggregate == "mean":
-        return sum(there) / len(there) if there else None
+        return sum(present) / len(present) if present else None
     return total if aggregate == "sum" else values[-1]
 
 
@@ -101,23 +101,23 @@ def cell(row: dict[str, Any], how: How) -> Cell:
 
 @given(facts_of, policies)
 def test_a_point_says_what_a_search_through_all_rows_finds(facts: list[Fact], how: How) -> None:
-    found = align({"x": rows_of(facts)}, STEP, since=T0, until=UNTIL, how=how, by=tuple(NAMES))
-    wanted = {}
+    result = align({"x": rows_of(facts)}, STEP, since=T0, until=UNTIL, how=how, by=tuple(NAMES))
+    expected_cells = {}
     for at in range(0, 12, 3):
-        for symbol in sorted({fact.symbol for fact in facts if fact.known <= at}):
+        for symbol in sorted({fact.symbol for fact in facts if fact.known_at <= at}):
             market = [fact for fact in facts if fact.symbol == symbol]
-            wanted[T0 + at * SECOND, symbol] = expected(market, how, at)
-    rows = found.frame.to_dicts()
-    assert {(row["time"], row["symbol"]): cell(row, how) for row in rows} == wanted
-    assert [(row["time"], row["symbol"]) for row in rows] == list(wanted)
+            expected_cells[T0 + at * SECOND, symbol] = expected(market, how, at)
+    rows = result.frame.to_dicts()
+    assert {(row["time"], row["symbol"]): cell(row, how) for row in rows} == expected_cells
+    assert [(row["time"], row["symbol"]) for row in rows] == list(expected_cells)
 
 
 @given(facts_of, facts_of, policies, policies, st.integers(0, 11))
 def test_what_becomes_known_after_a_time_changes_nothing_up_to_it(
     facts: list[Fact], others: list[Fact], how: How, also: How, at: int
 ) -> None:
-    past = [fact for fact in facts if fact.known <= at]
-    future = [fact for fact in others if fact.known > at]
+    past = [fact for fact in facts if fact.known_at <= at]
+    future = [fact for fact in others if fact.known_at > at]
     before = [
         align(
             {"x": rows_of(part), "y": rows_of(part)},
@@ -135,18 +135,18 @@ def test_what_becomes_known_after_a_time_changes_nothing_up_to_it(
 @given(facts_of, policies)
 def test_exactly_the_cells_that_no_fresh_row_gave_are_marked(facts: list[Fact], how: How) -> None:
     market = [fact._replace(symbol="X", value=fact.value or 1) for fact in facts]
-    found = align({"x": rows_of(market)}, STEP, since=T0, until=UNTIL, how=how)
-    frame = found.frame.select("time", "x_value", "x_age", "x_fill")
+    result = align({"x": rows_of(market)}, STEP, since=T0, until=UNTIL, how=how)
+    frame = result.frame.select("time", "x_value", "x_age", "x_fill")
     for time, value, age, fill in frame.iter_rows():
-        known_at = [T0 + fact.known * SECOND for fact in market]
+        known_at = [T0 + fact.known_at * SECOND for fact in market]
         assert (fill == "none") == (value is None)
         assert (fill == "zero") == (value == 0 and age is None)
         if fill is None:
             assert time - age in known_at
             fresh = how.fresh if isinstance(how, AsOf) else STEP
             assert fresh is None or age <= fresh
-    told = found.summary.row(0, named=True)
-    fills = found.frame["x_fill"].to_list()
-    assert told["points"] == told["observed"] + told["filled"] + told["missing"] == 4
-    assert (told["observed"], told["missing"]) == (fills.count(None), fills.count("none"))
-    assert told["oldest_age"] == found.frame["x_age"].max()
+    summary = result.summary.row(0, named=True)
+    fills = result.frame["x_fill"].to_list()
+    assert summary["points"] == summary["observed"] + summary["filled"] + summary["missing"] == 4
+    assert (summary["observed"], summary["missing"]) == (fills.count(None), fills.count("none"))
+    assert summary["oldest_age"] == result.frame["x_age"].max()

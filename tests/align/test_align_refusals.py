@@ -11,35 +11,43 @@ import pytest
 from lake.align.align import align
 from lake.align.policies import AsOf, How, Resample
 from lake.errors import UsageError
-from tests.align.rows import STEP, UNTIL, Fact, known, rows_of
+from tests.align.rows import STEP, UNTIL, Fact, rows_known_at, rows_of
 from tests.conftest import SECOND, T0, TIME
 
 MANY = rows_of([Fact(0, 1, "X", None), Fact(0, 1, "Y", None)])
-NAIVE = known(0).with_columns(pl.col("available_at").dt.replace_time_zone(None))
+NAIVE = rows_known_at(0).with_columns(pl.col("available_at").dt.replace_time_zone(None))
 NEWEST = AsOf(staleness=None)
 REFUSED: dict[str, tuple[dict[str, pl.DataFrame], dict[str, Any], str]] = {
     "no source": ({}, {}, "there is no source to align"),
     "naive times": ({"x": NAIVE}, {}, "source 'x': column 'available_at' is Datetime"),
-    "a naive start": ({"x": known(0)}, {"start": T0.replace(tzinfo=None)}, "range"),
-    "a range reversed": ({"x": known(0)}, {"end": T0}, "range is empty or reversed"),
-    "a step of nothing": ({"x": known(0)}, {"every": 0 * SECOND}, "every is 0:00:00"),
-    "an unknown step": ({"x": known(0)}, {"every": "soon"}, "'soon' is not a timeframe"),
+    "a naive start": ({"x": rows_known_at(0)}, {"start": T0.replace(tzinfo=None)}, "range"),
+    "a range reversed": ({"x": rows_known_at(0)}, {"end": T0}, "range is empty or reversed"),
+    "a step of nothing": ({"x": rows_known_at(0)}, {"every": 0 * SECOND}, "every is 0:00:00"),
+    "an unknown step": ({"x": rows_known_at(0)}, {"every": "soon"}, "'soon' is not a timeframe"),
     "no availability": (
-        {"x": known(0).drop("available_at")},
+        {"x": rows_known_at(0).drop("available_at")},
         {},
         "source 'x' has no column 'available_at'",
     ),
     "null availability": (
-        {"x": pl.concat([known(0), known(0).with_columns(available_at=pl.lit(None, TIME))])},
+        {
+            "x": pl.concat(
+                [rows_known_at(0), rows_known_at(0).with_columns(available_at=pl.lit(None, TIME))]
+            )
+        },
         {"how": Resample("sum")},
         "source 'x': column 'available_at' is null in 1 rows",
     ),
     "an unknown column": (
-        {"x": known(0)},
+        {"x": rows_known_at(0)},
         {"how": AsOf(staleness=None, columns=["nope"])},
         "source 'x' has no column 'nope'",
     ),
-    "no column of the markets": ({"x": known(0)}, {"by": "symbol"}, "source 'x' has no column"),
+    "no column of the markets": (
+        {"x": rows_known_at(0)},
+        {"by": "symbol"},
+        "source 'x' has no column",
+    ),
     "several markets": ({"x": MANY}, {}, "source 'x' has several markets: a X and a Y"),
     "markets that one column does not tell apart": (
         {"x": MANY},
@@ -47,50 +55,54 @@ REFUSED: dict[str, tuple[dict[str, pl.DataFrame], dict[str, Any], str]] = {
         "source 'x' has several markets: a X and a Y",
     ),
     "no prices": (
-        {"x": known(0)},
+        {"x": rows_known_at(0)},
         {"how": Resample("ohlcv")},
         "source 'x' has no column 'open'",
     ),
     "prices of text": (
-        {"x": known(0, open=["a"], high=[1], low=[1], close=[1])},
+        {"x": rows_known_at(0, open=["a"], high=[1], low=[1], close=[1])},
         {"how": Resample("ohlcv")},
         "source 'x': column 'open' is String, not numbers",
     ),
-    "a step without unit": ({"x": known(0)}, {"every": 60}, "every is 60"),
-    "a policy by its name": ({"x": known(0)}, {"how": "last"}, "how is 'last'"),
+    "a step without unit": ({"x": rows_known_at(0)}, {"every": 60}, "every is 60"),
+    "a policy by its name": ({"x": rows_known_at(0)}, {"how": "last"}, "how is 'last'"),
     "text in a sum": (
-        {"x": known(0, side=["buy"])},
+        {"x": rows_known_at(0, side=["buy"])},
         {"how": Resample("sum", columns=["side"])},
         "source 'x': column 'side' is String, not numbers",
     ),
     "a zero of text": (
-        {"x": known(0, side=["buy"])},
+        {"x": rows_known_at(0, side=["buy"])},
         {"how": AsOf(staleness=None, fill="zero", columns=["side"])},
         "source 'x': column 'side' is String, not numbers",
     ),
     "a column twice": (
-        {"x": known(0)},
+        {"x": rows_known_at(0)},
         {"how": AsOf(staleness=None, columns=["value", "value"])},
         "column 'x_value' would be there twice",
     ),
     "names that meet": (
-        {"x": known(0, y_value=[1]), "x_y": known(0)},
+        {"x": rows_known_at(0, y_value=[1]), "x_y": rows_known_at(0)},
         {},
         "column 'x_y_value' would be there twice",
     ),
     "the column that says what was filled": (
-        {"x": known(0, fill=["flat"])},
+        {"x": rows_known_at(0, fill=["flat"])},
         {"how": AsOf(staleness=None, columns=["fill"])},
         "column 'x_fill' would be there twice",
     ),
     "time as a market": (
-        {"x": known(0, time=[1])},
+        {"x": rows_known_at(0, time=[1])},
         {"by": "time"},
         "column 'time' would be there twice",
     ),
-    "a source without policy": ({"x": known(0)}, {"how": {}}, "how says nothing of source 'x'"),
+    "a source without policy": (
+        {"x": rows_known_at(0)},
+        {"how": {}},
+        "how says nothing of source 'x'",
+    ),
     "a policy without source": (
-        {"x": known(0)},
+        {"x": rows_known_at(0)},
         {"how": {"x": NEWEST, "y": NEWEST}},
         "how names 'y', but there is no such source",
     ),
@@ -99,16 +111,16 @@ REFUSED: dict[str, tuple[dict[str, pl.DataFrame], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_aligned_is_refused(case: str) -> None:
-    sources, choice, said = REFUSED[case]
-    asked = {"every": STEP, "start": T0, "end": UNTIL, "how": NEWEST, **choice}
+    sources, choice, message = REFUSED[case]
+    arguments = {"every": STEP, "start": T0, "end": UNTIL, "how": NEWEST, **choice}
     with pytest.raises(UsageError) as caught:
-        align(sources, asked.pop("every"), **asked)
-    assert caught.value.message.startswith(said)
+        align(sources, arguments.pop("every"), **arguments)
+    assert caught.value.message.startswith(message)
     assert caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("kind", "choice", "said"),
+    ("kind", "choice", "message"),
     [
         (Resample, {"aggregate": "median"}, "aggregate is 'median'"),
         (Resample, {"aggregate": "sum", "fill": "last", "limit": "1h"}, "fill of sum is 'last'"),
@@ -127,9 +139,9 @@ def test_what_cannot_be_aligned_is_refused(case: str) -> None:
     ],
 )
 def test_a_policy_that_contradicts_itself_is_refused(
-    kind: type[How], choice: dict[str, Any], said: str
+    kind: type[How], choice: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
         kind(**choice)
-    assert caught.value.message.startswith(said)
+    assert caught.value.message.startswith(message)
     assert caught.value.hint

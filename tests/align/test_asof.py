@@ -45,7 +45,7 @@ def test_months_of_a_grid_are_those_of_the_calendar() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "every", "said"),
+    ("start", "end", "every", "message"),
     [
         (T0, T0, MINUTE, "range is empty"),
         (T0.replace(tzinfo=None), T0 + DAY, MINUTE, "is not in UTC"),
@@ -54,8 +54,8 @@ def test_months_of_a_grid_are_those_of_the_calendar() -> None:
         (T0, T0 + DAY, "5 minutes", "'5 minutes' is not a timeframe"),
     ],
 )
-def test_a_grid_that_cannot_be_is_refused(start: Any, end: Any, every: Any, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_a_grid_that_cannot_be_is_refused(start: Any, end: Any, every: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         grid(every, since=start, until=end)
 
 
@@ -218,8 +218,8 @@ REFUSED: dict[str, tuple[pl.DataFrame, pl.DataFrame, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_joined_is_refused(case: str) -> None:
-    asked, known, choice, said = REFUSED[case]
+    asked, known, choice, message = REFUSED[case]
     with pytest.raises(UsageError) as caught:
         as_of_join(asked, known, **{"staleness": None, **choice})
-    assert caught.value.message.startswith(said)
+    assert caught.value.message.startswith(message)
     assert caught.value.hint

@@ -115,9 +115,9 @@ def test_a_missing_section_is_found(lake: Lake, key: str) -> None:
     content = json.loads(path.read_bytes())
     del content[key]
     path.write_text(json.dumps(content), encoding="utf-8")
-    said = refusal(lake)
-    assert said is not None
-    assert str(path) in said
+    message = refusal(lake)
+    assert message is not None
+    assert str(path) in message
 
 
 @pytest.mark.usefixtures("bundle")

@@ -75,8 +75,8 @@ def test_a_range_is_cut_out_of_the_whole_stream(lake: Lake) -> None:
     everything = stream(bundle)
     start, end = T0 + 17 * SECOND, T0 + DAY + 7 * MINUTE
     expected = [event for event in everything if start <= event.available_at < end]
-    found = stream(bundle, start, end)
-    assert [event[2:] for event in found] == [event[2:] for event in expected]  # type: ignore[index]
+    events = stream(bundle, start, end)
+    assert [event[2:] for event in events] == [event[2:] for event in expected]  # type: ignore[index]
     one = bundle.replay("trades", symbol="ETH/USDT", since=start, until=end)
     assert [event.available_at for event in one] == [
         event.available_at
@@ -104,14 +104,14 @@ def test_rows_of_the_future_change_nothing_of_the_past(
         pl.when(late).then(pl.col(name) + shift).otherwise(pl.col(name)).alias(name)
         for name in ("timestamp", "received_at")
     )
-    seen = []
+    positions = []
     for frame in (rows, moved):
         lake = new_lake()
         write(lake, "trades", frame)
         write(lake, "bars_1m", bars(2 * 1440))
         bundle = lake.bundles.pin("b", table=("trades", "bars_1m"))
-        seen.append([event for event in bundle.replay() if event.available_at <= instant])
-    assert seen[0] == seen[1]
+        positions.append([event for event in bundle.replay() if event.available_at <= instant])
+    assert positions[0] == positions[1]
 
 
 def test_a_damaged_file_stops_the_stream(lake: Lake) -> None:

@@ -147,7 +147,7 @@ def test_only_open_bars_are_nothing_to_pin(filled: Lake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"datasets": "orderbooks"}, "table orderbooks does not exist yet"),
         ({"datasets": "nope"}, "there is no dataset 'nope'"),
@@ -158,9 +158,9 @@ def test_only_open_bars_are_nothing_to_pin(filled: Lake) -> None:
     ],
 )
 def test_what_has_no_rows_cannot_be_pinned(
-    filled: Lake, arguments: dict[str, Any], said: str
+    filled: Lake, arguments: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UnknownNameError, match=said):
+    with pytest.raises(UnknownNameError, match=message):
         filled.bundles.pin("b", **arguments)
     assert filled.bundles.ls().is_empty()
 

@@ -136,8 +136,8 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
         cache.put(entry, [frame])
     assert cache.get(entries[0]) is not None
     cache.put(entries[3], [frame])
-    there = [entry.symbol for entry in entries if cache.get(entry) is not None]
-    assert there == ["1", "3", "4"]
+    cached = [entry.symbol for entry in entries if cache.get(entry) is not None]
+    assert cached == ["1", "3", "4"]
     assert cache.bytes() <= cache.max_bytes
 
 

@@ -105,8 +105,8 @@ def test_a_table_in_neither_bundle_is_an_error_at_once(lake: Lake) -> None:
 def test_bundles_that_bring_their_data_are_compared_too(lake: Lake, tmp_path: Path) -> None:
     before, after = pinned_before_and_after_a_revision(lake)
     own = with_its_data(before, tmp_path / "a"), with_its_data(after, tmp_path / "b")
-    told = [(before, after), (own[0], after), (before, own[1])]
-    for pair in (*told, own):
+    pairs = [(before, after), (own[0], after), (before, own[1])]
+    for pair in (*pairs, own):
         expected = [] if pair == own else ["revision"]
         assert jobs_by_day(diff_days(*pair)) == {"2024-01-01": expected}
         [_, rows] = diff_rows(*pair)

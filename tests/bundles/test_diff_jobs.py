@@ -155,7 +155,7 @@ def test_commits_of_others_have_no_job(lake: Lake) -> None:
     commit = lake.root.tables / "bars_1m" / "_delta_log" / f"{2:020}.json"
     actions = [json.loads(line) for line in commit.read_text().splitlines()]
     info = next(action["commitInfo"] for action in actions if "commitInfo" in action)
-    for said in ("by hand", "[1]", None):
-        info["userMetadata"] = said
+    for source in ("by hand", "[1]", None):
+        info["userMetadata"] = source
         commit.write_text("\n".join(json.dumps(action) for action in actions))
         assert jobs_by_day(lake.bundles.diff("a", "b")) == {"2024-01-01": []}

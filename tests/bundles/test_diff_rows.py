@@ -24,10 +24,10 @@ from tests.model.everything import own_copy
 
 def without_column(text: str, name: str) -> str:
     lines = text.splitlines(keepends=True)
-    kept = [line for line in lines if not line.startswith(f"{name} = ")]
-    assert len(kept) == len(lines) - 1
-    tomllib.loads("".join(kept))
-    return "".join(kept)
+    remaining = [line for line in lines if not line.startswith(f"{name} = ")]
+    assert len(remaining) == len(lines) - 1
+    tomllib.loads("".join(remaining))
+    return "".join(remaining)
 
 
 def test_other_columns_change_each_day_and_values_that_are_there(new_lake: NewLake) -> None:
@@ -72,12 +72,12 @@ def test_whole_rows_are_told_as_json_with_all_digits(lake: Lake) -> None:
     assert rows.drop("new").rows() == [
         ("trades", "binance", BTC, T0, '{"trade_id":"7"}', "added", None, None)
     ]
-    told = json.loads(rows["new"][0])
-    assert list(told) == list(lake.dataset("trades").polars_schema)[3:]
-    assert (told["price"], told["trade_id"]) == (0.1 + 0.2, "7")
-    assert told["timestamp"] == "2024-01-01T00:00:00Z"
-    assert told["received_at"] == "2024-01-01T00:00:07.500Z"
-    assert told["side"] is None
+    new_row = json.loads(rows["new"][0])
+    assert list(new_row) == list(lake.dataset("trades").polars_schema)[3:]
+    assert (new_row["price"], new_row["trade_id"]) == (0.1 + 0.2, "7")
+    assert new_row["timestamp"] == "2024-01-01T00:00:00Z"
+    assert new_row["received_at"] == "2024-01-01T00:00:07.500Z"
+    assert new_row["side"] is None
     assert all_rows(lake, "b", "a")["old"].to_list() == rows["new"].to_list()
 
 
@@ -139,18 +139,18 @@ def exact(value: Any) -> str:
 
 def naive(before: Table, after: Table) -> list[tuple[Any, ...]]:
     """The difference as anybody would write it down: key, change, column, old, new."""
-    found: list[tuple[Any, ...]] = []
+    changes: list[tuple[Any, ...]] = []
     for key in sorted(before.keys() | after.keys()):
         if key not in after:
-            found.append((key, "removed", None, before[key], None))
+            changes.append((key, "removed", None, before[key], None))
         elif key not in before:
-            found.append((key, "added", None, None, after[key]))
+            changes.append((key, "added", None, None, after[key]))
         else:
             for name in ("value", "text", "flag", "seen", "levels", "tags"):
                 old, new = before[key][name], after[key][name]
                 if exact(old) != exact(new):
-                    found.append((key, "changed", name, old, new))
-    return found
+                    changes.append((key, "changed", name, old, new))
+    return changes
 
 
 def parsed(name: str | None, text: str | None) -> Any:

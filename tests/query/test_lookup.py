@@ -28,8 +28,8 @@ BTC = Names(exchange="binance", symbol="BTC/USDT")
 def test_the_latest_rows_are_the_last_in_order(lake: Lake) -> None:
     write(lake, "trades", trades(5000, step=MINUTE))
     write(lake, "trades", trades(50, step=MINUTE, symbol="ETH/USDT"))
-    found = lake.latest("trades", **BTC, n=3)
-    assert_frame_equal(found, lake.scan("trades", symbol="BTC/USDT").collect().tail(3))
+    rows = lake.latest("trades", **BTC, n=3)
+    assert_frame_equal(rows, lake.scan("trades", symbol="BTC/USDT").collect().tail(3))
     assert lake.latest("trades", **BTC, n=9999).height == 5000
 
 
@@ -93,10 +93,10 @@ def test_a_bar_is_known_at_its_end_and_not_before(lake: Lake) -> None:
 def test_a_trade_is_known_when_it_was_received(lake: Lake) -> None:
     received = [T0 + 5 * SECOND, None, T0 + 9 * SECOND]
     write(lake, "trades", trades(3, received_at=received))
-    found = {n: lake.at("trades", **BTC, time=T0 + n * SECOND) for n in (0, 1, 4, 9)}
-    assert found[0].is_empty()
-    assert found[1]["trade_id"].item() == found[4]["trade_id"].item() == "1"
-    assert found[9]["trade_id"].item() == "2"
+    rows = {n: lake.at("trades", **BTC, time=T0 + n * SECOND) for n in (0, 1, 4, 9)}
+    assert rows[0].is_empty()
+    assert rows[1]["trade_id"].item() == rows[4]["trade_id"].item() == "1"
+    assert rows[9]["trade_id"].item() == "2"
 
 
 def test_a_bundle_is_looked_up_as_it_was_pinned(lake: Lake) -> None:
@@ -149,5 +149,5 @@ def test_look_ups_give_what_a_search_through_all_rows_gives(
             write(lake, "trades", part)
     everything = lake.scan("trades").collect()
     assert_frame_equal(lake.latest("trades", **BTC, n=n), everything.tail(n))
-    known = everything.filter(pl.col("timestamp") <= T0 + at * SECOND).tail(1)
-    assert_frame_equal(lake.at("trades", **BTC, time=T0 + at * SECOND), known)
+    expected = everything.filter(pl.col("timestamp") <= T0 + at * SECOND).tail(1)
+    assert_frame_equal(lake.at("trades", **BTC, time=T0 + at * SECOND), expected)

@@ -129,7 +129,7 @@ def test_what_is_not_one_query_is_refused_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
         ("SELEC 1", 'syntax error at or near "SELEC"'),
         ("SELECT nope FROM trades", 'Referenced column "nope" not found'),
@@ -137,8 +137,8 @@ def test_what_is_not_one_query_is_refused_and_writes_nothing(
         ("SELECT * FROM trades WHERE price > ?", "parameters"),
     ],
 )
-def test_a_mistake_is_shown_where_it_is(filled: Lake, query: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_a_mistake_is_shown_where_it_is(filled: Lake, query: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         filled.sql(query)
 
 
@@ -170,10 +170,10 @@ def test_a_query_of_one_symbol_opens_only_its_files(filled: Lake) -> None:
     assert filled.sql(query).fetchall() == [(18,)]
 
 
-def ruin(lake: Lake, kept: str) -> None:
+def ruin(lake: Lake, kept_table: str) -> None:
     """Make files unreadable, but for some, and the first, of which DuckDB reads the columns."""
     paths = sorted((lake.root.tables / "trades").rglob("*.parquet"))
-    ruined = [path for path in paths[1:] if kept not in str(path)]
+    ruined = [path for path in paths[1:] if kept_table not in str(path)]
     assert len(ruined) > 1
     for path in ruined:
         path.write_bytes(b"ruined" * 1000)

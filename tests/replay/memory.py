@@ -71,8 +71,8 @@ class Memory:
         delay = (dataset.availability() - time).dt.total_microseconds()
         predicate = selection.predicate(dataset)
         frame = self._frames[table]
-        chosen = frame if predicate is None else frame.filter(predicate)
-        days = chosen.group_by("exchange", "symbol", "date").agg(
+        selected = frame if predicate is None else frame.filter(predicate)
+        days = selected.group_by("exchange", "symbol", "date").agg(
             rows=pl.len().cast(pl.Int64),
             first=time.min(),
             last=time.max(),

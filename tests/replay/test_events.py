@@ -169,12 +169,12 @@ def test_events_come_as_the_batches_do() -> None:
 
 def test_a_dataset_of_ones_own_has_a_class_of_its_own_which_is_made_once() -> None:
     dataset = CATALOG.dataset("everything")
-    made: Any = event_class(dataset)
-    assert event_class(catalog_with(TEXT).dataset("everything")) is not made
-    assert event_class(CATALOG.dataset("everything")) is made
+    event_type: Any = event_class(dataset)
+    assert event_class(catalog_with(TEXT).dataset("everything")) is not event_type
+    assert event_class(CATALOG.dataset("everything")) is event_type
     source = Memory({"everything": everything(later=[T0 + SECOND])})
     [event] = events_of(source, "everything")
-    assert [type(event)] == [made]
+    assert [type(event)] == [event_type]
     assert event.later == T0 + SECOND
     assert event.later_us == START_US + 1_000_000
     assert event.available_at == event.timestamp == T0

@@ -87,8 +87,10 @@ def test_the_order_is_the_documented_one_whatever_the_sizes(
     window_rows: int,
 ) -> None:
     source = Memory(rows)
-    found = replay(source, tables, selection, by=by, batch_rows=batch_rows, window_rows=window_rows)
-    batches = list(found)
+    result = replay(
+        source, tables, selection, by=by, batch_rows=batch_rows, window_rows=window_rows
+    )
+    batches = list(result)
     assert replayed(batches) == naive_replay(source, tables, selection, by)
     assert all(batch.rows == batch_rows for batch in batches[:-1])
     assert all(sum(f.height for f in batch.frames.values()) == batch.rows for batch in batches)
@@ -130,12 +132,16 @@ def with_another_future(
 ) -> pl.DataFrame:
     """Rows known up to a time, and after it some of their own and all those of another frame."""
     dataset = CATALOG.dataset(table)
-    known = dataset.availability() <= limit
-    parts = [frame.filter(known), other.filter(~known), frame.filter(~known)[::2]]
-    there = [part for part in parts if part.height]
-    if not there:
+    is_available = dataset.availability() <= limit
+    parts = [
+        frame.filter(is_available),
+        other.filter(~is_available),
+        frame.filter(~is_available)[::2],
+    ]
+    nonempty = [part for part in parts if part.height]
+    if not nonempty:
         return frame.clear()
-    return pl.concat(there, how="diagonal").unique(
+    return pl.concat(nonempty, how="diagonal").unique(
         dataset.full_key, keep="first", maintain_order=True
     )
 
@@ -144,13 +150,13 @@ def until(
     source: Memory, limit: datetime, batch_rows: int, window_rows: int
 ) -> list[tuple[str, dict[str, Any]]]:
     """What a replay gives up to a time."""
-    found = replay(source, TABLES, EVERYTHING, batch_rows=batch_rows, window_rows=window_rows)
-    return [item for item in replayed(found) if item[1]["available_at"] <= limit]
+    result = replay(source, TABLES, EVERYTHING, batch_rows=batch_rows, window_rows=window_rows)
+    return [item for item in replayed(result) if item[1]["available_at"] <= limit]
 
 
 def order_of(source: Memory, *tables: str, **choice: Any) -> list[tuple[str, datetime]]:
-    found = replayed(replay(source, tables, choice.pop("selection", EVERYTHING), **choice))
-    return [(table, row["available_at"]) for table, row in found]
+    result = replayed(replay(source, tables, choice.pop("selection", EVERYTHING), **choice))
+    return [(table, row["available_at"]) for table, row in result]
 
 
 def test_rows_of_one_instant_come_in_the_order_of_the_tie_rule() -> None:
@@ -178,13 +184,13 @@ def test_rows_of_one_instant_come_in_the_order_of_the_tie_rule() -> None:
         }
     )
     tables = ("everything", "orderbooks", "trades", "funding", "bars_1h", "bars_1m")
-    found = replayed(replay(source, tables, EVERYTHING))
-    assert [table for table, _ in found] == [
+    result = replayed(replay(source, tables, EVERYTHING))
+    assert [table for table, _ in result] == [
         *("bars_1m", "bars_1h", "funding"),
         *["trades"] * 6,
         *("orderbooks", "everything"),
     ]
-    chosen = [(row["exchange"], row["symbol"], row["trade_id"]) for _, row in found[3:9]]
+    chosen = [(row["exchange"], row["symbol"], row["trade_id"]) for _, row in result[3:9]]
     market = ("binance", "BTC/USDT")
     assert chosen == [
         ("ant", "Z", "0"),
@@ -200,8 +206,8 @@ def test_a_dataset_file_says_where_its_rows_come_at_one_instant(rank: str, place
     rows = trades(1).select("exchange", "symbol", "timestamp", id=pl.lit(1))
     catalog = catalog_with(TEXT.replace("[columns]", f"{rank}\n\n[columns]"))
     frames = {"everything": rows, "trades": trades(1), "bars_1m": bars(1, start=T0 - MINUTE)}
-    found = order_of(Memory(frames, catalog), *frames)
-    assert [table for table, _ in found].index("everything") == place
+    result = order_of(Memory(frames, catalog), *frames)
+    assert [table for table, _ in result].index("everything") == place
 
 
 def test_a_bar_comes_at_its_end_and_before_the_trades_of_that_instant() -> None:
@@ -216,15 +222,15 @@ def test_a_bar_comes_at_its_end_and_before_the_trades_of_that_instant() -> None:
 
 def test_by_timestamp_a_bar_comes_at_its_open() -> None:
     source = Memory({"bars_1m": bars(1), "trades": trades(1)})
-    found = order_of(source, "trades", "bars_1m", by="timestamp")
-    assert [table for table, _ in found] == ["bars_1m", "trades"]
+    result = order_of(source, "trades", "bars_1m", by="timestamp")
+    assert [table for table, _ in result] == ["bars_1m", "trades"]
 
 
 def test_a_trade_comes_when_it_was_received() -> None:
     received = [T0 + 5 * SECOND, None, T0 + 2 * SECOND]
     source = Memory({"trades": trades(3, received_at=pl.Series(received, dtype=TIME))})
-    found = replayed(replay(source, ["trades"], EVERYTHING))
-    assert [row["trade_id"] for _, row in found] == ["1", "2", "0"]
+    result = replayed(replay(source, ["trades"], EVERYTHING))
+    assert [row["trade_id"] for _, row in result] == ["1", "2", "0"]
 
 
 def test_a_month_that_opened_before_the_range_is_known_in_it() -> None:
@@ -245,9 +251,9 @@ def test_a_month_that_opened_before_the_range_is_known_in_it() -> None:
 def test_only_the_markets_asked_for_are_replayed() -> None:
     source = Memory({"trades": pl.concat([trades(2), trades(3, symbol="ETH/USDT")])})
     chosen = Selection(symbols=("ETH/USDT",))
-    found = replayed(replay(source, ["trades"], chosen))
-    assert {row["symbol"] for _, row in found} == {"ETH/USDT"}
-    assert len(found) == 3
+    result = replayed(replay(source, ["trades"], chosen))
+    assert {row["symbol"] for _, row in result} == {"ETH/USDT"}
+    assert len(result) == 3
 
 
 def test_a_batch_says_what_it_holds() -> None:
@@ -348,7 +354,7 @@ def test_a_row_that_is_known_earlier_than_the_source_says_is_not_passed_over() -
 
 
 @pytest.mark.parametrize(
-    ("choice", "said"),
+    ("choice", "message"),
     [
         ({"tables": []}, "no tables to replay"),
         ({"by": "received_at"}, "by is 'received_at'"),
@@ -356,9 +362,9 @@ def test_a_row_that_is_known_earlier_than_the_source_says_is_not_passed_over() -
         ({"window_rows": -1}, "window_rows is -1"),
     ],
 )
-def test_what_cannot_be_replayed_is_refused_at_once(choice: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_replayed_is_refused_at_once(choice: dict[str, Any], message: str) -> None:
     source = Memory({"trades": trades()})
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         replay(source, **{"tables": ["trades"], "selection": EVERYTHING, **choice})
 
 
@@ -390,5 +396,5 @@ def test_a_dataset_may_hold_its_availability_itself() -> None:
         schema_overrides={"timestamp": TIME, "available_at": TIME},
     )
     source = Memory({"everything": rows}, catalog_with(text))
-    found = replayed(replay(source, ["everything"], EVERYTHING))
-    assert [(row["id"], row["available_at"]) for _, row in found] == [(2, T0), (1, T0 + SECOND)]
+    result = replayed(replay(source, ["everything"], EVERYTHING))
+    assert [(row["id"], row["available_at"]) for _, row in result] == [(2, T0), (1, T0 + SECOND)]

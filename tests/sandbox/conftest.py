@@ -50,7 +50,7 @@ def own() -> Iterator[Sandbox]:
 def ask() -> Ask:
     """Asks a sandbox by raw HTTP: `ask(sandbox, path, host=…, **query)`."""
 
-    def asking(
+    def run_client(
         sandbox: Sandbox, path: str, host: str = "api.binance.com/api/v3", **query: object
     ) -> Reply:
         connection = HTTPConnection("127.0.0.1", sandbox.port, timeout=5)
@@ -61,7 +61,7 @@ def ask() -> Ask:
         finally:
             connection.close()
 
-    return asking
+    return run_client
 
 
 @pytest.fixture(scope="session")

@@ -107,8 +107,8 @@ def test_two_rows_are_shuffled_too(own: Sandbox, ask: Ask) -> None:
 
 def test_a_script_matches_skips_and_counts(own: Sandbox, ask: Ask) -> None:
     own.fail(Fault("500", match="symbol=BTC", times=2, skip=1), Fault("503", match="aggTrades"))
-    asked = ["BTCUSDT", "ETHUSDT", "BTCUSDT", "BTCUSDT", "BTCUSDT"]
-    statuses = [ask(own, "trades", symbol=symbol, limit=1).status for symbol in asked]
+    symbols = ["BTCUSDT", "ETHUSDT", "BTCUSDT", "BTCUSDT", "BTCUSDT"]
+    statuses = [ask(own, "trades", symbol=symbol, limit=1).status for symbol in symbols]
     assert statuses == [200, 200, 500, 500, 200]
     assert ask(own, "aggTrades", symbol="ETHUSDT").status == 503
     assert [entry.fault for entry in own.log] == ["", "", "500", "500", "", "503"]

@@ -38,12 +38,12 @@ def assert_same(left: dict[str, Any], right: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def faultless(connect: Any, fetch: Any, now: datetime) -> dict[str, Any]:
-    async def asking(url: str) -> dict[str, Any]:
+    async def run(url: str) -> dict[str, Any]:
         async with connect("binanceusdm", url) as source:
             return await everything(source, fetch, now)
 
     with Sandbox(now=lambda: now, weight_limit=False) as sandbox:
-        return asyncio.run(asking(sandbox.url))
+        return asyncio.run(run(sandbox.url))
 
 
 ENDPOINTS = ("exchangeInfo", "klines", "aggTrades", "fundingRate", "depth")
@@ -64,11 +64,11 @@ def test_each_fault_changes_nothing(
     for skip in (0, 2):
         sandbox.fail(Fault(kind, endpoint, times, skip, retry_after=0.01, hang_seconds=1.0))
 
-    async def asking() -> dict[str, Any]:
+    async def run() -> dict[str, Any]:
         async with connect("binanceusdm", sandbox.url, timeout_seconds=0.25) as source:
             return await everything(source, fetch, now)
 
-    assert_same(asyncio.run(asking()), faultless)
+    assert_same(asyncio.run(run()), faultless)
     struck = [entry.fault for entry in sandbox.log if entry.fault]
     assert struck
     assert set(struck) == {kind}
@@ -80,11 +80,11 @@ def test_faults_at_random_change_nothing(
 ) -> None:
     sandbox.fail_at_random(RandomFaults(0.4, [*KINDS, *LIES], seed=seed, retry_after=0.01))
 
-    async def asking() -> dict[str, Any]:
+    async def run() -> dict[str, Any]:
         async with connect("binanceusdm", sandbox.url, attempts=30) as source:
             return await everything(source, fetch, now)
 
-    assert_same(asyncio.run(asking()), faultless)
+    assert_same(asyncio.run(run()), faultless)
     assert any(entry.fault for entry in sandbox.log)
 
 
@@ -95,7 +95,7 @@ def test_a_quiet_market_survives_repeated_answers(
     # an old empty answer again, or an old page inside a larger window, looks like a quiet market
     start = now - 9 * DAY
 
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect("binance", sandbox.url) as source:
             await fetch(source, dataset, QUIET[1], start + 3 * HOUR, start + 4 * HOUR)
             sandbox.fail(Fault("duplicate", match="XRPETH"))
@@ -105,25 +105,25 @@ def test_a_quiet_market_survives_repeated_answers(
             return wide, await fetch(source, dataset, QUIET[1], start, start + 6 * HOUR)
 
     if dataset == "trades":
-        wanted = truth.trades(*QUIET, start, start + 6 * HOUR)
+        expected = truth.trades(*QUIET, start, start + 6 * HOUR)
     else:
-        wanted = truth.bars(*QUIET, "1m", start, start + 6 * HOUR)
-    for got in asyncio.run(asking()):
-        same(got.frame, wanted)
+        expected = truth.bars(*QUIET, "1m", start, start + 6 * HOUR)
+    for got in asyncio.run(run()):
+        same(got.frame, expected)
         assert got.settled == (TimeRange(start, start + 6 * HOUR),)
 
 
 def test_a_venue_that_stays_down_is_unavailable(
     sandbox: Sandbox, connect: Any, fetch: Any, now: datetime
 ) -> None:
-    async def asking() -> None:
+    async def run() -> None:
         async with connect("binance", sandbox.url) as source:
             await source.market(SPOT[1])
             sandbox.go_down()
             await fetch(source, "bars_1m", SPOT[1], now - DAY, now)
 
     with pytest.raises(SourceUnavailableError, match="binance gave no usable answer in 4 attempts"):
-        asyncio.run(asking())
+        asyncio.run(run())
 
 
 @pytest.mark.parametrize("lies", [1, 2, 3, 4, 5])
@@ -156,11 +156,11 @@ def test_an_empty_answer_is_not_believed_at_once(
     start = now - 600 * DAY
     end = start + {"trades": 3 * HOUR, "bars_1m": 30 * HOUR, "funding": 400 * DAY}[dataset]
 
-    async def asking() -> Any:
+    async def run() -> Any:
         async with serving(handle) as url, connect("binanceusdm", url) as source:
             return await fetch(source, dataset, SWAP[1], start, end)
 
-    got = asyncio.run(asking())
+    got = asyncio.run(run())
     if dataset == "bars_1m":
         same(got.frame, truth.bars(*SWAP, "1m", start, end))
     else:
@@ -194,19 +194,19 @@ def test_a_gap_of_ids_is_reported_and_passed(
     fetch: Any,
     truth: Any,
     now: datetime,
-    said: list[str],
+    log_lines: list[str],
     place: int,
 ) -> None:
     start, end = now - 30 * DAY, now - 30 * DAY + 7 * HOUR
     plain = truth.trades(*SPOT, start, end)
     data = Gapped(int(plain["trade_id"][place]))
 
-    async def asking(url: str) -> Any:
+    async def run(url: str) -> Any:
         async with connect("binance", url) as source:
             return await fetch(source, "trades", SPOT[1], start, end)
 
     with Sandbox(data, now=lambda: now, weight_limit=False) as sandbox:
-        got = asyncio.run(asking(sandbox.url))
+        got = asyncio.run(run(sandbox.url))
     same(got.frame, plain, ["timestamp", "price", "amount"])
     assert got.settled == (TimeRange(start, end),)
-    assert any("trades_inconsistent" in line and "are missing" in line for line in said)
+    assert any("trades_inconsistent" in line and "are missing" in line for line in log_lines)

@@ -49,15 +49,15 @@ def test_bars_equal_the_truth(
     start, end = now - back, now + HOUR
     dataset = f"bars_{timeframe.replace('M', 'mo')}"
 
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect(exchange, quiet.url) as source:
             return await fetch(source, dataset, symbol, start, end)
 
-    got, wanted = asyncio.run(asking()), truth.bars(exchange, symbol, timeframe, start, end)
+    got, expected = asyncio.run(run()), truth.bars(exchange, symbol, timeframe, start, end)
     reached = now - timedelta(seconds=5)
     step = builtin().dataset(dataset).timeframe
     assert step is not None
-    same(got.frame, wanted, [c for c in wanted.columns if c != "closed"])
+    same(got.frame, expected, [c for c in expected.columns if c != "closed"])
     ends = [step.after(time) for time in got.frame["timestamp"]]
     assert got.frame["closed"].to_list() == [bar_end <= reached for bar_end in ends]
     # all that is settled is closed, and all up to the open bar is settled
@@ -72,15 +72,15 @@ def test_trades_equal_the_truth(
 ) -> None:
     exchange, symbol = market
 
-    async def asking(start: datetime, end: datetime) -> Any:
+    async def run(start: datetime, end: datetime) -> Any:
         async with connect(exchange, quiet.url) as source:
             return await fetch(source, "trades", symbol, start, end)
 
     start = now - 30 * HOUR
-    past = asyncio.run(asking(start, start + 7 * HOUR))
+    past = asyncio.run(run(start, start + 7 * HOUR))
     same(past.frame, truth.trades(*market, start, start + 7 * HOUR))
     assert past.settled == (TimeRange(start, start + 7 * HOUR),)
-    present = asyncio.run(asking(now - 2 * HOUR, now + HOUR))
+    present = asyncio.run(run(now - 2 * HOUR, now + HOUR))
     same(present.frame, truth.trades(*market, now - 2 * HOUR, now + HOUR))
     assert present.settled == (TimeRange(now - 2 * HOUR, now - timedelta(seconds=10)),)
 
@@ -90,23 +90,23 @@ def test_funding_equals_the_truth(
 ) -> None:
     start = now - 1000 * DAY
 
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect("binanceusdm", quiet.url) as source:
             return await fetch(source, "funding", SWAP[1], start, now + DAY)
 
-    got = asyncio.run(asking())
+    got = asyncio.run(run())
     same(got.frame, truth.funding(*SWAP, start, now + DAY))
     assert got.frame.height > 2900
     assert got.settled == (TimeRange(start, now - MINUTE),)
 
 
 def test_instruments_and_book_equal_the_truth(quiet: Sandbox, connect: Any, truth: Any) -> None:
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect("binance", quiet.url) as source:
             book = await source.order_book(LakeMarket("binance", "BTC/USDT"), 7)
             return await source.instruments(), book
 
-    instruments, book = asyncio.run(asking())
+    instruments, book = asyncio.run(run())
     row = instruments["BTC/USDT"].row(0, named=True)
     market = truth.market(*SPOT)
     assert row["venue_symbol"] == "BTCUSDT"
@@ -132,13 +132,13 @@ def test_any_window_of_bars_equals_the_truth(
     start = now - timedelta(milliseconds=back_ms)
     end = start + timedelta(milliseconds=long_ms)
 
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect("binance", quiet.url) as source:
             return await fetch(source, "bars_1m", QUIET[1], start, end)
 
-    got, wanted = asyncio.run(asking()), truth.bars(*QUIET, "1m", start, end)
-    if wanted.height:
-        same(got.frame, wanted, ["timestamp", "open", "close", "volume"])
+    got, expected = asyncio.run(run()), truth.bars(*QUIET, "1m", start, end)
+    if expected.height:
+        same(got.frame, expected, ["timestamp", "open", "close", "volume"])
     else:
         assert got.frame.is_empty()
     if end < now - HOUR:
@@ -153,14 +153,14 @@ def test_any_window_of_trades_equals_the_truth(
     start = now - DAY - timedelta(milliseconds=back_ms)
     end = start + timedelta(milliseconds=long_ms)
 
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect("binance", quiet.url) as source:
             return await fetch(source, "trades", QUIET[1], start, end)
 
-    got, wanted = asyncio.run(asking()), truth.trades(*QUIET, start, end)
-    assert got.frame.height == wanted.height
-    if wanted.height:
-        same(got.frame, wanted)
+    got, expected = asyncio.run(run()), truth.trades(*QUIET, start, end)
+    assert got.frame.height == expected.height
+    if expected.height:
+        same(got.frame, expected)
     assert got.settled == (TimeRange(start, end),)
 
 
@@ -169,7 +169,7 @@ def test_windows_side_by_side_on_one_client(
 ) -> None:
     start = now - 10 * DAY
 
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect("binance", quiet.url) as source:
             return await asyncio.gather(
                 *(
@@ -179,10 +179,10 @@ def test_windows_side_by_side_on_one_client(
                 )
             )
 
-    got = asyncio.run(asking())
+    got = asyncio.run(run())
     for symbol, parts in ((SPOT[1], got[:6]), (QUIET[1], got[6:])):
-        wanted = truth.bars("binance", symbol, "1m", start, start + 6 * DAY)
-        same(pl.concat([one.frame for one in parts]), wanted)
+        expected = truth.bars("binance", symbol, "1m", start, start + 6 * DAY)
+        same(pl.concat([one.frame for one in parts]), expected)
         assert union(s for one in parts for s in one.settled) == (
             TimeRange(start, start + 6 * DAY),
         )
@@ -193,14 +193,14 @@ def test_windows_side_by_side_on_one_client(
 def test_a_fast_local_clock_settles_nothing_that_has_not_happened(
     quiet: Sandbox, connect: Any, fetch: Any, now: datetime, dataset: str, venue: str
 ) -> None:
-    async def asking() -> Any:
+    async def run() -> Any:
         fast = now + 3 * HOUR
         async with connect(
             "binance", quiet.url, now=lambda: fast, unified=venue == "unified"
         ) as source:
             return await fetch(source, dataset, SPOT[1], now - HOUR, fast)
 
-    got = asyncio.run(asking())
+    got = asyncio.run(run())
     assert got.settled[-1].end <= now
     assert got.settled[-1].end >= now - 2 * MINUTE
     if dataset != "trades":
@@ -210,7 +210,7 @@ def test_a_fast_local_clock_settles_nothing_that_has_not_happened(
 def test_nothing_is_asked_for_a_window_of_the_future(
     sandbox: Sandbox, connect: Any, fetch: Any, now: datetime
 ) -> None:
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect("binance", sandbox.url) as source:
             await source.market(SPOT[1])
             sandbox.clear_log()
@@ -219,7 +219,7 @@ def test_nothing_is_asked_for_a_window_of_the_future(
                 for dataset in ("bars_1m", "trades")
             ]
 
-    for got in asyncio.run(asking()):
+    for got in asyncio.run(run()):
         assert got.frame.is_empty()
         assert got.settled == ()
     assert len(sandbox.log) == 0
@@ -230,11 +230,11 @@ def test_a_long_time_before_the_listing_costs_little(
 ) -> None:
     listed = datetime(2020, 1, 1, tzinfo=now.tzinfo)
 
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect("binance", sandbox.url) as source:
             return await fetch(source, "bars_1m", SPOT[1], listed - 900 * DAY, listed + HOUR)
 
-    got = asyncio.run(asking())
+    got = asyncio.run(run())
     same(got.frame, truth.bars(*SPOT, "1m", listed, listed + HOUR))
     assert got.settled == (TimeRange(listed - 900 * DAY, listed + HOUR),)
     assert len([entry for entry in sandbox.log if "klines" in entry.path]) < 8
@@ -252,12 +252,12 @@ def test_a_long_time_before_the_listing_costs_little(
 def test_an_unknown_symbol_names_the_closest(
     quiet: Sandbox, connect: Any, wrong: str, best: str
 ) -> None:
-    async def asking() -> None:
+    async def run() -> None:
         async with connect("binance", quiet.url) as source:
             await source.market(wrong)
 
     with pytest.raises(UnknownNameError) as caught:
-        asyncio.run(asking())
+        asyncio.run(run())
     assert repr(wrong) in caught.value.message
     assert caught.value.hint.startswith(f"Did you mean {best}")
     assert "names are known" in caught.value.hint
@@ -266,42 +266,42 @@ def test_an_unknown_symbol_names_the_closest(
 def test_what_a_venue_lacks_is_said(
     quiet: Sandbox, connect: Any, fetch: Any, now: datetime
 ) -> None:
-    async def asking(exchange: str, dataset: str, symbol: str) -> None:
+    async def run(exchange: str, dataset: str, symbol: str) -> None:
         async with connect(exchange, quiet.url) as source:
             await fetch(source, dataset, symbol, now - DAY, now)
 
     with pytest.raises(UnknownNameError, match="2m") as timeframe:
-        asyncio.run(asking("binance", "bars_2m", SPOT[1]))
+        asyncio.run(run("binance", "bars_2m", SPOT[1]))
     assert "closest first: 3m, 1m" in timeframe.value.hint
     with pytest.raises(UnknownNameError, match="no perpetual swap"):
-        asyncio.run(asking("binance", "funding", SPOT[1]))
+        asyncio.run(run("binance", "funding", SPOT[1]))
     with pytest.raises(UsageError, match="only the present"):
-        asyncio.run(asking("binance", "orderbooks", SPOT[1]))
+        asyncio.run(run("binance", "orderbooks", SPOT[1]))
 
 
 def test_a_dataset_that_a_venue_lacks_is_refused_without_asking(connect: Any) -> None:
-    async def asking(dataset: str) -> None:
+    async def run(dataset: str) -> None:
         async with connect("kraken", "http://127.0.0.1:1") as source:
             await source.require(builtin().dataset(dataset), LakeMarket("kraken", "BTC/USD"))
 
-    asyncio.run(asking("bars_4h"))
+    asyncio.run(run("bars_4h"))
     with pytest.raises(UnknownNameError, match="does not have funding") as caught:
-        asyncio.run(asking("funding"))
+        asyncio.run(run("funding"))
     assert caught.value.hint == "It has bars, trades, orderbooks, instruments."
     with pytest.raises(UnknownNameError, match="no bars of 3m") as timeframe:
-        asyncio.run(asking("bars_3m"))
+        asyncio.run(run("bars_3m"))
     assert timeframe.value.hint.startswith("It has, closest first: 5m, 1m, 15m")
 
 
 def test_markets_are_asked_for_once(sandbox: Sandbox, connect: Any) -> None:
-    async def asking() -> None:
+    async def run() -> None:
         async with connect("binance", sandbox.url) as source:
             await asyncio.gather(*(source.market(SPOT[1]) for _ in range(10)))
             await source.instruments()
 
-    asyncio.run(asking())
-    asked = [entry.path for entry in sandbox.log if "exchangeInfo" in entry.path]
-    assert len(asked) == len(set(asked)) > 0
+    asyncio.run(run())
+    info_requests = [entry.path for entry in sandbox.log if "exchangeInfo" in entry.path]
+    assert len(info_requests) == len(set(info_requests)) > 0
 
 
 def test_times_are_whole_milliseconds_in_requests(
@@ -309,11 +309,11 @@ def test_times_are_whole_milliseconds_in_requests(
 ) -> None:
     start = now - HOUR + timedelta(microseconds=1)
 
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect("binance", sandbox.url) as source:
             return await fetch(source, "trades", SPOT[1], start, now - 30 * MINUTE)
 
-    got = asyncio.run(asking())
+    got = asyncio.run(run())
     assert got.frame["timestamp"].min() >= start
     assert f"startTime={to_ms(now - HOUR) + 1}&endTime={to_ms(now - 30 * MINUTE) - 1}" in {
         part for entry in sandbox.log for part in [entry.query.partition("&limit")[0]]

@@ -115,26 +115,26 @@ RUBBISH = {
 def test_rubbish_is_asked_for_again(
     serving: Any, kind: str, said: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async def asking() -> None:
+    async def run() -> None:
         async with serving(scripted(RUBBISH[kind], RUBBISH[kind])) as url:
             source = client(url)
             assert await klines(source) == [[1, "2"]]
             # aiohttp by itself repeats a GET on a connection that turns out to be dead
             assert source.requests == (2 if kind == "reset" else 3)
 
-    asyncio.run(asking())
+    asyncio.run(run())
     assert any("tried_again" in line for line in said)
     assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize("kind", ["truncated", "503", "cut", "reset", "empty", "429"])
 def test_rubbish_for_ever_is_an_error_that_says_all(serving: Any, kind: str) -> None:
-    async def asking() -> None:
+    async def run() -> None:
         async with serving(scripted(*[RUBBISH[kind]] * 9)) as url:
             await klines(client(url))
 
     with pytest.raises(SourceUnavailableError) as caught:
-        asyncio.run(asking())
+        asyncio.run(run())
     message = caught.value.message
     assert message.startswith("binance gave no usable answer in 4 attempts: GET klines")
     assert "BTCUSDT" in message
@@ -155,7 +155,7 @@ def test_rubbish_for_ever_is_an_error_that_says_all(serving: Any, kind: str) -> 
 def test_a_refusal_is_final_and_in_the_venues_words(
     serving: Any, status: int, body: bytes, error: type[Exception], said: str
 ) -> None:
-    async def asking() -> None:
+    async def run() -> None:
         async with serving(scripted(answer(body, status))) as url:
             source = client(url)
             with pytest.raises(error, match=said) as caught:
@@ -163,7 +163,7 @@ def test_a_refusal_is_final_and_in_the_venues_words(
             assert not isinstance(caught.value, SourceUnavailableError)
             assert source.requests == 1
 
-    asyncio.run(asking())
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("pause", ["0.25", "date"])
@@ -189,7 +189,7 @@ def test_retry_after_stops_all_requests_of_the_client(serving: Any, pause: str) 
         await asyncio.sleep(0.05)
         await source.call("publicGetTime")
 
-    async def asking() -> None:
+    async def run() -> None:
         async with serving(handle) as url:
             source = client(url, http=HttpSettings(rate_limit=False))
             try:
@@ -197,10 +197,10 @@ def test_retry_after_stops_all_requests_of_the_client(serving: Any, pause: str) 
             finally:
                 await source.close()
 
-    asyncio.run(asking())
+    asyncio.run(run())
     assert len(arrived) == 7
-    wanted = 1.0 if pause == "date" else 0.25
-    assert wanted - 0.01 <= min(arrived[1:]) - arrived[0] < wanted + 0.5
+    min_pause = 1.0 if pause == "date" else 0.25
+    assert min_pause - 0.01 <= min(arrived[1:]) - arrived[0] < min_pause + 0.5
 
 
 @pytest.mark.parametrize(
@@ -221,27 +221,27 @@ def test_integers_of_any_size_stay_exact(text: str, value: Any) -> None:
 
 
 def test_big_integers_survive_the_whole_way(serving: Any) -> None:
-    async def asking() -> Any:
+    async def run() -> Any:
         async with serving(scripted(answer(b'[{"a":102090736227123456789012}]'))) as url:
             return await klines(client(url))
 
-    assert asyncio.run(asking()) == [{"a": 102090736227123456789012}]
+    assert asyncio.run(run()) == [{"a": 102090736227123456789012}]
 
 
 def test_secrets_are_in_no_message(serving: Any) -> None:
     echo = answer(b'{"code": -2015, "msg": "key TOPSECRET is not allowed"}', 401)
     key, secret = SecretStr("TOPSECRET"), SecretStr("HUSH")
 
-    async def asking(reply: Reply) -> None:
+    async def run(reply: Reply) -> None:
         async with serving(scripted(*[reply] * 9)) as url:
             await klines(
                 client(url, exchange=ExchangeSettings(url=url, api_key=key, secret=secret))
             )
 
     with pytest.raises(SourceError) as refused:
-        asyncio.run(asking(echo))
+        asyncio.run(run(echo))
     with pytest.raises(SourceUnavailableError) as failed:
-        asyncio.run(asking(answer(b"<html>TOPSECRET HUSH</html>", 500)))
+        asyncio.run(run(answer(b"<html>TOPSECRET HUSH</html>", 500)))
     for error in (refused.value, failed.value):
         assert "TOPSECRET" not in str(error)
         assert "HUSH" not in str(error)
@@ -252,30 +252,30 @@ def test_secrets_are_in_no_message(serving: Any) -> None:
 def test_the_earlier_clock_counts(serving: Any, behind_seconds: int, expected_behind: int) -> None:
     date = format_datetime(NOW - timedelta(seconds=behind_seconds), usegmt=True)
 
-    async def asking() -> datetime:
+    async def run() -> datetime:
         async with serving(scripted(answer(Date=date))) as url:
             source = client(url)
             assert source.venue_now() == NOW
             await klines(source)
             return source.venue_now()
 
-    assert asyncio.run(asking()) == NOW - timedelta(seconds=expected_behind)
+    assert asyncio.run(run()) == NOW - timedelta(seconds=expected_behind)
 
 
 def test_ccxts_rate_limiter_is_kept(serving: Any) -> None:
-    async def asking(*, rate_limit: bool) -> float:
+    async def run(*, rate_limit: bool) -> float:
         async with serving(scripted()) as url:
             source = client(url, http=HttpSettings(rate_limit=rate_limit))
             started = time.monotonic()
             request = {"symbol": "A", "interval": "1m"}
             await asyncio.gather(*(source.call("publicGetKlines", request) for _ in range(20)))
-            taken = time.monotonic() - started
+            elapsed = time.monotonic() - started
             await source.close()
-            return taken
+            return elapsed
 
     # 20 requests of weight 2 at 50 ms for a weight of 5: 0.02 s each
-    assert asyncio.run(asking(rate_limit=True)) > 0.3
-    assert asyncio.run(asking(rate_limit=False)) < 0.3
+    assert asyncio.run(run(rate_limit=True)) > 0.3
+    assert asyncio.run(run(rate_limit=False)) < 0.3
 
 
 def test_no_more_requests_at_once_than_set(serving: Any) -> None:
@@ -289,13 +289,13 @@ def test_no_more_requests_at_once_than_set(serving: Any) -> None:
         under_way -= 1
         return web.Response(body=GOOD, content_type="application/json")
 
-    async def asking() -> None:
+    async def run() -> None:
         async with serving(handle) as url:
             source = client(url, http=HttpSettings(rate_limit=False, concurrency=3))
             await asyncio.gather(*(source.call("publicGetTime") for _ in range(12)))
             await source.close()
 
-    asyncio.run(asking())
+    asyncio.run(run())
     assert most == 3
 
 
@@ -338,14 +338,14 @@ def test_redirection_keeps_host_and_path() -> None:
 def test_nothing_is_left_open(
     serving: Any, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:
-    async def asking() -> None:
+    async def run() -> None:
         async with serving(scripted(reset, reset, *[answer(b"", 500)] * 4)) as url:
             with pytest.raises(SourceUnavailableError):
                 await klines(client(url))
             client(url)  # never used, never closed: nothing was opened
 
     with caplog.at_level(logging.DEBUG):
-        asyncio.run(asking())
+        asyncio.run(run())
         gc.collect()
     said = [record.getMessage() for record in caplog.records]
     assert not [text for text in said if "nclosed" in text or "release all resources" in text]

@@ -88,18 +88,18 @@ def from_recording(
         bodies = {part: sample(f"{venue}/{name}") for part, name in recording.answers.items()}
 
         async def handle(request: web.Request) -> web.Response:
-            found = (body for part, body in bodies.items() if part in request.path_qs)
-            body = next(found, recording.nothing)
+            matching = (body for part, body in bodies.items() if part in request.path_qs)
+            body = next(matching, recording.nothing)
             return web.Response(body=body, content_type="application/json")
 
-        async def asking() -> Any:
+        async def run() -> Any:
             async with (
                 serving(handle) as url,
                 connect(venue, url, now=lambda: recording.now) as source,
             ):
                 return await use(source, recording.symbol)
 
-        return asyncio.run(asking())
+        return asyncio.run(run())
 
     return run
 

@@ -20,17 +20,19 @@ NOW = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
 ON_CHAIN = "ethereum:uniswap_v3"
 
 
-def _ask(settings: Settings, chosen: ExchangeSettings | None = None) -> tuple[str, str]:
+def _ask(settings: Settings, exchange_settings: ExchangeSettings | None = None) -> tuple[str, str]:
     """The name of binance's source, and the symbol that it answers for."""
 
-    async def asking() -> tuple[str, str]:
-        source = connect("binance", settings=settings, now=lambda: NOW, exchange_settings=chosen)
+    async def run() -> tuple[str, str]:
+        source = connect(
+            "binance", settings=settings, now=lambda: NOW, exchange_settings=exchange_settings
+        )
         try:
             return source.name, (await source.market("BTC/USDT")).symbol
         finally:
             await source.close()
 
-    return asyncio.run(asking())
+    return asyncio.run(run())
 
 
 def test_the_name_of_a_source_loads_no_client() -> None:
@@ -39,8 +41,10 @@ def test_the_name_of_a_source_loads_no_client() -> None:
         "import sys; from lake.sources.registry import source_name; source_name('binance'); "
         "print([name for name in ('ccxt', 'web3', 'aiohttp') if name in sys.modules])"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "[]"
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert completed.stdout.strip() == "[]"
 
 
 def test_a_source_is_asked_where_the_settings_say_unless_others_are_given(tmp_path: Path) -> None:

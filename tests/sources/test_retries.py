@@ -57,9 +57,9 @@ def test_a_date_is_as_far_away_as_it_says(seconds: int) -> None:
 
 def test_secrets_and_signatures_are_blotted_out() -> None:
     text = "GET /x?symbol=A&apiKey=k1&signature=abc HTTP\n s3cret " + "y" * 1000
-    shown = remove_secrets(text, ("s3cret",))
-    assert shown.startswith("GET /x?symbol=A&apiKey=***&signature=*** HTTP *** y")
-    assert len(shown) < 320
+    cleaned = remove_secrets(text, ("s3cret",))
+    assert cleaned.startswith("GET /x?symbol=A&apiKey=***&signature=*** HTTP *** y")
+    assert len(cleaned) < 320
 
 
 def test_an_answer_without_oddity_is_asked_for_once() -> None:
@@ -88,8 +88,8 @@ def test_an_oddity_that_passes_is_forgotten() -> None:
     async def ask() -> int:
         return next(answers)
 
-    odd = lambda answer: str(answer) if answer else None  # noqa: E731
-    assert asyncio.run(ask_until_consistent("v", "x", ask, odd)) == (0, None)
+    find_anomaly = lambda answer: str(answer) if answer else None  # noqa: E731
+    assert asyncio.run(ask_until_consistent("v", "x", ask, find_anomaly)) == (0, None)
 
 
 def test_a_venue_that_always_says_something_else_is_unavailable() -> None:
@@ -103,16 +103,16 @@ def test_a_venue_that_always_says_something_else_is_unavailable() -> None:
 
 
 def test_faults_are_repeated_and_reported_at_last() -> None:
-    tried = 0
+    attempts = 0
 
     async def failing() -> None:
-        nonlocal tried
-        tried += 1
-        raise Fault(f"fault {tried}")
+        nonlocal attempts
+        attempts += 1
+        raise Fault(f"fault {attempts}")
 
     with pytest.raises(SourceUnavailableError) as caught:
         asyncio.run(Retrier("kraken", IMPATIENT).run("GET trades", failing))
-    assert tried == 3
+    assert attempts == 3
     assert caught.value.message == (
         "kraken gave no usable answer in 3 attempts: GET trades: fault 3"
     )
@@ -120,16 +120,16 @@ def test_faults_are_repeated_and_reported_at_last() -> None:
 
 
 def test_other_errors_are_not_repeated() -> None:
-    tried = 0
+    attempts = 0
 
     async def failing() -> None:
-        nonlocal tried
-        tried += 1
+        nonlocal attempts
+        attempts += 1
         raise KeyError("a bug")
 
     with pytest.raises(KeyError):
         asyncio.run(Retrier("kraken", IMPATIENT).run("GET trades", failing))
-    assert tried == 1
+    assert attempts == 1
 
 
 def test_a_pause_holds_back_everybody() -> None:

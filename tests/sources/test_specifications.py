@@ -45,9 +45,9 @@ def test_an_instrument_with_little_known() -> None:
 
 @given(st.sampled_from(sorted(ALLOWED_DEPTHS)), st.integers(1, 6000))
 def test_the_smallest_depth_that_is_enough_is_asked_for(exchange_id: str, depth: int) -> None:
-    asked, allowed = choose_depth(exchange_id, depth), ALLOWED_DEPTHS[exchange_id]
+    chosen_depth, allowed = choose_depth(exchange_id, depth), ALLOWED_DEPTHS[exchange_id]
     enough = [most for most in allowed if most >= depth]
-    assert asked == (min(enough) if enough else max(allowed))
+    assert chosen_depth == (min(enough) if enough else max(allowed))
 
 
 def test_a_venue_that_takes_any_depth_is_asked_for_it() -> None:

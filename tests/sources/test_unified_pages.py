@@ -62,9 +62,9 @@ def test_overlapping_pages_merge_to_the_multiset_maximum(
     second = [row for row in tape if row[0] >= max(0, since - back % 3)]
     pages = [parse_trades([trade(*row) for row in page]) for page in (first, second)]
     merged = {name for page in pages for name in ids(page)}
-    wanted = parse_trades([trade(*row) for row in tape])
-    assert len(set(ids(wanted))) == len(tape)
-    assert merged == set(ids(wanted))
+    expected = parse_trades([trade(*row) for row in tape])
+    assert len(set(ids(expected))) == len(tape)
+    assert merged == set(ids(expected))
 
 
 @given(Tape)
@@ -78,10 +78,8 @@ def test_equal_trades_differ_by_their_ordinal_alone(tape: list[tuple[int, float]
 
 
 def test_derived_ids_say_what_they_are_made_of() -> None:
-    made = derive_ids(
-        [5, 5, None, 5], ["buy", None, "buy", "buy"], [0.1, 1e-8, 1.0, 0.1], [2.0] * 4
-    )
-    assert made == ["5:buy:0.1:2.0:0", "5::1e-08:2.0:0", None, "5:buy:0.1:2.0:1"]
+    ids = derive_ids([5, 5, None, 5], ["buy", None, "buy", "buy"], [0.1, 1e-8, 1.0, 0.1], [2.0] * 4)
+    assert ids == ["5:buy:0.1:2.0:0", "5::1e-08:2.0:0", None, "5:buy:0.1:2.0:1"]
 
 
 def test_an_id_is_text_as_the_venue_gives_it() -> None:
@@ -110,11 +108,11 @@ def test_ids_of_different_trades_are_noticed() -> None:
 
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.lists(st.integers(0, 9), max_size=5))
-def test_new_rows_are_each_there_once(rows: list[int], known: list[int]) -> None:
+def test_new_rows_are_each_there_once(rows: list[int], overlap_ids: list[int]) -> None:
     answer = parse_trades([trade(n, trade_id=str(n)) for n in sorted(rows)])
-    overlap = parse_trades([trade(n, trade_id=str(n)) for n in known])
+    overlap = parse_trades([trade(n, trade_id=str(n)) for n in overlap_ids])
     fresh = filter_new_rows(answer, overlap, "trade_id")
-    assert ids(fresh) == [str(n) for n in sorted(set(rows) - set(known))]
+    assert ids(fresh) == [str(n) for n in sorted(set(rows) - set(overlap_ids))]
 
 
 def cursor(at: float, overlap: list[dict[str, Any]] | None = None) -> WindowPosition:
@@ -125,7 +123,7 @@ def cursor(at: float, overlap: list[dict[str, Any]] | None = None) -> WindowPosi
 
 
 @pytest.mark.parametrize(
-    ("where", "seconds", "odd"),
+    ("where", "seconds", "anomaly"),
     [
         (cursor(100), [], "nothing new"),
         # still before the window, yet later than what was asked for
@@ -142,10 +140,10 @@ def cursor(at: float, overlap: list[dict[str, Any]] | None = None) -> WindowPosi
     ],
 )
 def test_what_is_odd_about_an_answer(
-    where: WindowPosition, seconds: list[int], odd: str | None
+    where: WindowPosition, seconds: list[int], anomaly: str | None
 ) -> None:
     answer = parse_trades([trade(n, trade_id=str(n)) for n in seconds])
-    assert where.find_anomaly(TRADES, answer) == odd
+    assert where.find_anomaly(TRADES, answer) == anomaly
 
 
 @given(st.integers(1, 60), st.integers(1, 60))

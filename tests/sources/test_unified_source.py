@@ -30,14 +30,14 @@ def test_it_gives_what_the_columnar_parsers_give(
     start = now - back
     end = start + long * 3 * HOUR
 
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect(exchange, quiet.url, unified=True) as source:
             return (
                 await fetch(source, "bars_1m", symbol, start, start + 9 * (end - start)),
                 await fetch(source, "trades", symbol, start, end),
             )
 
-    bars, trades = asyncio.run(asking())
+    bars, trades = asyncio.run(run())
     same(bars.frame, truth.bars(*market, "1m", start, start + 9 * (end - start)), OHLCV)
     same(trades.frame, truth.trades(*market, start, end), TRADE)
     assert bars.settled[0].start == trades.settled[0].start == start
@@ -48,13 +48,13 @@ def test_it_gives_what_the_columnar_parsers_give(
 
 
 def test_funding(quiet: Sandbox, connect: Any, fetch: Any, truth: Any, now: datetime) -> None:
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect("binanceusdm", quiet.url, unified=True) as source:
             return await fetch(source, "funding", SWAP[1], now - 300 * DAY, now)
 
-    got = asyncio.run(asking())
-    wanted = truth.funding(*SWAP, now - 300 * DAY, now)
-    same(got.frame, wanted, ["timestamp", "funding_rate"])
+    got = asyncio.run(run())
+    expected = truth.funding(*SWAP, now - 300 * DAY, now)
+    same(got.frame, expected, ["timestamp", "funding_rate"])
     assert got.settled == (TimeRange(now - 300 * DAY, now - MINUTE),)
 
 
@@ -75,12 +75,12 @@ def test_faults_change_nothing(
     end = start + (5 * HOUR if endpoint == "aggTrades" else 2 * DAY)
     sandbox.fail(Fault(kind, match=endpoint, times=2, skip=skip, retry_after=0.01))
 
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect("binance", sandbox.url, unified=True) as source:
             dataset = "trades" if endpoint == "aggTrades" else "bars_1m"
             return await fetch(source, dataset, SPOT[1], start, end)
 
-    got = asyncio.run(asking())
+    got = asyncio.run(run())
     if endpoint == "klines":
         same(got.frame, truth.bars(*SPOT, "1m", start, end), OHLCV)
     else:
@@ -104,13 +104,13 @@ def test_repeated_and_shuffled_answers_change_nothing(
 ) -> None:
     start, end = now - 9 * DAY, now - 8 * DAY - 12 * HOUR
 
-    async def asking() -> Any:
+    async def run() -> Any:
         async with connect("binance", sandbox.url, unified=True) as source:
             await fetch(source, dataset, QUIET[1], start + HOUR, start + 2 * HOUR)
             sandbox.fail(Fault(kind, match="XRPETH", skip=skip))
             return await fetch(source, dataset, QUIET[1], start, end)
 
-    got = asyncio.run(asking())
+    got = asyncio.run(run())
     if dataset == "trades":
         same(got.frame, truth.trades(*QUIET, start, end), TRADE)
     else:

@@ -52,14 +52,14 @@ def from_venue(serving: Any, connect: Any, fetch: Any, now: datetime) -> Callabl
     """Fetches from a `Venue` through the unified methods."""
 
     def run(venue: Venue, dataset: str, start: datetime, end: datetime) -> Any:
-        async def asking() -> Any:
+        async def run() -> Any:
             async with (
                 serving(venue.answer) as url,
                 connect("binance", url, unified=True, now=lambda: now) as source,
             ):
                 return await fetch(source, dataset, "BTC/USDT", start, end)
 
-        return asyncio.run(asking())
+        return asyncio.run(run())
 
     return run
 
@@ -73,14 +73,14 @@ def kline(time: datetime) -> list[Any]:
     return [to_ms(time), "1", "2", "1", "1.5", "9", to_ms(time) + 59_999, "9", 1, "1", "1", "0"]
 
 
-def test_latest_bars_are_no_past(from_venue: Any, now: datetime, said: list[str]) -> None:
+def test_latest_bars_are_no_past(from_venue: Any, now: datetime, log_lines: list[str]) -> None:
     current = now.replace(second=0)
     bars = [kline(current - n * MINUTE) for n in range(720)][::-1]
     venue = Venue(now, klines=lambda _: bars)
     got = from_venue(venue, "bars_1m", now - 3 * DAY, now)
     assert got.frame.height == 720
     assert got.settled == (TimeRange(current - 719 * MINUTE, current),)
-    (line,) = [line for line in said if "history_incomplete" in line]
+    (line,) = [line for line in log_lines if "history_incomplete" in line]
     assert "first=2024-03-01T00:01:00Z" in line
 
 
@@ -180,8 +180,10 @@ def test_whatever_is_settled_is_complete(
     got = from_venue(venue, "trades", start, end)
     have = set(got.frame["trade_id"]) if got.frame.height else set()
     assert have <= {str(n) for n, time in enumerate(times) if start <= time < end}
-    for known in got.settled:
-        assert {str(n) for n, time in enumerate(times) if known.start <= time < known.end} <= have
+    for covered in got.settled:
+        assert {
+            str(n) for n, time in enumerate(times) if covered.start <= time < covered.end
+        } <= have
     if kind in ("since", "first of the hour") and start > times[0]:
         assert len(got.frame) == len([t for t in times if start <= t < end])
 
@@ -197,10 +199,10 @@ def test_a_busy_market_is_complete_or_reported(
     start, end = now - 170 * MINUTE, now - 165 * MINUTE
     got = from_venue(venue, "trades", start, end)
     if kind == "last of the hour":
-        assert sum((known.duration for known in got.settled), 0 * DAY) < end - start
+        assert sum((covered.duration for covered in got.settled), 0 * DAY) < end - start
     else:
-        wanted = [str(n) for n, time in enumerate(times) if start <= time < end]
-        assert got.frame["trade_id"].to_list() == wanted
+        expected = [str(n) for n, time in enumerate(times) if start <= time < end]
+        assert got.frame["trade_id"].to_list() == expected
         assert got.settled == (TimeRange(start, end),)
 
 
@@ -259,13 +261,13 @@ def test_single_rows_of_garbage_stay_to_be_refused_later(from_venue: Any, now: d
 
 
 def test_a_venue_that_gives_nothing_at_all_covers_nothing(
-    from_venue: Any, now: datetime, said: list[str]
+    from_venue: Any, now: datetime, log_lines: list[str]
 ) -> None:
     # what ccxt can no longer find in an answer looks like an empty one
     got = from_venue(Venue(now), "trades", now - DAY, now)
     assert got.frame.is_empty()
     assert got.settled == ()
-    assert any("no_rows" in line for line in said)
+    assert any("no_rows" in line for line in log_lines)
 
 
 def test_one_id_for_different_trades_is_refused(from_venue: Any, now: datetime) -> None:

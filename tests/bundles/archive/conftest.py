@@ -113,9 +113,9 @@ def changed(packed: bytes, change: Callable[[Parts], object]) -> bytes:
 
 
 def reader(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    found = tar.extractfile(member)
-    assert found is not None
-    return found
+    file = tar.extractfile(member)
+    assert file is not None
+    return file
 
 
 def refused(lake: Lake, path: Path, error: type[LakeError] = DamagedError) -> str:

@@ -110,8 +110,10 @@ def killed(lake: Lake, verb: str, path: Path, after_files: int) -> None:
     code = textwrap.dedent(_KILLED)
     command = [sys.executable, "-c", code, verb, str(path), str(after_files)]
     environment = {**os.environ, "LAKE_URI": str(lake.root.path)}
-    found = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-    assert found.returncode == -signal.SIGKILL, found.stderr
+    completed = subprocess.run(
+        command, env=environment, check=False, capture_output=True, text=True
+    )
+    assert completed.returncode == -signal.SIGKILL, completed.stderr
 
 
 @pytest.mark.parametrize("name", ["b.tar.zst", "b"])

@@ -81,14 +81,14 @@ def test_an_archive_is_a_tar_without_times_and_owners(bundle: Bundle, tmp_path: 
 def test_an_exported_folder_holds_the_files_as_they_are_in_the_lake(
     lake: Lake, bundle: Bundle, tmp_path: Path
 ) -> None:
-    found = content(bundle.export(tmp_path / "b"))
+    exported = content(bundle.export(tmp_path / "b"))
     own = content(lake.root.bundles / bundle.id)
-    assert {name: found.pop(name) for name in own} == own
+    assert {name: exported.pop(name) for name in own} == own
     pinned = {
         f"data/{table}/{path}": (lake.root.tables / table / path).read_bytes()
         for table, path in bundle.contents.files.all()["table", "path"].iter_rows()
     }
-    assert found == pinned
+    assert exported == pinned
 
 
 def test_how_far_it_is_is_told(bundle: Bundle, new_lake: NewLake, tmp_path: Path) -> None:

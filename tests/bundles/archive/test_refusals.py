@@ -41,8 +41,8 @@ def test_an_archive_with_a_flipped_byte_is_refused(
 ) -> None:
     refusals = 0
     for position in [*range(0, len(packed), len(packed) // 40), *range(-6, 0)]:
-        there = position % len(packed)
-        flipped = packed[:there] + bytes([packed[there] ^ 4]) + packed[there + 1 :]
+        offset = position % len(packed)
+        flipped = packed[:offset] + bytes([packed[offset] ^ 4]) + packed[offset + 1 :]
         if not unpacks_to_the_same(flipped, packed):
             spoiled(flipped)
             refusals += 1
