@@ -33,15 +33,15 @@ def load(datadir: Path, symbol: str, kind: str = "", timeframe: str = "1m") -> A
     )
 
 
-def stored(datadir: Path) -> list[str]:
+def list_files(datadir: Path) -> list[str]:
     return sorted(str(one.relative_to(datadir)) for one in datadir.rglob("*") if one.is_file())
 
 
 def test_freqtrade_loads_the_bars_of_the_bundle(bundle: Bundle, datadir: Path) -> None:
     files = write_datadir(bundle, datadir, "bars_1m", exchange="binance")
     names = ["BTC_USDT-1m.feather", "ETH_USDT-1m.feather"]
-    assert stored(datadir) == [*names, "futures/BTC_USDT_USDT-1m-futures.feather"]
-    assert sorted(files) == [datadir / name for name in stored(datadir)]
+    assert list_files(datadir) == [*names, "futures/BTC_USDT_USDT-1m-futures.feather"]
+    assert sorted(files) == [datadir / name for name in list_files(datadir)]
     for symbol, kind in ((BTC, ""), (ETH, ""), (SWAP, "futures")):
         frame, expected = load(datadir, symbol, kind), expected_bars(bundle, symbol)
         assert [one.to_pydatetime() for one in frame["date"]] == expected["timestamp"].to_list()
@@ -69,8 +69,8 @@ def test_files_are_as_freqtrade_writes_them(bundle: Bundle, datadir: Path, tmp_p
     ):
         frame = load(datadir, symbol, kind, timeframe)
         handler.ohlcv_store(symbol, timeframe, frame, enums.CandleType.from_string(kind))
-    assert stored(own) == stored(datadir)
-    for name in stored(own):
+    assert list_files(own) == list_files(datadir)
+    for name in list_files(own):
         theirs, ours = feather.read_table(own / name), feather.read_table(datadir / name)
         assert ours.schema.equals(theirs.schema, check_metadata=False)
         if "funding" not in name:  # whose times freqtrade has cut down to seconds by now
@@ -110,7 +110,7 @@ def test_an_older_file_is_replaced_as_a_whole(bundle: Bundle, datadir: Path) -> 
         until = T0 + count * MINUTE
         write_datadir(bundle, datadir, "bars_1m", exchange="binance", symbol=BTC, until=until)
     assert len(load(datadir, BTC)) == 5
-    assert stored(datadir) == ["BTC_USDT-1m.feather"]
+    assert list_files(datadir) == ["BTC_USDT-1m.feather"]
 
 
 def test_a_write_that_fails_leaves_the_old_files(bundle: Bundle, datadir: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_write_that_fails_leaves_the_old_files(bundle: Bundle, datadir: Path) 
     with pytest.raises(StorageError, match="binance cannot be written"):
         write_datadir(bundle, datadir, "bars_1m", exchange="binance", until=until)
     assert (datadir / "BTC_USDT-1m.feather").read_bytes() == before
-    assert stored(datadir) == ["BTC_USDT-1m.feather", "futures"]
+    assert list_files(datadir) == ["BTC_USDT-1m.feather", "futures"]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def to_nanoseconds(time: datetime) -> int:
     return (time - EPOCH) // timedelta(microseconds=1) * 1000
 
 
-def pinned(lake: Lake, *tables: str) -> Bundle:
+def pin(lake: Lake, *tables: str) -> Bundle:
     return lake.bundles.pin("b", table=tables)
 
 
@@ -61,7 +61,7 @@ def test_an_inverse_swap_keeps_its_contract_size(lake: Lake) -> None:
     whole = {"tick_size": 0.5, "lot_size": 10.0}
     write(lake, "instruments", specification(symbol, **changes, **whole))
     write(lake, "bars_1m", bar_rows(1, symbol=symbol))
-    market = instrument(pinned(lake, "bars_1m"), "binance", symbol)
+    market = instrument(pin(lake, "bars_1m"), "binance", symbol)
     assert market.is_inverse
     assert (str(market.multiplier), market.settlement_currency.code) == ("100", "BTC")
     assert (str(market.price_increment), str(market.size_increment)) == ("0.5", "10")
@@ -101,7 +101,7 @@ def test_every_timeframe_ends_where_it_ends(
 ) -> None:
     write(lake, "instruments", specification())
     write(lake, table, bar_rows(1))
-    (bar,) = bars(pinned(lake, table), table, **SPOT)
+    (bar,) = bars(pin(lake, table), table, **SPOT)
     assert bar.ts_init == to_nanoseconds(end)
     assert f"-{name}-LAST-EXTERNAL" in str(bar.bar_type)
 
@@ -130,7 +130,7 @@ def test_a_clock_behind_the_venues_makes_no_trade_known_before_it_happened(lake:
     write(lake, "instruments", specification())
     early = pl.Series([T0 - MINUTE], dtype=TIME)
     write(lake, "trades", trades(1, received_at=early))
-    (tick,) = trade_ticks(pinned(lake, "trades"), **SPOT)
+    (tick,) = trade_ticks(pin(lake, "trades"), **SPOT)
     assert tick.ts_init == tick.ts_event == to_nanoseconds(T0)
 
 
@@ -138,7 +138,7 @@ def test_long_ids_are_replaced_by_different_ones(lake: Lake) -> None:
     write(lake, "instruments", specification())
     ids = [f"{'1' * 40}:{n}" for n in range(3)]
     write(lake, "trades", trades(3, trade_id=ids))
-    results = {str(tick.trade_id) for tick in trade_ticks(pinned(lake, "trades"), **SPOT)}
+    results = {str(tick.trade_id) for tick in trade_ticks(pin(lake, "trades"), **SPOT)}
     assert len(results) == 3
 
 
@@ -156,7 +156,7 @@ def test_values_that_nautilus_would_change_are_refused(
 ) -> None:
     write(lake, "instruments", specification())
     write(lake, table, frame)
-    bundle = pinned(lake, table)
+    bundle = pin(lake, table)
     with pytest.raises(UsageError, match=words):
         trade_ticks(bundle, **SPOT) if table == "trades" else bars(bundle, table, **SPOT)
 
@@ -164,7 +164,7 @@ def test_values_that_nautilus_would_change_are_refused(
 def test_a_finer_precision_takes_finer_values(lake: Lake) -> None:
     write(lake, "instruments", specification())
     write(lake, "bars_1m", bar_rows(1, low=[99.999], volume=[1e-6]))
-    bundle = pinned(lake, "bars_1m")
+    bundle = pin(lake, "bars_1m")
     finer = instrument(bundle, "binance", BTC, price_precision=3, size_precision=6)
     (bar,) = bars(bundle, "bars_1m", **SPOT, specification=finer)
     assert (str(bar.low), str(bar.volume)) == ("99.999", "0.000001")
@@ -176,7 +176,7 @@ def test_the_noise_of_a_sum_of_decimals_is_no_finer_value(lake: Lake) -> None:
     total = sum([0.1] * 1003)
     assert total != 100.3
     write(lake, "bars_1m", bar_rows(1, volume=[total]))
-    (bar,) = bars(pinned(lake, "bars_1m"), "bars_1m", **SPOT)
+    (bar,) = bars(pin(lake, "bars_1m"), "bars_1m", **SPOT)
     assert str(bar.volume) == "100.30000"
 
 
@@ -191,7 +191,7 @@ def test_any_decimal_of_the_precision_comes_through_exactly(
     prices: dict[str, Any] = dict.fromkeys(("open", "high", "low", "close"), floats)
     write(lake, "instruments", specification(tick_size=1e-8, lot_size=1e-8))
     write(lake, "bars_1m", bar_rows(len(units), **prices, volume=floats))
-    results = bars(pinned(lake, "bars_1m"), "bars_1m", **SPOT)
+    results = bars(pin(lake, "bars_1m"), "bars_1m", **SPOT)
     assert [Decimal(str(bar.close)) for bar in results] == exact
     assert [Decimal(str(bar.volume)) for bar in results] == exact
 
@@ -281,7 +281,7 @@ def test_a_specification_that_does_not_do_is_refused(lake: Lake, changes: Any, w
     write(lake, "instruments", specification(**changes))
     write(lake, "bars_1m", varied_bars(BTC))
     with pytest.raises(UsageError, match=words):
-        instrument(pinned(lake, "bars_1m"), "binance", BTC)
+        instrument(pin(lake, "bars_1m"), "binance", BTC)
 
 
 def test_a_precision_coarser_than_the_tick_is_refused(bundle: Bundle) -> None:
@@ -292,10 +292,10 @@ def test_a_precision_coarser_than_the_tick_is_refused(bundle: Bundle) -> None:
 def test_a_market_without_specification_or_rows_is_an_error(lake: Lake, bundle: Bundle) -> None:
     write(lake, "bars_1m", varied_bars(BTC))
     with pytest.raises(UnknownNameError, match="no specification of binance BTC/USDT"):
-        bars(pinned(lake, "bars_1m"), "bars_1m", **SPOT)
+        bars(pin(lake, "bars_1m"), "bars_1m", **SPOT)
     with pytest.raises(UnknownNameError, match="bars_5m"):
         bars(bundle, "bars_5m", **SPOT)
     with pytest.raises(UsageError, match="trades holds no bars"):
         bars(bundle, "trades", **SPOT)
     with pytest.raises(UnknownNameError, match="trades"):
-        trade_ticks(pinned(lake, "bars_1m"), **SPOT, specification=instrument(bundle, **SPOT))
+        trade_ticks(pin(lake, "bars_1m"), **SPOT, specification=instrument(bundle, **SPOT))

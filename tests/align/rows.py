@@ -48,5 +48,5 @@ def rows_known_at(*seconds: float, value: Sequence[float] = (), **columns: Any) 
     return pl.DataFrame({"available_at": times, "value": values, **columns})
 
 
-def aligned(rows: pl.DataFrame, how: How, seconds: int = 12, every: Any = STEP) -> Aligned:
+def align_rows(rows: pl.DataFrame, how: How, seconds: int = 12, every: Any = STEP) -> Aligned:
     return align({"x": rows}, every, since=T0, until=T0 + seconds * SECOND, how=how)

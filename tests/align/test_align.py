@@ -13,7 +13,7 @@ from lake.align.align import AlignInput, align, align_tables
 from lake.align.policies import AsOf, How, Resample
 from lake.api import Lake
 from lake.model.catalog import builtin
-from tests.align.rows import STEP, UNTIL, Fact, aligned, rows_known_at, rows_of
+from tests.align.rows import STEP, UNTIL, Fact, align_rows, rows_known_at, rows_of
 from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, funding, trades, write
 
 NEVER = pl.Series([None] * 3, dtype=TIME)
@@ -61,26 +61,26 @@ def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
 
 def test_a_bar_counts_from_its_end_and_not_before() -> None:
     rows = bars(2).with_columns(builtin().dataset("bars_1m").availability())
-    result = aligned(rows, Resample("ohlcv"), seconds=181, every="1m")
+    result = align_rows(rows, Resample("ohlcv"), seconds=181, every="1m")
     assert result.frame["x_volume"].to_list() == [None, 1.0, 1.0, None]
 
 
 def test_a_bar_that_was_still_open_is_left_out() -> None:
     rows = rows_known_at(1, 2, closed=[True, False])
-    assert aligned(rows, AsOf(staleness=None)).frame["x_value"].to_list() == [None, 1, 1, 1]
+    assert align_rows(rows, AsOf(staleness=None)).frame["x_value"].to_list() == [None, 1, 1, 1]
 
 
 def test_a_row_that_a_repair_filled_in_is_never_taken_for_observed() -> None:
     rows = rows_known_at(0, 1, 4, fill=["flat", None, None])
-    fills = aligned(rows, AsOf(staleness="1s"), seconds=2, every=SECOND).frame["x_fill"]
+    fills = align_rows(rows, AsOf(staleness="1s"), seconds=2, every=SECOND).frame["x_fill"]
     assert fills.to_list() == ["stored:flat", None]
-    summed = aligned(rows_known_at(1, 2, 4, fill=["flat", None, None]), Resample("sum"))
+    summed = align_rows(rows_known_at(1, 2, 4, fill=["flat", None, None]), Resample("sum"))
     assert summed.frame["x_fill"].to_list() == ["none", "stored:flat", None, "none"]
     assert summed.summary.row(0)[:5] == ("x", 4, 1, 1, 2)
 
 
 def test_steps_are_open_at_their_start_and_closed_at_their_end() -> None:
-    result = aligned(rows_known_at(-3, -2, 0, 0.000001, 3, 6.000001), Resample("sum"))
+    result = align_rows(rows_known_at(-3, -2, 0, 0.000001, 3, 6.000001), Resample("sum"))
     assert result.frame["x_value"].to_list() == [2 + 3, 4 + 5, None, 6]
     assert result.frame["x_rows"].to_list() == [2, 2, 0, 1]
 
@@ -96,7 +96,7 @@ def test_steps_of_months_are_those_of_the_calendar() -> None:
 
 def test_the_sum_of_what_is_partly_unknown_is_unknown() -> None:
     rows = pl.DataFrame({"available_at": rows_known_at(1, 2, 4)["available_at"], "v": [1, None, 3]})
-    result = aligned(rows, Resample("sum"))
+    result = align_rows(rows, Resample("sum"))
     assert result.frame["x_v"].to_list() == [None, None, 3, None]
     assert result.frame["x_fill"].to_list() == ["none", None, None, "none"]
 
@@ -105,14 +105,14 @@ def test_the_sum_of_what_is_partly_unknown_is_unknown() -> None:
 def test_a_sum_has_room_for_what_it_adds(dtype: pl.DataType) -> None:
     most = 127 if dtype == pl.Int8() else 2**31 - 1
     rows = rows_known_at(1, 2, 2, value=[most] * 3).with_columns(pl.col("value").cast(dtype))
-    assert aligned(rows, Resample("sum")).frame["x_value"][1] == pytest.approx(3 * most)
+    assert align_rows(rows, Resample("sum")).frame["x_value"][1] == pytest.approx(3 * most)
 
 
 @pytest.mark.parametrize(
     "how", [AsOf(staleness=None, columns="value"), Resample("sum", columns="value")]
 )
 def test_one_column_may_be_named_as_it_is(how: How) -> None:
-    assert aligned(rows_known_at(0, other=[1]), how).frame.columns[:2] == ["time", "x_value"]
+    assert align_rows(rows_known_at(0, other=[1]), how).frame.columns[:2] == ["time", "x_value"]
 
 
 def test_markets_stand_side_by_side_from_when_they_are_known() -> None:
@@ -136,7 +136,7 @@ def test_markets_stand_side_by_side_from_when_they_are_known() -> None:
 
 
 def test_sources_without_rows_give_points_that_are_missing() -> None:
-    result = aligned(rows_known_at().cast({"value": pl.Int64}), AsOf(staleness=None))
+    result = align_rows(rows_known_at().cast({"value": pl.Int64}), AsOf(staleness=None))
     assert result.frame["x_fill"].to_list() == ["none"] * 4
     assert result.summary.row(0) == ("x", 4, 0, 0, 4, None)
     empty = align({"x": rows_of([])}, STEP, since=T0, until=UNTIL, how=Resample("sum"), by="symbol")
@@ -155,7 +155,7 @@ def test_one_source_may_be_there_twice_with_a_policy_each() -> None:
 def test_the_order_of_rows_known_at_different_times_does_not_matter() -> None:
     rows = rows_known_at(1, 2, 4, 7)
     for how in (Resample("last"), AsOf(staleness=None)):
-        assert_frame_equal(aligned(rows.reverse(), how).frame, aligned(rows, how).frame)
+        assert_frame_equal(align_rows(rows.reverse(), how).frame, align_rows(rows, how).frame)
 
 
 def test_what_an_alignment_of_tables_reads_is_enough(lake: Lake) -> None:

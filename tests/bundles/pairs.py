@@ -38,18 +38,18 @@ def bar(day: int, **columns: Any) -> pl.DataFrame:
     return bars(1, start=T0 + day * DAY + 12 * HOUR, **columns)
 
 
-def changed(volume: float, days: Iterable[int]) -> pl.DataFrame:
+def bars_with_volume(volume: float, days: Iterable[int]) -> pl.DataFrame:
     return pl.concat([bar(day, volume=[volume]) for day in days])
 
 
-def pinned_before_and_after_a_revision(lake: Lake) -> tuple[Contents, Contents]:
+def pin_before_and_after_a_revision(lake: Lake) -> tuple[Contents, Contents]:
     write(lake, "bars_1m", bars(3))
     before = lake.bundles.pin("a", table="bars_1m").contents
     write_as(lake, "revision", "bars_1m", bars(1, volume=[2.0]))
     return before, lake.bundles.pin("b", table="bars_1m").contents
 
 
-def with_its_data(contents: Contents, folder: Path) -> Contents:
+def copy_with_data(contents: Contents, folder: Path) -> Contents:
     """The bundle as an export has it: with its data files."""
     shutil.copytree(contents.folder, folder)
     shutil.copytree(contents.tables, folder / "data", ignore=shutil.ignore_patterns("_delta_log"))

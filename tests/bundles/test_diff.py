@@ -15,10 +15,10 @@ from tests.bundles.pairs import (
     BTC,
     ETH,
     all_rows,
-    changed,
+    bars_with_volume,
+    copy_with_data,
     jobs_by_day,
-    pinned_before_and_after_a_revision,
-    with_its_data,
+    pin_before_and_after_a_revision,
     write_as,
 )
 from tests.conftest import DAY, SECOND, T0, bars, trades, write
@@ -57,9 +57,9 @@ def test_the_same_rows_have_no_difference(lake: Lake) -> None:
 
 
 def test_days_are_compared_without_any_data_file(lake: Lake) -> None:
-    write(lake, "bars_1m", changed(1.0, range(3)))
+    write(lake, "bars_1m", bars_with_volume(1.0, range(3)))
     lake.bundles.pin("a", table="bars_1m")
-    write_as(lake, "revision", "bars_1m", changed(2.0, [1]))
+    write_as(lake, "revision", "bars_1m", bars_with_volume(2.0, [1]))
     lake.bundles.pin("b", table="bars_1m")
     files = list((lake.root.tables / "bars_1m").glob("exchange=*"))
     assert files
@@ -71,7 +71,7 @@ def test_days_are_compared_without_any_data_file(lake: Lake) -> None:
 
 
 def test_tables_of_one_bundle_only_are_added_or_removed(lake: Lake) -> None:
-    write(lake, "bars_1m", changed(1.0, range(2)))
+    write(lake, "bars_1m", bars_with_volume(1.0, range(2)))
     write(lake, "trades", trades(3))
     lake.bundles.pin("a", table="bars_1m")
     lake.bundles.pin("b", table="trades")
@@ -103,8 +103,8 @@ def test_a_table_in_neither_bundle_is_an_error_at_once(lake: Lake) -> None:
 
 
 def test_bundles_that_bring_their_data_are_compared_too(lake: Lake, tmp_path: Path) -> None:
-    before, after = pinned_before_and_after_a_revision(lake)
-    own = with_its_data(before, tmp_path / "a"), with_its_data(after, tmp_path / "b")
+    before, after = pin_before_and_after_a_revision(lake)
+    own = copy_with_data(before, tmp_path / "a"), copy_with_data(after, tmp_path / "b")
     pairs = [(before, after), (own[0], after), (before, own[1])]
     for pair in (*pairs, own):
         expected = [] if pair == own else ["revision"]

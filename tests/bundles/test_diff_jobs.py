@@ -16,10 +16,10 @@ from tests.bundles.pairs import (
     BTC,
     ETH,
     all_rows,
-    changed,
+    bars_with_volume,
+    copy_with_data,
     jobs_by_day,
-    pinned_before_and_after_a_revision,
-    with_its_data,
+    pin_before_and_after_a_revision,
     write_as,
 )
 from tests.conftest import DAY, MINUTE, T0, TIME, bars, store_of, trades, write
@@ -27,14 +27,16 @@ from tests.jobs.maintenance_children import maintainer
 
 
 def test_each_day_names_the_jobs_that_wrote_into_it(lake: Lake) -> None:
-    write_as(lake, "first", "bars_1m", changed(1.0, range(6)))
+    write_as(lake, "first", "bars_1m", bars_with_volume(1.0, range(6)))
     lake.bundles.pin("a", table="bars_1m")
-    write_as(lake, "one", "bars_1m", changed(2.0, [1, 3]))
-    write_as(lake, "two", "bars_1m", changed(3.0, [3, 4]))
-    write_as(lake, "two", "bars_1m", changed(4.0, [4]), source="another")
-    write_as(lake, "elsewhere", "bars_1m", changed(2.0, [2]).with_columns(symbol=pl.lit(ETH)))
+    write_as(lake, "one", "bars_1m", bars_with_volume(2.0, [1, 3]))
+    write_as(lake, "two", "bars_1m", bars_with_volume(3.0, [3, 4]))
+    write_as(lake, "two", "bars_1m", bars_with_volume(4.0, [4]), source="another")
+    write_as(
+        lake, "elsewhere", "bars_1m", bars_with_volume(2.0, [2]).with_columns(symbol=pl.lit(ETH))
+    )
     lake.bundles.pin("b", table="bars_1m", symbol=BTC)
-    write_as(lake, "later", "bars_1m", changed(9.0, [1]))
+    write_as(lake, "later", "bars_1m", bars_with_volume(9.0, [1]))
     expected = {"2024-01-02": ["one"], "2024-01-04": ["one", "two"], "2024-01-05": ["two"]}
     for days in (lake.bundles.diff("a", "b"), lake.bundles.diff("b", "a")):
         assert jobs_by_day(days) == expected
@@ -75,11 +77,11 @@ def test_the_lakes_own_rows_have_jobs_too(lake: Lake) -> None:
 def test_a_partition_of_a_year_tells_its_jobs_by_their_days(lake: Lake) -> None:
     """A revision rewrites the file of the year, with rows that it did not touch."""
     times = range(0, 60, 10)
-    write_as(lake, "first", "bars_1h", changed(1.0, times))
+    write_as(lake, "first", "bars_1h", bars_with_volume(1.0, times))
     lake.bundles.pin("a", table="bars_1h")
-    write_as(lake, "early", "bars_1h", changed(2.0, [10]))
-    write_as(lake, "late", "bars_1h", changed(3.0, [40, 50]))
-    write_as(lake, "new", "bars_1h", changed(3.0, [45]))
+    write_as(lake, "early", "bars_1h", bars_with_volume(2.0, [10]))
+    write_as(lake, "late", "bars_1h", bars_with_volume(3.0, [40, 50]))
+    write_as(lake, "new", "bars_1h", bars_with_volume(3.0, [45]))
     lake.bundles.pin("b", table="bars_1h")
     expected = {
         "2024-01-11": ["early"],
@@ -118,10 +120,10 @@ def test_a_batch_over_the_turn_of_the_year_counts_for_its_days(lake: Lake) -> No
 
 
 def test_a_wider_selection_is_nobodys_change(lake: Lake) -> None:
-    write(lake, "bars_1m", changed(1.0, range(3)))
+    write(lake, "bars_1m", bars_with_volume(1.0, range(3)))
     lake.bundles.pin("a", table="bars_1m", until=T0 + DAY)
     lake.bundles.pin("wider", table="bars_1m")
-    write_as(lake, "revision", "bars_1m", changed(2.0, [2]))
+    write_as(lake, "revision", "bars_1m", bars_with_volume(2.0, [2]))
     lake.bundles.pin("b", table="bars_1m")
     assert jobs_by_day(lake.bundles.diff("a", "wider")) == {"2024-01-02": [], "2024-01-03": []}
     assert jobs_by_day(lake.bundles.diff("a", "b")) == {
@@ -131,8 +133,8 @@ def test_a_wider_selection_is_nobodys_change(lake: Lake) -> None:
 
 
 def test_a_table_that_was_made_anew_tells_no_jobs(lake: Lake, tmp_path: Path) -> None:
-    before, after = pinned_before_and_after_a_revision(lake)
-    own = with_its_data(before, tmp_path / "a")
+    before, after = pin_before_and_after_a_revision(lake)
+    own = copy_with_data(before, tmp_path / "a")
     shutil.rmtree(lake.root.tables / "bars_1m")
     assert jobs_by_day(diff_days(own, after)) == {"2024-01-01": []}
     for volume in (1.0, 2.0, 3.0):
@@ -143,7 +145,7 @@ def test_a_table_that_was_made_anew_tells_no_jobs(lake: Lake, tmp_path: Path) ->
 
 
 def test_a_log_that_lost_a_commit_between_the_versions_is_an_error(lake: Lake) -> None:
-    pinned_before_and_after_a_revision(lake)
+    pin_before_and_after_a_revision(lake)
     log = lake.root.tables / "bars_1m" / "_delta_log"
     (log / f"{2:020}.json").write_text("{")
     with pytest.raises(DamagedError, match="table bars_1m: commit 2 cannot be read"):
@@ -151,7 +153,7 @@ def test_a_log_that_lost_a_commit_between_the_versions_is_an_error(lake: Lake) -
 
 
 def test_commits_of_others_have_no_job(lake: Lake) -> None:
-    pinned_before_and_after_a_revision(lake)
+    pin_before_and_after_a_revision(lake)
     commit = lake.root.tables / "bars_1m" / "_delta_log" / f"{2:020}.json"
     actions = [json.loads(line) for line in commit.read_text().splitlines()]
     info = next(action["commitInfo"] for action in actions if "commitInfo" in action)

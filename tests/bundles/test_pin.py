@@ -197,11 +197,11 @@ def test_a_removed_bundle_is_gone_with_its_names_and_cache(lake: Lake) -> None:
             lake.bundles.open(reference)
 
 
-def _compacted(lake: Lake) -> None:
+def _compact(lake: Lake) -> None:
     lake.maintenance.optimize()
 
 
-def _rewritten(lake: Lake) -> None:
+def _rewrite(lake: Lake) -> None:
     """Other files, compression and row order."""
     frame = lake.scan("bars_1m").collect().sample(fraction=1.0, shuffle=True, seed=1)
     folder = lake.root.tables / "bars_1m"
@@ -211,7 +211,7 @@ def _rewritten(lake: Lake) -> None:
     write_deltalake(folder, frame, mode="overwrite", writer_properties=writer)
 
 
-@pytest.mark.parametrize("change", [_compacted, _rewritten])
+@pytest.mark.parametrize("change", [_compact, _rewrite])
 def test_an_id_does_not_depend_on_how_rows_are_stored(
     lake: Lake, change: Callable[[Lake], None]
 ) -> None:

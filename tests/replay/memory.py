@@ -140,7 +140,7 @@ def comparable(value: Any) -> tuple[Any, ...]:
     return (1, len(value.encode()), value) if isinstance(value, str) else (1, value)
 
 
-def replayed(batches: Iterable[Batch]) -> list[tuple[str, Row]]:
+def list_rows(batches: Iterable[Batch]) -> list[tuple[str, Row]]:
     """Table and row of every row of some batches, in order of their positions."""
     found = [
         (row.pop("position"), (table, row))

@@ -17,7 +17,7 @@ from lake.replay.events import Bar, Event, Funding, OrderBook, Trade, event_clas
 from lake.replay.merge import Source, replay
 from tests.conftest import MINUTE, SECOND, T0, TIME, bars, funding, trades
 from tests.model.everything import TEXT, own_copy
-from tests.replay.memory import CATALOG, Memory, catalog_with, replayed
+from tests.replay.memory import CATALOG, Memory, catalog_with, list_rows
 
 EVERYTHING = Selection()
 START_US = int(T0.timestamp()) * 1_000_000
@@ -120,7 +120,7 @@ def test_events_are_the_rows_of_the_batches_in_order(
     monkeypatch.setattr(module, "_SLICE_ROWS", slice_rows)
     source = whole_source()
     found = events_of(source, *TABLES, batch_rows=batch_rows)
-    rows = replayed(replay(source, TABLES, EVERYTHING))
+    rows = list_rows(replay(source, TABLES, EVERYTHING))
     assert len(found) == len(rows) == 408
     for position, (event, (table, row)) in enumerate(zip(found, rows, strict=True)):
         del row["date"]

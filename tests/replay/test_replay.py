@@ -17,7 +17,7 @@ from lake.model.selection import Selection
 from lake.replay.merge import Order, replay
 from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, funding, trades
 from tests.model.everything import TEXT
-from tests.replay.memory import CATALOG, Memory, catalog_with, naive_replay, replayed
+from tests.replay.memory import CATALOG, Memory, catalog_with, list_rows, naive_replay
 
 MICROSECOND = timedelta(microseconds=1)
 EVERYTHING = Selection()
@@ -91,7 +91,7 @@ def test_the_order_is_the_documented_one_whatever_the_sizes(
         source, tables, selection, by=by, batch_rows=batch_rows, window_rows=window_rows
     )
     batches = list(result)
-    assert replayed(batches) == naive_replay(source, tables, selection, by)
+    assert list_rows(batches) == naive_replay(source, tables, selection, by)
     assert all(batch.rows == batch_rows for batch in batches[:-1])
     assert all(sum(f.height for f in batch.frames.values()) == batch.rows for batch in batches)
 
@@ -151,11 +151,11 @@ def until(
 ) -> list[tuple[str, dict[str, Any]]]:
     """What a replay gives up to a time."""
     result = replay(source, TABLES, EVERYTHING, batch_rows=batch_rows, window_rows=window_rows)
-    return [item for item in replayed(result) if item[1]["available_at"] <= limit]
+    return [item for item in list_rows(result) if item[1]["available_at"] <= limit]
 
 
 def order_of(source: Memory, *tables: str, **choice: Any) -> list[tuple[str, datetime]]:
-    result = replayed(replay(source, tables, choice.pop("selection", EVERYTHING), **choice))
+    result = list_rows(replay(source, tables, choice.pop("selection", EVERYTHING), **choice))
     return [(table, row["available_at"]) for table, row in result]
 
 
@@ -184,7 +184,7 @@ def test_rows_of_one_instant_come_in_the_order_of_the_tie_rule() -> None:
         }
     )
     tables = ("everything", "orderbooks", "trades", "funding", "bars_1h", "bars_1m")
-    result = replayed(replay(source, tables, EVERYTHING))
+    result = list_rows(replay(source, tables, EVERYTHING))
     assert [table for table, _ in result] == [
         *("bars_1m", "bars_1h", "funding"),
         *["trades"] * 6,
@@ -229,7 +229,7 @@ def test_by_timestamp_a_bar_comes_at_its_open() -> None:
 def test_a_trade_comes_when_it_was_received() -> None:
     received = [T0 + 5 * SECOND, None, T0 + 2 * SECOND]
     source = Memory({"trades": trades(3, received_at=pl.Series(received, dtype=TIME))})
-    result = replayed(replay(source, ["trades"], EVERYTHING))
+    result = list_rows(replay(source, ["trades"], EVERYTHING))
     assert [row["trade_id"] for _, row in result] == ["1", "2", "0"]
 
 
@@ -251,7 +251,7 @@ def test_a_month_that_opened_before_the_range_is_known_in_it() -> None:
 def test_only_the_markets_asked_for_are_replayed() -> None:
     source = Memory({"trades": pl.concat([trades(2), trades(3, symbol="ETH/USDT")])})
     chosen = Selection(symbols=("ETH/USDT",))
-    result = replayed(replay(source, ["trades"], chosen))
+    result = list_rows(replay(source, ["trades"], chosen))
     assert {row["symbol"] for _, row in result} == {"ETH/USDT"}
     assert len(result) == 3
 
@@ -396,5 +396,5 @@ def test_a_dataset_may_hold_its_availability_itself() -> None:
         schema_overrides={"timestamp": TIME, "available_at": TIME},
     )
     source = Memory({"everything": rows}, catalog_with(text))
-    result = replayed(replay(source, ["everything"], EVERYTHING))
+    result = list_rows(replay(source, ["everything"], EVERYTHING))
     assert [(row["id"], row["available_at"]) for _, row in result] == [(2, T0), (1, T0 + SECOND)]

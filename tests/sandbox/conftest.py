@@ -50,7 +50,7 @@ def own() -> Iterator[Sandbox]:
 def ask() -> Ask:
     """Asks a sandbox by raw HTTP: `ask(sandbox, path, host=…, **query)`."""
 
-    def run_client(
+    def send(
         sandbox: Sandbox, path: str, host: str = "api.binance.com/api/v3", **query: object
     ) -> Reply:
         connection = HTTPConnection("127.0.0.1", sandbox.port, timeout=5)
@@ -61,16 +61,14 @@ def ask() -> Ask:
         finally:
             connection.close()
 
-    return run_client
+    return send
 
 
 @pytest.fixture(scope="session")
 def use() -> Use:
     """Runs `work(client)` with a real asynchronous ccxt client of a sandbox."""
 
-    def using(
-        sandbox: Sandbox, work: Callable[[Any], Awaitable[Any]], name: str = "binance"
-    ) -> Any:
+    def run(sandbox: Sandbox, work: Callable[[Any], Awaitable[Any]], name: str = "binance") -> Any:
         async def session() -> Any:
             client = getattr(ccxt, name)({"enableRateLimit": False, "timeout": 5000})
             client.urls["api"] = redirect(client.urls["api"], sandbox.url)
@@ -81,4 +79,4 @@ def use() -> Use:
 
         return asyncio.run(session())
 
-    return using
+    return run

@@ -32,13 +32,13 @@ def window(data: SyntheticMarkets, market: Market, start_ms: int, end_ms: int) -
     return data.trades(market, first, stop)
 
 
-def joined(*parts: Trades | Bars) -> list[list[object]]:
+def join_columns(*parts: Trades | Bars) -> list[list[object]]:
     """The columns of parts, one after another."""
     names = parts[0].__slots__
     return [[value for part in parts for value in getattr(part, name)] for name in names]
 
 
-def aggregated(trades: Trades, interval: Interval) -> list[tuple[object, ...]]:
+def aggregate(trades: Trades, interval: Interval) -> list[tuple[object, ...]]:
     """Bars of trades by exact arithmetic, one trade at a time."""
     rows = zip(
         trades.times_ms,
@@ -77,14 +77,14 @@ def exact(bars: Bars) -> list[tuple[object, ...]]:
 def test_the_market_is_the_same_on_every_machine_and_in_every_version() -> None:
     start = 2000 * DAY_MS + SINCE
     trades = window(SYNTHETIC, BTC, start, start + HOUR_MS)
-    digest = hashlib.sha256(repr(joined(trades)).encode()).hexdigest()
+    digest = hashlib.sha256(repr(join_columns(trades)).encode()).hexdigest()
     assert digest == "587799e92843611be6ffbee9703c861fdccf7b4cf88e16c09c32d9335d32da89"
 
 
 def test_seeds_differ_and_agree_with_themselves() -> None:
     def trades(seed: int) -> list[list[object]]:
         data = SyntheticMarkets(seed)
-        return joined(data.trades(data.markets[0], 10_000, 10_050))
+        return join_columns(data.trades(data.markets[0], 10_000, 10_050))
 
     assert trades(7) == trades(7)
     assert trades(7) != trades(8)
@@ -98,7 +98,7 @@ def test_a_window_of_trades_is_its_parts_together(
     start, middle, end = times[0], times[0] + times[1], times[0] + times[1] + times[2]
     whole = window(SYNTHETIC, market, start, end)
     parts = [window(SyntheticMarkets(), market, *span) for span in ((middle, end), (start, middle))]
-    assert joined(whole) == joined(*reversed(parts))
+    assert join_columns(whole) == join_columns(*reversed(parts))
     assert all(start <= time < end for time in whole.times_ms)
 
 
@@ -138,7 +138,7 @@ def test_bars_are_the_aggregates_of_the_trades(
     bars = 1 if interval.step == 0 or interval.step >= DAY_MS else 5
     end = opens + int((interval.opens(interval.index(opens) + bars) - opens) * share)
     served = SYNTHETIC.bars(market, interval, opens, end)
-    assert exact(served) == aggregated(window(SYNTHETIC, market, opens, end), interval)
+    assert exact(served) == aggregate(window(SYNTHETIC, market, opens, end), interval)
 
 
 @given(market=a_market, day=st.integers(0, 2500), cut=st.integers(0, 1440))
@@ -148,7 +148,7 @@ def test_a_window_of_bars_is_its_parts_together(market: Market, day: int, cut: i
     start = SINCE + day * DAY_MS
     middle, end = start + cut * MINUTE_MS, start + DAY_MS
     parts = [SYNTHETIC.bars(market, minute, *span) for span in ((start, middle), (middle, end))]
-    assert joined(SYNTHETIC.bars(market, minute, start, end)) == joined(*parts)
+    assert join_columns(SYNTHETIC.bars(market, minute, start, end)) == join_columns(*parts)
 
 
 def test_liquid_markets_trade_every_minute_and_thin_ones_do_not() -> None:

@@ -86,7 +86,7 @@ def serving() -> Serving:
 def connect() -> Connect:
     """A source: `connect(exchange_id, url, …)`, impatient, without ccxt's rate limiter."""
 
-    def connecting(
+    def create(
         exchange_id: str,
         url: str,
         *,
@@ -107,14 +107,14 @@ def connect() -> Connect:
             unified=unified,
         )
 
-    return connecting
+    return create
 
 
 @pytest.fixture(scope="session")
 def fetch() -> Fetch:
     """All of a window: `await fetch(source, dataset, symbol, start, end)`."""
 
-    async def fetching(
+    async def fetch_all(
         source: CcxtSource, dataset: str, symbol: str, start: datetime, end: datetime
     ) -> Fetched:
         market = await source.market(symbol)
@@ -128,7 +128,7 @@ def fetch() -> Fetch:
         frame = pl.concat(frames) if frames else pl.DataFrame()
         return Fetched(frame, union(settled), len(pages))
 
-    return fetching
+    return fetch_all
 
 
 @pytest.fixture(scope="session")
@@ -209,7 +209,7 @@ class Truth:
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def log_lines() -> Iterator[list[str]]:
     """What the lake logs from `info` on, however its logs are configured."""
     lines: list[str] = []
     package = logging.getLogger("lake")

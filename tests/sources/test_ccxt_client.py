@@ -113,7 +113,7 @@ RUBBISH = {
 
 @pytest.mark.parametrize("kind", RUBBISH)
 def test_rubbish_is_asked_for_again(
-    serving: Any, kind: str, said: list[str], capfd: pytest.CaptureFixture[str]
+    serving: Any, kind: str, log_lines: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     async def run() -> None:
         async with serving(scripted(RUBBISH[kind], RUBBISH[kind])) as url:
@@ -123,7 +123,7 @@ def test_rubbish_is_asked_for_again(
             assert source.requests == (2 if kind == "reset" else 3)
 
     asyncio.run(run())
-    assert any("tried_again" in line for line in said)
+    assert any("tried_again" in line for line in log_lines)
     assert capfd.readouterr().out == ""
 
 
@@ -143,7 +143,7 @@ def test_rubbish_for_ever_is_an_error_that_says_all(serving: Any, kind: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "error", "said"),
+    ("status", "body", "error", "words"),
     [
         (400, b'{"code": -1121, "msg": "Invalid symbol."}', UnknownNameError, "Invalid symbol"),
         (400, b'{"code": -1100, "msg": "Illegal character"}', SourceError, "Illegal character"),
@@ -153,12 +153,12 @@ def test_rubbish_for_ever_is_an_error_that_says_all(serving: Any, kind: str) -> 
     ],
 )
 def test_a_refusal_is_final_and_in_the_venues_words(
-    serving: Any, status: int, body: bytes, error: type[Exception], said: str
+    serving: Any, status: int, body: bytes, error: type[Exception], words: str
 ) -> None:
     async def run() -> None:
         async with serving(scripted(answer(body, status))) as url:
             source = client(url)
-            with pytest.raises(error, match=said) as caught:
+            with pytest.raises(error, match=words) as caught:
                 await klines(source)
             assert not isinstance(caught.value, SourceUnavailableError)
             assert source.requests == 1
@@ -347,6 +347,6 @@ def test_nothing_is_left_open(
     with caplog.at_level(logging.DEBUG):
         asyncio.run(run())
         gc.collect()
-    said = [record.getMessage() for record in caplog.records]
-    assert not [text for text in said if "nclosed" in text or "release all resources" in text]
+    log_lines = [record.getMessage() for record in caplog.records]
+    assert not [text for text in log_lines if "nclosed" in text or "release all resources" in text]
     assert not [w for w in recwarn if issubclass(w.category, ResourceWarning)]

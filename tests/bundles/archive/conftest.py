@@ -87,20 +87,20 @@ def packed(small: Bundle, tmp_path: Path) -> bytes:
     return small.export(tmp_path / "whole.tar.zst").read_bytes()
 
 
-def unpacked(packed: bytes) -> bytes:
+def decompress(packed: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompressobj().decompress(packed)
 
 
-def repacked(tar: bytes) -> bytes:
+def compress(tar: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(tar)
 
 
 Parts = list[tuple[tarfile.TarInfo, bytes]]
 
 
-def changed(packed: bytes, change: Callable[[Parts], object]) -> bytes:
+def change_members(packed: bytes, change: Callable[[Parts], object]) -> bytes:
     """An archive whose members are others."""
-    with tarfile.open(fileobj=io.BytesIO(unpacked(packed))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(decompress(packed))) as tar:
         members = tar.getmembers()
         parts = [(member, reader(tar, member).read()) for member in members]
     change(parts)
@@ -109,7 +109,7 @@ def changed(packed: bytes, change: Callable[[Parts], object]) -> bytes:
         for member, data in parts:
             member.size = len(data) if member.isreg() else 0
             tar.addfile(member, io.BytesIO(data))
-    return repacked(target.getvalue())
+    return compress(target.getvalue())
 
 
 def reader(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -118,7 +118,7 @@ def reader(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     return file
 
 
-def refused(lake: Lake, path: Path, error: type[LakeError] = DamagedError) -> str:
+def assert_refused(lake: Lake, path: Path, error: type[LakeError] = DamagedError) -> str:
     """What an import says; nothing of it must be left, and opening it is refused as well."""
     before = left(lake)
     with pytest.raises(error) as caught:
@@ -142,7 +142,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def spoiled(
+def refusal_of(
     packed: bytes, new_lake: NewLake, tmp_path: Path, own_cache: Path
 ) -> Iterator[Callable[[bytes], str]]:
     """What is said of an archive of such bytes, which is never taken."""
@@ -152,7 +152,7 @@ def spoiled(
     def refusal(content: bytes) -> str:
         assert content != packed
         path.write_bytes(content)
-        return refused(other, path)
+        return assert_refused(other, path)
 
     yield refusal
     assert left(other) == []
@@ -191,7 +191,7 @@ def retype(number: int, kind: bytes, target: str) -> Callable[[Parts], None]:
     return change
 
 
-def edited(old: bytes, new: bytes) -> Callable[[Parts], None]:
+def edit_manifest(old: bytes, new: bytes) -> Callable[[Parts], None]:
     def change(parts: Parts) -> None:
         assert old in parts[0][1]
         parts[0] = (parts[0][0], parts[0][1].replace(old, new, 1))
@@ -227,8 +227,8 @@ CHANGES: dict[str, Callable[[Parts], object]] = {
     "a pipe": retype(-1, tarfile.FIFOTYPE, ""),
     "a manifest that is a link": retype(0, tarfile.SYMTYPE, "/etc/passwd"),
     "an empty manifest": lambda parts: parts.__setitem__(0, (parts[0][0], b"")),
-    "an edited manifest": edited(b'"rows": 4', b'"rows": 5'),
-    "an edited digest": edited(b'"digest": "', b'"digest": "0'),
+    "an edited manifest": edit_manifest(b'"rows": 4', b'"rows": 5'),
+    "an edited digest": edit_manifest(b'"digest": "', b'"digest": "0'),
     "content cut short": lambda parts: parts.__setitem__(-1, (parts[-1][0], parts[-1][1][:-1])),
     "content longer": lambda parts: parts.__setitem__(-1, (parts[-1][0], parts[-1][1] + b"x")),
     "a list cut short": lambda parts: parts.__setitem__(1, (parts[1][0], parts[1][1][:-1])),
@@ -236,7 +236,7 @@ CHANGES: dict[str, Callable[[Parts], object]] = {
 }
 
 
-def spoil_folder(folder: Path, change: str) -> None:
+def damage_folder(folder: Path, change: str) -> None:
     data = max(folder.glob("data/*/*/*/*/*"))
     match change:
         case "flip":

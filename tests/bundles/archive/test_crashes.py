@@ -105,7 +105,7 @@ _KILLED = """
 """
 
 
-def killed(lake: Lake, verb: str, path: Path, after_files: int) -> None:
+def run_killed(lake: Lake, verb: str, path: Path, after_files: int) -> None:
     """Run it in a process that dies after so many files."""
     code = textwrap.dedent(_KILLED)
     command = [sys.executable, "-c", code, verb, str(path), str(after_files)]
@@ -121,13 +121,13 @@ def test_a_kill_leaves_nothing_half(
     lake: Lake, bundle: Bundle, new_lake: NewLake, tmp_path: Path, name: str
 ) -> None:
     for after_files in (1, 5):
-        killed(lake, "export", tmp_path / name, after_files)
+        run_killed(lake, "export", tmp_path / name, after_files)
         assert not (tmp_path / name).exists()
     whole = bundle.export(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     other = new_lake()
     for after_files in (1, 5):
-        killed(other, "import", whole, after_files)
+        run_killed(other, "import", whole, after_files)
         assert other.bundles.ls().is_empty()
         with pytest.raises(UnknownNameError):
             other.bundles.open("b")

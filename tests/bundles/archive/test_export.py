@@ -16,7 +16,7 @@ from lake.errors import (
     DamagedError,
     UsageError,
 )
-from tests.bundles.archive.conftest import Steps, assert_reads, content, frames, left, unpacked
+from tests.bundles.archive.conftest import Steps, assert_reads, content, decompress, frames, left
 from tests.conftest import NewLake
 
 
@@ -69,7 +69,7 @@ def test_the_same_bundle_gives_the_same_bytes(
 
 def test_an_archive_is_a_tar_without_times_and_owners(bundle: Bundle, tmp_path: Path) -> None:
     packed = bundle.export(tmp_path / "b.tar.zst").read_bytes()
-    with tarfile.open(fileobj=io.BytesIO(unpacked(packed))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(decompress(packed))) as tar:
         members = tar.getmembers()
     names = [member.name.removeprefix(f"{bundle.id}/") for member in members]
     listed = [f"data/{t}/{p}" for t, p in bundle.contents.files.all()["table", "path"].iter_rows()]

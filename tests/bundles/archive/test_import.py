@@ -16,12 +16,12 @@ from tests.bundles.archive.conftest import (
     CHANGES,
     Steps,
     assert_reads,
-    changed,
+    assert_refused,
+    change_members,
     content,
+    damage_folder,
     frames,
     left,
-    refused,
-    spoil_folder,
 )
 from tests.conftest import NewLake, trades, write
 
@@ -43,8 +43,8 @@ def test_an_archive_is_checked_though_its_bundle_is_there(
 ) -> None:
     del own_cache
     path = tmp_path / "spoiled.tar.zst"
-    path.write_bytes(changed(packed, CHANGES["other content"]))
-    assert "differs from the pinned file" in refused(lake, path)
+    path.write_bytes(change_members(packed, CHANGES["other content"]))
+    assert "differs from the pinned file" in assert_refused(lake, path)
 
 
 def test_an_import_heals_a_damaged_bundle(
@@ -55,7 +55,7 @@ def test_an_import_heals_a_damaged_bundle(
     other = new_lake()
     other.bundles.import_(path, name="b")
     for damage in ("flip", "no manifest", "list", "stranger"):
-        spoil_folder(other.root.bundles / small.id, damage)
+        damage_folder(other.root.bundles / small.id, damage)
         healed = other.bundles.import_(path)
         assert healed.verify(deep=True) == []
         assert_reads(other.bundles.open("b"), expected)

@@ -26,25 +26,25 @@ from lake.store import index
 from tests.bundles.archive.conftest import (
     CHANGES,
     Parts,
-    changed,
-    edited,
+    change_members,
+    compress,
+    damage_folder,
+    decompress,
+    edit_manifest,
     left,
-    repacked,
-    spoil_folder,
-    unpacked,
 )
 from tests.conftest import NewLake
 
 
 def test_an_archive_with_a_flipped_byte_is_refused(
-    packed: bytes, spoiled: Callable[[bytes], str]
+    packed: bytes, refusal_of: Callable[[bytes], str]
 ) -> None:
     refusals = 0
     for position in [*range(0, len(packed), len(packed) // 40), *range(-6, 0)]:
         offset = position % len(packed)
         flipped = packed[:offset] + bytes([packed[offset] ^ 4]) + packed[offset + 1 :]
         if not unpacks_to_the_same(flipped, packed):
-            spoiled(flipped)
+            refusal_of(flipped)
             refusals += 1
     assert refusals > 40
 
@@ -53,45 +53,45 @@ def unpacks_to_the_same(one: bytes, other: bytes) -> bool:
     """Zeros may be copied from here or from there, so that some bits do not matter."""
     try:
         frame = zstandard.ZstdDecompressor().decompressobj()
-        return frame.decompress(one) == unpacked(other) and frame.eof and not frame.unused_data
+        return frame.decompress(one) == decompress(other) and frame.eof and not frame.unused_data
     except zstandard.ZstdError:
         return False
 
 
-def test_an_archive_cut_short_is_refused(packed: bytes, spoiled: Callable[[bytes], str]) -> None:
+def test_an_archive_cut_short_is_refused(packed: bytes, refusal_of: Callable[[bytes], str]) -> None:
     lengths = {0, 1, 4, 5, 100, *range(0, len(packed), len(packed) // 40)}
     for length in [*lengths, *range(len(packed) - 12, len(packed))]:
-        assert "damaged" in spoiled(packed[:length])
+        assert "damaged" in refusal_of(packed[:length])
 
 
 def test_an_archive_with_something_after_it_is_refused(
-    packed: bytes, spoiled: Callable[[bytes], str]
+    packed: bytes, refusal_of: Callable[[bytes], str]
 ) -> None:
-    for more in (b"\0", b"garbage", packed, repacked(b"x"), b"\0" * 5000):
-        assert "data after its end" in spoiled(packed + more)
-    tar = unpacked(packed)
-    assert "data after the last file" in spoiled(repacked(tar + b"x"))
-    assert "data after the last file" in spoiled(repacked(tar + bytes(5_000_000)))
+    for more in (b"\0", b"garbage", packed, compress(b"x"), b"\0" * 5000):
+        assert "data after its end" in refusal_of(packed + more)
+    tar = decompress(packed)
+    assert "data after the last file" in refusal_of(compress(tar + b"x"))
+    assert "data after the last file" in refusal_of(compress(tar + bytes(5_000_000)))
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_an_archive_with_other_members_is_refused(
-    packed: bytes, spoiled: Callable[[bytes], str], name: str
+    packed: bytes, refusal_of: Callable[[bytes], str], name: str
 ) -> None:
-    spoiled(changed(packed, CHANGES[name]))
+    refusal_of(change_members(packed, CHANGES[name]))
 
 
 def test_a_link_that_claims_to_have_the_content_is_refused(
-    packed: bytes, spoiled: Callable[[bytes], str]
+    packed: bytes, refusal_of: Callable[[bytes], str]
 ) -> None:
-    tar = unpacked(packed)
+    tar = decompress(packed)
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         last = archive.getmembers()[-1]
     start = last.offset_data - tarfile.BLOCKSIZE
     last.type = tarfile.SYMTYPE
     last.name = "x" * 90  # that of a long path is in a header before
     header = last.tobuf(tarfile.USTAR_FORMAT)
-    assert "expected" in spoiled(repacked(tar[:start] + header + tar[start + len(header) :]))
+    assert "expected" in refusal_of(compress(tar[:start] + header + tar[start + len(header) :]))
 
 
 def test_an_archive_that_was_packed_by_another_tar_is_taken(
@@ -102,7 +102,7 @@ def test_an_archive_that_was_packed_by_another_tar_is_taken(
             member.mtime, member.uname, member.mode = 1_700_000_000, "somebody", 0o600
 
     path = tmp_path / "own.tar.zst"
-    path.write_bytes(changed(packed, own))
+    path.write_bytes(change_members(packed, own))
     assert path.read_bytes() != packed
     assert new_lake().bundles.import_(path).verify() == []
 
@@ -113,22 +113,22 @@ def test_any_other_bytes_are_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, pack: bool
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "any.tar.zst"
-    path.write_bytes(repacked(content) if pack else content)
+    path.write_bytes(compress(content) if pack else content)
     with pytest.raises(DamagedError, match=r"any\.tar\.zst"):
         api.open_bundle(path, cache=False)
 
 
 def test_an_archive_that_would_unpack_to_very_much_is_refused_at_once(
-    spoiled: Callable[[bytes], str],
+    refusal_of: Callable[[bytes], str],
 ) -> None:
     member = tarfile.TarInfo(f"{'0' * 64}/manifest.json")
     member.size = 1 << 40
-    spoiled(repacked(member.tobuf() + bytes(100_000_000)))
-    spoiled(repacked(bytes(300_000_000)))
+    refusal_of(compress(member.tobuf() + bytes(100_000_000)))
+    refusal_of(compress(bytes(300_000_000)))
     long_name = tarfile.TarInfo("././@LongLink")
     long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
     header = long_name.tobuf(tarfile.GNU_FORMAT)
-    assert "headers" in spoiled(repacked(header + bytes(100_000_000)))
+    assert "headers" in refusal_of(compress(header + bytes(100_000_000)))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_damaged_folder_is_not_imported(
     small: Bundle, tmp_path: Path, new_lake: NewLake, change: str
 ) -> None:
     folder = small.export(tmp_path / "b")
-    spoil_folder(folder, change)
+    damage_folder(folder, change)
     other = new_lake()
     with pytest.raises(DamagedError, match=str(folder)):
         other.bundles.import_(folder)
@@ -213,6 +213,6 @@ def test_an_export_of_a_newer_format_is_not_read(
 ) -> None:
     del small
     path = tmp_path / "newer.tar.zst"
-    path.write_bytes(changed(packed, edited(b'"format": 1', b'"format": 2')))
+    path.write_bytes(change_members(packed, edit_manifest(b'"format": 1', b'"format": 2')))
     with pytest.raises(ConfigError, match=r"newer\.tar\.zst.* has bundle format 2"):
         new_lake().bundles.import_(path)
