@@ -1,4 +1,4 @@
-"""Settings: which origin wins, and what a wrong one is told."""
+"""Settings: precedence of origins, and errors for invalid values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lake.settings import load_settings
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home and a current folder of one's own, without `LAKE_*`."""
+    """An empty home and current folder, without `LAKE_*`."""
     for name in os.environ:
         if name.startswith("LAKE_"):
             monkeypatch.delenv(name)

@@ -1,6 +1,6 @@
-"""Run every example from one bundle, before and after the lake got more data and corrections.
+"""Run every example with one bundle, before and after the lake gets more data and corrections.
 
-The data come from the sandbox exchange that lake brings, so nothing leaves this machine.
+The data come from the sandbox exchange of lake, so nothing leaves this machine.
 """
 
 import subprocess
@@ -45,7 +45,7 @@ def main():
 
 
 def revise_and_go_on(sandbox, lake):
-    """Let the venue correct an hour inside the bundle, fetch that again and a day more."""
+    """Correct an hour inside the bundle at the venue, fetch it again, and fetch one more day."""
     first = SINCE + timedelta(hours=12)
     times = [first + timedelta(minutes=n) for n in range(60)]
     old = closes(lake, times)
@@ -66,7 +66,7 @@ def closes(lake, times):
 
 
 def outputs(folder):
-    """What each example prints."""
+    """Run each example, and return its output."""
     commands = {
         path.name: [sys.executable, str(path), BUNDLE, "--lake", folder]
         for path in sorted(HERE.glob("sma_*.py"))

@@ -17,7 +17,7 @@ def average(values, bars):
 
 
 class MovingAverages(Strategy):
-    """In the market while the quick average is above the slow one."""
+    """Holds a position while the fast average is above the slow one."""
 
     def init(self):
         self.quick = self.I(average, self.data.Close, 30)

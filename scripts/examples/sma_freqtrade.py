@@ -1,8 +1,8 @@
-"""Two moving averages in freqtrade, from a data folder made of a pinned bundle.
+"""Two moving averages in freqtrade, with a data folder written from a pinned bundle.
 
-Freqtrade asks its exchange for the rules of the market before it looks at any data. Here the
-exchange is the sandbox that comes with lake, so that nothing leaves this machine; leave out
-`ccxt_config` to let it ask the real one.
+Freqtrade requests the rules of the market from its exchange before it reads any data. Here the
+exchange is the sandbox of lake, so that nothing leaves this machine; remove `ccxt_config` to use
+the real exchange.
 
 usage: python scripts/examples/sma_freqtrade.py BUNDLE [--lake FOLDER]
 """
@@ -48,7 +48,7 @@ class MovingAverages(IStrategy):
 
 
 def settings(folder, url):
-    """What `freqtrade backtesting` would read from its configuration and command line."""
+    """Return the configuration that `freqtrade backtesting` would read from files and options."""
     return {
         "runmode": RunMode.BACKTEST,
         "strategy": "MovingAverages",
@@ -86,7 +86,7 @@ with tempfile.TemporaryDirectory() as name, Sandbox(weight_limit=False) as sandb
     (folder / "moving_averages.py").write_text(STRATEGY)
     configuration = settings(folder, sandbox.url)
     write(bundle, configuration["datadir"], "bars_1m", exchange="binance", symbol="BTC/USDT")
-    with contextlib.redirect_stdout(sys.stderr):  # where its own tables do not mix with the result
+    with contextlib.redirect_stdout(sys.stderr):  # keeps its own tables out of the result
         test = Backtesting(configuration)
         test.start()
 

@@ -1,4 +1,4 @@
-"""Two moving averages in NautilusTrader, from a catalog made of a pinned bundle.
+"""Two moving averages in NautilusTrader, with a catalog written from a pinned bundle.
 
 usage: python scripts/examples/sma_nautilus.py BUNDLE [--lake FOLDER]
 """
@@ -20,7 +20,7 @@ from lake.adapters.nautilus import write_catalog
 
 
 class MovingAverages(Strategy):
-    """In the market while the quick average is above the slow one."""
+    """Holds a position while the fast average is above the slow one."""
 
     def __init__(self, instrument, bar_type):
         super().__init__()

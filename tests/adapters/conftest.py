@@ -1,4 +1,4 @@
-"""A bundle that every adapter is tried on: three markets, a gap, a bar that is still open."""
+"""A bundle for the tests of all adapters: three markets, a gap, a bar that is still open."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLES = ("bars_1m", "trades", "funding")
 
 
 def varied_bars(symbol: str, count: int = BARS, **more: Any) -> pl.DataFrame:
-    """Bars of decimals with two places, volumes with five."""
+    """Build bars with prices of two decimal places and volumes of five."""
     close = [round(100 + (7 * n) % 23 + n / 100, 2) for n in range(count)]
     return bars(
         count,
@@ -34,7 +34,7 @@ def varied_bars(symbol: str, count: int = BARS, **more: Any) -> pl.DataFrame:
 
 
 def specification(symbol: str = BTC, **changes: Any) -> pl.DataFrame:
-    """A row of `instruments`."""
+    """Build a row of `instruments`."""
     swap = ":" in symbol
     row: dict[str, Any] = {
         "exchange": "binance",
@@ -59,7 +59,7 @@ def specification(symbol: str = BTC, **changes: Any) -> pl.DataFrame:
 
 
 def fill(lake: Lake) -> None:
-    """Bars without the one at `MISSING`, and with an open one at the end of BTC's; trades."""
+    """Write bars without the one at `MISSING` and with an open one, trades and funding."""
     for symbol in (BTC, ETH, SWAP):
         rows = varied_bars(symbol)
         write(lake, "bars_1m", pl.concat([rows[:MISSING], rows[MISSING + 1 :]]))
@@ -85,10 +85,10 @@ def filled(new_lake: NewLake) -> Lake:
 
 @pytest.fixture(scope="module")
 def bundle(filled: Lake) -> Bundle:
-    """Everything in the lake, pinned."""
+    """A bundle of all rows in the lake."""
     return filled.bundles.pin("b", table=TABLES)
 
 
 def expected_bars(bundle: Bundle, symbol: str = BTC) -> pl.DataFrame:
-    """What the bundle itself says of closed bars."""
+    """Read the closed bars of a symbol from the bundle itself."""
     return bundle.scan("bars_1m", symbol=symbol).filter("closed").collect()

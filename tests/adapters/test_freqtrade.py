@@ -26,7 +26,7 @@ def datadir(tmp_path: Path) -> Path:
 
 
 def load(datadir: Path, symbol: str, kind: str = "", timeframe: str = "1m") -> Any:
-    """What freqtrade's handler gives, without the bars that it would invent."""
+    """Load bars with freqtrade's handler, without the bars that it would fill in."""
     handler = handlers.get_datahandler(datadir, "feather")
     return handler.ohlcv_load(
         symbol, timeframe, enums.CandleType.from_string(kind), fill_missing=False
@@ -73,7 +73,7 @@ def test_files_are_as_freqtrade_writes_them(bundle: Bundle, datadir: Path, tmp_p
     for name in list_files(own):
         theirs, ours = feather.read_table(own / name), feather.read_table(datadir / name)
         assert ours.schema.equals(theirs.schema, check_metadata=False)
-        if "funding" not in name:  # whose times freqtrade has cut down to seconds by now
+        if "funding" not in name:  # newer versions of freqtrade truncate these times to seconds
             assert ours.equals(theirs)
 
 

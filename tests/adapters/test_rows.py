@@ -1,4 +1,4 @@
-"""What all adapters share, without any of their packages."""
+"""The functions that all adapters share, without their packages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read(bundle: Bundle, table: str, selection: Selection) -> pl.DataFrame:
 
 
 def test_only_closed_bars_are_given(filled: Lake) -> None:
-    # A pin leaves open bars out today: the lake itself stands for a bundle that has one.
+    # A pin omits open bars: the lake itself stands for a bundle that has one.
     opened: Any = SimpleNamespace(scan=filled.scan, id="0" * 64)
     assert opened.scan("bars_1m", symbol=ETH).collect()["closed"].to_list()[-1] is False
     rows = read_closed_bars(opened, "bars_1m", ["close"], of(ETH))

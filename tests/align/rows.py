@@ -17,7 +17,7 @@ STEP = 3 * SECOND
 
 
 class Fact(NamedTuple):
-    """A row: when it became known in seconds, a value, its market, how a repair made it."""
+    """A row: when it became known in seconds, its value, its market, and its `fill`."""
 
     known_at: int
     value: int | None
@@ -42,7 +42,7 @@ def rows_of(facts: Sequence[Fact]) -> pl.DataFrame:
 
 
 def rows_known_at(*seconds: float, value: Sequence[float] = (), **columns: Any) -> pl.DataFrame:
-    """Rows of one market that nothing names, with the values 1, 2, … by default."""
+    """Build rows without market columns, with the values 1, 2, … by default."""
     values = list(value) or list(range(1, len(seconds) + 1))
     times = pl.Series(values=[T0 + second * SECOND for second in seconds], dtype=TIME)
     return pl.DataFrame({"available_at": times, "value": values, **columns})

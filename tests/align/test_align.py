@@ -1,4 +1,4 @@
-"""Alignment: one grid, nothing seen before it was known, and every filled cell marked."""
+"""Alignment: one grid, no value before it was known, and every filled cell marked."""
 
 from __future__ import annotations
 

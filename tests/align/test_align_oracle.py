@@ -1,4 +1,4 @@
-"""Alignment equals a search through all rows, one point after another."""
+"""Alignment equals a naive search through all rows at each point."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lake.align.policies import AsOf, How, Resample
 from tests.align.rows import NAMES, STEP, UNTIL, Fact, rows_of
 from tests.conftest import SECOND, T0
 
-# What alignment means, said once more and slowly.
+# A second, naive implementation of alignment.
 
 
 class Cell(NamedTuple):
-    """What stands at a point: a value, how old, of how many rows, and what it was filled with."""
+    """The cell at a point: value, age, number of rows, and fill."""
 
     value: Any
     age: timedelta | None
@@ -29,7 +29,7 @@ class Cell(NamedTuple):
 
 
 def expected(facts: Sequence[Fact], how: How, at: int) -> Cell:
-    """What a source of one market says at a time, by looking at all of its rows."""
+    """Compute the cell of one market at a time from all of its rows."""
     seen = sorted((fact for fact in facts if fact.known_at <= at), key=lambda fact: fact.known_at)
     inside = [fact for fact in seen if fact.known_at > at - STEP // SECOND]
     newest = seen[-1] if seen else None

@@ -1,4 +1,4 @@
-"""What cannot be aligned is refused, with the source, the column and a hint."""
+"""Invalid alignments are refused; the error names the source, the column and a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As-of alignment: what was known at a time, never what came to be known after it."""
+"""As-of alignment: values that were known at a time, never values known later."""
 
 from __future__ import annotations
 

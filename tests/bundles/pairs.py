@@ -20,7 +20,7 @@ BTC, ETH = "BTC/USDT", "ETH/USDT"
 
 
 def write_as(lake: Lake, job: str, table: str, frame: pl.DataFrame, source: str = "") -> None:
-    """Write rows as a job of its own."""
+    """Write rows as a separate job."""
     store = store_of(lake)
     store.write(store.catalog.dataset(table), frame, Origin(job, source or f"source of {job}"))
 
@@ -34,7 +34,7 @@ def all_rows(lake: Lake, before: str, after: str, tables: Iterable[str] = ()) ->
 
 
 def bar(day: int, **columns: Any) -> pl.DataFrame:
-    """One bar at noon of a day."""
+    """Build one bar at noon of a day."""
     return bars(1, start=T0 + day * DAY + 12 * HOUR, **columns)
 
 
@@ -50,14 +50,14 @@ def pin_before_and_after_a_revision(lake: Lake) -> tuple[Contents, Contents]:
 
 
 def copy_with_data(contents: Contents, folder: Path) -> Contents:
-    """The bundle as an export has it: with its data files."""
+    """Copy a bundle with its data files, like an export."""
     shutil.copytree(contents.folder, folder)
     shutil.copytree(contents.tables, folder / "data", ignore=shutil.ignore_patterns("_delta_log"))
     return Contents.open(folder)
 
 
 def moment(number: int) -> Any:
-    """Times on four days of two years, two a day."""
+    """Return one of eight times: two on each of four days in two years."""
     return T0 + (number // 2 - 2) * DAY + number % 2 * HOUR
 
 

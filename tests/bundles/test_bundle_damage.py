@@ -1,4 +1,4 @@
-"""What is not as a manifest says is found, and named."""
+"""Differences from a manifest are found and named."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Place = tuple[str | int, ...]
 
 @pytest.fixture
 def bundle(lake: Lake) -> Bundle:
-    """Trades and bars, pinned; and more written since."""
+    """A lake with pinned trades and bars, and rows written after the pin."""
     write(lake, "trades", trades(5))
     write(lake, "bars_1m", bars(2000))
     bundle = lake.bundles.pin("b", table=("trades", "bars_1m"))
@@ -50,7 +50,7 @@ def edit(lake: Lake, place: Place, change: Callable[[Any], Any]) -> None:
 
 
 def places(value: Any, place: Place = ()) -> Iterator[Place]:
-    """Where the single values are in a document."""
+    """Yield the paths of the single values in a document."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in items:
         if isinstance(inner, dict | list) and inner:
@@ -60,7 +60,7 @@ def places(value: Any, place: Place = ()) -> Iterator[Place]:
 
 
 def other(value: Any) -> Any:
-    """A value of the same type that is another one."""
+    """Return a different value of the same type."""
     match value:
         case bool():
             return not value
@@ -77,7 +77,7 @@ def other(value: Any) -> Any:
 
 
 def refusal(lake: Lake) -> str | None:
-    """What opening the bundle says; None where nothing is wrong."""
+    """Return the error message of opening the bundle; None if it opens."""
     try:
         (bundle_id,) = (path.name for path in lake.root.bundles.glob("[0-9a-f]*"))
         lake.bundles.open(bundle_id)
@@ -274,7 +274,7 @@ def test_a_file_that_is_damaged_while_the_bundle_is_open_is_noticed(
 def test_other_rows_under_the_right_hash_are_found_by_reading_deep(
     lake: Lake, bundle: Bundle
 ) -> None:
-    """Who can write the bundle's lists as well has to forge the rows' digests, too."""
+    """Rewriting the bundle's lists is not enough: the digests of rows differ, too."""
     folder = manifest_file(lake).parent
     path = pinned_files(lake, bundle, "bars_1m")[1]
     frame = pl.read_parquet(path, hive_partitioning=False)

@@ -1,4 +1,4 @@
-"""Replay out of a bundle: the same stream from files and from the cache, whatever is ingested."""
+"""Replay of a bundle: the same stream from files and from the cache, after any ingestion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLES = ("trades", "bars_1m", "funding", "bars_1h")
 
 @pytest.fixture
 def lake(new_lake: NewLake, tmp_path: Path) -> Lake:
-    """Two days of four tables; some trades were received late, some before their time."""
+    """Write two days of four tables; some trades were received late, some before their time."""
     uri = str(new_lake().root.path)
     lake = Lake(Settings(uri=uri, cache=CacheSettings(folder=tmp_path / "cache")))
     for number, symbol in enumerate(("BTC/USDT", "ETH/USDT")):
@@ -94,7 +94,7 @@ def test_a_range_is_cut_out_of_the_whole_stream(lake: Lake) -> None:
 def test_rows_of_the_future_change_nothing_of_the_past(
     new_lake: NewLake, minute: int, shift: timedelta, *, delayed: bool
 ) -> None:
-    """The guard: what is known after an instant is shifted, and no earlier event differs."""
+    """Guard against look-ahead: shifting rows known after an instant changes no earlier event."""
     instant = T0 + minute * MINUTE
     received = [T0 + n * 9 * MINUTE + (n % 40) * MINUTE for n in range(300)]
     rows = trades(300, step=9 * MINUTE, received_at=received if delayed else [None] * 300)

@@ -1,4 +1,4 @@
-"""Bundles: the same rows for ever, an id that is their digest, and names that point to ids."""
+"""Bundles: their rows never change, their id is a digest, and names point to ids."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLES = ("trades", "bars_1m", "funding")
 
 @pytest.fixture
 def filled(lake: Lake) -> Lake:
-    """Trades, bars and funding of two symbols."""
+    """A lake with trades, bars and funding of two symbols."""
     for symbol in ("BTC/USDT", "ETH/USDT"):
         write(lake, "trades", trades(6, step=DAY / 2, symbol=symbol))
         write(lake, "bars_1m", bars(5, symbol=symbol))
@@ -61,7 +61,7 @@ def test_rows_written_in_another_order_have_the_same_id(filled: Lake, new_lake: 
 
 
 def pinned_again(change: Callable[[Lake], Any], lake: Lake) -> bool:
-    """Whether a pin has the same id after a change."""
+    """Return whether a pin has the same id after a change."""
     before = lake.bundles.pin("before", table="bars_1m").id
     change(lake)
     return lake.bundles.pin("after", table="bars_1m").id == before

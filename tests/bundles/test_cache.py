@@ -1,4 +1,4 @@
-"""The cache of mapped rows: the same rows, a limit, and no belief in what was touched."""
+"""The cache of mapped rows: the same rows, a size limit, and modified files are ignored."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cache_in(folder: Path, max_bytes: int = 10**9) -> Cache:
 
 @pytest.fixture
 def lake(new_lake: NewLake, tmp_path: Path) -> Lake:
-    """Bars of three days of three symbols, and a cache of its own."""
+    """A bundle of three days of bars of three symbols, with a separate cache."""
     uri = str(new_lake().root.path)
     lake = Lake(Settings(uri=uri, cache=CacheSettings(folder=tmp_path / "cache")))
     for symbol in SYMBOLS:

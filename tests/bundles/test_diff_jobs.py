@@ -1,4 +1,4 @@
-"""The difference between two bundles names the jobs behind each day."""
+"""The difference between two bundles names the jobs that wrote into each day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The difference between two bundles: every row and value, as a naive comparison tells it."""
+"""The difference between two bundles: every row and value equals a naive comparison."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def without_column(text: str, name: str) -> str:
 
 def test_other_columns_change_each_day_and_values_that_are_there(new_lake: NewLake) -> None:
     whole = own_copy("bars", "candles")
-    text = without_column(whole, "keep_when")  # which asks for the column that will be missing
+    text = without_column(whole, "keep_when")  # it requires the column that is removed here
     lake = new_lake(schemas={"candles": text})
     write(lake, "candles_1m", bars(2, fill=[None, "flat"]))
     before = lake.bundles.pin("a", table="candles_1m").contents
@@ -133,12 +133,12 @@ def notes(table: Table) -> pl.DataFrame:
 
 
 def exact(value: Any) -> str:
-    """Distinct for distinct values: repr of a float tells its sign and all its digits."""
+    """Return a text that is distinct for distinct values: the repr of a float has all digits."""
     return repr(value)
 
 
 def naive(before: Table, after: Table) -> list[tuple[Any, ...]]:
-    """The difference as anybody would write it down: key, change, column, old, new."""
+    """Compute the difference naively: key, change, column, old, new."""
     changes: list[tuple[Any, ...]] = []
     for key in sorted(before.keys() | after.keys()):
         if key not in after:
@@ -154,7 +154,7 @@ def naive(before: Table, after: Table) -> list[tuple[Any, ...]]:
 
 
 def parsed(name: str | None, text: str | None) -> Any:
-    """What a line of the difference says, as a value again."""
+    """Parse a value in a line of the difference."""
     if text is None or name == "text":
         return text
     if name is None:
@@ -169,7 +169,7 @@ def parsed(name: str | None, text: str | None) -> Any:
 
 
 def said(frames: Iterable[pl.DataFrame]) -> list[tuple[Any, ...]]:
-    """Lines in the form of `naive`."""
+    """Convert lines to the form of `naive`."""
     numbers = {moment(n): n for n in range(8)}
     lines = []
     for _, _, symbol, time, key, change, column, old, new in pl.concat(list(frames)).iter_rows():
@@ -189,7 +189,7 @@ def comparable(lines: list[tuple[Any, ...]]) -> list[str]:
 def test_every_row_and_value_is_told_as_a_naive_comparison_tells_it(
     new_lake: NewLake, monkeypatch: pytest.MonkeyPatch, date_is: str
 ) -> None:
-    """Parts and slices are tiny here, so that their borders are crossed."""
+    """Parts and slices are tiny here, so that rows cross their borders."""
     monkeypatch.setattr(diff, "_PART_ROWS", 3)
     monkeypatch.setattr(diff, "_SLICE_ROWS", 2)
     text = NOTES.format(date=date_is)
@@ -223,7 +223,7 @@ def test_every_row_and_value_is_told_as_a_naive_comparison_tells_it(
 
 
 def test_nan_is_equal_to_nan_and_zero_not_to_minus_zero(new_lake: NewLake) -> None:
-    """The store refuses NaN; a bundle that another version wrote may have it."""
+    """The store refuses NaN, but a bundle of another version may have it."""
     dataset = new_lake(schemas={"notes": NOTES.format(date="day")}).dataset("notes")
     values = [(math.nan, math.nan), (None, math.nan), (math.inf, math.nan), (0.0, -0.0)]
     sides = []

@@ -1,4 +1,4 @@
-"""Pinning: one moment of all tables, the past, demands on what is there, ids that stay."""
+"""Pinning: one moment of all tables, past times, requirements on the rows, stable ids."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_a_quality_that_nobody_knows_is_no_quality(lake: Lake) -> None:
 
 
 def test_tables_are_pinned_at_one_moment_while_others_write(lake: Lake) -> None:
-    """The writer commits trade n, then bar n: at every moment there is one trade more, or none."""
+    """The writer commits trade n, then bar n: there are as many trades as bars, or one more."""
     store = store_of(lake)
     write(store, "trades", trades(1))
     write(store, "bars_1m", bars(1))
@@ -202,7 +202,7 @@ def _compact(lake: Lake) -> None:
 
 
 def _rewrite(lake: Lake) -> None:
-    """Other files, compression and row order."""
+    """Rewrite the table with other files, compression and row order."""
     frame = lake.scan("bars_1m").collect().sample(fraction=1.0, shuffle=True, seed=1)
     folder = lake.root.tables / "bars_1m"
     from deltalake import WriterProperties, write_deltalake

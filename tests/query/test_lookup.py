@@ -1,4 +1,4 @@
-"""Look-ups: the newest rows of a market, and what was known of it at a time."""
+"""Look-ups: the newest rows of a market, and the row that was known at a time."""
 
 from __future__ import annotations
 

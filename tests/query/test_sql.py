@@ -1,4 +1,4 @@
-"""SQL: every table is a view, nothing can be written, and errors are clear."""
+"""SQL: every table is a read-only view, and errors are clear."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.conftest import DAY, T0, bars, store_of, trades, write
 
 @pytest.fixture
 def filled(lake: Lake) -> Lake:
-    """Three days of trades of two symbols, and bars."""
+    """A lake with three days of trades of two symbols, and bars."""
     store = store_of(lake)
     for symbol in ("BTC/USDT", "ETH/USDT"):
         write(store, "trades", trades(18, step=DAY / 6, symbol=symbol))
@@ -171,7 +171,7 @@ def test_a_query_of_one_symbol_opens_only_its_files(filled: Lake) -> None:
 
 
 def ruin(lake: Lake, kept_table: str) -> None:
-    """Make files unreadable, but for some, and the first, of which DuckDB reads the columns."""
+    """Damage the files of a table, except some, and the first, whose columns DuckDB reads."""
     paths = sorted((lake.root.tables / "trades").rglob("*.parquet"))
     ruined = [path for path in paths[1:] if kept_table not in str(path)]
     assert len(ruined) > 1

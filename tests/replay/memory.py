@@ -1,4 +1,4 @@
-"""Something to replay: frames in memory, and a replay of them from its description alone."""
+"""A source of frames in memory, and a naive replay written from the documentation alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RANKS = ("funding", "trades", "orderbooks")
 
 
 def catalog_with(*texts: str) -> Catalog:
-    """The product's datasets, and those of some dataset files."""
+    """Return the built-in datasets and those of some dataset files."""
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for number, text in enumerate(texts):
@@ -34,7 +34,7 @@ def catalog_with(*texts: str) -> Catalog:
         return Catalog([*builtin_files(), *files])
 
 
-# Sorted by what may be null, and not by time.
+# Sorted by columns that may be null, and not by time.
 CATALOG = catalog_with(TEXT.replace("[columns]", 'sort = ["text", "number"]\n\n[columns]'))
 
 
@@ -49,7 +49,7 @@ class Read:
 
 
 class Memory:
-    """Frames by table as a source; columns that may be null may be left out."""
+    """A source of frames by table; nullable columns may be omitted."""
 
     def __init__(self, frames: Mapping[str, pl.DataFrame], catalog: Catalog = CATALOG) -> None:
         self._catalog = catalog
@@ -94,12 +94,12 @@ class Memory:
         return frame.sort(dataset.sort)
 
     def known(self, table: str) -> pl.DataFrame:
-        """The rows of a table with the time at which each became known."""
+        """Return the rows of a table with the time at which each became known."""
         return self._frames[table].with_columns(self.dataset(table).availability())
 
 
 def whole(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows with all columns of the dataset."""
+    """Add the missing columns of the dataset to rows."""
     missing = {
         column.name: pl.lit(None, column.dtype)
         for column in dataset.columns
@@ -112,7 +112,7 @@ def whole(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
 def naive_replay(
     source: Memory, tables: Iterable[str], selection: Selection, by: str
 ) -> list[tuple[str, Row]]:
-    """Table and row of every row, sorted by one key as the documentation says."""
+    """Return table and row of all rows, sorted by the key in the documentation."""
     found = []
     for table in set(tables):
         dataset = source.dataset(table)
@@ -141,7 +141,7 @@ def comparable(value: Any) -> tuple[Any, ...]:
 
 
 def list_rows(batches: Iterable[Batch]) -> list[tuple[str, Row]]:
-    """Table and row of every row of some batches, in order of their positions."""
+    """Return table and row of all rows of batches, in order of their positions."""
     found = [
         (row.pop("position"), (table, row))
         for batch in batches

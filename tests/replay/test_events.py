@@ -1,4 +1,4 @@
-"""Typed events: every row of a replay once, in order, as its dataset's columns say."""
+"""Typed events: every row of a replay once, in order, with the columns of its dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay: one order over all tables and markets, and nothing before it could be known."""
+"""Replay: one order for all tables and markets, and no row before it could be known."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVERYTHING = Selection()
 TABLES = ("bars_5m", "bars_1m", "bars_1mo", "funding", "trades", "orderbooks", "everything")
 ORDERS: tuple[Order, ...] = ("available_at", "timestamp")
 
-# Few instants over few days, so that many rows fall together.
+# Few instants over few days, so that many rows have equal times.
 instants = st.sampled_from([T0 + n * 30 * SECOND for n in (0, 1, 2, 8, 10, 2880, 2881, 5761)])
 delays = st.sampled_from([None, -90 * SECOND, -MICROSECOND, 0 * SECOND, MICROSECOND, MINUTE, DAY])
 markets = st.sampled_from([("a", "X/Y"), ("a", "X"), ("b", "X"), ("b", "XY")])
@@ -34,13 +34,13 @@ numbers = st.integers(0, 9)
 
 @st.composite
 def contents(draw: st.DrawFn) -> dict[str, pl.DataFrame]:
-    """Rows of every table."""
+    """Draw rows of all tables."""
     return {table: draw(frames(table)) for table in TABLES}
 
 
 @st.composite
 def frames(draw: st.DrawFn, table: str) -> pl.DataFrame:
-    """Rows of one table, keys distinct in each market, in any order."""
+    """Draw rows of one table in any order, with distinct keys in each market."""
     dataset = CATALOG.dataset(table)
     facts = draw(st.lists(st.tuples(markets, instants, delays, ids, numbers), max_size=8))
     rows = [
@@ -130,7 +130,7 @@ def test_no_change_of_what_is_known_later_changes_what_comes_earlier(
 def with_another_future(
     table: str, frame: pl.DataFrame, other: pl.DataFrame, limit: datetime
 ) -> pl.DataFrame:
-    """Rows known up to a time, and after it some of their own and all those of another frame."""
+    """Keep the rows known up to a time; after it, replace some rows by those of another frame."""
     dataset = CATALOG.dataset(table)
     is_available = dataset.availability() <= limit
     parts = [
@@ -149,7 +149,7 @@ def with_another_future(
 def until(
     source: Memory, limit: datetime, batch_rows: int, window_rows: int
 ) -> list[tuple[str, dict[str, Any]]]:
-    """What a replay gives up to a time."""
+    """Return the rows of a replay up to a time."""
     result = replay(source, TABLES, EVERYTHING, batch_rows=batch_rows, window_rows=window_rows)
     return [item for item in list_rows(result) if item[1]["available_at"] <= limit]
 
@@ -338,7 +338,7 @@ def test_rows_with_lists_are_read_fewer_at_a_time() -> None:
 
 
 class Hasty(Memory):
-    """Says that every trade is known a second after it happened, which is not so."""
+    """A source that wrongly claims that every trade is known one second after it happened."""
 
     def days(self, tables: Any, selection: Selection) -> pl.DataFrame:
         return (

@@ -1,4 +1,4 @@
-"""Sandboxes to talk to, and the two kinds of clients that do: ccxt's and a raw one."""
+"""Sandboxes, and two kinds of clients for them: ccxt and raw HTTP."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,7 +20,7 @@ Use = Callable[..., Any]
 
 
 class Reply(NamedTuple):
-    """What a raw client saw."""
+    """The answer that a raw client received."""
 
     status: int
     headers: HTTPMessage
@@ -28,27 +28,27 @@ class Reply(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """The body, parsed."""
+        """The parsed body."""
         return orjson.loads(self.body)
 
 
 @pytest.fixture(scope="session")
 def quiet() -> Iterator[Sandbox]:
-    """A sandbox that nobody changes, and that never minds how much is asked."""
+    """A sandbox without weight limit that no test changes."""
     with Sandbox(now=lambda: NOW, weight_limit=False) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def own() -> Iterator[Sandbox]:
-    """A sandbox of one's own."""
+    """A sandbox for one test."""
     with Sandbox(now=lambda: NOW) as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="session")
 def ask() -> Ask:
-    """Asks a sandbox by raw HTTP: `ask(sandbox, path, host=…, **query)`."""
+    """Send raw HTTP requests to a sandbox: `ask(sandbox, path, host=…, **query)`."""
 
     def send(
         sandbox: Sandbox, path: str, host: str = "api.binance.com/api/v3", **query: object
@@ -66,7 +66,7 @@ def ask() -> Ask:
 
 @pytest.fixture(scope="session")
 def use() -> Use:
-    """Runs `work(client)` with a real asynchronous ccxt client of a sandbox."""
+    """Run `work(client)` with a real asynchronous ccxt client of a sandbox."""
 
     def run(sandbox: Sandbox, work: Callable[[Any], Awaitable[Any]], name: str = "binance") -> Any:
         async def session() -> Any:

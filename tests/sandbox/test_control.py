@@ -1,4 +1,4 @@
-"""A sandbox in another process can be driven over HTTP, and one that cannot start says why."""
+"""A sandbox in another process is controlled over HTTP; one that cannot start reports why."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def post(port: int, path: str, body: object) -> tuple[int, Any]:
 
 
 def log(port: int) -> list[dict[str, Any]]:
-    """The requests so far, by the control API."""
+    """Read the log of requests from the control API."""
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/sandbox/log")

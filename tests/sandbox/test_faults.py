@@ -1,4 +1,4 @@
-"""Each fault is what a client sees, and strikes when it was told to."""
+"""Clients see each fault as described, at the requests that it is set for."""
 
 import time
 from collections.abc import Callable

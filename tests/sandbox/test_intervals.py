@@ -1,4 +1,4 @@
-"""Bars begin where the calendar says."""
+"""Bars open where the calendar says."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Pages are cut right from blocks, and the cache stays within its bounds."""
+"""Pages have the right rows of blocks, and the cache stays within its limit."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ BLOCKS = Interval("numbers", 1, 7)
 
 
 def even_numbers(start: int, end: int) -> Rows:
-    """Rows at the even numbers of a block, each of which says its number."""
+    """Build rows at the even numbers of a block; the text of each is its number."""
     at = [number for number in range(start, end) if number % 2 == 0]
     return Rows.join(at, [str(number).encode() for number in at])
 
@@ -43,7 +43,7 @@ def test_the_oldest_blocks_go_when_memory_runs_out() -> None:
     pages = Pages(capacity_bytes=3 * 70)
     for start in (0, 7, 14, 0, 21, 0, 7):
         pages.build_page("key", BLOCKS, load, Span(start, start + 1, 1))
-    # three blocks fit; 0 was used when 21 came, so 7 had to go, and only 7 is computed again
+    # three blocks fit; 0 was used when 21 was added, so 7 was dropped, and only 7 is loaded again
     assert loads == [0, 7, 14, 21, 7]
 
 

@@ -34,7 +34,7 @@ def recorded() -> Iterator[Sandbox]:
 def pages(
     ask: Ask, sandbox: Sandbox, path: str, first: dict[str, Any], after: Callable[[Any], Any]
 ) -> list[Any]:
-    """All rows, page by page; `after` gives from the last row what to ask for next."""
+    """Fetch all rows page by page; `after` returns the next query from the last row."""
     rows: list[Any] = []
     query = dict(first)
     while page := ask(sandbox, path, **query, limit=1000).json:
@@ -225,7 +225,7 @@ def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ConfigError, match="cannot be read"):
         RecordedMarkets(tmp_path)
-    shutil.copy(path, tmp_path / "bars" / "notes.parquet")  # a name that says nothing is ignored
+    shutil.copy(path, tmp_path / "bars" / "notes.parquet")  # files with other names are ignored
     path.unlink()
     with pytest.raises(ConfigError, match="no recorded markets"):
         RecordedMarkets(tmp_path)

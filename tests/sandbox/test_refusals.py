@@ -1,4 +1,4 @@
-"""Binance's errors: code, status, and the exception that ccxt makes of them."""
+"""Binance's errors: code, status, and the exception that ccxt raises for them."""
 
 from collections.abc import Callable
 from itertools import count
@@ -111,7 +111,10 @@ def test_an_unknown_host_is_not_found(quiet: Sandbox, ask: Ask) -> None:
 
 
 def test_too_much_weight_is_refused_then_banned(own: Sandbox, ask: Ask, use: Use) -> None:
-    deep = {**BTC, "limit": 5000}  # a weight of 250; a minute may turn over while it is used up
+    deep = {
+        **BTC,
+        "limit": 5000,
+    }  # a weight of 250 each; a new minute may start while the limit is used up
     replies = [ask(own, "depth", **deep) for _ in range(62)]
     statuses = [reply.status for reply in replies]
     first = statuses.index(429)

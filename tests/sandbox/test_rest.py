@@ -1,4 +1,4 @@
-"""The real ccxt clients get from the sandbox what the market holds."""
+"""The real ccxt clients receive the data of the market from the sandbox."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ START_MS = NOW_MS - 30_000 - 24 * HOUR_MS
 
 
 def total(trades: list[dict[str, str]], key: str = "q") -> Decimal:
-    """The exact sum of a column."""
+    """Return the exact sum of a column."""
     return sum((Decimal(trade[key]) for trade in trades), Decimal(0))
 
 

@@ -1,4 +1,4 @@
-"""The synthetic market: the same from every side, whatever was asked before."""
+"""The synthetic market: all data agree, and results do not depend on earlier requests."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -27,19 +27,19 @@ a_time = st.integers(SINCE - DAY_MS, SINCE + 3000 * DAY_MS)
 
 
 def window(data: SyntheticMarkets, market: Market, start_ms: int, end_ms: int) -> Trades:
-    """The trades of a window of time."""
+    """Return the trades of a window of time."""
     first, stop = data.position_at(market, start_ms), data.position_at(market, end_ms)
     return data.trades(market, first, stop)
 
 
 def join_columns(*parts: Trades | Bars) -> list[list[object]]:
-    """The columns of parts, one after another."""
+    """Join the columns of several parts."""
     names = parts[0].__slots__
     return [[value for part in parts for value in getattr(part, name)] for name in names]
 
 
 def aggregate(trades: Trades, interval: Interval) -> list[tuple[object, ...]]:
-    """Bars of trades by exact arithmetic, one trade at a time."""
+    """Aggregate trades to bars with exact arithmetic, one trade at a time."""
     rows = zip(
         trades.times_ms,
         map(Decimal, trades.prices),
@@ -66,7 +66,7 @@ def aggregate(trades: Trades, interval: Interval) -> list[tuple[object, ...]]:
 
 
 def exact(bars: Bars) -> list[tuple[object, ...]]:
-    """Bars with exact numbers instead of texts."""
+    """Convert bars of texts to exact numbers."""
     columns = [getattr(bars, name) for name in Bars.__slots__]
     return [
         tuple(Decimal(value) if isinstance(value, str) else value for value in row)

@@ -1,4 +1,4 @@
-"""Sandboxes and small servers to ask, sources that ask them, and what they should have got."""
+"""Sandboxes and small servers, sources that fetch from them, and the expected rows."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -51,21 +51,21 @@ def now() -> datetime:
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """An exchange of one's own, at `NOW`, that does not mind how much is asked."""
+    """An exchange for one test, at `NOW`, without weight limit."""
     with Sandbox(now=lambda: NOW, weight_limit=False) as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="session")
 def quiet() -> Iterator[Sandbox]:
-    """An exchange for tests that change nothing."""
+    """An exchange for tests that do not change it."""
     with Sandbox(now=lambda: NOW, weight_limit=False) as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="session")
 def serving() -> Serving:
-    """Serves a handler on loopback: `async with serving(handler) as url`."""
+    """Serve a handler on loopback: `async with serving(handler) as url`."""
 
     @asynccontextmanager
     async def serve(handler: Handler) -> AsyncIterator[str]:
@@ -84,7 +84,7 @@ def serving() -> Serving:
 
 @pytest.fixture(scope="session")
 def connect() -> Connect:
-    """A source: `connect(exchange_id, url, …)`, impatient, without ccxt's rate limiter."""
+    """Create a source with short waits, without rate limiter: `connect(exchange_id, url, …)`."""
 
     def create(
         exchange_id: str,
@@ -112,7 +112,7 @@ def connect() -> Connect:
 
 @pytest.fixture(scope="session")
 def fetch() -> Fetch:
-    """All of a window: `await fetch(source, dataset, symbol, start, end)`."""
+    """Fetch all pages of a window: `await fetch(source, dataset, symbol, start, end)`."""
 
     async def fetch_all(
         source: CcxtSource, dataset: str, symbol: str, start: datetime, end: datetime
@@ -133,7 +133,7 @@ def fetch() -> Fetch:
 
 @pytest.fixture(scope="session")
 def truth() -> "Truth":
-    """What the sandbox's markets really did."""
+    """The true rows of the sandbox's markets."""
     return Truth()
 
 
@@ -152,7 +152,7 @@ class Truth:
     def bars(
         self, exchange: str, symbol: str, interval: str, start: datetime, end: datetime
     ) -> pl.DataFrame:
-        """Bars that open in a range; the one that is open at `NOW` has what has happened."""
+        """Return bars that open in a range; a bar that is open at `NOW` has the trades so far."""
         market, grid = self.market(exchange, symbol), INTERVALS[interval]
         first, last = to_ms_ceiling(start), to_ms_ceiling(end) - 1
         stop = min(grid.opens(grid.index(last) + 1), to_ms_ceiling(NOW))
@@ -210,7 +210,7 @@ class Truth:
 
 @pytest.fixture
 def log_lines() -> Iterator[list[str]]:
-    """What the lake logs from `info` on, however its logs are configured."""
+    """The log lines of the lake from level `info` on, with any configuration."""
     lines: list[str] = []
     package = logging.getLogger("lake")
     handler, level = logging.Handler(), package.level
@@ -227,7 +227,7 @@ def log_lines() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="session")
 def sample() -> Callable[[str], Any]:
-    """A recorded answer, as bytes: `sample("bybit/http_get_orderbook.json")`."""
+    """Read a recorded answer as bytes: `sample("bybit/http_get_orderbook.json")`."""
 
     def read(name: str) -> bytes:
         path = SAMPLES / name

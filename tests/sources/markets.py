@@ -1,4 +1,4 @@
-"""Markets of the sandbox, and what its exchange does wrong."""
+"""Markets of the sandbox, and faults of its exchange."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ SPOT, QUIET, SWAP = (
     ("binanceusdm", "BTC/USDT:USDT"),
 )
 
-# what is wrong with an answer, and how often in a row it may be
+# the fault of an answer, and how often in a row it may occur
 KINDS = ("429", "418", "500", "502", "503", "reset", "cut", "truncated", "html", "empty")
 LIES = ("duplicate", "shuffled")
 

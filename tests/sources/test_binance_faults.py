@@ -1,4 +1,4 @@
-"""Binance through the real ccxt client: no fault changes what is fetched."""
+"""Binance through the real ccxt client: faults do not change the fetched rows."""
 
 import asyncio
 from datetime import datetime
@@ -16,7 +16,7 @@ from tests.sources.markets import DAY, HOUR, KINDS, LIES, QUIET, SPOT, SWAP, sam
 
 
 async def everything(source: Any, fetch: Any, now: datetime) -> dict[str, Any]:
-    """Several pages of each kind from the past, one after another."""
+    """Fetch several past pages of each dataset, one after another."""
     start, symbol = now - 20 * DAY, SWAP[1]
     book = await source.order_book(await source.market(symbol), 5)
     return {
@@ -92,7 +92,7 @@ def test_faults_at_random_change_nothing(
 def test_a_quiet_market_survives_repeated_answers(
     sandbox: Sandbox, connect: Any, fetch: Any, truth: Any, now: datetime, dataset: str
 ) -> None:
-    # an old empty answer again, or an old page inside a larger window, looks like a quiet market
+    # a repeated empty answer, or an old page inside a larger window, looks like a quiet market
     start = now - 9 * DAY
 
     async def run() -> Any:
@@ -142,7 +142,7 @@ def test_an_empty_answer_is_not_believed_at_once(
     endpoint: str,
     lies: int,
 ) -> None:
-    # the answer number `lies` is an empty list, as of a replica that is behind
+    # the answer with this number is an empty list, as of a replica that lags
     count = 0
 
     async def handle(request: web.Request) -> web.Response:
@@ -169,7 +169,7 @@ def test_an_empty_answer_is_not_believed_at_once(
 
 
 class Gapped(SyntheticMarkets):
-    """A market whose ids jump: Binance has some such jumps."""
+    """A market with gaps in its ids, as Binance has some."""
 
     JUMP = 1000
 

@@ -1,4 +1,4 @@
-"""Binance's answers as frames, and which pages are believed."""
+"""Binance's answers as frames, and which pages are accepted."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

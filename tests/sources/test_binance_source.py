@@ -60,7 +60,7 @@ def test_bars_equal_the_truth(
     same(got.frame, expected, [c for c in expected.columns if c != "closed"])
     ends = [step.after(time) for time in got.frame["timestamp"]]
     assert got.frame["closed"].to_list() == [bar_end <= reached for bar_end in ends]
-    # all that is settled is closed, and all up to the open bar is settled
+    # all settled bars are closed, and all bars before the open one are settled
     assert len(got.settled) == 1
     assert got.settled[0].start == start
     assert step.floor(reached) - timedelta(seconds=step.seconds) <= got.settled[0].end <= reached

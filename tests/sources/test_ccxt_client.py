@@ -1,4 +1,4 @@
-"""One strict request: rubbish, refusals, pauses, clocks, and what errors say."""
+"""Strict requests: invalid answers, refusals, pauses, clocks, and messages of errors."""
 
 import asyncio
 import gc
@@ -74,7 +74,7 @@ async def silence(_: web.Request) -> web.Response:
 
 
 def scripted(*replies: Reply) -> Reply:
-    """Each reply once, then good answers."""
+    """Serve each reply once, then good answers."""
     left = list(replies)
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -119,7 +119,7 @@ def test_rubbish_is_asked_for_again(
         async with serving(scripted(RUBBISH[kind], RUBBISH[kind])) as url:
             source = client(url)
             assert await klines(source) == [[1, "2"]]
-            # aiohttp by itself repeats a GET on a connection that turns out to be dead
+            # aiohttp itself repeats a GET on a connection that turns out to be dead
             assert source.requests == (2 if kind == "reset" else 3)
 
     asyncio.run(run())
@@ -342,7 +342,7 @@ def test_nothing_is_left_open(
         async with serving(scripted(reset, reset, *[answer(b"", 500)] * 4)) as url:
             with pytest.raises(SourceUnavailableError):
                 await klines(client(url))
-            client(url)  # never used, never closed: nothing was opened
+            client(url)  # never used, so nothing has to be closed
 
     with caplog.at_level(logging.DEBUG):
         asyncio.run(run())

@@ -1,6 +1,6 @@
-"""Recorded answers of real venues, given to the real clients of these venues.
+"""Recorded answers of real venues, parsed by the real clients of these venues.
 
-Where the samples come from: `../shared/data/ORIGIN.md`.
+Origin of the samples: `../shared/data/ORIGIN.md`.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ DAYS = timedelta(days=3)
 
 @dataclass(frozen=True)
 class Recording:
-    """Which sample answers which request; `nothing` answers all others."""
+    """Serve samples by path; `nothing` answers all other requests."""
 
     symbol: str
     now: datetime
@@ -81,7 +81,7 @@ RECORDINGS = {
 def from_recording(
     serving: Any, connect: Any, sample: Callable[[str], bytes]
 ) -> Callable[[str, Callable[[Any, str], Any]], Any]:
-    """Runs something with a source that is answered from a recording: `run(venue, use)`."""
+    """Run `use(source)` with a source that receives recorded answers: `run(venue, use)`."""
 
     def run(venue: str, use: Callable[[Any, str], Any]) -> Any:
         recording = RECORDINGS[venue]
@@ -106,7 +106,7 @@ def from_recording(
 
 @pytest.fixture
 def fetched(from_recording: Any, fetch: Any) -> Callable[..., Any]:
-    """All that a recording has of a dataset in its last days."""
+    """Fetch all rows of a dataset in the last days of a recording."""
 
     def run(venue: str, dataset: str, days: timedelta = DAYS) -> Any:
         now = RECORDINGS[venue].now
@@ -169,7 +169,7 @@ def test_okxs_bars(fetched: Any) -> None:
 def test_coinbases_trades_and_bars(fetched: Any) -> None:
     trades = fetched("coinbase", "trades")
     assert trades.frame["trade_id"].to_list() == ["995098661", "995098662", "995098663"]
-    # Coinbase names the maker's side
+    # Coinbase sends the maker's side
     assert trades.frame["side"].to_list() in (["buy", "sell", "sell"], ["sell", "buy", "buy"])
     bars = fetched("coinbase", "bars_1h", timedelta(days=800))
     assert bars.frame["open"].to_list() == [65984.18, 66312.4]

@@ -1,4 +1,4 @@
-"""The registry: who serves an exchange name, what its source is called, how it is connected."""
+"""The registry: the source of an exchange name, its own name, and its connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ON_CHAIN = "ethereum:uniswap_v3"
 
 
 def _ask(settings: Settings, exchange_settings: ExchangeSettings | None = None) -> tuple[str, str]:
-    """The name of binance's source, and the symbol that it answers for."""
+    """Return the name of binance's source, and the symbol of its answer."""
 
     async def run() -> tuple[str, str]:
         source = connect(

@@ -1,4 +1,4 @@
-"""Retry-After, secrets, agreement, and the retries: `lake.sources.faults`."""
+"""Retry-After, secrets, consistent answers and retries: `lake.sources.faults`."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ IMPATIENT = RetrySettings(attempts=3, wait_initial_seconds=0.001, wait_max_secon
         ({"retry-after": "-3"}, None),
         ({"retry-after": "Fri, 01 Mar 2024 12:00:30 GMT"}, 30.0),
         ({"retry-after": "Fri, 01 Mar 2024 11:00:00 GMT"}, 0.0),
-        # the venue's clock is ten minutes slow: its own Date says how long it means
+        # the venue's clock is ten minutes slow: its own Date gives the length of the pause
         (
             {
                 "retry-after": "Fri, 01 Mar 2024 11:50:05 GMT",

@@ -1,4 +1,4 @@
-"""Steps of instruments, depths of books, names that are close."""
+"""Steps of instruments, depths of order books, closest names."""
 
 from datetime import UTC, datetime
 from typing import Any

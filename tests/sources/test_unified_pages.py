@@ -1,4 +1,4 @@
-"""What an answer of unknown manners tells: derived ids, overlap, progress, beginnings."""
+"""Answers of unknown venues: derived ids, overlap, progress, starts."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -56,7 +56,7 @@ def test_overlapping_pages_merge_to_the_multiset_maximum(
     tape: list[tuple[int, float]], cut: int, back: int
 ) -> None:
     tape = sorted(tape, key=lambda row: row[0])
-    # the first page ends anywhere; the second begins with the moment that the first ended in
+    # the first page ends anywhere; the second starts at the time of the first page's end
     first = tape[:cut]
     since = first[-1][0] if first else 0
     second = [row for row in tape if row[0] >= max(0, since - back % 3)]
@@ -126,10 +126,10 @@ def cursor(at: float, overlap: list[dict[str, Any]] | None = None) -> WindowPosi
     ("where", "seconds", "anomaly"),
     [
         (cursor(100), [], "nothing new"),
-        # still before the window, yet later than what was asked for
+        # still before the window, but later than requested
         (cursor(100), [45, 99], None),
         (cursor(100), [99, 120], None),
-        # nothing shows that the answer is whole before its first trade
+        # nothing proves that the answer is complete before its first trade
         (cursor(100), [120, 130], "starts later"),
         (cursor(100), [100, 130], "starts later"),
         (cursor(100), [0, 39], "nothing new"),

@@ -1,4 +1,4 @@
-"""Any ccxt exchange: the same truth where it can be had."""
+"""Any ccxt exchange: the true rows, if the venue provides them."""
 
 import asyncio
 from datetime import datetime, timedelta

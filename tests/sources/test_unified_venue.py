@@ -1,4 +1,4 @@
-"""Any ccxt exchange: a venue that gives less than it was asked for is reported."""
+"""Any ccxt exchange: a venue that returns less than requested is reported."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,9 +23,9 @@ from tests.sources.markets import DAY, HOUR, MINUTE, SECOND
 
 @dataclass
 class Venue:
-    """Binance with manners of one's own: `trades` and `klines` make rows of a `startTime`.
+    """Binance with custom behaviour: `trades` and `klines` compute rows from a `startTime`.
 
-    `startTime` is None where the latest rows are asked for.
+    `startTime` is None if the latest rows are requested.
     """
 
     now: datetime
@@ -49,7 +49,7 @@ class Venue:
 
 @pytest.fixture
 def from_venue(serving: Any, connect: Any, fetch: Any, now: datetime) -> Callable[..., Any]:
-    """Fetches from a `Venue` through the unified methods."""
+    """Fetch from a `Venue` through the unified methods."""
 
     def run(venue: Venue, dataset: str, start: datetime, end: datetime) -> Any:
         async def run() -> Any:
@@ -93,7 +93,7 @@ def test_a_window_before_the_latest_bars_is_not_covered(from_venue: Any, now: da
 
 
 def test_latest_trades_are_no_past_even_on_a_dead_market(from_venue: Any, now: datetime) -> None:
-    # the last trade was hours ago: by the clock alone this would not look like the latest rows
+    # the last trade was hours ago: judged by the clock alone, these would not be the latest rows
     rows = [agg(now - 5 * HOUR + n * SECOND, n) for n in range(100)]
     got = from_venue(Venue(now, trades=lambda _: rows), "trades", now - DAY, now)
     assert got.frame.height == 100
@@ -102,7 +102,7 @@ def test_latest_trades_are_no_past_even_on_a_dead_market(from_venue: Any, now: d
 
 
 def test_a_market_that_goes_on_meanwhile_proves_nothing(from_venue: Any, now: datetime) -> None:
-    # each answer has newer trades than the one before: none of them is the past
+    # each answer has newer trades than the one before: none of them proves the past
     asked = 0
 
     def trades(_: int | None) -> list[Any]:
@@ -139,8 +139,8 @@ def test_quiet_markets_are_covered_where_since_is_honoured(from_venue: Any, now:
 
 
 def manners(kind: str, rows: list[Any], page: int) -> Callable[[int | None], list[Any]]:
-    """What venues make of `since`: rows from it on, of the hour after it (the first, or the last
-    that fit on a page), or the latest whatever is asked."""
+    """Venues' interpretations of `since`: rows from it on, rows of the hour after it (the first, or
+    the last that fit on a page), or always the latest rows."""
 
     def trades(since: int | None) -> list[Any]:
         if since is None or kind == "latest":
@@ -170,7 +170,7 @@ def test_whatever_is_settled_is_complete(
     page: int,
     window: tuple[float, float],
 ) -> None:
-    # trades some of which share a millisecond, some hours apart, the last one an hour ago
+    # some trades share a millisecond, some are hours apart, the last one was an hour ago
     offsets = list(accumulate(gaps))
     times = [now - HOUR - timedelta(milliseconds=offsets[-1] - offset) for offset in offsets]
     venue = Venue(now, manners(kind, [agg(t, n) for n, t in enumerate(times)], page))
@@ -193,7 +193,7 @@ def test_whatever_is_settled_is_complete(
 def test_a_busy_market_is_complete_or_reported(
     from_venue: Any, now: datetime, page: int, kind: str
 ) -> None:
-    # many pages a minute
+    # many pages per minute
     times = [now - 3 * HOUR + n * SECOND / 3 for n in range(5000)]
     venue = Venue(now, manners(kind, [agg(time, n) for n, time in enumerate(times)], page))
     start, end = now - 170 * MINUTE, now - 165 * MINUTE
@@ -263,7 +263,7 @@ def test_single_rows_of_garbage_stay_to_be_refused_later(from_venue: Any, now: d
 def test_a_venue_that_gives_nothing_at_all_covers_nothing(
     from_venue: Any, now: datetime, log_lines: list[str]
 ) -> None:
-    # what ccxt can no longer find in an answer looks like an empty one
+    # an answer in which ccxt no longer finds rows looks like an empty one
     got = from_venue(Venue(now), "trades", now - DAY, now)
     assert got.frame.is_empty()
     assert got.settled == ()

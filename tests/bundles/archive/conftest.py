@@ -1,4 +1,4 @@
-"""Bundles to export, what came of them, and ways to damage it."""
+"""Bundles to export, helpers that read exports, and ways to damage them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from lake.errors import (
 from tests.conftest import DAY, MINUTE, NewLake, bars, trades, write
 
 TABLES = ("trades", "bars_1m")
-# Encoded on disk, longer than a tar header holds, beyond ASCII.
+# Encoded on disk, too long for a tar header, not ASCII.
 SYMBOLS = ("BTC/USDT", "ÄÖÜ 100%:x/USDT", "L" * 150 + "/USDT")
 
 
 class Steps:
-    """Progress that remembers."""
+    """Progress that records its steps."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, float]] = []
@@ -46,7 +46,7 @@ class Steps:
 
 @pytest.fixture
 def bundle(lake: Lake) -> Bundle:
-    """Trades and bars of three symbols over some days."""
+    """A bundle with trades and bars of three symbols over several days."""
     for symbol in SYMBOLS:
         write(lake, "trades", trades(6, step=DAY / 2, symbol=symbol))
         write(lake, "bars_1m", bars(100, step=20 * MINUTE, symbol=symbol))
@@ -55,7 +55,7 @@ def bundle(lake: Lake) -> Bundle:
 
 @pytest.fixture
 def small(lake: Lake) -> Bundle:
-    """Two data files."""
+    """A bundle with two data files."""
     write(lake, "trades", trades(4, step=DAY / 2))
     return lake.bundles.pin("small", table="trades")
 
@@ -73,7 +73,7 @@ def assert_reads(bundle: Bundle, expected: dict[str, pl.DataFrame]) -> None:
 
 
 def left(lake: Lake) -> list[str]:
-    """What is in the folder of bundles, beside the lock."""
+    """List the content of the folder of bundles, without the lock."""
     return sorted(path.name for path in lake.root.bundles.iterdir() if path.name != ".lock")
 
 
@@ -99,7 +99,7 @@ Parts = list[tuple[tarfile.TarInfo, bytes]]
 
 
 def change_members(packed: bytes, change: Callable[[Parts], object]) -> bytes:
-    """An archive whose members are others."""
+    """Rewrite an archive with changed members."""
     with tarfile.open(fileobj=io.BytesIO(decompress(packed))) as tar:
         members = tar.getmembers()
         parts = [(member, reader(tar, member).read()) for member in members]
@@ -119,7 +119,7 @@ def reader(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def assert_refused(lake: Lake, path: Path, error: type[LakeError] = DamagedError) -> str:
-    """What an import says; nothing of it must be left, and opening it is refused as well."""
+    """Assert that import and open refuse a file and leave nothing; return the import's message."""
     before = left(lake)
     with pytest.raises(error) as caught:
         lake.bundles.import_(path, name="bad")
@@ -134,7 +134,7 @@ def assert_refused(lake: Lake, path: Path, error: type[LakeError] = DamagedError
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folders for what is unpacked, which a refusal leaves empty."""
+    """Folders for unpacked archives, which a refusal leaves empty."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
@@ -145,7 +145,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def refusal_of(
     packed: bytes, new_lake: NewLake, tmp_path: Path, own_cache: Path
 ) -> Iterator[Callable[[bytes], str]]:
-    """What is said of an archive of such bytes, which is never taken."""
+    """Return the error message for an archive with these bytes, which is never imported."""
     other = new_lake()
     path = tmp_path / "spoiled.tar.zst"
 

@@ -46,7 +46,7 @@ def test_who_writes_to_the_same_place_waits(small: Bundle, tmp_path: Path) -> No
 
 
 def noise(count: int) -> pl.DataFrame:
-    """Trades that do not compress to nothing."""
+    """Build trades that do not compress well."""
     numbers = pl.Series(range(count)).hash(7).cast(pl.Float64)
     return trades(count, step=DAY / count).with_columns(price=numbers, amount=numbers.reverse())
 
@@ -106,7 +106,7 @@ _KILLED = """
 
 
 def run_killed(lake: Lake, verb: str, path: Path, after_files: int) -> None:
-    """Run it in a process that dies after so many files."""
+    """Run an export or import in a process that is killed after some files."""
     code = textwrap.dedent(_KILLED)
     command = [sys.executable, "-c", code, verb, str(path), str(after_files)]
     environment = {**os.environ, "LAKE_URI": str(lake.root.path)}
@@ -135,7 +135,7 @@ def test_a_kill_leaves_nothing_half(
 
 
 def test_memory_stays_bounded_with_large_files(tmp_path: Path, lake: Lake) -> None:
-    """A file is never held as a whole."""
+    """Memory never holds a whole file."""
     write(lake, "trades", noise(1_000_000))
     pinned = lake.bundles.pin("big", table="trades")
     (size,) = pinned.contents.files.all()["bytes"]

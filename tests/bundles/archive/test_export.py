@@ -1,4 +1,4 @@
-"""Exports: the same bytes, the same id, the same rows, without the lake."""
+"""Exports: the same bytes, id and rows, without the lake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imports into a lake that holds the bundle, a part of it, or its name already."""
+"""Imports into a lake that already has the bundle, a part of it, or its name."""
 
 from __future__ import annotations
 

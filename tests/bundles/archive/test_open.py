@@ -1,4 +1,4 @@
-"""An export opens by its path: unpacked once, or for as long as it is read."""
+"""Opening an export by its path: unpacked into the cache, or into a temporary folder."""
 
 from __future__ import annotations
 

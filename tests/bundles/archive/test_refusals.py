@@ -1,4 +1,4 @@
-"""An archive or a folder that was changed is refused, with a clear error."""
+"""A modified archive or folder is refused with a clear error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_an_archive_with_a_flipped_byte_is_refused(
 
 
 def unpacks_to_the_same(one: bytes, other: bytes) -> bool:
-    """Zeros may be copied from here or from there, so that some bits do not matter."""
+    """Compression may copy zeros from several positions, so that some bits do not matter."""
     try:
         frame = zstandard.ZstdDecompressor().decompressobj()
         return frame.decompress(one) == decompress(other) and frame.eof and not frame.unused_data
@@ -89,7 +89,7 @@ def test_a_link_that_claims_to_have_the_content_is_refused(
         last = archive.getmembers()[-1]
     start = last.offset_data - tarfile.BLOCKSIZE
     last.type = tarfile.SYMTYPE
-    last.name = "x" * 90  # that of a long path is in a header before
+    last.name = "x" * 90  # the name of a long path is in a preceding header
     header = last.tobuf(tarfile.USTAR_FORMAT)
     assert "expected" in refusal_of(compress(tar[:start] + header + tar[start + len(header) :]))
 
@@ -163,7 +163,7 @@ def test_a_forged_index_that_is_sealed_again_leads_nowhere(
 
 
 def replace_contents(folder: Path) -> Bundle:
-    """The bundle of a folder, as it is."""
+    """Open the bundle of a folder without checks."""
     opened = api.open_bundle(folder, cache=False)
     return Bundle(replace(opened.contents), now=utc_now)
 
