@@ -77,7 +77,7 @@ def test_files_are_as_freqtrade_writes_them(bundle: Bundle, datadir: Path, tmp_p
             assert ours.equals(theirs)
 
 
-def test_freqtrade_finds_what_was_written(bundle: Bundle, datadir: Path) -> None:
+def test_freqtrade_finds_the_written_files(bundle: Bundle, datadir: Path) -> None:
     write_datadir(bundle, datadir, "bars_1m", exchange="binance")
     write_datadir(bundle, datadir, "funding", exchange="binance")
     handler = type(handlers.get_datahandler(datadir, "feather"))
@@ -134,7 +134,7 @@ def test_a_write_that_fails_leaves_the_old_files(bundle: Bundle, datadir: Path) 
         ("funding", {"funding_timeframe": "soon"}, UsageError, "soon"),
     ],
 )
-def test_what_is_not_there_is_an_error_and_writes_nothing(
+def test_a_missing_table_or_market_is_an_error_and_writes_nothing(
     bundle: Bundle, datadir: Path, table: str, arguments: Any, kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):

@@ -120,13 +120,13 @@ def test_trades_have_side_id_and_both_times(bundle: Bundle) -> None:
         assert tick.ts_init == to_nanoseconds(row["received_at"] or row["timestamp"])
 
 
-def test_trades_stand_in_the_order_in_which_they_were_known(bundle: Bundle) -> None:
+def test_trades_are_in_the_order_in_which_they_were_known(bundle: Bundle) -> None:
     ticks = trade_ticks(bundle, **SPOT)
     assert [tick.ts_init for tick in ticks] == sorted(tick.ts_init for tick in ticks)
     assert [str(tick.trade_id) for tick in ticks[:3]] == ["0", "1", "3"]
 
 
-def test_a_clock_behind_the_venues_makes_no_trade_known_before_it_happened(lake: Lake) -> None:
+def test_a_slow_local_clock_does_not_make_trades_known_before_they_happened(lake: Lake) -> None:
     write(lake, "instruments", specification())
     early = pl.Series([T0 - MINUTE], dtype=TIME)
     write(lake, "trades", trades(1, received_at=early))
@@ -196,7 +196,7 @@ def test_any_decimal_of_the_precision_comes_through_exactly(
     assert [Decimal(str(bar.volume)) for bar in results] == exact
 
 
-def test_the_catalog_gives_back_what_was_written(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_catalog_returns_the_written_objects(bundle: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "catalog"
     catalog = write_catalog(bundle, path, exchange="binance", symbol=BTC)
     assert catalog.bars() == bars(bundle, "bars_1m", **SPOT)
@@ -217,7 +217,7 @@ def test_markets_of_one_venue_name_stay_apart(bundle: Bundle, tmp_path: Path) ->
     assert len(catalog.bars()) == 2 * len(expected)
 
 
-def test_a_catalog_is_written_whole_or_not_at_all(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_catalog_is_written_completely_or_not_at_all(bundle: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "catalog"
     with pytest.raises(UnknownNameError, match=r"trades .* ETH/USDT"):
         write_catalog(bundle, path, exchange="binance", symbol=[BTC, ETH])

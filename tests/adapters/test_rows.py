@@ -28,7 +28,7 @@ def read(bundle: Bundle, table: str, selection: Selection) -> pl.DataFrame:
     return read_closed_bars(bundle, table, ["close"], selection)
 
 
-def test_only_closed_bars_are_given(filled: Lake) -> None:
+def test_only_closed_bars_are_read(filled: Lake) -> None:
     # A pin omits open bars: the lake itself stands for a bundle that has one.
     opened: Any = SimpleNamespace(scan=filled.scan, id="0" * 64)
     assert opened.scan("bars_1m", symbol=ETH).collect()["closed"].to_list()[-1] is False
@@ -55,7 +55,7 @@ def test_a_bar_that_is_missing_stays_missing(bundle: Bundle) -> None:
         ("trades", of(ETH), "ETH/USDT"),
     ],
 )
-def test_what_is_not_in_the_bundle_is_an_error_that_names_it(
+def test_an_error_names_what_the_bundle_lacks(
     bundle: Bundle, table: str, selection: Selection, words: str
 ) -> None:
     with pytest.raises(UnknownNameError, match=words):

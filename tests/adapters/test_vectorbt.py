@@ -44,7 +44,7 @@ def test_a_missing_bar_is_nan_and_the_index_is_regular(bundle: Bundle) -> None:
     assert frame[BTC].isna().iloc[MISSING]
 
 
-def test_symbols_stand_in_the_order_asked_for(bundle: Bundle) -> None:
+def test_symbols_are_in_the_requested_order(bundle: Bundle) -> None:
     assert list(frame_of(bundle, symbol=[ETH, BTC]).columns) == [ETH, BTC]
     assert list(frame_of(bundle, symbol=ETH).columns) == [ETH]
 
@@ -110,7 +110,7 @@ def test_vectorbt_reads_frequency_and_symbols_off_the_frame(bundle: Bundle) -> N
         ("timestamp", {}, UsageError, "timestamp of bars_1m is not numeric"),
     ],
 )
-def test_what_is_not_there_is_an_error(
+def test_a_missing_market_or_column_is_an_error(
     bundle: Bundle, column: str, arguments: Any, kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):

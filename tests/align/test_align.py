@@ -70,7 +70,7 @@ def test_a_bar_that_was_still_open_is_left_out() -> None:
     assert align_rows(rows, AsOf(staleness=None)).frame["x_value"].to_list() == [None, 1, 1, 1]
 
 
-def test_a_row_that_a_repair_filled_in_is_never_taken_for_observed() -> None:
+def test_a_row_filled_by_a_repair_never_counts_as_observed() -> None:
     rows = rows_known_at(0, 1, 4, fill=["flat", None, None])
     fills = align_rows(rows, AsOf(staleness="1s"), seconds=2, every=SECOND).frame["x_fill"]
     assert fills.to_list() == ["stored:flat", None]
@@ -94,7 +94,7 @@ def test_steps_of_months_are_those_of_the_calendar() -> None:
     assert result.frame["time"].dt.month().to_list() == [1, 2, 3]
 
 
-def test_the_sum_of_what_is_partly_unknown_is_unknown() -> None:
+def test_a_sum_with_a_null_is_null() -> None:
     rows = pl.DataFrame({"available_at": rows_known_at(1, 2, 4)["available_at"], "v": [1, None, 3]})
     result = align_rows(rows, Resample("sum"))
     assert result.frame["x_v"].to_list() == [None, None, 3, None]
@@ -102,7 +102,7 @@ def test_the_sum_of_what_is_partly_unknown_is_unknown() -> None:
 
 
 @pytest.mark.parametrize("dtype", [pl.Int8(), pl.Int32(), pl.UInt32(), pl.Int64(), pl.Float32()])
-def test_a_sum_has_room_for_what_it_adds(dtype: pl.DataType) -> None:
+def test_a_sum_does_not_overflow(dtype: pl.DataType) -> None:
     most = 127 if dtype == pl.Int8() else 2**31 - 1
     rows = rows_known_at(1, 2, 2, value=[most] * 3).with_columns(pl.col("value").cast(dtype))
     assert align_rows(rows, Resample("sum")).frame["x_value"][1] == pytest.approx(3 * most)
@@ -115,7 +115,7 @@ def test_one_column_may_be_named_as_it_is(how: How) -> None:
     assert align_rows(rows_known_at(0, other=[1]), how).frame.columns[:2] == ["time", "x_value"]
 
 
-def test_markets_stand_side_by_side_from_when_they_are_known() -> None:
+def test_markets_appear_when_they_are_known() -> None:
     facts = [Fact(0, 1, "X", None), Fact(3, 2, "Y", None), Fact(99, 3, "Z", None)]
     result = align(
         {"one": rows_of(facts[:1]), "two": rows_of(facts[1:])},
@@ -144,7 +144,7 @@ def test_sources_without_rows_give_points_that_are_missing() -> None:
     assert empty.summary.is_empty()
 
 
-def test_one_source_may_be_there_twice_with_a_policy_each() -> None:
+def test_one_source_can_have_two_policies() -> None:
     rows = rows_known_at(1, 2, 4)
     how: dict[str, How] = {"price": AsOf(staleness="9s"), "flow": Resample("sum", fill="zero")}
     result = align({"price": rows, "flow": rows.lazy()}, STEP, since=T0, until=UNTIL, how=how)
@@ -158,7 +158,7 @@ def test_the_order_of_rows_known_at_different_times_does_not_matter() -> None:
         assert_frame_equal(align_rows(rows.reverse(), how).frame, align_rows(rows, how).frame)
 
 
-def test_what_an_alignment_of_tables_reads_is_enough(lake: Lake) -> None:
+def test_an_alignment_of_tables_reads_all_it_needs(lake: Lake) -> None:
     write(lake, "bars_1m", bars(60))
     write(lake, "trades", trades(3600, received_at=None, price=[1.0 + n for n in range(3600)]))
     how: dict[str, How] = {

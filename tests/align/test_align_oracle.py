@@ -100,7 +100,7 @@ def cell(row: dict[str, Any], how: How) -> Cell:
 
 
 @given(facts_of, policies)
-def test_a_point_says_what_a_search_through_all_rows_finds(facts: list[Fact], how: How) -> None:
+def test_a_point_equals_a_search_through_all_rows(facts: list[Fact], how: How) -> None:
     result = align({"x": rows_of(facts)}, STEP, since=T0, until=UNTIL, how=how, by=tuple(NAMES))
     expected_cells = {}
     for at in range(0, 12, 3):
@@ -113,7 +113,7 @@ def test_a_point_says_what_a_search_through_all_rows_finds(facts: list[Fact], ho
 
 
 @given(facts_of, facts_of, policies, policies, st.integers(0, 11))
-def test_what_becomes_known_after_a_time_changes_nothing_up_to_it(
+def test_rows_known_after_a_time_change_nothing_before_it(
     facts: list[Fact], others: list[Fact], how: How, also: How, at: int
 ) -> None:
     past = [fact for fact in facts if fact.known_at <= at]

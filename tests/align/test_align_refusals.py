@@ -110,7 +110,7 @@ REFUSED: dict[str, tuple[dict[str, pl.DataFrame], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_aligned_is_refused(case: str) -> None:
+def test_invalid_alignments_are_refused(case: str) -> None:
     sources, choice, message = REFUSED[case]
     arguments = {"every": STEP, "start": T0, "end": UNTIL, "how": NEWEST, **choice}
     with pytest.raises(UsageError) as caught:

@@ -90,7 +90,7 @@ def test_of_rows_known_at_once_the_last_counts() -> None:
     assert joined["value"].to_list() == [1]
 
 
-def test_every_market_gets_the_times_from_when_it_is_known() -> None:
+def test_every_market_has_times_from_when_it_is_known() -> None:
     known = pl.concat([rows(at(5), [2], "Y"), rows(at(0, 5), [0, 1])])
     joined = as_of_join(times(0, 5), known, staleness=None)
     assert joined.select("time", "exchange", "symbol", "value").rows() == [
@@ -100,7 +100,7 @@ def test_every_market_gets_the_times_from_when_it_is_known() -> None:
     ]
 
 
-def test_markets_that_are_asked_for_are_there_before_they_are_known() -> None:
+def test_requested_markets_have_rows_before_they_are_known() -> None:
     asked = pl.DataFrame({"time": at(0, 0, 5), "exchange": "a", "symbol": ["Y", "X", "Z"], "n": 1})
     joined = as_of_join(asked, rows(at(0), [7]), staleness=None)
     assert joined.select(asked.columns).equals(asked)
@@ -130,7 +130,7 @@ def test_times_may_be_called_otherwise() -> None:
     assert joined["value"].to_list() == [1]
 
 
-def test_no_rows_and_no_times_give_nothing() -> None:
+def test_no_rows_and_no_times_return_an_empty_frame() -> None:
     known = rows(at(0), [1])
     assert as_of_join(times(0), known.clear(), staleness=None).height == 0
     assert as_of_join(times(), known, staleness=None).height == 0
@@ -145,7 +145,7 @@ seconds = st.integers(0, 8)
     st.lists(seconds, max_size=6, unique=True).map(sorted),
     st.none() | st.integers(0, 4),
 )
-def test_a_join_is_what_a_search_through_all_rows_finds(
+def test_a_join_equals_a_search_through_all_rows(
     facts: list[tuple[int, str]], asked: list[int], limit: int | None
 ) -> None:
     known = pl.DataFrame(
@@ -217,7 +217,7 @@ REFUSED: dict[str, tuple[pl.DataFrame, pl.DataFrame, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_joined_is_refused(case: str) -> None:
+def test_invalid_joins_are_refused(case: str) -> None:
     asked, known, choice, message = REFUSED[case]
     with pytest.raises(UsageError) as caught:
         as_of_join(asked, known, **{"staleness": None, **choice})

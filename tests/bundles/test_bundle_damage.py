@@ -86,7 +86,7 @@ def refusal(lake: Lake) -> str | None:
     return None
 
 
-def test_a_whole_bundle_has_no_problems(lake: Lake, bundle: Bundle) -> None:
+def test_an_intact_bundle_has_no_problems(lake: Lake, bundle: Bundle) -> None:
     assert bundle.verify() == []
     assert lake.bundles.open("b").verify(deep=True) == []
 
@@ -148,7 +148,7 @@ def test_a_manifest_of_a_newer_format_is_not_read(lake: Lake) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"{}", b'{"format": "1"}'])
 @pytest.mark.usefixtures("bundle")
-def test_what_is_no_manifest_is_named(lake: Lake, content: bytes) -> None:
+def test_an_invalid_manifest_is_named(lake: Lake, content: bytes) -> None:
     path = manifest_file(lake)
     path.write_bytes(content)
     with pytest.raises(DamagedError, match=str(path)):
@@ -185,7 +185,7 @@ def test_a_damaged_list_is_named(lake: Lake, name: str, change: str) -> None:
             lake.bundles.open("b", cache=False).scan("bars_1m").collect()
 
 
-def test_a_table_made_anew_is_not_the_one_that_was_pinned(lake: Lake, bundle: Bundle) -> None:
+def test_a_table_that_was_created_again_is_not_the_pinned_one(lake: Lake, bundle: Bundle) -> None:
     shutil.rmtree(lake.root.tables / "trades")
     write(lake, "trades", trades(5))
     problems = bundle.verify(deep=True)

@@ -58,7 +58,7 @@ def test_files_and_cache_and_any_layout_give_the_same_stream(lake: Lake) -> None
     assert sum(batch.rows for batch in batches) == len(cold)
 
 
-def test_nothing_is_seen_before_it_could_be_known(lake: Lake) -> None:
+def test_no_row_is_seen_before_it_could_be_known(lake: Lake) -> None:
     bundle = lake.bundles.pin("b", table=TABLES)
     for event in bundle.replay():
         if isinstance(event, Bar):
@@ -91,7 +91,7 @@ def test_a_range_is_cut_out_of_the_whole_stream(lake: Lake) -> None:
     shift=st.timedeltas(timedelta(seconds=1), timedelta(days=3)),
     delayed=st.booleans(),
 )
-def test_rows_of_the_future_change_nothing_of_the_past(
+def test_future_rows_do_not_change_past_events(
     new_lake: NewLake, minute: int, shift: timedelta, *, delayed: bool
 ) -> None:
     """Guard against look-ahead: shifting rows known after an instant changes no earlier event."""

@@ -29,7 +29,7 @@ def filled(lake: Lake) -> Lake:
     return lake
 
 
-def test_a_bundle_reads_the_same_whatever_is_written_after(filled: Lake) -> None:
+def test_a_bundle_reads_the_same_after_later_writes(filled: Lake) -> None:
     bundle = filled.bundles.pin("b", table=TABLES)
     before = {table: bundle.scan(table).collect() for table in TABLES}
     write(filled, "trades", trades(20, step=DAY / 2))
@@ -157,7 +157,7 @@ def test_only_open_bars_are_nothing_to_pin(filled: Lake) -> None:
         ({"datasets": ("trades", "bars_1m"), "since": T0 + DAY}, "bars_1m has no rows"),
     ],
 )
-def test_what_has_no_rows_cannot_be_pinned(
+def test_a_selection_without_rows_cannot_be_pinned(
     filled: Lake, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UnknownNameError, match=message):
@@ -170,7 +170,7 @@ def test_no_dataset_is_refused(filled: Lake) -> None:
         filled.bundles.pin("b", table=())
 
 
-def test_the_manifest_says_what_is_inside(filled: Lake) -> None:
+def test_the_manifest_describes_the_rows(filled: Lake) -> None:
     manifest = filled.bundles.pin("b", table=TABLES, note="for the record").manifest
     assert manifest.metadata.symbols == ("BTC/USDT", "ETH/USDT")
     assert manifest.metadata.exchanges == ("binance",)
@@ -259,7 +259,7 @@ def test_a_bundle_is_found_by_name_and_by_id(filled: Lake, of: Callable[[Bundle]
 
 
 @pytest.mark.parametrize("reference", ["c", "", "00000000", "b@00000000", "b@", "../names/b"])
-def test_an_unknown_bundle_is_told_which_there_are(filled: Lake, reference: str) -> None:
+def test_an_unknown_bundle_is_an_error_that_lists_bundles(filled: Lake, reference: str) -> None:
     filled.bundles.pin("b", table="trades")
     with pytest.raises(UnknownNameError, match="there is no bundle") as caught:
         filled.bundles.open(reference)

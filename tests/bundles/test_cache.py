@@ -90,7 +90,7 @@ def test_warming_fills_it_at_once(lake: Lake, tmp_path: Path) -> None:
     assert lake.bundles.open("b", cache=False).warm() == 0
 
 
-def test_what_was_touched_is_not_believed(lake: Lake, tmp_path: Path) -> None:
+def test_a_modified_file_is_ignored(lake: Lake, tmp_path: Path) -> None:
     bundle = lake.bundles.pin("b", table="trades")
     expected = bundle.scan("trades").collect()
     bundle.warm()
@@ -126,7 +126,7 @@ def test_a_cache_can_be_switched_off(new_lake: NewLake, tmp_path: Path) -> None:
     assert arrow_files(tmp_path) == []
 
 
-def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
+def test_the_least_recently_used_file_is_evicted_first(tmp_path: Path) -> None:
     clock = iter(range(1, 1000))
     frame = bars(1000)
     probe = Cache(tmp_path / "probe", 10**9, 10**9).put(ENTRY, [frame])
@@ -141,7 +141,7 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
     assert cache.bytes() <= cache.max_bytes
 
 
-def test_what_is_evicted_stays_readable_where_it_is_mapped(tmp_path: Path) -> None:
+def test_an_evicted_file_stays_readable_while_mapped(tmp_path: Path) -> None:
     frame = bars(1000)
     cache = cache_in(tmp_path)
     cache.put(ENTRY, [frame])
@@ -159,7 +159,7 @@ def test_more_than_the_limit_is_refused_and_leaves_nothing(tmp_path: Path) -> No
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_rows_given_in_parts_are_joined_in_order(tmp_path: Path) -> None:
+def test_rows_in_parts_are_joined_in_order(tmp_path: Path) -> None:
     cache = cache_in(tmp_path)
     frame = bars(100)
     cache.put(ENTRY, (frame.slice(start, 7) for start in range(0, 100, 7)))

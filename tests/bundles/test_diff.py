@@ -24,7 +24,7 @@ from tests.bundles.pairs import (
 from tests.conftest import DAY, SECOND, T0, bars, trades, write
 
 
-def test_days_that_were_added_removed_and_changed_are_told_with_their_rows(lake: Lake) -> None:
+def test_added_removed_and_changed_days_are_listed_with_their_rows(lake: Lake) -> None:
     for symbol in (BTC, ETH):
         write(lake, "trades", trades(6, step=DAY / 2, symbol=symbol))
     lake.bundles.pin("a", table="trades", until=T0 + 2 * DAY)

@@ -74,7 +74,7 @@ def test_the_lakes_own_rows_have_jobs_too(lake: Lake) -> None:
     assert lake.bundles.diff("a", "b")["sources"].to_list() == [["lake"]]
 
 
-def test_a_partition_of_a_year_tells_its_jobs_by_their_days(lake: Lake) -> None:
+def test_jobs_in_a_partition_of_a_year_are_attributed_by_their_days(lake: Lake) -> None:
     """A revision rewrites the file of the year, with rows that it did not touch."""
     times = range(0, 60, 10)
     write_as(lake, "first", "bars_1h", bars_with_volume(1.0, times))
@@ -132,7 +132,7 @@ def test_a_wider_selection_is_nobodys_change(lake: Lake) -> None:
     }
 
 
-def test_a_table_that_was_made_anew_tells_no_jobs(lake: Lake, tmp_path: Path) -> None:
+def test_a_table_that_was_created_again_has_no_jobs(lake: Lake, tmp_path: Path) -> None:
     before, after = pin_before_and_after_a_revision(lake)
     own = copy_with_data(before, tmp_path / "a")
     shutil.rmtree(lake.root.tables / "bars_1m")

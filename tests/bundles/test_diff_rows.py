@@ -30,7 +30,7 @@ def without_column(text: str, name: str) -> str:
     return "".join(remaining)
 
 
-def test_other_columns_change_each_day_and_values_that_are_there(new_lake: NewLake) -> None:
+def test_changed_columns_change_each_day_and_its_values(new_lake: NewLake) -> None:
     whole = own_copy("bars", "candles")
     text = without_column(whole, "keep_when")  # it requires the column that is removed here
     lake = new_lake(schemas={"candles": text})
@@ -60,7 +60,7 @@ def test_under_another_key_no_row_is_the_same(new_lake: NewLake) -> None:
     assert rows["key"].to_list() == [None, None, '{"volume":1.0}', '{"volume":1.0}']
 
 
-def test_whole_rows_are_told_as_json_with_all_digits(lake: Lake) -> None:
+def test_whole_rows_are_json_with_all_digits(lake: Lake) -> None:
     write(lake, "trades", trades(1))
     lake.bundles.pin("a", table="trades")
     more = trades(
@@ -186,7 +186,7 @@ def comparable(lines: list[tuple[Any, ...]]) -> list[str]:
 
 
 @pytest.mark.parametrize("date_is", ["day", "year"])
-def test_every_row_and_value_is_told_as_a_naive_comparison_tells_it(
+def test_every_row_and_value_equals_a_naive_comparison(
     new_lake: NewLake, monkeypatch: pytest.MonkeyPatch, date_is: str
 ) -> None:
     """Parts and slices are tiny here, so that rows cross their borders."""

@@ -81,7 +81,7 @@ def test_a_time_before_the_table_or_after_now_cannot_be_pinned(lake: Lake) -> No
     assert lake.bundles.ls().is_empty()
 
 
-def test_the_past_knows_nothing_of_later_instruments_and_coverage(lake: Lake) -> None:
+def test_a_past_pin_omits_later_instruments_and_coverage(lake: Lake) -> None:
     write(lake, "trades", trades())
     then = max(lake.audit()["time"]) + timedelta(milliseconds=1)
     _wait_past(then)
@@ -90,7 +90,7 @@ def test_the_past_knows_nothing_of_later_instruments_and_coverage(lake: Lake) ->
     assert lake.bundles.pin("now", table="trades", until=T0 + DAY).coverage().height == 1
 
 
-def test_what_was_answered_is_in_the_bundle_cut_to_its_range(lake: Lake) -> None:
+def test_coverage_in_the_bundle_is_clipped_to_its_range(lake: Lake) -> None:
     write(lake, "trades", trades())
     write(lake, "bars_1m", bars())
     cover(lake, "trades", T0 - DAY, T0 + DAY)
@@ -115,7 +115,7 @@ def test_a_complete_selection_may_be_demanded(lake: Lake) -> None:
         ([(0, 1)], {"since": T0 - DAY}, (T0 - DAY, T0)),
     ],
 )
-def test_what_falls_short_is_named(
+def test_an_error_names_what_is_not_complete(
     lake: Lake,
     covered: list[tuple[int, int]],
     bounds: dict[str, datetime],
@@ -143,7 +143,7 @@ def test_each_market_and_table_has_to_be_complete(lake: Lake) -> None:
     assert "trades of binance BTC/USDT" not in caught.value.message
 
 
-def test_a_quality_that_nobody_knows_is_no_quality(lake: Lake) -> None:
+def test_an_unknown_score_does_not_meet_a_required_score(lake: Lake) -> None:
     write(lake, "trades", trades())
     with pytest.raises(QualityError, match="was not checked"):
         lake.bundles.pin("b", table="trades", min_quality=0.5, check=False)
@@ -262,7 +262,7 @@ def test_a_file_is_hashed_once_in_its_life(lake: Lake) -> None:
     assert second.verify(deep=True) == []
 
 
-def test_a_table_made_anew_has_no_known_hashes(lake: Lake) -> None:
+def test_a_table_that_was_created_again_has_no_known_hashes(lake: Lake) -> None:
     write(lake, "trades", trades(5))
     lake.bundles.pin("first", table="trades")
     shutil.rmtree(lake.root.tables / "trades")

@@ -73,7 +73,7 @@ def test_a_market_without_rows_has_none(lake: Lake) -> None:
     )
 
 
-def test_what_cannot_be_looked_up_is_refused(lake: Lake) -> None:
+def test_invalid_look_ups_are_refused(lake: Lake) -> None:
     with pytest.raises(UnknownNameError, match="does not exist yet"):
         lake.latest("trades", **BTC)
     write(lake, "trades", trades())
@@ -137,7 +137,7 @@ def test_threads_may_look_up_while_others_write(lake: Lake) -> None:
     n=st.integers(1, 50),
     at=st.integers(-10, 10**6 + 10),
 )
-def test_look_ups_give_what_a_search_through_all_rows_gives(
+def test_look_ups_equal_a_search_through_all_rows(
     new_lake: NewLake, seconds: list[int], cuts: int, n: int, at: int
 ) -> None:
     lake = new_lake()

@@ -25,14 +25,12 @@ def filled(lake: Lake) -> Lake:
     return lake
 
 
-def test_sql_gives_what_a_scan_gives(filled: Lake) -> None:
+def test_sql_equals_a_scan(filled: Lake) -> None:
     read = filled.sql("SELECT * FROM trades ORDER BY exchange, symbol, timestamp").pl()
     assert_frame_equal(read, filled.scan("trades").collect())
 
 
-def test_times_are_in_utc_whatever_the_machine_says(
-    filled: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_times_are_in_utc_in_any_local_zone(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "America/New_York")
     query = "SELECT min(timestamp), CAST(max(timestamp) AS VARCHAR) FROM trades"
     first, last = filled.sql(query).fetchall()[0]
@@ -118,7 +116,7 @@ WRITES = [
 
 
 @pytest.mark.parametrize("query", WRITES)
-def test_what_is_not_one_query_is_refused_and_writes_nothing(
+def test_statements_other_than_one_query_are_refused(
     filled: Lake, tmp_path: Path, query: str
 ) -> None:
     file = tmp_path / "out"
@@ -142,7 +140,7 @@ def test_a_mistake_is_shown_where_it_is(filled: Lake, query: str, message: str) 
         filled.sql(query)
 
 
-def test_an_unknown_table_is_told_which_there_are(filled: Lake) -> None:
+def test_an_unknown_table_is_an_error_that_lists_tables(filled: Lake) -> None:
     with pytest.raises(UnknownNameError, match="nope does not exist") as caught:
         filled.sql("SELECT * FROM nope")
     assert caught.value.hint == "Tables: bars_1m, trades."

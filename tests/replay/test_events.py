@@ -83,7 +83,7 @@ def test_the_fields_of_an_event_are_the_columns_of_its_dataset(table: str) -> No
 
 
 @pytest.mark.parametrize("table", CLASSES)
-def test_every_time_of_an_event_is_there_as_a_datetime(table: str) -> None:
+def test_every_time_of_an_event_has_a_datetime_property(table: str) -> None:
     for name, kind in get_type_hints(CLASSES[table]).items():
         if name.endswith("_us"):
             fields = dict.fromkeys(CLASSES[table]._fields, None) | {name: START_US + 1}
@@ -167,7 +167,7 @@ def test_events_come_as_the_batches_do() -> None:
     assert len(source.reads) == 1
 
 
-def test_a_dataset_of_ones_own_has_a_class_of_its_own_which_is_made_once() -> None:
+def test_a_custom_dataset_has_its_own_class_created_once() -> None:
     dataset = CATALOG.dataset("everything")
     event_type: Any = event_class(dataset)
     assert event_class(catalog_with(TEXT).dataset("everything")) is not event_type

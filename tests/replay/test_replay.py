@@ -78,7 +78,7 @@ sizes = st.integers(1, 12)
 
 
 @given(contents(), selections(), st.permutations(TABLES), st.sampled_from(ORDERS), sizes, sizes)
-def test_the_order_is_the_documented_one_whatever_the_sizes(
+def test_the_order_is_the_documented_one_for_all_sizes(
     rows: dict[str, pl.DataFrame],
     selection: Selection,
     tables: list[str],
@@ -106,7 +106,7 @@ def test_the_order_is_the_documented_one_whatever_the_sizes(
     st.sampled_from([None, MINUTE]),
 )
 @settings(max_examples=50)
-def test_no_change_of_what_is_known_later_changes_what_comes_earlier(
+def test_changes_of_later_rows_do_not_change_earlier_events(
     rows: dict[str, pl.DataFrame],
     others: dict[str, pl.DataFrame],
     instant: datetime,
@@ -202,7 +202,7 @@ def test_rows_of_one_instant_come_in_the_order_of_the_tie_rule() -> None:
 @pytest.mark.parametrize(
     ("rank", "place"), [("rank = 9", 0), ("rank = 30", 1), ("rank = 31", 2), ("", 2)]
 )
-def test_a_dataset_file_says_where_its_rows_come_at_one_instant(rank: str, place: int) -> None:
+def test_a_dataset_file_sets_the_rank_of_its_rows(rank: str, place: int) -> None:
     rows = trades(1).select("exchange", "symbol", "timestamp", id=pl.lit(1))
     catalog = catalog_with(TEXT.replace("[columns]", f"{rank}\n\n[columns]"))
     frames = {"everything": rows, "trades": trades(1), "bars_1m": bars(1, start=T0 - MINUTE)}
@@ -248,7 +248,7 @@ def test_a_month_that_opened_before_the_range_is_known_in_it() -> None:
     ]
 
 
-def test_only_the_markets_asked_for_are_replayed() -> None:
+def test_only_the_selected_markets_are_replayed() -> None:
     source = Memory({"trades": pl.concat([trades(2), trades(3, symbol="ETH/USDT")])})
     chosen = Selection(symbols=("ETH/USDT",))
     result = list_rows(replay(source, ["trades"], chosen))
@@ -256,7 +256,7 @@ def test_only_the_markets_asked_for_are_replayed() -> None:
     assert len(result) == 3
 
 
-def test_a_batch_says_what_it_holds() -> None:
+def test_a_batch_describes_its_rows() -> None:
     source = Memory({"trades": trades(3), "bars_1m": bars(1)})
     first, second = replay(source, ["bars_1m", "trades", "trades"], EVERYTHING, batch_rows=3)
     assert (first.first, first.rows, list(first.frames)) == (0, 3, ["trades"])
@@ -311,7 +311,7 @@ def test_a_long_range_is_read_in_small_parts_and_each_row_once(by: Order) -> Non
         assert [read.start for read in reads[1:]] == ends[:-1]
 
 
-def test_nothing_is_read_before_it_is_asked_for() -> None:
+def test_nothing_is_read_before_the_first_batch() -> None:
     source = Memory(month_of_trades())
     batches = replay(source, ["trades"], EVERYTHING, batch_rows=100, window_rows=1000)
     assert source.reads == []
@@ -348,7 +348,7 @@ class Hasty(Memory):
         )
 
 
-def test_a_row_that_is_known_earlier_than_the_source_says_is_not_passed_over() -> None:
+def test_a_row_known_earlier_than_the_source_claims_is_an_error() -> None:
     with pytest.raises(DamagedError, match="table trades, binance BTC/USDT: a row was known at"):
         list(replay(Hasty({"trades": trades(100)}), ["trades"], EVERYTHING, window_rows=10))
 
@@ -362,7 +362,7 @@ def test_a_row_that_is_known_earlier_than_the_source_says_is_not_passed_over() -
         ({"window_rows": -1}, "window_rows is -1"),
     ],
 )
-def test_what_cannot_be_replayed_is_refused_at_once(choice: dict[str, Any], message: str) -> None:
+def test_invalid_replays_are_refused_at_once(choice: dict[str, Any], message: str) -> None:
     source = Memory({"trades": trades()})
     with pytest.raises(UsageError, match=message):
         replay(source, **{"tables": ["trades"], "selection": EVERYTHING, **choice})

@@ -100,7 +100,7 @@ def test_bars_have_the_columns_that_recorded_trades_give(recorded: Sandbox, ask:
 
 
 @needs_data
-def test_what_was_not_recorded_is_not_made_up(recorded: Sandbox, ask: Ask) -> None:
+def test_values_that_were_not_recorded_are_not_invented(recorded: Sandbox, ask: Ask) -> None:
     bars = ask(recorded, "klines", symbol="UNITTESTBTC", interval="1m").json
     assert {tuple(row[7:]) for row in bars} == {("0", 0, "0", "0", "0")}
     assert ask(recorded, "klines", symbol="UNITTESTBTC", interval="1h").json == []
@@ -206,7 +206,7 @@ def good_bars() -> pl.DataFrame:
         lambda frame: pl.concat([frame, frame.tail(1)]),
     ],
 )
-def test_a_file_that_is_not_what_it_should_be_is_an_error(
+def test_an_invalid_file_is_an_error(
     tmp_path: Path, spoil: Callable[[pl.DataFrame], pl.DataFrame]
 ) -> None:
     path = tmp_path / "bars" / "binance_A-B_1m.parquet"

@@ -102,7 +102,7 @@ def test_ccxt_understands_the_refusal(
 
 
 @pytest.mark.parametrize("path", ["nope", "fundingRate"])
-def test_what_spot_does_not_have_is_not_found(quiet: Sandbox, ask: Ask, path: str) -> None:
+def test_endpoints_that_spot_lacks_are_not_found(quiet: Sandbox, ask: Ask, path: str) -> None:
     assert ask(quiet, path, **BTC).status == 404
 
 

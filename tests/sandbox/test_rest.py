@@ -165,7 +165,9 @@ def test_limits_and_defaults_are_binances(
         assert len(above.json) == most
 
 
-def test_without_a_start_the_latest_are_given_up_to_the_end(quiet: Sandbox, ask: Ask) -> None:
+def test_without_a_start_the_latest_rows_before_the_end_are_served(
+    quiet: Sandbox, ask: Ask
+) -> None:
     query = {"symbol": "BTCUSDT", "interval": "1m", "limit": 2}
     latest = ask(quiet, "klines", **query).json
     assert [bar[0] for bar in latest] == [NOW_MS - 30_000 - MINUTE_MS, NOW_MS - 30_000]

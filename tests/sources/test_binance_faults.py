@@ -131,7 +131,7 @@ def test_a_venue_that_stays_down_is_unavailable(
     ("dataset", "endpoint"),
     [("trades", "aggTrades"), ("bars_1m", "klines"), ("funding", "funding")],
 )
-def test_an_empty_answer_is_not_believed_at_once(
+def test_an_empty_answer_is_not_accepted_at_once(
     quiet: Sandbox,
     serving: Any,
     connect: Any,

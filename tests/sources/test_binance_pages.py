@@ -108,7 +108,7 @@ def test_a_page_that_cannot_be_true_is_a_fault(rows: Any) -> None:
         hour(rows)
 
 
-def test_a_bar_that_an_outage_cut_short_is_believed() -> None:
+def test_a_bar_that_an_outage_shortened_is_accepted() -> None:
     rows = minutes(0, 1, 2)
     rows[1][6] -= 30_000
     assert hour(rows).height == 3
@@ -193,14 +193,14 @@ def test_missing_ids_are_counted(ids: set[int], from_id: int) -> None:
     assert oddity is None or oddity.startswith(f"{len(missing)} ids")
 
 
-def test_time_that_runs_backward_is_odd() -> None:
+def test_time_that_runs_backward_is_an_anomaly() -> None:
     assert (
         find_trade_gaps(parse_agg_trades([trade(1, 5), trade(2, 4)]), 1)
         == "times that run backward"
     )
 
 
-def test_funding_has_a_mark_price_where_the_venue_says() -> None:
+def test_funding_has_a_mark_price_if_the_venue_sends_one() -> None:
     time = to_ms(START)
     rows = [
         {"symbol": "A", "fundingTime": time + 9, "fundingRate": "0.0001", "markPrice": "12.5"},

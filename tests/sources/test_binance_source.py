@@ -190,7 +190,7 @@ def test_windows_side_by_side_on_one_client(
 
 @pytest.mark.parametrize("venue", ["binance", "unified"])
 @pytest.mark.parametrize("dataset", ["bars_1m", "trades"])
-def test_a_fast_local_clock_settles_nothing_that_has_not_happened(
+def test_a_fast_local_clock_does_not_settle_the_future(
     quiet: Sandbox, connect: Any, fetch: Any, now: datetime, dataset: str, venue: str
 ) -> None:
     async def run() -> Any:
@@ -207,7 +207,7 @@ def test_a_fast_local_clock_settles_nothing_that_has_not_happened(
         assert got.frame["closed"].to_list() == [True] * (got.frame.height - 1) + [False]
 
 
-def test_nothing_is_asked_for_a_window_of_the_future(
+def test_a_future_window_sends_no_request(
     sandbox: Sandbox, connect: Any, fetch: Any, now: datetime
 ) -> None:
     async def run() -> Any:
@@ -263,7 +263,7 @@ def test_an_unknown_symbol_names_the_closest(
     assert "names are known" in caught.value.hint
 
 
-def test_what_a_venue_lacks_is_said(
+def test_an_error_names_what_a_venue_lacks(
     quiet: Sandbox, connect: Any, fetch: Any, now: datetime
 ) -> None:
     async def run(exchange: str, dataset: str, symbol: str) -> None:
@@ -293,7 +293,7 @@ def test_a_dataset_that_a_venue_lacks_is_refused_without_asking(connect: Any) ->
     assert timeframe.value.hint.startswith("It has, closest first: 5m, 1m, 15m")
 
 
-def test_markets_are_asked_for_once(sandbox: Sandbox, connect: Any) -> None:
+def test_markets_are_loaded_once(sandbox: Sandbox, connect: Any) -> None:
     async def run() -> None:
         async with connect("binance", sandbox.url) as source:
             await asyncio.gather(*(source.market(SPOT[1]) for _ in range(10)))

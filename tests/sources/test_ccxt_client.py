@@ -112,7 +112,7 @@ RUBBISH = {
 
 
 @pytest.mark.parametrize("kind", RUBBISH)
-def test_rubbish_is_asked_for_again(
+def test_an_invalid_answer_is_requested_again(
     serving: Any, kind: str, log_lines: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     async def run() -> None:
@@ -128,7 +128,7 @@ def test_rubbish_is_asked_for_again(
 
 
 @pytest.mark.parametrize("kind", ["truncated", "503", "cut", "reset", "empty", "429"])
-def test_rubbish_for_ever_is_an_error_that_says_all(serving: Any, kind: str) -> None:
+def test_invalid_answers_in_all_attempts_are_an_error_with_details(serving: Any, kind: str) -> None:
     async def run() -> None:
         async with serving(scripted(*[RUBBISH[kind]] * 9)) as url:
             await klines(client(url))
@@ -152,7 +152,7 @@ def test_rubbish_for_ever_is_an_error_that_says_all(serving: Any, kind: str) -> 
         (404, b'{"path": "nothing here"}', SourceError, "nothing here"),
     ],
 )
-def test_a_refusal_is_final_and_in_the_venues_words(
+def test_a_refusal_is_final_and_quotes_the_venue(
     serving: Any, status: int, body: bytes, error: type[Exception], words: str
 ) -> None:
     async def run() -> None:
@@ -220,7 +220,7 @@ def test_integers_of_any_size_stay_exact(text: str, value: Any) -> None:
     assert repr(parsed) == repr(value)
 
 
-def test_big_integers_survive_the_whole_way(serving: Any) -> None:
+def test_big_integers_stay_exact(serving: Any) -> None:
     async def run() -> Any:
         async with serving(scripted(answer(b'[{"a":102090736227123456789012}]'))) as url:
             return await klines(client(url))

@@ -47,7 +47,7 @@ def test_the_name_of_a_source_loads_no_client() -> None:
     assert completed.stdout.strip() == "[]"
 
 
-def test_a_source_is_asked_where_the_settings_say_unless_others_are_given(tmp_path: Path) -> None:
+def test_a_source_connects_to_the_url_in_the_settings_or_in_its_argument(tmp_path: Path) -> None:
     with Sandbox(SyntheticMarkets(seed=7), now=lambda: NOW, weight_limit=False) as sandbox:
         settings = settings_for(tmp_path, sandbox.url)
         assert _ask(settings) == (source_name("binance"), "BTC/USDT")
@@ -56,7 +56,7 @@ def test_a_source_is_asked_where_the_settings_say_unless_others_are_given(tmp_pa
             _ask(settings, ExchangeSettings(url="http://127.0.0.1:9"))
 
 
-def test_a_protocol_on_a_chain_is_served_by_nobody(tmp_path: Path) -> None:
+def test_no_source_serves_a_protocol_on_a_chain(tmp_path: Path) -> None:
     assert is_served("binance")
     assert not is_served(ON_CHAIN)
     settings = settings_for(tmp_path, "http://127.0.0.1:9")

@@ -50,7 +50,7 @@ def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: floa
 
 
 @given(st.integers(0, 10**6))
-def test_a_date_is_as_far_away_as_it_says(seconds: int) -> None:
+def test_a_retry_date_is_compared_with_the_venues_clock(seconds: int) -> None:
     date = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
     assert parse_retry_after({"Retry-After": date}, NOW) == seconds
 
@@ -62,7 +62,7 @@ def test_secrets_and_signatures_are_blotted_out() -> None:
     assert len(cleaned) < 320
 
 
-def test_an_answer_without_oddity_is_asked_for_once() -> None:
+def test_an_answer_without_anomaly_is_requested_once() -> None:
     answers = iter([1, 2])
 
     async def ask() -> int:
@@ -72,7 +72,7 @@ def test_an_answer_without_oddity_is_asked_for_once() -> None:
     assert next(answers) == 2
 
 
-def test_what_is_odd_twice_in_the_same_way_is_believed() -> None:
+def test_an_anomaly_that_appears_twice_is_accepted() -> None:
     answers = iter([3, 5, 5, 7])
 
     async def ask() -> int:
@@ -92,7 +92,7 @@ def test_an_oddity_that_passes_is_forgotten() -> None:
     assert asyncio.run(ask_until_consistent("v", "x", ask, find_anomaly)) == (0, None)
 
 
-def test_a_venue_that_always_says_something_else_is_unavailable() -> None:
+def test_a_venue_whose_answers_always_differ_is_unavailable() -> None:
     answers: Iterator[int] = iter(range(100))
 
     async def ask() -> int:

@@ -36,7 +36,7 @@ def test_a_precision_is_a_step_in_every_mode(
     assert to_step_size(precision, mode) == step
 
 
-def test_an_instrument_with_little_known() -> None:
+def test_an_instrument_with_few_values() -> None:
     market = {"id": 17, "type": "spot", "base": "A", "quote": "B", "precision": None}
     row = build_instrument_row(market, TICK_SIZE).row(0, named=True)
     assert row["venue_symbol"] == "17"
@@ -44,13 +44,13 @@ def test_an_instrument_with_little_known() -> None:
 
 
 @given(st.sampled_from(sorted(ALLOWED_DEPTHS)), st.integers(1, 6000))
-def test_the_smallest_depth_that_is_enough_is_asked_for(exchange_id: str, depth: int) -> None:
+def test_the_smallest_sufficient_depth_is_requested(exchange_id: str, depth: int) -> None:
     chosen_depth, allowed = choose_depth(exchange_id, depth), ALLOWED_DEPTHS[exchange_id]
     enough = [most for most in allowed if most >= depth]
     assert chosen_depth == (min(enough) if enough else max(allowed))
 
 
-def test_a_venue_that_takes_any_depth_is_asked_for_it() -> None:
+def test_a_venue_that_accepts_any_depth_gets_the_exact_one() -> None:
     assert choose_depth("kraken", 17) == 17
     assert choose_depth("binance", None) is None
 

@@ -77,12 +77,12 @@ def test_equal_trades_differ_by_their_ordinal_alone(tape: list[tuple[int, float]
     )
 
 
-def test_derived_ids_say_what_they_are_made_of() -> None:
+def test_derived_ids_contain_their_parts() -> None:
     ids = derive_ids([5, 5, None, 5], ["buy", None, "buy", "buy"], [0.1, 1e-8, 1.0, 0.1], [2.0] * 4)
     assert ids == ["5:buy:0.1:2.0:0", "5::1e-08:2.0:0", None, "5:buy:0.1:2.0:1"]
 
 
-def test_an_id_is_text_as_the_venue_gives_it() -> None:
+def test_an_id_is_the_venues_text() -> None:
     names = ["007", "131799727412345678901234", "a905d5c3-1ed0"]
     frame = parse_trades([trade(n, trade_id=name) for n, name in enumerate(names)])
     assert ids(frame) == names
@@ -108,7 +108,7 @@ def test_ids_of_different_trades_are_noticed() -> None:
 
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.lists(st.integers(0, 9), max_size=5))
-def test_new_rows_are_each_there_once(rows: list[int], overlap_ids: list[int]) -> None:
+def test_new_rows_have_no_duplicates(rows: list[int], overlap_ids: list[int]) -> None:
     answer = parse_trades([trade(n, trade_id=str(n)) for n in sorted(rows)])
     overlap = parse_trades([trade(n, trade_id=str(n)) for n in overlap_ids])
     fresh = filter_new_rows(answer, overlap, "trade_id")
@@ -139,7 +139,7 @@ def cursor(at: float, overlap: list[dict[str, Any]] | None = None) -> WindowPosi
         (cursor(10, [trade(10, trade_id="10")]), [11], "starts later"),
     ],
 )
-def test_what_is_odd_about_an_answer(
+def test_anomalies_of_an_answer(
     where: WindowPosition, seconds: list[int], anomaly: str | None
 ) -> None:
     answer = parse_trades([trade(n, trade_id=str(n)) for n in seconds])

@@ -16,7 +16,7 @@ TRADE = ["timestamp", "trade_id", "price", "amount", "side"]
 
 @pytest.mark.parametrize(("market", "long"), [(SPOT, 1), (QUIET, 1), (QUIET, 20), (SWAP, 1)])
 @pytest.mark.parametrize("back", [timedelta(days=40), timedelta(hours=26)])
-def test_it_gives_what_the_columnar_parsers_give(
+def test_it_equals_the_columnar_parsers(
     quiet: Sandbox,
     connect: Any,
     fetch: Any,

@@ -101,7 +101,7 @@ def test_latest_trades_are_no_past_even_on_a_dead_market(from_venue: Any, now: d
     assert got.settled == (TimeRange(first, now - 10 * SECOND),)
 
 
-def test_a_market_that_goes_on_meanwhile_proves_nothing(from_venue: Any, now: datetime) -> None:
+def test_a_market_that_trades_meanwhile_proves_nothing(from_venue: Any, now: datetime) -> None:
     # each answer has newer trades than the one before: none of them proves the past
     asked = 0
 
@@ -162,7 +162,7 @@ def manners(kind: str, rows: list[Any], page: int) -> Callable[[int | None], lis
 @settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_whatever_is_settled_is_complete(
+def test_settled_ranges_are_complete(
     from_venue: Any,
     now: datetime,
     kind: str,
@@ -207,7 +207,7 @@ def test_a_busy_market_is_complete_or_reported(
 
 
 @pytest.mark.parametrize("page", [7, 10, 1000])
-def test_trades_without_ids_are_all_kept_and_none_twice(
+def test_trades_without_ids_are_all_kept_without_duplicates(
     from_venue: Any, now: datetime, page: int
 ) -> None:
     # groups of up to five equal trades in one millisecond
@@ -260,7 +260,7 @@ def test_single_rows_of_garbage_stay_to_be_refused_later(from_venue: Any, now: d
     assert got.frame["timestamp"].null_count() == 1
 
 
-def test_a_venue_that_gives_nothing_at_all_covers_nothing(
+def test_a_venue_without_any_row_covers_nothing(
     from_venue: Any, now: datetime, log_lines: list[str]
 ) -> None:
     # an answer in which ccxt no longer finds rows looks like an empty one
@@ -276,7 +276,7 @@ def test_one_id_for_different_trades_is_refused(from_venue: Any, now: datetime) 
         from_venue(Venue(now, trades=lambda _: rows), "trades", now - 2 * HOUR, now)
 
 
-def test_bars_off_the_grid_are_taken_as_they_are(from_venue: Any, now: datetime) -> None:
+def test_bars_off_the_grid_are_kept(from_venue: Any, now: datetime) -> None:
     bars = [kline(now - n * MINUTE - 17 * SECOND) for n in range(90)][::-1]
 
     def klines(since: int | None) -> list[Any]:

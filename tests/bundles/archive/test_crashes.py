@@ -117,7 +117,7 @@ def run_killed(lake: Lake, verb: str, path: Path, after_files: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["b.tar.zst", "b"])
-def test_a_kill_leaves_nothing_half(
+def test_a_kill_leaves_nothing_incomplete(
     lake: Lake, bundle: Bundle, new_lake: NewLake, tmp_path: Path, name: str
 ) -> None:
     for after_files in (1, 5):

@@ -91,7 +91,7 @@ def test_an_exported_folder_holds_the_files_as_they_are_in_the_lake(
     assert exported == pinned
 
 
-def test_how_far_it_is_is_told(bundle: Bundle, new_lake: NewLake, tmp_path: Path) -> None:
+def test_progress_is_reported(bundle: Bundle, new_lake: NewLake, tmp_path: Path) -> None:
     count = bundle.contents.files.all().height
     lake = new_lake()
     for work, what in (
@@ -153,7 +153,7 @@ def test_a_damaged_file_is_not_exported(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_export_left_is_replaced(small: Bundle, tmp_path: Path) -> None:
+def test_remains_of_a_killed_export_are_replaced(small: Bundle, tmp_path: Path) -> None:
     (tmp_path / ".b.tar.zst.unfinished").write_bytes(b"half" * 100_000)
     (tmp_path / ".b.unfinished" / "data").mkdir(parents=True)
     (tmp_path / ".b.unfinished" / "data" / "half").write_bytes(b"half")

@@ -26,7 +26,7 @@ from tests.bundles.archive.conftest import (
 from tests.conftest import NewLake, trades, write
 
 
-def test_a_bundle_that_is_there_stays_as_it_is(lake: Lake, small: Bundle, tmp_path: Path) -> None:
+def test_an_existing_bundle_is_not_changed(lake: Lake, small: Bundle, tmp_path: Path) -> None:
     path = small.export(tmp_path / "b.tar.zst")
     before = content(lake.root.bundles / small.id)
     progress = Steps()
@@ -38,7 +38,7 @@ def test_a_bundle_that_is_there_stays_as_it_is(lake: Lake, small: Bundle, tmp_pa
 
 
 @pytest.mark.usefixtures("small")
-def test_an_archive_is_checked_though_its_bundle_is_there(
+def test_an_archive_is_verified_even_if_its_bundle_exists(
     lake: Lake, packed: bytes, tmp_path: Path, own_cache: Path
 ) -> None:
     del own_cache

@@ -21,7 +21,7 @@ from lake.errors import (
 from tests.conftest import NewLake, trades, write
 
 
-def test_a_path_that_is_not_there_is_told(tmp_path: Path, new_lake: NewLake) -> None:
+def test_a_missing_path_is_an_error(tmp_path: Path, new_lake: NewLake) -> None:
     attempts: list[Callable[[], object]] = [
         lambda: api.open_bundle(tmp_path / "b.tar.zst"),
         lambda: api.open_bundle(str(tmp_path / "b.tar.zst")),
@@ -103,7 +103,7 @@ def test_several_processes_open_an_archive_at_once(bundle: Bundle, tmp_path: Pat
         assert pool.map(_open, [path] * 6) == [bundle.id] * 6
 
 
-def test_without_a_cache_what_was_unpacked_lives_as_long_as_what_reads_it(
+def test_without_a_cache_the_unpacked_folder_lives_as_long_as_its_readers(
     small: Bundle, tmp_path: Path, own_cache: Path
 ) -> None:
     path = small.export(tmp_path / "b.tar.zst")

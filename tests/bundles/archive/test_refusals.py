@@ -94,7 +94,7 @@ def test_a_link_that_claims_to_have_the_content_is_refused(
     assert "expected" in refusal_of(compress(tar[:start] + header + tar[start + len(header) :]))
 
 
-def test_an_archive_that_was_packed_by_another_tar_is_taken(
+def test_an_archive_of_another_tar_program_is_accepted(
     packed: bytes, new_lake: NewLake, tmp_path: Path
 ) -> None:
     def own(parts: Parts) -> None:
@@ -168,7 +168,7 @@ def replace_contents(folder: Path) -> Bundle:
     return Bundle(replace(opened.contents), now=utc_now)
 
 
-def test_a_list_that_is_none_is_refused_though_it_is_sealed(
+def test_an_invalid_list_with_a_valid_digest_is_refused(
     small: Bundle, tmp_path: Path, new_lake: NewLake
 ) -> None:
     folder = small.export(tmp_path / "b")
