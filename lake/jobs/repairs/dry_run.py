@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from lake.jobs.repairs.fill import FilledRows, Filling
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.report import Method, PlannedRepair
-from lake.jobs.repairs.run import is_due
 from lake.jobs.repairs.spans import Moments
+from lake.jobs.repairs.state import is_due
 from lake.model.time import TimeRange
 from lake.sources.registry import is_served, source_name
 from lake.store.store import Store
@@ -22,8 +22,8 @@ def preview(
     absent = filling.find_absent()
     exchange = group.market.exchange
     can_ask = is_served(exchange) and not offline
-    asked = [t for t in group.targets if is_due(filling, absent, t)] if can_ask else []
-    wanted = Group.of(group.dataset, group.market, asked)
+    asked = [t for t in group.targets if is_due(group, absent, t)] if can_ask else []
+    wanted = group.select(asked)
     for window in wanted.windows:
         inside = wanted.in_window(window)
         yield _plan_repair(group, window, "refetch", source_name(exchange), inside)

@@ -68,6 +68,10 @@ class Group:
         ordered = tuple(sorted(targets, key=lambda target: (target.span, target.finding_id)))
         return cls(dataset, market, ordered, tuple(windows))
 
+    def select(self, targets: Collection[Target]) -> Group:
+        """The group of some of its targets, in windows that hold these."""
+        return Group.of(self.dataset, self.market, targets)
+
     def in_window(self, window: TimeRange) -> tuple[Target, ...]:
         """The targets of a window."""
         start, end = (

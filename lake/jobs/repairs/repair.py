@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Sequence
 
 import polars as pl
 
 from lake.errors import SourceUnavailableError
 from lake.jobs.job import record_job
+from lake.jobs.repairs.connections import Connect, Connections
 from lake.jobs.repairs.dry_run import preview
 from lake.jobs.repairs.plan import Group, Plan, Planner
 from lake.jobs.repairs.records import COMMAND, Records, describe_plan, recover
 from lake.jobs.repairs.report import AppliedRepair, RepairReport, UndoReport
-from lake.jobs.repairs.run import Connect, Run
+from lake.jobs.repairs.run import Run
+from lake.jobs.repairs.state import GroupState
+from lake.jobs.repairs.steps import Options
 from lake.jobs.repairs.undo import undo
 from lake.model.progress import Progress
 from lake.settings import Settings
@@ -82,80 +84,101 @@ class Repairer:
         CommitConflictError
             The lake is being repaired by another, or others kept writing; likewise.
         """
-        attempts = Records(self._store).attempts
-        how = partial(Planner, self._store.catalog.dataset, again=again, interpolate=interpolate)
+        options = Options(interpolate=interpolate, offline=offline)
         if dry_run:
-            plan = how(attempts()).plan(findings, no_trade)
-            tell = partial(preview, self._store, offline=offline, interpolate=interpolate)
-            planned = tuple(one for group in self._existing_groups(plan) for one in tell(group))
-            return RepairReport(
-                job_id=None,
-                dry_run=True,
-                planned=planned,
-                failed=plan.failed,
-                skipped=plan.skipped,
-            )
+            plan = self._plan(findings, no_trade, again=again, interpolate=interpolate)
+            return self._preview(plan, options)
         with repairing(self._store.root):
             recovered = recover(self._store)
-            plan = how(attempts()).plan(findings, no_trade)
-            run = Run(
-                self._store, self._settings, self._connect, interpolate=interpolate, offline=offline
-            )
-            return await self._run_plan(run, plan, recovered)
+            plan = self._plan(findings, no_trade, again=again, interpolate=interpolate)
+            return await self._apply(plan, options, recovered)
 
-    async def _run_plan(
-        self, run: Run, plan: Plan, recovered: tuple[AppliedRepair, ...]
+    def _plan(
+        self,
+        findings: pl.DataFrame,
+        no_trade: pl.DataFrame | None,
+        *,
+        again: bool,
+        interpolate: bool,
+    ) -> Plan:
+        attempts = Records(self._store).attempts()
+        dataset = self._store.catalog.dataset
+        return Planner(dataset, attempts, again=again, interpolate=interpolate).plan(
+            findings, no_trade
+        )
+
+    def _preview(self, plan: Plan, options: Options) -> RepairReport:
+        planned = [
+            step
+            for group in self._existing_groups(plan)
+            for step in preview(
+                self._store, group, offline=options.offline, interpolate=options.interpolate
+            )
+        ]
+        return RepairReport(
+            job_id=None,
+            dry_run=True,
+            planned=tuple(planned),
+            failed=plan.failed,
+            skipped=plan.skipped,
+        )
+
+    async def _apply(
+        self, plan: Plan, options: Options, recovered: tuple[AppliedRepair, ...]
     ) -> RepairReport:
         started = self._store.now()
         groups = self._existing_groups(plan)
-        job_id = await self._repair_groups(run, groups) if groups else None
-        tables = run.tally.tables.values()
+        connections = Connections(self._connect, self._settings)
+        run = Run(self._store, self._settings, connections, options)
+        try:
+            job_id, states = await self._repair_groups(run, groups) if groups else (None, [])
+        finally:
+            await connections.close()
+        tables = run.counts.tables.values()
         return RepairReport(
             job_id=job_id,
             dry_run=False,
-            applied=tuple(run.repairs),
-            marked=tuple(run.marked),
-            failed=(*plan.failed, *run.failed),
+            applied=tuple(repair for state in states for repair in state.applied),
+            marked=tuple(repair for state in states for repair in state.marked),
+            failed=(*plan.failed, *(repair for state in states for repair in state.failed)),
             skipped=plan.skipped,
             recovered=recovered,
             unchanged=sum(t.rows - t.inserted - t.updated - t.rejected for t in tables),
-            requests=run.requests,
+            requests=connections.requests,
             seconds=(self._store.now() - started).total_seconds(),
         )
 
     def _existing_groups(self, plan: Plan) -> list[Group]:
         return [group for group in plan.groups if self._store.exists(group.dataset.name)]
 
-    async def _repair_groups(self, run: Run, groups: list[Group]) -> str:
+    async def _repair_groups(self, run: Run, groups: list[Group]) -> tuple[str, list[GroupState]]:
+        """Repair all groups in one job; return its ID and the last state of each group."""
         versions = {g.dataset.name: self._store.version(g.dataset) for g in groups}
-        said = describe_plan(groups, versions)
-        down: dict[str, SourceUnavailableError] = {}
+        arguments = describe_plan(groups, versions)
+        states: list[GroupState] = []
         try:
-            with record_job(Ledger(self._store), COMMAND, said, run.tally) as job:
+            with record_job(Ledger(self._store), COMMAND, arguments, run.counts) as job:
                 self._progress.begin("repairing", len(groups))
                 for group in groups:
                     self._progress.advance(0, what=f"repairing {group.dataset.name} {group.market}")
-                    try:
-                        await run.repair(job, group)
-                    except SourceUnavailableError as failed:
-                        down[group.market.exchange] = failed
+                    states.append(await run.repair(job, group))
                     self._progress.advance()
-                if down:
-                    raise _combine_errors(down, len(run.repairs))
+                _require_available(states)
         finally:
             self._progress.end()
-            await run.close()
-        return job.id
+        return job.id, states
 
 
-def _combine_errors(
-    down: Mapping[str, SourceUnavailableError], made: int
-) -> SourceUnavailableError:
-    """One error for all exchanges that are down, after so many repairs of others."""
+def _require_available(states: Sequence[GroupState]) -> None:
+    """Raise one error for all exchanges that are down, if any is."""
+    down = {s.group.market.exchange: s.unavailable for s in states if s.unavailable is not None}
+    if not down:
+        return
     hints = list(dict.fromkeys(error.hint for error in down.values() if error.hint))
-    if made:
-        hints.append(f"Repairs made all the same: {made}.")
-    hints.append("What finer data give can be had without the source: --offline.")
-    return SourceUnavailableError(
+    count = sum(len(state.applied) for state in states)
+    if count:
+        hints.append(f"Repairs applied all the same: {count}.")
+    hints.append("Derive from finer data without asking the source: --offline.")
+    raise SourceUnavailableError(
         "; ".join(error.message for error in down.values()), " ".join(hints)
     )
