@@ -47,12 +47,7 @@ def requested_range(
             "from",
             "Say where to begin: --since 30d, or --since 2026-01-01.",
         )
-    for name, time in (("since", since), ("until", until)):
-        if time is not None and time > now:
-            raise UsageError(
-                f"{name} {iso(time)} is in the future: it is {iso(now)}",
-                "Leave --until out to fetch up to now.",
-            )
+    _require_past(since, until, now)
     start = covered[0].start if since is None else since
     end = now if until is None else until
     if until is not None and start >= end:
@@ -60,6 +55,15 @@ def requested_range(
     if dataset.timeframe is not None:
         start, end = dataset.timeframe.ceiling(start), dataset.timeframe.ceiling(end)
     return TimeRange(start, end) if start < end else None
+
+
+def _require_past(since: datetime | None, until: datetime | None, now: datetime) -> None:
+    for name, time in (("since", since), ("until", until)):
+        if time is not None and time > now:
+            raise UsageError(
+                f"{name} {iso(time)} is in the future: it is {iso(now)}",
+                "Leave --until out to fetch up to now.",
+            )
 
 
 def plan_tasks(

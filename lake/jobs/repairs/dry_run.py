@@ -1,4 +1,4 @@
-"""What a repair would do, told without asking a source or writing anything."""
+"""A plan of repairs for the user to read: no source is asked, nothing is written."""
 
 from __future__ import annotations
 
@@ -17,33 +17,39 @@ from lake.store.store import Store
 def preview(
     store: Store, group: Group, *, offline: bool, interpolate: bool
 ) -> Iterator[PlannedRepair]:
-    """The windows that would be asked for, and the rows that could be made as things are."""
+    """Plan the windows to fetch again, and the rows that can be filled in as things are."""
     filling = Filling(store, group)
-    absent = filling.find_absent()
-    exchange = group.market.exchange
-    can_ask = is_served(exchange) and not offline
-    asked = [t for t in group.targets if is_due(group, absent, t)] if can_ask else []
-    wanted = group.select(asked)
-    for window in wanted.windows:
-        inside = wanted.in_window(window)
-        yield _plan_repair(group, window, "refetch", source_name(exchange), inside)
-    lost = [target for target in group.targets if target.kind == "missing"]
+    if not offline:
+        yield from _plan_refetch(group, filling)
+    lost = group.of_kind("missing")
     if filling.makes_bars:
-        for made in filling.derive(target.span for target in lost):
-            yield from _plan_windows(group, made, "derive")
+        for filled in filling.derive(target.span for target in lost):
+            yield from _plan_rows(group, filled, "derive")
     if interpolate:
-        quiet = [target for target in group.targets if target.kind == "no_trade"]
-        filled = filling.interpolate(quiet, lost)
-        if filled is not None:
-            yield from _plan_windows(group, filled, "interpolate")
+        yield from _plan_rows(
+            group, filling.interpolate(group.of_kind("no_trade"), lost), "interpolate"
+        )
 
 
-def _plan_windows(group: Group, made: FilledRows, method: Method) -> Iterator[PlannedRepair]:
-    moments = Moments(made.rows[group.dataset.time_column])
+def _plan_refetch(group: Group, filling: Filling) -> Iterator[PlannedRepair]:
+    exchange = group.market.exchange
+    if not is_served(exchange):
+        return
+    absent = filling.find_absent()
+    due = group.select([target for target in group.targets if is_due(group, absent, target)])
+    for window in due.windows:
+        yield _plan_repair(group, window, "refetch", source_name(exchange), due.in_window(window))
+
+
+def _plan_rows(group: Group, filled: FilledRows | None, method: Method) -> Iterator[PlannedRepair]:
+    if filled is None:
+        return
+    moments = Moments(filled.rows[group.dataset.time_column])
     for window in group.windows:
-        rows = len(moments.select([window]))
-        if rows:
-            yield _plan_repair(group, window, method, made.source, group.in_window(window), rows)
+        count = len(moments.select([window]))
+        if count:
+            targets = group.in_window(window)
+            yield _plan_repair(group, window, method, filled.source, targets, count)
 
 
 def _plan_repair(

@@ -109,14 +109,14 @@ class Filling:
         lost
             Intervals in which rows are missing.
         """
-        policy = self._group.dataset.repair.interpolate
-        if not (quiet or lost) or obstacle(self._group.dataset):
+        targets = quiet if self.makes_bars else lost
+        policies = ("flat",) if self.makes_bars else ("linear", "last")
+        dataset = self._group.dataset
+        if not targets or dataset.repair.interpolate not in policies or obstacle(dataset):
             return None
-        if policy == "flat" and quiet and self.makes_bars:
+        if self.makes_bars:
             return self._fill_flat(target.span for target in quiet)
-        if policy in ("linear", "last") and lost and not self.makes_bars:
-            return self._fill_between(lost)
-        return None
+        return self._fill_between(lost)
 
     def _fill_flat(self, spans: Iterable[TimeRange]) -> FilledRows | None:
         """Flat bars for intervals without trades."""

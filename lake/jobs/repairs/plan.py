@@ -72,6 +72,10 @@ class Group:
         """The group of some of its targets, in windows that hold these."""
         return Group.of(self.dataset, self.market, targets)
 
+    def of_kind(self, kind: Kind) -> list[Target]:
+        """The targets of a kind."""
+        return [target for target in self.targets if target.kind == kind]
+
     def in_window(self, window: TimeRange) -> tuple[Target, ...]:
         """The targets of a window."""
         start, end = (

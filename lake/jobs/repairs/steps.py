@@ -127,7 +127,7 @@ def derive(bench: Bench, state: GroupState) -> Outcome:
     """Derive missing bars from finer data of the lake."""
     if not bench.filling.makes_bars:
         return NOTHING
-    spans = [target.span for target in state.group.targets if target.kind == "missing"]
+    spans = [target.span for target in state.group.of_kind("missing")]
     stored = [_store_filled(bench, state.group, rows) for rows in bench.filling.derive(spans)]
     return Outcome(recorded=tuple(stored))
 
