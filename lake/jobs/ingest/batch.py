@@ -42,7 +42,7 @@ class Batch:
     def rows_of(self, table: str) -> pl.DataFrame | None:
         """Return the rows of a table with their markets; None where there are none."""
         parts = [
-            of_market(pl.concat(frames, how="diagonal"), market)
+            add_market(pl.concat(frames, how="diagonal"), market)
             for (name, market), frames in self.frames.items()
             if name == table
         ]
@@ -84,6 +84,6 @@ class BatchWriter:
                 self._ledger.record_coverage(name, market, settled, self.origin)
 
 
-def of_market(frame: pl.DataFrame, market: Market) -> pl.DataFrame:
+def add_market(frame: pl.DataFrame, market: Market) -> pl.DataFrame:
     """The rows, said to be of a market."""
     return frame.with_columns(exchange=pl.lit(market.exchange), symbol=pl.lit(market.symbol))

@@ -54,17 +54,17 @@ class Ingestion:
         self._settings = settings
         self._connect = connect
         self._progress = progress
-        self._tally = WriteCounts()
+        self._counts = WriteCounts()
         self._settled: dict[Task, list[TimeRange]] = defaultdict(list)
         self._complete: list[Task] = []
 
-    async def run(self, wishes: Sequence[IngestRequest]) -> IngestReport:
-        """Fetch what of the wishes is not covered.
+    async def run(self, requests: Sequence[IngestRequest]) -> IngestReport:
+        """Fetch what of the requests is not covered.
 
         Raises
         ------
         UnknownNameError, UsageError
-            A wish cannot be met at all; nothing was fetched.
+            A request cannot be met at all; nothing was fetched.
         SourceError
             A source failed; what it gave before, and all of the other exchanges, is stored and
             covered, so that the same call goes on from there.
@@ -72,84 +72,84 @@ class Ingestion:
             What was fetched after the last commit is not stored, and not covered.
         """
         started = self._store.now()
-        gaps = {wish: self._missing(wish, started) for wish in wishes}
-        exchanges = dict.fromkeys(wish.market.exchange for wish in wishes if gaps[wish])
+        gaps = {request: self._find_missing(request, started) for request in requests}
+        exchanges = dict.fromkeys(request.market.exchange for request in requests if gaps[request])
         if not exchanges:
             self._progress.end(NOTHING_TO_DO)
             return NOTHING_TO_DO
         connected = {exchange: self._connect(exchange) for exchange in exchanges}
         try:
             sources = {exchange: require_ranges(source) for exchange, source in connected.items()}
-            tasks = await self._tasks(gaps, sources)
-            return await self._run_job(wishes, tasks, sources, started)
+            tasks = await self._plan_tasks(gaps, sources)
+            return await self._run_job(requests, tasks, sources, started)
         finally:
             await asyncio.gather(*(source.close() for source in connected.values()))
 
-    def _missing(self, wish: IngestRequest, now: datetime) -> RangeSet:
-        covered = self._ledger.covered(wish.dataset.name, wish.market)
-        asked = plan.requested_range(
-            wish.dataset, wish.market, covered, wish.since, wish.until, now
+    def _find_missing(self, request: IngestRequest, now: datetime) -> RangeSet:
+        covered = self._ledger.covered(request.dataset.name, request.market)
+        wanted = plan.requested_range(
+            request.dataset, request.market, covered, request.since, request.until, now
         )
-        return subtract([asked] if asked else [], () if wish.refetch else covered)
+        return subtract([wanted] if wanted else [], () if request.refetch else covered)
 
-    async def _tasks(
+    async def _plan_tasks(
         self, gaps: dict[IngestRequest, RangeSet], sources: dict[str, RangeSource]
     ) -> dict[str, list[Task]]:
         """By exchange, tasks in order of time: all its markets come forward together."""
         tasks: dict[str, list[Task]] = {exchange: [] for exchange in sources}
-        for wish, missing in gaps.items():
+        for request, missing in gaps.items():
             if missing:
-                source = sources[wish.market.exchange]
-                await source.market(wish.market.symbol)
-                await source.require(wish.dataset, wish.market)
-                step = source.window(wish.dataset)
-                windows = plan.plan_tasks(wish.dataset, wish.market, missing, step)
-                tasks[wish.market.exchange].extend(windows)
+                source = sources[request.market.exchange]
+                await source.market(request.market.symbol)
+                await source.require(request.dataset, request.market)
+                step = source.window(request.dataset)
+                windows = plan.plan_tasks(request.dataset, request.market, missing, step)
+                tasks[request.market.exchange].extend(windows)
         for listed in tasks.values():
             listed.sort(key=lambda task: (task.window.start, task.market, task.dataset.name))
         return tasks
 
     async def _run_job(
         self,
-        wishes: Sequence[IngestRequest],
+        requests: Sequence[IngestRequest],
         tasks: dict[str, list[Task]],
         sources: dict[str, RangeSource],
         started: datetime,
     ) -> IngestReport:
         spans = (task.window.duration for listed in tasks.values() for task in listed)
         self._progress.begin("ingesting", sum(span.total_seconds() for span in spans))
-        command, arguments = describe_job(wishes)
+        command, arguments = describe_job(requests)
         status: Status = "failed"
-        with record_job(self._ledger, command, arguments, self._tally) as job:
+        with record_job(self._ledger, command, arguments, self._counts) as job:
             self.job_id = job.id
             try:
                 await self._fetch(job, tasks, sources)
                 status = "ok"
             finally:
-                report = self._report(job.id, status, sources, started)
+                report = self._build_report(job.id, status, sources, started)
                 self._progress.end(report)
         return report
 
     async def _fetch(
         self, job: Job, tasks: dict[str, list[Task]], sources: dict[str, RangeSource]
     ) -> None:
-        one_writer = threading.Lock()
+        lock = threading.Lock()
         runs = []
         for exchange, source in sources.items():
             symbols = dict.fromkeys(task.market.symbol for task in tasks[exchange])
             written = await record_instruments(self._store, source, exchange, symbols, job.id)
             if written is not None:
-                self._tally.add("instruments", written)
-            runs.append(self._pipeline(job, source, one_writer).run(tasks[exchange]))
-        with _heap_at_rest():
+                self._counts.add("instruments", written)
+            runs.append(self._open_pipeline(job, source, lock).run(tasks[exchange]))
+        with _freeze_heap():
             outcomes = await asyncio.gather(*runs, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    def _pipeline(self, job: Job, source: RangeSource, one_writer: threading.Lock) -> Pipeline:
+    def _open_pipeline(self, job: Job, source: RangeSource, lock: threading.Lock) -> Pipeline:
         origin = Origin(job.id, source.name)
-        writer = BatchWriter(self._store, origin, self._tally, one_writer)
+        writer = BatchWriter(self._store, origin, self._counts, lock)
         return Pipeline(
             source,
             writer.write,
@@ -167,21 +167,21 @@ class Ingestion:
             if page.settled:
                 self._settled[task].append(page.settled)
 
-    def _report(
+    def _build_report(
         self, job_id: str, status: Status, sources: dict[str, RangeSource], started: datetime
     ) -> IngestReport:
         now = self._store.now()
         return IngestReport(
             job_id=job_id,
             status=status,
-            tables=tuple(self._tally.tables.values()),
-            unanswered=self._unanswered(started),
+            tables=tuple(self._counts.tables.values()),
+            unanswered=self._find_unanswered(started),
             windows=len(self._complete),
             requests=sum(source.requests for source in sources.values()),
             seconds=(now - started).total_seconds(),
         )
 
-    def _unanswered(self, started: datetime) -> tuple[Unanswered, ...]:
+    def _find_unanswered(self, started: datetime) -> tuple[Unanswered, ...]:
         """What complete windows left open; the present is always open, and not meant."""
         left: dict[tuple[str, Market], list[TimeRange]] = defaultdict(list)
         for task in self._complete:
@@ -196,7 +196,7 @@ class Ingestion:
 
 
 @contextmanager
-def _heap_at_rest() -> Iterator[None]:
+def _freeze_heap() -> Iterator[None]:
     """Pages make many short-lived objects; collecting them need not walk all of ccxt each time."""
     gc.freeze()
     try:
@@ -205,12 +205,14 @@ def _heap_at_rest() -> Iterator[None]:
         gc.unfreeze()
 
 
-def describe_job(wishes: Sequence[IngestRequest]) -> tuple[str, dict[str, Any]]:
+def describe_job(requests: Sequence[IngestRequest]) -> tuple[str, dict[str, Any]]:
     """Command and arguments of a job, as the ledger records them."""
-    tables = dict.fromkeys(wish.dataset.name for wish in wishes)
-    first = wishes[0]
+    tables = dict.fromkeys(request.dataset.name for request in requests)
+    first = requests[0]
     return f"ingest {' '.join(tables)}", {
-        "markets": [str(market) for market in dict.fromkeys(wish.market for wish in wishes)],
+        "markets": [
+            str(market) for market in dict.fromkeys(request.market for request in requests)
+        ],
         "since": iso(first.since) if first.since else None,
         "until": iso(first.until) if first.until else None,
         "refetch": first.refetch,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from lake.jobs.ingest.batch import of_market
+from lake.jobs.ingest.batch import add_market
 from lake.model.dataset import TIMESTAMP
 from lake.model.market import Market
 from lake.model.selection import Selection
@@ -33,11 +33,11 @@ async def record_instruments(
         return None
     listed = await source.instruments()
     wanted = listed if symbols is None else [symbol for symbol in symbols if symbol in listed]
-    frames = [of_market(listed[symbol], Market(exchange, symbol)) for symbol in wanted]
+    frames = [add_market(listed[symbol], Market(exchange, symbol)) for symbol in wanted]
     if not frames:
         return None
     rows = pl.concat(frames, how="diagonal")
-    changed = _changed(store, exchange, rows)
+    changed = _find_changed(store, exchange, rows)
     if changed.is_empty():
         return None
     valid_from = pl.lit(store.now(), dtype=TIMESTAMP).alias("valid_from")
@@ -45,7 +45,7 @@ async def record_instruments(
     return store.write(dataset, changed.with_columns(valid_from), Origin(job_id, source.name))
 
 
-def _changed(store: Store, exchange: str, rows: pl.DataFrame) -> pl.DataFrame:
+def _find_changed(store: Store, exchange: str, rows: pl.DataFrame) -> pl.DataFrame:
     if not store.exists("instruments"):
         return rows
     stored = store.snapshot(store.catalog.dataset("instruments")).collect(Selection((exchange,)))

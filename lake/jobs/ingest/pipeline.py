@@ -55,7 +55,7 @@ class Pipeline:
             for _ in range(min(self._concurrency, len(waiting)))
         ]
         try:
-            await _until_done_or_failed(fetchers, collector)
+            await _wait_for(fetchers, collector)
         finally:
             for fetcher in fetchers:
                 fetcher.cancel()
@@ -91,9 +91,7 @@ class Pipeline:
         await asyncio.to_thread(self._write, batch)
 
 
-async def _until_done_or_failed(
-    fetchers: list[asyncio.Task[None]], collector: asyncio.Task[None]
-) -> None:
+async def _wait_for(fetchers: list[asyncio.Task[None]], collector: asyncio.Task[None]) -> None:
     running = set(fetchers)
     while running:
         done, _ = await asyncio.wait({*running, collector}, return_when=asyncio.FIRST_COMPLETED)

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from lake.errors import SourceError, SourceUnavailableError, UsageError
-from lake.jobs.ingest.batch import BatchWriter, of_market
+from lake.jobs.ingest.batch import BatchWriter, add_market
 from lake.jobs.job import WriteCounts
 from lake.jobs.repairs.connections import Connections
 from lake.jobs.repairs.explain import describe_answer, explain_failure
@@ -145,7 +145,7 @@ def interpolate(bench: Bench, state: GroupState) -> Outcome:
 
 def _store_filled(bench: Bench, group: Group, filled: FilledRows) -> RecordedRepairs:
     since = bench.store.version(group.dataset)
-    rows = of_market(filled.rows, group.market)
+    rows = add_market(filled.rows, group.market)
     written = bench.store.write(group.dataset, rows, Origin(bench.job_id, filled.source))
     bench.counts.add(group.dataset.name, written)
     return bench.record(group, since, filled.evidence)

@@ -54,8 +54,8 @@ def _undo_repair(store: Store, repair_id: str) -> UndoReport:
         version = store.version(dataset)
         nothing = (0, 0, 0, (), ())
         return UndoReport(None, repair_id, dataset.name, market, window, *nothing, version)
-    tally = WriteCounts()
-    with record_job(Ledger(store), "quality undo", {"repair": repair_id}, tally) as job:
+    counts = WriteCounts()
+    with record_job(Ledger(store), "quality undo", {"repair": repair_id}, counts) as job:
         restoring = _Restoration(dataset, _read_changes(store, dataset, market, window, row))
         source = f"undo:{repair_id}"
         replaced = store.replace(dataset, market, window, restoring, Origin(job.id, source))

@@ -31,10 +31,10 @@ def start(path: Path, url: str, since: datetime, until: datetime) -> BaseProcess
 def ingest(path: Path, url: str, since: datetime, until: datetime) -> None:
     """Run it in this process."""
     lake = Lake(settings_for(path, url, batch_rows=1500), now=lambda: NOW)
-    ingest_all(lake, wishes(lake, since, until))
+    ingest_all(lake, requests(lake, since, until))
 
 
-def wishes(
+def requests(
     lake: Lake, since: datetime, until: datetime, symbols: Sequence[str] = SYMBOLS
 ) -> list[IngestRequest]:
     return [

@@ -24,7 +24,7 @@ SINCE = UNTIL - timedelta(days=1)
 def expected(make_lake: MakeLake) -> dict[str, pl.DataFrame]:
     """The tables after one quiet run."""
     lake = make_lake("quiet")
-    ingest_all(lake, children.wishes(lake, SINCE, UNTIL))
+    ingest_all(lake, children.requests(lake, SINCE, UNTIL))
     return _content(lake)
 
 

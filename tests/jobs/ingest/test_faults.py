@@ -20,7 +20,7 @@ SINCE = UNTIL - timedelta(days=2)
 PERPETUAL = "BTC/USDT:USDT"
 
 
-def _wishes(lake: Lake) -> list[IngestRequest]:
+def _requests(lake: Lake) -> list[IngestRequest]:
     pairs = [
         ("bars_1m", "BTC/USDT"),
         ("bars_5m", "XRP/ETH"),
@@ -47,7 +47,7 @@ def _random(kinds: tuple[str, ...], seed: int) -> RandomFaults:
 @pytest.fixture
 def expected(make_lake: MakeLake) -> dict[str, pl.DataFrame]:
     lake = make_lake("faultless")
-    ingest_all(lake, _wishes(lake))
+    ingest_all(lake, _requests(lake))
     return _content(lake)
 
 
@@ -58,7 +58,7 @@ def test_all_faults_at_random_in_a_fifth_of_the_answers_change_nothing(
     lake = make_lake()
     sandbox.clear_log()
     sandbox.fail_at_random(_random(KINDS, seed))
-    ingest_all(lake, _wishes(lake))
+    ingest_all(lake, _requests(lake))
     struck = [entry.fault for entry in sandbox.log if entry.fault]
     assert len(struck) > len(sandbox.log) / 8
     assert len(set(struck)) > len(KINDS) / 2
@@ -76,11 +76,11 @@ def test_each_fault_in_a_fifth_of_the_answers_changes_nothing(
         if name == "faulty":
             sandbox.fail_at_random(_random((kind,), seed=5))
         lake = make_lake(name)
-        wishes = [
+        requests = [
             IngestRequest(lake.dataset("trades"), Market("binance", symbol), since, UNTIL)
             for symbol in ("BTC/USDT", "XRP/ETH")
         ]
-        ingest_all(lake, wishes)
+        ingest_all(lake, requests)
         tables.append(lake.scan("trades").collect())
     assert any(entry.fault == kind for entry in sandbox.log)
     assert_frame_equal(tables[1], tables[0])
@@ -92,7 +92,7 @@ def test_a_venue_that_stays_down_leaves_what_was_fetched_kept_and_covered(
     lake = make_lake()
     sandbox.fail(Fault("503", match="aggTrades", skip=30, times=10**6))
     with pytest.raises(SourceUnavailableError, match="binance"):
-        ingest_all(lake, _wishes(lake))
+        ingest_all(lake, _requests(lake))
     kept = lake.scan("trades").collect()
     assert 0 < kept.height < expected["trades"].height
     covered = lake.coverage("trades")
@@ -102,7 +102,7 @@ def test_a_venue_that_stays_down_leaves_what_was_fetched_kept_and_covered(
     assert job["rows"] >= kept.height
 
     sandbox.recover()
-    ingest_all(lake, _wishes(lake))
+    ingest_all(lake, _requests(lake))
     for name, frame in _content(lake).items():
         assert_frame_equal(frame, expected[name])
 
@@ -110,10 +110,10 @@ def test_a_venue_that_stays_down_leaves_what_was_fetched_kept_and_covered(
 def test_one_venue_down_does_not_stop_another(make_lake: MakeLake, sandbox: Sandbox) -> None:
     lake = make_lake()
     sandbox.fail(Fault("503", match="fapi.binance.com/fapi/v1/klines", times=10**6))
-    wishes = [
+    requests = [
         IngestRequest(lake.dataset("bars_1m"), Market(exchange, symbol), SINCE, UNTIL)
         for exchange, symbol in (("binanceusdm", PERPETUAL), ("binance", "BTC/USDT"))
     ]
     with pytest.raises(SourceUnavailableError, match="binanceusdm"):
-        ingest_all(lake, wishes)
+        ingest_all(lake, requests)
     assert lake.scan("bars_1m", exchange="binance").collect().height == 2 * 1440

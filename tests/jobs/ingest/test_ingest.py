@@ -31,12 +31,12 @@ def _asked(sandbox: Sandbox, endpoint: str) -> int:
 
 def test_every_bar_equals_the_aggregate_of_its_trades(make_lake: MakeLake) -> None:
     lake = make_lake()
-    wishes = [
+    requests = [
         IngestRequest(lake.dataset(table), Market("binance", symbol), MIDNIGHT - DAY, MIDNIGHT)
         for table in ("bars_1m", "bars_1h", "trades")
         for symbol in (BTC, "XRP/ETH", PERPETUAL)
     ]
-    ingest_all(lake, wishes)
+    ingest_all(lake, requests)
     for table, unit in (("bars_1m", "minute"), ("bars_1h", "hour")):
         unequal = lake.sql(
             f"""
