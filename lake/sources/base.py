@@ -1,4 +1,4 @@
-"""What a source is: it gives frames of one market for a window, and never sees storage.
+"""What a source is: it gives frames of markets for a window, and never sees storage.
 
 A source does one or several things: it serves ranges of the past, the present, specifications of
 markets. Each is a protocol of its own, so that a source need not pretend to do what it cannot.
@@ -6,7 +6,7 @@ markets. Each is a protocol of its own, so that a source need not pretend to do 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
@@ -20,6 +20,14 @@ from lake.model.time import TimeRange
 
 
 @dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """What a source is asked for in a window: a dataset of a market."""
+
+    dataset: Dataset
+    market: Market
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Rows of one answer, and the interval that they settle.
 
@@ -30,7 +38,7 @@ class Page:
         columns that the venue does not give may be missing.
     settled
         The interval of which every row is known once this page and those before it are stored;
-        None while that is open. Settled intervals of one window do not overlap.
+        None while that is open. Settled intervals of one request and window do not overlap.
     """
 
     frame: pl.DataFrame
@@ -69,6 +77,11 @@ class Source(Protocol):
 class RangeSource(Source, Protocol):
     """Serves the rows of ranges, window by window; windows are `[start, end)`."""
 
+    @property
+    def batch_size(self) -> int:
+        """How many requests one fetch takes at most."""
+        ...
+
     async def require(self, dataset: Dataset, market: Market) -> None:
         """Refuse a dataset or timeframe that the venue, or this market, does not have.
 
@@ -83,8 +96,15 @@ class RangeSource(Source, Protocol):
         """Return how much time one fetch should span, so that many can run at once."""
         ...
 
-    def fetch(self, dataset: Dataset, market: Market, window: TimeRange) -> AsyncGenerator[Page]:
-        """Yield all rows of a window, in pages, in order of time.
+    def fetch(
+        self, requests: Sequence[FetchRequest], window: TimeRange
+    ) -> AsyncGenerator[tuple[FetchRequest, Page]]:
+        """Yield all rows of a window, in pages: those of each request in order of time.
+
+        Parameters
+        ----------
+        requests
+            At most `batch_size`, each once; their pages may alternate.
 
         Raises
         ------

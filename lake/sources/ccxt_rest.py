@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
-from lake.sources.base import Page
+from lake.sources.base import FetchRequest, Page
 from lake.sources.books import build_book_row, choose_depth
 from lake.sources.ccxt_client import connect
 from lake.sources.instruments import build_instrument_row
@@ -133,14 +133,19 @@ class CcxtSource:
             raise _no_range(dataset)
         return dataset.fetch.window
 
+    @property
+    def batch_size(self) -> int:
+        return 1
+
     async def fetch(
-        self, dataset: Dataset, market: Market, window: TimeRange
-    ) -> AsyncGenerator[Page]:
-        await self.require(dataset, market)
-        described = await self._described(market.symbol)
-        async with aclosing(self._pages(dataset, described, window)) as pages:
-            async for page in pages:
-                yield page
+        self, requests: Sequence[FetchRequest], window: TimeRange
+    ) -> AsyncGenerator[tuple[FetchRequest, Page]]:
+        for request in requests:
+            await self.require(request.dataset, request.market)
+            described = await self._described(request.market.symbol)
+            async with aclosing(self._pages(request.dataset, described, window)) as pages:
+                async for page in pages:
+                    yield request, page
 
     def _pages(
         self, dataset: Dataset, market: Mapping[str, Any], window: TimeRange

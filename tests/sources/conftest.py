@@ -20,6 +20,7 @@ from lake.sandbox import Market as SandboxMarket
 from lake.sandbox import Sandbox, SyntheticMarkets
 from lake.sandbox.intervals import INTERVALS
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
+from lake.sources.base import FetchRequest
 from lake.sources.ccxt_rest import CcxtSource
 from lake.sources.registry import source_name
 from tests.paths import SHARED
@@ -119,7 +120,8 @@ def fetch() -> Fetch:
     ) -> Fetched:
         market = await source.market(symbol)
         window = TimeRange(start, end)
-        pages = [page async for page in source.fetch(builtin().dataset(dataset), market, window)]
+        request = FetchRequest(builtin().dataset(dataset), market)
+        pages = [page async for _, page in source.fetch([request], window)]
         frames = [page.frame for page in pages if page.frame.height]
         settled = [page.settled for page in pages if page.settled is not None]
         assert sum((s.duration for s in union(settled)), start - start) == sum(

@@ -9,11 +9,10 @@ from typing import Any
 
 import polars as pl
 
-from lake.jobs.ingest.plan import Task
 from lake.jobs.job import WriteCounts
 from lake.model.dataset import Dataset
 from lake.model.market import Market
-from lake.sources.base import Page
+from lake.sources.base import FetchRequest, Page
 from lake.store.ledger import Covered, Ledger
 from lake.store.store import Origin, Store
 
@@ -22,22 +21,21 @@ Part = tuple[str, Market]
 
 @dataclass
 class Batch:
-    """Pages of several tasks. A merge of many windows costs little more than one of a few."""
+    """Pages of several requests. A merge of many windows costs little more than one of a few."""
 
     rows: int = 0
     frames: dict[Part, list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     settled: dict[Part, list[Covered]] = field(default_factory=lambda: defaultdict(list))
     datasets: dict[str, Dataset] = field(default_factory=dict)
 
-    def add(self, task: Task, page: Page) -> None:
-        name = task.dataset.name
-        self.datasets[name] = task.dataset
+    def add(self, request: FetchRequest, page: Page) -> None:
+        name, market = request.dataset.name, request.market
+        self.datasets[name] = request.dataset
         if not page.frame.is_empty():
-            self.frames[name, task.market].append(page.frame)
+            self.frames[name, market].append(page.frame)
             self.rows += page.frame.height
         if page.settled is not None:
-            rows = page.frame.height
-            self.settled[name, task.market].append(Covered(page.settled, rows))
+            self.settled[name, market].append(Covered(page.settled, page.frame.height))
 
     def rows_of(self, table: str) -> pl.DataFrame | None:
         """Return the rows of a table with their markets; None where there are none."""

@@ -24,7 +24,7 @@ from lake.model.market import Market
 from lake.model.progress import Progress
 from lake.model.time import TimeRange, iso
 from lake.settings import Settings
-from lake.sources.base import Page, RangeSource, Source, require_ranges
+from lake.sources.base import FetchRequest, Page, RangeSource, Source, require_ranges
 from lake.store.ledger import Job, Ledger
 from lake.store.store import Origin, Store
 
@@ -55,7 +55,7 @@ class Ingestion:
         self._connect = connect
         self._progress = progress
         self._counts = WriteCounts()
-        self._settled: dict[Task, list[TimeRange]] = defaultdict(list)
+        self._settled: dict[tuple[FetchRequest, TimeRange], list[TimeRange]] = defaultdict(list)
         self._complete: list[Task] = []
 
     async def run(self, requests: Sequence[IngestRequest]) -> IngestReport:
@@ -72,8 +72,8 @@ class Ingestion:
             What was fetched after the last commit is not stored, and not covered.
         """
         started = self._store.now()
-        gaps = {request: self._find_missing(request, started) for request in requests}
-        exchanges = dict.fromkeys(request.market.exchange for request in requests if gaps[request])
+        gaps = self._find_gaps(requests, started)
+        exchanges = dict.fromkeys(request.market.exchange for request in gaps)
         if not exchanges:
             self._progress.end(NOTHING_TO_DO)
             return NOTHING_TO_DO
@@ -85,6 +85,18 @@ class Ingestion:
         finally:
             await asyncio.gather(*(source.close() for source in connected.values()))
 
+    def _find_gaps(
+        self, requests: Sequence[IngestRequest], now: datetime
+    ) -> dict[FetchRequest, RangeSet]:
+        """What is missing, if anything is, of each dataset and market, however often requested."""
+        gaps: dict[FetchRequest, RangeSet] = {}
+        for request in requests:
+            missing = self._find_missing(request, now)
+            if missing:
+                key = FetchRequest(request.dataset, request.market)
+                gaps[key] = union([*gaps.get(key, ()), *missing])
+        return gaps
+
     def _find_missing(self, request: IngestRequest, now: datetime) -> RangeSet:
         covered = self._ledger.covered(request.dataset.name, request.market)
         wanted = plan.requested_range(
@@ -93,20 +105,17 @@ class Ingestion:
         return subtract([wanted] if wanted else [], () if request.refetch else covered)
 
     async def _plan_tasks(
-        self, gaps: dict[IngestRequest, RangeSet], sources: dict[str, RangeSource]
+        self, gaps: dict[FetchRequest, RangeSet], sources: dict[str, RangeSource]
     ) -> dict[str, list[Task]]:
-        """By exchange, tasks in order of time: all its markets come forward together."""
-        tasks: dict[str, list[Task]] = {exchange: [] for exchange in sources}
-        for request, missing in gaps.items():
-            if missing:
-                source = sources[request.market.exchange]
-                await source.market(request.market.symbol)
-                await source.require(request.dataset, request.market)
-                step = source.window(request.dataset)
-                windows = plan.plan_tasks(request.dataset, request.market, missing, step)
-                tasks[request.market.exchange].extend(windows)
-        for listed in tasks.values():
-            listed.sort(key=lambda task: (task.window.start, task.market, task.dataset.name))
+        """Plan the tasks of each exchange."""
+        for request in gaps:
+            source = sources[request.market.exchange]
+            await source.market(request.market.symbol)
+            await source.require(request.dataset, request.market)
+        tasks = {}
+        for exchange, source in sources.items():
+            own = {r: missing for r, missing in gaps.items() if r.market.exchange == exchange}
+            tasks[exchange] = plan.plan_tasks(own, source.window, source.batch_size)
         return tasks
 
     async def _run_job(
@@ -116,8 +125,9 @@ class Ingestion:
         sources: dict[str, RangeSource],
         started: datetime,
     ) -> IngestReport:
-        spans = (task.window.duration for listed in tasks.values() for task in listed)
-        self._progress.begin("ingesting", sum(span.total_seconds() for span in spans))
+        planned = [task for listed in tasks.values() for task in listed]
+        seconds = (task.window.duration.total_seconds() * len(task.requests) for task in planned)
+        self._progress.begin("ingesting", sum(seconds))
         command, arguments = describe_job(requests)
         status: Status = "failed"
         with record_job(self._ledger, command, arguments, self._counts) as job:
@@ -136,7 +146,9 @@ class Ingestion:
         lock = threading.Lock()
         runs = []
         for exchange, source in sources.items():
-            symbols = dict.fromkeys(task.market.symbol for task in tasks[exchange])
+            symbols = dict.fromkeys(
+                r.market.symbol for task in tasks[exchange] for r in task.requests
+            )
             written = await record_instruments(self._store, source, exchange, symbols, job.id)
             if written is not None:
                 self._counts.add("instruments", written)
@@ -154,18 +166,16 @@ class Ingestion:
             source,
             writer.write,
             self._on_page,
+            self._complete.append,
             concurrency=self._settings.http.concurrency,
             batch_rows=self._settings.ingest.batch_rows,
         )
 
-    def _on_page(self, task: Task, page: Page | None) -> None:
-        if page is None:
-            self._complete.append(task)
-        else:
-            span = page.settled.duration.total_seconds() if page.settled else 0.0
-            self._progress.advance(span, rows=page.frame.height)
-            if page.settled:
-                self._settled[task].append(page.settled)
+    def _on_page(self, task: Task, request: FetchRequest, page: Page) -> None:
+        span = page.settled.duration.total_seconds() if page.settled else 0.0
+        self._progress.advance(span, rows=page.frame.height)
+        if page.settled:
+            self._settled[request, task.window].append(page.settled)
 
     def _build_report(
         self, job_id: str, status: Status, sources: dict[str, RangeSource], started: datetime
@@ -185,9 +195,10 @@ class Ingestion:
         """What complete windows left open; the present is always open, and not meant."""
         left: dict[tuple[str, Market], list[TimeRange]] = defaultdict(list)
         for task in self._complete:
-            open_ranges = subtract([task.window], self._settled[task])
-            past = [gap for gap in open_ranges if gap.end < started]
-            left[task.dataset.name, task.market].extend(past)
+            for request in task.requests:
+                open_ranges = subtract([task.window], self._settled[request, task.window])
+                past = [gap for gap in open_ranges if gap.end < started]
+                left[request.dataset.name, request.market].extend(past)
         return tuple(
             Unanswered(table, market, union(ranges))
             for (table, market), ranges in left.items()

@@ -9,12 +9,12 @@ from contextlib import aclosing
 
 from lake.jobs.ingest.batch import Batch
 from lake.jobs.ingest.plan import Task
-from lake.sources.base import Page, RangeSource
+from lake.sources.base import FetchRequest, Page, RangeSource
 
 _PAGES_WAITING = 64
 _FLUSH_SECONDS = 30.0
 
-Item = tuple[Task, Page | None]
+_Item = tuple[Task, tuple[FetchRequest, Page] | None]
 
 
 class Pipeline:
@@ -27,14 +27,17 @@ class Pipeline:
     write
         Commits a batch; runs in a thread.
     on_page
-        Told of each page of a task, and with None that the task is complete.
+        Called with each page, its task and its request.
+    on_complete
+        Called with each task of which all pages came.
     """
 
     def __init__(
         self,
         source: RangeSource,
         write: Callable[[Batch], None],
-        on_page: Callable[[Task, Page | None], None],
+        on_page: Callable[[Task, FetchRequest, Page], None],
+        on_complete: Callable[[Task], None] | None = None,
         *,
         concurrency: int,
         batch_rows: int,
@@ -42,13 +45,14 @@ class Pipeline:
         self._source = source
         self._write = write
         self._on_page = on_page
+        self._on_complete = on_complete
         self._concurrency = concurrency
         self._batch_rows = batch_rows
 
     async def run(self, tasks: Iterable[Task]) -> None:
         """Fetch and write all tasks. Whatever stops it, what was fetched by then is written."""
         waiting = deque(tasks)
-        queue: asyncio.Queue[Item | None] = asyncio.Queue(_PAGES_WAITING)
+        queue: asyncio.Queue[_Item | None] = asyncio.Queue(_PAGES_WAITING)
         collector = asyncio.create_task(self._collect(queue))
         fetchers = [
             asyncio.create_task(self._fetch(waiting, queue))
@@ -64,23 +68,19 @@ class Pipeline:
                 await queue.put(None)
             await collector
 
-    async def _fetch(self, waiting: deque[Task], queue: asyncio.Queue[Item | None]) -> None:
+    async def _fetch(self, waiting: deque[Task], queue: asyncio.Queue[_Item | None]) -> None:
         while waiting:
             task = waiting.popleft()
-            pages = self._source.fetch(task.dataset, task.market, task.window)
-            async with aclosing(pages):
-                async for page in pages:
-                    await queue.put((task, page))
+            async with aclosing(self._source.fetch(task.requests, task.window)) as pages:
+                async for answered in pages:
+                    await queue.put((task, answered))
             await queue.put((task, None))
 
-    async def _collect(self, queue: asyncio.Queue[Item | None]) -> None:
+    async def _collect(self, queue: asyncio.Queue[_Item | None]) -> None:
         clock = asyncio.get_running_loop().time
         batch, writing, flushed = Batch(), None, clock()
         while (item := await queue.get()) is not None:
-            task, page = item
-            self._on_page(task, page)
-            if page is not None:
-                batch.add(task, page)
+            self._take(item, batch)
             if batch.rows >= self._batch_rows or clock() - flushed > _FLUSH_SECONDS:
                 if writing is not None:
                     await writing
@@ -89,6 +89,14 @@ class Pipeline:
         if writing is not None:
             await writing
         await asyncio.to_thread(self._write, batch)
+
+    def _take(self, item: _Item, batch: Batch) -> None:
+        task, answered = item
+        if answered is not None:
+            self._on_page(task, *answered)
+            batch.add(*answered)
+        elif self._on_complete is not None:
+            self._on_complete(task)
 
 
 async def _wait_for(fetchers: list[asyncio.Task[None]], collector: asyncio.Task[None]) -> None:

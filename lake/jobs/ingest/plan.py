@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,14 +12,14 @@ from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, split
 from lake.model.market import Market
 from lake.model.time import TimeRange, iso
+from lake.sources.base import FetchRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A window of one dataset and market: small enough for memory, large enough to be quick."""
+    """One fetch: a window, small enough for memory, large enough to be quick, and its requests."""
 
-    dataset: Dataset
-    market: Market
+    requests: tuple[FetchRequest, ...]
     window: TimeRange
 
 
@@ -67,9 +68,41 @@ def _require_past(since: datetime | None, until: datetime | None, now: datetime)
 
 
 def plan_tasks(
-    dataset: Dataset, market: Market, missing: Iterable[TimeRange], step: timedelta
-) -> Iterator[Task]:
-    """Windows that tile exactly what is missing, each within a multiple of `step`."""
-    for gap in missing:
-        for window in split(gap, step):
-            yield Task(dataset, market, window)
+    gaps: Mapping[FetchRequest, Iterable[TimeRange]],
+    step: Callable[[Dataset], timedelta],
+    batch_size: int,
+) -> list[Task]:
+    """Plan windows that tile exactly what is missing, each within a multiple of a step.
+
+    Requests that miss the same window share a task. Tasks are in order of time, so that all
+    markets come forward together.
+
+    Parameters
+    ----------
+    gaps
+        What is missing of each request.
+    step
+        How much time one fetch of a dataset spans.
+    batch_size
+        How many requests share a task at most.
+    """
+    by_window: dict[TimeRange, list[FetchRequest]] = defaultdict(list)
+    for request, missing in gaps.items():
+        for gap in missing:
+            for window in split(gap, step(request.dataset)):
+                by_window[window].append(request)
+    tasks = [
+        Task(batch, window)
+        for window, requests in by_window.items()
+        for batch in _cut_batches(sorted(requests, key=_sort_key), batch_size)
+    ]
+    return sorted(tasks, key=lambda task: (task.window.start, *_sort_key(task.requests[0])))
+
+
+def _cut_batches(requests: Sequence[FetchRequest], size: int) -> Iterator[tuple[FetchRequest, ...]]:
+    for first in range(0, len(requests), size):
+        yield tuple(requests[first : first + size])
+
+
+def _sort_key(request: FetchRequest) -> tuple[Market, str]:
+    return request.market, request.dataset.name

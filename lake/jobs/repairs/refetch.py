@@ -18,7 +18,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.intervals import RangeSet, union
 from lake.model.time import TimeRange
 from lake.settings import Settings
-from lake.sources.base import Page, RangeSource
+from lake.sources.base import FetchRequest, Page, RangeSource
 
 
 class Answer:
@@ -92,13 +92,13 @@ async def refetch(
     answer = Answer(writer.origin.source, group.dataset.time_column)
     suspects = Windows(union(t.span for t in group.targets if t.kind == "suspect"))
 
-    def on_page(_: Task, page: Page | None) -> None:
-        if page is not None:
-            answer.add(page, suspects)
+    def on_page(_: Task, _request: FetchRequest, page: Page) -> None:
+        answer.add(page, suspects)
 
     await source.market(group.market.symbol)
     await source.require(group.dataset, group.market)
-    tasks = plan.plan_tasks(group.dataset, group.market, windows, source.window(group.dataset))
+    request = FetchRequest(group.dataset, group.market)
+    tasks = plan.plan_tasks({request: windows}, source.window, source.batch_size)
     pipeline = Pipeline(
         source,
         writer.write,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -11,7 +11,7 @@ from lake.errors import UnknownNameError
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.sources.base import Page
+from lake.sources.base import FetchRequest, Page
 
 EXCHANGE = "archive"
 MINUTE = timedelta(minutes=1)
@@ -59,17 +59,18 @@ class Archive:
 
 
 class Ranges(Archive):
-    """Serves bars of some markets.
+    """Serves bars of some markets, several in one fetch.
 
     Attributes
     ----------
     fetched
-        The symbol and window of each fetch.
+        The symbols and the window of each fetch.
     """
 
-    def __init__(self, *symbols: str) -> None:
+    def __init__(self, *symbols: str, batch_size: int = 1) -> None:
         super().__init__(*symbols)
-        self.fetched: list[tuple[str, TimeRange]] = []
+        self.batch_size = batch_size
+        self.fetched: list[tuple[tuple[str, ...], TimeRange]] = []
 
     async def require(self, dataset: Dataset, market: Market) -> None:
         if dataset.name != "bars_1m":
@@ -80,12 +81,16 @@ class Ranges(Archive):
         return timedelta(hours=6)
 
     async def fetch(
-        self, dataset: Dataset, market: Market, window: TimeRange
-    ) -> AsyncGenerator[Page]:
-        await self.require(dataset, market)
+        self, requests: Sequence[FetchRequest], window: TimeRange
+    ) -> AsyncGenerator[tuple[FetchRequest, Page]]:
+        """Two pages of each request: the first of all, then the second of all."""
+        assert 1 <= len(requests) <= self.batch_size
         self.requests += 1
-        self.fetched.append((market.symbol, window))
-        yield Page(bars_of(market.symbol, window), window)
+        self.fetched.append((tuple(request.market.symbol for request in requests), window))
+        middle = window.start + window.duration // (2 * MINUTE) * MINUTE
+        for part in (TimeRange(window.start, middle), TimeRange(middle, window.end)):
+            for request in requests:
+                yield request, Page(bars_of(request.market.symbol, part), part)
 
 
 class SomeSpecifications(Ranges):

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from polars.testing import assert_frame_equal
 
 from lake.api import Lake
-from lake.errors import UnknownNameError
+from lake.errors import SourceUnavailableError, UnknownNameError
 from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
 from lake.jobs.ingest.ingest import Ingestion
 from lake.jobs.ingest.report import IngestReport
 from lake.jobs.ingest.request import IngestRequest
 from lake.model.market import Market
 from lake.model.progress import NoProgress
-from lake.sources.base import Source
+from lake.model.time import TimeRange
+from lake.sources.base import FetchRequest, Page, Source
 from lake.store.store import Store
 from tests.conftest import store_of
 from tests.jobs.conftest import NOW
 from tests.jobs.ingest.own_source import EXCHANGE, Archive, Ranges, SomeSpecifications, bars_of, day
 
 DAY = day(NOW)
+HOUR = timedelta(hours=1)
 
 
-def _ingest(lake: Lake, source: Source, *symbols: str) -> IngestReport:
+def _ingest(lake: Lake, source: Source, *symbols: str, until: datetime = DAY.end) -> IngestReport:
     requests = [
-        IngestRequest(lake.dataset("bars_1m"), Market(EXCHANGE, symbol), DAY.start, DAY.end)
+        IngestRequest(lake.dataset("bars_1m"), Market(EXCHANGE, symbol), DAY.start, until)
         for symbol in symbols
     ]
     ingestion = Ingestion(store_of(lake), lake.settings, lambda _: source, NoProgress())
@@ -96,3 +100,64 @@ def test_markets_without_a_specification_are_ingested_beside_those_that_have_one
     assert lake.scan("instruments").collect()["symbol"].to_list() == ["BTC/USDT"]
     again = _ingest(lake, SomeSpecifications("BTC/USDT", "XRP/ETH"), "XRP/ETH")
     assert [table.table for table in again.tables] == ["bars_1m"]
+
+
+def test_markets_share_windows_and_each_is_stored_and_covered_whole(lake: Lake) -> None:
+    symbols = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/ETH", "ADA/USDT")
+    source = Ranges(*symbols, batch_size=3)
+    report = _ingest(lake, source, *symbols)
+    assert report.requests == report.windows == len(source.fetched) == 4 * 2
+    assert {symbols for symbols, _ in source.fetched} == {
+        ("ADA/USDT", "BTC/USDT", "ETH/USDT"),
+        ("SOL/USDT", "XRP/ETH"),
+    }
+    for symbol in symbols:
+        expected = bars_of(symbol, DAY)
+        stored = lake.scan("bars_1m", symbol=symbol).collect()
+        assert_frame_equal(stored.select(expected.columns), expected)
+    assert sorted(lake.coverage().rows()) == [
+        ("bars_1m", EXCHANGE, symbol, DAY.start, DAY.end) for symbol in sorted(symbols)
+    ]
+    assert not report.unanswered
+
+
+def test_a_market_that_is_covered_in_part_shares_only_the_windows_that_it_lacks(
+    lake: Lake,
+) -> None:
+    half = DAY.start + DAY.duration / 2
+    _ingest(lake, Ranges("BTC/USDT"), "BTC/USDT", until=half)
+    source = Ranges("BTC/USDT", "ETH/USDT", batch_size=10)
+    report = _ingest(lake, source, "BTC/USDT", "ETH/USDT")
+    assert [(len(symbols), window.start >= half) for symbols, window in source.fetched] == [
+        (1, False),
+        (1, False),
+        (2, True),
+        (2, True),
+    ]
+    assert {t.table: t.inserted for t in report.tables} == {"bars_1m": 720 + 1440}
+    assert lake.coverage()["end"].to_list() == [DAY.end] * 2
+
+
+def test_of_a_fetch_that_fails_each_market_keeps_what_was_settled(lake: Lake) -> None:
+    class Breaks(Ranges):
+        async def fetch(
+            self, requests: Sequence[FetchRequest], window: TimeRange
+        ) -> AsyncGenerator[tuple[FetchRequest, Page]]:
+            count = 0
+            async with aclosing(super().fetch(requests, window)) as pages:
+                async for answered in pages:
+                    if count == 3:  # the first page of both markets, and the second of one
+                        raise SourceUnavailableError("the archive is gone")
+                    count += 1
+                    yield answered
+
+    symbols = ("BTC/USDT", "ETH/USDT")
+    with pytest.raises(SourceUnavailableError):
+        _ingest(lake, Breaks(*symbols, batch_size=2), *symbols, until=DAY.start + 6 * HOUR)
+    assert sorted(lake.coverage().select("symbol", "end").rows()) == [
+        ("BTC/USDT", DAY.start + 6 * HOUR),
+        ("ETH/USDT", DAY.start + 3 * HOUR),
+    ]
+    assert lake.scan("bars_1m").collect().height == 360 + 180
+    report = _ingest(lake, Ranges(*symbols, batch_size=2), *symbols)
+    assert {t.table: t.inserted for t in report.tables} == {"bars_1m": 2 * 1440 - 360 - 180}

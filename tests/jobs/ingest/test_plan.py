@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,11 +15,13 @@ from lake.model.catalog import builtin
 from lake.model.intervals import RangeSet, intersect, subtract, union
 from lake.model.market import Market
 from lake.model.time import EPOCH, TimeRange
+from lake.sources.base import FetchRequest
 
 NOW = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
 BARS = builtin().dataset("bars_1m")
 TRADES = builtin().dataset("trades")
 MARKET = Market("binance", "BTC/USDT")
+REQUEST = FetchRequest(BARS, MARKET)
 
 minutes = st.integers(0, 500)
 
@@ -35,15 +38,41 @@ def test_tasks_tile_exactly_what_is_missing(
     asked: TimeRange, covered: list[TimeRange], step: int
 ) -> None:
     missing = subtract([asked], covered)
-    windows = [
-        task.window for task in plan.plan_tasks(BARS, MARKET, missing, timedelta(minutes=step))
-    ]
+    tasks = plan.plan_tasks({REQUEST: missing}, lambda _: timedelta(minutes=step), 1)
+    windows = [task.window for task in tasks]
+    assert all(task.requests == (REQUEST,) for task in tasks)
     assert union(windows) == missing
     assert sum((w.duration for w in windows), timedelta()) == sum(
         (gap.duration for gap in missing), timedelta()
     )
     assert all(window.duration <= timedelta(minutes=step) for window in windows)
     assert intersect(windows, covered) == ()
+
+
+@given(
+    covered=st.lists(st.lists(ranges, max_size=3), min_size=1, max_size=7),
+    batch_size=st.integers(1, 4),
+)
+def test_requests_that_miss_the_same_window_share_tasks(
+    covered: list[list[TimeRange]], batch_size: int
+) -> None:
+    gaps = {
+        FetchRequest(BARS, Market("binance", f"C{number}/USDT")): subtract([_range(0, 600)], own)
+        for number, own in enumerate(covered)
+    }
+    tasks = plan.plan_tasks(gaps, lambda _: timedelta(minutes=100), batch_size)
+    for request, missing in gaps.items():
+        own = [task.window for task in tasks if request in task.requests]
+        assert union(own) == missing
+        assert len(set(own)) == len(own)
+    assert all(len(set(task.requests)) == len(task.requests) for task in tasks)
+    # No two tasks of one window could have been one.
+    sizes = Counter[TimeRange]()
+    for task in tasks:
+        sizes[task.window] += len(task.requests)
+    of_window = Counter(task.window for task in tasks)
+    assert all(of_window[window] == -(-size // batch_size) for window, size in sizes.items())
+    assert [task.window.start for task in tasks] == sorted(task.window.start for task in tasks)
 
 
 def _wanted(
