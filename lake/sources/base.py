@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 import polars as pl
@@ -28,6 +28,25 @@ class FetchRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A raw record of an answer that cannot become a row.
+
+    Attributes
+    ----------
+    reason
+        Why not, in a word or two: `price_missing`.
+    raw
+        The record as it came: JSON, or other text.
+    time
+        Its time in UTC, where it has one that can be used.
+    """
+
+    reason: str
+    raw: str
+    time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Rows of one answer, and the interval that they settle.
 
@@ -39,10 +58,18 @@ class Page:
     settled
         The interval of which every row is known once this page and those before it are stored;
         None while that is open. Settled intervals of one request and window do not overlap.
+    refused
+        Records of the answer that cannot become rows; they go to the table `quarantine`.
     """
 
     frame: pl.DataFrame
     settled: TimeRange | None
+    refused: tuple[Refused, ...] = ()
+
+    @property
+    def records(self) -> int:
+        """Count of the records of the answer: rows, and what was refused."""
+        return self.frame.height + len(self.refused)
 
 
 class Source(Protocol):

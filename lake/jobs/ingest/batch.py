@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
+from lake.jobs.ingest.refused import quarantine_rows
 from lake.jobs.job import WriteCounts
 from lake.model.dataset import Dataset
 from lake.model.market import Market
-from lake.sources.base import FetchRequest, Page
+from lake.sources.base import FetchRequest, Page, Refused
 from lake.store.ledger import Covered, Ledger
-from lake.store.store import Origin, Store
+from lake.store.store import Origin, Store, Written
 
 Part = tuple[str, Market]
 
@@ -26,6 +28,7 @@ class Batch:
     rows: int = 0
     frames: dict[Part, list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     settled: dict[Part, list[Covered]] = field(default_factory=lambda: defaultdict(list))
+    refused: dict[FetchRequest, list[Refused]] = field(default_factory=lambda: defaultdict(list))
     datasets: dict[str, Dataset] = field(default_factory=dict)
 
     def add(self, request: FetchRequest, page: Page) -> None:
@@ -33,9 +36,11 @@ class Batch:
         self.datasets[name] = request.dataset
         if not page.frame.is_empty():
             self.frames[name, market].append(page.frame)
-            self.rows += page.frame.height
+        if page.refused:
+            self.refused[request].extend(page.refused)
+        self.rows += page.records
         if page.settled is not None:
-            self.settled[name, market].append(Covered(page.settled, page.frame.height))
+            self.settled[name, market].append(Covered(page.settled, page.records))
 
     def rows_of(self, table: str) -> pl.DataFrame | None:
         """Return the rows of a table with their markets; None where there are none."""
@@ -74,12 +79,21 @@ class BatchWriter:
     def write(self, batch: Batch) -> None:
         """Commit the rows, and only then their coverage: a crash between costs a repeated fetch."""
         with self._lock:
+            for request, records in batch.refused.items():
+                self._quarantine(request, records)
             for name, dataset in batch.datasets.items():
                 rows = batch.rows_of(name)
                 if rows is not None:
                     self._counts.add(name, self._store.write(dataset, rows, self.origin))
             for (name, market), settled in batch.settled.items():
                 self._ledger.record_coverage(name, market, settled, self.origin)
+
+    def _quarantine(self, request: FetchRequest, records: Sequence[Refused]) -> None:
+        store, dataset = self._store, request.dataset
+        rows = quarantine_rows(request, records, self.origin.job_id, store.now())
+        store.write(store.catalog.dataset("quarantine"), rows, self.origin)
+        version = store.version(dataset) if store.exists(dataset.name) else None
+        self._counts.add(dataset.name, Written(len(records), 0, 0, len(records), version))
 
 
 def add_market(frame: pl.DataFrame, market: Market) -> pl.DataFrame:

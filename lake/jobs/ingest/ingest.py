@@ -173,7 +173,7 @@ class Ingestion:
 
     def _on_page(self, task: Task, request: FetchRequest, page: Page) -> None:
         span = page.settled.duration.total_seconds() if page.settled else 0.0
-        self._progress.advance(span, rows=page.frame.height)
+        self._progress.advance(span, rows=page.records)
         if page.settled:
             self._settled[request, task.window].append(page.settled)
 
