@@ -23,9 +23,9 @@ from lake.model.timeframe import Timeframe
 Frame = pl.LazyFrame | pl.DataFrame
 
 # What the rows of a lake say of themselves; none of it is a value to align.
-_ABOUT_ROWS = (AVAILABLE_AT, *MARKET_COLUMNS, "date", "closed", "fill")
-_LATE = DAY
-_CLOCKS_APART = timedelta(minutes=1)
+_METADATA = (AVAILABLE_AT, *MARKET_COLUMNS, "date", "closed", "fill")
+_MAX_RECEIPT_DELAY = DAY
+_MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def align(
         twice; times are not in UTC; a source has several markets that nothing tells apart.
     """
     times = grid(every, since=since, until=until)["time"]
-    return _aligned(sources, times, _before(times, every), how, by)
+    return _align_sources(sources, times, _find_previous_time(times, every), how, by)
 
 
 def align_tables(
@@ -122,43 +122,46 @@ def align_tables(
         was received more than a day after its time may be missed there.
     """
     times = grid(every, since=since, until=until)["time"]
-    before = _before(times, every)
+    before = _find_previous_time(times, every)
     sources = {}
-    for name, policy in _each(inputs, how):
+    for name, policy in _pair_policies(inputs, how):
         given = inputs[name]
-        wanted = AlignInput(given) if isinstance(given, str) else given
+        table_input = AlignInput(given) if isinstance(given, str) else given
         oldest = policy.oldest(times[0], before)
         sources[name] = available(
-            wanted.table,
-            exchange=wanted.exchange,
-            symbol=wanted.symbol,
-            since=None if oldest is None else oldest - _lag(dataset(wanted.table)),
-            until=until + _CLOCKS_APART,
+            table_input.table,
+            exchange=table_input.exchange,
+            symbol=table_input.symbol,
+            since=None if oldest is None else oldest - _find_max_delay(dataset(table_input.table)),
+            until=until + _MAX_CLOCK_DIFFERENCE,
         )
-    return _aligned(sources, times, before, how, by)
+    return _align_sources(sources, times, before, how, by)
 
 
-def _aligned(
+def _align_sources(
     sources: Mapping[str, Frame],
     times: pl.Series,
     before: datetime,
     how: How | Mapping[str, How],
     by: str | Sequence[str],
 ) -> Aligned:
-    markets = _names(by)
-    opened = [_source(name, sources[name], one, markets) for name, one in _each(sources, how)]
-    _require_free(["time", *markets, *(name for source in opened for name in source.adds)])
-    places = Grid(times, before, _points(times, opened, markets))
-    parts = [on_grid(source, places) for source in opened]
-    frame = pl.concat([places.points, *parts], how="horizontal")
-    return Aligned(frame, _summary(frame, [source.name for source in opened], markets))
+    markets = _as_tuple(by)
+    opened_sources = [
+        _open_source(name, sources[name], policy, markets)
+        for name, policy in _pair_policies(sources, how)
+    ]
+    _require_free(["time", *markets, *(name for source in opened_sources for name in source.adds)])
+    target_grid = Grid(times, before, _build_points(times, opened_sources, markets))
+    parts = [on_grid(source, target_grid) for source in opened_sources]
+    frame = pl.concat([target_grid.points, *parts], how="horizontal")
+    return Aligned(frame, _summarize(frame, [source.name for source in opened_sources], markets))
 
 
-def _source(name: str, frame: Frame, how: How, by: tuple[str, ...]) -> Source:
+def _open_source(name: str, frame: Frame, how: How, by: tuple[str, ...]) -> Source:
     """A source whose columns are there, and of the right types."""
     rows = frame.lazy()
     schema = rows.collect_schema()
-    columns = _names(_default_columns(schema, how, by) if how.columns is None else how.columns)
+    columns = _as_tuple(_default_columns(schema, how, by) if how.columns is None else how.columns)
     _require_columns(name, schema, how, by, columns)
     if schema.get("closed") == pl.Boolean:
         rows = rows.filter(pl.col("closed"))
@@ -166,12 +169,12 @@ def _source(name: str, frame: Frame, how: How, by: tuple[str, ...]) -> Source:
     return Source(name, rows.with_columns(stored.alias(STORED)), how, columns, by)
 
 
-def _names(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+def _as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _default_columns(schema: pl.Schema, how: How, by: tuple[str, ...]) -> list[str]:
-    names = [name for name in schema if name not in (*_ABOUT_ROWS, *by)]
+    names = [name for name in schema if name not in (*_METADATA, *by)]
     return [name for name in names if not how.needs_numbers or schema[name].is_numeric()]
 
 
@@ -198,17 +201,17 @@ def _require_columns(
             )
 
 
-def _points(times: pl.Series, sources: Sequence[Source], by: tuple[str, ...]) -> pl.DataFrame:
+def _build_points(times: pl.Series, sources: Sequence[Source], by: tuple[str, ...]) -> pl.DataFrame:
     """The times; by market, from when one of its rows was known in any source."""
-    known = [_markets(source) for source in sources]
+    first_known = [_find_first_known(source) for source in sources]
     if not by:
         return times.to_frame()
-    first = pl.concat(known).group_by(by).agg(pl.col(AVAILABLE_AT).min())
+    first = pl.concat(first_known).group_by(by).agg(pl.col(AVAILABLE_AT).min())
     pairs = times.to_frame().join(first, how="cross").filter(pl.col(AVAILABLE_AT) <= pl.col("time"))
     return pairs.select("time", *by).sort("time", *by)
 
 
-def _markets(source: Source) -> pl.DataFrame:
+def _find_first_known(source: Source) -> pl.DataFrame:
     """When each market was first known; refuses two that the columns `by` do not tell apart."""
     schema = source.rows.collect_schema()
     keys = [
@@ -217,18 +220,18 @@ def _markets(source: Source) -> pl.DataFrame:
     ]
     if not keys:
         return pl.DataFrame()
-    found = source.rows.group_by(keys).agg(pl.col(AVAILABLE_AT).min()).collect().sort(keys)
-    mixed = found.filter(pl.struct(source.by).is_duplicated()) if source.by else found
+    first_known = source.rows.group_by(keys).agg(pl.col(AVAILABLE_AT).min()).collect().sort(keys)
+    mixed = first_known.filter(pl.struct(source.by).is_duplicated()) if source.by else first_known
     if mixed.height > 1:
-        shown = " and ".join(" ".join(map(str, row)) for row in mixed.select(keys).rows()[:2])
+        examples = " and ".join(" ".join(map(str, row)) for row in mixed.select(keys).rows()[:2])
         raise UsageError(
-            f"source {source.name!r} has several markets: {shown}",
+            f"source {source.name!r} has several markets: {examples}",
             "Choose one of them, or give `by`, as by=('exchange', 'symbol'), for a row a market.",
         )
-    return found.select(*source.by, AVAILABLE_AT)
+    return first_known.select(*source.by, AVAILABLE_AT)
 
 
-def _summary(frame: pl.DataFrame, names: Iterable[str], by: tuple[str, ...]) -> pl.DataFrame:
+def _summarize(frame: pl.DataFrame, names: Iterable[str], by: tuple[str, ...]) -> pl.DataFrame:
     """By source and market, how many points are observed, filled and missing."""
     parts = []
     for name in names:
@@ -242,12 +245,14 @@ def _summary(frame: pl.DataFrame, names: Iterable[str], by: tuple[str, ...]) -> 
         }
         figures = [expression.cast(pl.Int64).alias(key) for key, expression in counts.items()]
         figures.append(pl.col(f"{name}_age").max().alias("oldest_age"))
-        told = frame.group_by(by).agg(figures).sort(by) if by else frame.select(figures)
-        parts.append(told.select(pl.lit(name).alias("source"), pl.all()))
+        counts_by_market = frame.group_by(by).agg(figures).sort(by) if by else frame.select(figures)
+        parts.append(counts_by_market.select(pl.lit(name).alias("source"), pl.all()))
     return pl.concat(parts)
 
 
-def _each(sources: Mapping[str, Any], how: How | Mapping[str, How]) -> list[tuple[str, How]]:
+def _pair_policies(
+    sources: Mapping[str, Any], how: How | Mapping[str, How]
+) -> list[tuple[str, How]]:
     """Each source's name with its policy."""
     if not sources:
         raise UsageError("there is no source to align", "Give one or more, by name.")
@@ -265,7 +270,7 @@ def _each(sources: Mapping[str, Any], how: How | Mapping[str, How]) -> list[tupl
     return [(name, policies[name]) for name in sources]
 
 
-def _before(times: pl.Series, every: Length) -> datetime:
+def _find_previous_time(times: pl.Series, every: Length) -> datetime:
     """The time of the grid before its first."""
     if isinstance(every, str):
         step = Timeframe.parse(every).table_suffix
@@ -275,12 +280,12 @@ def _before(times: pl.Series, every: Length) -> datetime:
     return before
 
 
-def _lag(dataset: Dataset) -> timedelta:
+def _find_max_delay(dataset: Dataset) -> timedelta:
     """How long after its time a row becomes known."""
     timeframe = dataset.timeframe
     if dataset.available_at == END and timeframe is not None:
         return timeframe.longest
-    return _LATE if dataset.available_at is not None else timedelta(0)
+    return _MAX_RECEIPT_DELAY if dataset.available_at is not None else timedelta(0)
 
 
 def _require_free(names: Sequence[str]) -> None:

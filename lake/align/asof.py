@@ -14,7 +14,7 @@ from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 
 AVAILABLE_AT = "available_at"
-_NOTHING = timedelta(0)
+_ZERO = timedelta(0)
 
 
 def grid(every: timedelta | str, *, since: datetime, until: datetime) -> pl.DataFrame:
@@ -40,7 +40,7 @@ def grid(every: timedelta | str, *, since: datetime, until: datetime) -> pl.Data
     span = TimeRange(since, until)
     if isinstance(every, str):
         every = Timeframe.parse(every).table_suffix
-    elif not isinstance(every, timedelta) or every <= _NOTHING:
+    elif not isinstance(every, timedelta) or every <= _ZERO:
         raise UsageError(f"every is {every}", "Give a timedelta above nothing, or as 5m, 1h, 1d.")
     # A zone of another name than polars' own would be another type.
     first, last = (time.replace(tzinfo=None) for time in (span.start, span.end))
@@ -94,25 +94,27 @@ def as_of_join(
         A column is missing, twice there, or no time in UTC; `times` are not ascending; a time is
         null; `staleness` is negative.
     """
-    if staleness is not None and staleness < _NOTHING:
+    if staleness is not None and staleness < _ZERO:
         raise UsageError(f"staleness is {staleness}", "Give a duration that is not negative.")
     _require_times("times", times.schema, on)
-    known = rows.lazy().collect_schema()
-    _require_times("rows", known, AVAILABLE_AT)
-    wanted = [name for name in known if name not in by] if columns is None else list(columns)
-    _require_columns("rows", known, [*by, *wanted])
-    added = {name: f"{prefix}{name}" for name in wanted}
+    rows_schema = rows.lazy().collect_schema()
+    _require_times("rows", rows_schema, AVAILABLE_AT)
+    joined_columns = (
+        [name for name in rows_schema if name not in by] if columns is None else list(columns)
+    )
+    _require_columns("rows", rows_schema, [*by, *joined_columns])
+    added = {name: f"{prefix}{name}" for name in joined_columns}
     joined = rows.lazy().select(
         *by,
-        pl.col(wanted).name.prefix(prefix),
+        pl.col(joined_columns).name.prefix(prefix),
         pl.col(AVAILABLE_AT).alias(_KNOWN),
     )
     right = joined.collect().sort(_KNOWN, maintain_order=True)
     _require_order(times, right, on)
-    left = _with_markets(times, right, on, by)
+    left = _add_markets(times, right, on, by)
     age = f"{prefix}age"
     _require_free(left.columns, [*added.values(), age])
-    found = left.join_asof(
+    joined_rows = left.join_asof(
         right,
         left_on=on,
         right_on=_KNOWN,
@@ -122,23 +124,23 @@ def as_of_join(
         check_sortedness=False,
     )
     ages = (pl.col(on) - pl.col(_KNOWN)).alias(age)
-    return found.select(*left.columns, *added.values(), ages)
+    return joined_rows.select(*left.columns, *added.values(), ages)
 
 
 _KNOWN = "known at"
 
 
-def _with_markets(
+def _add_markets(
     times: pl.DataFrame, rows: pl.DataFrame, on: str, by: Sequence[str]
 ) -> pl.DataFrame:
     """The times with the columns `by`: their own, or each market once it has been known."""
-    there = [name for name in by if name in times.columns]
-    if len(there) == len(by):
+    present = [name for name in by if name in times.columns]
+    if len(present) == len(by):
         return times
-    if there:
-        missing = ", ".join(name for name in by if name not in there)
+    if present:
+        missing = ", ".join(name for name in by if name not in present)
         raise UsageError(
-            f"times has column {', '.join(there)} but not {missing}",
+            f"times has column {', '.join(present)} but not {missing}",
             "Give all columns of `by`, or none of them for all markets.",
         )
     markets = rows.group_by(list(by)).agg(pl.col(_KNOWN).min())
@@ -173,8 +175,8 @@ def _require_order(times: pl.DataFrame, rows: pl.DataFrame, on: str) -> None:
         raise UsageError(f"times are not in order of {on!r}", f"Sort them: times.sort({on!r}).")
 
 
-def _require_free(taken: Sequence[str], added: Sequence[str]) -> None:
-    names = [*taken, *added]
+def _require_free(existing: Sequence[str], added: Sequence[str]) -> None:
+    names = [*existing, *added]
     for name in added:
         if names.count(name) > 1:
             raise UsageError(

@@ -13,9 +13,9 @@ from lake.model.timeframe import Timeframe
 Length = timedelta | str
 Aggregate = Literal["ohlcv", "sum", "mean", "last"]
 
-_NOTHING = timedelta(0)
+_ZERO = timedelta(0)
 _CENTURY = timedelta(days=36525)
-_CARRIED = ("last", "flat")
+_CARRYING_FILLS = ("last", "flat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class AsOf:
     @property
     def fresh(self) -> timedelta | None:
         """How old a row may be to count as fresh; None: never too old."""
-        return None if self.staleness is None else _length("staleness", self.staleness)
+        return None if self.staleness is None else _parse_length("staleness", self.staleness)
 
     @property
     def reach(self) -> timedelta | None:
         """How old a row may be to count at all; None: never too old."""
-        return self.fresh if self.limit is None else _length("limit", self.limit)
+        return self.fresh if self.limit is None else _parse_length("limit", self.limit)
 
     @property
     def needs_numbers(self) -> bool:
@@ -115,12 +115,12 @@ class Resample:
     @property
     def carries(self) -> bool:
         """Whether a row is carried on where nothing became known."""
-        return self.fill in _CARRIED
+        return self.fill in _CARRYING_FILLS
 
     @property
     def reach(self) -> timedelta | None:
         """How old a row that is carried on may be; None: no row is."""
-        return None if self.limit is None else _length("limit", self.limit)
+        return None if self.limit is None else _parse_length("limit", self.limit)
 
     @property
     def needs_numbers(self) -> bool:
@@ -146,13 +146,13 @@ _FILLS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _length(what: str, value: Length) -> timedelta:
+def _parse_length(what: str, value: Length) -> timedelta:
     if isinstance(value, str):
         timeframe = Timeframe.parse(value)
         if timeframe.unit == "M":
             raise UsageError(f"{what} is {value}: months differ in length", "Say it in days: 30d.")
         value = timedelta(seconds=timeframe.seconds)
-    if not isinstance(value, timedelta) or not _NOTHING <= value <= _CENTURY:
+    if not isinstance(value, timedelta) or not _ZERO <= value <= _CENTURY:
         raise UsageError(
             f"{what} is {value}", "Give a timedelta from nothing to a century, or as 5m, 8h, 1d."
         )
@@ -160,13 +160,14 @@ def _length(what: str, value: Length) -> timedelta:
 
 
 def _require_limit(fill: str, limit: Length | None) -> None:
-    if (fill in _CARRIED) != (limit is not None):
-        wants = "needs a limit" if limit is None else "has no use for a limit"
+    if (fill in _CARRYING_FILLS) != (limit is not None):
+        requirement = "needs a limit" if limit is None else "has no use for a limit"
         raise UsageError(
-            f"fill {fill!r} {wants}", "The limit says how old a value that is carried on may be."
+            f"fill {fill!r} {requirement}",
+            "The limit says how old a value that is carried on may be.",
         )
     if limit is not None:
-        _length("limit", limit)
+        _parse_length("limit", limit)
 
 
 def _require_one_of(what: str, value: str, allowed: Sequence[str]) -> None:
