@@ -20,8 +20,8 @@ NEWEST = AsOf(staleness=None)
 REFUSED: dict[str, tuple[dict[str, pl.DataFrame], dict[str, Any], str]] = {
     "no source": ({}, {}, "there is no source to align"),
     "naive times": ({"x": NAIVE}, {}, "source 'x': column 'available_at' is Datetime"),
-    "a naive start": ({"x": rows_known_at(0)}, {"start": T0.replace(tzinfo=None)}, "range"),
-    "a range reversed": ({"x": rows_known_at(0)}, {"end": T0}, "range is empty or reversed"),
+    "a naive start": ({"x": rows_known_at(0)}, {"since": T0.replace(tzinfo=None)}, "range"),
+    "a range reversed": ({"x": rows_known_at(0)}, {"until": T0}, "range is empty or reversed"),
     "a step of nothing": ({"x": rows_known_at(0)}, {"every": 0 * SECOND}, "every is 0:00:00"),
     "an unknown step": ({"x": rows_known_at(0)}, {"every": "soon"}, "'soon' is not a timeframe"),
     "no availability": (
@@ -112,7 +112,7 @@ REFUSED: dict[str, tuple[dict[str, pl.DataFrame], dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_invalid_alignments_are_refused(case: str) -> None:
     sources, choice, message = REFUSED[case]
-    arguments = {"every": STEP, "start": T0, "end": UNTIL, "how": NEWEST, **choice}
+    arguments = {"every": STEP, "since": T0, "until": UNTIL, "how": NEWEST, **choice}
     with pytest.raises(UsageError) as caught:
         align(sources, arguments.pop("every"), **arguments)
     assert caught.value.message.startswith(message)
