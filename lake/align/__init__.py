@@ -1,1 +1,1 @@
-"""Rows of several tables on one grid of times."""
+"""Alignment: rows of several tables on one grid of times."""

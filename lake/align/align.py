@@ -1,4 +1,4 @@
-"""Alignment: several sources on one grid of times, where each value is known fresh or marked."""
+"""Aligns several sources on one grid of times; every value is observed or marked as filled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lake.model.timeframe import Timeframe
 
 Frame = pl.LazyFrame | pl.DataFrame
 
-# What the rows of a lake say of themselves; none of it is a value to align.
+# Columns that describe the rows of a lake; they are not values to align.
 _METADATA = (AVAILABLE_AT, *MARKET_COLUMNS, "date", "closed", "fill")
 _MAX_RECEIPT_DELAY = DAY
 _MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
@@ -30,7 +30,7 @@ _MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class AlignInput:
-    """Rows of a table, as a source of an alignment: of one market, or of several with `by`."""
+    """Rows of a table as a source of an alignment: one market, or several with `by`."""
 
     table: str
     exchange: str | Sequence[str] = ()
@@ -39,19 +39,20 @@ class AlignInput:
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
-    """Sources on one grid, and what in it is observed.
+    """Sources on one grid, with the numbers of observed, filled and missing values.
 
     Attributes
     ----------
     frame
-        A row a time (and market): `time` (Datetime us UTC), the columns `by`, and of each source
-        `NAME_COLUMN` for its columns; `NAME_age` (Duration us): time less `available_at` of the
-        newest row in the value; `NAME_fill` (String): null where it is observed, else what it was
-        filled with, `none` where it is missing, and `stored:METHOD` where a row of the source was
-        filled in by a repair; for `Resample` also `NAME_rows` (Int64): rows that became one.
+        One row per time (and market): `time` (Datetime us UTC), the columns `by`, and for each
+        source NAME: `NAME_COLUMN` for its columns; `NAME_age` (Duration us), time minus
+        `available_at` of the newest row in the value; `NAME_fill` (String), null if the value is
+        observed, `none` if it is missing, else the fill, with `stored:METHOD` for a row of the
+        source that a repair filled; for `Resample` also `NAME_rows` (Int64), the number of
+        aggregated rows.
     summary
-        A row a source (and market): `source`, the columns `by`, `points` = `observed` + `filled`
-        + `missing` (Int64), and `oldest_age` (Duration us) of all its values.
+        One row per source (and market): `source`, the columns `by`, `points` = `observed` +
+        `filled` + `missing` (Int64), and `oldest_age` (Duration us), the maximum age of its values.
     """
 
     frame: pl.DataFrame
@@ -67,31 +68,32 @@ def align(
     how: How | Mapping[str, How],
     by: str | Sequence[str] = (),
 ) -> Aligned:
-    """Put several sources on one grid; at each time only what was known by then counts.
+    """Align several sources on one grid; a value uses only rows that were known at its time.
 
-    Rows whose `closed` is not true are left out: such a bar may not be final at its end.
+    Rows whose `closed` is not true are ignored: such a bar may not be final at its end.
 
     Parameters
     ----------
     sources
-        By name, rows with `available_at`, as `Bundle.available` gives them, in order of their
-        events. The same rows may be there under two names, with another `how` each.
+        Rows with `available_at` by name, such as the result of `Bundle.available`, in order of
+        their events. The same rows can have two names with different policies.
     every
         The step: a duration, or a timeframe such as `5m`, `1d`, `1M` (months of the calendar).
     since, until
-        Times of the grid are in `[since, until)`, from `since` on.
+        Times of the grid are in `[since, until)` and start at `since`.
     how
-        How each source gets onto the grid, or one way for all: `AsOf` or `Resample`.
+        The policy of each source, or one policy for all: `AsOf` or `Resample`.
     by
-        Columns that all sources have and that tell markets apart: then there is a row a time and
-        market, from when the first of its rows is known in any source. Without, each source is of
-        one market, and there is a row a time.
+        Columns of all sources that identify markets. The result then has one row per time and
+        market, from when its first row is known in any source. Without `by`, each source has one
+        market, and the result has one row per time.
 
     Raises
     ------
     UsageError
-        The range, step or a policy cannot be; a column is missing, no number, or would be there
-        twice; times are not in UTC; a source has several markets that nothing tells apart.
+        The range, the step or a policy is invalid; a column is missing, not numeric, or would be
+        duplicated; times are not in UTC; a source has several markets that `by` does not
+        distinguish.
     """
     times = grid(every, since=since, until=until)["time"]
     return _align_sources(sources, times, _find_previous_time(times, every), how, by)
@@ -108,18 +110,18 @@ def align_tables(
     how: How | Mapping[str, How],
     by: str | Sequence[str] = (),
 ) -> Aligned:
-    """Align tables of a lake or a bundle: as `align`, of which only the range needed is read.
+    """Align tables of a lake or a bundle like `align`, reading only the necessary range.
 
     Parameters
     ----------
     available
-        Gives the rows of a table with `available_at`, as `Bundle.available`.
+        Returns the rows of a table with `available_at`, like `Bundle.available`.
     dataset
-        Gives the dataset of a table.
+        Returns the dataset of a table.
     inputs
-        By name, what to align; a table's name alone means all of its rows. Of rows from before
-        `since`, those are read that a policy can reach: all without a staleness limit. One that
-        was received more than a day after its time may be missed there.
+        The rows to align, by name; the name of a table means all of its rows. Of rows before
+        `since`, those are read that the policy can reach: all rows without a staleness limit.
+        Rows received more than one day after their time may be missed there.
     """
     times = grid(every, since=since, until=until)["time"]
     before = _find_previous_time(times, every)
@@ -158,7 +160,7 @@ def _align_sources(
 
 
 def _open_source(name: str, frame: Frame, how: How, by: tuple[str, ...]) -> Source:
-    """A source whose columns are there, and of the right types."""
+    """Build a source after checking the presence and types of its columns."""
     rows = frame.lazy()
     schema = rows.collect_schema()
     columns = _as_tuple(_default_columns(schema, how, by) if how.columns is None else how.columns)
@@ -185,24 +187,24 @@ def _require_columns(
     for column in (AVAILABLE_AT, *by, *columns, *prices):
         if column not in schema:
             raise UsageError(
-                f"source {name!r} has no column {column!r}", f"It has {', '.join(schema)}."
+                f"source {name!r} has no column {column!r}", f"Its columns: {', '.join(schema)}."
             )
     if schema[AVAILABLE_AT] != TIMESTAMP:
         raise UsageError(
             f"source {name!r}: column {AVAILABLE_AT!r} is {schema[AVAILABLE_AT]}, not times in UTC",
-            "Cast it to pl.Datetime('us', 'UTC'); give naive times their zone first: "
+            "Cast it to pl.Datetime('us', 'UTC'); set the zone of naive times first: "
             "dt.replace_time_zone('UTC').",
         )
     for column in (*prices, *columns) if how.needs_numbers else ():
         if not schema[column].is_numeric():
             raise UsageError(
-                f"source {name!r}: column {column!r} is {schema[column]}, not numbers",
-                "Choose `columns` that are, or take it by AsOf under a second name.",
+                f"source {name!r}: column {column!r} is {schema[column]}, not numeric",
+                "Set `columns` to numeric ones, or use AsOf for it under a second name.",
             )
 
 
 def _build_points(times: pl.Series, sources: Sequence[Source], by: tuple[str, ...]) -> pl.DataFrame:
-    """The times; by market, from when one of its rows was known in any source."""
+    """Return the times, or times by market from when the market was known in any source."""
     first_known = [_find_first_known(source) for source in sources]
     if not by:
         return times.to_frame()
@@ -212,7 +214,7 @@ def _build_points(times: pl.Series, sources: Sequence[Source], by: tuple[str, ..
 
 
 def _find_first_known(source: Source) -> pl.DataFrame:
-    """When each market was first known; refuses two that the columns `by` do not tell apart."""
+    """Return when each market was first known; refuse markets that `by` does not distinguish."""
     schema = source.rows.collect_schema()
     keys = [
         *source.by,
@@ -226,13 +228,13 @@ def _find_first_known(source: Source) -> pl.DataFrame:
         examples = " and ".join(" ".join(map(str, row)) for row in mixed.select(keys).rows()[:2])
         raise UsageError(
             f"source {source.name!r} has several markets: {examples}",
-            "Choose one of them, or give `by`, as by=('exchange', 'symbol'), for a row a market.",
+            "Select one of them, or set by=('exchange', 'symbol') for one row per market.",
         )
     return first_known.select(*source.by, AVAILABLE_AT)
 
 
 def _summarize(frame: pl.DataFrame, names: Iterable[str], by: tuple[str, ...]) -> pl.DataFrame:
-    """By source and market, how many points are observed, filled and missing."""
+    """Count observed, filled and missing points by source and market."""
     parts = []
     for name in names:
         fill = pl.col(f"{name}_fill")
@@ -253,25 +255,23 @@ def _summarize(frame: pl.DataFrame, names: Iterable[str], by: tuple[str, ...]) -
 def _pair_policies(
     sources: Mapping[str, Any], how: How | Mapping[str, How]
 ) -> list[tuple[str, How]]:
-    """Each source's name with its policy."""
+    """Return the name of each source with its policy."""
     if not sources:
-        raise UsageError("there is no source to align", "Give one or more, by name.")
+        raise UsageError("no sources to align", "Pass at least one, by name.")
     policies = how if isinstance(how, Mapping) else dict.fromkeys(sources, how)
-    hint = f"There are {', '.join(sources)}."
+    hint = f"Sources: {', '.join(sources)}."
     for name in (*sources, *policies):
         if name not in policies:
-            raise UsageError(
-                f"how says nothing of source {name!r}", "Give it an AsOf or a Resample."
-            )
+            raise UsageError(f"how has no policy for source {name!r}", "Use an AsOf or a Resample.")
         if name not in sources:
-            raise UsageError(f"how names {name!r}, but there is no such source", hint)
+            raise UsageError(f"how names the unknown source {name!r}", hint)
         if not isinstance(policies[name], How):
-            raise UsageError(f"how is {policies[name]!r}", "Give an AsOf or a Resample.")
+            raise UsageError(f"how is {policies[name]!r}", "Use an AsOf or a Resample.")
     return [(name, policies[name]) for name in sources]
 
 
 def _find_previous_time(times: pl.Series, every: Length) -> datetime:
-    """The time of the grid before its first."""
+    """Return the time of the grid before its first."""
     if isinstance(every, str):
         step = Timeframe.parse(every).table_suffix
     else:
@@ -281,7 +281,7 @@ def _find_previous_time(times: pl.Series, every: Length) -> datetime:
 
 
 def _find_max_delay(dataset: Dataset) -> timedelta:
-    """How long after its time a row becomes known."""
+    """Return the maximum time until a row becomes known."""
     timeframe = dataset.timeframe
     if dataset.available_at == END and timeframe is not None:
         return timeframe.longest
@@ -292,6 +292,6 @@ def _require_free(names: Sequence[str]) -> None:
     for name, times in Counter(names).items():
         if times > 1:
             raise UsageError(
-                f"column {name!r} would be there twice",
-                "Choose `columns`, or other names of sources.",
+                f"column {name!r} would be duplicated",
+                "Set `columns`, or rename a source.",
             )

@@ -1,4 +1,4 @@
-"""As-of alignment: what was known at each time of a grid, and how old it was."""
+"""As-of alignment: the newest row known at each time of a grid, and its age."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ZERO = timedelta(0)
 
 
 def grid(every: timedelta | str, *, since: datetime, until: datetime) -> pl.DataFrame:
-    """Times from `since` on, `every` apart, before `until`.
+    """Return times from `since` on, `every` apart, before `until`.
 
     Parameters
     ----------
@@ -35,14 +35,16 @@ def grid(every: timedelta | str, *, since: datetime, until: datetime) -> pl.Data
     Raises
     ------
     UsageError
-        The range is empty or not in UTC, or the step is not positive or no timeframe.
+        The range is empty or not in UTC, or the step is not positive or not a timeframe.
     """
     span = TimeRange(since, until)
     if isinstance(every, str):
         every = Timeframe.parse(every).table_suffix
     elif not isinstance(every, timedelta) or every <= _ZERO:
-        raise UsageError(f"every is {every}", "Give a timedelta above nothing, or as 5m, 1h, 1d.")
-    # A zone of another name than polars' own would be another type.
+        raise UsageError(
+            f"every is {every}", "Use a positive timedelta, or a timeframe such as 5m, 1h, 1d."
+        )
+    # A time zone with a different name than Polars' own would result in a different type.
     first, last = (time.replace(tzinfo=None) for time in (span.start, span.end))
     times = pl.datetime_range(first, last, every, closed="left", time_unit="us", eager=True)
     return times.dt.replace_time_zone("UTC").alias("time").to_frame()
@@ -58,44 +60,44 @@ def as_of_join(
     columns: Sequence[str] | None = None,
     prefix: str = "",
 ) -> pl.DataFrame:
-    """The newest row that was known at each time.
+    """Join the newest row that was known at each time.
 
-    A row is known at a time if its `available_at` is at or before it. Of several rows that became
-    known at once, the last in the order of `rows` counts.
+    A row is known at a time if its `available_at` is at or before it. Of several rows with the same
+    `available_at`, the last in the order of `rows` counts.
 
     Parameters
     ----------
     times
-        The times, ascending, in column `on`: with the columns `by` (then a row is asked for that
-        market), or without (then for every market of `rows`, from when its first row was known:
-        that a market will exist later is not known before).
+        Ascending times in column `on`. With the columns `by`, each time is joined for its market.
+        Without them, it is joined for every market of `rows` from when its first row was known:
+        earlier, the market was not known to exist.
     rows
-        Rows with `available_at`, as from `Dataset.availability`, in order of their events.
+        Rows with `available_at`, as computed by `Dataset.availability`, in order of their events.
     staleness
-        A row that is older than this (time less `available_at`) counts as none; None: no limit.
+        Rows older than this (time minus `available_at`) are ignored; None: no limit.
     by
-        Columns that say which market a row is of; empty: all rows are of one.
+        Columns that identify the market of a row; empty: all rows belong to one market.
     columns
         Columns of `rows` to join; None: all but `by`.
     prefix
-        Put before the names of joined columns, so that several joins go side by side.
+        Prefix of the names of joined columns, so that results of several joins fit together.
 
     Returns
     -------
     DataFrame
-        The columns of `times`, those of `by`, the joined ones, and `age` (Duration us): time less
-        `available_at`. Joined columns and age are null where no row was known, or a stale one
-        only. One row for each of `times`, in their order; without `by` in `times`: ordered by
-        time, then market.
+        The columns of `times`, those of `by`, the joined ones, and `age` (Duration us), time minus
+        `available_at`. Joined columns and age are null if no row was known, or only a stale one.
+        One row per row of `times`, in the same order; without `by` in `times`, ordered by time,
+        then market.
 
     Raises
     ------
     UsageError
-        A column is missing, twice there, or no time in UTC; `times` are not ascending; a time is
-        null; `staleness` is negative.
+        A column is missing, duplicated, or not a time in UTC; `times` are not ascending; a time
+        is null; `staleness` is negative.
     """
     if staleness is not None and staleness < _ZERO:
-        raise UsageError(f"staleness is {staleness}", "Give a duration that is not negative.")
+        raise UsageError(f"staleness is {staleness}", "Use a duration that is not negative.")
     _require_times("times", times.schema, on)
     rows_schema = rows.lazy().collect_schema()
     _require_times("rows", rows_schema, AVAILABLE_AT)
@@ -133,7 +135,7 @@ _KNOWN = "known at"
 def _add_markets(
     times: pl.DataFrame, rows: pl.DataFrame, on: str, by: Sequence[str]
 ) -> pl.DataFrame:
-    """The times with the columns `by`: their own, or each market once it has been known."""
+    """Return the times with the columns `by`: their own, or each market from when it is known."""
     present = [name for name in by if name in times.columns]
     if len(present) == len(by):
         return times
@@ -141,7 +143,7 @@ def _add_markets(
         missing = ", ".join(name for name in by if name not in present)
         raise UsageError(
             f"times has column {', '.join(present)} but not {missing}",
-            "Give all columns of `by`, or none of them for all markets.",
+            "Include all columns of `by`, or none of them for all markets.",
         )
     markets = rows.group_by(list(by)).agg(pl.col(_KNOWN).min())
     pairs = times.join(markets, how="cross").filter(pl.col(_KNOWN) <= pl.col(on))
@@ -153,7 +155,7 @@ def _require_times(what: str, schema: pl.Schema, name: str) -> None:
     if schema[name] != TIMESTAMP:
         raise UsageError(
             f"{what}: column {name!r} is {schema[name]}, not times in UTC",
-            "Cast it to pl.Datetime('us', 'UTC'); give naive times their zone first: "
+            "Cast it to pl.Datetime('us', 'UTC'); set the zone of naive times first: "
             "dt.replace_time_zone('UTC').",
         )
 
@@ -161,7 +163,7 @@ def _require_times(what: str, schema: pl.Schema, name: str) -> None:
 def _require_columns(what: str, schema: pl.Schema, names: Sequence[str]) -> None:
     for name in names:
         if name not in schema:
-            raise UsageError(f"{what} has no column {name!r}", f"It has {', '.join(schema)}.")
+            raise UsageError(f"{what} has no column {name!r}", f"Its columns: {', '.join(schema)}.")
 
 
 def _require_order(times: pl.DataFrame, rows: pl.DataFrame, on: str) -> None:
@@ -169,7 +171,7 @@ def _require_order(times: pl.DataFrame, rows: pl.DataFrame, on: str) -> None:
         if column.null_count():
             raise UsageError(
                 f"{what}: column {column.name!r} is null in {column.null_count()} rows",
-                "Fill them in, or leave those rows out.",
+                "Fill these values, or remove these rows.",
             )
     if not times[on].is_sorted():
         raise UsageError(f"times are not in order of {on!r}", f"Sort them: times.sort({on!r}).")
@@ -180,5 +182,5 @@ def _require_free(existing: Sequence[str], added: Sequence[str]) -> None:
     for name in added:
         if names.count(name) > 1:
             raise UsageError(
-                f"column {name!r} would be there twice", "Choose `columns`, or give a `prefix`."
+                f"column {name!r} would be duplicated", "Set `columns`, or a `prefix`."
             )

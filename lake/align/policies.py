@@ -1,4 +1,4 @@
-"""How a source gets onto a grid of times: what counts as known, and what stands elsewhere."""
+"""Policies of alignment: which rows a value uses, and how missing values are filled."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _CARRYING_FILLS = ("last", "flat")
 
 @dataclass(frozen=True, slots=True)
 class AsOf:
-    """The newest row that was known at each time: for states, as a rate, a price, a book.
+    """The newest row that was known at each time: for states, such as a rate, a price, a book.
 
     Attributes
     ----------
     staleness
-        How old it may be (time less `available_at`) to count as known fresh, as `8h` or a
-        timedelta; None: never too old.
+        Maximum age (time minus `available_at`) of a fresh row, such as `8h` or a timedelta; None:
+        no limit.
     fill
-        What stands where nothing fresh is known. `none`: nulls. `last`: the values that are
-        stale, up to `limit`. `zero`: zeros.
+        The values if no fresh row is known. `none`: nulls. `last`: the stale values, up to
+        `limit`. `zero`: zeros.
     limit
-        How old a value that is carried on may be.
+        Maximum age of a value that is carried forward.
     columns
-        Of the source; by default all but what rows say of themselves (market, date, `closed`,
-        `fill`), or with zeros, those that are numbers.
+        Columns of the source; by default, all except those that describe the row (market, date,
+        `closed`, `fill`); with zeros, only numeric ones.
 
     Raises
     ------
     UsageError
-        The parts do not go together.
+        The parameters do not fit together.
     """
 
     staleness: Length | None
@@ -53,53 +53,53 @@ class AsOf:
         fresh, reach = self.fresh, self.reach
         if self.limit is not None and (fresh is None or reach is None or reach <= fresh):
             raise UsageError(
-                f"limit {self.limit} is no longer than staleness {self.staleness}",
-                "What is fresh is not carried on: give a longer limit, or another fill.",
+                f"limit {self.limit} is not longer than staleness {self.staleness}",
+                "Only stale values are carried forward: use a longer limit, or another fill.",
             )
 
     @property
     def fresh(self) -> timedelta | None:
-        """How old a row may be to count as fresh; None: never too old."""
+        """Maximum age of a fresh row; None: no limit."""
         return None if self.staleness is None else _parse_length("staleness", self.staleness)
 
     @property
     def reach(self) -> timedelta | None:
-        """How old a row may be to count at all; None: never too old."""
+        """Maximum age of a row that is used at all; None: no limit."""
         return self.fresh if self.limit is None else _parse_length("limit", self.limit)
 
     @property
     def needs_numbers(self) -> bool:
-        """Whether all columns must be numbers."""
+        """Whether all columns must be numeric."""
         return self.fill == "zero"
 
     def oldest(self, start: datetime, _before: datetime) -> datetime | None:
-        """When the oldest row became known that can count from `start` on; None: at any time."""
+        """Return the earliest `available_at` of rows needed from `start` on; None: no limit."""
         return None if self.reach is None else start - self.reach
 
 
 @dataclass(frozen=True, slots=True)
 class Resample:
-    """What became known in the step up to each time, `(time - every, time]`, made one value.
+    """Rows that became known in the step up to each time, `(time - every, time]`, aggregated.
 
     Attributes
     ----------
     aggregate
         `ohlcv`: first `open`, highest `high`, lowest `low`, last `close`, and the sum of every
-        other column. `sum`: null where one of the values is. `mean`: of the values that are not
-        null. `last`: of the row that became known last.
+        other column. `sum`: null if one of the values is null. `mean`: the mean of the non-null
+        values. `last`: the values of the row that became known last.
     fill
-        What stands where nothing became known. `none`: nulls. `flat` (of `ohlcv`): the last close
-        as every price, and zero for the rest. `last` (of `mean` and `last`): the values of the
-        last row. `zero` (not of `ohlcv`): zeros.
+        The values if no row became known. `none`: nulls. `flat` (only for `ohlcv`): the last close
+        for every price, and zero for other columns. `last` (only for `mean` and `last`): the
+        values of the last row. `zero` (not for `ohlcv`): zeros.
     limit
-        How old a row that is carried on, by `flat` or `last`, may be.
+        Maximum age of a row that `flat` or `last` carries forward.
     columns
-        Of the source; by default those that are numbers.
+        Columns of the source; by default, the numeric ones.
 
     Raises
     ------
     UsageError
-        The parts do not go together.
+        The parameters do not fit together.
     """
 
     aggregate: Aggregate
@@ -114,21 +114,21 @@ class Resample:
 
     @property
     def carries(self) -> bool:
-        """Whether a row is carried on where nothing became known."""
+        """Whether a row is carried forward to steps without rows."""
         return self.fill in _CARRYING_FILLS
 
     @property
     def reach(self) -> timedelta | None:
-        """How old a row that is carried on may be; None: no row is."""
+        """Maximum age of a row that is carried forward; None: rows are not carried."""
         return None if self.limit is None else _parse_length("limit", self.limit)
 
     @property
     def needs_numbers(self) -> bool:
-        """Whether all columns must be numbers."""
+        """Whether all columns must be numeric."""
         return self.aggregate != "last" or self.fill == "zero"
 
     def oldest(self, start: datetime, before: datetime) -> datetime:
-        """When the oldest row became known that can count from `start` on.
+        """Return the earliest `available_at` of rows needed from `start` on.
 
         `before`: the time of the grid before `start`.
         """
@@ -137,7 +137,7 @@ class Resample:
 
 How = AsOf | Resample
 
-# A price is never zero, and what was traded once is not traded again.
+# A price is never zero, and a traded amount must not be repeated.
 _FILLS: Mapping[str, tuple[str, ...]] = {
     "ohlcv": ("none", "flat"),
     "sum": ("none", "zero"),
@@ -150,21 +150,22 @@ def _parse_length(what: str, value: Length) -> timedelta:
     if isinstance(value, str):
         timeframe = Timeframe.parse(value)
         if timeframe.unit == "M":
-            raise UsageError(f"{what} is {value}: months differ in length", "Say it in days: 30d.")
+            raise UsageError(f"{what} is {value}: months differ in length", "Use days: 30d.")
         value = timedelta(seconds=timeframe.seconds)
     if not isinstance(value, timedelta) or not _ZERO <= value <= _CENTURY:
         raise UsageError(
-            f"{what} is {value}", "Give a timedelta from nothing to a century, or as 5m, 8h, 1d."
+            f"{what} is {value}",
+            "Use a timedelta from 0 to 100 years, or a timeframe such as 5m, 8h, 1d.",
         )
     return value
 
 
 def _require_limit(fill: str, limit: Length | None) -> None:
     if (fill in _CARRYING_FILLS) != (limit is not None):
-        requirement = "needs a limit" if limit is None else "has no use for a limit"
+        requirement = "needs a limit" if limit is None else "does not use a limit"
         raise UsageError(
             f"fill {fill!r} {requirement}",
-            "The limit says how old a value that is carried on may be.",
+            "The limit is the maximum age of a value that is carried forward.",
         )
     if limit is not None:
         _parse_length("limit", limit)
@@ -172,4 +173,4 @@ def _require_limit(fill: str, limit: Length | None) -> None:
 
 def _require_one_of(what: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise UsageError(f"{what} is {value!r}", f"It is one of {', '.join(allowed)}.")
+        raise UsageError(f"{what} is {value!r}", f"Use one of {', '.join(allowed)}.")

@@ -18,7 +18,7 @@ MANY = rows_of([Fact(0, 1, "X", None), Fact(0, 1, "Y", None)])
 NAIVE = rows_known_at(0).with_columns(pl.col("available_at").dt.replace_time_zone(None))
 NEWEST = AsOf(staleness=None)
 REFUSED: dict[str, tuple[dict[str, pl.DataFrame], dict[str, Any], str]] = {
-    "no source": ({}, {}, "there is no source to align"),
+    "no source": ({}, {}, "no sources to align"),
     "naive times": ({"x": NAIVE}, {}, "source 'x': column 'available_at' is Datetime"),
     "a naive start": ({"x": rows_known_at(0)}, {"since": T0.replace(tzinfo=None)}, "range"),
     "a range reversed": ({"x": rows_known_at(0)}, {"until": T0}, "range is empty or reversed"),
@@ -62,49 +62,49 @@ REFUSED: dict[str, tuple[dict[str, pl.DataFrame], dict[str, Any], str]] = {
     "prices of text": (
         {"x": rows_known_at(0, open=["a"], high=[1], low=[1], close=[1])},
         {"how": Resample("ohlcv")},
-        "source 'x': column 'open' is String, not numbers",
+        "source 'x': column 'open' is String, not numeric",
     ),
     "a step without unit": ({"x": rows_known_at(0)}, {"every": 60}, "every is 60"),
     "a policy by its name": ({"x": rows_known_at(0)}, {"how": "last"}, "how is 'last'"),
     "text in a sum": (
         {"x": rows_known_at(0, side=["buy"])},
         {"how": Resample("sum", columns=["side"])},
-        "source 'x': column 'side' is String, not numbers",
+        "source 'x': column 'side' is String, not numeric",
     ),
     "a zero of text": (
         {"x": rows_known_at(0, side=["buy"])},
         {"how": AsOf(staleness=None, fill="zero", columns=["side"])},
-        "source 'x': column 'side' is String, not numbers",
+        "source 'x': column 'side' is String, not numeric",
     ),
     "a column twice": (
         {"x": rows_known_at(0)},
         {"how": AsOf(staleness=None, columns=["value", "value"])},
-        "column 'x_value' would be there twice",
+        "column 'x_value' would be duplicated",
     ),
     "names that meet": (
         {"x": rows_known_at(0, y_value=[1]), "x_y": rows_known_at(0)},
         {},
-        "column 'x_y_value' would be there twice",
+        "column 'x_y_value' would be duplicated",
     ),
     "the column that says what was filled": (
         {"x": rows_known_at(0, fill=["flat"])},
         {"how": AsOf(staleness=None, columns=["fill"])},
-        "column 'x_fill' would be there twice",
+        "column 'x_fill' would be duplicated",
     ),
     "time as a market": (
         {"x": rows_known_at(0, time=[1])},
         {"by": "time"},
-        "column 'time' would be there twice",
+        "column 'time' would be duplicated",
     ),
     "a source without policy": (
         {"x": rows_known_at(0)},
         {"how": {}},
-        "how says nothing of source 'x'",
+        "how has no policy for source 'x'",
     ),
     "a policy without source": (
         {"x": rows_known_at(0)},
         {"how": {"x": NEWEST, "y": NEWEST}},
-        "how names 'y', but there is no such source",
+        "how names the unknown source 'y'",
     ),
 }
 
@@ -126,11 +126,11 @@ def test_invalid_alignments_are_refused(case: str) -> None:
         (Resample, {"aggregate": "sum", "fill": "last", "limit": "1h"}, "fill of sum is 'last'"),
         (Resample, {"aggregate": "ohlcv", "fill": "zero"}, "fill of ohlcv is 'zero'"),
         (Resample, {"aggregate": "ohlcv", "fill": "flat"}, "fill 'flat' needs a limit"),
-        (Resample, {"aggregate": "sum", "limit": "1h"}, "fill 'none' has no use for a limit"),
+        (Resample, {"aggregate": "sum", "limit": "1h"}, "fill 'none' does not use a limit"),
         (AsOf, {"staleness": "1h", "fill": "flat"}, "fill is 'flat'"),
         (AsOf, {"staleness": "1h", "fill": "last"}, "fill 'last' needs a limit"),
-        (AsOf, {"staleness": "1h", "fill": "last", "limit": "1h"}, "limit 1h is no longer than"),
-        (AsOf, {"staleness": None, "fill": "last", "limit": "1h"}, "limit 1h is no longer than"),
+        (AsOf, {"staleness": "1h", "fill": "last", "limit": "1h"}, "limit 1h is not longer than"),
+        (AsOf, {"staleness": None, "fill": "last", "limit": "1h"}, "limit 1h is not longer than"),
         (AsOf, {"staleness": "1M"}, "staleness is 1M: months differ"),
         (AsOf, {"staleness": -SECOND}, "staleness is -1 day"),
         (AsOf, {"staleness": timedelta.max}, "staleness is 999999999 days"),

@@ -211,7 +211,7 @@ REFUSED: dict[str, tuple[pl.DataFrame, pl.DataFrame, dict[str, Any], str]] = {
         times(0).with_columns(value=1),
         KNOWN,
         {},
-        "column 'value' would be there twice",
+        "column 'value' would be duplicated",
     ),
 }
 
