@@ -110,8 +110,8 @@ def diff_rows(
 def list_reshaped_tables(before: Contents, after: Contents) -> list[str]:
     """List the tables whose columns or key differ between two bundles."""
     old, new = map_refs(before), map_refs(after)
-    both = sorted(old.keys() & new.keys())
-    return [t for t in both if old[t].schema_fingerprint != new[t].schema_fingerprint]
+    shared = sorted(old.keys() & new.keys())
+    return [t for t in shared if old[t].schema_fingerprint != new[t].schema_fingerprint]
 
 
 def _find_different_days(before: Contents, after: Contents, tables: Sequence[str]) -> pl.DataFrame:
@@ -122,11 +122,11 @@ def _find_different_days(before: Contents, after: Contents, tables: Sequence[str
             hint = f"Their tables are {', '.join(refs)}."
             raise UnknownNameError(f"table {name!r} is in neither bundle", hint)
     old, new = (contents.days.select(*_DAY, "rows", "digest") for contents in (before, after))
-    both = old.join(new, on=_DAY, how="full", coalesce=True, suffix="_after")
+    joined = old.join(new, on=_DAY, how="full", coalesce=True, suffix="_after")
     same = (pl.col("digest") == pl.col("digest_after")).fill_null(value=False)
     same &= ~pl.col("table").is_in(list_reshaped_tables(before, after))
     counts = {"rows_before": pl.col("rows"), "rows_after": pl.col("rows_after")}
-    days = both.filter(pl.col("table").is_in(list(tables or refs)) & ~same).select(
+    days = joined.filter(pl.col("table").is_in(list(tables or refs)) & ~same).select(
         *_DAY, **{name: rows.fill_null(0) for name, rows in counts.items()}
     )
     added, removed = pl.col("rows_before") == 0, pl.col("rows_after") == 0
@@ -201,13 +201,13 @@ def _compare(old: _Side, new: _Side) -> Iterator[pl.DataFrame]:
     for piece in _join_sides(old, new).iter_slices(_SLICE_ROWS):
         removed_rows = piece.filter(pl.col("new exchange").is_null())
         added_rows = piece.filter(pl.col("old exchange").is_null())
-        both = piece.filter(pl.col("old exchange") == pl.col("new exchange"))
+        joined = piece.filter(pl.col("old exchange") == pl.col("new exchange"))
         lines = [
             _build_lines(
                 removed_rows, "removed", old=_rows_to_json(removed_rows, "old ", old.dataset)
             ),
             _build_lines(added_rows, "added", new=_rows_to_json(added_rows, "new ", new.dataset)),
-            *_list_changed_values(both, old.dataset, new.dataset),
+            *_list_changed_values(joined, old.dataset, new.dataset),
         ]
         yield pl.concat(lines).sort("line", maintain_order=True).drop("line")
 
@@ -231,13 +231,15 @@ def _join_sides(old: _Side, new: _Side) -> pl.DataFrame:
     return ordered.with_columns(at.alias("time"), as_json.alias("key"))
 
 
-def _list_changed_values(both: pl.DataFrame, old: Dataset, new: Dataset) -> Iterator[pl.DataFrame]:
+def _list_changed_values(
+    joined: pl.DataFrame, old: Dataset, new: Dataset
+) -> Iterator[pl.DataFrame]:
     """Yield one line per changed value, column by column."""
     left = {**new.polars_schema, **old.polars_schema}
     right = {**old.polars_schema, **new.polars_schema}
     for name in (name for name in right if name not in (*PARTITIONS, *old.key)):
         before, after = pl.col(f"old {name}"), pl.col(f"new {name}")
-        changed_rows = both.filter(_build_difference(before, after, left[name], right[name]))
+        changed_rows = joined.filter(_build_difference(before, after, left[name], right[name]))
         texts = {"old": _to_text(before, left[name]), "new": _to_text(after, right[name])}
         yield _build_lines(changed_rows, "changed", column=pl.lit(name), **texts)
 

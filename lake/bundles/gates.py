@@ -41,10 +41,10 @@ def require_complete(
     """
     holes = [hole for frame in days for hole in _find_holes(frame, selection, covered)]
     if holes:
-        shown = "; ".join(str(hole) for hole in holes[:_MAX_SHOWN])
+        examples = "; ".join(str(hole) for hole in holes[:_MAX_SHOWN])
         more = f"; and {len(holes) - _MAX_SHOWN} more" if len(holes) > _MAX_SHOWN else ""
         raise QualityError(
-            f"the selection is not complete: not covered are {shown}{more}",
+            f"the selection is not complete: not covered are {examples}{more}",
             "Ingest the missing ranges, or pin without --require-complete.",
         )
 

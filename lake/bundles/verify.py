@@ -146,14 +146,14 @@ def _verify_days(
         yield Problem("damaged", "", "readable", error.message)
         return
     columns = ("date", "rows", "digest")
-    both = pinned_days.select(columns).join(
+    joined = pinned_days.select(columns).join(
         stored_days.select(columns),
         on="date",
         how="full",
         coalesce=True,
         maintain_order="left_right",
     )
-    for date, rows, digest, rows_found, digest_found in both.iter_rows():
+    for date, rows, digest, rows_found, digest_found in joined.iter_rows():
         if digest != digest_found:
             expected, found = _format_rows(rows, digest), _format_rows(rows_found, digest_found)
             yield Problem("differs", f" {date}", expected, found)

@@ -300,8 +300,8 @@ def _build_batches(
     for window_end in window_ends:
         for dataset, markets in readers:
             column = _ordering_column(dataset, by)
-            taken = [reader.read_until(window_end, column) for reader in markets]
-            frames = [frame for frame in taken if frame is not None]
+            results = [reader.read_until(window_end, column) for reader in markets]
+            frames = [frame for frame in results if frame is not None]
             if frames:
                 buffer.stage(dataset, arrange(dataset, frames, column))
         buffer.merge()
@@ -346,18 +346,21 @@ class _BatchBuffer:
     def take_batch(self, rows: int) -> Batch:
         """Remove and return the next rows."""
         first, end = self._first, self._first + rows
-        taken, left = {}, {}
+        batch_frames, rest = {}, {}
         for table, frame in self._frames.items():
             count = int(frame[POSITION].search_sorted(end, side="left"))
             if count:
-                taken[table] = frame.head(count)
+                batch_frames[table] = frame.head(count)
             if count < frame.height:
-                left[table] = frame.slice(count)
-        self._frames, self._first, self.rows = left, end, self.rows - rows
-        ends = [frame[self._ordering_column(table)].to_physical() for table, frame in taken.items()]
+                rest[table] = frame.slice(count)
+        self._frames, self._first, self.rows = rest, end, self.rows - rows
+        ends = [
+            frame[self._ordering_column(table)].to_physical()
+            for table, frame in batch_frames.items()
+        ]
         return Batch(
-            frames=taken,
-            datasets={table: self._datasets[table] for table in taken},
+            frames=batch_frames,
+            datasets={table: self._datasets[table] for table in batch_frames},
             first=first,
             rows=rows,
             first_us=min(times[0] for times in ends),
