@@ -25,7 +25,7 @@ from lake.jobs.repairs.report import RepairReport, UndoReport
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import as_tuple
 from lake.model.time import Time
-from lake.quality.configure import Own
+from lake.quality.configure import OwnChecks
 from lake.quality.report.document import Report
 
 
@@ -43,7 +43,7 @@ class Quality:
         symbol: Names = (),
         since: Time | None = None,
         until: Time | None = None,
-        own: Own | None = None,
+        own: OwnChecks | None = None,
         progress: Progress | None = None,
     ) -> CheckReport:
         """Look for defects in stored rows, and record findings and scores.

@@ -9,7 +9,7 @@ import polars as pl
 
 from lake.model.dataset import TIMESTAMP, Dimension
 
-FOUND = pl.Schema(
+CHECK_COLUMNS = pl.Schema(
     {
         "start": TIMESTAMP,
         "end": TIMESTAMP,
@@ -33,8 +33,8 @@ FOUND = pl.Schema(
 - `message`: one sentence for people, without the market and the time.
 """
 
-Function = Callable[..., pl.LazyFrame]
-"""A check: `function(slice, **thresholds)` gives a frame with columns of `FOUND`, at least `start`.
+CheckFunction = Callable[..., pl.LazyFrame]
+"""A check: `function(slice, **thresholds)` returns columns of `CHECK_COLUMNS`, at least `start`.
 
 It is pure, and is given exactly the thresholds that it names, by keyword. What it finds outside the
 judged range is not counted.
@@ -42,14 +42,14 @@ judged range is not counted.
 
 
 @dataclass(frozen=True, slots=True)
-class Builtin:
+class BuiltinCheck:
     """A check of the product, and the part of the score that its findings lower."""
 
-    function: Function
+    function: CheckFunction
     dimension: Dimension
 
 
-def runs(
+def group_runs(
     frame: pl.LazyFrame,
     bad: pl.Expr,
     *,
@@ -98,13 +98,13 @@ def count_phrase(number: pl.Expr, one: str, many: str) -> pl.Expr:
 
 
 def complete_columns(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """What a check gave, with all columns of `FOUND`."""
+    """What a check gave, with all columns of `CHECK_COLUMNS`."""
     there = frame.collect_schema().names()
-    absent = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in FOUND.items()]
+    absent = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in CHECK_COLUMNS.items()]
     full = frame.with_columns(column for column in absent if column.meta.output_name() not in there)
     return (
-        full.select(list(FOUND))
-        .cast(FOUND)
+        full.select(list(CHECK_COLUMNS))
+        .cast(CHECK_COLUMNS)
         .with_columns(
             pl.coalesce("end", pl.col("start").dt.offset_by("1us")).alias("end"),
             pl.col("rows").fill_null(1),

@@ -18,12 +18,12 @@ from lake.errors import ConfigError, LakeError
 from lake.model.dataset import TIMESTAMP, Check, Dataset, Dimension, Threshold
 from lake.model.severity import SEVERITIES, Severity
 from lake.model.timeframe import Timeframe
-from lake.quality.check import Function, complete_columns
+from lake.quality.check import CheckFunction, complete_columns
 from lake.quality.checks.registry import BUILTIN
 from lake.quality.slice import Slice
 
 Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
-Own = Mapping[str, Function]
+OwnChecks = Mapping[str, CheckFunction]
 Bounds = Mapping[str, tuple[float, float]]
 _FIELDS = ("severity", "enabled", "sql", "python", "dimension")
 _CHOICES = {"severity": SEVERITIES, "dimension": get_args(Dimension)}
@@ -45,15 +45,15 @@ class ConfiguredCheck:
     name: str
     severity: Severity
     dimension: Dimension
-    function: Function
+    function: CheckFunction
     thresholds: Mapping[str, Threshold]
 
-    def __call__(self, rows: Slice) -> pl.LazyFrame:
-        return self.function(rows, **self.thresholds)
+    def __call__(self, data: Slice) -> pl.LazyFrame:
+        return self.function(data, **self.thresholds)
 
 
 def configure(
-    dataset: Dataset, overrides: Overrides | None = None, own: Own | None = None
+    dataset: Dataset, overrides: Overrides | None = None, own: OwnChecks | None = None
 ) -> tuple[ConfiguredCheck, ...]:
     """The checks of a table.
 
@@ -76,21 +76,30 @@ def configure(
     for table in (dataset.family, dataset.name):
         for name, values in (overrides or {}).get(table, {}).items():
             where[name] = f"settings: quality.checks.{table}.{name}"
-            checks[name] = _overridden(checks.get(name), name, values, where[name])
+            checks[name] = _override(checks.get(name), name, values, where[name])
     for name, check in checks.items():
         _require_known(check, where[name])
     bounds = {**_BOUNDS, **_window_bounds(dataset)}
-    bound = [_bound(check, where[name], bounds) for name, check in checks.items() if check.enabled]
-    return (*bound, *(_own(name, function, checks) for name, function in (own or {}).items()))
+    bound = [
+        _configure_check(check, where[name], bounds)
+        for name, check in checks.items()
+        if check.enabled
+    ]
+    return (
+        *bound,
+        *(_configure_own(name, function, checks) for name, function in (own or {}).items()),
+    )
 
 
-def _own(name: str, function: Function, checks: Mapping[str, Check]) -> ConfiguredCheck:
+def _configure_own(
+    name: str, function: CheckFunction, checks: Mapping[str, Check]
+) -> ConfiguredCheck:
     if name in checks:
         raise ConfigError(f"there is a check {name!r} already", "Give yours another name.")
-    return ConfiguredCheck(name, "warning", "accuracy", _guarded(function, f"check {name}"), {})
+    return ConfiguredCheck(name, "warning", "accuracy", _guard(function, f"check {name}"), {})
 
 
-def _overridden(check: Check | None, name: str, values: Mapping[str, Any], where: str) -> Check:
+def _override(check: Check | None, name: str, values: Mapping[str, Any], where: str) -> Check:
     for key, choices in _CHOICES.items():
         if key in values and values[key] not in choices:
             raise ConfigError(f"{where}.{key}: {values[key]!r} is none of {', '.join(choices)}")
@@ -125,29 +134,29 @@ def _window_bounds(dataset: Dataset) -> Bounds:
     return {"spikes.window_rows": (20, slots // 2), "jumps.window_rows": (20, slots)}
 
 
-def _bound(check: Check, where: str, bounds: Bounds) -> ConfiguredCheck:
+def _configure_check(check: Check, where: str, bounds: Bounds) -> ConfiguredCheck:
     builtin = BUILTIN.get(check.name)
     if check.sql is not None:
-        function = _of_sql(check.sql, where)
+        function = _build_sql_check(check.sql, where)
     elif check.python is not None:
-        function = _of_python(check.python, where)
+        function = _import_check(check.python, where)
     else:
         function = BUILTIN[check.name].function
     dimension = check.dimension or (builtin.dimension if builtin else "accuracy")
     _require_thresholds(function, check.thresholds, where)
     if builtin is not None and function is builtin.function:
-        _require_sense(check, where, bounds)
+        _require_sensible(check, where, bounds)
     if check.sql is not None or check.python is not None:
-        function = _guarded(function, where)
+        function = _guard(function, where)
     return ConfiguredCheck(check.name, check.severity, dimension, function, check.thresholds)
 
 
-def _guarded(function: Function, where: str) -> Function:
+def _guard(function: CheckFunction, where: str) -> CheckFunction:
     """A user's check, run at once, so that what goes wrong in it is told with its place."""
 
-    def run(rows: Slice, **thresholds: Threshold) -> pl.LazyFrame:
+    def run(data: Slice, **thresholds: Threshold) -> pl.LazyFrame:
         try:
-            found = function(rows, **thresholds)
+            found = function(data, **thresholds)
             if not isinstance(found, (pl.LazyFrame, pl.DataFrame)):
                 raise TypeError(f"it gave {type(found).__name__}, not a LazyFrame")  # noqa: TRY301
             if "start" not in found.collect_schema():
@@ -158,7 +167,7 @@ def _guarded(function: Function, where: str) -> Function:
         except Exception as error:  # a user's code may raise anything: its place is told
             reason = str(error).splitlines()[0] if str(error) else ""
             raise ConfigError(
-                f"{where}: the check failed on {rows.dataset.name} of {rows.market}: "
+                f"{where}: the check failed on {data.dataset.name} of {data.market}: "
                 f"{type(error).__name__}: {reason}",
                 "It is given a lake.quality.slice.Slice, and gives a frame with at least start.",
             ) from error
@@ -173,7 +182,9 @@ def _guarded(function: Function, where: str) -> Function:
     return run
 
 
-def _require_thresholds(function: Function, given: Mapping[str, Threshold], where: str) -> None:
+def _require_thresholds(
+    function: CheckFunction, given: Mapping[str, Threshold], where: str
+) -> None:
     """Thresholds must be exactly the function's keyword parameters."""
     try:
         signature = inspect.signature(function, eval_str=True)
@@ -194,7 +205,7 @@ def _require_thresholds(function: Function, given: Mapping[str, Threshold], wher
             raise ConfigError(f"{where}: threshold {parameter.name!r} is missing", "Give a value.")
 
 
-def _require_sense(check: Check, where: str, bounds: Bounds) -> None:
+def _require_sensible(check: Check, where: str, bounds: Bounds) -> None:
     """Thresholds of the product's checks must make sense: else a check finds nothing, or all."""
     for name, value in check.thresholds.items():
         if isinstance(value, str) and (name, value) != ("interval", "auto"):
@@ -214,21 +225,21 @@ def _require_length(text: str, where: str) -> None:
         raise ConfigError(f"{where}: {error.message}", error.hint) from error
 
 
-def _of_sql(query: str, where: str) -> Function:
+def _build_sql_check(query: str, where: str) -> CheckFunction:
     """A check that is a query over `rows`; its result needs a column `timestamp` or `start`."""
 
-    def run(rows: Slice) -> pl.LazyFrame:
+    def run(data: Slice) -> pl.LazyFrame:
         try:
-            found = pl.SQLContext(rows=rows.frame).execute(query)
+            found = pl.SQLContext(rows=data.frame).execute(query)
             schema = found.collect_schema()
         except PolarsError as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"{where}.sql: {query!r} does not work: {reason}") from error
         if "start" not in schema:
-            found = found.rename({rows.dataset.time_column: "start"}, strict=False)
+            found = found.rename({data.dataset.time_column: "start"}, strict=False)
         if found.collect_schema().get("start") != TIMESTAMP:
             raise ConfigError(
-                f"{where}.sql: the result has no column start, nor {rows.dataset.time_column}",
+                f"{where}.sql: the result has no column start, nor {data.dataset.time_column}",
                 "Select the time column, and what else of end, measured, expected, message.",
             )
         return found
@@ -236,10 +247,10 @@ def _of_sql(query: str, where: str) -> Function:
     return run
 
 
-def _of_python(place: str, where: str) -> Function:
+def _import_check(place: str, where: str) -> CheckFunction:
     module, _, name = place.partition(":")
     try:
-        function: Function = getattr(importlib.import_module(module), name)
+        function: CheckFunction = getattr(importlib.import_module(module), name)
     except Exception as error:  # a module may raise anything when it is imported
         raise ConfigError(
             f"{where}.python: {place!r} cannot be imported: {error}",

@@ -39,6 +39,6 @@ def finding_id(row: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def worst_first(rows: pl.DataFrame) -> pl.DataFrame:
+def sort_by_severity(rows: pl.DataFrame) -> pl.DataFrame:
     """Findings by severity, then by time."""
     return rows.sort(severity_rank(), "timestamp", "finding_id", descending=[True, False, False])

@@ -12,20 +12,20 @@ import polars as pl
 from lake.model.dataset import Dataset
 from lake.model.interpolate import is_guess
 from lake.model.time import DAY, iso
-from lake.quality.check import FOUND, complete_columns
+from lake.quality.check import CHECK_COLUMNS, complete_columns
 from lake.quality.configure import ConfiguredCheck
 from lake.quality.score import DAYS, DELAYS
 from lake.quality.slice import Slice
 
 FINDINGS = pl.Schema(
     {
-        **FOUND,
+        **CHECK_COLUMNS,
         "check": pl.String(),
         "dimension": pl.String(),
         "context": pl.String(),
     }
 )
-FOLDED = r"^\d+ more like this: "
+FOLDED_PATTERN = r"^\d+ more like this: "
 """How the message of a finding begins that stands for many of a day: a pattern."""
 
 _SAME = ("check", "reason", "against")
@@ -52,19 +52,19 @@ class CheckResult:
     days: pl.DataFrame
 
 
-def run_checks(rows: Slice, checks: Sequence[ConfiguredCheck]) -> CheckResult:
+def run_checks(data: Slice, checks: Sequence[ConfiguredCheck]) -> CheckResult:
     """Run the checks over a slice."""
-    lazy = [_told(check, rows) for check in checks]
-    *told, days = pl.collect_all([*lazy, _days(rows)])
-    found = [_bounded(frame) for frame in told if not frame.is_empty()]
+    lazy = [_run_check(check, data) for check in checks]
+    *told, days = pl.collect_all([*lazy, _measure_days(data)])
+    found = [_fold(frame) for frame in told if not frame.is_empty()]
     if not found:
         return CheckResult(pl.DataFrame(schema=FINDINGS), days)
-    frame = rows.frame.collect()
-    shown = [_with_context(one, frame, rows.dataset) for one in found]
+    frame = data.frame.collect()
+    shown = [_add_context(one, frame, data.dataset) for one in found]
     return CheckResult(pl.concat(shown).select(list(FINDINGS)).sort(_ORDER), days)
 
 
-def context_of(frame: pl.DataFrame, times: pl.Series, start: datetime, end: datetime) -> str:
+def format_context(frame: pl.DataFrame, times: pl.Series, start: datetime, end: datetime) -> str:
     """The rows around an interval as JSON: up to three before, the first three in it, three after.
 
     Parameters
@@ -82,17 +82,17 @@ def context_of(frame: pl.DataFrame, times: pl.Series, start: datetime, end: date
         around = frame[low:high]
     skipped = {"exchange", "symbol", "date"}
     rows = [
-        {name: _plain(value) for name, value in row.items() if value is not None}
+        {name: _to_json_value(value) for name, value in row.items() if value is not None}
         for row in around.drop(skipped & set(around.columns)).iter_rows(named=True)
     ]
     return json.dumps(rows, separators=(",", ":"))
 
 
-def _told(check: ConfiguredCheck, rows: Slice) -> pl.LazyFrame:
+def _run_check(check: ConfiguredCheck, data: Slice) -> pl.LazyFrame:
     start = pl.col("start")
     return (
-        complete_columns(check(rows))
-        .filter(start.is_between(rows.range.start, rows.range.end, closed="left"))
+        complete_columns(check(data))
+        .filter(start.is_between(data.range.start, data.range.end, closed="left"))
         .with_columns(
             pl.col("reason", "against").fill_null(""),
             pl.col("severity").fill_null(check.severity),
@@ -103,28 +103,28 @@ def _told(check: ConfiguredCheck, rows: Slice) -> pl.LazyFrame:
     )
 
 
-def _days(rows: Slice) -> pl.LazyFrame:
+def _measure_days(data: Slice) -> pl.LazyFrame:
     """Rows a day, and how late they came where that is known."""
-    inside = rows.frame.filter(rows.inside())
+    inside = data.frame.filter(data.is_inside())
     # What nobody has is not there.
-    filled = "fill" in rows.dataset.polars_schema
+    filled = "fill" in data.dataset.polars_schema
     there = (~is_guess(pl.col("fill"))).sum() if filled else pl.len()
     aggregates = [there.cast(pl.Int64).alias("rows")]
-    if "received_at" in rows.dataset.polars_schema:
-        delay_ms = (pl.col("received_at") - rows.time).dt.total_microseconds() / 1e3
+    if "received_at" in data.dataset.polars_schema:
+        delay_ms = (pl.col("received_at") - data.time).dt.total_microseconds() / 1e3
         quantiles = zip(DELAYS, _QUANTILES, strict=True)
         aggregates += [delay_ms.quantile(q).alias(name) for name, q in quantiles]
     else:
         aggregates += [pl.lit(None, dtype=pl.Float64).alias(name) for name in DELAYS]
     return (
-        inside.group_by(rows.time.dt.truncate("1d").alias("timestamp"))
+        inside.group_by(data.time.dt.truncate("1d").alias("timestamp"))
         .agg(aggregates)
         .select(list(DAYS))
         .sort("timestamp")
     )
 
 
-def _bounded(found: pl.DataFrame) -> pl.DataFrame:
+def _fold(found: pl.DataFrame) -> pl.DataFrame:
     """At most a hundred findings of a kind and day: what is more becomes one."""
     day = pl.col("start").dt.date()
     number = pl.int_range(pl.len()).over(day, *_SAME)
@@ -147,26 +147,26 @@ def _bounded(found: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([kept, folded])
 
 
-def _with_context(found: pl.DataFrame, frame: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
+def _add_context(found: pl.DataFrame, frame: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
     times = frame[dataset.time_column]
     number = pl.int_range(pl.len()).over(pl.col("start").dt.date())
     shown = found.sort("start", maintain_order=True).with_columns(_number=number)
     texts = [
-        _context(frame, times, dataset, start, end) if number < _WITH_CONTEXT else "[]"
+        _format_day_context(frame, times, dataset, start, end) if number < _WITH_CONTEXT else "[]"
         for start, end, number in shown.select("start", "end", "_number").iter_rows()
     ]
     return shown.drop("_number").with_columns(context=pl.Series(texts, dtype=pl.String))
 
 
-def _context(
+def _format_day_context(
     frame: pl.DataFrame, times: pl.Series, dataset: Dataset, start: datetime, end: datetime
 ) -> str:
     """The context as it is seen whatever else is judged beside the day."""
     day, margin = start.replace(hour=0, minute=0, second=0, microsecond=0), dataset.margin
     low = int(times.search_sorted(day - margin, side="left"))
     high = int(times.search_sorted(day + DAY + margin, side="left"))
-    return context_of(frame[low:high], times[low:high], start, end)
+    return format_context(frame[low:high], times[low:high], start, end)
 
 
-def _plain(value: object) -> object:
+def _to_json_value(value: object) -> object:
     return iso(value.astimezone(UTC)) if isinstance(value, datetime) else value

@@ -39,7 +39,7 @@ DAYS = pl.Schema(
 """What `scores` needs to know of each day."""
 
 
-def scores(days: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def score_days(days: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     """The scores of the days of one market.
 
     Parameters

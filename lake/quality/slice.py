@@ -22,13 +22,13 @@ class Reference:
 
     They are in the order of their dataset.
 
-    `covered`: of which intervals the source's answer is known; None where nobody recorded it.
+    `coverage`: of which intervals the source's answer is known; None where nobody recorded it.
     """
 
     dataset: Dataset
     market: Market
     frame: pl.LazyFrame
-    covered: RangeSet | None = None
+    coverage: RangeSet | None = None
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Slice:
     span
         From the first row of the market to just after its last one, in the whole table: before
         and after it nothing is missing. None: as `rows` say.
-    covered
+    coverage
         Of which intervals the source's answer is known; None where nobody recorded it, as with
         rows that were not fetched.
-    rows_a_second
+    rows_per_second
         How many rows the market has in a second of covered time, in the whole table.
-    ids_follow
+    has_consecutive_ids
         Whether nine of ten ids from the market's first to its last trade are in the table: the
         venue numbers them one by one.
     trades
@@ -67,7 +67,7 @@ class Slice:
         When all markets of the venue were silent.
     omits_empty_bars
         Whether the venue is known to send no bar where there was no trade.
-    refused
+    quarantine
         Rows of `quarantine` of this table and market in the range.
     """
 
@@ -77,15 +77,15 @@ class Slice:
     now: datetime
     frame: pl.LazyFrame
     span: TimeRange | None = None
-    covered: RangeSet | None = None
-    rows_a_second: float | None = None
-    ids_follow: bool = False
+    coverage: RangeSet | None = None
+    rows_per_second: float | None = None
+    has_consecutive_ids: bool = False
     trades: Reference | None = None
     finer: tuple[Reference, ...] = ()
     others: tuple[Reference, ...] = ()
     outages: RangeSet = ()
     omits_empty_bars: bool = False
-    refused: pl.DataFrame | None = None
+    quarantine: pl.DataFrame | None = None
 
     @property
     def time(self) -> pl.Expr:
@@ -107,6 +107,6 @@ class Slice:
         timeframe = self.dataset.timeframe
         return timedelta(seconds=timeframe.seconds) if timeframe else None
 
-    def inside(self) -> pl.Expr:
+    def is_inside(self) -> pl.Expr:
         """Whether a row is in the judged range."""
         return self.time.is_between(self.range.start, self.range.end, closed="left")

@@ -12,7 +12,7 @@ from lake.model.catalog import builtin
 from lake.model.dataset import Dataset, Threshold
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.quality.check import Builtin, complete_columns
+from lake.quality.check import BuiltinCheck, complete_columns
 from lake.quality.slice import Reference, Slice
 
 DAY = timedelta(days=1)
@@ -53,7 +53,7 @@ def slice_of(
     return Slice(dataset, named, TimeRange(first, after), frame=rows.lazy(), **fields)
 
 
-def witness_of(
+def reference_of(
     table: str | Dataset, frame: pl.DataFrame, *, market: Market = BINANCE, **more: Any
 ) -> Reference:
     """Rows that testify, as a check is given them; `more`: `covered`."""
@@ -91,16 +91,16 @@ def midnight(time: Any) -> datetime:
     return time.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def found(frame: pl.LazyFrame) -> pl.DataFrame:
+def collect_findings(frame: pl.LazyFrame) -> pl.DataFrame:
     """What a check gave, with all columns and in order of time."""
     return complete_columns(frame).sort("start", "against").collect()
 
 
 def outcome(
-    checks: Mapping[str, Builtin], name: str, rows: Slice, **thresholds: Threshold
+    checks: Mapping[str, BuiltinCheck], name: str, rows: Slice, **thresholds: Threshold
 ) -> pl.DataFrame:
     """What one check finds in the judged range; `thresholds` beside those of the dataset file."""
     declared = {check.name: check.thresholds for check in rows.dataset.checks}
     function = checks[name].function
-    frame = found(function(rows, **{**declared.get(name, {}), **thresholds}))
+    frame = collect_findings(function(rows, **{**declared.get(name, {}), **thresholds}))
     return frame.filter(pl.col("start").is_between(rows.range.start, rows.range.end, closed="left"))

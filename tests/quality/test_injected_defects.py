@@ -23,7 +23,7 @@ from tests.quality.defects import (
     sandbox_bars,
     sandbox_trades,
 )
-from tests.quality.slices import found, slice_of, witness_of
+from tests.quality.slices import collect_findings, reference_of, slice_of
 
 DATA = SHARED / "cex"
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -50,7 +50,7 @@ def random() -> np.random.Generator:
 def run(check: str, rows: Slice) -> pl.DataFrame:
     """What a check finds with the thresholds that its dataset declares."""
     declared = {item.name: item for item in rows.dataset.checks}[check]
-    return found(CHECKS[check].function(rows, **declared.thresholds))
+    return collect_findings(CHECKS[check].function(rows, **declared.thresholds))
 
 
 def hits(injected: Injected, findings: pl.DataFrame) -> int:
@@ -96,8 +96,8 @@ def test_clean_bars_beside_their_trades_and_another_venue_raise_no_alarm(
     rows = slice_of(
         "bars_1m",
         sandbox_bars(market, START, 20),
-        trades=witness_of("trades", sandbox_trades(market, START, 20)),
-        others=tuple(witness_of("bars_1m", sandbox_bars(n, START, 20)) for n in others),
+        trades=reference_of("trades", sandbox_trades(market, START, 20)),
+        others=tuple(reference_of("bars_1m", sandbox_bars(n, START, 20)) for n in others),
     )
     assert not any(bar_checks(rows).values())
 
@@ -111,7 +111,7 @@ def test_recorded_bars_raise_no_alarm(name: str) -> None:
 
 @pytest.mark.parametrize("shape", ["whole", "close", "open"])
 @pytest.mark.parametrize("market", [0, 2, 4, 6])
-def test_spikes_of_ten_deviations_are_found_in_the_sandbox_without_a_witness(
+def test_spikes_of_ten_deviations_are_found_in_the_sandbox_without_a_reference(
     random: np.random.Generator, market: int, shape: str
 ) -> None:
     clean = sandbox_bars(market, START, 30)
@@ -129,7 +129,7 @@ def test_spikes_of_ten_bare_median_returns_are_contradicted_by_trades(
 ) -> None:
     clean, ticks = sandbox_bars(market, START, 20), sandbox_trades(market, START, 20)
     injected = inject(clean, shape, random, count=60, pure=True)
-    rows = slice_of("bars_1m", injected.frame, trades=witness_of("trades", ticks))
+    rows = slice_of("bars_1m", injected.frame, trades=reference_of("trades", ticks))
     findings = run("spikes", rows)
     assert hits(injected, findings) >= 0.99 * 60
     assert strays(injected, findings) == 0
@@ -142,7 +142,7 @@ def test_spikes_of_ten_deviations_are_contradicted_by_another_venue(
     random: np.random.Generator, shape: str
 ) -> None:
     injected = inject(sandbox_bars(0, START, 20), shape, random, count=60)
-    other = witness_of("bars_1m", sandbox_bars(4, START, 20))
+    other = reference_of("bars_1m", sandbox_bars(4, START, 20))
     findings = run("spikes", slice_of("bars_1m", injected.frame, others=(other,)))
     assert hits(injected, findings) >= 0.99 * 60
     assert strays(injected, findings) == 0
@@ -185,7 +185,7 @@ def test_spikes_in_recorded_bars_are_contradicted_by_their_trades(
 
 def recorded_trades() -> Any:
     ticks = pl.read_parquet(DATA / "trades" / "binance_XRP-ETH.parquet")
-    return witness_of("trades", ticks.rename({"id": "trade_id"}).drop("cost"))
+    return reference_of("trades", ticks.rename({"id": "trade_id"}).drop("cost"))
 
 
 STRUCTURAL = (
@@ -239,7 +239,7 @@ def test_bars_that_differ_from_their_trades_are_all_found(
 ) -> None:
     clean, ticks = sandbox_bars(market, START, 10), sandbox_trades(market, START, 10)
     injected = inject(clean, "level_mismatch", random, count=80)
-    rows = slice_of("bars_1m", injected.frame, trades=witness_of("trades", ticks))
+    rows = slice_of("bars_1m", injected.frame, trades=reference_of("trades", ticks))
     findings = run("reconciliation", rows)
     assert hits(injected, findings) == 80
     assert strays(injected, findings) == 0
@@ -247,7 +247,7 @@ def test_bars_that_differ_from_their_trades_are_all_found(
 
 def test_bars_that_differ_from_finer_bars_are_all_found(random: np.random.Generator) -> None:
     injected = inject(sandbox_bars(0, START, 20, "1h"), "level_mismatch", random, count=20)
-    fine = witness_of("bars_1m", sandbox_bars(0, START, 20))
+    fine = reference_of("bars_1m", sandbox_bars(0, START, 20))
     findings = run("reconciliation", slice_of("bars_1h", injected.frame, finer=(fine,)))
     assert hits(injected, findings) == 20
     assert strays(injected, findings) == 0

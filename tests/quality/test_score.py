@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.quality.checks.completeness import NO_LOSSES, REASONS
-from lake.quality.score import DAYS, DELAYS, DIMENSIONS, MEASURES, combine_scores, scores
+from lake.quality.score import DAYS, DELAYS, DIMENSIONS, MEASURES, combine_scores, score_days
 from tests.conftest import DAY, T0, TIME
 
 SEVERITIES = ("info", "warning", "error", "critical")
@@ -37,7 +37,7 @@ def days(*rows: int) -> pl.DataFrame:
 def judged(rows: int, *found: Finding) -> dict[str, Any]:
     """The score of one day."""
     frame = pl.DataFrame(list(found), schema=SCHEMA, orient="row")
-    return scores(days(rows), frame).row(0, named=True)
+    return score_days(days(rows), frame).row(0, named=True)
 
 
 def loss(rows: int, reason: str | None = "unknown", severity: str = "error") -> Finding:
@@ -100,7 +100,7 @@ def test_more_wrong_than_there_is_gives_nothing() -> None:
 
 def test_a_day_of_which_all_is_lost_is_not_complete() -> None:
     lost = [(T0 + DAY, 1440, "unknown", "error", "completeness")]
-    both = scores(days(1440), pl.DataFrame(lost, schema=SCHEMA, orient="row"))
+    both = score_days(days(1440), pl.DataFrame(lost, schema=SCHEMA, orient="row"))
     assert both["timestamp"].to_list() == [T0, T0 + DAY]
     assert both["completeness"].to_list() == [1.0, 0.0]
     assert combine_scores(both)["completeness"] == 0.5
@@ -116,14 +116,14 @@ def test_over_several_days_the_measures_are_means_weighted_by_what_should_be_the
         schema=SCHEMA,
         orient="row",
     )
-    whole = combine_scores(scores(days(90, 300), frame))
+    whole = combine_scores(score_days(days(90, 300), frame))
     assert whole["completeness"] == pytest.approx((0.9 * 100 + 1.0 * 300) / 400)
     assert whole["accuracy"] == pytest.approx((1.0 * 100 + 0.75 * 300) / 400)
     assert whole["score"] == pytest.approx((0.9 * 100 + 0.75 * 300) / 400)
 
 
 def test_nothing_has_no_score() -> None:
-    empty = scores(days(), pl.DataFrame(schema=SCHEMA))
+    empty = score_days(days(), pl.DataFrame(schema=SCHEMA))
     assert combine_scores(empty) == dict.fromkeys(MEASURES)
 
 
@@ -198,7 +198,7 @@ def by_the_docs(rows: int, found: list[Finding]) -> tuple[int, dict[str, float]]
 def test_scores_are_what_the_docs_say(rows: list[int], found: list[Finding]) -> None:
     there = {T0 + n * DAY: count for n, count in enumerate(rows)}
     frame = pl.DataFrame(found, schema=SCHEMA, orient="row")
-    seen = scores(days(*rows), frame)
+    seen = score_days(days(*rows), frame)
     expected = {
         day: by_the_docs(there.get(day, 0), [one for one in found if one[0] == day])
         for day in sorted({*there, *(one[0] for one in found)})

@@ -16,7 +16,7 @@ from lake.model.selection import Selection
 from lake.model.severity import severity_rank
 from lake.model.time import EPOCH, MICROSECOND
 from lake.quality.report.document import Chart, Deviation, Line
-from lake.quality.run import FOLDED
+from lake.quality.run import FOLDED_PATTERN
 
 _CHARTS, _A_CHECK = 24, 8
 _AROUND, _LONG, _INSIDE = 40, 180, 45  # slots
@@ -35,7 +35,7 @@ def charts(known: CheckInputs, findings: pl.DataFrame) -> tuple[Chart, ...]:
         pl.col("dataset").is_in(bars)
         & pl.col("check").is_in(_SHOWN)
         # Where many are told as one, what is wrong lies here and there in its interval.
-        & ~pl.col("message").str.contains(FOLDED)
+        & ~pl.col("message").str.contains(FOLDED_PATTERN)
     )
     drawn = (_chart(known, row) for row in _worst(_whole(shown)).iter_rows(named=True))
     return tuple(chart for chart in drawn if chart is not None)

@@ -21,7 +21,7 @@ from lake.model.market import Market
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange, iso
-from lake.quality.configure import Own
+from lake.quality.configure import OwnChecks
 from lake.quality.score import combine_scores
 from lake.settings import Settings
 from lake.store.chunks import whole_days
@@ -64,7 +64,7 @@ def check(
     tables: Sequence[str],
     selection: Selection,
     *,
-    own: Own | None,
+    own: OwnChecks | None,
     progress: Progress,
 ) -> CheckReport:
     """Check tables, all by default, as one job; then evaluate the rules of alerts.
@@ -127,7 +127,7 @@ def _run(
     inputs: CheckInputs,
     wanted: Sequence[TableSelection],
     *,
-    own: Own | None = None,
+    own: OwnChecks | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
     """Check selections of tables as one job, a market and some days at a time."""

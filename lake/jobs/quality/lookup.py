@@ -10,7 +10,7 @@ from lake.errors import UnknownNameError, UsageError
 from lake.jobs.quality.run import missing, open_inputs
 from lake.model.selection import Selection
 from lake.model.severity import SEVERITIES
-from lake.quality.findings import worst_first
+from lake.quality.findings import sort_by_severity
 from lake.settings import Settings
 from lake.store.chunks import whole_days
 from lake.store.store import Store
@@ -50,7 +50,7 @@ def read_findings(store: Store, wanted: FindingFilter) -> pl.DataFrame:
         rows = rows.filter(pl.col("status") == wanted.status)
     if wanted.severity is not None:
         rows = rows.filter(pl.col("severity").is_in(severities_from(wanted.severity)))
-    return worst_first(rows)
+    return sort_by_severity(rows)
 
 
 def find_finding(store: Store, finding_id: str) -> dict[str, object]:

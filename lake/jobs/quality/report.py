@@ -21,7 +21,7 @@ from lake.model.severity import SEVERITIES
 from lake.model.time import DAY
 from lake.quality.checks.completeness import REASONS
 from lake.quality.configure import Overrides, configure
-from lake.quality.findings import worst_first
+from lake.quality.findings import sort_by_severity
 from lake.quality.report.document import (
     Days,
     Finding,
@@ -84,7 +84,7 @@ def report(facts: Facts, known: CheckInputs, overrides: Overrides) -> Report:
         pl.col("timestamp").min(), last=pl.col("timestamp").max()
     ).row(0)
     start, end = first.date(), last.date() + DAY
-    found = worst_first(facts.findings)
+    found = sort_by_severity(facts.findings)
     selection = Selection(start=first, end=last + DAY)
     return Report(
         title=facts.title,

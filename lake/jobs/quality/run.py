@@ -18,9 +18,9 @@ from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.model.venues import capabilities
 from lake.quality.checks.completeness import gaps
-from lake.quality.configure import ConfiguredCheck, Overrides, Own, configure
+from lake.quality.configure import ConfiguredCheck, Overrides, OwnChecks, configure
 from lake.quality.run import FINDINGS, run_checks
-from lake.quality.score import scores
+from lake.quality.score import score_days
 from lake.query.overview import read_coverage
 from lake.settings import Settings
 from lake.store.reader import TableReader
@@ -36,7 +36,7 @@ class MarketResult:
     findings
         `lake.quality.run.FINDINGS`; gaps without a trade are not among them.
     scores
-        One row a day: see `lake.quality.score.scores`.
+        One row a day: see `lake.quality.score.score_days`.
     """
 
     table: str
@@ -118,7 +118,7 @@ def check_tables(
     selection: Selection,
     overrides: Overrides,
     progress: Progress,
-    own: Own | None = None,
+    own: OwnChecks | None = None,
     *,
     exactly: bool = False,
 ) -> Iterator[MarketResult]:
@@ -143,13 +143,13 @@ def check_tables(
                 rows.market,
                 rows.range,
                 seen.findings.filter(telling),
-                scores(seen.days, seen.findings),
+                score_days(seen.days, seen.findings),
             )
         progress.end()
 
 
 def checks_of(
-    known: CheckInputs, table: str, overrides: Overrides, own: Own | None = None
+    known: CheckInputs, table: str, overrides: Overrides, own: OwnChecks | None = None
 ) -> tuple[ConfiguredCheck, ...]:
     """The checks of a table that exists."""
     if table not in known.tables:

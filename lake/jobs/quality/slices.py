@@ -16,8 +16,8 @@ from lake.model.market import Market, StoredMarket, unwrap_symbol
 from lake.model.selection import Selection
 from lake.model.time import DAY, TimeRange
 from lake.model.timeframe import Timeframe
-from lake.quality.checks.completeness import missing_slots
-from lake.quality.checks.outages import Presence, outages
+from lake.quality.checks.completeness import find_missing_slots
+from lake.quality.checks.outages import MarketBars, find_outages
 from lake.quality.slice import NEAR_BARS, Reference, Slice
 from lake.store.chunks import chunk_days, day_of, whole_days
 from lake.store.reader import TIME_STEP, TableReader, touching
@@ -112,14 +112,14 @@ class CheckInputs:
             now=self.now,
             frame=self._rows(dataset, market, judged).lazy(),
             span=span,
-            covered=covered,
-            rows_a_second=self._rows_a_second(dataset, market, span, covered),
-            ids_follow=span is not None and self._ids_follow(dataset, market, span),
+            coverage=covered,
+            rows_per_second=self._rows_a_second(dataset, market, span, covered),
+            has_consecutive_ids=span is not None and self._ids_follow(dataset, market, span),
             trades=self._trades(dataset, market, judged, near),
             finer=self._finer(dataset, market, judged, near),
             others=self._others(dataset, market, judged, _beside(dataset)),
             omits_empty_bars=self.omits_empty_bars(market.exchange),
-            refused=self._refused(
+            quarantine=self._refused(
                 dataset.name,
                 Selection((market.exchange,), (market.symbol,), judged.start, judged.end),
             ),
@@ -325,7 +325,7 @@ class CheckInputs:
         """When all markets of the venue had no bar, in the months in which this one lacks some."""
         if rows.dataset.timeframe is None:
             return ()
-        missing = missing_slots(rows, rows.dataset.timeframe)
+        missing = find_missing_slots(rows, rows.dataset.timeframe)
         months = missing.select(pl.col("start").dt.truncate("1mo")).unique().collect()["start"]
         return union(
             item
@@ -338,10 +338,10 @@ class CheckInputs:
         if key not in self._outages and dataset.timeframe is not None:
             span = TimeRange(month, _MONTH.after(month))
             presences = self._presences(dataset, exchange, span)
-            self._outages[key] = outages(presences, dataset.timeframe)
+            self._outages[key] = find_outages(presences, dataset.timeframe)
         return self._outages[key]
 
-    def _presences(self, dataset: Dataset, exchange: str, month: TimeRange) -> Iterator[Presence]:
+    def _presences(self, dataset: Dataset, exchange: str, month: TimeRange) -> Iterator[MarketBars]:
         selection = Selection((exchange,), (), month.start, month.end)
         markets = self.markets(dataset.name, selection)
         for market in markets if len(markets) > 1 else ():
@@ -349,7 +349,7 @@ class CheckInputs:
             for part in intersect([month], [span] if span else []):
                 own = replace(selection, symbols=(market.symbol,))
                 frame = self.tables[dataset.name].collect(own, columns=[dataset.time_column])
-                yield Presence(frame[dataset.time_column], part)
+                yield MarketBars(frame[dataset.time_column], part)
 
 
 def _near(dataset: Dataset) -> timedelta:

@@ -8,10 +8,9 @@ from datetime import timedelta
 
 import polars as pl
 
-from lake.model.dataset import Dataset
 from lake.model.ohlcv import PRICES
-from lake.quality.check import FOUND, Builtin, count_phrase, runs
-from lake.quality.slice import Slice
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
+from lake.quality.slice import Reference, Slice
 
 _EDGE = 0.9  # quantile of jumps between bars that a deviation is at least, as with spikes
 _SECONDS_A_DAY = 86_400
@@ -19,39 +18,34 @@ _LEAST_ROWS = 20  # bars around midnight, without which nothing is known of how 
 _RETURNED = 0.7  # of two jumps by a factor, how much they may differ, as a logarithm: factor 2
 
 
-def observed(rows: Slice) -> pl.LazyFrame:
-    """The bars that the venue sent and that had ended."""
-    return observed_of(rows.dataset, rows.frame)
+def filter_observed(bars: Slice | Reference) -> pl.LazyFrame:
+    """Keep the closed bars of a venue: no open and no filled bars."""
+    names = bars.dataset.polars_schema
+    conditions = [pl.col("closed")] if "closed" in names else []
+    conditions += [pl.col("fill").is_null()] if "fill" in names else []
+    return bars.frame.filter(*conditions) if conditions else bars.frame
 
 
-def observed_of(dataset: Dataset, rows: pl.LazyFrame) -> pl.LazyFrame:
-    """The bars that a venue sent and that had ended, of any rows of bars."""
-    names = dataset.polars_schema
-    there = [pl.col("closed")] if "closed" in names else []
-    there += [pl.col("fill").is_null()] if "fill" in names else []
-    return rows.filter(*there) if there else rows
-
-
-def broken_rules(rows: Slice) -> pl.LazyFrame:
+def broken_rules(data: Slice) -> pl.LazyFrame:
     """Stored rows that a rule of their dataset would refuse; the reason is the first such rule.
 
     What ingestion stores has passed; what other engines wrote, or a file of a user's, may not.
     """
-    if not rows.dataset.rules:
-        return pl.LazyFrame(schema=FOUND)
-    broken = [(rule.name, ~rule.expression) for rule in rows.dataset.rules]
+    if not data.dataset.rules:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    broken = [(rule.name, ~rule.expression) for rule in data.dataset.rules]
     names = [pl.when(wrong).then(pl.lit(name)) for name, wrong in broken]
     bad = pl.any_horizontal(wrong for _, wrong in broken).fill_null(value=False)
     # Almost always nothing is left here: runs are made of what is.
-    few = rows.frame.with_row_index("_row").filter(bad).with_columns(_rule=pl.coalesce(names))
+    few = data.frame.with_row_index("_row").filter(bad).with_columns(_rule=pl.coalesce(names))
     follows = (pl.col("_row").diff() == 1) & (pl.col("_rule") == pl.col("_rule").shift(1))
     rule = pl.col("_rule").first()
     return (
-        few.with_columns(_run=(~follows.fill_null(value=False)).cum_sum(), _day=rows.time.dt.date())
+        few.with_columns(_run=(~follows.fill_null(value=False)).cum_sum(), _day=data.time.dt.date())
         .group_by("_run", "_day", maintain_order=True)
         .agg(
-            start=rows.time.first(),
-            end=_end(rows).last(),
+            start=data.time.first(),
+            end=_row_end(data).last(),
             rows=pl.len().cast(pl.Int64),
             reason=rule,
             measured=pl.len().cast(pl.Float64),
@@ -64,34 +58,36 @@ def broken_rules(rows: Slice) -> pl.LazyFrame:
     )
 
 
-def zero_volume(rows: Slice, *, least_rows: int, times: float) -> pl.LazyFrame:
+def zero_volume(data: Slice, *, least_rows: int, times: float) -> pl.LazyFrame:
     """Bars in a row without volume, many more than is usual for the market."""
     bad = pl.col("volume") == 0
     words = "{} bars in a row have no volume; {} would be usual"
-    return _unusual(rows, bad, words, least_rows=least_rows, times=times)
+    return _find_long_runs(data, bad, words, least_rows=least_rows, times=times)
 
 
-def stale(rows: Slice, *, least_rows: int, times: float) -> pl.LazyFrame:
+def stale(data: Slice, *, least_rows: int, times: float) -> pl.LazyFrame:
     """Bars in a row that all repeat one price, though something was traded: a frozen feed.
 
     A market that trades within each bar seldom keeps its price to the last digit.
     """
     close = pl.col("close")
     same = pl.all_horizontal(
-        close == before(rows, "close"), *(pl.col(name) == close for name in PRICES[:3])
+        close == previous_value(data, "close"), *(pl.col(name) == close for name in PRICES[:3])
     )
     words = "{} bars in a row have one price and volume; {} would be usual"
-    return _unusual(rows, same & (pl.col("volume") > 0), words, least_rows=least_rows, times=times)
+    return _find_long_runs(
+        data, same & (pl.col("volume") > 0), words, least_rows=least_rows, times=times
+    )
 
 
-def before(rows: Slice, name: str) -> pl.Expr:
+def previous_value(data: Slice, name: str) -> pl.Expr:
     """The value of the bar before; null where that is too far away, or a repetition of this one."""
-    apart = rows.time - rows.time.shift(1)
-    return pl.when((apart > timedelta(0)) & (apart <= rows.reach)).then(pl.col(name).shift(1))
+    apart = data.time - data.time.shift(1)
+    return pl.when((apart > timedelta(0)) & (apart <= data.reach)).then(pl.col(name).shift(1))
 
 
-def _unusual(
-    rows: Slice, bad: pl.Expr, words: str, *, least_rows: int, times: float
+def _find_long_runs(
+    data: Slice, bad: pl.Expr, words: str, *, least_rows: int, times: float
 ) -> pl.LazyFrame:
     """Runs of at least so many rows, and so many times longer than chance makes them.
 
@@ -100,15 +96,15 @@ def _unusual(
     each of its days; the share is that of a day and what is around it.
     """
     marked = (
-        observed(rows)
-        .select(rows.time.alias("_time"), _bad=bad.fill_null(value=False))
+        filter_observed(data)
+        .select(data.time.alias("_time"), _bad=bad.fill_null(value=False))
         .with_row_index("_row")
         .with_columns(_run=pl.col("_bad").rle_id(), _sum=pl.col("_bad").cum_sum())
     )
     length = pl.min_horizontal("_last", "_high") - pl.max_horizontal("_first", "_low") + 1
     usual = 1 / (1 - pl.col("_bad") / pl.col("_all")).clip(1e-6)
     return (
-        _with_day(_by_day(marked, rows, least_rows), marked, rows)
+        _add_day_counts(_split_by_day(marked, data, least_rows), marked, data)
         .with_columns(measured=length.cast(pl.Float64), expected=usual)
         .filter(pl.col("measured") >= pl.max_horizontal(least_rows, times * pl.col("expected")))
         .select(
@@ -120,7 +116,7 @@ def _unusual(
     )
 
 
-def _by_day(marked: pl.LazyFrame, rows: Slice, least_rows: int) -> pl.LazyFrame:
+def _split_by_day(marked: pl.LazyFrame, data: Slice, least_rows: int) -> pl.LazyFrame:
     """Of runs that are long enough, the part of each day, with the run's `_first` and `_last`."""
     return (
         marked.filter("_bad")
@@ -132,20 +128,20 @@ def _by_day(marked: pl.LazyFrame, rows: Slice, least_rows: int) -> pl.LazyFrame:
         .agg(
             pl.col("_first", "_last").first(),
             start=pl.col("_time").first(),
-            end=_end(rows, "_time").last(),
+            end=_row_end(data, "_time").last(),
             rows=pl.len().cast(pl.Int64),
         )
     )
 
 
-def _with_day(parts: pl.LazyFrame, marked: pl.LazyFrame, rows: Slice) -> pl.LazyFrame:
+def _add_day_counts(parts: pl.LazyFrame, marked: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
     """Adds of the day and what is around it its first and last row, and how many are bad."""
     low = marked.select("_time", _low="_row", _under=pl.col("_sum") - pl.col("_bad"))
     high = marked.select("_time", _high="_row", _over="_sum")
     return (
         parts.with_columns(
-            _from=pl.col("_day") - rows.reach,
-            _to=pl.col("_day").dt.offset_by("1d") + rows.reach,
+            _from=pl.col("_day") - data.reach,
+            _to=pl.col("_day").dt.offset_by("1d") + data.reach,
         )
         .join_asof(low, left_on="_from", right_on="_time", strategy="forward")
         .join_asof(
@@ -158,27 +154,27 @@ def _with_day(parts: pl.LazyFrame, marked: pl.LazyFrame, rows: Slice) -> pl.Lazy
     )
 
 
-def jumps(rows: Slice, *, deviations: float, window_rows: int, least_return: float) -> pl.LazyFrame:
+def jumps(data: Slice, *, deviations: float, window_rows: int, least_return: float) -> pl.LazyFrame:
     """First bars of a day that open far from the last close: days stitched together wrongly.
 
     A deviation is the larger of the median return of the bars around midnight, and of what one jump
     in ten between two of them exceeds.
     """
-    timeframe = rows.dataset.timeframe
+    timeframe = data.dataset.timeframe
     if timeframe is None or timeframe.seconds >= _SECONDS_A_DAY:
-        return pl.LazyFrame(schema=FOUND)
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
     half_day = timedelta(hours=12)
     around = min(half_day, window_rows // 2 * timedelta(seconds=timeframe.seconds))
-    frame = _near_midnight(rows, around)
+    frame = _select_near_midnight(data, around)
     change = (pl.col("_close") / pl.col("_before")).log().abs()
     edge = pl.col("_jump").abs().quantile(_EDGE)
     scale = pl.max_horizontal(change.median(), edge, pl.lit(least_return))
     nights = frame.group_by("_midnight").agg(_scale=scale, _rows=pl.len())
-    firsts = frame.filter(rows.time == pl.col("_midnight"), "_next").join(nights, on="_midnight")
+    firsts = frame.filter(data.time == pl.col("_midnight"), "_next").join(nights, on="_midnight")
     far = pl.col("_jump").abs() > deviations * pl.col("_scale")
     return firsts.filter(far & (pl.col("_rows") >= _LEAST_ROWS)).select(
-        start=rows.time,
-        end=_end(rows),
+        start=data.time,
+        end=_row_end(data),
         measured="_open",
         expected="_before",
         message=pl.format(
@@ -190,24 +186,24 @@ def jumps(rows: Slice, *, deviations: float, window_rows: int, least_return: flo
     )
 
 
-def _near_midnight(rows: Slice, around: timedelta) -> pl.LazyFrame:
+def _select_near_midnight(data: Slice, around: timedelta) -> pl.LazyFrame:
     """Bars around each midnight with the one before, and whether that is the bar just before."""
     return (
-        observed(rows)
+        filter_observed(data)
         .select(
-            rows.time,
+            data.time,
             _open="open",
-            _before=before(rows, "close"),
+            _before=previous_value(data, "close"),
             _close="close",
-            _midnight=(rows.time + timedelta(hours=12)).dt.truncate("1d"),
-            _next=rows.time == rows.time.shift(1) + pl.lit(rows.step),
+            _midnight=(data.time + timedelta(hours=12)).dt.truncate("1d"),
+            _next=data.time == data.time.shift(1) + pl.lit(data.step),
         )
-        .filter((rows.time - pl.col("_midnight")).abs() <= around)
+        .filter((data.time - pl.col("_midnight")).abs() <= around)
         .with_columns(_jump=(pl.col("_open") / pl.col("_before")).log())
     )
 
 
-def scale(rows: Slice, *, factor: float) -> pl.LazyFrame:
+def scale(data: Slice, *, factor: float) -> pl.LazyFrame:
     """Prices that are off by a factor for some bars, and back: a mistaken unit or decimal point.
 
     Parameters
@@ -217,20 +213,20 @@ def scale(rows: Slice, *, factor: float) -> pl.LazyFrame:
         a bar and later returns just as fast.
     """
     least = math.log(factor)
-    time = rows.dataset.time_column
-    step = (pl.col("close") / before(rows, "close")).log()
-    bars = observed(rows).select(rows.time, _step=step, _day=rows.time.dt.truncate("1d"))
-    steps = bars.filter(pl.col("_step").abs() >= least).select(rows.time, "_step")
-    levels = _levels(steps, rows, least - _RETURNED)
+    time = data.dataset.time_column
+    step = (pl.col("close") / previous_value(data, "close")).log()
+    bars = filter_observed(data).select(data.time, _step=step, _day=data.time.dt.truncate("1d"))
+    steps = bars.filter(pl.col("_step").abs() >= least).select(data.time, "_step")
+    levels = _measure_offsets(steps, data, least - _RETURNED)
     times = pl.col("_away").median().exp().round_sig_figs(3)
-    return runs(
+    return group_runs(
         # Almost always no day is left here.
         bars.join(levels, on="_day", how="semi").join_asof(
             levels, on=time, by="_day", strategy="backward", check_sortedness=False
         ),
         pl.col("_is_off"),
         time=time,
-        end=_end(rows),
+        end=_row_end(data),
         measured=times,
         expected=pl.lit(1.0),
         reason=pl.lit("factor"),
@@ -242,20 +238,20 @@ def scale(rows: Slice, *, factor: float) -> pl.LazyFrame:
     )
 
 
-def _levels(steps: pl.LazyFrame, rows: Slice, least: float) -> pl.LazyFrame:
+def _measure_offsets(steps: pl.LazyFrame, data: Slice, least: float) -> pl.LazyFrame:
     """Of days around which prices step: from each step on how far they are `_away`, if `_is_off`.
 
     Normal is the level at which prices are for most of the time around the day, or if they always
     are the same there, of the day. What is away at the beginning or the end may not be back.
     """
-    first, last = ((rows.time + reach).dt.truncate("1d") for reach in (-rows.reach, rows.reach))
+    first, last = ((data.time + reach).dt.truncate("1d") for reach in (-data.reach, data.reach))
     by_day = steps.with_columns(_day=pl.datetime_ranges(first, last, "1d")).explode("_day")
-    begin = (pl.col("_day") - rows.reach).alias(rows.dataset.time_column)
+    begin = (pl.col("_day") - data.reach).alias(data.dataset.time_column)
     begins = by_day.select("_day").unique().select(begin, "_day", _step=0.0)
     parts = (
         pl.concat([begins, by_day.select(begins.collect_schema().names())])
-        .sort("_day", rows.time, maintain_order=True)
-        .with_columns(_level=pl.col("_step").cum_sum().over("_day"), _long=_lengths(rows))
+        .sort("_day", data.time, maintain_order=True)
+        .with_columns(_level=pl.col("_step").cum_sum().over("_day"), _long=_measure_lengths(data))
     )
     half = pl.col("_long").cum_sum().over("_day") * 2 >= pl.col("_long").sum().over("_day")
     normal = parts.sort("_day", "_level").filter(half).group_by("_day").agg(pl.first("_level"))
@@ -265,31 +261,31 @@ def _levels(steps: pl.LazyFrame, rows: Slice, least: float) -> pl.LazyFrame:
     return (
         parts.join(normal, on="_day", suffix="_normal")
         .with_columns(_away=pl.col("_level") - pl.col("_level_normal"))
-        .sort("_day", rows.time)
-        .select(rows.time, "_day", "_away", _is_off=off & inner)
-        .sort(rows.time)
+        .sort("_day", data.time)
+        .select(data.time, "_day", "_away", _is_off=off & inner)
+        .sort(data.time)
     )
 
 
-def _lengths(rows: Slice) -> pl.Expr:
+def _measure_lengths(data: Slice) -> pl.Expr:
     """How long each level lasts around its day; within the day it counts for next to nothing."""
     midnight, next_midnight = pl.col("_day"), pl.col("_day").dt.offset_by("1d")
-    end = rows.time.shift(-1).over("_day").fill_null(next_midnight + rows.reach)
-    within = pl.min_horizontal(end, next_midnight) - pl.max_horizontal(rows.time, midnight)
+    end = data.time.shift(-1).over("_day").fill_null(next_midnight + data.reach)
+    within = pl.min_horizontal(end, next_midnight) - pl.max_horizontal(data.time, midnight)
     seconds = pl.max_horizontal(within.dt.total_seconds(), 0)
-    return (end - rows.time).dt.total_seconds() - seconds * (1 - 1e-6)
+    return (end - data.time).dt.total_seconds() - seconds * (1 - 1e-6)
 
 
-def _end(rows: Slice, time: str | None = None) -> pl.Expr:
+def _row_end(data: Slice, time: str | None = None) -> pl.Expr:
     """Where a row ends."""
-    start = pl.col(time or rows.dataset.time_column)
-    return start + pl.lit(rows.step) if rows.step else start.dt.offset_by("1us")
+    start = pl.col(time or data.dataset.time_column)
+    return start + pl.lit(data.step) if data.step else start.dt.offset_by("1us")
 
 
-CHECKS: Mapping[str, Builtin] = {
-    "broken_rules": Builtin(broken_rules, "accuracy"),
-    "zero_volume": Builtin(zero_volume, "accuracy"),
-    "stale": Builtin(stale, "accuracy"),
-    "jumps": Builtin(jumps, "accuracy"),
-    "scale": Builtin(scale, "accuracy"),
+CHECKS: Mapping[str, BuiltinCheck] = {
+    "broken_rules": BuiltinCheck(broken_rules, "accuracy"),
+    "zero_volume": BuiltinCheck(zero_volume, "accuracy"),
+    "stale": BuiltinCheck(stale, "accuracy"),
+    "jumps": BuiltinCheck(jumps, "accuracy"),
+    "scale": BuiltinCheck(scale, "accuracy"),
 }

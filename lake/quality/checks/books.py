@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.quality.check import Builtin, runs
+from lake.quality.check import BuiltinCheck, group_runs
 from lake.quality.slice import Reference, Slice
 
 _SIDES = {"bid": "bid_prices", "ask": "ask_prices"}
@@ -15,28 +15,28 @@ _NORMAL = 1.4826  # MADs of a normal distribution that make its standard deviati
 _SECONDS = 1e6
 
 
-def crossed(rows: Slice) -> pl.LazyFrame:
+def crossed(data: Slice) -> pl.LazyFrame:
     """Books in which somebody bids more than another asks (`crossed`), or as much (`locked`).
 
     Best prices are the highest bid and the lowest ask, wherever they stand in their lists.
     """
-    frame = rows.frame.with_columns(_bid=_best_bid(), _ask=_best_ask())
+    frame = data.frame.with_columns(_bid=_best_bid(), _ask=_best_ask())
     worst = (pl.col("_bid") - pl.col("_ask")).arg_max()
     bid, ask = pl.col("_bid").get(worst), pl.col("_ask").get(worst)
     facts = {"measured": bid, "expected": ask}
-    above = runs(
+    above = group_runs(
         frame,
         pl.col("_bid") > pl.col("_ask"),
-        time=rows.dataset.time_column,
+        time=data.dataset.time_column,
         reason=pl.lit("crossed"),
         severity=pl.lit(None, dtype=pl.String),
         message=pl.format("The best bid {} is above the best ask {}", bid, ask),
         **facts,
     )
-    equal = runs(
+    equal = group_runs(
         frame,
         pl.col("_bid") == pl.col("_ask"),
-        time=rows.dataset.time_column,
+        time=data.dataset.time_column,
         reason=pl.lit("locked"),
         severity=pl.lit("info"),
         message=pl.format("The best bid equals the best ask {}", ask),
@@ -45,7 +45,7 @@ def crossed(rows: Slice) -> pl.LazyFrame:
     return pl.concat([above, equal])
 
 
-def unsorted(rows: Slice) -> pl.LazyFrame:
+def unsorted(data: Slice) -> pl.LazyFrame:
     """Levels out of order (`unsorted`), or a price that stands twice on a side (`duplicate`).
 
     Measured is how many levels stand wrong. What is no number has no place: see `bad_levels`.
@@ -57,35 +57,35 @@ def unsorted(rows: Slice) -> pl.LazyFrame:
     worse = (pl.element() > 0) & pl.element().is_not_nan()
     wrong = {side: _count(step, worse) for side, step in steps.items()}
     equal = {side: _count(step, pl.element() == 0) for side, step in steps.items()}
-    frame = rows.frame.with_columns(
+    frame = data.frame.with_columns(
         _wrong=pl.sum_horizontal(*wrong.values()), _equal=pl.sum_horizontal(*equal.values())
     )
     return pl.concat(
         [
-            _counted_runs(
-                rows, frame, pl.col("_wrong"), "unsorted", "Prices behind a worse one: {}"
+            _group_by_count(
+                data, frame, pl.col("_wrong"), "unsorted", "Prices behind a worse one: {}"
             ),
-            _counted_runs(
-                rows, frame, pl.col("_equal"), "duplicate", "Prices that stand twice on a side: {}"
+            _group_by_count(
+                data, frame, pl.col("_equal"), "duplicate", "Prices that stand twice on a side: {}"
             ),
         ]
     )
 
 
-def bad_levels(rows: Slice) -> pl.LazyFrame:
+def bad_levels(data: Slice) -> pl.LazyFrame:
     """Levels with no positive amount (`amount`) or price (`price`); measured is how many."""
     nothing = ~((pl.element() > 0) & pl.element().is_finite()).fill_null(value=False)
-    frame = rows.frame.with_columns(
+    frame = data.frame.with_columns(
         _amounts=pl.sum_horizontal(_count(pl.col(f"{side}_amounts"), nothing) for side in _SIDES),
         _prices=pl.sum_horizontal(_count(pl.col(name), nothing) for name in _SIDES.values()),
     )
     return pl.concat(
         [
-            _counted_runs(
-                rows, frame, pl.col("_prices"), "price", "Prices that are not positive numbers: {}"
+            _group_by_count(
+                data, frame, pl.col("_prices"), "price", "Prices that are not positive numbers: {}"
             ),
-            _counted_runs(
-                rows,
+            _group_by_count(
+                data,
                 frame,
                 pl.col("_amounts"),
                 "amount",
@@ -95,15 +95,15 @@ def bad_levels(rows: Slice) -> pl.LazyFrame:
     )
 
 
-def one_sided(rows: Slice) -> pl.LazyFrame:
+def one_sided(data: Slice) -> pl.LazyFrame:
     """Books with no bid (`no_bids`) or no ask (`no_asks`)."""
     found = []
     for side, name in _SIDES.items():
         found.append(
-            runs(
-                rows.frame,
+            group_runs(
+                data.frame,
                 pl.col(name).list.len().fill_null(0) == 0,
-                time=rows.dataset.time_column,
+                time=data.dataset.time_column,
                 reason=pl.lit(f"no_{side}s"),
                 measured=pl.lit(0.0),
                 expected=pl.lit(1.0),
@@ -114,7 +114,7 @@ def one_sided(rows: Slice) -> pl.LazyFrame:
 
 
 def wide_spread(
-    rows: Slice, *, limit_bps: float, window_rows: int, mads: float, times: float, floor_bps: float
+    data: Slice, *, limit_bps: float, window_rows: int, mads: float, times: float, floor_bps: float
 ) -> pl.LazyFrame:
     """Spreads beyond a bound (`beyond_limit`), or far beyond those around them (`outlier`, info).
 
@@ -134,7 +134,7 @@ def wide_spread(
     floor_bps
         And at least so much: of a liquid market the usual spread is a tick, and ten are nothing.
     """
-    frame = _spreads(rows, window_rows, mads, times, floor_bps)
+    frame = _add_spreads(data, window_rows, mads, times, floor_bps)
     worst, beyond = pl.col("_spread").max(), pl.col("_spread") > limit_bps
     usual, bound = (pl.col(n).get(pl.col("_spread").arg_max()) for n in ("_median", "_bound"))
     limit, size = pl.lit(limit_bps), worst.round(1)
@@ -145,10 +145,10 @@ def wide_spread(
         "outlier": ((pl.col("_spread") > pl.col("_bound")) & ~beyond, bound, "info", far),
     }
     return pl.concat(
-        runs(
+        group_runs(
             frame,
             bad,
-            time=rows.dataset.time_column,
+            time=data.dataset.time_column,
             reason=pl.lit(reason),
             severity=pl.lit(severity, dtype=pl.String),
             measured=worst,
@@ -159,7 +159,7 @@ def wide_spread(
     )
 
 
-def book_sequence(rows: Slice) -> pl.LazyFrame:
+def book_sequence(data: Slice) -> pl.LazyFrame:
     """Update numbers that fall while time goes on, or name two different books.
 
     `backwards`: one is lower than that of the book before. `restarted` (info): it falls below half,
@@ -172,8 +172,8 @@ def book_sequence(rows: Slice) -> pl.LazyFrame:
     known = (before >= 0) & (number >= 0)
     falls = known & (number < before)
     restarted = falls & (number < before / 2) & (after >= number) & (after < before)
-    changed = known & (number == before) & ~_same_levels()
-    frame = rows.frame.with_columns(_before=before)
+    changed = known & (number == before) & ~_has_same_levels()
+    frame = data.frame.with_columns(_before=before)
     facts = {
         "measured": pl.col("sequence").first().cast(pl.Float64),
         "expected": pl.col("_before").first().cast(pl.Float64),
@@ -185,10 +185,10 @@ def book_sequence(rows: Slice) -> pl.LazyFrame:
     }
     severities = {"restarted": "info"}
     return pl.concat(
-        runs(
+        group_runs(
             frame,
             bad,
-            time=rows.dataset.time_column,
+            time=data.dataset.time_column,
             reason=pl.lit(reason),
             severity=pl.lit(severities.get(reason), dtype=pl.String),
             message=pl.format(text, pl.col("sequence").first(), pl.col("_before").first()),
@@ -198,7 +198,7 @@ def book_sequence(rows: Slice) -> pl.LazyFrame:
     )
 
 
-def book_gaps(rows: Slice, *, consecutive_share: float, least_rows: int) -> pl.LazyFrame:
+def book_gaps(data: Slice, *, consecutive_share: float, least_rows: int) -> pl.LazyFrame:
     """Updates that are missing between books, where all are kept.
 
     Snapshots are taken now and then, and their numbers tell nothing of what is missing. Only where
@@ -213,16 +213,16 @@ def book_gaps(rows: Slice, *, consecutive_share: float, least_rows: int) -> pl.L
     """
     number = pl.col("sequence")
     step = pl.when((number >= 0) & (number.shift(1) >= 0)).then(number - number.shift(1))
-    frame = rows.frame.with_columns(_step=step, _from=rows.time.shift(1))
+    frame = data.frame.with_columns(_step=step, _from=data.time.shift(1))
     consecutive = ((pl.col("_step") == 1).mean() >= consecutive_share) & (
         pl.col("_step").count() >= least_rows
     )
     missing = pl.col("_step") - 1
     # From the book before it, in the same day, to this one.
-    start = pl.max_horizontal(pl.col("_from").dt.offset_by("1us"), rows.time.dt.truncate("1d"))
+    start = pl.max_horizontal(pl.col("_from").dt.offset_by("1us"), data.time.dt.truncate("1d"))
     return frame.filter(consecutive & (pl.col("_step") > 1)).select(
-        start=pl.min_horizontal(start, rows.time),
-        end=pl.max_horizontal(rows.time, start.dt.offset_by("1us")),
+        start=pl.min_horizontal(start, data.time),
+        end=pl.max_horizontal(data.time, start.dt.offset_by("1us")),
         rows=missing,
         measured=missing.cast(pl.Float64),
         expected=pl.lit(0.0),
@@ -231,7 +231,7 @@ def book_gaps(rows: Slice, *, consecutive_share: float, least_rows: int) -> pl.L
     )
 
 
-def stale_book(rows: Slice, *, seconds: float) -> pl.LazyFrame:
+def stale_book(data: Slice, *, seconds: float) -> pl.LazyFrame:
     """Books that stay the same for longer than `seconds` while they are asked for again.
 
     `frozen`: the market traded meanwhile. `unchanged` (info): nothing says that it should change.
@@ -240,22 +240,24 @@ def stale_book(rows: Slice, *, seconds: float) -> pl.LazyFrame:
     same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in _LISTS)
     received = pl.col("received_at")
     # Unchanged since the book before, told within a day.
-    since = pl.max_horizontal(rows.time.shift(1), rows.time.dt.truncate("1d"))
-    frame = rows.frame.with_columns(_same=same.fill_null(value=False), _since=since)
+    since = pl.max_horizontal(data.time.shift(1), data.time.dt.truncate("1d"))
+    frame = data.frame.with_columns(_same=same.fill_null(value=False), _since=since)
     frame = frame.with_columns(_run=(~pl.col("_same")).cum_sum())
     frame = frame.with_columns(
         _seconds=(received.max() - received.min()).dt.total_microseconds().over("_run") / _SECONDS
     ).filter("_same", pl.col("_seconds") > seconds)
-    found = frame.group_by("_run", rows.time.dt.date().alias("_day"), maintain_order=True).agg(
+    found = frame.group_by("_run", data.time.dt.date().alias("_day"), maintain_order=True).agg(
         start=pl.col("_since").first(),
-        end=rows.time.last().dt.offset_by("1us"),
+        end=data.time.last().dt.offset_by("1us"),
         rows=pl.len().cast(pl.Int64),
         measured=pl.col("_seconds").first(),
     )
-    return _judged(found, rows.trades, seconds)
+    return _compare_with_trades(found, data.trades, seconds)
 
 
-def _judged(found: pl.LazyFrame, trades: Reference | None, seconds: float) -> pl.LazyFrame:
+def _compare_with_trades(
+    found: pl.LazyFrame, trades: Reference | None, seconds: float
+) -> pl.LazyFrame:
     """Whether the market traded while its book stood still."""
     if trades is None:
         found = found.with_columns(_trades=pl.lit(0))
@@ -291,29 +293,29 @@ def _judged(found: pl.LazyFrame, trades: Reference | None, seconds: float) -> pl
     )
 
 
-def _spreads(
-    rows: Slice, window_rows: int, mads: float, times: float, floor_bps: float
+def _add_spreads(
+    data: Slice, window_rows: int, mads: float, times: float, floor_bps: float
 ) -> pl.LazyFrame:
     """Books with `_spread`, the `_median` of those around, and the `_bound` of an outlier."""
     middle = (_best_bid() + _best_ask()) / 2
     spread = (_best_ask() - _best_bid()) / middle * 1e4
-    frame = rows.frame.with_columns(_spread=spread.fill_nan(None))
-    frame = frame.with_columns(_median=_around("_spread", window_rows))
+    frame = data.frame.with_columns(_spread=spread.fill_nan(None))
+    frame = frame.with_columns(_median=_rolling_median("_spread", window_rows))
     frame = frame.with_columns(_away=(pl.col("_spread") - pl.col("_median")).abs())
-    deviation = _around("_away", window_rows) * _NORMAL
+    deviation = _rolling_median("_away", window_rows) * _NORMAL
     median = pl.col("_median")
     bound = pl.max_horizontal(median + mads * deviation, median * times, floor_bps)
     return frame.with_columns(_bound=bound)
 
 
-def _counted_runs(
-    rows: Slice, frame: pl.LazyFrame, count: pl.Expr, reason: str, words: str
+def _group_by_count(
+    data: Slice, frame: pl.LazyFrame, count: pl.Expr, reason: str, words: str
 ) -> pl.LazyFrame:
     """Runs of rows with a count above 0 of levels that are bad."""
-    return runs(
+    return group_runs(
         frame.with_columns(_count=count),
         pl.col("_count") > 0,
-        time=rows.dataset.time_column,
+        time=data.dataset.time_column,
         reason=pl.lit(reason),
         measured=pl.col("_count").max().cast(pl.Float64),
         expected=pl.lit(0.0),
@@ -321,7 +323,7 @@ def _counted_runs(
     )
 
 
-def _same_levels() -> pl.Expr:
+def _has_same_levels() -> pl.Expr:
     """Whether a book and the one before have the same levels, as deep as both are."""
     same = []
     for name in _LISTS:
@@ -331,7 +333,7 @@ def _same_levels() -> pl.Expr:
     return pl.all_horizontal(same)
 
 
-def _around(name: str, window_rows: int) -> pl.Expr:
+def _rolling_median(name: str, window_rows: int) -> pl.Expr:
     return pl.col(name).rolling_median(window_rows, center=True, min_samples=1)
 
 
@@ -347,13 +349,13 @@ def _best_ask() -> pl.Expr:
     return pl.col("ask_prices").list.min().fill_nan(None)
 
 
-CHECKS: Mapping[str, Builtin] = {
-    "crossed": Builtin(crossed, "accuracy"),
-    "unsorted": Builtin(unsorted, "accuracy"),
-    "bad_levels": Builtin(bad_levels, "accuracy"),
-    "one_sided": Builtin(one_sided, "accuracy"),
-    "wide_spread": Builtin(wide_spread, "accuracy"),
-    "book_sequence": Builtin(book_sequence, "consistency"),
-    "book_gaps": Builtin(book_gaps, "completeness"),
-    "stale_book": Builtin(stale_book, "timeliness"),
+CHECKS: Mapping[str, BuiltinCheck] = {
+    "crossed": BuiltinCheck(crossed, "accuracy"),
+    "unsorted": BuiltinCheck(unsorted, "accuracy"),
+    "bad_levels": BuiltinCheck(bad_levels, "accuracy"),
+    "one_sided": BuiltinCheck(one_sided, "accuracy"),
+    "wide_spread": BuiltinCheck(wide_spread, "accuracy"),
+    "book_sequence": BuiltinCheck(book_sequence, "consistency"),
+    "book_gaps": BuiltinCheck(book_gaps, "completeness"),
+    "stale_book": BuiltinCheck(stale_book, "timeliness"),
 }

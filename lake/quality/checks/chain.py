@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.quality.check import FOUND, Builtin, complete_columns, runs
-from lake.quality.checks.completeness import loss
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, complete_columns, group_runs
+from lake.quality.checks.completeness import loss_reason
 from lake.quality.slice import Slice
 
 _Q96 = 2.0**96
@@ -38,16 +38,18 @@ _MILDER: Mapping[str, str] = {"no_liquidity": "warning", "ratio": "warning"}
 """The severity of what a pool may do, though it seldom does."""
 
 
-def block_gaps(rows: Slice) -> pl.LazyFrame:
+def block_gaps(data: Slice) -> pl.LazyFrame:
     """Blocks that are missing between two, in a table with a row a block.
 
     Of a gap over midnight each day has its part, as if blocks came evenly.
     """
-    if not has(rows, "block_number"):
-        return _nothing()
-    number, time = pl.col("block_number"), rows.time
-    missing = number - _before(rows, number) - 1
-    frame = ordered(rows).select(_from=_before(rows, time), _to=time, _missing=missing)
+    if not has(data, "block_number"):
+        return _no_findings()
+    number, time = pl.col("block_number"), data.time
+    missing = number - _previous_value(data, number) - 1
+    frame = sort_by_block(data).select(
+        _from=_previous_value(data, time), _to=time, _missing=missing
+    )
     gaps = frame.filter(pl.col("_missing") > 0)
     days = pl.datetime_ranges(pl.col("_from").dt.truncate("1d"), pl.col("_to"), "1d")
     start = pl.max_horizontal("_from", "_day")
@@ -74,27 +76,29 @@ def block_gaps(rows: Slice) -> pl.LazyFrame:
         .with_columns(
             measured=pl.col("rows").cast(pl.Float64),
             expected=pl.lit(0.0),
-            reason=loss(pl.col("end").dt.offset_by("-1us"), rows.covered),
+            reason=loss_reason(pl.col("end").dt.offset_by("-1us"), data.coverage),
             message=pl.format("Blocks missing: {}", "rows"),
         )
     )
 
 
-def block_chain(rows: Slice) -> pl.LazyFrame:
+def block_chain(data: Slice) -> pl.LazyFrame:
     """Blocks that cannot follow each other; measured is in how many rows.
 
     `time_backwards`: a later block has an earlier time. `two_hashes`: two rows name one block
     differently. `parent_mismatch`: a block names another parent than the block before.
     """
-    if not has(rows, "block_number"):
-        return _nothing()
+    if not has(data, "block_number"):
+        return _no_findings()
     number = pl.col("block_number")
-    previous = _before(rows, number)
-    conditions = {"time_backwards": (number >= previous) & (rows.time < _before(rows, rows.time))}
-    if has(rows, "block_hash"):
-        known = _before(rows, pl.col("block_hash"))
+    previous = _previous_value(data, number)
+    conditions = {
+        "time_backwards": (number >= previous) & (data.time < _previous_value(data, data.time))
+    }
+    if has(data, "block_hash"):
+        known = _previous_value(data, pl.col("block_hash"))
         conditions["two_hashes"] = (number == previous) & (pl.col("block_hash") != known)
-        if has(rows, "parent_hash"):
+        if has(data, "parent_hash"):
             conditions["parent_mismatch"] = (number == previous + 1) & (
                 pl.col("parent_hash") != known
             )
@@ -103,10 +107,12 @@ def block_chain(rows: Slice) -> pl.LazyFrame:
         "two_hashes": "Block {} has two hashes",
         "parent_mismatch": "Block {} names another parent than the block before it",
     }
-    return _found(rows, ordered(rows), conditions, words, pl.col("block_number").first())
+    return _collect_findings(
+        data, sort_by_block(data), conditions, words, pl.col("block_number").first()
+    )
 
 
-def swap_amounts(rows: Slice, *, tolerance: float) -> pl.LazyFrame:
+def swap_amounts(data: Slice, *, tolerance: float) -> pl.LazyFrame:
     """Swaps in which both tokens go the same way, or nothing goes, or side and price do not fit.
 
     `same_sign`, `empty` (but where a pool has no liquidity its price moves so), `side` (a buy takes
@@ -118,32 +124,32 @@ def swap_amounts(rows: Slice, *, tolerance: float) -> pl.LazyFrame:
     tolerance
         By which part the price may differ.
     """
-    if not (_has_number(rows, "amount0") and _has_number(rows, "amount1")):
-        return _nothing()
-    first, second = _number(rows, "amount0"), _number(rows, "amount1")
+    if not (_has_number(data, "amount0") and _has_number(data, "amount1")):
+        return _no_findings()
+    first, second = _number(data, "amount0"), _number(data, "amount1")
     empty = (first == 0) & (second == 0)
-    if has(rows, "liquidity"):
-        empty &= (_wide("liquidity") != 0).fill_null(value=True)
+    if has(data, "liquidity"):
+        empty &= (_to_double("liquidity") != 0).fill_null(value=True)
     conditions = {
         "same_sign": first.sign() * second.sign() > 0,
         "empty": empty,
-        **_unreadable(rows, "amount0_raw", "amount1_raw"),
+        **_is_unreadable(data, "amount0_raw", "amount1_raw"),
     }
-    if has(rows, "side", "base_is_token0"):
+    if has(data, "side", "base_is_token0"):
         # Where the order of the tokens or the side is not known, nothing is.
         first_is_base = pl.col("base_is_token0")
         base = pl.when(first_is_base).then(first).when(~first_is_base).then(second)
         wanted = pl.col("side").replace_strict({"buy": -1.0, "sell": 1.0}, default=None)
         conditions["side"] = base.sign() * wanted < 0
-    if has(rows, "price", "amount_base", "amount_quote"):
+    if has(data, "price", "amount_base", "amount_quote"):
         executed = pl.col("amount_quote") / pl.col("amount_base")
         conditions["price"] = (pl.col("amount_base") > 0) & (
             (pl.col("price") / executed - 1).abs() > tolerance
         )
-    return _found(rows, ordered(rows), conditions, _AMOUNTS, _block(rows))
+    return _collect_findings(data, sort_by_block(data), conditions, _AMOUNTS, _block(data))
 
 
-def pool_state(rows: Slice, *, tolerance: float) -> pl.LazyFrame:
+def pool_state(data: Slice, *, tolerance: float) -> pl.LazyFrame:
     """States that no pool can be in after a swap; measured is in how many rows.
 
     V2: `reserves` (not positive, before or after), `product_falls` (reserves times each other are
@@ -152,24 +158,24 @@ def pool_state(rows: Slice, *, tolerance: float) -> pl.LazyFrame:
     but seldom does). Of all: `not_a_number` (no decimal string). The formulas are those of
     Uniswap's white papers.
     """
-    swaps = _has_number(rows, "amount0") and _has_number(rows, "amount1")
+    swaps = _has_number(data, "amount0") and _has_number(data, "amount1")
     raw = ("reserve0_raw", "reserve1_raw", "sqrt_price_x96", "liquidity")
-    conditions = _unreadable(rows, *raw)
-    if _has_number(rows, "reserve0") and _has_number(rows, "reserve1"):
-        after = [_number(rows, f"reserve{token}") for token in (0, 1)]
-        amounts = [_number(rows, f"amount{token}") if swaps else pl.lit(0.0) for token in (0, 1)]
+    conditions = _is_unreadable(data, *raw)
+    if _has_number(data, "reserve0") and _has_number(data, "reserve1"):
+        after = [_number(data, f"reserve{token}") for token in (0, 1)]
+        amounts = [_number(data, f"amount{token}") if swaps else pl.lit(0.0) for token in (0, 1)]
         before = [left - came for left, came in zip(after, amounts, strict=True)]
         conditions["reserves"] = pl.min_horizontal(*after, *before) <= 0
         growth = (after[0] / before[0]) * (after[1] / before[1])
         conditions["product_falls"] = ~conditions["reserves"] & (growth < 1 - tolerance)
-    if has(rows, "sqrt_price_x96", "tick"):
-        root, tick = _wide("sqrt_price_x96") / _Q96, pl.col("tick").cast(pl.Float64)
+    if has(data, "sqrt_price_x96", "tick"):
+        root, tick = _to_double("sqrt_price_x96") / _Q96, pl.col("tick").cast(pl.Float64)
         low, high = ((tick + n).pipe(_root_of_tick) for n in (0, 1))
         # A price that comes from above and ends on a tick belongs to the tick below.
         within = root.is_between(low * (1 - _TICK_ERROR), high * (1 + _TICK_ERROR))
         conditions["tick"] = ~within
-    if has(rows, "liquidity"):
-        liquidity = _wide("liquidity")
+    if has(data, "liquidity"):
+        liquidity = _to_double("liquidity")
         conditions["liquidity"] = liquidity < 0
         if swaps:
             conditions["no_liquidity"] = liquidity == 0
@@ -181,10 +187,10 @@ def pool_state(rows: Slice, *, tolerance: float) -> pl.LazyFrame:
         "no_liquidity": "In block {} a pool has no liquidity after a swap",
         "not_a_number": "In block {} the state of a pool is no decimal number",
     }
-    return _found(rows, ordered(rows), conditions, words, _block(rows))
+    return _collect_findings(data, sort_by_block(data), conditions, words, _block(data))
 
 
-def pool_path(rows: Slice, *, tolerance: float) -> pl.LazyFrame:
+def pool_path(data: Slice, *, tolerance: float) -> pl.LazyFrame:
     """Swaps that do not lead from the state of their pool before to the one after.
 
     Either is a wrong row, or one before it is missing: only swaps move the price.
@@ -195,41 +201,44 @@ def pool_path(rows: Slice, *, tolerance: float) -> pl.LazyFrame:
     proportion than the swap before left; who adds or takes liquidity keeps it, but tokens that
     change balances by themselves do not).
     """
-    if not has(rows, "amount0_raw", "amount1_raw"):
-        return _nothing()
-    frame, conditions = ordered(rows), dict[str, pl.Expr]()
-    if has(rows, "sqrt_price_x96", "liquidity", "tick"):
-        frame = _with_path(rows, frame)
-        against = _against()
-        conditions |= {"direction": against, "amount": ~against & _wrong_amount(rows, tolerance)}
-    if has(rows, "reserve0_raw", "reserve1_raw"):
-        conditions["ratio"] = _other_ratio(rows, tolerance)
+    if not has(data, "amount0_raw", "amount1_raw"):
+        return _no_findings()
+    frame, conditions = sort_by_block(data), dict[str, pl.Expr]()
+    if has(data, "sqrt_price_x96", "liquidity", "tick"):
+        frame = _add_path(data, frame)
+        against = _moves_against()
+        conditions |= {
+            "direction": against,
+            "amount": ~against & _has_wrong_amount(data, tolerance),
+        }
+    if has(data, "reserve0_raw", "reserve1_raw"):
+        conditions["ratio"] = _has_other_ratio(data, tolerance)
     words = {
         "direction": "In block {} the price of a pool moves against a swap",
         "amount": "In block {} a swap's amounts are not those of its prices before and after",
         "ratio": "In block {} a swap does not start from the reserves that the one before left",
     }
-    return _found(rows, frame, conditions, words, _block(rows))
+    return _collect_findings(data, frame, conditions, words, _block(data))
 
 
-def _with_path(rows: Slice, frame: pl.LazyFrame) -> pl.LazyFrame:
+def _add_path(data: Slice, frame: pl.LazyFrame) -> pl.LazyFrame:
     """Adds what swaps of V3 and V4 tell: amounts in and out, prices before and after.
 
     `_best` and `_last` are what one unit of what goes in is worth at these prices, without fee.
     """
-    first, second = _wide("amount0_raw"), _wide("amount1_raw")
+    first, second = _to_double("amount0_raw"), _to_double("amount1_raw")
     rises, falls = (first < 0) & (second > 0), (first > 0) & (second < 0)
     frame = frame.with_columns(
         _rises=rises,
         _in=pl.when(falls).then(first).when(rises).then(second),
         _out=pl.when(falls).then(-second).when(rises).then(-first),
-        _root=_wide("sqrt_price_x96") / _Q96,
-        _liquidity=_wide("liquidity"),
+        _root=_to_double("sqrt_price_x96") / _Q96,
+        _liquidity=_to_double("liquidity"),
     )
     frame = frame.with_columns(
-        _was=_of_pool(rows, pl.col("_root")),
-        _had=_of_pool(rows, pl.col("_liquidity")),
-        _within=pl.col("tick") == _of_pool(rows, pl.col("tick")),
+        _was=_previous_of_pool(data, pl.col("_root")),
+        _had=_previous_of_pool(data, pl.col("_liquidity")),
+        _within=pl.col("tick") == _previous_of_pool(data, pl.col("tick")),
     )
     worth = {"_best": pl.col("_was") ** 2, "_last": pl.col("_root") ** 2}
     return frame.with_columns(
@@ -238,18 +247,18 @@ def _with_path(rows: Slice, frame: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _against() -> pl.Expr:
+def _moves_against() -> pl.Expr:
     """Whether what goes in is worth more after the swap."""
     return pl.col("_in").is_not_null() & (pl.col("_last") > pl.col("_best"))
 
 
-def _wrong_amount(rows: Slice, tolerance: float) -> pl.Expr:
+def _has_wrong_amount(data: Slice, tolerance: float) -> pl.Expr:
     """Whether more or less leaves a pool than its prices say, or than its liquidity does."""
     came, out, best, last = (pl.col(name) for name in ("_in", "_out", "_best", "_last"))
     # No swap is at a better price than the one before it, nor at a worse one than that after it.
     units = 2 + 2 * best
     most = came * best * (1 + tolerance) + units
-    least = came * (1 - _usual_fee(rows)) * last * (1 - tolerance) - units
+    least = came * (1 - _usual_fee(data)) * last * (1 - tolerance) - units
     # The white paper of V3, 6.2.3: token 1 by the root, token 0 by its inverse; the units round.
     # Within a tick, liquidity is that after the swap. Over one, it may have been more on the way.
     root, was, liquidity = pl.col("_root"), pl.col("_was"), pl.col("_liquidity")
@@ -262,27 +271,27 @@ def _wrong_amount(rows: Slice, tolerance: float) -> pl.Expr:
     return unpriced | ((liquidity > 0) & by_liquidity).fill_null(value=False)
 
 
-def _usual_fee(rows: Slice) -> pl.Expr:
+def _usual_fee(data: Slice) -> pl.Expr:
     """The fee of a pool, as nearly all of its swaps paid it; else null."""
     paid = 1 - pl.col("_out") / (pl.col("_in") * (pl.col("_best") * pl.col("_last")).sqrt())
-    usual = (_over_pool(rows, paid.median()) / _PIP).round() * _PIP
+    usual = (_over_pool(data, paid.median()) / _PIP).round() * _PIP
     same = (paid - usual).abs() < _PIP
-    share, count = _over_pool(rows, same.mean()), _over_pool(rows, same.count())
+    share, count = _over_pool(data, same.mean()), _over_pool(data, same.count())
     return pl.when((share >= _SAME_FEE) & (count >= _LEAST_SWAPS)).then(usual)
 
 
-def _other_ratio(rows: Slice, tolerance: float) -> pl.Expr:
+def _has_other_ratio(data: Slice, tolerance: float) -> pl.Expr:
     """Whether the reserves before a swap of V2 have another ratio than after the swap before."""
-    after = [_wide(f"reserve{token}_raw") for token in (0, 1)]
-    left = [_of_pool(rows, value) for value in after]
-    before = [value - _wide(f"amount{token}_raw") for token, value in enumerate(after)]
+    after = [_to_double(f"reserve{token}_raw") for token in (0, 1)]
+    left = [_previous_of_pool(data, value) for value in after]
+    before = [value - _to_double(f"amount{token}_raw") for token, value in enumerate(after)]
     rounding = 2 / pl.min_horizontal(*left, *before)
     ratio = (before[0] / left[0]) / (before[1] / left[1])
     return (rounding > 0) & ((ratio - 1).abs() > tolerance + rounding)
 
 
-def _found(
-    rows: Slice,
+def _collect_findings(
+    data: Slice,
     frame: pl.LazyFrame,
     conditions: Mapping[str, pl.Expr],
     words: Mapping[str, str],
@@ -290,15 +299,15 @@ def _found(
 ) -> pl.LazyFrame:
     """Rows that meet a condition, by its reason: one finding a block and reason."""
     if not conditions:
-        return _nothing()
+        return _no_findings()
     flags = {f"_{reason}": condition for reason, condition in conditions.items()}
     marked = frame.with_columns(**flags)
     found = [
         complete_columns(
-            runs(
+            group_runs(
                 marked,
                 pl.col(f"_{reason}"),
-                time=rows.dataset.time_column,
+                time=data.dataset.time_column,
                 reason=pl.lit(reason),
                 measured=pl.len().cast(pl.Float64),
                 expected=pl.lit(0.0),
@@ -316,57 +325,57 @@ def _found(
     )
 
 
-def ordered(rows: Slice) -> pl.LazyFrame:
+def sort_by_block(data: Slice) -> pl.LazyFrame:
     """Rows in the order of the chain."""
     names = ("chain", "block_number", "log_index")
-    return rows.frame.sort([n for n in names if has(rows, n)], maintain_order=True)
+    return data.frame.sort([n for n in names if has(data, n)], maintain_order=True)
 
 
-def _before(rows: Slice, value: pl.Expr) -> pl.Expr:
+def _previous_value(data: Slice, value: pl.Expr) -> pl.Expr:
     """A value of the row before, on the same chain."""
-    return value.shift(1).over("chain") if has(rows, "chain") else value.shift(1)
+    return value.shift(1).over("chain") if has(data, "chain") else value.shift(1)
 
 
-def _of_pool(rows: Slice, value: pl.Expr) -> pl.Expr:
+def _previous_of_pool(data: Slice, value: pl.Expr) -> pl.Expr:
     """A value of the row before, of the same pool."""
-    return _over_pool(rows, value.shift(1))
+    return _over_pool(data, value.shift(1))
 
 
-def _over_pool(rows: Slice, value: pl.Expr) -> pl.Expr:
+def _over_pool(data: Slice, value: pl.Expr) -> pl.Expr:
     """A value that the rows of a pool tell."""
-    pool = pool_of(rows)
+    pool = pool_of(data)
     return value.over(pool) if pool else value
 
 
-def pool_of(rows: Slice) -> list[str]:
+def pool_of(data: Slice) -> list[str]:
     """The columns that name a pool."""
-    pool = next(([n] for n in ("pool_id", "pool_address") if has(rows, n)), [])
-    return [*(["chain"] if has(rows, "chain") else []), *pool]
+    pool = next(([n] for n in ("pool_id", "pool_address") if has(data, n)), [])
+    return [*(["chain"] if has(data, "chain") else []), *pool]
 
 
-def has(rows: Slice, *names: str) -> bool:
+def has(data: Slice, *names: str) -> bool:
     """Whether the dataset has all of these columns."""
-    return all(name in rows.dataset.polars_schema for name in names)
+    return all(name in data.dataset.polars_schema for name in names)
 
 
-def _has_number(rows: Slice, name: str) -> bool:
-    return has(rows, name) or has(rows, f"{name}_raw")
+def _has_number(data: Slice, name: str) -> bool:
+    return has(data, name) or has(data, f"{name}_raw")
 
 
-def _number(rows: Slice, name: str) -> pl.Expr:
+def _number(data: Slice, name: str) -> pl.Expr:
     """A quantity as a double, in its smallest units where the table has them."""
-    return _wide(f"{name}_raw") if has(rows, f"{name}_raw") else pl.col(name)
+    return _to_double(f"{name}_raw") if has(data, f"{name}_raw") else pl.col(name)
 
 
-def _wide(name: str) -> pl.Expr:
+def _to_double(name: str) -> pl.Expr:
     """A big integer as a double; null where it is none."""
     value = pl.col(name).cast(pl.Float64, strict=False)
     return pl.when(value.is_finite()).then(value)
 
 
-def _unreadable(rows: Slice, *names: str) -> dict[str, pl.Expr]:
+def _is_unreadable(data: Slice, *names: str) -> dict[str, pl.Expr]:
     """Whether a big integer is there that cannot be read: nothing else can be said of it."""
-    wrong = [pl.col(n).is_not_null() & _wide(n).is_null() for n in names if has(rows, n)]
+    wrong = [pl.col(n).is_not_null() & _to_double(n).is_null() for n in names if has(data, n)]
     return {"not_a_number": pl.any_horizontal(wrong)} if wrong else {}
 
 
@@ -374,18 +383,18 @@ def _root_of_tick(tick: pl.Expr) -> pl.Expr:
     return pl.lit(_TICK).pow(tick / 2)
 
 
-def _block(rows: Slice) -> pl.Expr:
-    return (pl.col("block_number") if has(rows, "block_number") else rows.time).first()
+def _block(data: Slice) -> pl.Expr:
+    return (pl.col("block_number") if has(data, "block_number") else data.time).first()
 
 
-def _nothing() -> pl.LazyFrame:
-    return pl.LazyFrame(schema=FOUND)
+def _no_findings() -> pl.LazyFrame:
+    return pl.LazyFrame(schema=CHECK_COLUMNS)
 
 
-CHECKS: Mapping[str, Builtin] = {
-    "block_gaps": Builtin(block_gaps, "completeness"),
-    "block_chain": Builtin(block_chain, "consistency"),
-    "swap_amounts": Builtin(swap_amounts, "accuracy"),
-    "pool_state": Builtin(pool_state, "accuracy"),
-    "pool_path": Builtin(pool_path, "consistency"),
+CHECKS: Mapping[str, BuiltinCheck] = {
+    "block_gaps": BuiltinCheck(block_gaps, "completeness"),
+    "block_chain": BuiltinCheck(block_chain, "consistency"),
+    "swap_amounts": BuiltinCheck(swap_amounts, "accuracy"),
+    "pool_state": BuiltinCheck(pool_state, "accuracy"),
+    "pool_path": BuiltinCheck(pool_path, "consistency"),
 }

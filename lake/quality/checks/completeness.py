@@ -18,7 +18,7 @@ from lake.model.intervals import RangeSet, intersect, split, subtract
 from lake.model.slots import slot_at, slot_of, start_of
 from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
-from lake.quality.check import FOUND, Builtin, count_phrase, runs
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
 from lake.quality.slice import Reference, Slice
 
 LOSSES = ("not_fetched", "unknown", "lost")
@@ -32,44 +32,44 @@ _MEANINGS: Mapping[str, str] = {
     "not_fetched": "it was never asked for",
     "unknown": "nothing is known of why",
 }
-_TELLING_SECONDS = 3600  # a day's covered time tells how dense its rows are from this length on
+_MIN_SECONDS = 3600  # a day's covered time tells how dense its rows are from this length on
 _MISSING = pl.Schema({"slot": pl.Int64(), "start": TIMESTAMP, "end": TIMESTAMP})
 
 
-def gaps(rows: Slice) -> pl.LazyFrame:
+def gaps(data: Slice) -> pl.LazyFrame:
     """Slots of the grid without a bar, between the market's first and last one, with the reason.
 
     In order of precedence: `lost` (the market traded then), `no_trade` (its trades are known to
     have none), `venue_outage`, `not_fetched` (not covered), `no_trade` again (the venue is known to
     leave such bars out), `unknown`.
     """
-    timeframe = rows.dataset.timeframe
+    timeframe = data.dataset.timeframe
     if timeframe is None:
-        return pl.LazyFrame(schema=FOUND)
-    return _intervals(_reasoned(missing_slots(rows, timeframe), rows))
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    return _join_slots(_add_reasons(find_missing_slots(data, timeframe), data))
 
 
-def uncovered(rows: Slice) -> pl.LazyFrame:
+def uncovered(data: Slice) -> pl.LazyFrame:
     """Time between answers, and between the market's first and last row, never asked for.
 
     Of bars `gaps` tells more exactly. `rows` is an estimate of at least 1: what the day's covered
     time had, or the market's where the day has less than an hour of it.
     """
-    if not rows.covered or rows.span is None or rows.dataset.timeframe is not None:
-        return pl.LazyFrame(schema=FOUND)
+    if not data.coverage or data.span is None or data.dataset.timeframe is not None:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
     # What came after the last settled answer is not settled yet: the next ingestion asks again.
-    asked = TimeRange(rows.covered[0].start, rows.covered[-1].end)
-    judged = intersect(intersect([rows.range], [rows.span]), [asked])
-    holes = [day for hole in subtract(judged, rows.covered) for day in split(hole, DAY)]
+    asked = TimeRange(data.coverage[0].start, data.coverage[-1].end)
+    judged = intersect(intersect([data.range], [data.span]), [asked])
+    holes = [day for hole in subtract(judged, data.coverage) for day in split(hole, DAY)]
     if not holes:
-        return pl.LazyFrame(schema=FOUND)
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
     length = (pl.col("end") - pl.col("start")).dt.total_microseconds() / 1e6
-    usual = pl.lit(rows.rows_a_second, dtype=pl.Float64)
+    usual = pl.lit(data.rows_per_second, dtype=pl.Float64)
     estimate = pl.coalesce(pl.col("_rate"), usual, 0.0) * pl.col("length")
     return (
-        _frame(holes)
+        _to_frame(holes)
         .with_columns(length=length, _day=pl.col("start").dt.date())
-        .join(_rates(rows, intersect(judged, rows.covered)), on="_day", how="left")
+        .join(_measure_rates(data, intersect(judged, data.coverage)), on="_day", how="left")
         .select(
             "start",
             "end",
@@ -81,35 +81,35 @@ def uncovered(rows: Slice) -> pl.LazyFrame:
     )
 
 
-def _rates(rows: Slice, known: RangeSet) -> pl.LazyFrame:
+def _measure_rates(data: Slice, known: RangeSet) -> pl.LazyFrame:
     """How many rows a second the days have (`_day`, `_rate`) that are known for an hour or more."""
     seconds: dict[date, float] = {}
     for part in (day for item in known for day in split(item, DAY)):
         day = part.start.date()
         seconds[day] = seconds.get(day, 0.0) + part.duration.total_seconds()
-    days = {day: length for day, length in seconds.items() if length >= _TELLING_SECONDS}
+    days = {day: length for day, length in seconds.items() if length >= _MIN_SECONDS}
     lengths = pl.LazyFrame(
         {"_day": list(days), "_seconds": list(days.values())},
         schema={"_day": pl.Date(), "_seconds": pl.Float64()},
     )
-    counts = rows.frame.filter(rows.inside()).group_by(_day=rows.time.dt.date()).len("_count")
+    counts = data.frame.filter(data.is_inside()).group_by(_day=data.time.dt.date()).len("_count")
     return lengths.join(counts, on="_day", how="left").select(
         "_day", _rate=pl.col("_count").fill_null(0) / pl.col("_seconds")
     )
 
 
-def guessed(rows: Slice) -> pl.LazyFrame:
+def guessed(data: Slice) -> pl.LazyFrame:
     """Rows that were filled in by a rule (`interpolated:last`, `:linear`): losses all the same.
 
     Flat bars of intervals without a trade, and what was derived from finer data, are none.
     """
-    if "fill" not in rows.dataset.polars_schema:
-        return pl.LazyFrame(schema=FOUND)
+    if "fill" not in data.dataset.polars_schema:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
     told = count_phrase(pl.len(), "row was filled in", "rows were filled in")
-    return runs(
-        rows.frame,
+    return group_runs(
+        data.frame,
         is_guess(pl.col("fill")),
-        time=rows.dataset.time_column,
+        time=data.dataset.time_column,
         reason=pl.lit("unknown"),
         measured=pl.len().cast(pl.Float64),
         expected=pl.lit(0.0),
@@ -117,18 +117,18 @@ def guessed(rows: Slice) -> pl.LazyFrame:
     )
 
 
-def missing_slots(rows: Slice, timeframe: Timeframe) -> pl.LazyFrame:
+def find_missing_slots(data: Slice, timeframe: Timeframe) -> pl.LazyFrame:
     """The slots that open in the judged range, have ended and have no bar: `_MISSING`."""
     # The slots next to the range count as there, unless the market's own rows end before.
-    before = slot_at(timeframe.ceiling(rows.range.start), timeframe) - 1
-    after = slot_at(rows.range.end - MICROSECOND, timeframe) + 1
-    after = min(after, slot_at(rows.now, timeframe))
+    before = slot_at(timeframe.ceiling(data.range.start), timeframe) - 1
+    after = slot_at(data.range.end - MICROSECOND, timeframe) + 1
+    after = min(after, slot_at(data.now, timeframe))
     if after <= before:
         return pl.LazyFrame(schema=_MISSING)
-    present = rows.frame.select(slot=slot_of(rows.time, timeframe))
-    if rows.span is not None:
+    present = data.frame.select(slot=slot_of(data.time, timeframe))
+    if data.span is not None:
         # Rows of impossible times lie outside: they make no gap.
-        first, last = rows.span.start, rows.span.end - MICROSECOND
+        first, last = data.span.start, data.span.end - MICROSECOND
         low, high = slot_at(first, timeframe), slot_at(last, timeframe)
         ends = pl.LazyFrame({"slot": [low, high]}, schema={"slot": pl.Int64})
         present = pl.concat([present.filter(pl.col("slot").is_between(low, high)), ends])
@@ -145,27 +145,27 @@ def missing_slots(rows: Slice, timeframe: Timeframe) -> pl.LazyFrame:
     )
 
 
-def loss(time: pl.Expr, covered: RangeSet | None) -> pl.Expr:
-    """The reason of a loss: `unknown` where a time was asked for, else `not_fetched`.
+def loss_reason(time: pl.Expr, coverage: RangeSet | None) -> pl.Expr:
+    """Return the reason of a loss: `unknown` if its time is covered, else `not_fetched`.
 
     Parameters
     ----------
-    covered
-        Of which intervals the source's answer is known; None where nobody recorded it: `unknown`.
+    coverage
+        Intervals that the source has answered; None: not recorded, and the reason is `unknown`.
     """
-    if covered is None:
+    if coverage is None:
         return pl.lit("unknown")
-    known = [time.is_between(item.start, item.end, closed="left") for item in covered]
-    asked = pl.any_horizontal(known) if known else pl.lit(value=False)
-    return pl.when(asked).then(pl.lit("unknown")).otherwise(pl.lit("not_fetched"))
+    is_inside = [time.is_between(item.start, item.end, closed="left") for item in coverage]
+    is_covered = pl.any_horizontal(is_inside) if is_inside else pl.lit(value=False)
+    return pl.when(is_covered).then(pl.lit("unknown")).otherwise(pl.lit("not_fetched"))
 
 
-def _reasoned(missing: pl.LazyFrame, rows: Slice) -> pl.LazyFrame:
+def _add_reasons(missing: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
     """The missing slots with their `reason`."""
-    missing = _traded(missing, rows.trades)
-    missing = _within(missing, rows.outages, "_silent")
-    missing = _within(missing, rows.covered or (), "_asked")
-    asked = pl.col("_asked") | pl.lit(rows.covered is None)
+    missing = _add_trades(missing, data.trades)
+    missing = _add_is_within(missing, data.outages, "_silent")
+    missing = _add_is_within(missing, data.coverage or (), "_asked")
+    asked = pl.col("_asked") | pl.lit(data.coverage is None)
     return missing.with_columns(
         reason=pl.when("_traded")
         .then(pl.lit("lost"))
@@ -175,13 +175,13 @@ def _reasoned(missing: pl.LazyFrame, rows: Slice) -> pl.LazyFrame:
         .then(pl.lit("venue_outage"))
         .when(~asked)
         .then(pl.lit("not_fetched"))
-        .when(pl.lit(rows.omits_empty_bars and rows.covered is not None))
+        .when(pl.lit(data.omits_empty_bars and data.coverage is not None))
         .then(pl.lit("no_trade"))
         .otherwise(pl.lit("unknown"))
     )
 
 
-def _traded(missing: pl.LazyFrame, trades: Reference | None) -> pl.LazyFrame:
+def _add_trades(missing: pl.LazyFrame, trades: Reference | None) -> pl.LazyFrame:
     """Adds `_traded` (there is a trade in the slot) and `_quiet` (it is proved that none is).
 
     None is proved by coverage of the trades, or by ids: the last before and the first after the
@@ -208,13 +208,13 @@ def _traded(missing: pl.LazyFrame, trades: Reference | None) -> pl.LazyFrame:
             check_sortedness=False,
         )
     )
-    found = _with_ids(_within(found, trades.covered or (), "_known"), trades)
+    found = _add_ids(_add_is_within(found, trades.coverage or (), "_known"), trades)
     traded = (pl.col("_after") < pl.col("end")).fill_null(value=False)
     follows = (pl.col("_first") - pl.col("_last") == 1).fill_null(value=False)
     return found.with_columns(_traded=traded, _quiet=~traded & (pl.col("_known") | follows))
 
 
-def _with_ids(found: pl.LazyFrame, trades: Reference) -> pl.LazyFrame:
+def _add_ids(found: pl.LazyFrame, trades: Reference) -> pl.LazyFrame:
     """Adds the last id at the time `_before` (`_last`) and the first one at `_after` (`_first`)."""
     number = pl.col("trade_id").cast(pl.Int64, strict=False)
     times = pl.concat([found.select(timestamp=name) for name in ("_before", "_after")]).unique()
@@ -232,11 +232,11 @@ def _with_ids(found: pl.LazyFrame, trades: Reference) -> pl.LazyFrame:
     return found.join(before, on="_before", how="left").join(after, on="_after", how="left")
 
 
-def _within(slots: pl.LazyFrame, ranges: RangeSet, name: str) -> pl.LazyFrame:
+def _add_is_within(slots: pl.LazyFrame, ranges: RangeSet, name: str) -> pl.LazyFrame:
     """Adds whether a slot lies wholly in one of the ranges."""
     if not ranges:
         return slots.with_columns(pl.lit(value=False).alias(name))
-    known = _frame(ranges).select(pl.col("start").alias("_from"), pl.col("end").alias("_to"))
+    known = _to_frame(ranges).select(pl.col("start").alias("_from"), pl.col("end").alias("_to"))
     joined = slots.sort("start").join_asof(
         known, left_on="start", right_on="_from", strategy="backward", check_sortedness=False
     )
@@ -244,7 +244,7 @@ def _within(slots: pl.LazyFrame, ranges: RangeSet, name: str) -> pl.LazyFrame:
     return joined.with_columns(inside.alias(name)).drop("_from", "_to")
 
 
-def _intervals(missing: pl.LazyFrame) -> pl.LazyFrame:
+def _join_slots(missing: pl.LazyFrame) -> pl.LazyFrame:
     """Neighbouring slots of one reason and UTC day as one interval."""
     run = pl.col("slot") - pl.int_range(pl.len())
     told = count_phrase(pl.col("rows"), "bar is missing", "bars are missing")
@@ -271,15 +271,15 @@ def _intervals(missing: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _frame(ranges: RangeSet | list[TimeRange]) -> pl.LazyFrame:
+def _to_frame(ranges: RangeSet | list[TimeRange]) -> pl.LazyFrame:
     return pl.LazyFrame(
         {"start": [item.start for item in ranges], "end": [item.end for item in ranges]},
         schema={"start": TIMESTAMP, "end": TIMESTAMP},
     )
 
 
-CHECKS: Mapping[str, Builtin] = {
-    "gaps": Builtin(gaps, "completeness"),
-    "uncovered": Builtin(uncovered, "completeness"),
-    "guessed": Builtin(guessed, "completeness"),
+CHECKS: Mapping[str, BuiltinCheck] = {
+    "gaps": BuiltinCheck(gaps, "completeness"),
+    "uncovered": BuiltinCheck(uncovered, "completeness"),
+    "guessed": BuiltinCheck(guessed, "completeness"),
 }

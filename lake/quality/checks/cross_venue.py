@@ -11,7 +11,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.ohlcv import OHLCV
 from lake.model.time import DAY, MICROSECOND
 from lake.model.timeframe import Timeframe
-from lake.quality.check import FOUND, Builtin
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
 from lake.quality.slice import Reference, Slice
 
 _EDGE_PART = 0.8
@@ -24,7 +24,7 @@ _THREE = 3
 
 
 def venue_deviation(
-    rows: Slice, *, threshold_bps: float, duration: str, factor: float
+    data: Slice, *, threshold_bps: float, duration: str, factor: float
 ) -> pl.LazyFrame:
     """Closes that are farther apart than `threshold_bps`, and that for longer than `duration`.
 
@@ -44,22 +44,24 @@ def venue_deviation(
     factor
         Above it, or below its inverse, the ratio of prices is no market's.
     """
-    step = rows.step
-    if step is None or not rows.others:
-        return pl.LazyFrame(schema=FOUND)
+    step = data.step
+    if step is None or not data.others:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
     seconds = Timeframe.parse(duration).seconds
-    own = _bars(rows.frame, rows.dataset.time_column, "")
+    own = _select_bars(data.frame, data.dataset.time_column, "")
     found = []
-    for other in rows.others:
-        theirs = _bars(other.frame, other.dataset.time_column, "_other")
+    for other in data.others:
+        theirs = _select_bars(other.frame, other.dataset.time_column, "_other")
         pair = own.join(theirs, on="time", how="inner", maintain_order="left")
-        runs = _runs(pair, rows.others, threshold_bps, max(step, timedelta(seconds=seconds)))
+        runs = _group_deviations(
+            pair, data.others, threshold_bps, max(step, timedelta(seconds=seconds))
+        )
         long = runs.filter(pl.col("_length") >= timedelta(seconds=seconds))
-        found.append(_explained(long, str(rows.market), str(other.market), threshold_bps, factor))
-    return _by_day(pl.concat(found), step)
+        found.append(_explain(long, str(data.market), str(other.market), threshold_bps, factor))
+    return _split_by_day(pl.concat(found), step)
 
 
-def time_shift(rows: Slice, *, poor: float, excellent: float) -> pl.LazyFrame:
+def time_shift(data: Slice, *, poor: float, excellent: float) -> pl.LazyFrame:
     """Days that fit another's prices only when moved by some hours: a mistaken time zone.
 
     The returns of half hours are compared, by rank, with those of other venues and with those of
@@ -73,25 +75,27 @@ def time_shift(rows: Slice, *, poor: float, excellent: float) -> pl.LazyFrame:
     excellent
         The correlation with one, from which on it is believed.
     """
-    length = max(rows.step or _HALF_HOUR, _HALF_HOUR)
-    others = [(other, str(other.market)) for other in rows.others]
-    witnesses = [*others, *([(rows.trades, "trades")] if rows.trades else [])]
+    length = max(data.step or _HALF_HOUR, _HALF_HOUR)
+    others = [(other, str(other.market)) for other in data.others]
+    witnesses = [*others, *([(data.trades, "trades")] if data.trades else [])]
     if not witnesses or DAY / length < _LEAST_POINTS:
-        return pl.LazyFrame(schema=FOUND)
-    own = _returns(rows, length)
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    own = _compute_returns(data, length)
     hours = pl.col("_lag") * (length / timedelta(hours=1))
     return pl.concat(
-        _shifted(own, _returns(witness, length), length, poor=poor, excellent=excellent).select(
+        _find_shifts(
+            own, _compute_returns(witness, length), length, poor=poor, excellent=excellent
+        ).select(
             start="_day",
-            end=pl.min_horizontal(pl.col("_day").dt.offset_by("1d"), pl.lit(rows.range.end)),
+            end=pl.min_horizontal(pl.col("_day").dt.offset_by("1d"), pl.lit(data.range.end)),
             rows="_rows",
             measured="_zero",
             expected="_best",
-            reason=_signed_hours(hours),
+            reason=_format_hours(hours),
             against=pl.lit(name),
             message=pl.format(
                 "Times are {} off those of {}: returns correlate by {} so, and by {} as they are",
-                _signed_hours(hours),
+                _format_hours(hours),
                 pl.lit(name),
                 pl.col("_best").round(2),
                 pl.col("_zero").round(2),
@@ -101,24 +105,24 @@ def time_shift(rows: Slice, *, poor: float, excellent: float) -> pl.LazyFrame:
     )
 
 
-def _bars(frame: pl.LazyFrame, time: str, suffix: str) -> pl.LazyFrame:
+def _select_bars(frame: pl.LazyFrame, time: str, suffix: str) -> pl.LazyFrame:
     """Closed bars that the venue sent, without those that were filled in."""
-    return frame.filter(_observed()).select(
+    return frame.filter(_is_observed()).select(
         pl.col(time).alias("time"),
         *(pl.col(name).alias(name + suffix) for name in OHLCV),
     )
 
 
-def _observed() -> pl.Expr:
+def _is_observed() -> pl.Expr:
     return pl.col("closed") & pl.col("fill").is_null()
 
 
-def _with_median(frame: pl.LazyFrame, others: tuple[Reference, ...]) -> pl.LazyFrame:
+def _add_median(frame: pl.LazyFrame, others: tuple[Reference, ...]) -> pl.LazyFrame:
     """Adds `_median` of the closes of all venues, where three or more have one."""
     listed = ["close"]
     for number, other in enumerate(others):
         name = f"_close_{number}"
-        closes = other.frame.filter(_observed()).select(
+        closes = other.frame.filter(_is_observed()).select(
             pl.col(other.dataset.time_column).alias("time"), pl.col("close").alias(name)
         )
         # Few rows deviate: only the closes of their times are looked up.
@@ -130,7 +134,7 @@ def _with_median(frame: pl.LazyFrame, others: tuple[Reference, ...]) -> pl.LazyF
     return frame.with_columns(_median=pl.when(enough).then(closes_there.list.median()))
 
 
-def _runs(
+def _group_deviations(
     pair: pl.LazyFrame, others: tuple[Reference, ...], threshold_bps: float, longest: timedelta
 ) -> pl.LazyFrame:
     """Runs of bars that deviate, with the evidence: one row each, whatever days they are in."""
@@ -145,20 +149,22 @@ def _runs(
         | (pl.col("time").diff() > longest)
     )
     frame = (
-        pair.with_columns(_away=away, _size=ratio.log().abs(), **_paths(""), **_paths("_other"))
+        pair.with_columns(
+            _away=away, _size=ratio.log().abs(), **_measure_path(""), **_measure_path("_other")
+        )
         .with_columns(*after, _run=cut.fill_null(value=True).cum_sum())
         .filter(bad)
     )
     return (
-        _with_median(frame, others)
+        _add_median(frame, others)
         .group_by("_run", maintain_order=True)
         .agg(
             _times=pl.col("time"),
             _deviations=pl.col("_away"),
             _length=pl.col("time").last() - pl.col("time").first(),
             _ratio=ratio.median(),
-            **_evidence("", "_other"),
-            **_evidence("_other", ""),
+            **_summarize_venue("", "_other"),
+            **_summarize_venue("_other", ""),
         )
     )
 
@@ -166,7 +172,7 @@ def _runs(
 _PATHS = ("_move", "_hole", "_move_other", "_hole_other")
 
 
-def _paths(venue: str) -> dict[str, pl.Expr]:
+def _measure_path(venue: str) -> dict[str, pl.Expr]:
     """How far a venue's price went since the close before: to the close, and to the open."""
     before = pl.col(f"close{venue}").shift(1)
     return {
@@ -175,7 +181,7 @@ def _paths(venue: str) -> dict[str, pl.Expr]:
     }
 
 
-def _evidence(venue: str, other: str) -> dict[str, pl.Expr]:
+def _summarize_venue(venue: str, other: str) -> dict[str, pl.Expr]:
     """What a run tells of one of the two venues.
 
     `_frozen`: its price stood still, and the other's moved. `_idle`: nothing was traded. `_jumped`:
@@ -205,14 +211,14 @@ def _evidence(venue: str, other: str) -> dict[str, pl.Expr]:
     }
 
 
-def _explained(
+def _explain(
     found: pl.LazyFrame, own: str, other: str, threshold_bps: float, factor: float
 ) -> pl.LazyFrame:
     """Runs with `reason`, `severity`, `against` and `message`."""
     by_factor = (pl.col("_ratio") > factor) | (pl.col("_ratio") < 1 / factor)
     torn = [pl.col(name) for name in ("_frozen", "_jumped", "_frozen_other", "_jumped_other")]
     bad = by_factor | pl.any_horizontal(torn)
-    off = _venue_off(own, other, pl.lit(threshold_bps / 1e4))
+    off = _identify_venue(own, other, pl.lit(threshold_bps / 1e4))
     how = (
         pl.when(pl.col("_frozen") | pl.col("_frozen_other"))
         .then(pl.lit("stood still while the other moved"))
@@ -245,7 +251,7 @@ def _explained(
     )
 
 
-def _venue_off(own: str, other: str, near: pl.Expr) -> pl.Expr:
+def _identify_venue(own: str, other: str, near: pl.Expr) -> pl.Expr:
     """Which of the two venues is off: the only torn one, or the one far from the median of all."""
     own_off = pl.col("_frozen") | pl.col("_jumped")
     other_off = pl.col("_frozen_other") | pl.col("_jumped_other")
@@ -263,7 +269,7 @@ def _venue_off(own: str, other: str, near: pl.Expr) -> pl.Expr:
     )
 
 
-def _by_day(found: pl.LazyFrame, step: timedelta) -> pl.LazyFrame:
+def _split_by_day(found: pl.LazyFrame, step: timedelta) -> pl.LazyFrame:
     """Runs of all venues as one finding a day."""
     day = pl.col("_times").dt.date().alias("_day")
     away = pl.col("_deviations")
@@ -292,7 +298,7 @@ def _by_day(found: pl.LazyFrame, step: timedelta) -> pl.LazyFrame:
     )
 
 
-def _returns(witness: Reference | Slice, length: timedelta) -> pl.LazyFrame:
+def _compute_returns(witness: Reference | Slice, length: timedelta) -> pl.LazyFrame:
     """Returns of intervals of a length: `_slot` (counted from the epoch), `_return`, `_rows`."""
     dataset = witness.dataset
     frame = witness.frame
@@ -312,7 +318,7 @@ def _returns(witness: Reference | Slice, length: timedelta) -> pl.LazyFrame:
     )
 
 
-def _shifted(
+def _find_shifts(
     own: pl.LazyFrame, other: pl.LazyFrame, length: timedelta, *, poor: float, excellent: float
 ) -> pl.LazyFrame:
     """Days (`_day`) that fit only with a shift: `_lag` in slots, `_zero`, `_best`, `_rows`."""
@@ -345,7 +351,7 @@ def _shifted(
     )
 
 
-def _signed_hours(hours: pl.Expr) -> pl.Expr:
+def _format_hours(hours: pl.Expr) -> pl.Expr:
     """`+8h`, `-5h30m`."""
     sign = pl.when(hours < 0).then(pl.lit("-")).otherwise(pl.lit("+"))
     minutes = (hours.abs() * 60).round().cast(pl.Int64)
@@ -353,7 +359,7 @@ def _signed_hours(hours: pl.Expr) -> pl.Expr:
     return pl.format("{}{}h{}", sign, minutes // 60, rest)
 
 
-CHECKS: Mapping[str, Builtin] = {
-    "venue_deviation": Builtin(venue_deviation, "consistency"),
-    "time_shift": Builtin(time_shift, "accuracy"),
+CHECKS: Mapping[str, BuiltinCheck] = {
+    "venue_deviation": BuiltinCheck(venue_deviation, "consistency"),
+    "time_shift": BuiltinCheck(time_shift, "accuracy"),
 }

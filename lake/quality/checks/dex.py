@@ -8,15 +8,15 @@ from datetime import timedelta
 import polars as pl
 
 from lake.model.timeframe import Timeframe
-from lake.quality.check import FOUND, Builtin
-from lake.quality.checks.chain import has, ordered, pool_of
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
+from lake.quality.checks.chain import has, pool_of, sort_by_block
 from lake.quality.slice import Reference, Slice
 
 _INVERSE = 0.2
 """By which part a price may differ from the inverse of another, and still is that."""
 
 
-def dex_price(rows: Slice, *, threshold_bps: float, duration: str, factor: float) -> pl.LazyFrame:
+def dex_price(data: Slice, *, threshold_bps: float, duration: str, factor: float) -> pl.LazyFrame:
     """Prices of a pool outside those of an exchange's bars, for longer than `duration`.
 
     A price is compared with the lowest and the highest of the bar of its time and the one before:
@@ -25,15 +25,15 @@ def dex_price(rows: Slice, *, threshold_bps: float, duration: str, factor: float
     `bad_data`: by more than `factor`, or the inverse: wrong decimals, or tokens mixed up.
     `arbitrage` (info): else; fees and gas let prices part.
     """
-    price = next((n for n in ("pool_price_after", "price") if has(rows, n)), None)
-    witnesses = [other for other in rows.others if other.dataset.timeframe is not None]
+    price = next((n for n in ("pool_price_after", "price") if has(data, n)), None)
+    witnesses = [other for other in data.others if other.dataset.timeframe is not None]
     if price is None or not witnesses:
-        return pl.LazyFrame(schema=FOUND)
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
     longest = timedelta(seconds=Timeframe.parse(duration).seconds)
-    swaps = ordered(rows).select(*pool_of(rows), _time=rows.time, _price=pl.col(price))
+    swaps = sort_by_block(data).select(*pool_of(data), _time=data.time, _price=pl.col(price))
     found = [
-        _apart(_beside(swaps, other), pool_of(rows), threshold_bps, longest).select(
-            **_told(str(other.market), threshold_bps, factor)
+        _group_outside(_add_bar_range(swaps, other), pool_of(data), threshold_bps, longest).select(
+            **_describe(str(other.market), threshold_bps, factor)
         )
         for other in witnesses
     ]
@@ -41,7 +41,7 @@ def dex_price(rows: Slice, *, threshold_bps: float, duration: str, factor: float
     return pl.concat(found).unique(["start", "against"], keep="first", maintain_order=True)
 
 
-def _beside(swaps: pl.LazyFrame, other: Reference) -> pl.LazyFrame:
+def _add_bar_range(swaps: pl.LazyFrame, other: Reference) -> pl.LazyFrame:
     """Swaps with `_low` and `_high` of the bars of their time."""
     timeframe = other.dataset.timeframe
     step = timedelta(seconds=timeframe.seconds) if timeframe else timedelta(0)
@@ -60,7 +60,7 @@ def _beside(swaps: pl.LazyFrame, other: Reference) -> pl.LazyFrame:
     return beside.filter(pl.col("_time") < pl.col("_open") + step)
 
 
-def _apart(
+def _group_outside(
     frame: pl.LazyFrame, pool: list[str], threshold_bps: float, longest: timedelta
 ) -> pl.LazyFrame:
     """Runs of swaps of a pool outside the bars for longer than a time, by day."""
@@ -90,7 +90,7 @@ def _apart(
     )
 
 
-def _told(other: str, threshold_bps: float, factor: float) -> dict[str, pl.Expr]:
+def _describe(other: str, threshold_bps: float, factor: float) -> dict[str, pl.Expr]:
     """What a run of swaps apart from the bars of a market is, and the words for it."""
     bad = (pl.col("_ratio") > factor) | (pl.col("_ratio") < 1 / factor)
     inverse = bad & ((pl.col("_inverse") - 1).abs() < _INVERSE)
@@ -120,4 +120,4 @@ def _told(other: str, threshold_bps: float, factor: float) -> dict[str, pl.Expr]
     }
 
 
-CHECKS: Mapping[str, Builtin] = {"dex_price": Builtin(dex_price, "consistency")}
+CHECKS: Mapping[str, BuiltinCheck] = {"dex_price": BuiltinCheck(dex_price, "consistency")}

@@ -13,8 +13,8 @@ import polars as pl
 from lake.model.dataset import TIMESTAMP
 from lake.model.time import EPOCH, MICROSECOND
 from lake.model.timeframe import Timeframe
-from lake.quality.check import Builtin, count_phrase, runs
-from lake.quality.checks.completeness import loss
+from lake.quality.check import BuiltinCheck, count_phrase, group_runs
+from lake.quality.checks.completeness import loss_reason
 from lake.quality.slice import Slice
 
 _HOUR_US = 3_600_000_000
@@ -29,7 +29,7 @@ _TWICE = 0.5
 _NORMAL = 1.4826  # MADs of a normal distribution that make its standard deviation
 
 
-def funding_gaps(rows: Slice, *, interval: str) -> pl.LazyFrame:
+def funding_gaps(data: Slice, *, interval: str) -> pl.LazyFrame:
     """Events that are missing between the market's first and last one.
 
     `not_fetched`: the source was never asked for that time. `unknown`: it was, or nobody recorded
@@ -44,7 +44,7 @@ def funding_gaps(rows: Slice, *, interval: str) -> pl.LazyFrame:
     count = ((pl.col("_to") - pl.col("_from")) / length).round().cast(pl.Int64)
     midnight = (pl.col("_us") // _DAY_US + 1) * _DAY_US
     missing = (
-        _pairs(rows, interval)
+        _pair_events(data, interval)
         .filter(count > 1)
         .with_columns(_number=pl.int_ranges(1, count))
         .explode("_number")
@@ -54,20 +54,20 @@ def funding_gaps(rows: Slice, *, interval: str) -> pl.LazyFrame:
             start=pl.col("_us").cast(TIMESTAMP),
             end=pl.min_horizontal(pl.col("_us") + length, midnight).cast(TIMESTAMP),
         )
-        .filter(pl.col("start").is_between(rows.range.start, rows.range.end, closed="left"))
-        .with_columns(_reason=loss(pl.col("start"), rows.covered))
+        .filter(pl.col("start").is_between(data.range.start, data.range.end, closed="left"))
+        .with_columns(_reason=loss_reason(pl.col("start"), data.coverage))
     )
-    return _joined(missing)
+    return _join_events(missing)
 
 
-def funding_schedule(rows: Slice, *, interval: str, tolerance_seconds: float) -> pl.LazyFrame:
+def funding_schedule(data: Slice, *, interval: str, tolerance_seconds: float) -> pl.LazyFrame:
     """Events that are off the grid of the interval, or too soon after another.
 
     `off_schedule`: farther from its time than the tolerance; measured in seconds. `repeated`: less
     than half an hour after the one before. `more_often` (info): in between, on the hour, by a part
     of the usual interval: venues do that in wild markets.
     """
-    frame = _scheduled(_with_intervals(rows, interval), rows.time, tolerance_seconds)
+    frame = _add_reasons(_add_intervals(data, interval), data.time, tolerance_seconds)
     after, seconds = pl.col("_after").min(), pl.col("_off").get(pl.col("_off").abs().arg_max())
     usual = pl.col("_length").first() / 1e6
     told = {
@@ -76,10 +76,10 @@ def funding_schedule(rows: Slice, *, interval: str, tolerance_seconds: float) ->
         "more_often": (after, usual, "Events follow each other every {} s"),
     }
     return pl.concat(
-        runs(
+        group_runs(
             frame,
             pl.col("_reason") == reason,
-            time=rows.dataset.time_column,
+            time=data.dataset.time_column,
             reason=pl.lit(reason),
             measured=measured,
             expected=expected.cast(pl.Float64),
@@ -91,7 +91,7 @@ def funding_schedule(rows: Slice, *, interval: str, tolerance_seconds: float) ->
 
 
 def funding_bounds(
-    rows: Slice, *, limit: float, usual_limit: float, window_rows: int
+    data: Slice, *, limit: float, usual_limit: float, window_rows: int
 ) -> pl.LazyFrame:
     """Rates that no venue applies (`beyond_limit`), or that are percent (`unit`).
 
@@ -104,23 +104,23 @@ def funding_bounds(
     """
     size = pl.col("funding_rate").abs()
     usual = size.rolling_median(window_rows, center=True, min_samples=min(_LEAST, window_rows))
-    frame = rows.frame.with_columns(_size=size, _usual=usual)
+    frame = data.frame.with_columns(_size=size, _usual=usual)
     unit = pl.col("_usual") > usual_limit
     worst = pl.col("funding_rate").get(pl.col("_size").arg_max())
-    beyond = runs(
+    beyond = group_runs(
         frame,
         (~unit).fill_null(value=True) & (pl.col("_size") > limit),
-        time=rows.dataset.time_column,
+        time=data.dataset.time_column,
         reason=pl.lit("beyond_limit"),
         measured=worst,
         expected=pl.lit(limit),
         message=pl.format("The rate {} is beyond {} either way", worst, pl.lit(limit)),
     )
     usual_here = pl.col("_usual").max()
-    percent = runs(
+    percent = group_runs(
         frame,
         unit,
-        time=rows.dataset.time_column,
+        time=data.dataset.time_column,
         reason=pl.lit("unit"),
         measured=usual_here,
         expected=pl.lit(usual_limit),
@@ -129,7 +129,7 @@ def funding_bounds(
     return pl.concat([beyond, percent])
 
 
-def funding_outliers(rows: Slice, *, window_rows: int, mads: float, floor: float) -> pl.LazyFrame:
+def funding_outliers(data: Slice, *, window_rows: int, mads: float, floor: float) -> pl.LazyFrame:
     """Rates far from those around them. That happens, and is no error by itself.
 
     Parameters
@@ -143,16 +143,16 @@ def funding_outliers(rows: Slice, *, window_rows: int, mads: float, floor: float
         And at least so far: in calm times all rates are the same, and the deviation is 0.
     """
     rate = pl.col("funding_rate")
-    frame = rows.frame.with_columns(
+    frame = data.frame.with_columns(
         _median=rate.rolling_median(window_rows, center=True, min_samples=1)
     ).with_columns(_away=(rate - pl.col("_median")).abs())
     deviation = pl.col("_away").rolling_median(window_rows, center=True, min_samples=1) * _NORMAL
     worst = pl.col("_away").arg_max()
     measured, usual = rate.get(worst), pl.col("_median").get(worst)
-    return runs(
+    return group_runs(
         frame.with_columns(_bound=pl.max_horizontal(mads * deviation, pl.lit(floor))),
         pl.col("_away") > pl.col("_bound"),
-        time=rows.dataset.time_column,
+        time=data.dataset.time_column,
         measured=measured,
         expected=usual,
         severity=pl.lit("info"),
@@ -160,7 +160,7 @@ def funding_outliers(rows: Slice, *, window_rows: int, mads: float, floor: float
     )
 
 
-def _scheduled(frame: pl.LazyFrame, time: pl.Expr, tolerance_seconds: float) -> pl.LazyFrame:
+def _add_reasons(frame: pl.LazyFrame, time: pl.Expr, tolerance_seconds: float) -> pl.LazyFrame:
     """Adds `_off` and `_after` in seconds, and what is wrong with an event: `_reason`."""
     us = time.dt.timestamp("us")
     off = (us - (us / _HOUR_US).round() * _HOUR_US) / 1e6
@@ -186,22 +186,22 @@ def _scheduled(frame: pl.LazyFrame, time: pl.Expr, tolerance_seconds: float) -> 
     )
 
 
-def _with_intervals(rows: Slice, interval: str) -> pl.LazyFrame:
+def _add_intervals(data: Slice, interval: str) -> pl.LazyFrame:
     """Adds `_length` (microseconds), the usual interval that ends with the row, and `_phase_off`.
 
     The latter is by how many hours the row is off the usual hours of the interval, where that does
     not change. Both are null where too few events tell.
     """
-    time = rows.time.dt.timestamp("us")
+    time = data.time.dt.timestamp("us")
     hours = ((time - time.shift(1)) / _HOUR_US).round()
     fixed = None if interval == _AUTO else Timeframe.parse(interval).seconds / 3600
-    usual = _interval() if fixed is None else pl.lit(fixed, dtype=pl.Float64)
-    frame = rows.frame.with_columns(_hours=pl.when(hours > 0).then(hours)).with_columns(
+    usual = _usual_interval() if fixed is None else pl.lit(fixed, dtype=pl.Float64)
+    frame = data.frame.with_columns(_hours=pl.when(hours > 0).then(hours)).with_columns(
         _usual=usual
     )
     frame = frame.with_columns(_length=(pl.col("_usual") * _HOUR_US).cast(pl.Int64))
     phase = (time / _HOUR_US).round() % pl.col("_usual")
-    common = _usual(pl.col("_phase")).over(pl.col("_usual").rle_id())
+    common = _usual_value(pl.col("_phase")).over(pl.col("_usual").rle_id())
     frame = frame.with_columns(_phase=phase).with_columns(_common=common)
     off = pl.col("_phase") - pl.col("_common")
     half = pl.col("_usual") / 2
@@ -211,7 +211,7 @@ def _with_intervals(rows: Slice, interval: str) -> pl.LazyFrame:
     return frame.with_columns(_phase_off=pl.when(steady).then(nearest))
 
 
-def _interval() -> pl.Expr:
+def _usual_interval() -> pl.Expr:
     """The usual hours around; of the first and the last events, if they agree, their own.
 
     A change may be new, or have come soon after the first event.
@@ -222,14 +222,14 @@ def _interval() -> pl.Expr:
     trailing = _equal(hours, last).cast(pl.Int8).cum_min(reverse=True) == 1
     new = trailing & (trailing.sum() >= _LEAST) & (last <= _LONGEST_HOURS)
     early = leading & (leading.sum() > _LEAST) & (first <= _LONGEST_HOURS)
-    return pl.when(new).then(last).when(early).then(first).otherwise(_usual(hours))
+    return pl.when(new).then(last).when(early).then(first).otherwise(_usual_value(hours))
 
 
 def _equal(one: pl.Expr, other: pl.Expr) -> pl.Expr:
     return (one == other).fill_null(value=False)
 
 
-def _usual(value: pl.Expr) -> pl.Expr:
+def _usual_value(value: pl.Expr) -> pl.Expr:
     """The median of the rows around, where it is one of them: ties tell nothing."""
     low, high = (
         value.rolling_quantile(
@@ -240,31 +240,31 @@ def _usual(value: pl.Expr) -> pl.Expr:
     return pl.when(low == high).then(low)
 
 
-def _pairs(rows: Slice, interval: str) -> pl.LazyFrame:
+def _pair_events(data: Slice, interval: str) -> pl.LazyFrame:
     """Neighbouring events: `_from` and `_to`, rounded to hours, and `_length`, in microseconds.
 
     Where the market has events beyond those at hand, a pair reaches out of the range: all of the
     grid that is between counts as missing.
     """
-    hour = ((rows.time.dt.timestamp("us") / _HOUR_US).round() * _HOUR_US).cast(pl.Int64)
+    hour = ((data.time.dt.timestamp("us") / _HOUR_US).round() * _HOUR_US).cast(pl.Int64)
     length = pl.col("_length")
-    events = _with_intervals(rows, interval).select("_length", _us=hour)
+    events = _add_intervals(data, interval).select("_length", _us=hour)
     at = pl.col("_us")
     pairs = [events.select("_length", _from=at.shift(1), _to=at)]
-    latest = min(rows.range.end, rows.now)
-    start, end = ((limit - EPOCH) // MICROSECOND for limit in (rows.range.start, latest))
-    if rows.span is not None and rows.span.start < rows.range.start:
+    latest = min(data.range.end, data.now)
+    start, end = ((limit - EPOCH) // MICROSECOND for limit in (data.range.start, latest))
+    if data.span is not None and data.span.start < data.range.start:
         outside = at - ((at - start) // length + 1) * length
         first = events.with_columns(length.fill_null(strategy="backward")).first()
         pairs.append(first.filter(at > start).select("_length", _from=outside, _to=at))
-    if rows.span is not None and rows.span.end > latest:
+    if data.span is not None and data.span.end > latest:
         outside = at + ((end - at) // length + 1) * length
         last = events.with_columns(length.fill_null(strategy="forward")).last()
         pairs.append(last.filter(at < end).select("_length", _from=at, _to=outside))
     return pl.concat(pairs).drop_nulls()
 
 
-def _joined(missing: pl.LazyFrame) -> pl.LazyFrame:
+def _join_events(missing: pl.LazyFrame) -> pl.LazyFrame:
     """Neighbouring missing events of one reason and UTC day as one interval."""
     day = pl.col("start").dt.date()
     other = (
@@ -293,9 +293,9 @@ def _joined(missing: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-CHECKS: Mapping[str, Builtin] = {
-    "funding_gaps": Builtin(funding_gaps, "completeness"),
-    "funding_schedule": Builtin(funding_schedule, "consistency"),
-    "funding_bounds": Builtin(funding_bounds, "accuracy"),
-    "funding_outliers": Builtin(funding_outliers, "accuracy"),
+CHECKS: Mapping[str, BuiltinCheck] = {
+    "funding_gaps": BuiltinCheck(funding_gaps, "completeness"),
+    "funding_schedule": BuiltinCheck(funding_schedule, "consistency"),
+    "funding_bounds": BuiltinCheck(funding_bounds, "accuracy"),
+    "funding_outliers": BuiltinCheck(funding_outliers, "accuracy"),
 }

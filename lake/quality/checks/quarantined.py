@@ -7,22 +7,22 @@ from collections.abc import Mapping
 import polars as pl
 
 from lake.model.time import EPOCH
-from lake.quality.check import FOUND, Builtin, count_phrase
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
 from lake.quality.slice import Slice
 
 
-def refused(rows: Slice) -> pl.LazyFrame:
+def refused(data: Slice) -> pl.LazyFrame:
     """Rows in quarantine whose time no stored row has: a sound row at that time makes up for them.
 
     One finding a day and rule that they break. Rows without a usable time, as of a mistaken unit,
     are told on 1970-01-01, as a warning: nothing shows what makes up for them.
     """
-    if rows.refused is None or rows.refused.is_empty():
-        return pl.LazyFrame(schema=FOUND)
+    if data.quarantine is None or data.quarantine.is_empty():
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
     timeless = pl.col("start") == EPOCH
-    times = rows.frame.select(rows.time.alias("timestamp"))
+    times = data.frame.select(data.time.alias("timestamp"))
     return (
-        rows.refused.lazy()
+        data.quarantine.lazy()
         .join(times, on="timestamp", how="anti")
         .group_by("reason", pl.col("timestamp").dt.date().alias("_day"))
         .agg(
@@ -43,4 +43,4 @@ def refused(rows: Slice) -> pl.LazyFrame:
     )
 
 
-CHECKS: Mapping[str, Builtin] = {"refused": Builtin(refused, "accuracy")}
+CHECKS: Mapping[str, BuiltinCheck] = {"refused": BuiltinCheck(refused, "accuracy")}

@@ -12,8 +12,8 @@ from lake.model.intervals import RangeSet
 from lake.model.ohlcv import PRICES
 from lake.model.slots import slot_of, start_of
 from lake.model.timeframe import Timeframe
-from lake.quality.check import FOUND, Builtin, count_phrase
-from lake.quality.checks.bars import observed, observed_of
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
+from lake.quality.checks.bars import filter_observed
 from lake.quality.slice import Reference, Slice
 
 _SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
@@ -24,7 +24,7 @@ _HABIT = 0.5  # share of a day's trades from which ids are taken to follow each 
 
 
 def reconciliation(
-    rows: Slice, *, price_tolerance: float, volume_tolerance: float, quote_rounding: float
+    data: Slice, *, price_tolerance: float, volume_tolerance: float, quote_rounding: float
 ) -> pl.LazyFrame:
     """Bars that differ from the aggregate of their trades or finer bars; the reason is the columns.
 
@@ -38,17 +38,17 @@ def reconciliation(
     quote_rounding
         How much a quote volume may differ for each trade: venues round each to their decimals.
     """
-    timeframe = rows.dataset.timeframe
+    timeframe = data.dataset.timeframe
     if timeframe is None:
-        return pl.LazyFrame(schema=FOUND)
-    made = bars_below(rows, timeframe)
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    made = aggregate_references(data, timeframe)
     if not made:
-        return pl.LazyFrame(schema=FOUND)
-    bars = observed(rows).filter(rows.inside())
-    bars = bars.with_columns(_slot=slot_of(rows.time, timeframe))
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    bars = filter_observed(data).filter(data.is_inside())
+    bars = bars.with_columns(_slot=slot_of(data.time, timeframe))
     tolerance = dict.fromkeys(PRICES, price_tolerance)
     tolerance |= dict.fromkeys(_SUMS, volume_tolerance)
-    names = [name for name in tolerance if name in rows.dataset.polars_schema]
+    names = [name for name in tolerance if name in data.dataset.polars_schema]
     found = []
     for below, who in made:
         wrong = {
@@ -56,22 +56,22 @@ def reconciliation(
             for name in names
         }
         both = bars.join(below, on="_slot").filter(pl.any_horizontal(wrong.values()))
-        found.append(_findings(rows, both.with_columns(_wrong(wrong)), names, who))
+        found.append(_group_findings(data, both.with_columns(_mark_wrong(wrong)), names, who))
     return pl.concat(found)
 
 
-def bars_below(rows: Slice, timeframe: Timeframe) -> list[tuple[pl.LazyFrame, str]]:
+def aggregate_references(data: Slice, timeframe: Timeframe) -> list[tuple[pl.LazyFrame, str]]:
     """Bars made of the market's trades, and of its next finer bars, and what they are made of.
 
     Only those with nothing missing below: `_slot`, `_open`, `_high`, `_low`, `_close`, `_volume`, …
     """
-    made = [] if rows.trades is None else [(_of_trades(rows.trades, timeframe), "trades")]
-    nested = [bars for bars in rows.finer if _nests(bars, timeframe)]
-    made += [(_of_bars(rows, bars, timeframe), bars.dataset.name) for bars in nested[:1]]
+    made = [] if data.trades is None else [(_aggregate_trades(data.trades, timeframe), "trades")]
+    nested = [bars for bars in data.finer if _is_nested(bars, timeframe)]
+    made += [(_aggregate_bars(data, bars, timeframe), bars.dataset.name) for bars in nested[:1]]
     return made
 
 
-def _nests(finer: Reference, timeframe: Timeframe) -> bool:
+def _is_nested(finer: Reference, timeframe: Timeframe) -> bool:
     return finer.dataset.timeframe is not None and nests(finer.dataset.timeframe, timeframe)
 
 
@@ -83,7 +83,7 @@ def _differs(name: str, share: float, rounding: float) -> pl.Expr:
     return ((ours - theirs).abs() > allowed).fill_null(value=False)
 
 
-def _wrong(wrong: Mapping[str, pl.Expr]) -> list[pl.Expr]:
+def _mark_wrong(wrong: Mapping[str, pl.Expr]) -> list[pl.Expr]:
     """Of each bar whether a column is wrong, and the two values of the first that is."""
 
     def first(prefix: str) -> pl.Expr:
@@ -95,7 +95,7 @@ def _wrong(wrong: Mapping[str, pl.Expr]) -> list[pl.Expr]:
     return [*marks, first("").alias("_measured"), first("_").alias("_expected")]
 
 
-def _findings(rows: Slice, both: pl.LazyFrame, names: list[str], who: str) -> pl.LazyFrame:
+def _group_findings(data: Slice, both: pl.LazyFrame, names: list[str], who: str) -> pl.LazyFrame:
     """Neighbouring bars as one finding each, cut at midnight."""
     columns = pl.concat_str(
         [pl.when(pl.col(f"_wrong_{name}").any()).then(pl.lit(name)) for name in names],
@@ -106,11 +106,11 @@ def _findings(rows: Slice, both: pl.LazyFrame, names: list[str], who: str) -> pl
     measured, expected = pl.col("_measured").first(), pl.col("_expected").first()
     return (
         both.sort("_slot")
-        .with_columns(_run=apart.cum_sum(), _day=rows.time.dt.date())
+        .with_columns(_run=apart.cum_sum(), _day=data.time.dt.date())
         .group_by("_run", "_day", maintain_order=True)
         .agg(
-            start=rows.time.first(),
-            end=(rows.time + pl.lit(rows.step)).last(),
+            start=data.time.first(),
+            end=(data.time + pl.lit(data.step)).last(),
             rows=pl.len().cast(pl.Int64),
             measured=measured,
             expected=expected,
@@ -129,9 +129,9 @@ def _findings(rows: Slice, both: pl.LazyFrame, names: list[str], who: str) -> pl
     )
 
 
-def _of_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
+def _aggregate_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
     """Bars of trades, of all slots that are surely complete."""
-    frame = _ticks(trades, timeframe)
+    frame = _prepare_trades(trades, timeframe)
     sides = pl.col("_sided").all()
     bars = frame.group_by("_slot").agg(
         _open=pl.col("price").first(),
@@ -153,14 +153,14 @@ def _of_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
     # Nobody knows what was before the first trade and after the last one.
     first, last = pl.col("_slot").min(), pl.col("_slot").max()
     inner = pl.col("_slot").is_between(first, last, closed="none")
-    complete = _unbroken(bars.sort("_slot").with_columns(_inner=inner))
-    ordered = _in_order(complete, frame)
-    if trades.covered is not None:
-        return _known(ordered, trades.covered, timeframe).filter("_known")
+    complete = _filter_unbroken(bars.sort("_slot").with_columns(_inner=inner))
+    ordered = _correct_order(complete, frame)
+    if trades.coverage is not None:
+        return _add_is_covered(ordered, trades.coverage, timeframe).filter("_known")
     return ordered.filter("_inner")
 
 
-def _ticks(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
+def _prepare_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
     """Trades with the number of their slot, and what is summed up of them."""
     buy = pl.col("side") == "buy"
     quote = pl.col("price") * pl.col("amount")
@@ -180,7 +180,7 @@ def _ticks(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
     )
 
 
-def _unbroken(bars: pl.LazyFrame) -> pl.LazyFrame:
+def _filter_unbroken(bars: pl.LazyFrame) -> pl.LazyFrame:
     """Slots in and beside which no id is skipped, where ids follow each other at all."""
     here = pl.col("_most") - pl.col("_least") + 1 == pl.col("_rows")
     before = (pl.col("_least") - pl.col("_most").shift(1) == 1).fill_null(value=True)
@@ -189,7 +189,7 @@ def _unbroken(bars: pl.LazyFrame) -> pl.LazyFrame:
     return bars.filter(whole | (follow < _HABIT) | here.is_null())
 
 
-def _in_order(bars: pl.LazyFrame, frame: pl.LazyFrame) -> pl.LazyFrame:
+def _correct_order(bars: pl.LazyFrame, frame: pl.LazyFrame) -> pl.LazyFrame:
     """First and last prices by time and number: ids that are texts sort 1000 before 999."""
     number, time = pl.col("_number"), pl.col("timestamp")
     odd = frame.filter((time == time.shift(1)) & (number < number.shift(1))).select("_slot")
@@ -204,13 +204,13 @@ def _in_order(bars: pl.LazyFrame, frame: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _of_bars(rows: Slice, finer: Reference, timeframe: Timeframe) -> pl.LazyFrame:
+def _aggregate_bars(data: Slice, finer: Reference, timeframe: Timeframe) -> pl.LazyFrame:
     """Bars of finer ones, of all slots in which none is missing, or none that had a trade.
 
     Bars without volume tell the last price from before: prices come from the others, if any.
     """
     quiet = pl.col("volume") <= 0
-    frame = observed_of(finer.dataset, finer.frame).with_columns(
+    frame = filter_observed(finer).with_columns(
         _slot=slot_of(pl.col("timestamp"), timeframe).set_sorted(),
         **{f"_{name}": pl.when(~quiet).then(name) for name in PRICES},
     )
@@ -224,10 +224,10 @@ def _of_bars(rows: Slice, finer: Reference, timeframe: Timeframe) -> pl.LazyFram
         _rows=pl.len().cast(pl.Int64),
         **{f"_{name}": _sum_of_all(name) for name in _SUMS},
     )
-    parts = _parts(finer, timeframe)
-    if not rows.omits_empty_bars or not finer.covered:
+    parts = _count_parts(finer, timeframe)
+    if not data.omits_empty_bars or not finer.coverage:
         return bars.filter(pl.col("_rows") == parts)
-    known = _known(bars, finer.covered, timeframe)
+    known = _add_is_covered(bars, finer.coverage, timeframe)
     return known.filter((pl.col("_rows") == parts) | pl.col("_known"))
 
 
@@ -235,7 +235,7 @@ def _sum_of_all(name: str) -> pl.Expr:
     return pl.when(pl.col(name).null_count() == 0).then(pl.col(name).sum())
 
 
-def _parts(finer: Reference, timeframe: Timeframe) -> pl.Expr:
+def _count_parts(finer: Reference, timeframe: Timeframe) -> pl.Expr:
     """How many finer bars a slot has."""
     below = finer.dataset.timeframe
     if below is None or below.unit == "M":
@@ -244,7 +244,7 @@ def _parts(finer: Reference, timeframe: Timeframe) -> pl.Expr:
     return length.dt.total_seconds() // below.seconds
 
 
-def _known(slots: pl.LazyFrame, ranges: RangeSet, timeframe: Timeframe) -> pl.LazyFrame:
+def _add_is_covered(slots: pl.LazyFrame, ranges: RangeSet, timeframe: Timeframe) -> pl.LazyFrame:
     """Adds whether a slot lies wholly in one of the ranges: `_known`."""
     known = pl.LazyFrame(
         {"_from": [item.start for item in ranges], "_to": [item.end for item in ranges]},
@@ -260,4 +260,4 @@ def _known(slots: pl.LazyFrame, ranges: RangeSet, timeframe: Timeframe) -> pl.La
     )
 
 
-CHECKS: Mapping[str, Builtin] = {"reconciliation": Builtin(reconciliation, "consistency")}
+CHECKS: Mapping[str, BuiltinCheck] = {"reconciliation": BuiltinCheck(reconciliation, "consistency")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lake.quality.check import Builtin
+from lake.quality.check import BuiltinCheck
 from lake.quality.checks import (
     bars,
     books,
@@ -20,7 +20,7 @@ from lake.quality.checks import (
     trades,
 )
 
-BUILTIN: Mapping[str, Builtin] = {
+BUILTIN: Mapping[str, BuiltinCheck] = {
     name: builtin
     for module in (
         completeness,

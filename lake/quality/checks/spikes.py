@@ -16,9 +16,9 @@ import polars.selectors as cs
 from lake.model.ohlcv import PRICES
 from lake.model.slots import slot_of
 from lake.model.timeframe import Timeframe
-from lake.quality.check import FOUND, Builtin
-from lake.quality.checks.bars import before, observed
-from lake.quality.checks.second_opinions import bars_of_market, seen_elsewhere
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
+from lake.quality.checks.bars import filter_observed, previous_value
+from lake.quality.checks.second_opinions import aggregate_market, compare_with_venues
 from lake.quality.slice import Slice
 
 _EDGE = 0.9  # quantile of jumps between bars that a deviation is at least
@@ -29,7 +29,7 @@ _APART = 0.5  # share of the deviations of a move by which a witness must differ
 
 
 def spikes(
-    rows: Slice,
+    data: Slice,
     *,
     deviations: float,
     wick_deviations: float,
@@ -55,24 +55,24 @@ def spikes(
     least_return
         Least size of a deviation, as a share of the price.
     """
-    timeframe = rows.dataset.timeframe
+    timeframe = data.dataset.timeframe
     if timeframe is None:
-        return pl.LazyFrame(schema=FOUND)
-    path = _path(rows, timeframe, window_rows)
-    blocks = _blocks(path, least_return)
-    wick = _WICK * deviations if rows.others else wick_deviations
-    shaped = _shaped(path, blocks, deviations, wick)
-    strong = _measured_exactly(shaped, blocks, window_rows, least_return)
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    path = _measure_jumps(data, timeframe, window_rows)
+    blocks = _measure_blocks(path, least_return)
+    wick = _WICK * deviations if data.others else wick_deviations
+    shaped = _classify(path, blocks, deviations, wick)
+    strong = _score(shaped, blocks, window_rows, least_return)
     strong, found = strong.filter(_is_beyond(deviations, wick)), []
-    for bars, who in bars_of_market(rows):  # they settle it: nobody else is asked
+    for bars, who in aggregate_market(data):  # they settle it: nobody else is asked
         strong = strong.join(bars, on="start", how="anti")
-        found.append(_contradicted(rows, path, blocks, bars, who, witnessed_deviations))
+        found.append(_find_contradicted(data, path, blocks, bars, who, witnessed_deviations))
     alone = pl.col("_confirmed").is_null() & _is_beyond(deviations, wick_deviations)
-    told = seen_elsewhere(rows, strong).filter(~pl.col("_confirmed") | alone)
-    return pl.concat([*found, _findings(rows, told)])
+    told = compare_with_venues(data, strong).filter(~pl.col("_confirmed") | alone)
+    return pl.concat([*found, _to_findings(data, told)])
 
 
-def _path(rows: Slice, timeframe: Timeframe, window_rows: int) -> pl.LazyFrame:
+def _measure_jumps(data: Slice, timeframe: Timeframe, window_rows: int) -> pl.LazyFrame:
     """Each observed bar with its jump from the one before, and its own change, as logarithms.
 
     A block is half a window of slots, so that it is the same one whatever part is judged.
@@ -80,13 +80,13 @@ def _path(rows: Slice, timeframe: Timeframe, window_rows: int) -> pl.LazyFrame:
     top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")
     up, down = pl.col("high") / top - 1, bottom / pl.col("low") - 1
     return (
-        observed(rows)
+        filter_observed(data)
         .select(
             *PRICES,
-            start=rows.time,
-            _in=(pl.col("open") / before(rows, "close")).log(),
+            start=data.time,
+            _in=(pl.col("open") / previous_value(data, "close")).log(),
             _body=(pl.col("close") / pl.col("open")).log(),
-            _block=slot_of(rows.time, timeframe) // (window_rows // 2),
+            _block=slot_of(data.time, timeframe) // (window_rows // 2),
         )
         .with_row_index("_row")
         .with_columns(
@@ -102,7 +102,7 @@ def _path(rows: Slice, timeframe: Timeframe, window_rows: int) -> pl.LazyFrame:
     )
 
 
-def _blocks(path: pl.LazyFrame, least_return: float) -> pl.LazyFrame:
+def _measure_blocks(path: pl.LazyFrame, least_return: float) -> pl.LazyFrame:
     """Of each block of rows the size of a deviation, and what it comes from.
 
     `_least`: of it and its neighbours, and less by what is unsure; `_near`: by returns alone.
@@ -123,17 +123,19 @@ def _blocks(path: pl.LazyFrame, least_return: float) -> pl.LazyFrame:
             _near=pl.max_horizontal("_median", pl.lit(least_return)),
         )
     )
-    around = [_of_neighbour("_deviation", step) for step in (-1, 0, 1)]
+    around = [_neighbour_value("_deviation", step) for step in (-1, 0, 1)]
     return blocks.with_columns(_least=pl.min_horizontal(around) * _UNSURE)
 
 
-def _of_neighbour(name: str, step: int) -> pl.Expr:
+def _neighbour_value(name: str, step: int) -> pl.Expr:
     """The value of the block so many further, if that has any bars."""
     other = pl.col("_block").shift(-step)
     return pl.when(other == pl.col("_block") + step).then(pl.col(name).shift(-step))
 
 
-def _beyond(path: pl.LazyFrame, blocks: pl.LazyFrame, far: pl.Expr, tail: pl.Expr) -> pl.LazyFrame:
+def _filter_beyond(
+    path: pl.LazyFrame, blocks: pl.LazyFrame, far: pl.Expr, tail: pl.Expr
+) -> pl.LazyFrame:
     """Bars with a jump beside them, or a wick, beyond a bound of their block.
 
     Almost all are ruled out by the least bound of all, without a look at their own.
@@ -145,7 +147,7 @@ def _beyond(path: pl.LazyFrame, blocks: pl.LazyFrame, far: pl.Expr, tail: pl.Exp
     return few.join(bounds, on="_block").filter(beyond)
 
 
-def _shaped(
+def _classify(
     path: pl.LazyFrame, blocks: pl.LazyFrame, deviations: float, wick: float
 ) -> pl.LazyFrame:
     """Bars of which a price may be away by so many deviations, with its shape and size."""
@@ -154,14 +156,14 @@ def _shaped(
     both = pl.min_horizontal(there.abs(), back.abs())
     size = {
         "whole": pl.when(there * back < 0).then(both).otherwise(0.0),
-        "close": _if_back(back, body, pl.col("_later"), pl.col("_out_after")),
-        "open": _if_back(there, body, pl.col("_earlier"), pl.col("_in_before")),
+        "close": _size_if_reversed(back, body, pl.col("_later"), pl.col("_out_after")),
+        "open": _size_if_reversed(there, body, pl.col("_earlier"), pl.col("_in_before")),
     }
     away = pl.col("_size") >= pl.col("_far_bound")
     shape = pl.coalesce(pl.when(size[name] == pl.col("_size")).then(pl.lit(name)) for name in size)
     end = pl.when("_is_up").then(pl.lit("high")).otherwise(pl.lit("low"))
     return (
-        _beyond(path, blocks, deviations * least, wick * least)
+        _filter_beyond(path, blocks, deviations * least, wick * least)
         .with_columns(_size=pl.max_horizontal(size.values()))
         .filter(away | (pl.col("_tail") >= pl.col("_tail_bound")))
         .with_columns(
@@ -171,7 +173,7 @@ def _shaped(
     )
 
 
-def _if_back(jump: pl.Expr, body: pl.Expr, *others: pl.Expr) -> pl.Expr:
+def _size_if_reversed(jump: pl.Expr, body: pl.Expr, *others: pl.Expr) -> pl.Expr:
     """The jump between two bars, if the change within one of them takes it back.
 
     And takes it back better than any of `others` does, of which a neighbour is then accused.
@@ -184,7 +186,7 @@ def _if_back(jump: pl.Expr, body: pl.Expr, *others: pl.Expr) -> pl.Expr:
     return pl.when(back & better).then(jump.abs()).otherwise(0.0)
 
 
-def _measured_exactly(
+def _score(
     shaped: pl.LazyFrame, blocks: pl.LazyFrame, window_rows: int, least_return: float
 ) -> pl.LazyFrame:
     """Sizes in deviations of the window around each; the price in question, and the normal one."""
@@ -200,7 +202,7 @@ def _measured_exactly(
     normal = pl.coalesce(pl.when(shape == name).then(end) for name, end in ends.items())
     scale = pl.max_horizontal(median, edge, pl.lit(least_return))
     return (
-        _with_windows(shaped, blocks)
+        _add_windows(shaped, blocks)
         .with_columns(_score=pl.col("_size") / scale)
         .drop(cs.contains("_returns", "_jumps"))
         .with_columns(
@@ -211,7 +213,7 @@ def _measured_exactly(
     )
 
 
-def _with_windows(few: pl.LazyFrame, blocks: pl.LazyFrame) -> pl.LazyFrame:
+def _add_windows(few: pl.LazyFrame, blocks: pl.LazyFrame) -> pl.LazyFrame:
     """Adds returns and jumps of the block of a row and its neighbours; how many come before it."""
     few = few.join(blocks.select("_block", "_first"), on="_block")
     lists = blocks.select("_block", "_returns", "_jumps")
@@ -236,8 +238,8 @@ def _is_wick() -> pl.Expr:
     return pl.col("_shape").is_in(["high", "low"])
 
 
-def _contradicted(
-    rows: Slice,
+def _find_contradicted(
+    data: Slice,
     path: pl.LazyFrame,
     blocks: pl.LazyFrame,
     bars: pl.LazyFrame,
@@ -250,9 +252,9 @@ def _contradicted(
     worst = pl.max_horizontal(apart.values())
     shapes = ("close", "open", "high", "low")  # of equals a close tells most
     which = [(name, pl.when(apart[name] == pl.col("_worst"))) for name in shapes]
-    return _findings(
-        rows,
-        _beyond(path, blocks, bound, bound)
+    return _to_findings(
+        data,
+        _filter_beyond(path, blocks, bound, bound)
         .join(bars, on="start")
         .with_columns(_worst=worst)
         .filter(pl.col("_worst") >= _APART * deviations * pl.col("_near"))
@@ -268,12 +270,12 @@ def _contradicted(
     )
 
 
-def _findings(rows: Slice, judged: pl.LazyFrame) -> pl.LazyFrame:
+def _to_findings(data: Slice, judged: pl.LazyFrame) -> pl.LazyFrame:
     alone = pl.col("_confirmed").is_null()
     mild = alone | (_is_wick() & ~pl.col("_own"))
     return judged.select(
         start="start",
-        end=pl.col("start") + pl.lit(rows.step),
+        end=pl.col("start") + pl.lit(data.step),
         rows=pl.lit(1, dtype=pl.Int64),
         measured="_price",
         expected="_normal",
@@ -293,4 +295,4 @@ def _findings(rows: Slice, judged: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-CHECKS: Mapping[str, Builtin] = {"spikes": Builtin(spikes, "accuracy")}
+CHECKS: Mapping[str, BuiltinCheck] = {"spikes": BuiltinCheck(spikes, "accuracy")}

@@ -9,7 +9,7 @@ import polars as pl
 
 from lake.model.slots import slot_of, start_of
 from lake.model.time import FIRST_TIME
-from lake.quality.check import FOUND, Builtin, count_phrase, runs
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
 from lake.quality.slice import Slice
 
 _UNIT = 1000  # seconds, milliseconds and microseconds are a thousand apart
@@ -22,10 +22,10 @@ _IMPOSSIBLE: Mapping[str, str] = {
 }
 
 
-def implausible_time(rows: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
+def implausible_time(data: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
     """Rows before there was a market, or after the present: mistaken units, or a local time."""
-    latest = rows.now + timedelta(seconds=ahead_seconds)
-    time = rows.time
+    latest = data.now + timedelta(seconds=ahead_seconds)
+    time = data.time
     us = time.dt.timestamp("us")
     low, high = (int(t.timestamp()) * 1_000_000 for t in (FIRST_TIME, latest))
     reason = (
@@ -37,12 +37,12 @@ def implausible_time(rows: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
         .then(pl.lit("ahead"))
         .otherwise(pl.lit("impossible"))
     )
-    found = rows.frame.filter((time < FIRST_TIME) | (time > latest)).with_columns(_reason=reason)
+    found = data.frame.filter((time < FIRST_TIME) | (time > latest)).with_columns(_reason=reason)
     return pl.concat(
-        runs(
+        group_runs(
             found,
             pl.col("_reason") == name,
-            time=rows.dataset.time_column,
+            time=data.dataset.time_column,
             reason=pl.lit(name),
             measured=us.first() / 1e6,
             expected=pl.when(time.first() < FIRST_TIME).then(low / 1e6).otherwise(high / 1e6),
@@ -56,34 +56,34 @@ def implausible_time(rows: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
     )
 
 
-def order(rows: Slice) -> pl.LazyFrame:
+def order(data: Slice) -> pl.LazyFrame:
     """Rows that come before one of an earlier time, as they are given."""
-    behind = rows.time.shift(1) - rows.time
-    return runs(
-        rows.frame.with_columns(_behind=behind.dt.total_microseconds() / 1e6),
+    behind = data.time.shift(1) - data.time
+    return group_runs(
+        data.frame.with_columns(_behind=behind.dt.total_microseconds() / 1e6),
         pl.col("_behind") > 0,
-        time=rows.dataset.time_column,
+        time=data.dataset.time_column,
         measured=pl.col("_behind").max(),
         expected=pl.lit(0.0),
         message=pl.format("{} out of order of time", count_phrase(pl.len(), "row is", "rows are")),
     )
 
 
-def duplicates(rows: Slice) -> pl.LazyFrame:
+def duplicates(data: Slice) -> pl.LazyFrame:
     """Rows whose key another row has, too. A table never holds them; files of others may."""
-    key = rows.dataset.key
-    columns = dict.fromkeys([rows.dataset.time_column, *key])
-    frame = rows.frame.select(list(columns))
-    if key == (rows.dataset.time_column,):
+    key = data.dataset.key
+    columns = dict.fromkeys([data.dataset.time_column, *key])
+    frame = data.frame.select(list(columns))
+    if key == (data.dataset.time_column,):
         # Rows are in order mostly, and then this is much cheaper than a look at all pairs.
         frame = frame.sort(key)
-        again = rows.time == rows.time.shift(1)
+        again = data.time == data.time.shift(1)
     else:
         again = ~(pl.struct(key) if len(key) > 1 else pl.col(key[0])).is_first_distinct()
-    return runs(
+    return group_runs(
         frame,
         again,
-        time=rows.dataset.time_column,
+        time=data.dataset.time_column,
         measured=pl.len().cast(pl.Float64) + 1,
         expected=pl.lit(1.0),
         message=pl.format(
@@ -92,16 +92,16 @@ def duplicates(rows: Slice) -> pl.LazyFrame:
     )
 
 
-def off_grid(rows: Slice) -> pl.LazyFrame:
+def off_grid(data: Slice) -> pl.LazyFrame:
     """Bars that do not open on the grid of their timeframe."""
-    timeframe = rows.dataset.timeframe
+    timeframe = data.dataset.timeframe
     if timeframe is None:
-        return pl.LazyFrame(schema=FOUND)
-    off = rows.time - start_of(slot_of(rows.time, timeframe), timeframe)
-    return runs(
-        rows.frame.with_columns(_off=off.dt.total_microseconds() / 1e6),
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    off = data.time - start_of(slot_of(data.time, timeframe), timeframe)
+    return group_runs(
+        data.frame.with_columns(_off=off.dt.total_microseconds() / 1e6),
         pl.col("_off") != 0,
-        time=rows.dataset.time_column,
+        time=data.dataset.time_column,
         measured=pl.col("_off").max(),
         expected=pl.lit(0.0),
         message=pl.format(
@@ -113,31 +113,31 @@ def off_grid(rows: Slice) -> pl.LazyFrame:
     )
 
 
-def clock_skew(rows: Slice, *, ahead_ms: float, late_ms: float) -> pl.LazyFrame:
+def clock_skew(data: Slice, *, ahead_ms: float, late_ms: float) -> pl.LazyFrame:
     """Rows received before the venue says that they happened, or long after."""
-    if "received_at" not in rows.dataset.polars_schema:
-        return pl.LazyFrame(schema=FOUND)
-    delay = (pl.col("received_at") - rows.time).dt.total_microseconds() / 1e3
+    if "received_at" not in data.dataset.polars_schema:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    delay = (pl.col("received_at") - data.time).dt.total_microseconds() / 1e3
     return pl.concat(
         [
-            _delayed(rows, delay, delay < -ahead_ms, "ahead", -ahead_ms),
-            _delayed(rows, delay, delay > late_ms, "late", late_ms),
+            _group_delays(data, delay, delay < -ahead_ms, "ahead", -ahead_ms),
+            _group_delays(data, delay, delay > late_ms, "late", late_ms),
         ]
     )
 
 
-def _delayed(
-    rows: Slice, delay: pl.Expr, bad: pl.Expr, reason: str, bound_ms: float
+def _group_delays(
+    data: Slice, delay: pl.Expr, bad: pl.Expr, reason: str, bound_ms: float
 ) -> pl.LazyFrame:
     worst = delay.min() if reason == "ahead" else delay.max()
     words = {
         "ahead": "{} rows came up to {} ms before their own time: the clocks disagree",
         "late": "{} rows came up to {} ms after their time",
     }
-    return runs(
-        rows.frame,
+    return group_runs(
+        data.frame,
         bad,
-        time=rows.dataset.time_column,
+        time=data.dataset.time_column,
         reason=pl.lit(reason),
         measured=worst,
         expected=pl.lit(bound_ms),
@@ -145,10 +145,10 @@ def _delayed(
     )
 
 
-CHECKS: Mapping[str, Builtin] = {
-    "implausible_time": Builtin(implausible_time, "accuracy"),
-    "order": Builtin(order, "consistency"),
-    "duplicates": Builtin(duplicates, "consistency"),
-    "off_grid": Builtin(off_grid, "accuracy"),
-    "clock_skew": Builtin(clock_skew, "timeliness"),
+CHECKS: Mapping[str, BuiltinCheck] = {
+    "implausible_time": BuiltinCheck(implausible_time, "accuracy"),
+    "order": BuiltinCheck(order, "consistency"),
+    "duplicates": BuiltinCheck(duplicates, "consistency"),
+    "off_grid": BuiltinCheck(off_grid, "accuracy"),
+    "clock_skew": BuiltinCheck(clock_skew, "timeliness"),
 }

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.quality.check import FOUND, Builtin, count_phrase
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
 from lake.quality.slice import Slice
 
 _TELLING = 50  # steps of one id, from which on a single hole among them is told
 _EDGE = 0.9  # quantile of changes that a deviation is: half of all trades or more change nothing
 
 
-def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
+def ids_skip(data: Slice, *, consecutive_share: float) -> pl.LazyFrame:
     """Ids that are left out between two trades: `rows` and measured are how many.
 
     Numbers of single trades inside aggregated ones count, too, if they skip where ids do not.
@@ -25,12 +25,13 @@ def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
         number its trades without a break; so it is, too, where fifty do and one does not, or where
         nine of ten of all ids of the market are there. Of others nothing is told.
     """
-    time = rows.dataset.time_column
+    time = data.dataset.time_column
     inner = pl.col("first_id") - pl.col("last_id").shift(1)
-    steps = _by_number(rows).with_columns(_before=pl.col(time).shift(1), _inner=inner)
+    steps = _sort_by_id(data).with_columns(_before=pl.col(time).shift(1), _inner=inner)
     usual = {
-        "_step": pl.lit(rows.ids_follow) | _consecutive(pl.col("_step"), consecutive_share),
-        "_inner": _consecutive(pl.col("_inner"), consecutive_share),
+        "_step": pl.lit(data.has_consecutive_ids)
+        | _is_consecutive(pl.col("_step"), consecutive_share),
+        "_inner": _is_consecutive(pl.col("_inner"), consecutive_share),
     }
     days = steps.group_by("_day").agg(usual[name].alias(f"{name}_usual") for name in usual)
     skipped = [pl.when(f"{name}_usual", pl.col(name) > 1).then(name) - 1 for name in usual]
@@ -42,9 +43,9 @@ def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
         .select(
             # Of a hole over midnight the part of the later day is told.
             start=pl.max_horizontal(
-                pl.min_horizontal("_before", time), rows.time.dt.truncate("1d")
+                pl.min_horizontal("_before", time), data.time.dt.truncate("1d")
             ),
-            end=rows.time.dt.offset_by("1us"),
+            end=data.time.dt.offset_by("1us"),
             rows=pl.col("_skipped"),
             measured=pl.col("_skipped").cast(pl.Float64),
             expected=pl.lit(0.0),
@@ -58,27 +59,27 @@ def ids_skip(rows: Slice, *, consecutive_share: float) -> pl.LazyFrame:
     )
 
 
-def _consecutive(step: pl.Expr, share: float) -> pl.Expr:
+def _is_consecutive(step: pl.Expr, share: float) -> pl.Expr:
     """Whether ids follow each other on a day in general: of few trades one hole makes no habit."""
     follows, holes = (step == 1).sum(), (step > 1).sum()
     few = (holes == 1) & (follows >= _TELLING)
     return few | ((step == 1).mean() >= share).fill_null(value=False)
 
 
-def id_order(rows: Slice, *, consecutive_share: float, tolerance_ms: float) -> pl.LazyFrame:
+def id_order(data: Slice, *, consecutive_share: float, tolerance_ms: float) -> pl.LazyFrame:
     """Trades of a higher id that are earlier: measured is by how many seconds.
 
     Told only of venues whose ids follow each other, as with `ids_skip`.
     """
-    back = (rows.time.shift(1) - rows.time).dt.total_microseconds() / 1e6
-    steps = _by_number(rows).with_columns(_back=back, _previous=pl.col("_number").shift(1))
-    usual = pl.lit(rows.ids_follow) | _consecutive(pl.col("_step"), consecutive_share)
+    back = (data.time.shift(1) - data.time).dt.total_microseconds() / 1e6
+    steps = _sort_by_id(data).with_columns(_back=back, _previous=pl.col("_number").shift(1))
+    usual = pl.lit(data.has_consecutive_ids) | _is_consecutive(pl.col("_step"), consecutive_share)
     return (
         steps.filter(pl.col("_back") > tolerance_ms / 1e3, pl.col("_step") > 0)
         .join(steps.group_by("_day").agg(_usual=usual), on="_day", maintain_order="left")
         .filter("_usual")
         .select(
-            start=rows.time,
+            start=data.time,
             measured="_back",
             expected=pl.lit(0.0),
             message=pl.format(
@@ -88,7 +89,7 @@ def id_order(rows: Slice, *, consecutive_share: float, tolerance_ms: float) -> p
     )
 
 
-def conflicting_ids(rows: Slice) -> pl.LazyFrame:
+def conflicting_ids(data: Slice) -> pl.LazyFrame:
     """Trades whose id another has, at another time (`other_time`) or with another price or amount.
 
     Those with other values are `other_values`; aggregated trades with a trade in common `overlap`.
@@ -99,7 +100,7 @@ def conflicting_ids(rows: Slice) -> pl.LazyFrame:
         pl.col(name) != pl.col(name).shift(1) for name in ("price", "amount")
     )
     reason = (
-        pl.when(again & (rows.time != rows.time.shift(1)))
+        pl.when(again & (data.time != data.time.shift(1)))
         .then(pl.lit("other_time"))
         .when(again & values)
         .then(pl.lit("other_values"))
@@ -112,11 +113,11 @@ def conflicting_ids(rows: Slice) -> pl.LazyFrame:
         "overlap": "in part, as an aggregate",
     }
     return (
-        _by_number(rows)
+        _sort_by_id(data)
         .with_columns(_reason=reason, _before=pl.col("price").shift(1))
         .filter(pl.col("_reason").is_not_null())
         .select(
-            start=rows.time,
+            start=data.time,
             measured="price",
             expected="_before",
             reason="_reason",
@@ -129,17 +130,17 @@ def conflicting_ids(rows: Slice) -> pl.LazyFrame:
     )
 
 
-def _by_number(rows: Slice) -> pl.LazyFrame:
+def _sort_by_id(data: Slice) -> pl.LazyFrame:
     """The trades in order of their ids, if those are numbers."""
     return (
-        rows.frame.select(
-            rows.time,
+        data.frame.select(
+            data.time,
             "price",
             "amount",
             "first_id",
             "last_id",
             _number=pl.col("trade_id").cast(pl.Int64, strict=False),
-            _day=rows.time.dt.date(),
+            _day=data.time.dt.date(),
         )
         .filter(pl.col("_number").is_not_null())
         .sort("_number", maintain_order=True)
@@ -148,7 +149,7 @@ def _by_number(rows: Slice) -> pl.LazyFrame:
 
 
 def trade_spikes(
-    rows: Slice, *, deviations: float, window_rows: int, least_return: float
+    data: Slice, *, deviations: float, window_rows: int, least_return: float
 ) -> pl.LazyFrame:
     """Single trades at a price far from those before and after, which agree with each other.
 
@@ -164,7 +165,7 @@ def trade_spikes(
     least_return
         Least size of a deviation, as a share of the price.
     """
-    path = _path(rows, window_rows)
+    path = _measure_changes(data, window_rows)
     scale = pl.max_horizontal(pl.col("_in").abs().quantile(_EDGE), pl.lit(least_return))
     blocks = path.group_by("_block").agg(_deviation=scale)
     least = blocks.select(_least=pl.col("_deviation").min() * deviations)
@@ -175,7 +176,7 @@ def trade_spikes(
         .with_columns(_score=pl.col("_size") / pl.col("_deviation"))
         .filter(pl.col("_score") >= deviations)
         .select(
-            start=rows.time,
+            start=data.time,
             measured="price",
             expected="_normal",
             reason=pl.lit("suspect"),
@@ -189,12 +190,12 @@ def trade_spikes(
     )
 
 
-def _path(rows: Slice, window_rows: int) -> pl.LazyFrame:
+def _measure_changes(data: Slice, window_rows: int) -> pl.LazyFrame:
     """Trades with the size of a change that is taken back at once, and the price around them."""
     price, there, back = pl.col("price"), pl.col("_in"), pl.col("_in").shift(-1)
     size = pl.min_horizontal(there.abs(), back.abs())
     return (
-        rows.frame.select(rows.time, "price", _in=(price / price.shift(1)).log())
+        data.frame.select(data.time, "price", _in=(price / price.shift(1)).log())
         .with_row_index("_row")
         .with_columns(
             _block=pl.col("_row") // window_rows,
@@ -204,16 +205,16 @@ def _path(rows: Slice, window_rows: int) -> pl.LazyFrame:
     )
 
 
-def sides_unknown(rows: Slice) -> pl.LazyFrame:
+def sides_unknown(data: Slice) -> pl.LazyFrame:
     """Days of trades none of which has a side, if that is so of all at hand."""
-    if "side" not in rows.dataset.polars_schema:
-        return pl.LazyFrame(schema=FOUND)
+    if "side" not in data.dataset.polars_schema:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
     return (
-        rows.frame.filter(pl.col("side").is_null().all())
-        .group_by(_day=rows.time.dt.date())
+        data.frame.filter(pl.col("side").is_null().all())
+        .group_by(_day=data.time.dt.date())
         .agg(
-            start=rows.time.min(),
-            end=rows.time.max().dt.offset_by("1us"),
+            start=data.time.min(),
+            end=data.time.max().dt.offset_by("1us"),
             rows=pl.len().cast(pl.Int64),
             message=pl.format("None of {} trades has a side", pl.len()),
         )
@@ -221,10 +222,10 @@ def sides_unknown(rows: Slice) -> pl.LazyFrame:
     )
 
 
-CHECKS: Mapping[str, Builtin] = {
-    "ids_skip": Builtin(ids_skip, "completeness"),
-    "id_order": Builtin(id_order, "consistency"),
-    "conflicting_ids": Builtin(conflicting_ids, "consistency"),
-    "trade_spikes": Builtin(trade_spikes, "accuracy"),
-    "sides_unknown": Builtin(sides_unknown, "accuracy"),
+CHECKS: Mapping[str, BuiltinCheck] = {
+    "ids_skip": BuiltinCheck(ids_skip, "completeness"),
+    "id_order": BuiltinCheck(id_order, "consistency"),
+    "conflicting_ids": BuiltinCheck(conflicting_ids, "consistency"),
+    "trade_spikes": BuiltinCheck(trade_spikes, "accuracy"),
+    "sides_unknown": BuiltinCheck(sides_unknown, "accuracy"),
 }

@@ -22,7 +22,7 @@ from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 from lake.quality.configure import configure
 from lake.quality.run import FINDINGS, run_checks
-from lake.quality.score import scores
+from lake.quality.score import score_days
 from lake.store import chunks
 from tests.conftest import DAY, T0
 from tests.jobs.quality.reader_in_memory import ReaderInMemory
@@ -155,7 +155,7 @@ def judged(tables: Mapping[str, pl.DataFrame], table: str, ranges: Any) -> Any:
         for rows in evidence.slices(table, selection):
             seen = run_checks(rows, OWN)
             found.append(seen.findings)
-            scored.append(scores(seen.days, seen.findings))
+            scored.append(score_days(seen.days, seen.findings))
     order = ["start", "check", "reason", "against", "end"]
     return pl.concat(found).sort(order, maintain_order=True), pl.concat(scored).sort("timestamp")
 

@@ -1,4 +1,4 @@
-"""What a lake knows of a market reaches the checks: whole days, bounded, with the witnesses."""
+"""What a lake knows of a market reaches the checks: whole days, bounded, with the references."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.conftest import (
     write,
 )
 from tests.model.everything import TEXT
-from tests.quality.slices import found, outcome
+from tests.quality.slices import collect_findings, outcome
 
 HOUR = timedelta(hours=1)
 BINANCE = Market("binance", "BTC/USDT")
@@ -55,7 +55,7 @@ def slices(
 
 def missing(parts: list[Slice]) -> list[tuple[datetime, int, str]]:
     """Start, slots and reason of all gaps."""
-    frames = [found(gaps(part)).select("start", "rows", "reason") for part in parts]
+    frames = [collect_findings(gaps(part)).select("start", "rows", "reason") for part in parts]
     return [row for frame in frames for row in frame.rows()]
 
 
@@ -189,11 +189,11 @@ def test_pieces_stay_bounded_by_all_that_is_read_beside_them(
     parts = slices(lake, selection=binance)
     assert [part.range.duration for part in parts] == [DAY] * 8
     for part in parts:
-        witnesses = [witness.frame for witness in part.others]
+        references = [reference.frame for reference in part.others]
         if part.trades is not None:
-            witnesses.append(part.trades.frame)
+            references.append(part.trades.frame)
         # A day of each, and what is around it.
-        assert all(frame.collect().height <= 1440 + 2 * 500 for frame in [part.frame, *witnesses])
+        assert all(frame.collect().height <= 1440 + 2 * 500 for frame in [part.frame, *references])
 
 
 def test_a_silence_of_two_dense_markets_is_an_outage_whatever_is_asked_for(lake: Lake) -> None:
@@ -245,18 +245,22 @@ def test_days_and_markets_of_which_all_rows_were_refused_are_there(lake: Lake) -
         ("BTC/USDT", T0),
         ("BTC/USDT", T0 + 5 * DAY),
     ]
-    assert [part.refused.height if part.refused is not None else 0 for part in parts] == [1, 0, 1]
+    assert [part.quarantine.height if part.quarantine is not None else 0 for part in parts] == [
+        1,
+        0,
+        1,
+    ]
     assert missing(parts) == []
 
 
 def test_of_rows_that_were_never_fetched_nothing_is_covered(lake: Lake) -> None:
     write(lake, "trades", trades(100, step=MINUTE))
     (part,) = slices(lake, "trades")
-    assert (part.covered, part.rows_a_second) == (None, None)
+    assert (part.coverage, part.rows_per_second) == (None, None)
     cover(lake, "trades", TimeRange(T0, T0 + 50 * MINUTE))
     (part,) = slices(lake, "trades")
-    assert part.covered == (TimeRange(T0, T0 + 50 * MINUTE),)
-    assert part.rows_a_second == 0.033
+    assert part.coverage == (TimeRange(T0, T0 + 50 * MINUTE),)
+    assert part.rows_per_second == 0.033
 
 
 def test_files_without_statistics_are_read_for_their_times(lake: Lake) -> None:

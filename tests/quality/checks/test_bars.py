@@ -11,7 +11,7 @@ import pytest
 
 from lake.model.catalog import builtin
 from lake.quality.checks.bars import CHECKS
-from tests.quality.slices import found, slice_of
+from tests.quality.slices import collect_findings, slice_of
 
 T0 = datetime(2024, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -57,7 +57,7 @@ def times(frame: pl.DataFrame, where: pl.Expr, factor: float) -> pl.DataFrame:
 
 
 def run(name: str, frame: pl.DataFrame, table: str = "bars_1m") -> pl.DataFrame:
-    return found(CHECKS[name].function(slice_of(table, frame), **THRESHOLDS[name]))
+    return collect_findings(CHECKS[name].function(slice_of(table, frame), **THRESHOLDS[name]))
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -78,7 +78,7 @@ def test_no_bars_are_no_finding(name: str) -> None:
     empty = CHECKS[name].function(
         type(rows)(**{**vars(rows), "frame": rows.frame.clear()}), **THRESHOLDS[name]
     )
-    assert found(empty).is_empty()
+    assert collect_findings(empty).is_empty()
 
 
 @pytest.mark.parametrize(

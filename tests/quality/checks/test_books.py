@@ -22,7 +22,7 @@ from lake.quality.slice import Slice
 from lake.sandbox.synthetic import SyntheticMarkets
 from tests.conftest import DAY, MINUTE, SECOND, T0, trades
 from tests.quality.checks.recorded_books import Book, row
-from tests.quality.slices import outcome, slice_of, witness_of
+from tests.quality.slices import outcome, reference_of, slice_of
 
 STRUCTURAL = ("crossed", "unsorted", "bad_levels", "one_sided", "book_sequence", "book_gaps")
 COUNT = 200
@@ -232,12 +232,12 @@ def test_a_book_that_stands_still_is_found_after_the_threshold_only() -> None:
 
 
 def test_trades_prove_that_a_book_that_stands_still_is_frozen() -> None:
-    there = witness_of("trades", trades(4, start=T0 + 7 * MINUTE))
+    there = reference_of("trades", trades(4, start=T0 + 7 * MINUTE))
     found = outcome(CHECKS, "stale_book", books_of(still(15), trades=there))
     assert found.select("reason", "against", "severity").rows() == [("frozen", "trades", None)]
     assert "meanwhile: 4" in found["message"][0]
     elsewhere = pl.concat([trades(4, start=T0), trades(4, first=4, start=T0 + 21 * MINUTE)])
-    rows = books_of(still(15), trades=witness_of("trades", elsewhere))
+    rows = books_of(still(15), trades=reference_of("trades", elsewhere))
     assert outcome(CHECKS, "stale_book", rows)["reason"].to_list() == ["unchanged"]
 
 

@@ -82,7 +82,7 @@ def test_missing_blocks_are_counted_whatever_day_they_are_in(
 def test_missing_blocks_that_were_not_asked_for_are_told_as_such(blocks: Dataset) -> None:
     frame = chain_of(COUNT).filter(~pl.col("block_number").is_between(130, 139))
     covered = (TimeRange(T0, T0 + 5 * MINUTE),)
-    found = outcome(CHECKS, "block_gaps", slice_of(blocks, frame, covered=covered))
+    found = outcome(CHECKS, "block_gaps", slice_of(blocks, frame, coverage=covered))
     assert found.select("rows", "reason").rows() == [(10, "not_fetched")]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from lake.model.time import TimeRange
 from lake.quality.checks.completeness import CHECKS, LOSSES, NO_LOSSES, REASONS, gaps
-from lake.quality.score import scores
+from lake.quality.score import score_days
 from lake.quality.slice import Slice
 from tests.conftest import DAY, MINUTE, SECOND, T0, bars, trades
 from tests.quality.real import (
@@ -23,7 +23,7 @@ from tests.quality.real import (
     recorded_bars,
     recorded_trades,
 )
-from tests.quality.slices import found, outcome, slice_of, witness_of
+from tests.quality.slices import collect_findings, outcome, reference_of, slice_of
 
 HOUR = timedelta(hours=1)
 HALF = TimeRange(T0, T0 + DAY / 2)
@@ -48,13 +48,13 @@ def test_nothing_known_is_unknown_and_a_loss() -> None:
 
 
 def test_trades_in_a_missing_bar_prove_that_it_is_lost() -> None:
-    witness = witness_of("trades", trades(1, start=T0 + 90 * SECOND), covered=(HALF,))
-    assert reasons(with_hole(trades=witness, covered=())) == [(1, "lost")]
+    reference = reference_of("trades", trades(1, start=T0 + 90 * SECOND), coverage=(HALF,))
+    assert reasons(with_hole(trades=reference, coverage=())) == [(1, "lost")]
 
 
 def test_covered_trades_without_one_in_the_bar_prove_that_there_was_none() -> None:
-    witness = witness_of("trades", trades(1, start=T0), covered=(HALF,))
-    assert reasons(with_hole(trades=witness)) == [(1, "no_trade")]
+    reference = reference_of("trades", trades(1, start=T0), coverage=(HALF,))
+    assert reasons(with_hole(trades=reference)) == [(1, "no_trade")]
 
 
 @pytest.mark.parametrize(("second", "reason"), [(1, "no_trade"), (2, "unknown")])
@@ -62,7 +62,7 @@ def test_only_ids_that_follow_each_other_prove_that_there_was_no_trade(
     second: int, reason: str
 ) -> None:
     rows = pl.concat([trades(1), trades(1, first=second, start=T0 + 2 * MINUTE)])
-    assert reasons(with_hole(trades=witness_of("trades", rows))) == [(1, reason)]
+    assert reasons(with_hole(trades=reference_of("trades", rows))) == [(1, reason)]
 
 
 def test_of_trades_of_one_time_the_highest_id_comes_before_and_the_lowest_after() -> None:
@@ -73,12 +73,12 @@ def test_of_trades_of_one_time_the_highest_id_comes_before_and_the_lowest_after(
             trades(2, first=11, start=T0 + 2 * MINUTE, step=timedelta(0)),
         ]
     )
-    assert reasons(with_hole(trades=witness_of("trades", rows))) == [(1, "no_trade")]
+    assert reasons(with_hole(trades=reference_of("trades", rows))) == [(1, "no_trade")]
 
 
 def test_ids_that_are_no_numbers_prove_nothing() -> None:
     rows = trades(2, step=2 * MINUTE).with_columns(trade_id=pl.Series(["a", "b"]))
-    assert reasons(with_hole(trades=witness_of("trades", rows))) == [(1, "unknown")]
+    assert reasons(with_hole(trades=reference_of("trades", rows))) == [(1, "unknown")]
 
 
 def test_an_outage_explains_only_bars_that_it_holds_whole() -> None:
@@ -89,19 +89,19 @@ def test_an_outage_explains_only_bars_that_it_holds_whole() -> None:
 
 
 def test_what_was_never_asked_for_is_not_fetched() -> None:
-    assert reasons(with_hole(covered=(TimeRange(T0, T0 + MINUTE),))) == [(1, "not_fetched")]
-    assert reasons(with_hole(covered=(HALF,))) == [(1, "unknown")]
+    assert reasons(with_hole(coverage=(TimeRange(T0, T0 + MINUTE),))) == [(1, "not_fetched")]
+    assert reasons(with_hole(coverage=(HALF,))) == [(1, "unknown")]
 
 
 def test_a_venue_that_omits_empty_bars_proves_it_only_where_it_was_asked() -> None:
-    assert reasons(with_hole(omits_empty_bars=True, covered=(HALF,))) == [(1, "no_trade")]
-    assert reasons(with_hole(omits_empty_bars=True, covered=())) == [(1, "not_fetched")]
+    assert reasons(with_hole(omits_empty_bars=True, coverage=(HALF,))) == [(1, "no_trade")]
+    assert reasons(with_hole(omits_empty_bars=True, coverage=())) == [(1, "not_fetched")]
     assert reasons(with_hole(omits_empty_bars=True)) == [(1, "unknown")]
 
 
 def test_neighbouring_bars_of_different_reasons_are_different_gaps() -> None:
-    witness = witness_of("trades", trades(1, start=T0 + 90 * SECOND), covered=(HALF,))
-    rows = slice_of("bars_1m", bars(2, step=4 * MINUTE), trades=witness)
+    reference = reference_of("trades", trades(1, start=T0 + 90 * SECOND), coverage=(HALF,))
+    rows = slice_of("bars_1m", bars(2, step=4 * MINUTE), trades=reference)
     assert reasons(rows) == [(1, "lost"), (2, "no_trade")]
 
 
@@ -146,7 +146,7 @@ def test_time_that_was_never_asked_for_is_estimated_by_what_the_day_had() -> Non
     first, second = trades(6 * 3600), trades(12 * 3600, first=12 * 3600)
     covered = (TimeRange(T0, T0 + 6 * HOUR), TimeRange(T0 + 12 * HOUR, T0 + DAY))
     frame = pl.concat([first, second])
-    rows = slice_of("trades", frame, span=TimeRange(T0, T0 + DAY), covered=covered)
+    rows = slice_of("trades", frame, span=TimeRange(T0, T0 + DAY), coverage=covered)
     assert uncovered(rows) == [(T0 + 6 * HOUR, T0 + 12 * HOUR, 6 * 3600)]
     assert outcome(CHECKS, "uncovered", rows)["reason"].to_list() == ["not_fetched"]
 
@@ -167,8 +167,8 @@ def test_the_estimate_is_the_same_however_the_range_is_cut() -> None:
     )
 
     def judged(start: datetime, end: datetime) -> list[tuple[datetime, datetime, int]]:
-        rows = slice_of("trades", frame, start=start, end=end, span=span, covered=covered)
-        return uncovered(replace(rows, rows_a_second=0.5))
+        rows = slice_of("trades", frame, start=start, end=end, span=span, coverage=covered)
+        return uncovered(replace(rows, rows_per_second=0.5))
 
     at_once = judged(T0, T0 + 3 * DAY)
     by_day = [one for n in range(3) for one in judged(T0 + n * DAY, T0 + (n + 1) * DAY)]
@@ -186,21 +186,21 @@ def test_a_whole_day_that_was_never_asked_for_is_no_complete_day() -> None:
         (TimeRange(T0, T0 + DAY), TimeRange(T0 + 2 * DAY, T0 + 3 * DAY)),
     )
     rows = slice_of("trades", trades(0), start=T0 + DAY, end=T0 + 2 * DAY, span=span)
-    one = outcome(CHECKS, "uncovered", replace(rows, covered=covered))
+    one = outcome(CHECKS, "uncovered", replace(rows, coverage=covered))
     assert one.select("start", "rows", "measured").row(0) == (T0 + DAY, 1, 86_400.0)
 
 
 def test_what_came_after_the_last_answer_is_not_settled_yet() -> None:
     span, covered = TimeRange(T0, T0 + 3 * DAY), (TimeRange(T0, T0 + DAY),)
-    rows = slice_of("trades", trades(1, start=T0 + 2 * DAY), span=span, covered=covered)
+    rows = slice_of("trades", trades(1, start=T0 + 2 * DAY), span=span, coverage=covered)
     assert uncovered(rows) == []
 
 
 def test_nothing_is_uncovered_outside_the_rows_or_where_nothing_was_ever_fetched() -> None:
     frame, span = trades(10), TimeRange(T0, T0 + 10 * SECOND)
-    assert uncovered(slice_of("trades", frame, span=span, covered=(span,))) == []
+    assert uncovered(slice_of("trades", frame, span=span, coverage=(span,))) == []
     assert uncovered(slice_of("trades", frame, span=span)) == []
-    assert uncovered(slice_of("bars_1m", bars(2, step=HOUR), span=span, covered=())) == []
+    assert uncovered(slice_of("bars_1m", bars(2, step=HOUR), span=span, coverage=())) == []
 
 
 @needs_data
@@ -216,10 +216,10 @@ def test_recorded_five_minute_bars_lack_what_is_known_to_be_missing(
 def test_717_recorded_minutes_are_missing_of_unknown_reason_and_count_as_losses() -> None:
     rows = slice_of("bars_1m", recorded_bars("binance_UNITTEST-BTC_1m", UNITTEST))
     assert sums(rows) == Counter(unknown=717)
-    judged = found(gaps(rows)).with_columns(
+    judged = collect_findings(gaps(rows)).with_columns(
         severity=pl.lit("error"), dimension=pl.lit("completeness")
     )
-    days = scores(days_of(rows), judged)
+    days = score_days(days_of(rows), judged)
     assert days["expected"].sum() == 13_681 + 717
     assert (days["completeness"] < 1).any()
 
@@ -227,8 +227,8 @@ def test_717_recorded_minutes_are_missing_of_unknown_reason_and_count_as_losses(
 @needs_data
 def test_1091_recorded_minutes_had_no_trade_as_the_trades_prove() -> None:
     # Nobody recorded coverage: the ids alone prove it.
-    witness = witness_of("trades", recorded_trades())
-    rows = slice_of("bars_1m", recorded_bars("binance_XRP-ETH_1m", XRP), trades=witness)
+    reference = reference_of("trades", recorded_trades())
+    rows = slice_of("bars_1m", recorded_bars("binance_XRP-ETH_1m", XRP), trades=reference)
     assert sums(rows) == Counter(no_trade=1091)
     assert sums(replace(rows, trades=None)) == Counter(unknown=1091)
 

@@ -20,7 +20,7 @@ from lake.sandbox.intervals import INTERVALS
 from lake.sandbox.synthetic import SyntheticMarkets
 from tests.conftest import DAY, MINUTE, T0
 from tests.paths import SHARED
-from tests.quality.slices import BINANCE, outcome, slice_of, witness_of
+from tests.quality.slices import BINANCE, outcome, reference_of, slice_of
 
 DATA = SHARED / "cex"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}")
@@ -89,8 +89,8 @@ def frozen(frame: pl.DataFrame, first: int, count: int, volume: float | None) ->
 
 
 def beside(own: pl.DataFrame, *others: tuple[Market, pl.DataFrame], **more: Any) -> Slice:
-    witnesses = tuple(witness_of("bars_1m", frame, market=at) for at, frame in others)
-    return slice_of("bars_1m", own, others=witnesses, **more)
+    references = tuple(reference_of("bars_1m", frame, market=at) for at, frame in others)
+    return slice_of("bars_1m", own, others=references, **more)
 
 
 def apart(rows: Slice, **thresholds: Any) -> pl.DataFrame:
@@ -319,7 +319,7 @@ def test_a_spike_on_each_side_is_no_shift() -> None:
 def test_the_markets_own_trades_prove_a_shift() -> None:
     times = market()["timestamp"] + timedelta(seconds=59)
     frame = pl.DataFrame({"timestamp": times, "price": market()["close"], "amount": 1.0})
-    trades = witness_of("trades", frame.with_columns(trade_id=pl.int_range(pl.len()).cast(str)))
+    trades = reference_of("trades", frame.with_columns(trade_id=pl.int_range(pl.len()).cast(str)))
     wrong = market().with_columns(pl.col("timestamp") + timedelta(hours=2))
     found = shifts(slice_of("bars_1m", wrong, trades=trades))
     assert set(found["reason"]) == {"+2h"}
@@ -340,8 +340,8 @@ def test_bars_of_an_hour_are_compared_by_the_hour_and_those_of_a_day_not_at_all(
         )
     )
     wrong = hours.with_columns(pl.col("timestamp") - timedelta(hours=5))
-    witness = Reference(*_of("bars_1h", venue(hours)))
-    found = shifts(slice_of("bars_1h", wrong, others=(witness,)))
+    reference = Reference(*_of("bars_1h", venue(hours)))
+    found = shifts(slice_of("bars_1h", wrong, others=(reference,)))
     assert set(found["reason"]) == {"-5h"}
     assert found.height >= 5
     daily = slice_of("bars_1d", hours[::24], others=(Reference(*_of("bars_1d", hours[::24])),))
@@ -349,8 +349,8 @@ def test_bars_of_an_hour_are_compared_by_the_hour_and_those_of_a_day_not_at_all(
 
 
 def _of(table: str, frame: pl.DataFrame) -> Any:
-    witness = witness_of(table, frame, market=KRAKEN)
-    return witness.dataset, witness.market, witness.frame
+    reference = reference_of(table, frame, market=KRAKEN)
+    return reference.dataset, reference.market, reference.frame
 
 
 @needs_data
@@ -358,7 +358,7 @@ def _of(table: str, frame: pl.DataFrame) -> Any:
 def test_real_bars_beside_nearly_the_same_raise_no_alarm(name: str) -> None:
     table = "bars_" + name.rpartition("_")[2]
     frame = pl.read_parquet(DATA / "bars" / f"{name}.parquet")
-    other = witness_of(table, venue(frame, noise_bps=5), market=KRAKEN)
+    other = reference_of(table, venue(frame, noise_bps=5), market=KRAKEN)
     rows = slice_of(table, frame, others=(other,))
     assert apart(rows).is_empty()
     assert shifts(rows).is_empty()
@@ -372,13 +372,13 @@ def test_different_real_assets_are_strangers_and_shifted_ones_are_not() -> None:
     }
     for name, frame in frames.items():
         others = tuple(
-            witness_of("bars_5m", other, market=Market("binance", f"{stranger}/BTC"))
+            reference_of("bars_5m", other, market=Market("binance", f"{stranger}/BTC"))
             for stranger, other in frames.items()
             if stranger != name
         )
         assert shifts(slice_of("bars_5m", frame, others=others)).is_empty()
         local = frame.with_columns(pl.col("timestamp") + timedelta(hours=8))
-        same = witness_of("bars_5m", venue(frame, noise_bps=5), market=KRAKEN)
+        same = reference_of("bars_5m", venue(frame, noise_bps=5), market=KRAKEN)
         found = shifts(slice_of("bars_5m", local, others=(same,)))
         assert set(found["reason"]) == {"+8h"}
         assert found.height >= 19

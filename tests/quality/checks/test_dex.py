@@ -19,7 +19,7 @@ from lake.quality.checks.dex import CHECKS
 from lake.quality.slice import Slice
 from tests.conftest import MINUTE, SECOND, T0
 from tests.quality.checks.onchain import POOL, declared, needs_data, v2_swaps, v3_day
-from tests.quality.slices import outcome, slice_of, witness_of
+from tests.quality.slices import outcome, reference_of, slice_of
 
 BINANCE = Market("binance", "WETH/USDC")
 
@@ -47,7 +47,7 @@ def bars_of(swaps: pl.DataFrame, by: float = 1.0) -> pl.DataFrame:
 
 def beside(dataset: Dataset, frame: pl.DataFrame, bars: pl.DataFrame) -> Slice:
     return slice_of(
-        dataset, frame, market=POOL, others=(witness_of("bars_1m", bars, market=BINANCE),)
+        dataset, frame, market=POOL, others=(reference_of("bars_1m", bars, market=BINANCE),)
     )
 
 

@@ -119,7 +119,7 @@ def test_events_taken_out_of_real_funding_are_found(missing: set[int]) -> None:
 
 def test_a_gap_is_named_by_what_was_asked_for() -> None:
     covered = (TimeRange(T0, T0 + 40 * HOUR), TimeRange(T0 + 80 * HOUR, T0 + COUNT * 8 * HOUR))
-    rows = judged(events(without={2, 6, 7, 12}), covered=covered)
+    rows = judged(events(without={2, 6, 7, 12}), coverage=covered)
     found = outcome(CHECKS, "funding_gaps", rows)
     assert found.select("start", "rows", "reason").rows() == [
         (T0 + 16 * HOUR, 1, "unknown"),

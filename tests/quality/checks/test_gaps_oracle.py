@@ -16,7 +16,7 @@ from lake.model.timeframe import Timeframe
 from lake.quality.checks.completeness import gaps
 from lake.quality.slice import Slice
 from tests.conftest import DAY, SECOND, T0, bars, trades
-from tests.quality.slices import found, slice_of, witness_of
+from tests.quality.slices import collect_findings, reference_of, slice_of
 
 SLOTS = {"1m": 1600, "1h": 60, "1d": 12, "1w": 5, "1M": 4}
 
@@ -28,22 +28,22 @@ class Case:
     timeframe: Timeframe
     present: tuple[datetime, ...]
     span: TimeRange
-    covered: RangeSet | None
+    coverage: RangeSet | None
     trades: tuple[tuple[datetime, int, int], ...] | None
-    trades_covered: RangeSet | None
+    trades_coverage: RangeSet | None
     outages: RangeSet
     omits: bool
 
     def slice(self, judged: TimeRange) -> Slice:
         table = f"bars_{self.timeframe.table_suffix}"
         frame = bars(len(self.present), timestamp=list(self.present))
-        witness = None
+        reference = None
         if self.trades is not None:
             times, firsts, lasts = zip(*self.trades, strict=True) if self.trades else ((), (), ())
             rows = trades(
                 len(times), timestamp=list(times), first_id=list(firsts), last_id=list(lasts)
             )
-            witness = witness_of("trades", rows, covered=self.trades_covered)
+            reference = reference_of("trades", rows, coverage=self.trades_coverage)
         return slice_of(
             table,
             frame,
@@ -51,8 +51,8 @@ class Case:
             end=judged.end,
             now=self.span.end + 100 * DAY,
             span=self.span,
-            covered=self.covered,
-            trades=witness,
+            coverage=self.coverage,
+            trades=reference,
             outages=self.outages,
             omits_empty_bars=self.omits,
         )
@@ -76,7 +76,7 @@ def reason_of(case: Case, start: datetime, end: datetime) -> str:
         return "lost"
     before = [trade for trade in known if trade[0] < start]
     after = [trade for trade in known if trade[0] >= end]
-    if case.trades is not None and within(case.trades_covered, start, end):
+    if case.trades is not None and within(case.trades_coverage, start, end):
         return "no_trade"
     if before and after:
         last = max(trade[2] for trade in before if trade[0] == before[-1][0])
@@ -85,9 +85,9 @@ def reason_of(case: Case, start: datetime, end: datetime) -> str:
             return "no_trade"
     if within(case.outages, start, end):
         return "venue_outage"
-    if case.covered is not None and not within(case.covered, start, end):
+    if case.coverage is not None and not within(case.coverage, start, end):
         return "not_fetched"
-    return "no_trade" if case.omits and case.covered is not None else "unknown"
+    return "no_trade" if case.omits and case.coverage is not None else "unknown"
 
 
 def within(ranges: Sequence[TimeRange] | None, start: datetime, end: datetime) -> bool:
@@ -113,9 +113,9 @@ def cases(draw: st.DrawFn) -> Case:
         timeframe=timeframe,
         present=tuple(opens[n] for n in inside),
         span=TimeRange(opens[first], opens[last] + SECOND),
-        covered=draw(st.none() | ranges),
+        coverage=draw(st.none() | ranges),
         trades=draw(st.none() | some_trades(at)),
-        trades_covered=draw(st.none() | ranges),
+        trades_coverage=draw(st.none() | ranges),
         outages=draw(ranges),
         omits=draw(st.booleans()),
     )
@@ -159,10 +159,10 @@ def slots_of(frame: pl.DataFrame, timeframe: Timeframe) -> dict[datetime, str]:
 @given(cases())
 def test_gaps_are_those_of_the_oracle_however_the_range_is_cut(case: Case) -> None:
     whole = TimeRange(T0 - DAY, case.span.end + 3 * DAY)
-    judged = [found(gaps(case.slice(whole)))]
+    judged = [collect_findings(gaps(case.slice(whole)))]
     assert slots_of(judged[0], case.timeframe) == oracle(case)
 
-    in_days = pl.concat([found(gaps(case.slice(day))) for day in split(whole, DAY)])
+    in_days = pl.concat([collect_findings(gaps(case.slice(day))) for day in split(whole, DAY)])
     for start, end in in_days.select("start", "end").iter_rows():
         longer = case.timeframe.seconds > DAY.total_seconds()
         assert longer or end <= start.replace(hour=0, minute=0) + DAY
@@ -178,4 +178,4 @@ def test_a_range_within_a_day_is_judged_by_the_slots_that_open_in_it(
     start, end = sorted(case.span.start + length * part for part in (one, other))
     judged = TimeRange(start, end + SECOND)
     expected = {t: why for t, why in oracle(case).items() if judged.start <= t < judged.end}
-    assert slots_of(found(gaps(case.slice(judged))), case.timeframe) == expected
+    assert slots_of(collect_findings(gaps(case.slice(judged))), case.timeframe) == expected

@@ -11,23 +11,23 @@ from hypothesis import strategies as st
 
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
-from lake.quality.checks.outages import Presence, outages
+from lake.quality.checks.outages import MarketBars, find_outages
 from tests.conftest import MINUTE, SECOND, T0, TIME
 
 MINUTES = Timeframe(1, "m")
 COUNT = 200
 
 
-def market(missing: Collection[int] = (), first: int = 0, after: int = COUNT) -> Presence:
+def market(missing: Collection[int] = (), first: int = 0, after: int = COUNT) -> MarketBars:
     """Minute bars from number `first` to before `after`, but for those that are missing."""
     times = [T0 + n * MINUTE for n in range(first, after) if n not in missing]
     span = TimeRange(T0 + first * MINUTE, T0 + (after - 1) * MINUTE + SECOND)
-    return Presence(pl.Series(times, dtype=TIME), span)
+    return MarketBars(pl.Series(times, dtype=TIME), span)
 
 
-def silent(*markets: Presence) -> list[tuple[float, float]]:
+def silent(*markets: MarketBars) -> list[tuple[float, float]]:
     """From which to which minute."""
-    found = outages(markets, MINUTES)
+    found = find_outages(markets, MINUTES)
     return [((one.start - T0) / MINUTE, (one.end - T0) / MINUTE) for one in found]
 
 
@@ -76,8 +76,8 @@ def test_a_bar_that_opened_before_the_span_is_not_asked_for() -> None:
     # The month begins on a Wednesday: the bar of its first days belongs to the month before.
     span = TimeRange(T0 + 2 * 1440 * MINUTE, T0 + 30 * 1440 * MINUTE)
     opens = [T0 + n * 7 * 1440 * MINUTE for n in range(1, 5)]
-    presence = Presence(pl.Series(opens, dtype=TIME), span)
-    assert outages([presence, presence], weeks) == ()
+    presence = MarketBars(pl.Series(opens, dtype=TIME), span)
+    assert find_outages([presence, presence], weeks) == ()
 
 
 @given(st.lists(st.sets(st.integers(1, COUNT - 2), max_size=10), min_size=2, max_size=4))

@@ -1,4 +1,4 @@
-"""Spikes by hand: what is one, who is asked, and what a witness changes."""
+"""Spikes by hand: what is one, who is asked, and what a reference changes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from lake.model.catalog import builtin
 from lake.model.market import Market
 from lake.quality.checks.spikes import CHECKS
 from tests.quality.checks.test_bars import MINUTE, T0, at, put, times, walk
-from tests.quality.slices import found, slice_of, witness_of
+from tests.quality.slices import collect_findings, reference_of, slice_of
 
 THRESHOLDS = {c.name: c.thresholds for c in builtin().dataset("bars_1m").checks}["spikes"]
 KRAKEN = Market("kraken", "BTC/USD")
 PLACE = 700
 
 
-def run(frame: pl.DataFrame, **witnesses: Any) -> pl.DataFrame:
-    rows = slice_of("bars_1m", frame, **witnesses)
-    return found(CHECKS["spikes"].function(rows, **THRESHOLDS))
+def run(frame: pl.DataFrame, **references: Any) -> pl.DataFrame:
+    rows = slice_of("bars_1m", frame, **references)
+    return collect_findings(CHECKS["spikes"].function(rows, **THRESHOLDS))
 
 
 def spiked(shape: str, factor: float = 1.02) -> pl.DataFrame:
@@ -65,7 +65,7 @@ def test_a_price_that_leaves_and_returns_alone_is_suspect(shape: str, factor: fl
 
 
 @pytest.mark.parametrize("shape", ["high", "low"])
-def test_a_wick_without_a_witness_is_suspect_only_where_it_is_absurd(shape: str) -> None:
+def test_a_wick_without_a_reference_is_suspect_only_where_it_is_absurd(shape: str) -> None:
     factor = {"high": 1.02, "low": 0.98}[shape]
     assert run(spiked(shape, factor)).is_empty()
     assert run(spiked(shape, factor**10))["reason"].to_list() == ["suspect"]
@@ -73,7 +73,7 @@ def test_a_wick_without_a_witness_is_suspect_only_where_it_is_absurd(shape: str)
 
 @pytest.mark.parametrize("shape", ["whole", "close", "open", "high"])
 def test_trades_that_show_another_price_contradict(shape: str) -> None:
-    truth = witness_of("trades", fine_trades(walk()))
+    truth = reference_of("trades", fine_trades(walk()))
     findings = run(spiked(shape), trades=truth)
     assert findings.select("start", "reason", "severity", "against").rows() == [
         (T0 + PLACE * MINUTE, "contradicted", "error", "trades")
@@ -84,12 +84,12 @@ def test_trades_that_show_another_price_contradict(shape: str) -> None:
 @pytest.mark.parametrize("shape", ["whole", "close", "open", "high"])
 def test_trades_that_show_the_same_price_confirm(shape: str) -> None:
     frame = spiked(shape, 1.5)
-    assert run(frame, trades=witness_of("trades", fine_trades(frame))).is_empty()
+    assert run(frame, trades=reference_of("trades", fine_trades(frame))).is_empty()
 
 
-def test_trades_of_other_hours_are_no_witness() -> None:
+def test_trades_of_other_hours_are_no_reference() -> None:
     early = fine_trades(walk()).filter(pl.col("timestamp") < T0 + 100 * MINUTE)
-    findings = run(spiked("whole"), trades=witness_of("trades", early))
+    findings = run(spiked("whole"), trades=reference_of("trades", early))
     assert findings["reason"].to_list() == ["suspect"]
 
 
@@ -97,7 +97,7 @@ def test_trades_of_other_hours_are_no_witness() -> None:
 def test_another_venue_without_the_move_contradicts(shape: str, severity: str) -> None:
     # A level of its own, and a gap before the spike: only the move counts.
     calm = times(walk(), pl.lit(value=True), 1.003)
-    other = witness_of("bars_1m", calm, market=KRAKEN)
+    other = reference_of("bars_1m", calm, market=KRAKEN)
     findings = run(spiked(shape), others=(other,))
     assert findings.select("reason", "severity", "against").rows() == [
         ("contradicted", severity, "kraken BTC/USD")
@@ -106,13 +106,13 @@ def test_another_venue_without_the_move_contradicts(shape: str, severity: str) -
 
 @pytest.mark.parametrize("shape", ["whole", "close", "open", "high"])
 def test_one_of_several_venues_that_saw_the_move_confirms(shape: str) -> None:
-    calm = witness_of("bars_1m", walk(), market=KRAKEN)
-    moved = witness_of("bars_1m", spiked(shape, 1.015), market=Market("okx", "BTC/USDT"))
+    calm = reference_of("bars_1m", walk(), market=KRAKEN)
+    moved = reference_of("bars_1m", spiked(shape, 1.015), market=Market("okx", "BTC/USDT"))
     assert run(spiked(shape), others=(calm, moved)).is_empty()
 
 
-def test_a_venue_without_a_bar_at_that_time_is_no_witness() -> None:
-    silent = witness_of("bars_1m", walk().filter(~at(PLACE)), market=KRAKEN)
+def test_a_venue_without_a_bar_at_that_time_is_no_reference() -> None:
+    silent = reference_of("bars_1m", walk().filter(~at(PLACE)), market=KRAKEN)
     assert run(spiked("whole"), others=(silent,))["reason"].to_list() == ["suspect"]
 
 

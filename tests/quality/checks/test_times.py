@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake.quality.check import runs
+from lake.quality.check import group_runs
 from lake.quality.checks.times import CHECKS
 from lake.quality.slice import Slice
 from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, trades
-from tests.quality.slices import found, outcome, slice_of
+from tests.quality.slices import collect_findings, outcome, slice_of
 
 HOUR = timedelta(hours=1)
 COUNT = 2000
@@ -40,7 +40,7 @@ def at(numbers: set[int]) -> pl.Expr:
 def all_found(name: str, rows: Slice, **thresholds: float) -> pl.DataFrame:
     """What a check finds also outside the judged range."""
     declared = {check.name: check.thresholds for check in rows.dataset.checks}
-    return found(CHECKS[name].function(rows, **{**declared.get(name, {}), **thresholds}))
+    return collect_findings(CHECKS[name].function(rows, **{**declared.get(name, {}), **thresholds}))
 
 
 @pytest.mark.parametrize("table", ["bars_1m", "trades"])
@@ -178,7 +178,7 @@ def test_bars_have_no_receive_time() -> None:
 def test_runs_are_the_longest_of_neighbouring_bad_rows_within_a_day(bad: list[bool]) -> None:
     times = [T0 + n * HOUR for n in range(len(bad))]
     frame = pl.DataFrame({"time": times, "bad": bad}, schema={"time": TIME, "bad": pl.Boolean()})
-    told = found(runs(frame.lazy(), pl.col("bad"), time="time"))
+    told = collect_findings(group_runs(frame.lazy(), pl.col("bad"), time="time"))
     expected: list[tuple[datetime, datetime, int]] = []
     for n, time in enumerate(times):
         if bad[n] and n and bad[n - 1] and time.hour:

@@ -15,7 +15,7 @@ from lake.model.time import from_ms
 from lake.quality.checks.trades import CHECKS
 from tests.quality.checks.recorded_books import DATA, lines, needs_data
 from tests.quality.checks.test_bars import at, put
-from tests.quality.slices import found, slice_of
+from tests.quality.slices import collect_findings, slice_of
 
 T0 = datetime(2024, 1, 1, 23, 50, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -78,7 +78,7 @@ def recorded() -> list[pl.DataFrame]:
 
 
 def run(name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    return found(CHECKS[name].function(slice_of("trades", frame), **THRESHOLDS[name]))
+    return collect_findings(CHECKS[name].function(slice_of("trades", frame), **THRESHOLDS[name]))
 
 
 @pytest.mark.parametrize("name", CHECKS)
