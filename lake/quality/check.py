@@ -1,4 +1,4 @@
-"""The contract of a check, and what checks share: columns of findings, runs of rows, words."""
+"""Define what a check returns, and what checks share: columns, runs of rows, phrases."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ CHECK_COLUMNS = pl.Schema(
         "message": pl.String(),
     }
 )
-"""What a check gives; only `start` is needed, the others are null by default.
+"""Columns that a check returns. Only `start` is required; the others are null by default.
 
-- `start`, `end`: the interval `[start, end)`, within one UTC day; `end` defaults to just after.
-- `rows`: how many rows (or, of gaps, missing slots) are concerned; 1 by default.
-- `measured`, `expected`: the value that is wrong, and the value or bound that it should keep.
-- `reason`: the class within the check, as `no_trade`; null where there is only one.
-- `against`: what testifies, as `trades` or `kraken BTC/USDT`; null where nothing does.
-- `severity`: where it differs from that of the check.
-- `message`: one sentence for people, without the market and the time.
+- `start`, `end`: the interval `[start, end)`, within one UTC day; `end` is `start` plus 1 us by
+  default.
+- `rows`: number of affected rows (for gaps: missing slots); 1 by default.
+- `measured`, `expected`: the value in the table, and the expected value or limit.
+- `reason`: the kind of defect, such as `no_trade`; null if the check has only one.
+- `against`: the reference, such as `trades` or `kraken BTC/USDT`; null if there is none.
+- `severity`: null for the severity of the check.
+- `message`: one sentence, without the market and the time.
 """
 
 CheckFunction = Callable[..., pl.LazyFrame]
 """A check: `function(slice, **thresholds)` returns columns of `CHECK_COLUMNS`, at least `start`.
 
-It is pure, and is given exactly the thresholds that it names, by keyword. What it finds outside the
-judged range is not counted.
+It is pure, and gets the thresholds that it names, by keyword. Findings outside the checked range
+are ignored.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltinCheck:
-    """A check of the product, and the part of the score that its findings lower."""
+    """A built-in check, and the dimension of the score that its findings lower."""
 
     function: CheckFunction
     dimension: Dimension
@@ -57,20 +58,20 @@ def group_runs(
     end: pl.Expr | None = None,
     **facts: pl.Expr,
 ) -> pl.LazyFrame:
-    """Neighbouring bad rows as one finding each: `start`, `end`, `rows` and `facts`.
+    """Group neighbouring bad rows into one finding each: `start`, `end`, `rows` and `facts`.
 
-    Runs are cut at midnight (UTC), so that what is found of a day depends on no other day.
+    Runs are cut at midnight (UTC), so that the findings of a day do not depend on other days.
 
     Parameters
     ----------
     frame
-        Rows in order of `time`.
+        Rows, ordered by `time`.
     bad
-        Whether a row is; null counts as no.
+        Whether a row is bad; null means no.
     end
-        Where a row ends; a microsecond after its time by default.
+        End of a row; 1 us after its time by default.
     facts
-        Aggregations over the rows of a run, as `measured=pl.col("x").max()`.
+        Aggregations over the rows of a run, such as `measured=pl.col("x").max()`.
     """
     last = pl.col(time).dt.offset_by("1us") if end is None else end
     day = pl.col(time).dt.date()
@@ -90,25 +91,24 @@ def group_runs(
     )
 
 
-def count_phrase(number: pl.Expr, one: str, many: str) -> pl.Expr:
-    """A number with its words: `1 row is`, `2 rows are`."""
-    return pl.format(
-        "{} {}", number, pl.when(number == 1).then(pl.lit(one)).otherwise(pl.lit(many))
-    )
+def count_phrase(number: pl.Expr, singular: str, plural: str) -> pl.Expr:
+    """Format a number with its words: `1 row is`, `2 rows are`."""
+    words = pl.when(number == 1).then(pl.lit(singular)).otherwise(pl.lit(plural))
+    return pl.format("{} {}", number, words)
 
 
 def complete_columns(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """What a check gave, with all columns of `CHECK_COLUMNS`."""
-    there = frame.collect_schema().names()
-    absent = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in CHECK_COLUMNS.items()]
-    full = frame.with_columns(column for column in absent if column.meta.output_name() not in there)
+    """Add the missing columns of `CHECK_COLUMNS` to the result of a check, and fill defaults."""
+    names = frame.collect_schema().names()
+    missing = {name: dtype for name, dtype in CHECK_COLUMNS.items() if name not in names}
+    full = frame.with_columns(pl.lit(None, dtype=dtype).alias(n) for n, dtype in missing.items())
     return (
         full.select(list(CHECK_COLUMNS))
         .cast(CHECK_COLUMNS)
         .with_columns(
             pl.coalesce("end", pl.col("start").dt.offset_by("1us")).alias("end"),
             pl.col("rows").fill_null(1),
-            # No table of a lake holds what is no number.
+            # Tables of a lake hold no NaN and no infinity.
             *(pl.when(pl.col(name).is_finite()).then(name) for name in ("measured", "expected")),
         )
     )

@@ -1,4 +1,4 @@
-"""Which checks run over a table: those of its dataset file, as the settings change them."""
+"""Configure the checks of a table: those of its dataset file, with the changes of the settings."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _BOUNDS: Bounds = {
     "poor": (-1, 1),
     "excellent": (-1, 1),
 }
-"""Of thresholds, some of one check alone; of all others: not negative."""
+"""Limits of thresholds, some for one check only; all other thresholds must not be negative."""
 
 
 @dataclass(frozen=True)
 class ConfiguredCheck:
-    """A check that will run: `function(slice, **thresholds)`."""
+    """A check with its thresholds: calling it runs `function(slice, **thresholds)`."""
 
     name: str
     severity: Severity
@@ -55,21 +55,20 @@ class ConfiguredCheck:
 def configure(
     dataset: Dataset, overrides: Overrides | None = None, own: OwnChecks | None = None
 ) -> tuple[ConfiguredCheck, ...]:
-    """The checks of a table.
+    """Return the enabled checks of a table.
 
     Parameters
     ----------
     overrides
-        By family (`bars`) or table (`bars_1m`, which has the last word), and by check: what
-        differs from the dataset file, or a check of one's own: `sql` or `python`.
+        By family (`bars`) or table (`bars_1m`, which wins), and by check: values that override the
+        dataset file, or a check of your own with `sql` or `python`.
     own
-        Functions of the caller's by name, beside those: `function(slice)` gives a frame with at
-        least `start`.
+        Your own check functions by name: `function(slice)` returns a frame with at least `start`.
 
     Raises
     ------
     ConfigError
-        A check or threshold is not known, or of the wrong type: says which, and where.
+        A check or threshold is unknown, or has the wrong type; the message says where.
     """
     checks = {check.name: check for check in dataset.checks}
     where = {name: f"schemas/{dataset.family}.toml: checks.{name}" for name in checks}
@@ -80,32 +79,27 @@ def configure(
     for name, check in checks.items():
         _require_known(check, where[name])
     bounds = {**_BOUNDS, **_window_bounds(dataset)}
-    bound = [
-        _configure_check(check, where[name], bounds)
-        for name, check in checks.items()
-        if check.enabled
-    ]
-    return (
-        *bound,
-        *(_configure_own(name, function, checks) for name, function in (own or {}).items()),
-    )
+    enabled = ((name, check) for name, check in checks.items() if check.enabled)
+    configured = (_configure_check(check, where[name], bounds) for name, check in enabled)
+    added = (_configure_own(name, function, checks) for name, function in (own or {}).items())
+    return (*configured, *added)
 
 
 def _configure_own(
     name: str, function: CheckFunction, checks: Mapping[str, Check]
 ) -> ConfiguredCheck:
     if name in checks:
-        raise ConfigError(f"there is a check {name!r} already", "Give yours another name.")
+        raise ConfigError(f"a check {name!r} already exists", "Give your check another name.")
     return ConfiguredCheck(name, "warning", "accuracy", _guard(function, f"check {name}"), {})
 
 
 def _override(check: Check | None, name: str, values: Mapping[str, Any], where: str) -> Check:
     for key, choices in _CHOICES.items():
         if key in values and values[key] not in choices:
-            raise ConfigError(f"{where}.{key}: {values[key]!r} is none of {', '.join(choices)}")
-    for key, wanted in _TYPES.items():
-        if key in values and not isinstance(values[key], wanted):
-            raise ConfigError(f"{where}.{key}: {values[key]!r} is not of type {wanted.__name__}")
+            raise ConfigError(f"{where}.{key}: {values[key]!r} is not one of {', '.join(choices)}")
+    for key, expected in _TYPES.items():
+        if key in values and not isinstance(values[key], expected):
+            raise ConfigError(f"{where}.{key}: {values[key]!r} is not of type {expected.__name__}")
     base = check or Check(name, "warning", {})
     thresholds = {key: value for key, value in values.items() if key not in _FIELDS}
     fields = {key: value for key, value in values.items() if key in _FIELDS}
@@ -114,14 +108,14 @@ def _override(check: Check | None, name: str, values: Mapping[str, Any], where: 
 
 def _require_known(check: Check, where: str) -> None:
     if check.sql is not None and check.python is not None:
-        raise ConfigError(f"{where}: sql and python exclude each other", "Give one of them.")
+        raise ConfigError(f"{where}: both sql and python are given", "Give one of them.")
     if check.name not in BUILTIN and check.sql is None and check.python is None:
         close = difflib.get_close_matches(check.name, BUILTIN, n=3, cutoff=0.5)
         raise ConfigError(
             f"{where}: there is no check {check.name!r}",
             f"Did you mean {', '.join(close)}?"
             if close
-            else "Give `sql` or `python` for one of your own; the product's are "
+            else "Give `sql` or `python` for a check of your own; built-in checks are "
             f"{', '.join(sorted(BUILTIN))}.",
         )
 
@@ -152,30 +146,30 @@ def _configure_check(check: Check, where: str, bounds: Bounds) -> ConfiguredChec
 
 
 def _guard(function: CheckFunction, where: str) -> CheckFunction:
-    """A user's check, run at once, so that what goes wrong in it is told with its place."""
+    """Run a user's check at once, so that an error in it can be reported with its place."""
 
     def run(data: Slice, **thresholds: Threshold) -> pl.LazyFrame:
         try:
-            found = function(data, **thresholds)
-            if not isinstance(found, (pl.LazyFrame, pl.DataFrame)):
-                raise TypeError(f"it gave {type(found).__name__}, not a LazyFrame")  # noqa: TRY301
-            if "start" not in found.collect_schema():
-                raise TypeError("it gave no column start")  # noqa: TRY301
-            frame = complete_columns(found.lazy()).collect()
+            result = function(data, **thresholds)
+            if not isinstance(result, (pl.LazyFrame, pl.DataFrame)):
+                raise TypeError(f"it returned {type(result).__name__}, not a LazyFrame")  # noqa: TRY301
+            if "start" not in result.collect_schema():
+                raise TypeError("its result has no column start")  # noqa: TRY301
+            frame = complete_columns(result.lazy()).collect()
         except ConfigError:
             raise
-        except Exception as error:  # a user's code may raise anything: its place is told
+        except Exception as error:  # a user's code may raise anything: report its place
             reason = str(error).splitlines()[0] if str(error) else ""
             raise ConfigError(
                 f"{where}: the check failed on {data.dataset.name} of {data.market}: "
                 f"{type(error).__name__}: {reason}",
-                "It is given a lake.quality.slice.Slice, and gives a frame with at least start.",
+                "A check gets a lake.quality.slice.Slice and returns a frame with at least start.",
             ) from error
         unknown = set(frame["severity"].drop_nulls()) - set(_CHOICES["severity"])
         if unknown:
             raise ConfigError(
-                f"{where}: the check gave the severity {unknown.pop()!r}",
-                f"There are {', '.join(_CHOICES['severity'])}.",
+                f"{where}: the check returned the severity {unknown.pop()!r}",
+                f"Severities are {', '.join(_CHOICES['severity'])}.",
             )
         return frame.lazy()
 
@@ -185,28 +179,33 @@ def _guard(function: CheckFunction, where: str) -> CheckFunction:
 def _require_thresholds(
     function: CheckFunction, given: Mapping[str, Threshold], where: str
 ) -> None:
-    """Thresholds must be exactly the function's keyword parameters."""
+    """Require thresholds to be exactly the function's keyword parameters."""
     try:
         signature = inspect.signature(function, eval_str=True)
-    except NameError:  # names that only type checkers know: then types stay unknown here
+    except NameError:  # annotations that only type checkers can resolve: types are not checked
         signature = inspect.signature(function)
     parameters = list(signature.parameters.values())[1:]
-    known = {parameter.name: parameter for parameter in parameters}
+    types = {parameter.name: parameter.annotation for parameter in parameters}
     for name, value in given.items():
-        if name not in known:
-            listed = ", ".join(known) or "no thresholds"
+        if name not in types:
+            listed = ", ".join(types) or "no thresholds"
             raise ConfigError(f"{where}: there is no threshold {name!r}", f"It has {listed}.")
-        wanted = known[name].annotation
-        is_number = wanted is float and isinstance(value, int) and not isinstance(value, bool)
-        if isinstance(wanted, type) and not is_number and type(value) is not wanted:
-            raise ConfigError(f"{where}.{name}: {value!r} is not of type {wanted.__name__}")
+        if not _is_of_type(value, types[name]):
+            expected = types[name].__name__
+            raise ConfigError(f"{where}.{name}: {value!r} is not of type {expected}")
     for parameter in parameters:
         if parameter.default is parameter.empty and parameter.name not in given:
             raise ConfigError(f"{where}: threshold {parameter.name!r} is missing", "Give a value.")
 
 
+def _is_of_type(value: Threshold, annotation: object) -> bool:
+    """Whether a threshold has the type of a parameter; whole numbers are floats, too."""
+    is_number = annotation is float and isinstance(value, int) and not isinstance(value, bool)
+    return not isinstance(annotation, type) or is_number or type(value) is annotation
+
+
 def _require_sensible(check: Check, where: str, bounds: Bounds) -> None:
-    """Thresholds of the product's checks must make sense: else a check finds nothing, or all."""
+    """Refuse thresholds with which a built-in check would report nothing, or everything."""
     for name, value in check.thresholds.items():
         if isinstance(value, str) and (name, value) != ("interval", "auto"):
             _require_length(value, f"{where}.{name}")
@@ -226,23 +225,23 @@ def _require_length(text: str, where: str) -> None:
 
 
 def _build_sql_check(query: str, where: str) -> CheckFunction:
-    """A check that is a query over `rows`; its result needs a column `timestamp` or `start`."""
+    """Build a check from a query over `rows`; its result needs the time column or `start`."""
 
     def run(data: Slice) -> pl.LazyFrame:
         try:
-            found = pl.SQLContext(rows=data.frame).execute(query)
-            schema = found.collect_schema()
+            result = pl.SQLContext(rows=data.frame).execute(query)
+            schema = result.collect_schema()
         except PolarsError as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"{where}.sql: {query!r} does not work: {reason}") from error
         if "start" not in schema:
-            found = found.rename({data.dataset.time_column: "start"}, strict=False)
-        if found.collect_schema().get("start") != TIMESTAMP:
+            result = result.rename({data.dataset.time_column: "start"}, strict=False)
+        if result.collect_schema().get("start") != TIMESTAMP:
             raise ConfigError(
-                f"{where}.sql: the result has no column start, nor {data.dataset.time_column}",
-                "Select the time column, and what else of end, measured, expected, message.",
+                f"{where}.sql: the result has no column start or {data.dataset.time_column}",
+                "Select the time column; end, measured, expected and message are optional.",
             )
-        return found
+        return result
 
     return run
 
@@ -257,5 +256,5 @@ def _import_check(place: str, where: str) -> CheckFunction:
             "Write package.module:function; the package must be installed, or on PYTHONPATH.",
         ) from error
     if not callable(function):
-        raise ConfigError(f"{where}.python: {place!r} is no function")
+        raise ConfigError(f"{where}.python: {place!r} is not a function")
     return function

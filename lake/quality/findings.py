@@ -1,4 +1,4 @@
-"""Findings as rows of the table `findings`."""
+"""Convert findings to rows of the table `findings`, with ids and in order of severity."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lake.model.severity import severity_rank
 _IDENTITY = (*MARKET_COLUMNS, "dataset", "timestamp", "check", "against", "reason")
 
 
-def as_rows(table: str, market: Market, found: pl.DataFrame) -> pl.DataFrame:
-    """What checks found of a market, with the names of the table, and an id each.
+def as_rows(table: str, market: Market, findings: pl.DataFrame) -> pl.DataFrame:
+    """Return the findings of a market with the columns of the table `findings`, and their ids.
 
     Parameters
     ----------
-    found
+    findings
         `lake.quality.run.FINDINGS`.
     """
-    rows = found.rename({"start": "timestamp"}).with_columns(
+    rows = findings.rename({"start": "timestamp"}).with_columns(
         pl.col("against", "reason").replace("", None),
         exchange=pl.lit(market.exchange),
         symbol=pl.lit(market.symbol),
@@ -34,11 +34,11 @@ def as_rows(table: str, market: Market, found: pl.DataFrame) -> pl.DataFrame:
 
 
 def finding_id(row: Mapping[str, object]) -> str:
-    """The id of a finding: the same defect has the same id for ever."""
+    """Return the id of a finding. The same defect always has the same id."""
     text = json.dumps([str(row[name]) for name in _IDENTITY], ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sort_by_severity(rows: pl.DataFrame) -> pl.DataFrame:
-    """Findings by severity, then by time."""
+    """Sort findings by severity, the worst first, then by time."""
     return rows.sort(severity_rank(), "timestamp", "finding_id", descending=[True, False, False])

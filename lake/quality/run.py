@@ -1,4 +1,4 @@
-"""Runs checks over a slice: what they find, with the rows around it, and what the days hold."""
+"""Run checks over a slice: findings with their neighbouring rows, and counts per day."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ FINDINGS = pl.Schema(
     }
 )
 FOLDED_PATTERN = r"^\d+ more like this: "
-"""How the message of a finding begins that stands for many of a day: a pattern."""
+"""Pattern at the start of the message of a finding that stands for many findings of a day."""
 
 _SAME = ("check", "reason", "against")
-_ORDER = ("start", *_SAME, "end", "measured", "message")  # of what else is the same, too
-_A_DAY = 100  # findings of one kind; what is more is told as one
-_WITH_CONTEXT = 20  # findings of one check and day
+_ORDER = ("start", *_SAME, "end", "measured", "message")  # a total order
+_MAX_PER_DAY = 100  # findings of one kind; the rest of them becomes one finding
+_MAX_CONTEXTS = 20  # findings of one check and day that have neighbouring rows
 _ROWS_AROUND = 3
 _QUANTILES = (0.5, 0.9, 0.99)
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What checks say of a slice.
+    """The result of all checks of a slice.
 
     Attributes
     ----------
     findings
-        `FINDINGS`, in order of time; intervals without a trade are among them.
+        `FINDINGS`, ordered by time; intervals without a trade are included.
     days
         `lake.quality.score.DAYS`.
     """
@@ -53,24 +53,24 @@ class CheckResult:
 
 
 def run_checks(data: Slice, checks: Sequence[ConfiguredCheck]) -> CheckResult:
-    """Run the checks over a slice."""
+    """Run checks over a slice."""
     lazy = [_run_check(check, data) for check in checks]
-    *told, days = pl.collect_all([*lazy, _measure_days(data)])
-    found = [_fold(frame) for frame in told if not frame.is_empty()]
-    if not found:
+    *results, days = pl.collect_all([*lazy, _measure_days(data)])
+    folded = [_fold(findings) for findings in results if not findings.is_empty()]
+    if not folded:
         return CheckResult(pl.DataFrame(schema=FINDINGS), days)
-    frame = data.frame.collect()
-    shown = [_add_context(one, frame, data.dataset) for one in found]
-    return CheckResult(pl.concat(shown).select(list(FINDINGS)).sort(_ORDER), days)
+    rows = data.frame.collect()
+    complete = [_add_context(findings, rows, data.dataset) for findings in folded]
+    return CheckResult(pl.concat(complete).select(list(FINDINGS)).sort(_ORDER), days)
 
 
 def format_context(frame: pl.DataFrame, times: pl.Series, start: datetime, end: datetime) -> str:
-    """The rows around an interval as JSON: up to three before, the first three in it, three after.
+    """Format the rows around an interval as JSON: three before, the first three in it, three after.
 
     Parameters
     ----------
     frame, times
-        Rows in order of time, and their times.
+        Rows ordered by time, and their times.
     """
     first = int(times.search_sorted(start, side="left"))
     last = max(first, int(times.search_sorted(end, side="left")))
@@ -96,7 +96,7 @@ def _run_check(check: ConfiguredCheck, data: Slice) -> pl.LazyFrame:
         .with_columns(
             pl.col("reason", "against").fill_null(""),
             pl.col("severity").fill_null(check.severity),
-            pl.col("message").fill_null(f"found by {check.name}"),
+            pl.col("message").fill_null(f"reported by {check.name}"),
             check=pl.lit(check.name),
             dimension=pl.lit(check.dimension),
         )
@@ -104,12 +104,12 @@ def _run_check(check: ConfiguredCheck, data: Slice) -> pl.LazyFrame:
 
 
 def _measure_days(data: Slice) -> pl.LazyFrame:
-    """Rows a day, and how late they came where that is known."""
+    """Count the rows per day, and measure their delays if receive times are known."""
     inside = data.frame.filter(data.is_inside())
-    # What nobody has is not there.
-    filled = "fill" in data.dataset.polars_schema
-    there = (~is_guess(pl.col("fill"))).sum() if filled else pl.len()
-    aggregates = [there.cast(pl.Int64).alias("rows")]
+    # Interpolated rows do not count.
+    has_fill = "fill" in data.dataset.polars_schema
+    rows = (~is_guess(pl.col("fill"))).sum() if has_fill else pl.len()
+    aggregates = [rows.cast(pl.Int64).alias("rows")]
     if "received_at" in data.dataset.polars_schema:
         delay_ms = (pl.col("received_at") - data.time).dt.total_microseconds() / 1e3
         quantiles = zip(DELAYS, _QUANTILES, strict=True)
@@ -124,13 +124,13 @@ def _measure_days(data: Slice) -> pl.LazyFrame:
     )
 
 
-def _fold(found: pl.DataFrame) -> pl.DataFrame:
-    """At most a hundred findings of a kind and day: what is more becomes one."""
+def _fold(findings: pl.DataFrame) -> pl.DataFrame:
+    """Keep at most a hundred findings of a kind and day; the rest becomes one finding."""
     day = pl.col("start").dt.date()
     number = pl.int_range(pl.len()).over(day, *_SAME)
-    found = found.sort(_ORDER).with_columns(_number=number)
-    kept = found.filter(pl.col("_number") < _A_DAY).drop("_number")
-    rest = found.filter(pl.col("_number") >= _A_DAY)
+    numbered = findings.sort(_ORDER).with_columns(_number=number)
+    kept = numbered.filter(pl.col("_number") < _MAX_PER_DAY).drop("_number")
+    rest = numbered.filter(pl.col("_number") >= _MAX_PER_DAY)
     if rest.is_empty():
         return kept
     folded = (
@@ -147,21 +147,21 @@ def _fold(found: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([kept, folded])
 
 
-def _add_context(found: pl.DataFrame, frame: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
+def _add_context(findings: pl.DataFrame, frame: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
     times = frame[dataset.time_column]
     number = pl.int_range(pl.len()).over(pl.col("start").dt.date())
-    shown = found.sort("start", maintain_order=True).with_columns(_number=number)
+    numbered = findings.sort("start", maintain_order=True).with_columns(_number=number)
     texts = [
-        _format_day_context(frame, times, dataset, start, end) if number < _WITH_CONTEXT else "[]"
-        for start, end, number in shown.select("start", "end", "_number").iter_rows()
+        _format_day_context(frame, times, dataset, start, end) if number < _MAX_CONTEXTS else "[]"
+        for start, end, number in numbered.select("start", "end", "_number").iter_rows()
     ]
-    return shown.drop("_number").with_columns(context=pl.Series(texts, dtype=pl.String))
+    return numbered.drop("_number").with_columns(context=pl.Series(texts, dtype=pl.String))
 
 
 def _format_day_context(
     frame: pl.DataFrame, times: pl.Series, dataset: Dataset, start: datetime, end: datetime
 ) -> str:
-    """The context as it is seen whatever else is judged beside the day."""
+    """Format the context within the day and its margin, so that it depends on no other day."""
     day, margin = start.replace(hour=0, minute=0, second=0, microsecond=0), dataset.margin
     low = int(times.search_sorted(day - margin, side="left"))
     high = int(times.search_sorted(day + DAY + margin, side="left"))

@@ -1,19 +1,18 @@
-"""The quality of a market-day as numbers from 0 to 1.
+"""Compute the quality of a market-day as numbers from 0 to 1.
 
-Of the findings of a day, with R the number of stored rows (without those that were filled in by a
-guess: `fill` is `interpolated:last` or `interpolated:linear`) and `weight` 1 for errors and
-critical findings, 0.1 for warnings, 0 for what is only told (info):
+R is the number of stored rows of the day, without interpolated rows (`fill` is `interpolated:last`
+or `interpolated:linear`). `weight` is 1 for errors and critical findings, 0.1 for warnings and 0
+for info. Over the findings of the day:
 
-- completeness = R / (R + L), where L is the number of rows that are really lost: missing slots that
-  are `not_fetched`, `unknown` or `lost`, skipped ids, missing funding events, and what was guessed
-  in their stead. Slots without a trade and outages of a whole venue are no losses. 1 where there
-  should be nothing.
-- accuracy, consistency, timeliness = 1 - sum(weight x rows concerned) / R over the findings of that
-  dimension, and 0 at least. Refused rows count as concerned.
-- score = completeness x accuracy x consistency x timeliness: one bad part is not made up for by the
-  others.
+- completeness = R / (R + L), where L is the number of lost rows: missing slots that are
+  `not_fetched`, `unknown` or `lost`, skipped ids, missing funding events, and interpolated rows.
+  Slots without a trade and outages of a whole venue are not losses. It is 1 if no row is expected.
+- accuracy, consistency, timeliness = 1 - sum(weight x affected rows) / R over the findings of that
+  dimension, and at least 0. Rejected rows count as affected.
+- score = completeness x accuracy x consistency x timeliness, so that one bad dimension cannot be
+  outweighed by the others.
 
-Over several market-days each of the five is the mean, weighted by R + L, and by 1 at least.
+Over several market-days, each of the five is the mean, weighted by R + L, but by at least 1.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from lake.quality.checks.completeness import NO_LOSSES, REASONS
 
 DIMENSIONS = ("completeness", "accuracy", "consistency", "timeliness")
 _TENTHS: Mapping[str, int] = {"info": 0, "warning": 1, "error": 10, "critical": 10}
-"""Weights as whole numbers, whose sum is the same in any order: so is the score, to the bit."""
+"""Weights in tenths: sums of whole numbers, and so the score, do not depend on the order."""
 MEASURES = (*DIMENSIONS, "score")
 DELAYS = ("delay_p50_ms", "delay_p90_ms", "delay_p99_ms")
 _MEASURED = DIMENSIONS[1:]
@@ -36,31 +35,31 @@ _MEASURED = DIMENSIONS[1:]
 DAYS = pl.Schema(
     {"timestamp": TIMESTAMP, "rows": pl.Int64(), **dict.fromkeys(DELAYS, pl.Float64())}
 )
-"""What `scores` needs to know of each day."""
+"""Columns per day that `score_days` needs."""
 
 
-def score_days(days: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-    """The scores of the days of one market.
+def score_days(days: pl.DataFrame, findings: pl.DataFrame) -> pl.DataFrame:
+    """Compute the scores of the days of one market.
 
     Parameters
     ----------
     days
-        `timestamp` (start of the day), `rows`, and where receive times are known `DELAYS`.
-    found
-        Findings with `start`, `rows`, `reason`, `severity`, `dimension`.
+        `DAYS`: `timestamp` is the start of the day; `DELAYS` are null without receive times.
+    findings
+        With `start`, `rows`, `reason`, `severity`, `dimension`.
 
     Returns
     -------
     DataFrame
-        One row a day that has rows or findings, in order: `timestamp`, `rows`, `expected`, slots by
-        reason, `DIMENSIONS`, `score`, `DELAYS`.
+        One row per day with rows or findings, ordered by time: `timestamp`, `rows`, `expected`,
+        missing slots by reason, `DIMENSIONS`, `score`, `DELAYS`.
     """
     day = pl.col("start").dt.truncate("1d").alias("timestamp")
     missing = pl.col("dimension") == "completeness"
     reason = pl.when(pl.col("reason").is_in(REASONS)).then("reason").otherwise(pl.lit("lost"))
     is_loss = missing & ~reason.is_in(NO_LOSSES)
     tenths = pl.col("severity").replace_strict(_TENTHS, return_dtype=pl.Int64)
-    sums = found.group_by(day).agg(
+    sums = findings.group_by(day).agg(
         *(pl.col("rows").filter(missing & (reason == name)).sum().alias(name) for name in REASONS),
         pl.col("rows").filter(is_loss & (pl.col("severity") != "info")).sum().alias("_losses"),
         *(
@@ -89,7 +88,7 @@ def score_days(days: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
 
 
 def combine_scores(frame: pl.DataFrame) -> dict[str, float | None]:
-    """The five measures over several market-days; None where there are none."""
+    """Combine the five measures of several market-days; None without any day."""
     weight = pl.max_horizontal(pl.col("expected"), 1).cast(pl.Float64)
     if frame.is_empty():
         return dict.fromkeys(MEASURES)

@@ -1,4 +1,4 @@
-"""What a check is given: the rows of one market in a range, and what is known about them."""
+"""Define the input of a check: the rows of one market in a range, and references for them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from lake.model.market import Market
 from lake.model.time import TimeRange
 
 NEAR_BARS = 24
-"""Slots around the judged range that are seen at least of the same bars on other venues."""
+"""Slots around the checked range that a check gets, at least, of the same bars on other venues."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Rows that testify about others: of another table or market, in the range and its margins.
+    """Rows of another table or market that a check compares with, in the range and its margins.
 
-    They are in the order of their dataset.
-
-    `coverage`: of which intervals the source's answer is known; None where nobody recorded it.
+    They have the order of their dataset. `coverage`: the intervals that the source has answered;
+    None: not recorded.
     """
 
     dataset: Dataset
@@ -33,30 +32,30 @@ class Reference:
 
 @dataclass(frozen=True)
 class Slice:
-    """What a check looks at.
+    """The input of a check.
 
     Attributes
     ----------
     dataset, market
-        What the rows are.
+        Dataset and market of the rows.
     range
-        Which part is judged: whole UTC days, today too; of a pin exactly what is pinned.
+        The checked range: whole UTC days, including today; for a pin exactly the pinned range.
     now
-        The present. Rows after it are wrong, and what is not there yet is not missing.
-    rows
-        The rows of the market in the order of the dataset, of the range and the margin of the
+        The present. Rows after it are wrong; rows that are not due yet are not missing.
+    frame
+        The rows of the market, ordered as in the dataset: those of the range and the margin of the
         dataset on both sides.
     span
-        From the first row of the market to just after its last one, in the whole table: before
-        and after it nothing is missing. None: as `rows` say.
+        From the first row of the market to just after its last row, in the whole table. Nothing is
+        missing outside it. None: from the first to the last row of `frame`.
     coverage
-        Of which intervals the source's answer is known; None where nobody recorded it, as with
-        rows that were not fetched.
+        Intervals that the source has answered; None: not recorded, as for rows that were not
+        fetched.
     rows_per_second
-        How many rows the market has in a second of covered time, in the whole table.
+        Average number of rows per second of covered time, in the whole table.
     has_consecutive_ids
-        Whether nine of ten ids from the market's first to its last trade are in the table: the
-        venue numbers them one by one.
+        Whether the table has at least nine of ten ids between the market's first and last trade:
+        then the venue numbers trades consecutively.
     trades
         The market's trades.
     finer
@@ -66,7 +65,7 @@ class Slice:
     outages
         When all markets of the venue were silent.
     omits_empty_bars
-        Whether the venue is known to send no bar where there was no trade.
+        Whether the venue sends no bar for an interval without a trade.
     quarantine
         Rows of `quarantine` of this table and market in the range.
     """
@@ -94,19 +93,19 @@ class Slice:
 
     @property
     def reach(self) -> timedelta:
-        """How far a bar is compared with what is around its day; nothing without a timeframe.
+        """Time around a day that a bar is compared with; 0 without a timeframe.
 
-        Half of the margin, so that from every row of the day and around it as much is seen again:
-        what is found of a day is the same whatever else is judged.
+        It is half of the margin: a row that far from the day is compared with rows as far from it,
+        so that the findings of a day do not depend on which other days are checked with it.
         """
         return self.dataset.margin / 2 if self.dataset.timeframe else timedelta(0)
 
     @property
     def step(self) -> timedelta | None:
-        """Length of a bar; None of what is no bar."""
+        """Length of a bar; None if the rows are not bars."""
         timeframe = self.dataset.timeframe
         return timedelta(seconds=timeframe.seconds) if timeframe else None
 
     def is_inside(self) -> pl.Expr:
-        """Whether a row is in the judged range."""
+        """Whether a row is in the checked range."""
         return self.time.is_between(self.range.start, self.range.end, closed="left")

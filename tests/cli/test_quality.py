@@ -107,7 +107,7 @@ def test_findings_are_listed_and_shown_with_their_rows(cli: Cli, lake: Lake) -> 
     assert cli("quality", "findings", "--severity", "critical", "--json").json == []
     shown = cli("quality", "show", gap["finding_id"][:8], "--json")
     assert shown.code == 0
-    assert shown.json["message"] == "10 bars are missing: nothing is known of why"
+    assert shown.json["message"] == "10 bars are missing: the reason is unknown"
     assert [row["timestamp"] for row in shown.json["context"]][2:4] == [
         "2024-01-01T01:39:00Z",
         "2024-01-01T01:50:00Z",

@@ -86,16 +86,16 @@ def test_the_table_has_the_last_word_before_its_family() -> None:
         ("bars_1m", "gaps", {"longest": 3}, "there is no threshold 'longest'"),
         ("bars", "implausible_time", {"ahead_seconds": "5"}, "'5' is not of type float"),
         ("bars", "implausible_time", {"ahead_seconds": True}, "True is not of type float"),
-        ("bars", "gaps", {"severity": "bad"}, "'bad' is none of info, warning, error, critical"),
+        ("bars", "gaps", {"severity": "bad"}, "'bad' is not one of info, warning, error, critical"),
         ("bars", "gaps", {"enabled": "no"}, "'no' is not of type bool"),
         ("bars", "mine", {"sql": 3}, "3 is not of type str"),
-        ("bars", "mine", {"sql": "SELECT 1", "dimension": "size"}, "'size' is none of"),
-        ("bars", "mine", {"sql": "SELECT 1", "python": "a:b"}, "exclude each other"),
+        ("bars", "mine", {"sql": "SELECT 1", "dimension": "size"}, "'size' is not one of"),
+        ("bars", "mine", {"sql": "SELECT 1", "python": "a:b"}, "both sql and python"),
         ("bars", "mine", {"sql": "SELECT 1", "factor": 3}, "there is no threshold 'factor'"),
         ("bars", "mine", {"python": "no.such.module:check"}, "cannot be imported"),
         ("bars", "mine", {"python": "lake.quality.checks.times:nothing"}, "cannot be imported"),
         ("bars", "mine", {"python": "lake.quality.checks.times"}, "cannot be imported"),
-        ("bars", "mine", {"python": "lake.quality.checks.times:CHECKS"}, "is no function"),
+        ("bars", "mine", {"python": "lake.quality.checks.times:CHECKS"}, "is not a function"),
     ],
 )
 def test_a_mistake_in_the_settings_is_told_with_its_place(
@@ -125,7 +125,7 @@ def test_a_check_in_sql_finds_rows() -> None:
     [
         ("SELECT nothing FROM rows", "nothing"),
         ("SELEC timestamp FROM rows", "SELEC"),
-        ("SELECT volume FROM rows", "no column start, nor timestamp"),
+        ("SELECT volume FROM rows", "no column start or timestamp"),
         ("SELECT timestamp, CAST(open AS STRING) || 'x' AS measured FROM rows", "check failed"),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_check_in_python_is_given_its_thresholds(own_module: str) -> None:
     told = findings({"bars": {"my_python": mine}})
     assert told["start"].to_list() == [T0 + 8 * MINUTE, T0 + 9 * MINUTE]
     assert set(told["dimension"]) == {"timeliness"}
-    assert set(told["message"]) == {"found by my_python"}
+    assert set(told["message"]) == {"reported by my_python"}
 
 
 def test_a_threshold_that_is_not_given_is_told(own_module: str) -> None:
@@ -189,7 +189,7 @@ def test_a_threshold_that_is_not_given_is_told(own_module: str) -> None:
     ("function", "says"),
     [
         ("broken", "KeyError: 'volume of what'"),
-        ("nothing", "it gave NoneType"),
+        ("nothing", "it returned NoneType"),
         ("severe", "severity 'terrible'"),
         ("late", "no_such_column"),
         ("nameless", "start"),
@@ -216,7 +216,7 @@ def test_functions_of_the_caller_are_checks_too() -> None:
     assert told.select("start", "check", "severity").rows() == [
         (T0 + 3 * MINUTE, "my_own", "warning")
     ]
-    with pytest.raises(ConfigError, match="there is a check 'gaps' already"):
+    with pytest.raises(ConfigError, match="a check 'gaps' already exists"):
         configure(BARS, own={"gaps": mine})
 
 

@@ -82,7 +82,7 @@ def test_the_hundred_are_the_first_and_the_rest_is_counted() -> None:
     assert seen.findings.height == 101
     last = seen.findings.row(-1, named=True)
     assert (last["start"], last["rows"]) == (T0 + 100 * MINUTE, 50)
-    assert last["message"] == "50 more like this: found by mine"
+    assert last["message"] == "50 more like this: reported by mine"
 
 
 def test_the_context_holds_three_rows_before_three_in_and_three_after() -> None:

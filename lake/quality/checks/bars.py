@@ -1,4 +1,4 @@
-"""Bars against themselves: rules, silence, frozen prices, jumps at midnight, mistaken factors."""
+"""Check bars by themselves: rules, zero volume, frozen prices, jumps at midnight, wrong factors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lake.model.ohlcv import PRICES
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
 from lake.quality.slice import Reference, Slice
 
-_EDGE = 0.9  # quantile of jumps between bars that a deviation is at least, as with spikes
+_EDGE = 0.9  # quantile of jumps between bars: the least size of a deviation, as in spikes
 _SECONDS_A_DAY = 86_400
-_LEAST_ROWS = 20  # bars around midnight, without which nothing is known of how prices move
-_RETURNED = 0.7  # of two jumps by a factor, how much they may differ, as a logarithm: factor 2
+_MIN_ROWS = 20  # bars around midnight that are needed to measure how prices move
+_RETURNED = 0.7  # largest difference of two jumps that cancel, as a logarithm: factor 2
 
 
 def filter_observed(bars: Slice | Reference) -> pl.LazyFrame:
@@ -27,16 +27,16 @@ def filter_observed(bars: Slice | Reference) -> pl.LazyFrame:
 
 
 def broken_rules(data: Slice) -> pl.LazyFrame:
-    """Stored rows that a rule of their dataset would refuse; the reason is the first such rule.
+    """Report stored rows that break a rule of their dataset; the reason is the first such rule.
 
-    What ingestion stores has passed; what other engines wrote, or a file of a user's, may not.
+    Rows that `lake` stored obey the rules; rows that other engines wrote may not.
     """
     if not data.dataset.rules:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     broken = [(rule.name, ~rule.expression) for rule in data.dataset.rules]
     names = [pl.when(wrong).then(pl.lit(name)) for name, wrong in broken]
     bad = pl.any_horizontal(wrong for _, wrong in broken).fill_null(value=False)
-    # Almost always nothing is left here: runs are made of what is.
+    # Almost always no row is left here, so that grouping the rest is cheap.
     few = data.frame.with_row_index("_row").filter(bad).with_columns(_rule=pl.coalesce(names))
     follows = (pl.col("_row").diff() == 1) & (pl.col("_rule") == pl.col("_rule").shift(1))
     rule = pl.col("_rule").first()
@@ -59,41 +59,42 @@ def broken_rules(data: Slice) -> pl.LazyFrame:
 
 
 def zero_volume(data: Slice, *, least_rows: int, times: float) -> pl.LazyFrame:
-    """Bars in a row without volume, many more than is usual for the market."""
+    """Report runs of bars without volume that are much longer than usual for the market."""
     bad = pl.col("volume") == 0
-    words = "{} bars in a row have no volume; {} would be usual"
-    return _find_long_runs(data, bad, words, least_rows=least_rows, times=times)
+    text = "{} consecutive bars have no volume; {} would be usual"
+    return _find_long_runs(data, bad, text, least_rows=least_rows, times=times)
 
 
 def stale(data: Slice, *, least_rows: int, times: float) -> pl.LazyFrame:
-    """Bars in a row that all repeat one price, though something was traded: a frozen feed.
+    """Report runs of bars with one price, though something was traded: a frozen feed.
 
-    A market that trades within each bar seldom keeps its price to the last digit.
+    A market that trades in each bar rarely keeps its price to the last digit.
     """
     close = pl.col("close")
     same = pl.all_horizontal(
         close == previous_value(data, "close"), *(pl.col(name) == close for name in PRICES[:3])
     )
-    words = "{} bars in a row have one price and volume; {} would be usual"
+    text = "{} consecutive bars have the same price, with volume; {} would be usual"
     return _find_long_runs(
-        data, same & (pl.col("volume") > 0), words, least_rows=least_rows, times=times
+        data, same & (pl.col("volume") > 0), text, least_rows=least_rows, times=times
     )
 
 
 def previous_value(data: Slice, name: str) -> pl.Expr:
-    """The value of the bar before; null where that is too far away, or a repetition of this one."""
-    apart = data.time - data.time.shift(1)
-    return pl.when((apart > timedelta(0)) & (apart <= data.reach)).then(pl.col(name).shift(1))
+    """Return the value of the previous bar; null if that is too far away, or has the same time."""
+    distance = data.time - data.time.shift(1)
+    is_near = (distance > timedelta(0)) & (distance <= data.reach)
+    return pl.when(is_near).then(pl.col(name).shift(1))
 
 
 def _find_long_runs(
-    data: Slice, bad: pl.Expr, words: str, *, least_rows: int, times: float
+    data: Slice, bad: pl.Expr, text: str, *, least_rows: int, times: float
 ) -> pl.LazyFrame:
-    """Runs of at least so many rows, and so many times longer than chance makes them.
+    """Find runs of at least `least_rows` bars that are `times` longer than expected by chance.
 
-    If a share p of all bars were bad independently of each other, a run had 1 / (1 - p) bars on
-    average, and one n times longer would come up once in exp(n) runs. A run has its whole length in
-    each of its days; the share is that of a day and what is around it.
+    If a share p of all bars is bad, independently of each other, runs have 1 / (1 - p) bars on
+    average, and one run in exp(n) is n times longer. Each day of a run gets the length of the whole
+    run; p is the share in the day and `Slice.reach` around it.
     """
     marked = (
         filter_observed(data)
@@ -109,15 +110,13 @@ def _find_long_runs(
         .filter(pl.col("measured") >= pl.max_horizontal(least_rows, times * pl.col("expected")))
         .select(
             *("start", "end", "rows", "measured", "expected"),
-            message=pl.format(
-                words, pl.col("measured").cast(pl.Int64), pl.col("expected").round(1)
-            ),
+            message=pl.format(text, pl.col("measured").cast(pl.Int64), pl.col("expected").round(1)),
         )
     )
 
 
 def _split_by_day(marked: pl.LazyFrame, data: Slice, least_rows: int) -> pl.LazyFrame:
-    """Of runs that are long enough, the part of each day, with the run's `_first` and `_last`."""
+    """Split runs that are long enough by day, with `_first` and `_last` row of the whole run."""
     return (
         marked.filter("_bad")
         .filter(pl.len().over("_run") >= least_rows)
@@ -135,7 +134,7 @@ def _split_by_day(marked: pl.LazyFrame, data: Slice, least_rows: int) -> pl.Lazy
 
 
 def _add_day_counts(parts: pl.LazyFrame, marked: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
-    """Adds of the day and what is around it its first and last row, and how many are bad."""
+    """Add the first and last row of the day and its surroundings, and the number of bad rows."""
     low = marked.select("_time", _low="_row", _under=pl.col("_sum") - pl.col("_bad"))
     high = marked.select("_time", _high="_row", _over="_sum")
     return (
@@ -155,10 +154,10 @@ def _add_day_counts(parts: pl.LazyFrame, marked: pl.LazyFrame, data: Slice) -> p
 
 
 def jumps(data: Slice, *, deviations: float, window_rows: int, least_return: float) -> pl.LazyFrame:
-    """First bars of a day that open far from the last close: days stitched together wrongly.
+    """Report first bars of a day that open far from the last close: days joined wrongly.
 
-    A deviation is the larger of the median return of the bars around midnight, and of what one jump
-    in ten between two of them exceeds.
+    A deviation is the median return of the bars around midnight, or, if that is larger, the 90th
+    percentile of the jumps between two of them.
     """
     timeframe = data.dataset.timeframe
     if timeframe is None or timeframe.seconds >= _SECONDS_A_DAY:
@@ -172,13 +171,13 @@ def jumps(data: Slice, *, deviations: float, window_rows: int, least_return: flo
     nights = frame.group_by("_midnight").agg(_scale=scale, _rows=pl.len())
     firsts = frame.filter(data.time == pl.col("_midnight"), "_next").join(nights, on="_midnight")
     far = pl.col("_jump").abs() > deviations * pl.col("_scale")
-    return firsts.filter(far & (pl.col("_rows") >= _LEAST_ROWS)).select(
+    return firsts.filter(far & (pl.col("_rows") >= _MIN_ROWS)).select(
         start=data.time,
         end=_row_end(data),
         measured="_open",
         expected="_before",
         message=pl.format(
-            "The day opens at {}, {} deviations from the last close {}",
+            "The day opens at {}, {} deviations from the last close of {}",
             "_open",
             (pl.col("_jump").abs() / pl.col("_scale")).round(1),
             "_before",
@@ -187,7 +186,7 @@ def jumps(data: Slice, *, deviations: float, window_rows: int, least_return: flo
 
 
 def _select_near_midnight(data: Slice, around: timedelta) -> pl.LazyFrame:
-    """Bars around each midnight with the one before, and whether that is the bar just before."""
+    """Select the bars around each midnight, with the last close and whether no bar is between."""
     return (
         filter_observed(data)
         .select(
@@ -204,25 +203,25 @@ def _select_near_midnight(data: Slice, around: timedelta) -> pl.LazyFrame:
 
 
 def scale(data: Slice, *, factor: float) -> pl.LazyFrame:
-    """Prices that are off by a factor for some bars, and back: a mistaken unit or decimal point.
+    """Report bars whose prices are wrong by a factor: a wrong unit or decimal point.
 
     Parameters
     ----------
     factor
-        How much a close differs from the one before it, at least: no market moves so much within
-        a bar and later returns just as fast.
+        Smallest ratio of two consecutive closes: no market moves so far in one bar and later
+        returns just as fast.
     """
     least = math.log(factor)
     time = data.dataset.time_column
     step = (pl.col("close") / previous_value(data, "close")).log()
     bars = filter_observed(data).select(data.time, _step=step, _day=data.time.dt.truncate("1d"))
     steps = bars.filter(pl.col("_step").abs() >= least).select(data.time, "_step")
-    levels = _measure_offsets(steps, data, least - _RETURNED)
+    offsets = _measure_offsets(steps, data, least - _RETURNED)
     times = pl.col("_away").median().exp().round_sig_figs(3)
     return group_runs(
         # Almost always no day is left here.
-        bars.join(levels, on="_day", how="semi").join_asof(
-            levels, on=time, by="_day", strategy="backward", check_sortedness=False
+        bars.join(offsets, on="_day", how="semi").join_asof(
+            offsets, on=time, by="_day", strategy="backward", check_sortedness=False
         ),
         pl.col("_is_off"),
         time=time,
@@ -231,7 +230,7 @@ def scale(data: Slice, *, factor: float) -> pl.LazyFrame:
         expected=pl.lit(1.0),
         reason=pl.lit("factor"),
         message=pl.format(
-            "{} off by a factor of about {}, and back",
+            "{} wrong by a factor of about {}",
             count_phrase(pl.len(), "bar is", "bars are"),
             times,
         ),
@@ -239,10 +238,11 @@ def scale(data: Slice, *, factor: float) -> pl.LazyFrame:
 
 
 def _measure_offsets(steps: pl.LazyFrame, data: Slice, least: float) -> pl.LazyFrame:
-    """Of days around which prices step: from each step on how far they are `_away`, if `_is_off`.
+    """Measure how far prices are `_away` from normal after each step, and whether they are wrong.
 
-    Normal is the level at which prices are for most of the time around the day, or if they always
-    are the same there, of the day. What is away at the beginning or the end may not be back.
+    Only days with a step around them are returned. The normal offset is the one of most of the time
+    around the day, or, if that is undecided, of the day itself. `_is_off` is false at the beginning
+    and the end, because a return to normal cannot be seen there.
     """
     first, last = ((data.time + reach).dt.truncate("1d") for reach in (-data.reach, data.reach))
     by_day = steps.with_columns(_day=pl.datetime_ranges(first, last, "1d")).explode("_day")
@@ -251,16 +251,16 @@ def _measure_offsets(steps: pl.LazyFrame, data: Slice, least: float) -> pl.LazyF
     parts = (
         pl.concat([begins, by_day.select(begins.collect_schema().names())])
         .sort("_day", data.time, maintain_order=True)
-        .with_columns(_level=pl.col("_step").cum_sum().over("_day"), _long=_measure_lengths(data))
+        .with_columns(_offset=pl.col("_step").cum_sum().over("_day"), _long=_measure_lengths(data))
     )
     half = pl.col("_long").cum_sum().over("_day") * 2 >= pl.col("_long").sum().over("_day")
-    normal = parts.sort("_day", "_level").filter(half).group_by("_day").agg(pl.first("_level"))
+    normal = parts.sort("_day", "_offset").filter(half).group_by("_day").agg(pl.first("_offset"))
     off = pl.col("_away").abs() >= least
     run = (off != off.shift(1)).fill_null(value=False).cum_sum().over("_day")
     inner = (run > run.min().over("_day")) & (run < run.max().over("_day"))
     return (
         parts.join(normal, on="_day", suffix="_normal")
-        .with_columns(_away=pl.col("_level") - pl.col("_level_normal"))
+        .with_columns(_away=pl.col("_offset") - pl.col("_offset_normal"))
         .sort("_day", data.time)
         .select(data.time, "_day", "_away", _is_off=off & inner)
         .sort(data.time)
@@ -268,7 +268,7 @@ def _measure_offsets(steps: pl.LazyFrame, data: Slice, least: float) -> pl.LazyF
 
 
 def _measure_lengths(data: Slice) -> pl.Expr:
-    """How long each level lasts around its day; within the day it counts for next to nothing."""
+    """Measure how long each offset lasts around its day; time within the day hardly counts."""
     midnight, next_midnight = pl.col("_day"), pl.col("_day").dt.offset_by("1d")
     end = data.time.shift(-1).over("_day").fill_null(next_midnight + data.reach)
     within = pl.min_horizontal(end, next_midnight) - pl.max_horizontal(data.time, midnight)
@@ -277,7 +277,7 @@ def _measure_lengths(data: Slice) -> pl.Expr:
 
 
 def _row_end(data: Slice, time: str | None = None) -> pl.Expr:
-    """Where a row ends."""
+    """Return the end of a row."""
     start = pl.col(time or data.dataset.time_column)
     return start + pl.lit(data.step) if data.step else start.dt.offset_by("1us")
 

@@ -1,4 +1,4 @@
-"""Snapshots of order books: prices in order and apart, amounts, spreads, numbers, and change."""
+"""Check order book snapshots: order of prices, amounts, spreads, update numbers, and change."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.quality.check import BuiltinCheck, group_runs
+from lake.quality.check import BuiltinCheck, count_phrase, group_runs
 from lake.quality.slice import Reference, Slice
 
 _SIDES = {"bid": "bid_prices", "ask": "ask_prices"}
 _LISTS = ("bid_prices", "bid_amounts", "ask_prices", "ask_amounts")
-_NORMAL = 1.4826  # MADs of a normal distribution that make its standard deviation
+_NORMAL = 1.4826  # standard deviation of a normal distribution, in median absolute deviations
 _SECONDS = 1e6
+_PHRASES: Mapping[str, tuple[str, str]] = {
+    "unsorted": ("price follows a worse price", "prices follow a worse price"),
+    "duplicate": ("price is a duplicate on its side", "prices are duplicates on their side"),
+    "price": ("price is not a positive number", "prices are not positive numbers"),
+    "amount": ("amount is not a positive number", "amounts are not positive numbers"),
+}
 
 
 def crossed(data: Slice) -> pl.LazyFrame:
-    """Books in which somebody bids more than another asks (`crossed`), or as much (`locked`).
+    """Report books whose best bid is above the best ask (`crossed`) or equal to it (`locked`).
 
-    Best prices are the highest bid and the lowest ask, wherever they stand in their lists.
+    The best prices are the highest bid and the lowest ask, at any place in their lists.
     """
     frame = data.frame.with_columns(_bid=_best_bid(), _ask=_best_ask())
     worst = (pl.col("_bid") - pl.col("_ask")).arg_max()
@@ -46,9 +52,9 @@ def crossed(data: Slice) -> pl.LazyFrame:
 
 
 def unsorted(data: Slice) -> pl.LazyFrame:
-    """Levels out of order (`unsorted`), or a price that stands twice on a side (`duplicate`).
+    """Report levels out of order (`unsorted`), and prices that a side has twice (`duplicate`).
 
-    Measured is how many levels stand wrong. What is no number has no place: see `bad_levels`.
+    `measured` is the number of such levels. Prices that are NaN are ignored: see `bad_levels`.
     """
     steps = {
         "bid": pl.col("bid_prices").list.diff(),
@@ -62,85 +68,77 @@ def unsorted(data: Slice) -> pl.LazyFrame:
     )
     return pl.concat(
         [
-            _group_by_count(
-                data, frame, pl.col("_wrong"), "unsorted", "Prices behind a worse one: {}"
-            ),
-            _group_by_count(
-                data, frame, pl.col("_equal"), "duplicate", "Prices that stand twice on a side: {}"
-            ),
+            _group_by_count(data, frame, pl.col("_wrong"), "unsorted"),
+            _group_by_count(data, frame, pl.col("_equal"), "duplicate"),
         ]
     )
 
 
 def bad_levels(data: Slice) -> pl.LazyFrame:
-    """Levels with no positive amount (`amount`) or price (`price`); measured is how many."""
-    nothing = ~((pl.element() > 0) & pl.element().is_finite()).fill_null(value=False)
+    """Report levels whose amount (`amount`) or price (`price`) is not a positive number.
+
+    `measured` is the number of such levels.
+    """
+    bad = ~((pl.element() > 0) & pl.element().is_finite()).fill_null(value=False)
     frame = data.frame.with_columns(
-        _amounts=pl.sum_horizontal(_count(pl.col(f"{side}_amounts"), nothing) for side in _SIDES),
-        _prices=pl.sum_horizontal(_count(pl.col(name), nothing) for name in _SIDES.values()),
+        _amounts=pl.sum_horizontal(_count(pl.col(f"{side}_amounts"), bad) for side in _SIDES),
+        _prices=pl.sum_horizontal(_count(pl.col(name), bad) for name in _SIDES.values()),
     )
     return pl.concat(
         [
-            _group_by_count(
-                data, frame, pl.col("_prices"), "price", "Prices that are not positive numbers: {}"
-            ),
-            _group_by_count(
-                data,
-                frame,
-                pl.col("_amounts"),
-                "amount",
-                "Amounts that are not positive numbers: {}",
-            ),
+            _group_by_count(data, frame, pl.col("_prices"), "price"),
+            _group_by_count(data, frame, pl.col("_amounts"), "amount"),
         ]
     )
 
 
 def one_sided(data: Slice) -> pl.LazyFrame:
-    """Books with no bid (`no_bids`) or no ask (`no_asks`)."""
-    found = []
-    for side, name in _SIDES.items():
-        found.append(
-            group_runs(
-                data.frame,
-                pl.col(name).list.len().fill_null(0) == 0,
-                time=data.dataset.time_column,
-                reason=pl.lit(f"no_{side}s"),
-                measured=pl.lit(0.0),
-                expected=pl.lit(1.0),
-                message=pl.lit(f"Nobody {side}s"),
-            )
+    """Report books without a bid (`no_bids`) or without an ask (`no_asks`)."""
+    return pl.concat(
+        group_runs(
+            data.frame,
+            pl.col(name).list.len().fill_null(0) == 0,
+            time=data.dataset.time_column,
+            reason=pl.lit(f"no_{side}s"),
+            measured=pl.lit(0.0),
+            expected=pl.lit(1.0),
+            message=pl.lit(f"The book has no {side}"),
         )
-    return pl.concat(found)
+        for side, name in _SIDES.items()
+    )
 
 
 def wide_spread(
     data: Slice, *, limit_bps: float, window_rows: int, mads: float, times: float, floor_bps: float
 ) -> pl.LazyFrame:
-    """Spreads beyond a bound (`beyond_limit`), or far beyond those around them (`outlier`, info).
+    """Report spreads above a limit (`beyond_limit`), or far above usual (`outlier`, info).
 
-    The spread is `(ask - bid) / mid`, in basis points.
+    The spread is `(ask - bid) / mid`, in basis points. An outlier exceeds all of `mads`, `times`
+    and `floor_bps`.
 
     Parameters
     ----------
     limit_bps
-        What no spread should exceed.
+        Largest spread that is accepted, in basis points.
     window_rows
-        Rows around a row that its spread is compared with.
+        Number of rows around a row that its spread is compared with.
     mads
-        An outlier is so many (robust) standard deviations above their median: 1.4826 times the
+        Distance of an outlier from their median, in robust standard deviations: 1.4826 times the
         median absolute deviation.
     times
-        And so many times their median: spreads count few ticks, so that deviations are often 0.
+        Smallest ratio of an outlier to their median: spreads are few ticks, so that the deviation
+        is often 0.
     floor_bps
-        And at least so much: of a liquid market the usual spread is a tick, and ten are nothing.
+        Smallest spread of an outlier, in basis points: the usual spread of a liquid market is one
+        tick, and ten ticks are normal.
     """
     frame = _add_spreads(data, window_rows, mads, times, floor_bps)
     worst, beyond = pl.col("_spread").max(), pl.col("_spread") > limit_bps
     usual, bound = (pl.col(n).get(pl.col("_spread").arg_max()) for n in ("_median", "_bound"))
     limit, size = pl.lit(limit_bps), worst.round(1)
-    above = pl.format("The spread of {} bps is beyond {} bps", size, limit)
+    above = pl.format("The spread of {} bps is above the limit of {} bps", size, limit)
     far = pl.format("The spread of {} bps is far above the usual {} bps", size, usual.round(1))
-    told = {
+    reasons = {
         "beyond_limit": (beyond, limit, None, above),
         "outlier": ((pl.col("_spread") > pl.col("_bound")) & ~beyond, bound, "info", far),
     }
@@ -155,33 +153,36 @@ def wide_spread(
             expected=expected,
             message=message,
         )
-        for reason, (bad, expected, severity, message) in told.items()
+        for reason, (bad, expected, severity, message) in reasons.items()
     )
 
 
 def book_sequence(data: Slice) -> pl.LazyFrame:
-    """Update numbers that fall while time goes on, or name two different books.
+    """Report update numbers that fall while time goes on, or that two different books have.
 
-    `backwards`: one is lower than that of the book before. `restarted` (info): it falls below half,
-    and goes on from there, as after a restart of the venue. `changed`: the number is that of the
-    book before, and the levels that both show are not the same.
+    `backwards`: the number is lower than that of the previous book. `restarted` (info): it falls
+    below half and continues from there, as after a restart of the venue. `changed`: the number is
+    that of the previous book, but the levels that both show differ.
 
-    Numbers may jump between snapshots: that is no defect.
+    Numbers may jump between snapshots: that is not a defect.
     """
     before, number, after = (pl.col("sequence").shift(n) for n in (1, 0, -1))
-    known = (before >= 0) & (number >= 0)
-    falls = known & (number < before)
+    has_numbers = (before >= 0) & (number >= 0)
+    falls = has_numbers & (number < before)
     restarted = falls & (number < before / 2) & (after >= number) & (after < before)
-    changed = known & (number == before) & ~_has_same_levels()
+    changed = has_numbers & (number == before) & ~_has_same_levels()
     frame = data.frame.with_columns(_before=before)
     facts = {
         "measured": pl.col("sequence").first().cast(pl.Float64),
         "expected": pl.col("_before").first().cast(pl.Float64),
     }
-    words = {
-        "backwards": (falls & ~restarted.fill_null(value=False), "Number {} comes after {}"),
-        "restarted": (restarted, "The numbers start again: {} comes after {}"),
-        "changed": (changed, "The book changed, but not its number {} (it was {} before)"),
+    reasons = {
+        "backwards": (
+            falls & ~restarted.fill_null(value=False),
+            "Update number {} follows the higher number {}",
+        ),
+        "restarted": (restarted, "Update numbers start again: {} follows {}"),
+        "changed": (changed, "The book changed, but its update number {} did not (before: {})"),
     }
     severities = {"restarted": "info"}
     return pl.concat(
@@ -194,22 +195,22 @@ def book_sequence(data: Slice) -> pl.LazyFrame:
             message=pl.format(text, pl.col("sequence").first(), pl.col("_before").first()),
             **facts,
         )
-        for reason, (bad, text) in words.items()
+        for reason, (bad, text) in reasons.items()
     )
 
 
 def book_gaps(data: Slice, *, consecutive_share: float, least_rows: int) -> pl.LazyFrame:
-    """Updates that are missing between books, where all are kept.
+    """Report missing updates between books, in tables that keep every update.
 
-    Snapshots are taken now and then, and their numbers tell nothing of what is missing. Only where
-    nearly every number follows the one before is a jump a loss.
+    The numbers of occasional snapshots say nothing about missing updates. A jump is a loss only if
+    nearly all numbers are consecutive.
 
     Parameters
     ----------
     consecutive_share
-        Which part of the steps must be one, that is nearly all.
+        Smallest share of steps that must be 1.
     least_rows
-        How many steps must be seen to tell.
+        Smallest number of steps.
     """
     number = pl.col("sequence")
     step = pl.when((number >= 0) & (number.shift(1) >= 0)).then(number - number.shift(1))
@@ -218,7 +219,7 @@ def book_gaps(data: Slice, *, consecutive_share: float, least_rows: int) -> pl.L
         pl.col("_step").count() >= least_rows
     )
     missing = pl.col("_step") - 1
-    # From the book before it, in the same day, to this one.
+    # From the previous book, within the same day, to this one.
     start = pl.max_horizontal(pl.col("_from").dt.offset_by("1us"), data.time.dt.truncate("1d"))
     return frame.filter(consecutive & (pl.col("_step") > 1)).select(
         start=pl.min_horizontal(start, data.time),
@@ -227,56 +228,61 @@ def book_gaps(data: Slice, *, consecutive_share: float, least_rows: int) -> pl.L
         measured=missing.cast(pl.Float64),
         expected=pl.lit(0.0),
         reason=pl.lit("unknown"),
-        message=pl.format("Update numbers missing before {}: {}", number, missing),
+        message=pl.format(
+            "{} before {}",
+            count_phrase(missing, "update number is missing", "update numbers are missing"),
+            number,
+        ),
     )
 
 
 def stale_book(data: Slice, *, seconds: float) -> pl.LazyFrame:
-    """Books that stay the same for longer than `seconds` while they are asked for again.
+    """Report books that do not change for longer than `seconds`, in several snapshots.
 
-    `frozen`: the market traded meanwhile. `unchanged` (info): nothing says that it should change.
-    The time is that of reception: `timestamp` may stand still with the book.
+    `frozen`: the market traded meanwhile. `unchanged` (info): no trade shows that it should change.
+    Times are receive times, because `timestamp` may not change with a frozen book.
     """
     same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in _LISTS)
     received = pl.col("received_at")
-    # Unchanged since the book before, told within a day.
+    # Unchanged since the previous book, within the day.
     since = pl.max_horizontal(data.time.shift(1), data.time.dt.truncate("1d"))
     frame = data.frame.with_columns(_same=same.fill_null(value=False), _since=since)
     frame = frame.with_columns(_run=(~pl.col("_same")).cum_sum())
     frame = frame.with_columns(
         _seconds=(received.max() - received.min()).dt.total_microseconds().over("_run") / _SECONDS
     ).filter("_same", pl.col("_seconds") > seconds)
-    found = frame.group_by("_run", data.time.dt.date().alias("_day"), maintain_order=True).agg(
+    stale = frame.group_by("_run", data.time.dt.date().alias("_day"), maintain_order=True).agg(
         start=pl.col("_since").first(),
         end=data.time.last().dt.offset_by("1us"),
         rows=pl.len().cast(pl.Int64),
         measured=pl.col("_seconds").first(),
     )
-    return _compare_with_trades(found, data.trades, seconds)
+    return _compare_with_trades(stale, data.trades, seconds)
 
 
 def _compare_with_trades(
-    found: pl.LazyFrame, trades: Reference | None, seconds: float
+    stale: pl.LazyFrame, trades: Reference | None, seconds: float
 ) -> pl.LazyFrame:
-    """Whether the market traded while its book stood still."""
+    """Add whether the market traded while its book did not change."""
     if trades is None:
-        found = found.with_columns(_trades=pl.lit(0))
+        stale = stale.with_columns(_trades=pl.lit(0))
     else:
         time = trades.dataset.time_column
         times = trades.frame.select(pl.col(time).alias("_at")).sort("_at")
-        counted = times.with_columns(_number=pl.int_range(1, pl.len() + 1))
+        numbered = times.with_columns(_number=pl.int_range(1, pl.len() + 1))
         for edge in ("start", "end"):
-            counts = counted.select(pl.col("_at"), pl.col("_number").alias(f"_until_{edge}"))
-            found = found.sort(edge).join_asof(
+            counts = numbered.select(pl.col("_at"), pl.col("_number").alias(f"_until_{edge}"))
+            stale = stale.sort(edge).join_asof(
                 counts, left_on=edge, right_on="_at", check_sortedness=False, coalesce=False
             )
-            found = found.drop("_at")
-        found = found.with_columns(
+            stale = stale.drop("_at")
+        stale = stale.with_columns(
             _trades=pl.col("_until_end").fill_null(0) - pl.col("_until_start").fill_null(0)
         )
     frozen = pl.col("_trades") > 0
-    told = pl.col("measured").round(1)
-    return found.sort("start").select(
+    text = pl.format("The book did not change for {} s", pl.col("measured").round(1))
+    trade_count = count_phrase(pl.col("_trades"), "trade", "trades")
+    return stale.sort("start").select(
         "start",
         "end",
         "rows",
@@ -286,17 +292,15 @@ def _compare_with_trades(
         against=pl.when(frozen).then(pl.lit("trades")),
         severity=pl.when(~frozen).then(pl.lit("info")),
         message=pl.when(frozen)
-        .then(
-            pl.format("The book stood still for {} s; trades made meanwhile: {}", told, "_trades")
-        )
-        .otherwise(pl.format("The book stood still for {} s", told)),
+        .then(pl.format("{}, while the market had {}", text, trade_count))
+        .otherwise(text),
     )
 
 
 def _add_spreads(
     data: Slice, window_rows: int, mads: float, times: float, floor_bps: float
 ) -> pl.LazyFrame:
-    """Books with `_spread`, the `_median` of those around, and the `_bound` of an outlier."""
+    """Add `_spread`, the `_median` of the spreads around it, and the `_bound` of an outlier."""
     middle = (_best_bid() + _best_ask()) / 2
     spread = (_best_ask() - _best_bid()) / middle * 1e4
     frame = data.frame.with_columns(_spread=spread.fill_nan(None))
@@ -308,23 +312,22 @@ def _add_spreads(
     return frame.with_columns(_bound=bound)
 
 
-def _group_by_count(
-    data: Slice, frame: pl.LazyFrame, count: pl.Expr, reason: str, words: str
-) -> pl.LazyFrame:
-    """Runs of rows with a count above 0 of levels that are bad."""
+def _group_by_count(data: Slice, frame: pl.LazyFrame, count: pl.Expr, reason: str) -> pl.LazyFrame:
+    """Group books with a count of bad levels above 0 into one finding each."""
+    largest = pl.col("_count").max()
     return group_runs(
         frame.with_columns(_count=count),
         pl.col("_count") > 0,
         time=data.dataset.time_column,
         reason=pl.lit(reason),
-        measured=pl.col("_count").max().cast(pl.Float64),
+        measured=largest.cast(pl.Float64),
         expected=pl.lit(0.0),
-        message=pl.format(words, pl.col("_count").max()),
+        message=count_phrase(largest, *_PHRASES[reason]),
     )
 
 
 def _has_same_levels() -> pl.Expr:
-    """Whether a book and the one before have the same levels, as deep as both are."""
+    """Whether a book and the previous one have the same levels, as deep as both go."""
     same = []
     for name in _LISTS:
         here, before = pl.col(name), pl.col(name).shift(1)

@@ -1,9 +1,9 @@
-"""Chains: blocks that follow each other, and swaps that fit the state of their pool.
+"""Check chains: consecutive blocks, and swaps that fit the state of their pool.
 
-A check looks at what columns a dataset has, by the names of `dex_swaps`, `liquidity_pools` and
-`chain_metrics`, and finds nothing where it has none of those. Big integers are decimal strings
-(`…_raw`, `sqrt_price_x96`, `liquidity`), compared as doubles: relative differences below 1e-12
-cannot be seen. A block is one moment: what is wrong in it is one finding a check.
+A check uses the columns that a dataset has, by the names of `dex_swaps`, `liquidity_pools` and
+`chain_metrics`, and reports nothing without them. Big integers are decimal strings (`…_raw`,
+`sqrt_price_x96`, `liquidity`) and are compared as doubles: relative differences below 1e-12 are not
+seen. A block is one moment: each check reports at most one finding per block and reason.
 """
 
 from __future__ import annotations
@@ -12,36 +12,42 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, complete_columns, group_runs
+from lake.quality.check import (
+    CHECK_COLUMNS,
+    BuiltinCheck,
+    complete_columns,
+    count_phrase,
+    group_runs,
+)
 from lake.quality.checks.completeness import loss_reason
 from lake.quality.slice import Slice
 
 _Q96 = 2.0**96
 _TICK = 1.0001
 _TICK_ERROR = 1e-9
-"""Of powers of a tick in doubles; a tick is 5e-5 of a root."""
+"""Relative error of powers of a tick in doubles; a tick is 5e-5 of a root."""
 _ROOT_ERROR = 1e-14
-"""Of the difference of two roots, as a part of one."""
+"""Error of the difference of two roots, relative to a root."""
 _PIP = 1e-6
-"""Fees of V3 and V4 are whole numbers of it."""
+"""Unit of the fees of V3 and V4."""
 _SAME_FEE = 0.9
-"""Share of a pool's swaps that must pay one fee: with fees that change, none is expected."""
-_LEAST_SWAPS = 20
+"""Share of a pool's swaps that must pay the same fee; other pools have no usual fee."""
+_MIN_SWAPS = 20
 _AMOUNTS: Mapping[str, str] = {
-    "same_sign": "In block {} both tokens of a swap go the same way",
-    "empty": "In block {} a swap moves nothing",
-    "side": "In block {} the side of a swap does not fit its amounts",
-    "price": "In block {} the price of a swap is not its quote by its base amount",
-    "not_a_number": "In block {} an amount of a swap is no decimal number",
+    "same_sign": "In block {} both token amounts of a swap have the same sign",
+    "empty": "In block {} both amounts of a swap are zero",
+    "side": "In block {} the side of a swap contradicts its amounts",
+    "price": "In block {} the price of a swap is not its quote amount divided by its base amount",
+    "not_a_number": "In block {} an amount of a swap is not a decimal number",
 }
-_MILDER: Mapping[str, str] = {"no_liquidity": "warning", "ratio": "warning"}
-"""The severity of what a pool may do, though it seldom does."""
+_SEVERITIES: Mapping[str, str] = {"no_liquidity": "warning", "ratio": "warning"}
+"""Severities of reasons that a correct pool can cause, though rarely."""
 
 
 def block_gaps(data: Slice) -> pl.LazyFrame:
-    """Blocks that are missing between two, in a table with a row a block.
+    """Report blocks that are missing between two others, in a table with one row per block.
 
-    Of a gap over midnight each day has its part, as if blocks came evenly.
+    A gap over midnight is divided between the days, as if blocks came evenly.
     """
     if not has(data, "block_number"):
         return _no_findings()
@@ -60,8 +66,8 @@ def block_gaps(data: Slice) -> pl.LazyFrame:
         part = (moment - pl.col("_from")).dt.total_microseconds() / whole
         return (part.fill_nan(1.0) * pl.col("_missing")).floor().cast(pl.Int64)
 
-    # A gap within one second of the chain, or against it, has no length: it is all at its end.
-    pieces = (
+    # A gap between blocks of the same time, or of falling times, has no length: it is at its end.
+    parts = (
         gaps.filter(pl.col("_to") > pl.col("_from"))
         .with_columns(_day=days)
         .explode("_day")
@@ -71,22 +77,22 @@ def block_gaps(data: Slice) -> pl.LazyFrame:
         start="_to", end=pl.col("_to").dt.offset_by("1us"), rows="_missing"
     )
     return (
-        pl.concat([pieces, moments])
+        pl.concat([parts, moments])
         .filter((pl.col("rows") > 0) & (pl.col("end") > pl.col("start")))
         .with_columns(
             measured=pl.col("rows").cast(pl.Float64),
             expected=pl.lit(0.0),
             reason=loss_reason(pl.col("end").dt.offset_by("-1us"), data.coverage),
-            message=pl.format("Blocks missing: {}", "rows"),
+            message=count_phrase(pl.col("rows"), "block is missing", "blocks are missing"),
         )
     )
 
 
 def block_chain(data: Slice) -> pl.LazyFrame:
-    """Blocks that cannot follow each other; measured is in how many rows.
+    """Report blocks that cannot follow each other; `measured` is the number of such rows.
 
-    `time_backwards`: a later block has an earlier time. `two_hashes`: two rows name one block
-    differently. `parent_mismatch`: a block names another parent than the block before.
+    `time_backwards`: a later block has an earlier time. `two_hashes`: two rows of one block have
+    different hashes. `parent_mismatch`: the parent hash is not the hash of the previous block.
     """
     if not has(data, "block_number"):
         return _no_findings()
@@ -96,33 +102,34 @@ def block_chain(data: Slice) -> pl.LazyFrame:
         "time_backwards": (number >= previous) & (data.time < _previous_value(data, data.time))
     }
     if has(data, "block_hash"):
-        known = _previous_value(data, pl.col("block_hash"))
-        conditions["two_hashes"] = (number == previous) & (pl.col("block_hash") != known)
+        previous_hash = _previous_value(data, pl.col("block_hash"))
+        conditions["two_hashes"] = (number == previous) & (pl.col("block_hash") != previous_hash)
         if has(data, "parent_hash"):
             conditions["parent_mismatch"] = (number == previous + 1) & (
-                pl.col("parent_hash") != known
+                pl.col("parent_hash") != previous_hash
             )
-    words = {
-        "time_backwards": "The time of block {} is before that of the one before it",
+    texts = {
+        "time_backwards": "Block {} has an earlier time than the previous block",
         "two_hashes": "Block {} has two hashes",
-        "parent_mismatch": "Block {} names another parent than the block before it",
+        "parent_mismatch": "The parent hash of block {} is not the hash of the previous block",
     }
     return _collect_findings(
-        data, sort_by_block(data), conditions, words, pl.col("block_number").first()
+        data, sort_by_block(data), conditions, texts, pl.col("block_number").first()
     )
 
 
 def swap_amounts(data: Slice, *, tolerance: float) -> pl.LazyFrame:
-    """Swaps in which both tokens go the same way, or nothing goes, or side and price do not fit.
+    """Report swaps whose amounts contradict each other, or their side, or their price.
 
-    `same_sign`, `empty` (but where a pool has no liquidity its price moves so), `side` (a buy takes
-    the base out of the pool), `price` (is not quote by base), `not_a_number` (no decimal string).
-    Measured is how many.
+    `same_sign`: both tokens go into the pool, or out of it. `empty`: both amounts are zero, though
+    the pool has liquidity (without it such swaps move the price). `side`: a buy must take the base
+    out of the pool. `price`: it is not quote divided by base. `not_a_number`: an amount is not a
+    decimal string. `measured` is the number of such swaps.
 
     Parameters
     ----------
     tolerance
-        By which part the price may differ.
+        Largest relative difference of the price.
     """
     if not (_has_number(data, "amount0") and _has_number(data, "amount1")):
         return _no_findings()
@@ -133,14 +140,14 @@ def swap_amounts(data: Slice, *, tolerance: float) -> pl.LazyFrame:
     conditions = {
         "same_sign": first.sign() * second.sign() > 0,
         "empty": empty,
-        **_is_unreadable(data, "amount0_raw", "amount1_raw"),
+        **_not_a_number(data, "amount0_raw", "amount1_raw"),
     }
     if has(data, "side", "base_is_token0"):
-        # Where the order of the tokens or the side is not known, nothing is.
+        # Null if the order of the tokens or the side is unknown.
         first_is_base = pl.col("base_is_token0")
         base = pl.when(first_is_base).then(first).when(~first_is_base).then(second)
-        wanted = pl.col("side").replace_strict({"buy": -1.0, "sell": 1.0}, default=None)
-        conditions["side"] = base.sign() * wanted < 0
+        expected_sign = pl.col("side").replace_strict({"buy": -1.0, "sell": 1.0}, default=None)
+        conditions["side"] = base.sign() * expected_sign < 0
     if has(data, "price", "amount_base", "amount_quote"):
         executed = pl.col("amount_quote") / pl.col("amount_base")
         conditions["price"] = (pl.col("amount_base") > 0) & (
@@ -150,21 +157,21 @@ def swap_amounts(data: Slice, *, tolerance: float) -> pl.LazyFrame:
 
 
 def pool_state(data: Slice, *, tolerance: float) -> pl.LazyFrame:
-    """States that no pool can be in after a swap; measured is in how many rows.
+    """Report impossible states of a pool after a swap; `measured` is the number of such rows.
 
-    V2: `reserves` (not positive, before or after), `product_falls` (reserves times each other are
-    less than before the swap, by more than `tolerance`). V3 and V4: `tick` (the price is not within
-    its tick), `liquidity` (negative), `no_liquidity` (warning: a swap may take all that there is,
-    but seldom does). Of all: `not_a_number` (no decimal string). The formulas are those of
-    Uniswap's white papers.
+    V2: `reserves` (not positive before or after the swap), `product_falls` (the product of the
+    reserves falls by more than `tolerance`). V3 and V4: `tick` (the price is not within its tick),
+    `liquidity` (negative), `no_liquidity` (warning: a swap can use up all liquidity, but rarely
+    does). All versions: `not_a_number` (not a decimal string). The formulas are those of Uniswap's
+    white papers.
     """
     swaps = _has_number(data, "amount0") and _has_number(data, "amount1")
     raw = ("reserve0_raw", "reserve1_raw", "sqrt_price_x96", "liquidity")
-    conditions = _is_unreadable(data, *raw)
+    conditions = _not_a_number(data, *raw)
     if _has_number(data, "reserve0") and _has_number(data, "reserve1"):
         after = [_number(data, f"reserve{token}") for token in (0, 1)]
         amounts = [_number(data, f"amount{token}") if swaps else pl.lit(0.0) for token in (0, 1)]
-        before = [left - came for left, came in zip(after, amounts, strict=True)]
+        before = [reserve - amount for reserve, amount in zip(after, amounts, strict=True)]
         conditions["reserves"] = pl.min_horizontal(*after, *before) <= 0
         growth = (after[0] / before[0]) * (after[1] / before[1])
         conditions["product_falls"] = ~conditions["reserves"] & (growth < 1 - tolerance)
@@ -179,27 +186,27 @@ def pool_state(data: Slice, *, tolerance: float) -> pl.LazyFrame:
         conditions["liquidity"] = liquidity < 0
         if swaps:
             conditions["no_liquidity"] = liquidity == 0
-    words = {
+    texts = {
         "reserves": "In block {} the reserves of a pool are not positive",
-        "product_falls": "In block {} the product of a pool's reserves falls",
+        "product_falls": "In block {} the product of the reserves of a pool falls",
         "tick": "In block {} the price of a pool is not within its tick",
         "liquidity": "In block {} the liquidity of a pool is negative",
         "no_liquidity": "In block {} a pool has no liquidity after a swap",
-        "not_a_number": "In block {} the state of a pool is no decimal number",
+        "not_a_number": "In block {} a state value of a pool is not a decimal number",
     }
-    return _collect_findings(data, sort_by_block(data), conditions, words, _block(data))
+    return _collect_findings(data, sort_by_block(data), conditions, texts, _block(data))
 
 
 def pool_path(data: Slice, *, tolerance: float) -> pl.LazyFrame:
-    """Swaps that do not lead from the state of their pool before to the one after.
+    """Report swaps that do not lead from the previous state of their pool to the next one.
 
-    Either is a wrong row, or one before it is missing: only swaps move the price.
+    Such a row is wrong, or a swap before it is missing: only swaps move the price.
 
-    V3 and V4: `direction` (the price moves against the swap), `amount` (what goes in and out is not
-    what the prices before and after say, by a part of more than `tolerance`; the fee is the pool's
-    usual one, if it has one). V2: `ratio` (warning: reserves before a swap are in another
-    proportion than the swap before left; who adds or takes liquidity keeps it, but tokens that
-    change balances by themselves do not).
+    V3 and V4: `direction` (the price moves against the swap), `amount` (the amounts differ from
+    those that follow from the prices before and after by more than the share `tolerance`, with the
+    usual fee of the pool, if it has one). V2: `ratio` (warning: the reserves before a swap have a
+    different ratio than after the previous swap; adding or removing liquidity keeps the ratio, but
+    tokens that change balances by themselves do not).
     """
     if not has(data, "amount0_raw", "amount1_raw"):
         return _no_findings()
@@ -213,18 +220,18 @@ def pool_path(data: Slice, *, tolerance: float) -> pl.LazyFrame:
         }
     if has(data, "reserve0_raw", "reserve1_raw"):
         conditions["ratio"] = _has_other_ratio(data, tolerance)
-    words = {
+    texts = {
         "direction": "In block {} the price of a pool moves against a swap",
-        "amount": "In block {} a swap's amounts are not those of its prices before and after",
-        "ratio": "In block {} a swap does not start from the reserves that the one before left",
+        "amount": "In block {} the amounts of a swap do not fit the prices before and after it",
+        "ratio": "In block {} a swap starts from other reserves than the previous swap left",
     }
-    return _collect_findings(data, frame, conditions, words, _block(data))
+    return _collect_findings(data, frame, conditions, texts, _block(data))
 
 
 def _add_path(data: Slice, frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Adds what swaps of V3 and V4 tell: amounts in and out, prices before and after.
+    """Add the amounts in and out of swaps of V3 and V4, and the prices before and after them.
 
-    `_best` and `_last` are what one unit of what goes in is worth at these prices, without fee.
+    `_best` and `_last` are the values of one unit of the input token at these prices, without fee.
     """
     first, second = _to_double("amount0_raw"), _to_double("amount1_raw")
     rises, falls = (first < 0) & (second > 0), (first > 0) & (second < 0)
@@ -248,40 +255,40 @@ def _add_path(data: Slice, frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _moves_against() -> pl.Expr:
-    """Whether what goes in is worth more after the swap."""
+    """Whether the input token is worth more after the swap than before."""
     return pl.col("_in").is_not_null() & (pl.col("_last") > pl.col("_best"))
 
 
 def _has_wrong_amount(data: Slice, tolerance: float) -> pl.Expr:
-    """Whether more or less leaves a pool than its prices say, or than its liquidity does."""
-    came, out, best, last = (pl.col(name) for name in ("_in", "_out", "_best", "_last"))
-    # No swap is at a better price than the one before it, nor at a worse one than that after it.
+    """Whether the output of a swap contradicts the prices or the liquidity of its pool."""
+    paid, out, best, last = (pl.col(name) for name in ("_in", "_out", "_best", "_last"))
+    # The price of a swap is between the price before it and the price after it.
     units = 2 + 2 * best
-    most = came * best * (1 + tolerance) + units
-    least = came * (1 - _usual_fee(data)) * last * (1 - tolerance) - units
-    # The white paper of V3, 6.2.3: token 1 by the root, token 0 by its inverse; the units round.
-    # Within a tick, liquidity is that after the swap. Over one, it may have been more on the way.
+    most = paid * best * (1 + tolerance) + units
+    least = paid * (1 - _usual_fee(data)) * last * (1 - tolerance) - units
+    # White paper of V3, 6.2.3: token 1 by the root, token 0 by its inverse; `units` is rounding.
+    # Within a tick, liquidity is that after the swap. Over several ticks it may have been more.
     root, was, liquidity = pl.col("_root"), pl.col("_was"), pl.col("_liquidity")
-    said = liquidity * (root - was).abs() / pl.when("_rises").then(root * was).otherwise(1.0)
+    due = liquidity * (root - was).abs() / pl.when("_rises").then(root * was).otherwise(1.0)
     whole = liquidity * pl.when("_rises").then(1 / root).otherwise(root)
     allowed = tolerance * out + _ROOT_ERROR * whole + 2
     steady = pl.col("_within") | (liquidity == pl.col("_had"))
-    by_liquidity = (steady & (said - out > allowed)) | (pl.col("_within") & (out - said > allowed))
+    by_liquidity = (steady & (due - out > allowed)) | (pl.col("_within") & (out - due > allowed))
     unpriced = (out > most) | (out < least).fill_null(value=False)
     return unpriced | ((liquidity > 0) & by_liquidity).fill_null(value=False)
 
 
 def _usual_fee(data: Slice) -> pl.Expr:
-    """The fee of a pool, as nearly all of its swaps paid it; else null."""
+    """Return the fee that nearly all swaps of a pool paid; null if there is none."""
     paid = 1 - pl.col("_out") / (pl.col("_in") * (pl.col("_best") * pl.col("_last")).sqrt())
     usual = (_over_pool(data, paid.median()) / _PIP).round() * _PIP
     same = (paid - usual).abs() < _PIP
     share, count = _over_pool(data, same.mean()), _over_pool(data, same.count())
-    return pl.when((share >= _SAME_FEE) & (count >= _LEAST_SWAPS)).then(usual)
+    return pl.when((share >= _SAME_FEE) & (count >= _MIN_SWAPS)).then(usual)
 
 
 def _has_other_ratio(data: Slice, tolerance: float) -> pl.Expr:
-    """Whether the reserves before a swap of V2 have another ratio than after the swap before."""
+    """Whether the reserves before a swap of V2 have another ratio than after the previous swap."""
     after = [_to_double(f"reserve{token}_raw") for token in (0, 1)]
     left = [_previous_of_pool(data, value) for value in after]
     before = [value - _to_double(f"amount{token}_raw") for token, value in enumerate(after)]
@@ -294,15 +301,15 @@ def _collect_findings(
     data: Slice,
     frame: pl.LazyFrame,
     conditions: Mapping[str, pl.Expr],
-    words: Mapping[str, str],
-    told: pl.Expr,
+    texts: Mapping[str, str],
+    place: pl.Expr,
 ) -> pl.LazyFrame:
-    """Rows that meet a condition, by its reason: one finding a block and reason."""
+    """Collect the rows that meet a condition: one finding per block and reason."""
     if not conditions:
         return _no_findings()
     flags = {f"_{reason}": condition for reason, condition in conditions.items()}
     marked = frame.with_columns(**flags)
-    found = [
+    findings = [
         complete_columns(
             group_runs(
                 marked,
@@ -311,44 +318,44 @@ def _collect_findings(
                 reason=pl.lit(reason),
                 measured=pl.len().cast(pl.Float64),
                 expected=pl.lit(0.0),
-                severity=pl.lit(_MILDER.get(reason), dtype=pl.String),
-                message=pl.format(words[reason], told),
+                severity=pl.lit(_SEVERITIES.get(reason), dtype=pl.String),
+                message=pl.format(texts[reason], place),
             )
         )
         for reason in conditions
     ]
     first = [pl.col(n).first() for n in ("expected", "severity", "message")]
     return (
-        pl.concat(found)
+        pl.concat(findings)
         .group_by("start", "reason", maintain_order=True)
         .agg(pl.col("end").max(), pl.col("rows", "measured").sum(), *first)
     )
 
 
 def sort_by_block(data: Slice) -> pl.LazyFrame:
-    """Rows in the order of the chain."""
+    """Sort rows in the order of the chain."""
     names = ("chain", "block_number", "log_index")
     return data.frame.sort([n for n in names if has(data, n)], maintain_order=True)
 
 
 def _previous_value(data: Slice, value: pl.Expr) -> pl.Expr:
-    """A value of the row before, on the same chain."""
+    """Return a value of the previous row on the same chain."""
     return value.shift(1).over("chain") if has(data, "chain") else value.shift(1)
 
 
 def _previous_of_pool(data: Slice, value: pl.Expr) -> pl.Expr:
-    """A value of the row before, of the same pool."""
+    """Return a value of the previous row of the same pool."""
     return _over_pool(data, value.shift(1))
 
 
 def _over_pool(data: Slice, value: pl.Expr) -> pl.Expr:
-    """A value that the rows of a pool tell."""
+    """Evaluate an expression over the rows of each pool."""
     pool = pool_of(data)
     return value.over(pool) if pool else value
 
 
 def pool_of(data: Slice) -> list[str]:
-    """The columns that name a pool."""
+    """Return the columns that identify a pool."""
     pool = next(([n] for n in ("pool_id", "pool_address") if has(data, n)), [])
     return [*(["chain"] if has(data, "chain") else []), *pool]
 
@@ -363,18 +370,18 @@ def _has_number(data: Slice, name: str) -> bool:
 
 
 def _number(data: Slice, name: str) -> pl.Expr:
-    """A quantity as a double, in its smallest units where the table has them."""
+    """Return a quantity as a double, in its smallest units if the table has them."""
     return _to_double(f"{name}_raw") if has(data, f"{name}_raw") else pl.col(name)
 
 
 def _to_double(name: str) -> pl.Expr:
-    """A big integer as a double; null where it is none."""
+    """Convert a big integer to a double; null if it is not a number."""
     value = pl.col(name).cast(pl.Float64, strict=False)
     return pl.when(value.is_finite()).then(value)
 
 
-def _is_unreadable(data: Slice, *names: str) -> dict[str, pl.Expr]:
-    """Whether a big integer is there that cannot be read: nothing else can be said of it."""
+def _not_a_number(data: Slice, *names: str) -> dict[str, pl.Expr]:
+    """Return the condition `not_a_number`: a big integer is not null but cannot be parsed."""
     wrong = [pl.col(n).is_not_null() & _to_double(n).is_null() for n in names if has(data, n)]
     return {"not_a_number": pl.any_horizontal(wrong)} if wrong else {}
 

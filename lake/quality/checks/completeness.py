@@ -1,8 +1,8 @@
-"""What is missing, and why: slots without a bar, and time that was never asked for.
+"""Find missing rows and their reasons: slots without a bar, and time that was never requested.
 
-A missing bar is a real loss (`not_fetched`, `unknown`, `lost`) or none (`no_trade`,
-`venue_outage`).
-A hole in what a venue answered proves nothing by itself: only trades do, or the venue's own habit.
+A missing bar is a loss (`not_fetched`, `unknown`, `lost`), or it is not (`no_trade`,
+`venue_outage`). A hole in the venue's answer proves nothing by itself: trades prove a loss or its
+absence, or the venue is known to omit bars without trades.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ LOSSES = ("not_fetched", "unknown", "lost")
 NO_LOSSES = ("no_trade", "venue_outage")
 REASONS = (*LOSSES, *NO_LOSSES)
 
-_MEANINGS: Mapping[str, str] = {
-    "lost": "trades prove that bars should be there",
+REASON_TEXTS: Mapping[str, str] = {
+    "lost": "the market traded then",
     "no_trade": "nothing was traded",
     "venue_outage": "all markets of the venue were silent",
-    "not_fetched": "it was never asked for",
-    "unknown": "nothing is known of why",
+    "not_fetched": "this time was never requested",
+    "unknown": "the reason is unknown",
 }
-_MIN_SECONDS = 3600  # a day's covered time tells how dense its rows are from this length on
+_MIN_SECONDS = 3600  # covered time of a day from which its row rate is measured
 _MISSING = pl.Schema({"slot": pl.Int64(), "start": TIMESTAMP, "end": TIMESTAMP})
 
 
 def gaps(data: Slice) -> pl.LazyFrame:
-    """Slots of the grid without a bar, between the market's first and last one, with the reason.
+    """Report slots without a bar between the market's first and last bar, with the reason.
 
-    In order of precedence: `lost` (the market traded then), `no_trade` (its trades are known to
-    have none), `venue_outage`, `not_fetched` (not covered), `no_trade` again (the venue is known to
-    leave such bars out), `unknown`.
+    The first reason that applies counts: `lost` (the market traded then), `no_trade` (its trades
+    prove that it did not), `venue_outage`, `not_fetched` (not covered), `no_trade` (the venue is
+    known to omit such bars), `unknown`.
     """
     timeframe = data.dataset.timeframe
     if timeframe is None:
@@ -50,17 +50,17 @@ def gaps(data: Slice) -> pl.LazyFrame:
 
 
 def uncovered(data: Slice) -> pl.LazyFrame:
-    """Time between answers, and between the market's first and last row, never asked for.
+    """Report holes in the coverage between the market's first and last row.
 
-    Of bars `gaps` tells more exactly. `rows` is an estimate of at least 1: what the day's covered
-    time had, or the market's where the day has less than an hour of it.
+    For bars `gaps` is more exact. `rows` is an estimate of at least 1, by the row rate of the day's
+    covered time, or by the market's rate if that is less than an hour.
     """
     if not data.coverage or data.span is None or data.dataset.timeframe is not None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    # What came after the last settled answer is not settled yet: the next ingestion asks again.
-    asked = TimeRange(data.coverage[0].start, data.coverage[-1].end)
-    judged = intersect(intersect([data.range], [data.span]), [asked])
-    holes = [day for hole in subtract(judged, data.coverage) for day in split(hole, DAY)]
+    # Time after the last final answer is not final yet: the next ingestion requests it again.
+    requested = TimeRange(data.coverage[0].start, data.coverage[-1].end)
+    checked = intersect(intersect([data.range], [data.span]), [requested])
+    holes = [day for hole in subtract(checked, data.coverage) for day in split(hole, DAY)]
     if not holes:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     length = (pl.col("end") - pl.col("start")).dt.total_microseconds() / 1e6
@@ -69,22 +69,22 @@ def uncovered(data: Slice) -> pl.LazyFrame:
     return (
         _to_frame(holes)
         .with_columns(length=length, _day=pl.col("start").dt.date())
-        .join(_measure_rates(data, intersect(judged, data.coverage)), on="_day", how="left")
+        .join(_measure_rates(data, intersect(checked, data.coverage)), on="_day", how="left")
         .select(
             "start",
             "end",
             rows=pl.max_horizontal(estimate.ceil().cast(pl.Int64), 1),
             measured=pl.col("length"),
             reason=pl.lit("not_fetched"),
-            message=pl.format("{} seconds were never asked for", pl.col("length").round(3)),
+            message=pl.format("{} seconds were never requested", pl.col("length").round(3)),
         )
     )
 
 
-def _measure_rates(data: Slice, known: RangeSet) -> pl.LazyFrame:
-    """How many rows a second the days have (`_day`, `_rate`) that are known for an hour or more."""
+def _measure_rates(data: Slice, covered: RangeSet) -> pl.LazyFrame:
+    """Measure rows per second (`_day`, `_rate`) of days with an hour or more of covered time."""
     seconds: dict[date, float] = {}
-    for part in (day for item in known for day in split(item, DAY)):
+    for part in (day for item in covered for day in split(item, DAY)):
         day = part.start.date()
         seconds[day] = seconds.get(day, 0.0) + part.duration.total_seconds()
     days = {day: length for day, length in seconds.items() if length >= _MIN_SECONDS}
@@ -99,13 +99,13 @@ def _measure_rates(data: Slice, known: RangeSet) -> pl.LazyFrame:
 
 
 def guessed(data: Slice) -> pl.LazyFrame:
-    """Rows that were filled in by a rule (`interpolated:last`, `:linear`): losses all the same.
+    """Report interpolated rows (`interpolated:last`, `:linear`): they still count as losses.
 
-    Flat bars of intervals without a trade, and what was derived from finer data, are none.
+    Flat bars of intervals without a trade and rows derived from finer data do not.
     """
     if "fill" not in data.dataset.polars_schema:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    told = count_phrase(pl.len(), "row was filled in", "rows were filled in")
+    phrase = count_phrase(pl.len(), "row is", "rows are")
     return group_runs(
         data.frame,
         is_guess(pl.col("fill")),
@@ -113,13 +113,17 @@ def guessed(data: Slice) -> pl.LazyFrame:
         reason=pl.lit("unknown"),
         measured=pl.len().cast(pl.Float64),
         expected=pl.lit(0.0),
-        message=pl.format("{} ({}): nobody has what was there", told, pl.col("fill").first()),
+        message=pl.format(
+            "{} interpolated ({}): the venue's own rows are missing",
+            phrase,
+            pl.col("fill").first(),
+        ),
     )
 
 
 def find_missing_slots(data: Slice, timeframe: Timeframe) -> pl.LazyFrame:
-    """The slots that open in the judged range, have ended and have no bar: `_MISSING`."""
-    # The slots next to the range count as there, unless the market's own rows end before.
+    """Find the slots that open in the checked range, have ended and have no bar: `_MISSING`."""
+    # The slots next to the range count as present, unless the market's rows end before them.
     before = slot_at(timeframe.ceiling(data.range.start), timeframe) - 1
     after = slot_at(data.range.end - MICROSECOND, timeframe) + 1
     after = min(after, slot_at(data.now, timeframe))
@@ -127,13 +131,13 @@ def find_missing_slots(data: Slice, timeframe: Timeframe) -> pl.LazyFrame:
         return pl.LazyFrame(schema=_MISSING)
     present = data.frame.select(slot=slot_of(data.time, timeframe))
     if data.span is not None:
-        # Rows of impossible times lie outside: they make no gap.
+        # Rows at impossible times are outside the span and must not create a gap.
         first, last = data.span.start, data.span.end - MICROSECOND
         low, high = slot_at(first, timeframe), slot_at(last, timeframe)
         ends = pl.LazyFrame({"slot": [low, high]}, schema={"slot": pl.Int64})
         present = pl.concat([present.filter(pl.col("slot").is_between(low, high)), ends])
-    here = present.select(pl.col("slot").clip(before, after)).sort("slot")
-    holes = here.with_columns(previous=pl.col("slot").shift(1)).filter(
+    nearby = present.select(pl.col("slot").clip(before, after)).sort("slot")
+    holes = nearby.with_columns(previous=pl.col("slot").shift(1)).filter(
         pl.col("slot") - pl.col("previous") > 1
     )
     return (
@@ -161,11 +165,11 @@ def loss_reason(time: pl.Expr, coverage: RangeSet | None) -> pl.Expr:
 
 
 def _add_reasons(missing: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
-    """The missing slots with their `reason`."""
+    """Add the `reason` of missing slots."""
     missing = _add_trades(missing, data.trades)
     missing = _add_is_within(missing, data.outages, "_silent")
-    missing = _add_is_within(missing, data.coverage or (), "_asked")
-    asked = pl.col("_asked") | pl.lit(data.coverage is None)
+    missing = _add_is_within(missing, data.coverage or (), "_covered")
+    is_covered = pl.col("_covered") | pl.lit(data.coverage is None)
     return missing.with_columns(
         reason=pl.when("_traded")
         .then(pl.lit("lost"))
@@ -173,7 +177,7 @@ def _add_reasons(missing: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
         .then(pl.lit("no_trade"))
         .when("_silent")
         .then(pl.lit("venue_outage"))
-        .when(~asked)
+        .when(~is_covered)
         .then(pl.lit("not_fetched"))
         .when(pl.lit(data.omits_empty_bars and data.coverage is not None))
         .then(pl.lit("no_trade"))
@@ -182,15 +186,15 @@ def _add_reasons(missing: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
 
 
 def _add_trades(missing: pl.LazyFrame, trades: Reference | None) -> pl.LazyFrame:
-    """Adds `_traded` (there is a trade in the slot) and `_quiet` (it is proved that none is).
+    """Add `_traded` (the slot has a trade) and `_quiet` (it provably has none).
 
-    None is proved by coverage of the trades, or by ids: the last before and the first after the
-    slot follow each other.
+    That it has none is proved by coverage of the trades, or by ids: the id before the slot and the
+    id after it are consecutive.
     """
-    nothing = pl.lit(value=False)
+    no = pl.lit(value=False)
     if trades is None:
-        return missing.with_columns(_traded=nothing, _quiet=nothing)
-    found = (
+        return missing.with_columns(_traded=no, _quiet=no)
+    slots = (
         missing.sort("start")
         .join_asof(
             trades.frame.select(_before="timestamp"),
@@ -208,17 +212,18 @@ def _add_trades(missing: pl.LazyFrame, trades: Reference | None) -> pl.LazyFrame
             check_sortedness=False,
         )
     )
-    found = _add_ids(_add_is_within(found, trades.coverage or (), "_known"), trades)
+    slots = _add_ids(_add_is_within(slots, trades.coverage or (), "_covered"), trades)
     traded = (pl.col("_after") < pl.col("end")).fill_null(value=False)
     follows = (pl.col("_first") - pl.col("_last") == 1).fill_null(value=False)
-    return found.with_columns(_traded=traded, _quiet=~traded & (pl.col("_known") | follows))
+    quiet = ~traded & (pl.col("_covered") | follows)
+    return slots.with_columns(_traded=traded, _quiet=quiet).drop("_covered")
 
 
-def _add_ids(found: pl.LazyFrame, trades: Reference) -> pl.LazyFrame:
-    """Adds the last id at the time `_before` (`_last`) and the first one at `_after` (`_first`)."""
+def _add_ids(slots: pl.LazyFrame, trades: Reference) -> pl.LazyFrame:
+    """Add the last id at the time `_before` (`_last`) and the first id at `_after` (`_first`)."""
     number = pl.col("trade_id").cast(pl.Int64, strict=False)
-    times = pl.concat([found.select(timestamp=name) for name in ("_before", "_after")]).unique()
-    # Several trades share a time.
+    times = pl.concat([slots.select(timestamp=name) for name in ("_before", "_after")]).unique()
+    # Several trades may have the same time.
     ids = (
         trades.frame.join(times, on="timestamp", how="semi")
         .group_by("timestamp")
@@ -229,25 +234,25 @@ def _add_ids(found: pl.LazyFrame, trades: Reference) -> pl.LazyFrame:
     )
     before = ids.select("_last", _before="timestamp")
     after = ids.select("_first", _after="timestamp")
-    return found.join(before, on="_before", how="left").join(after, on="_after", how="left")
+    return slots.join(before, on="_before", how="left").join(after, on="_after", how="left")
 
 
 def _add_is_within(slots: pl.LazyFrame, ranges: RangeSet, name: str) -> pl.LazyFrame:
-    """Adds whether a slot lies wholly in one of the ranges."""
+    """Add the column `name`: whether a slot lies completely in one of the ranges."""
     if not ranges:
         return slots.with_columns(pl.lit(value=False).alias(name))
-    known = _to_frame(ranges).select(pl.col("start").alias("_from"), pl.col("end").alias("_to"))
+    frame = _to_frame(ranges).select(pl.col("start").alias("_from"), pl.col("end").alias("_to"))
     joined = slots.sort("start").join_asof(
-        known, left_on="start", right_on="_from", strategy="backward", check_sortedness=False
+        frame, left_on="start", right_on="_from", strategy="backward", check_sortedness=False
     )
     inside = (pl.col("end") <= pl.col("_to")).fill_null(value=False)
     return joined.with_columns(inside.alias(name)).drop("_from", "_to")
 
 
 def _join_slots(missing: pl.LazyFrame) -> pl.LazyFrame:
-    """Neighbouring slots of one reason and UTC day as one interval."""
+    """Join neighbouring slots of one reason and UTC day into one interval."""
     run = pl.col("slot") - pl.int_range(pl.len())
-    told = count_phrase(pl.col("rows"), "bar is missing", "bars are missing")
+    phrase = count_phrase(pl.col("rows"), "bar is missing", "bars are missing")
     return (
         missing.sort("slot")
         .with_columns(_run=run, _day=pl.col("start").dt.date())
@@ -266,7 +271,7 @@ def _join_slots(missing: pl.LazyFrame) -> pl.LazyFrame:
             measured=pl.col("rows").cast(pl.Float64),
             expected=pl.lit(0.0),
             severity=pl.when(pl.col("reason").is_in(NO_LOSSES)).then(pl.lit("info")),
-            message=pl.format("{}: {}", told, pl.col("reason").replace_strict(_MEANINGS)),
+            message=pl.format("{}: {}", phrase, pl.col("reason").replace_strict(REASON_TEXTS)),
         )
     )
 

@@ -1,4 +1,4 @@
-"""Prices of pools on a chain, beside the bars of exchanges."""
+"""Compare prices of pools on a chain with the bars of exchanges."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from lake.quality.checks.chain import has, pool_of, sort_by_block
 from lake.quality.slice import Reference, Slice
 
 _INVERSE = 0.2
-"""By which part a price may differ from the inverse of another, and still is that."""
+"""Largest relative difference at which a price counts as the inverse of another price."""
 
 
 def dex_price(data: Slice, *, threshold_bps: float, duration: str, factor: float) -> pl.LazyFrame:
-    """Prices of a pool outside those of an exchange's bars, for longer than `duration`.
+    """Report prices of a pool that are outside an exchange's bars for longer than `duration`.
 
-    A price is compared with the lowest and the highest of the bar of its time and the one before:
-    a block is some seconds late. Measured is how far outside, in basis points, at most.
+    A price is compared with the low and the high of the bar of its time and the bar before,
+    because blocks come some seconds late. `measured` is the largest distance from them, in basis
+    points.
 
-    `bad_data`: by more than `factor`, or the inverse: wrong decimals, or tokens mixed up.
-    `arbitrage` (info): else; fees and gas let prices part.
+    `bad_data`: the price differs by more than `factor`, or is the inverse: wrong decimals, or
+    swapped tokens. `arbitrage` (info): otherwise; fees and gas let prices differ.
     """
     price = next((n for n in ("pool_price_after", "price") if has(data, n)), None)
-    witnesses = [other for other in data.others if other.dataset.timeframe is not None]
-    if price is None or not witnesses:
+    references = [other for other in data.others if other.dataset.timeframe is not None]
+    if price is None or not references:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     longest = timedelta(seconds=Timeframe.parse(duration).seconds)
     swaps = sort_by_block(data).select(*pool_of(data), _time=data.time, _price=pl.col(price))
-    found = [
+    findings = [
         _group_outside(_add_bar_range(swaps, other), pool_of(data), threshold_bps, longest).select(
             **_describe(str(other.market), threshold_bps, factor)
         )
-        for other in witnesses
+        for other in references
     ]
-    # Several pools of one market may part at the same moment.
-    return pl.concat(found).unique(["start", "against"], keep="first", maintain_order=True)
+    # Several pools of one market may leave the bars at the same moment.
+    return pl.concat(findings).unique(["start", "against"], keep="first", maintain_order=True)
 
 
 def _add_bar_range(swaps: pl.LazyFrame, other: Reference) -> pl.LazyFrame:
-    """Swaps with `_low` and `_high` of the bars of their time."""
+    """Add `_low` and `_high` of the bars at the time of each swap."""
     timeframe = other.dataset.timeframe
     step = timedelta(seconds=timeframe.seconds) if timeframe else timedelta(0)
     adjacent = pl.col("_open").diff() == step
@@ -54,16 +55,16 @@ def _add_bar_range(swaps: pl.LazyFrame, other: Reference) -> pl.LazyFrame:
         _low=pl.min_horizontal("low", pl.when(adjacent).then(pl.col("low").shift(1))),
         _high=pl.max_horizontal("high", pl.when(adjacent).then(pl.col("high").shift(1))),
     )
-    beside = swaps.sort("_time", maintain_order=True).join_asof(
+    joined = swaps.sort("_time", maintain_order=True).join_asof(
         bars.sort("_open"), left_on="_time", right_on="_open", coalesce=False
     )
-    return beside.filter(pl.col("_time") < pl.col("_open") + step)
+    return joined.filter(pl.col("_time") < pl.col("_open") + step)
 
 
 def _group_outside(
     frame: pl.LazyFrame, pool: list[str], threshold_bps: float, longest: timedelta
 ) -> pl.LazyFrame:
-    """Runs of swaps of a pool outside the bars for longer than a time, by day."""
+    """Group swaps of a pool outside the bars into runs of a minimum length, split by day."""
     price, low, high = (pl.col(name) for name in ("_price", "_low", "_high"))
     away = pl.when(price > high).then(price / high - 1).when(price < low).then(price / low - 1)
     frame = frame.sort(*pool, "_time", maintain_order=True) if pool else frame
@@ -91,15 +92,15 @@ def _group_outside(
 
 
 def _describe(other: str, threshold_bps: float, factor: float) -> dict[str, pl.Expr]:
-    """What a run of swaps apart from the bars of a market is, and the words for it."""
+    """Return the columns of findings for runs of swaps outside the bars of a market."""
     bad = (pl.col("_ratio") > factor) | (pl.col("_ratio") < 1 / factor)
     inverse = bad & ((pl.col("_inverse") - 1).abs() < _INVERSE)
     why = (
         pl.when(inverse)
-        .then(pl.lit("it is the inverse"))
+        .then(pl.lit("it is the inverse price"))
         .when(bad)
-        .then(pl.format("off by a factor of {}", pl.col("_ratio").round_sig_figs(4)))
-        .otherwise(pl.lit("nothing says that one is wrong"))
+        .then(pl.format("it is wrong by a factor of {}", pl.col("_ratio").round_sig_figs(4)))
+        .otherwise(pl.lit("neither price shows signs of an error"))
     )
     return {
         "start": pl.col("start"),
@@ -111,7 +112,7 @@ def _describe(other: str, threshold_bps: float, factor: float) -> dict[str, pl.E
         "severity": pl.when(~bad).then(pl.lit("info")),
         "against": pl.lit(other),
         "message": pl.format(
-            "The pool's price is up to {} bps outside the bars of {} for {} minutes: {}",
+            "The price of the pool is up to {} bps outside the bars of {} for {} minutes: {}",
             pl.col("measured").round(1),
             pl.lit(other),
             pl.col("_length").dt.total_minutes(),

@@ -1,6 +1,6 @@
-"""Funding: events on their schedule, none missing, none doubled, and rates that can be.
+"""Check funding: missing events, events off schedule or repeated, and implausible rates.
 
-Venues settle every 8, 4 or 1 hours, and change that now and then. The interval of a time is the
+Venues settle every 8, 4 or 1 hours, and change that occasionally. The interval at a time is the
 usual one around it, in whole hours.
 """
 
@@ -14,31 +14,31 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.time import EPOCH, MICROSECOND
 from lake.model.timeframe import Timeframe
 from lake.quality.check import BuiltinCheck, count_phrase, group_runs
-from lake.quality.checks.completeness import loss_reason
+from lake.quality.checks.completeness import REASON_TEXTS, loss_reason
 from lake.quality.slice import Slice
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
 _AUTO = "auto"
 _AROUND = 21
-"""Events around one that tell its usual interval; odd, so that its own side of a change wins."""
-_LEAST = 3
+"""Events around one that its usual interval is taken from; odd, so that its own side of a change
+of interval wins."""
+_MIN_EVENTS = 3
 _LONGEST_HOURS = 8
-"""Of an interval that a venue changes to; longer steps are missing events."""
-_TWICE = 0.5
-_NORMAL = 1.4826  # MADs of a normal distribution that make its standard deviation
+"""Longest interval that a venue changes to; longer steps are missing events."""
+_HALF = 0.5
+_NORMAL = 1.4826  # standard deviation of a normal distribution, in median absolute deviations
 
 
 def funding_gaps(data: Slice, *, interval: str) -> pl.LazyFrame:
-    """Events that are missing between the market's first and last one.
+    """Report missing events between the market's first and last event.
 
-    `not_fetched`: the source was never asked for that time. `unknown`: it was, or nobody recorded
-    whether it was.
+    `not_fetched`: that time was never requested. `unknown`: it was, or that was not recorded.
 
     Parameters
     ----------
     interval
-        Time between events, as `8h`; `auto`: the usual one around, where three or more events say.
+        Time between events, such as `8h`; `auto`: the usual one of at least three events around.
     """
     length = pl.col("_length")
     count = ((pl.col("_to") - pl.col("_from")) / length).round().cast(pl.Int64)
@@ -61,18 +61,18 @@ def funding_gaps(data: Slice, *, interval: str) -> pl.LazyFrame:
 
 
 def funding_schedule(data: Slice, *, interval: str, tolerance_seconds: float) -> pl.LazyFrame:
-    """Events that are off the grid of the interval, or too soon after another.
+    """Report events that are off the grid of the interval, or too soon after another event.
 
-    `off_schedule`: farther from its time than the tolerance; measured in seconds. `repeated`: less
-    than half an hour after the one before. `more_often` (info): in between, on the hour, by a part
-    of the usual interval: venues do that in wild markets.
+    `off_schedule`: more than the tolerance away from its time; measured in seconds. `repeated`:
+    less than half an hour after the previous event. `more_often` (info): an additional event on
+    the hour, after a fraction of the usual interval, as venues add in volatile markets.
     """
     frame = _add_reasons(_add_intervals(data, interval), data.time, tolerance_seconds)
     after, seconds = pl.col("_after").min(), pl.col("_off").get(pl.col("_off").abs().arg_max())
     usual = pl.col("_length").first() / 1e6
-    told = {
+    reasons = {
         "off_schedule": (seconds, pl.lit(0.0), "An event is {} s off its schedule"),
-        "repeated": (after, usual, "An event follows {} s after another"),
+        "repeated": (after, usual, "An event follows the previous one after only {} s"),
         "more_often": (after, usual, "Events follow each other every {} s"),
     }
     return pl.concat(
@@ -84,26 +84,26 @@ def funding_schedule(data: Slice, *, interval: str, tolerance_seconds: float) ->
             measured=measured,
             expected=expected.cast(pl.Float64),
             severity=pl.lit("info" if reason == "more_often" else None, dtype=pl.String),
-            message=pl.format(words, measured.round(3)),
+            message=pl.format(text, measured.round(3)),
         )
-        for reason, (measured, expected, words) in told.items()
+        for reason, (measured, expected, text) in reasons.items()
     )
 
 
 def funding_bounds(
     data: Slice, *, limit: float, usual_limit: float, window_rows: int
 ) -> pl.LazyFrame:
-    """Rates that no venue applies (`beyond_limit`), or that are percent (`unit`).
+    """Report rates that no venue applies (`beyond_limit`), or that are in percent (`unit`).
 
     Parameters
     ----------
     limit
-        The largest rate of an interval, either way, as a fraction.
+        Largest absolute rate of an interval, as a fraction.
     usual_limit
-        The largest that the usual rate (median of the sizes of `window_rows` around) can be.
+        Largest usual rate: the median of the absolute rates of `window_rows` around.
     """
     size = pl.col("funding_rate").abs()
-    usual = size.rolling_median(window_rows, center=True, min_samples=min(_LEAST, window_rows))
+    usual = size.rolling_median(window_rows, center=True, min_samples=min(_MIN_EVENTS, window_rows))
     frame = data.frame.with_columns(_size=size, _usual=usual)
     unit = pl.col("_usual") > usual_limit
     worst = pl.col("funding_rate").get(pl.col("_size").arg_max())
@@ -114,7 +114,7 @@ def funding_bounds(
         reason=pl.lit("beyond_limit"),
         measured=worst,
         expected=pl.lit(limit),
-        message=pl.format("The rate {} is beyond {} either way", worst, pl.lit(limit)),
+        message=pl.format("The rate {} is outside [{}, {}]", worst, pl.lit(-limit), pl.lit(limit)),
     )
     usual_here = pl.col("_usual").max()
     percent = group_runs(
@@ -124,23 +124,24 @@ def funding_bounds(
         reason=pl.lit("unit"),
         measured=usual_here,
         expected=pl.lit(usual_limit),
-        message=pl.format("The usual rate is {}: perhaps percent, not fractions", usual_here),
+        message=pl.format("The usual rate is {}, probably in percent, not a fraction", usual_here),
     )
     return pl.concat([beyond, percent])
 
 
 def funding_outliers(data: Slice, *, window_rows: int, mads: float, floor: float) -> pl.LazyFrame:
-    """Rates far from those around them. That happens, and is no error by itself.
+    """Report rates far from those around them. Such rates occur, and may be correct.
 
     Parameters
     ----------
     window_rows
-        Events around one that it is compared with.
+        Number of events around an event that it is compared with.
     mads
-        So many (robust) standard deviations from their median: 1.4826 times the median absolute
-        deviation.
+        Smallest distance from their median, in robust standard deviations: 1.4826 times the median
+        absolute deviation.
     floor
-        And at least so far: in calm times all rates are the same, and the deviation is 0.
+        Smallest distance from their median, as a fraction: in calm times all rates are the same,
+        and the deviation is 0.
     """
     rate = pl.col("funding_rate")
     frame = data.frame.with_columns(
@@ -156,20 +157,20 @@ def funding_outliers(data: Slice, *, window_rows: int, mads: float, floor: float
         measured=measured,
         expected=usual,
         severity=pl.lit("info"),
-        message=pl.format("The rate {} is far from the usual {}", measured, usual),
+        message=pl.format("The rate {} is far from the usual rate of {}", measured, usual),
     )
 
 
 def _add_reasons(frame: pl.LazyFrame, time: pl.Expr, tolerance_seconds: float) -> pl.LazyFrame:
-    """Adds `_off` and `_after` in seconds, and what is wrong with an event: `_reason`."""
+    """Add `_off` and `_after` in seconds, and the `_reason` of a defect."""
     us = time.dt.timestamp("us")
     off = (us - (us / _HOUR_US).round() * _HOUR_US) / 1e6
     phase = pl.col("_phase_off") * _HOUR_US / 1e6
     before = us - us.shift(1)
-    repeated = before < _HOUR_US * _TWICE
+    repeated = before < _HOUR_US * _HALF
     hours, usual_hours = pl.col("_hours"), pl.col("_usual")
-    soon = (hours <= usual_hours * _TWICE) | (phase != 0)
-    # Where one is displaced, a step beside it is no part of the interval.
+    soon = (hours <= usual_hours * _HALF) | (phase != 0)
+    # Beside a displaced event, a step does not divide the interval.
     steps = (hours, hours.shift(-1))
     parts = [(usual_hours % step == 0) & (step < usual_hours) for step in steps]
     between = pl.all_horizontal(part.fill_null(value=True) for part in parts)
@@ -187,10 +188,10 @@ def _add_reasons(frame: pl.LazyFrame, time: pl.Expr, tolerance_seconds: float) -
 
 
 def _add_intervals(data: Slice, interval: str) -> pl.LazyFrame:
-    """Adds `_length` (microseconds), the usual interval that ends with the row, and `_phase_off`.
+    """Add `_length` (us), the usual interval that ends at the row, and `_phase_off` (hours).
 
-    The latter is by how many hours the row is off the usual hours of the interval, where that does
-    not change. Both are null where too few events tell.
+    The latter is the distance of the row from the usual hours of the interval, unless the interval
+    changes there. Both are null if there are too few events.
     """
     time = data.time.dt.timestamp("us")
     hours = ((time - time.shift(1)) / _HOUR_US).round()
@@ -212,28 +213,28 @@ def _add_intervals(data: Slice, interval: str) -> pl.LazyFrame:
 
 
 def _usual_interval() -> pl.Expr:
-    """The usual hours around; of the first and the last events, if they agree, their own.
+    """Return the usual hours around; for the first and the last events, if they agree, their own.
 
-    A change may be new, or have come soon after the first event.
+    The interval may have changed recently, or soon after the first event.
     """
     hours = pl.col("_hours")
     first, last = hours.get(1, null_on_oob=True), hours.last()
     leading = (_equal(hours, first) | (pl.int_range(pl.len()) == 0)).cast(pl.Int8).cum_min() == 1
     trailing = _equal(hours, last).cast(pl.Int8).cum_min(reverse=True) == 1
-    new = trailing & (trailing.sum() >= _LEAST) & (last <= _LONGEST_HOURS)
-    early = leading & (leading.sum() > _LEAST) & (first <= _LONGEST_HOURS)
+    new = trailing & (trailing.sum() >= _MIN_EVENTS) & (last <= _LONGEST_HOURS)
+    early = leading & (leading.sum() > _MIN_EVENTS) & (first <= _LONGEST_HOURS)
     return pl.when(new).then(last).when(early).then(first).otherwise(_usual_value(hours))
 
 
-def _equal(one: pl.Expr, other: pl.Expr) -> pl.Expr:
-    return (one == other).fill_null(value=False)
+def _equal(left: pl.Expr, right: pl.Expr) -> pl.Expr:
+    return (left == right).fill_null(value=False)
 
 
 def _usual_value(value: pl.Expr) -> pl.Expr:
-    """The median of the rows around, where it is one of them: ties tell nothing."""
+    """Return the median of the rows around; null if it is between two different values."""
     low, high = (
         value.rolling_quantile(
-            0.5, interpolation=how, window_size=_AROUND, center=True, min_samples=_LEAST
+            0.5, interpolation=how, window_size=_AROUND, center=True, min_samples=_MIN_EVENTS
         )
         for how in ("lower", "higher")
     )
@@ -241,10 +242,10 @@ def _usual_value(value: pl.Expr) -> pl.Expr:
 
 
 def _pair_events(data: Slice, interval: str) -> pl.LazyFrame:
-    """Neighbouring events: `_from` and `_to`, rounded to hours, and `_length`, in microseconds.
+    """Pair neighbouring events: `_from` and `_to`, rounded to hours, and `_length`, in us.
 
-    Where the market has events beyond those at hand, a pair reaches out of the range: all of the
-    grid that is between counts as missing.
+    If the market has events outside the rows at hand, a pair reaches out of the range, and all grid
+    points between count as missing.
     """
     hour = ((data.time.dt.timestamp("us") / _HOUR_US).round() * _HOUR_US).cast(pl.Int64)
     length = pl.col("_length")
@@ -265,14 +266,13 @@ def _pair_events(data: Slice, interval: str) -> pl.LazyFrame:
 
 
 def _join_events(missing: pl.LazyFrame) -> pl.LazyFrame:
-    """Neighbouring missing events of one reason and UTC day as one interval."""
+    """Join neighbouring missing events of one reason and UTC day into one interval."""
     day = pl.col("start").dt.date()
     other = (
         (pl.col("start") != pl.col("end").shift(1))
         | (pl.col("_reason") != pl.col("_reason").shift(1))
         | (day != day.shift(1))
     )
-    why = {"unknown": "nothing is known of why", "not_fetched": "it was never asked for"}
     return (
         missing.with_columns(_run=other.fill_null(value=True).cum_sum())
         .group_by("_run", maintain_order=True)
@@ -286,7 +286,7 @@ def _join_events(missing: pl.LazyFrame) -> pl.LazyFrame:
             message=pl.format(
                 "{} missing: {}",
                 count_phrase(pl.len(), "event is", "events are"),
-                pl.col("_reason").first().replace_strict(why),
+                pl.col("_reason").first().replace_strict(REASON_TEXTS),
             ),
         )
         .drop("_run")

@@ -1,4 +1,4 @@
-"""When a whole venue was silent, as its dense markets testify together."""
+"""Find outages of a whole venue, when none of its dense markets had a bar."""
 
 from __future__ import annotations
 
@@ -14,45 +14,44 @@ from lake.model.timeframe import Timeframe
 
 _MIN_MARKETS = 2
 _MIN_DENSITY = 0.95
-_MIN_ACTIVE = (
-    0.5  # share of its time in which a market must have seen the venue at work, to testify
-)
+_MIN_ACTIVE = 0.5  # share of a market's time in which any market of the venue must have bars
 
 
 @dataclass(frozen=True)
 class MarketBars:
-    """Open times of the bars that a market has (Datetime us UTC), and from when to when it has."""
+    """Open times of the bars of a market (Datetime us UTC), and its span from first to last."""
 
     times: pl.Series
     span: TimeRange
 
 
-def find_outages(presences: Iterable[MarketBars], timeframe: Timeframe) -> RangeSet:
-    """The time in which no market of a venue had a bar, though at least two should have had.
+def find_outages(markets: Iterable[MarketBars], timeframe: Timeframe) -> RangeSet:
+    """Find the time in which no market of a venue had a bar, though at least two should have.
 
-    Only markets testify that have at least 95 of 100 bars between their first and their last one,
-    but for the time in which all were silent: that of two quiet markets none was traded for a
-    minute is no outage.
+    Only dense markets count: those with at least 95 % of the bars between their first and last one,
+    without the time in which all were silent. Two quiet markets that do not trade for a minute are
+    not an outage.
     """
-    seen = [_to_slots(presence, timeframe) for presence in presences]
-    if len(seen) < _MIN_MARKETS:
+    slots = [_to_slots(market, timeframe) for market in markets]
+    if len(slots) < _MIN_MARKETS:
         return ()
-    alive = pl.concat(there for _, there in seen).unique()
+    active = pl.concat(present for _, present in slots).unique()
     missing, spans = [], []
-    for (first, after), there in seen:
-        lived = alive.filter(pl.col("slot").is_between(first, after, closed="left")).height
-        if lived >= _MIN_ACTIVE * (after - first) and there.height >= _MIN_DENSITY * lived > 0:
-            slots = pl.int_range(first, after, eager=True).alias("slot").to_frame()
-            missing.append(slots.join(there, on="slot", how="anti"))
+    for (first, after), present in slots:
+        expected = active.filter(pl.col("slot").is_between(first, after, closed="left")).height
+        is_active = expected >= _MIN_ACTIVE * (after - first)
+        if is_active and present.height >= _MIN_DENSITY * expected > 0:
+            grid = pl.int_range(first, after, eager=True).alias("slot").to_frame()
+            missing.append(grid.join(present, on="slot", how="anti"))
             spans.append((first, after))
     if len(spans) < _MIN_MARKETS:
         return ()
-    counted = pl.concat(missing).group_by("slot").agg(silent=pl.len())
-    living = sum(
+    counts = pl.concat(missing).group_by("slot").agg(silent=pl.len())
+    listed = sum(
         (pl.col("slot").is_between(first, after, closed="left").cast(pl.Int64))
         for first, after in spans
     )
-    silent = counted.filter((pl.col("silent") == living) & (living >= _MIN_MARKETS)).sort("slot")
+    silent = counts.filter((pl.col("silent") == listed) & (listed >= _MIN_MARKETS)).sort("slot")
     run = pl.col("slot") - pl.int_range(pl.len())
     runs = silent.group_by(run.alias("run"), maintain_order=True).agg(
         start=start_of(pl.col("slot").min(), timeframe),
@@ -61,9 +60,9 @@ def find_outages(presences: Iterable[MarketBars], timeframe: Timeframe) -> Range
     return tuple(TimeRange(*row) for row in runs.select("start", "end").iter_rows())
 
 
-def _to_slots(presence: MarketBars, timeframe: Timeframe) -> tuple[tuple[int, int], pl.DataFrame]:
-    """From which slot to before which one a market should have bars, and where it has."""
-    first = slot_at(timeframe.ceiling(presence.span.start), timeframe)
-    after = slot_at(presence.span.end - MICROSECOND, timeframe) + 1
-    frame = presence.times.alias("time").to_frame()
+def _to_slots(market: MarketBars, timeframe: Timeframe) -> tuple[tuple[int, int], pl.DataFrame]:
+    """Return the first slot and the slot after the last one of a market, and those with a bar."""
+    first = slot_at(timeframe.ceiling(market.span.start), timeframe)
+    after = slot_at(market.span.end - MICROSECOND, timeframe) + 1
+    frame = market.times.alias("time").to_frame()
     return (first, after), frame.select(slot=slot_of(pl.col("time"), timeframe)).unique()

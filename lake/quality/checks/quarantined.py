@@ -1,4 +1,4 @@
-"""Rows that a venue sent and the store refused: what is wrong with them is wrong with the data."""
+"""Report rows that a venue sent and the store rejected: they are defects of the data."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lake.quality.slice import Slice
 
 
 def refused(data: Slice) -> pl.LazyFrame:
-    """Rows in quarantine whose time no stored row has: a sound row at that time makes up for them.
+    """Report rows in quarantine whose time no stored row has; a stored row replaces them.
 
-    One finding a day and rule that they break. Rows without a usable time, as of a mistaken unit,
-    are told on 1970-01-01, as a warning: nothing shows what makes up for them.
+    One finding per day and broken rule. Rows without a usable time, for example in a wrong unit,
+    are reported on 1970-01-01 as a warning: it is unknown which row replaces them.
     """
     if data.quarantine is None or data.quarantine.is_empty():
         return pl.LazyFrame(schema=CHECK_COLUMNS)
@@ -37,7 +37,7 @@ def refused(data: Slice) -> pl.LazyFrame:
             expected=pl.lit(0.0),
             severity=pl.when(timeless).then(pl.lit("warning")),
             message=pl.format(
-                "{} refused: {}", count_phrase(pl.col("rows"), "row was", "rows were"), "reason"
+                "{} rejected: {}", count_phrase(pl.col("rows"), "row was", "rows were"), "reason"
             ),
         )
     )

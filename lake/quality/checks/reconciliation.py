@@ -1,4 +1,4 @@
-"""Bars against what they are made of: the market's trades, and its bars of a finer timeframe."""
+"""Reconcile bars with the market's trades, and with its bars of a finer timeframe."""
 
 from __future__ import annotations
 
@@ -19,56 +19,62 @@ from lake.quality.slice import Reference, Slice
 _SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
 _QUOTES = ("quote_volume", "taker_buy_quote_volume")
 _BUYS = ("taker_buy_volume", "taker_buy_quote_volume")
-_DIGITS = 12  # of prices in a message: more are noise of doubles
-_HABIT = 0.5  # share of a day's trades from which ids are taken to follow each other
+_DIGITS = 12  # digits of prices in a message: more are rounding errors of doubles
+_CONSECUTIVE = 0.5  # share of a day's trades from which ids count as consecutive
 
 
 def reconciliation(
     data: Slice, *, price_tolerance: float, volume_tolerance: float, quote_rounding: float
 ) -> pl.LazyFrame:
-    """Bars that differ from the aggregate of their trades or finer bars; the reason is the columns.
+    """Report bars that differ from the aggregate of their trades or finer bars.
 
-    Compared are only bars below which nothing is missing: what is missing is found by other checks.
-    Left out are bars that were open or filled in, above and below, and columns that are null.
+    The reason lists the columns that differ. Only bars with complete trades or finer bars are
+    compared: other checks report what is missing. Open and filled bars on both sides, and columns
+    that are null, are ignored.
 
     Parameters
     ----------
     price_tolerance, volume_tolerance
-        How much prices, and all others, may differ, as a share: sums of doubles do.
+        Largest relative difference of prices, and of all other columns: sums of doubles differ.
     quote_rounding
-        How much a quote volume may differ for each trade: venues round each to their decimals.
+        Additional difference of quote volumes per trade: venues round the quote volume of each
+        trade.
     """
     timeframe = data.dataset.timeframe
     if timeframe is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    made = aggregate_references(data, timeframe)
-    if not made:
+    references = aggregate_references(data, timeframe)
+    if not references:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     bars = filter_observed(data).filter(data.is_inside())
     bars = bars.with_columns(_slot=slot_of(data.time, timeframe))
     tolerance = dict.fromkeys(PRICES, price_tolerance)
     tolerance |= dict.fromkeys(_SUMS, volume_tolerance)
     names = [name for name in tolerance if name in data.dataset.polars_schema]
-    found = []
-    for below, who in made:
+    findings = []
+    for aggregate, name_of_reference in references:
         wrong = {
             name: _differs(name, tolerance[name], quote_rounding if name in _QUOTES else 0.0)
             for name in names
         }
-        both = bars.join(below, on="_slot").filter(pl.any_horizontal(wrong.values()))
-        found.append(_group_findings(data, both.with_columns(_mark_wrong(wrong)), names, who))
-    return pl.concat(found)
+        both = bars.join(aggregate, on="_slot").filter(pl.any_horizontal(wrong.values()))
+        marked = both.with_columns(_mark_wrong(wrong))
+        findings.append(_group_findings(data, marked, names, name_of_reference))
+    return pl.concat(findings)
 
 
 def aggregate_references(data: Slice, timeframe: Timeframe) -> list[tuple[pl.LazyFrame, str]]:
-    """Bars made of the market's trades, and of its next finer bars, and what they are made of.
+    """Aggregate the market's trades, and its next finer bars, to bars; with the table of each.
 
-    Only those with nothing missing below: `_slot`, `_open`, `_high`, `_low`, `_close`, `_volume`, …
+    Only bars without missing parts: `_slot`, `_open`, `_high`, `_low`, `_close`, `_volume`, …
     """
-    made = [] if data.trades is None else [(_aggregate_trades(data.trades, timeframe), "trades")]
-    nested = [bars for bars in data.finer if _is_nested(bars, timeframe)]
-    made += [(_aggregate_bars(data, bars, timeframe), bars.dataset.name) for bars in nested[:1]]
-    return made
+    bars = []
+    if data.trades is not None:
+        bars.append((_aggregate_trades(data.trades, timeframe), "trades"))
+    nested = next((finer for finer in data.finer if _is_nested(finer, timeframe)), None)
+    if nested is not None:
+        bars.append((_aggregate_bars(data, nested, timeframe), nested.dataset.name))
+    return bars
 
 
 def _is_nested(finer: Reference, timeframe: Timeframe) -> bool:
@@ -84,7 +90,7 @@ def _differs(name: str, share: float, rounding: float) -> pl.Expr:
 
 
 def _mark_wrong(wrong: Mapping[str, pl.Expr]) -> list[pl.Expr]:
-    """Of each bar whether a column is wrong, and the two values of the first that is."""
+    """Mark the columns of each bar that are wrong, with both values of the first such column."""
 
     def first(prefix: str) -> pl.Expr:
         return pl.coalesce(
@@ -95,8 +101,10 @@ def _mark_wrong(wrong: Mapping[str, pl.Expr]) -> list[pl.Expr]:
     return [*marks, first("").alias("_measured"), first("_").alias("_expected")]
 
 
-def _group_findings(data: Slice, both: pl.LazyFrame, names: list[str], who: str) -> pl.LazyFrame:
-    """Neighbouring bars as one finding each, cut at midnight."""
+def _group_findings(
+    data: Slice, both: pl.LazyFrame, names: list[str], reference: str
+) -> pl.LazyFrame:
+    """Group neighbouring bars into one finding each, cut at midnight."""
     columns = pl.concat_str(
         [pl.when(pl.col(f"_wrong_{name}").any()).then(pl.lit(name)) for name in names],
         separator=",",
@@ -115,11 +123,11 @@ def _group_findings(data: Slice, both: pl.LazyFrame, names: list[str], who: str)
             measured=measured,
             expected=expected,
             reason=columns,
-            against=pl.lit(who),
+            against=pl.lit(reference),
             message=pl.format(
-                "{} from the {} below in {}: {} instead of {}",
+                "{} from the {} in {}: {} instead of {}",
                 count_phrase(pl.len(), "bar differs", "bars differ"),
-                pl.lit(who),
+                pl.lit(reference),
                 columns,
                 measured.round_sig_figs(_DIGITS),
                 expected.round_sig_figs(_DIGITS),
@@ -130,7 +138,7 @@ def _group_findings(data: Slice, both: pl.LazyFrame, names: list[str], who: str)
 
 
 def _aggregate_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
-    """Bars of trades, of all slots that are surely complete."""
+    """Aggregate trades to bars, for slots whose trades are provably complete."""
     frame = _prepare_trades(trades, timeframe)
     sides = pl.col("_sided").all()
     bars = frame.group_by("_slot").agg(
@@ -150,18 +158,18 @@ def _aggregate_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
         _follow=pl.col("_follows").sum(),
         _day=pl.col("timestamp").first().dt.date(),
     )
-    # Nobody knows what was before the first trade and after the last one.
+    # The slots of the first and the last trade may have had other trades.
     first, last = pl.col("_slot").min(), pl.col("_slot").max()
     inner = pl.col("_slot").is_between(first, last, closed="none")
     complete = _filter_unbroken(bars.sort("_slot").with_columns(_inner=inner))
     ordered = _correct_order(complete, frame)
     if trades.coverage is not None:
-        return _add_is_covered(ordered, trades.coverage, timeframe).filter("_known")
+        return _add_is_covered(ordered, trades.coverage, timeframe).filter("_covered")
     return ordered.filter("_inner")
 
 
 def _prepare_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
-    """Trades with the number of their slot, and what is summed up of them."""
+    """Select the trades with their slot and the columns that are summed."""
     buy = pl.col("side") == "buy"
     quote = pl.col("price") * pl.col("amount")
     number = pl.col("trade_id").cast(pl.Int64, strict=False)
@@ -181,16 +189,16 @@ def _prepare_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
 
 
 def _filter_unbroken(bars: pl.LazyFrame) -> pl.LazyFrame:
-    """Slots in and beside which no id is skipped, where ids follow each other at all."""
-    here = pl.col("_most") - pl.col("_least") + 1 == pl.col("_rows")
+    """Keep slots without skipped ids in and beside them; all slots if ids are not consecutive."""
+    inside = pl.col("_most") - pl.col("_least") + 1 == pl.col("_rows")
     before = (pl.col("_least") - pl.col("_most").shift(1) == 1).fill_null(value=True)
-    whole = here & before & before.shift(-1, fill_value=True)
+    whole = inside & before & before.shift(-1, fill_value=True)
     follow = pl.col("_follow").sum().over("_day") / pl.col("_rows").sum().over("_day")
-    return bars.filter(whole | (follow < _HABIT) | here.is_null())
+    return bars.filter(whole | (follow < _CONSECUTIVE) | inside.is_null())
 
 
 def _correct_order(bars: pl.LazyFrame, frame: pl.LazyFrame) -> pl.LazyFrame:
-    """First and last prices by time and number: ids that are texts sort 1000 before 999."""
+    """Correct the first and last prices by time and number: as text, id 1000 sorts before 999."""
     number, time = pl.col("_number"), pl.col("timestamp")
     odd = frame.filter((time == time.shift(1)) & (number < number.shift(1))).select("_slot")
     sorted_ = (
@@ -205,9 +213,9 @@ def _correct_order(bars: pl.LazyFrame, frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _aggregate_bars(data: Slice, finer: Reference, timeframe: Timeframe) -> pl.LazyFrame:
-    """Bars of finer ones, of all slots in which none is missing, or none that had a trade.
+    """Aggregate finer bars, for slots in which no bar with a trade is missing.
 
-    Bars without volume tell the last price from before: prices come from the others, if any.
+    Bars without volume repeat the last price: prices are taken from the others, if there are any.
     """
     quiet = pl.col("volume") <= 0
     frame = filter_observed(finer).with_columns(
@@ -227,8 +235,8 @@ def _aggregate_bars(data: Slice, finer: Reference, timeframe: Timeframe) -> pl.L
     parts = _count_parts(finer, timeframe)
     if not data.omits_empty_bars or not finer.coverage:
         return bars.filter(pl.col("_rows") == parts)
-    known = _add_is_covered(bars, finer.coverage, timeframe)
-    return known.filter((pl.col("_rows") == parts) | pl.col("_known"))
+    slots = _add_is_covered(bars, finer.coverage, timeframe)
+    return slots.filter((pl.col("_rows") == parts) | pl.col("_covered"))
 
 
 def _sum_of_all(name: str) -> pl.Expr:
@@ -236,17 +244,17 @@ def _sum_of_all(name: str) -> pl.Expr:
 
 
 def _count_parts(finer: Reference, timeframe: Timeframe) -> pl.Expr:
-    """How many finer bars a slot has."""
-    below = finer.dataset.timeframe
-    if below is None or below.unit == "M":
-        return pl.lit(timeframe.count // below.count if below else 1)
+    """Count the finer bars of a slot."""
+    part = finer.dataset.timeframe
+    if part is None or part.unit == "M":
+        return pl.lit(timeframe.count // part.count if part else 1)
     length = start_of(pl.col("_slot") + 1, timeframe) - start_of(pl.col("_slot"), timeframe)
-    return length.dt.total_seconds() // below.seconds
+    return length.dt.total_seconds() // part.seconds
 
 
 def _add_is_covered(slots: pl.LazyFrame, ranges: RangeSet, timeframe: Timeframe) -> pl.LazyFrame:
-    """Adds whether a slot lies wholly in one of the ranges: `_known`."""
-    known = pl.LazyFrame(
+    """Add `_covered`: whether a slot lies completely in one of the ranges."""
+    frame = pl.LazyFrame(
         {"_from": [item.start for item in ranges], "_to": [item.end for item in ranges]},
         schema={"_from": TIMESTAMP, "_to": TIMESTAMP},
     )
@@ -254,8 +262,8 @@ def _add_is_covered(slots: pl.LazyFrame, ranges: RangeSet, timeframe: Timeframe)
     return (
         slots.with_columns(_start=start_of(pl.col("_slot"), timeframe))
         .sort("_start")
-        .join_asof(known, left_on="_start", right_on="_from", check_sortedness=False)
-        .with_columns(_known=(end <= pl.col("_to")).fill_null(value=False))
+        .join_asof(frame, left_on="_start", right_on="_from", check_sortedness=False)
+        .with_columns(_covered=(end <= pl.col("_to")).fill_null(value=False))
         .drop("_start", "_from", "_to")
     )
 

@@ -1,4 +1,4 @@
-"""The checks of the product, by the name that dataset files and settings call them."""
+"""List the built-in checks by their names in dataset files and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Second opinions on prices that look wrong: of trades, finer bars, and other venues."""
+"""Compare prices that look wrong with trades, finer bars and other venues."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from lake.quality.checks.bars import filter_observed
 from lake.quality.checks.reconciliation import aggregate_references
 from lake.quality.slice import NEAR_BARS, Reference, Slice
 
-_SEEN = 0.5  # share of a move that another venue must have seen, to confirm it
+_SEEN = 0.5  # share of a move that confirms it if another venue has it
 
 
 def aggregate_market(data: Slice) -> list[tuple[pl.LazyFrame, str]]:
-    """Bars by the market's own trades and finer bars: `start`, `_open`, `_high`, `_low`, `_close`.
+    """Aggregate the market's own trades and finer bars to bars, with the table that they come from.
 
-    Only those below which nothing is missing.
+    Only bars without missing parts: `start`, `_open`, `_high`, `_low`, `_close`.
     """
     timeframe = data.dataset.timeframe
     if timeframe is None:
         return []
     start = start_of(pl.col("_slot"), timeframe).alias("start")
     prices = [f"_{name}" for name in PRICES]
-    return [
-        (bars.select(start, *prices), who) for bars, who in aggregate_references(data, timeframe)
-    ]
+    references = aggregate_references(data, timeframe)
+    return [(bars.select(start, *prices), table) for bars, table in references]
 
 
 def compare_with_venues(data: Slice, candidates: pl.LazyFrame) -> pl.LazyFrame:
-    """Candidates with what other venues say of them: one that saw half the move confirms it.
+    """Compare candidates with other venues: half the move on another venue confirms it.
 
     Parameters
     ----------
     candidates
         `_row`, `start`, `_shape` (whole, close, open, high, low), and `_away`: the logarithm of the
-        price in question over the normal one.
+        suspicious price divided by the normal price.
 
     Returns
     -------
     LazyFrame
-        With `_confirmed` (null where nobody testifies), `_against` (who does), and `_own`: false.
+        Candidates with `_confirmed` (null without a reference), `_against` (the reference), and
+        `_own`: false.
     """
     timeframe = data.dataset.timeframe
     own = pl.lit(value=False).alias("_own")
     if timeframe is None or not data.others:
-        nobody = pl.lit(None, dtype=pl.Boolean).alias("_confirmed")
-        return candidates.with_columns(nobody, own, _against=pl.lit(None, dtype=pl.String))
-    asked = candidates.select("_row", "_shape", "_away", _slot=slot_of(pl.col("start"), timeframe))
+        unknown = pl.lit(None, dtype=pl.Boolean).alias("_confirmed")
+        return candidates.with_columns(unknown, own, _against=pl.lit(None, dtype=pl.String))
+    moves = candidates.select("_row", "_shape", "_away", _slot=slot_of(pl.col("start"), timeframe))
     verdicts = (
-        pl.concat(_measure_move(asked, other, timeframe) for other in data.others)
+        pl.concat(_measure_move(moves, other, timeframe) for other in data.others)
         .filter(pl.col("_seen").is_not_null())
         .group_by("_row", maintain_order=True)
-        .agg(_confirmed=pl.col("_seen").max() >= _SEEN, _against=pl.col("_who").first())
+        .agg(_confirmed=pl.col("_seen").max() >= _SEEN, _against=pl.col("_venue").first())
     )
     return candidates.join(verdicts, on="_row", how="left").with_columns(own)
 
 
-def _measure_move(asked: pl.LazyFrame, other: Reference, timeframe: Timeframe) -> pl.LazyFrame:
-    """Which share of its move each asked bar shows on another venue, whatever its price level."""
+def _measure_move(candidates: pl.LazyFrame, other: Reference, timeframe: Timeframe) -> pl.LazyFrame:
+    """Measure the share of each move that another venue shows, at its own price."""
     slot = pl.col("_slot")
     beside = slot.shift(-1) - slot.shift(1) <= NEAR_BARS
     usual = (pl.col("close").shift(1) * pl.col("open").shift(-1)).sqrt()
@@ -77,6 +77,6 @@ def _measure_move(asked: pl.LazyFrame, other: Reference, timeframe: Timeframe) -
         "low": pl.col("low") / bottom,
     }
     move = pl.coalesce(pl.when(pl.col("_shape") == name).then(moves[name]) for name in moves)
-    return asked.join(bars, on="_slot").select(
-        "_row", _seen=move.log() / pl.col("_away"), _who=pl.lit(str(other.market))
+    return candidates.join(bars, on="_slot").select(
+        "_row", _seen=move.log() / pl.col("_away"), _venue=pl.lit(str(other.market))
     )

@@ -1,9 +1,9 @@
-"""Prices that leave and come back alone: errors, unless somebody else saw them, too.
+"""Find prices that jump away and return at once: errors, unless a reference shows the same move.
 
-Jumps are measured in deviations: the median absolute return of the bars around, or, where that is
-more, the jump from a close to the next open that one in ten there exceeds (prices of a thin market
-go back and forth between bid and ask, so that its median tells nothing). Returns of short bars have
-their median at zero: no other centre is taken.
+Jumps are measured in deviations. A deviation is the median absolute return of the bars around, or,
+if that is larger, the 90th percentile of the jumps from a close to the next open (in thin markets
+prices alternate between bid and ask, so that the median means little). The centre is zero, because
+the median return of short bars is.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from lake.quality.checks.bars import filter_observed, previous_value
 from lake.quality.checks.second_opinions import aggregate_market, compare_with_venues
 from lake.quality.slice import Slice
 
-_EDGE = 0.9  # quantile of jumps between bars that a deviation is at least
-_RETURNS = 2.5  # a price is back if way out and way back differ by no more than this factor
-_UNSURE = 0.5  # scales of blocks differ from that of the window around a row by less than this
-_WICK = 2.0  # bars have wicks more often than they jump: twice the deviations are asked for
-_APART = 0.5  # share of the deviations of a move by which a witness must differ, to contradict
+_EDGE = 0.9  # quantile of jumps between bars: the least size of a deviation
+_RETURNS = 2.5  # a price has returned if the ways out and back differ by at most this factor
+_UNSURE = 0.5  # deviations of blocks and of the window around a row differ by less than this factor
+_WICK = 2.0  # bars have wicks more often than they jump: the threshold is this much higher
+_APART = 0.5  # share of the required deviations by which a reference must differ to contradict
 
 
 def spikes(
@@ -37,23 +37,24 @@ def spikes(
     window_rows: int,
     least_return: float,
 ) -> pl.LazyFrame:
-    """Bars of which a price is away and back at once, which no witness confirms.
+    """Report bars with a price that jumps away and returns at once, if no reference confirms it.
 
-    `contradicted`: trades or finer bars of the market show another price, or other venues no such
-    move (of a high or low then a warning). `suspect`: nobody testifies, but the price jumped
-    between two bars, which a market seldom does, and back. A high or low alone is suspect only
-    where it is absurd: nothing tells it from a real one.
+    `contradicted`: trades or finer bars of the market show another price, or other venues do not
+    show the move (for a high or low, this is a warning). `suspect`: there is no reference, but the
+    price jumped between two bars and back, which is rare. A high or low alone is suspect only if
+    it is absurd, because it looks the same as a real one.
 
     Parameters
     ----------
     deviations, wick_deviations
-        How far away a price, or a high or low alone, is that trades and finer bars do not judge.
+        Smallest distance of a price, and of a high or low alone, if the market has no trades and
+        no finer bars.
     witnessed_deviations
-        From how far away these are asked.
+        Smallest distance of a price that trades or finer bars contradict.
     window_rows
-        Rows around a row from which the size of a deviation comes: at most half of the margin.
+        Number of rows around a row over which a deviation is measured: at most half the margin.
     least_return
-        Least size of a deviation, as a share of the price.
+        Smallest size of a deviation, as a share of the price.
     """
     timeframe = data.dataset.timeframe
     if timeframe is None:
@@ -61,21 +62,21 @@ def spikes(
     path = _measure_jumps(data, timeframe, window_rows)
     blocks = _measure_blocks(path, least_return)
     wick = _WICK * deviations if data.others else wick_deviations
-    shaped = _classify(path, blocks, deviations, wick)
-    strong = _score(shaped, blocks, window_rows, least_return)
-    strong, found = strong.filter(_is_beyond(deviations, wick)), []
-    for bars, who in aggregate_market(data):  # they settle it: nobody else is asked
+    candidates = _classify(path, blocks, deviations, wick)
+    strong = _score(candidates, blocks, window_rows, least_return)
+    strong, findings = strong.filter(_is_beyond(deviations, wick)), []
+    for bars, table in aggregate_market(data):  # they decide: other venues are not compared
         strong = strong.join(bars, on="start", how="anti")
-        found.append(_find_contradicted(data, path, blocks, bars, who, witnessed_deviations))
+        findings.append(_find_contradicted(data, path, blocks, bars, table, witnessed_deviations))
     alone = pl.col("_confirmed").is_null() & _is_beyond(deviations, wick_deviations)
-    told = compare_with_venues(data, strong).filter(~pl.col("_confirmed") | alone)
-    return pl.concat([*found, _to_findings(data, told)])
+    suspects = compare_with_venues(data, strong).filter(~pl.col("_confirmed") | alone)
+    return pl.concat([*findings, _to_findings(data, suspects)])
 
 
 def _measure_jumps(data: Slice, timeframe: Timeframe, window_rows: int) -> pl.LazyFrame:
-    """Each observed bar with its jump from the one before, and its own change, as logarithms.
+    """Measure the jump of each bar from the previous bar, and its own change, as logarithms.
 
-    A block is half a window of slots, so that it is the same one whatever part is judged.
+    A block is half a window of slots, so that blocks do not depend on the checked range.
     """
     top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")
     up, down = pl.col("high") / top - 1, bottom / pl.col("low") - 1
@@ -103,9 +104,10 @@ def _measure_jumps(data: Slice, timeframe: Timeframe, window_rows: int) -> pl.La
 
 
 def _measure_blocks(path: pl.LazyFrame, least_return: float) -> pl.LazyFrame:
-    """Of each block of rows the size of a deviation, and what it comes from.
+    """Measure the size of a deviation in each block of rows.
 
-    `_least`: of it and its neighbours, and less by what is unsure; `_near`: by returns alone.
+    `_least`: the smallest one of the block and its neighbours, reduced by its uncertainty; `_near`:
+    by returns alone.
     """
     jump, change = pl.col("_in").abs(), (pl.col("_in") + pl.col("_body")).abs()
     blocks = (
@@ -128,7 +130,7 @@ def _measure_blocks(path: pl.LazyFrame, least_return: float) -> pl.LazyFrame:
 
 
 def _neighbour_value(name: str, step: int) -> pl.Expr:
-    """The value of the block so many further, if that has any bars."""
+    """Return the value of the block `step` blocks later; null if that block has no bars."""
     other = pl.col("_block").shift(-step)
     return pl.when(other == pl.col("_block") + step).then(pl.col(name).shift(-step))
 
@@ -136,9 +138,9 @@ def _neighbour_value(name: str, step: int) -> pl.Expr:
 def _filter_beyond(
     path: pl.LazyFrame, blocks: pl.LazyFrame, far: pl.Expr, tail: pl.Expr
 ) -> pl.LazyFrame:
-    """Bars with a jump beside them, or a wick, beyond a bound of their block.
+    """Keep bars with a jump beside them, or a wick, beyond a bound of their block.
 
-    Almost all are ruled out by the least bound of all, without a look at their own.
+    The smallest bound of all blocks excludes almost all bars before the bounds are joined.
     """
     bounds = blocks.select("_block", "_near", _far_bound=far, _tail_bound=tail)
     least = bounds.select(pl.col("_far_bound", "_tail_bound").min())
@@ -150,14 +152,17 @@ def _filter_beyond(
 def _classify(
     path: pl.LazyFrame, blocks: pl.LazyFrame, deviations: float, wick: float
 ) -> pl.LazyFrame:
-    """Bars of which a price may be away by so many deviations, with its shape and size."""
+    """Find bars with a price that may be far enough away, with its shape and size.
+
+    The shape is the price that jumps: `whole` (all prices), `close`, `open`, `high` or `low`.
+    """
     least = pl.col("_least")
-    there, back, body = pl.col("_in"), pl.col("_out"), pl.col("_body")
-    both = pl.min_horizontal(there.abs(), back.abs())
+    jump_in, jump_out, body = pl.col("_in"), pl.col("_out"), pl.col("_body")
+    both = pl.min_horizontal(jump_in.abs(), jump_out.abs())
     size = {
-        "whole": pl.when(there * back < 0).then(both).otherwise(0.0),
-        "close": _size_if_reversed(back, body, pl.col("_later"), pl.col("_out_after")),
-        "open": _size_if_reversed(there, body, pl.col("_earlier"), pl.col("_in_before")),
+        "whole": pl.when(jump_in * jump_out < 0).then(both).otherwise(0.0),
+        "close": _size_if_reversed(jump_out, body, pl.col("_later"), pl.col("_out_after")),
+        "open": _size_if_reversed(jump_in, body, pl.col("_earlier"), pl.col("_in_before")),
     }
     away = pl.col("_size") >= pl.col("_far_bound")
     shape = pl.coalesce(pl.when(size[name] == pl.col("_size")).then(pl.lit(name)) for name in size)
@@ -174,9 +179,9 @@ def _classify(
 
 
 def _size_if_reversed(jump: pl.Expr, body: pl.Expr, *others: pl.Expr) -> pl.Expr:
-    """The jump between two bars, if the change within one of them takes it back.
+    """Return the size of the jump between two bars, if the change within one of them reverses it.
 
-    And takes it back better than any of `others` does, of which a neighbour is then accused.
+    If one of `others` reverses it better, the wrong price is in a neighbouring bar: then 0.
     """
     left = (jump + body).abs()
     better = pl.all_horizontal(
@@ -187,9 +192,9 @@ def _size_if_reversed(jump: pl.Expr, body: pl.Expr, *others: pl.Expr) -> pl.Expr
 
 
 def _score(
-    shaped: pl.LazyFrame, blocks: pl.LazyFrame, window_rows: int, least_return: float
+    candidates: pl.LazyFrame, blocks: pl.LazyFrame, window_rows: int, least_return: float
 ) -> pl.LazyFrame:
-    """Sizes in deviations of the window around each; the price in question, and the normal one."""
+    """Score candidates in deviations of the window around them; add wrong and normal price."""
     place = pl.col("_row").cast(pl.Int64) - pl.col("_first").cast(pl.Int64)
     first = pl.col("_skip") + place - window_rows // 2
     window = (pl.max_horizontal(first, 0), window_rows + pl.min_horizontal(first, 0))
@@ -202,7 +207,7 @@ def _score(
     normal = pl.coalesce(pl.when(shape == name).then(end) for name, end in ends.items())
     scale = pl.max_horizontal(median, edge, pl.lit(least_return))
     return (
-        _add_windows(shaped, blocks)
+        _add_windows(candidates, blocks)
         .with_columns(_score=pl.col("_size") / scale)
         .drop(cs.contains("_returns", "_jumps"))
         .with_columns(
@@ -213,21 +218,21 @@ def _score(
     )
 
 
-def _add_windows(few: pl.LazyFrame, blocks: pl.LazyFrame) -> pl.LazyFrame:
-    """Adds returns and jumps of the block of a row and its neighbours; how many come before it."""
-    few = few.join(blocks.select("_block", "_first"), on="_block")
+def _add_windows(candidates: pl.LazyFrame, blocks: pl.LazyFrame) -> pl.LazyFrame:
+    """Add returns and jumps of the block of a row and its neighbours, and the size of the first."""
+    frame = candidates.join(blocks.select("_block", "_first"), on="_block")
     lists = blocks.select("_block", "_returns", "_jumps")
     for step in (-1, 0, 1):
         names = {"_returns": f"_returns{step}", "_jumps": f"_jumps{step}"}
         moved = lists.rename(names).with_columns(pl.col("_block") - step)
-        few = few.join(moved, on="_block", how="left")
+        frame = frame.join(moved, on="_block", how="left")
     none = pl.lit([], dtype=pl.List(pl.Float64))
     around = {
         name: pl.concat_list(pl.coalesce(f"{name}{step}", none) for step in (-1, 0, 1))
         for name in ("_returns", "_jumps")
     }
     before = pl.col("_returns-1").list.len().fill_null(0).cast(pl.Int64)
-    return few.with_columns(_skip=before, **around)
+    return frame.with_columns(_skip=before, **around)
 
 
 def _is_beyond(deviations: float, wick: float) -> pl.Expr:
@@ -243,14 +248,14 @@ def _find_contradicted(
     path: pl.LazyFrame,
     blocks: pl.LazyFrame,
     bars: pl.LazyFrame,
-    who: str,
+    table: str,
     deviations: float,
 ) -> pl.LazyFrame:
-    """Bars that move and whose own trades or finer bars show a price far from theirs."""
+    """Find bars that jump and whose trades or finer bars show a different price."""
     bound = deviations * pl.col("_near")
     apart = {name: (pl.col(name) / pl.col(f"_{name}")).log().abs() for name in PRICES}
     worst = pl.max_horizontal(apart.values())
-    shapes = ("close", "open", "high", "low")  # of equals a close tells most
+    shapes = ("close", "open", "high", "low")  # of equal distances, the close counts
     which = [(name, pl.when(apart[name] == pl.col("_worst"))) for name in shapes]
     return _to_findings(
         data,
@@ -264,16 +269,16 @@ def _find_contradicted(
             _normal=pl.coalesce(match.then(f"_{name}") for name, match in which),
             _score=pl.col("_worst") / pl.col("_near"),
             _confirmed=pl.lit(value=False),
-            _against=pl.lit(who),
+            _against=pl.lit(table),
             _own=pl.lit(value=True),
         ),
     )
 
 
-def _to_findings(data: Slice, judged: pl.LazyFrame) -> pl.LazyFrame:
+def _to_findings(data: Slice, candidates: pl.LazyFrame) -> pl.LazyFrame:
     alone = pl.col("_confirmed").is_null()
     mild = alone | (_is_wick() & ~pl.col("_own"))
-    return judged.select(
+    return candidates.select(
         start="start",
         end=pl.col("start") + pl.lit(data.step),
         rows=pl.lit(1, dtype=pl.Int64),
@@ -283,14 +288,14 @@ def _to_findings(data: Slice, judged: pl.LazyFrame) -> pl.LazyFrame:
         against="_against",
         severity=pl.when(mild).then(pl.lit("warning")).otherwise(pl.lit("error")),
         message=pl.format(
-            "The {} {} is {} deviations away from {}; {}",
-            pl.col("_shape").replace({"whole": "close of the bar"}),
+            "The {} of {} is {} deviations away from {}; {}",
+            pl.col("_shape").replace({"whole": "price"}),
             pl.col("_price").round_sig_figs(8),
             pl.col("_score").round(1),
             pl.col("_normal").round_sig_figs(8),
             pl.when(alone)
-            .then(pl.lit("the prices before and after it are normal, and nobody testifies"))
-            .otherwise(pl.format("{} did not see it", "_against")),
+            .then(pl.lit("the prices before and after it are normal, and there is no reference"))
+            .otherwise(pl.format("{} does not confirm it", "_against")),
         ),
     )
 

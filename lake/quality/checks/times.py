@@ -1,4 +1,4 @@
-"""Times of rows: in order, on the grid, once, plausible, and in step with the receiver's clock."""
+"""Check times of rows: plausible, ordered, unique, on the grid, and close to the receive time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lake.quality.slice import Slice
 _UNIT = 1000  # seconds, milliseconds and microseconds are a thousand apart
 _FARTHEST_ZONE = timedelta(hours=14)
 _IMPOSSIBLE: Mapping[str, str] = {
-    "too_small_unit": "seconds were read as milliseconds, or the like",
-    "too_large_unit": "milliseconds were read as seconds, or the like",
-    "ahead": "they are ahead of the clock, perhaps a local time",
-    "impossible": "before the first block of Bitcoin, or in the future",
+    "too_small_unit": "probably seconds read as milliseconds, or similar",
+    "too_large_unit": "probably milliseconds read as seconds, or similar",
+    "ahead": "up to 14 hours ahead of the clock, probably a local time",
+    "impossible": "before the first Bitcoin block, or in the future",
 }
 
 
 def implausible_time(data: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
-    """Rows before there was a market, or after the present: mistaken units, or a local time."""
+    """Report rows before the first market, or after the present: wrong units, or a local time."""
     latest = data.now + timedelta(seconds=ahead_seconds)
     time = data.time
     us = time.dt.timestamp("us")
@@ -37,10 +37,10 @@ def implausible_time(data: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
         .then(pl.lit("ahead"))
         .otherwise(pl.lit("impossible"))
     )
-    found = data.frame.filter((time < FIRST_TIME) | (time > latest)).with_columns(_reason=reason)
+    bad = data.frame.filter((time < FIRST_TIME) | (time > latest)).with_columns(_reason=reason)
     return pl.concat(
         group_runs(
-            found,
+            bad,
             pl.col("_reason") == name,
             time=data.dataset.time_column,
             reason=pl.lit(name),
@@ -49,15 +49,15 @@ def implausible_time(data: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
             message=pl.format(
                 "{} an impossible time: {}",
                 count_phrase(pl.len(), "row has", "rows have"),
-                pl.lit(why),
+                pl.lit(text),
             ),
         )
-        for name, why in _IMPOSSIBLE.items()
+        for name, text in _IMPOSSIBLE.items()
     )
 
 
 def order(data: Slice) -> pl.LazyFrame:
-    """Rows that come before one of an earlier time, as they are given."""
+    """Report rows that follow a row of a later time, in the given order."""
     behind = data.time.shift(1) - data.time
     return group_runs(
         data.frame.with_columns(_behind=behind.dt.total_microseconds() / 1e6),
@@ -65,17 +65,19 @@ def order(data: Slice) -> pl.LazyFrame:
         time=data.dataset.time_column,
         measured=pl.col("_behind").max(),
         expected=pl.lit(0.0),
-        message=pl.format("{} out of order of time", count_phrase(pl.len(), "row is", "rows are")),
+        message=pl.format(
+            "{} earlier than the previous row", count_phrase(pl.len(), "row is", "rows are")
+        ),
     )
 
 
 def duplicates(data: Slice) -> pl.LazyFrame:
-    """Rows whose key another row has, too. A table never holds them; files of others may."""
+    """Report rows with the key of another row. Tables have none; files of other origin may."""
     key = data.dataset.key
     columns = dict.fromkeys([data.dataset.time_column, *key])
     frame = data.frame.select(list(columns))
     if key == (data.dataset.time_column,):
-        # Rows are in order mostly, and then this is much cheaper than a look at all pairs.
+        # Rows are mostly sorted, and then this is much cheaper than looking for distinct keys.
         frame = frame.sort(key)
         again = data.time == data.time.shift(1)
     else:
@@ -87,13 +89,13 @@ def duplicates(data: Slice) -> pl.LazyFrame:
         measured=pl.len().cast(pl.Float64) + 1,
         expected=pl.lit(1.0),
         message=pl.format(
-            "{} the key of another", count_phrase(pl.len(), "row repeats", "rows repeat")
+            "{} the key of another row", count_phrase(pl.len(), "row repeats", "rows repeat")
         ),
     )
 
 
 def off_grid(data: Slice) -> pl.LazyFrame:
-    """Bars that do not open on the grid of their timeframe."""
+    """Report bars that do not open on the grid of their timeframe."""
     timeframe = data.dataset.timeframe
     if timeframe is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
@@ -114,7 +116,7 @@ def off_grid(data: Slice) -> pl.LazyFrame:
 
 
 def clock_skew(data: Slice, *, ahead_ms: float, late_ms: float) -> pl.LazyFrame:
-    """Rows received before the venue says that they happened, or long after."""
+    """Report rows received before their own time (`ahead`), or long after it (`late`)."""
     if "received_at" not in data.dataset.polars_schema:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     delay = (pl.col("received_at") - data.time).dt.total_microseconds() / 1e3
@@ -130,10 +132,11 @@ def _group_delays(
     data: Slice, delay: pl.Expr, bad: pl.Expr, reason: str, bound_ms: float
 ) -> pl.LazyFrame:
     worst = delay.min() if reason == "ahead" else delay.max()
-    words = {
-        "ahead": "{} rows came up to {} ms before their own time: the clocks disagree",
-        "late": "{} rows came up to {} ms after their time",
+    texts = {
+        "ahead": "{} up to {} ms before their own time: the clocks differ",
+        "late": "{} up to {} ms after their own time",
     }
+    rows = count_phrase(pl.len(), "row arrived", "rows arrived")
     return group_runs(
         data.frame,
         bad,
@@ -141,7 +144,7 @@ def _group_delays(
         reason=pl.lit(reason),
         measured=worst,
         expected=pl.lit(bound_ms),
-        message=pl.format(words[reason], pl.len(), worst.abs()),
+        message=pl.format(texts[reason], rows, worst.abs()),
     )
 
 

@@ -1,4 +1,4 @@
-"""Trades against each other: their ids, times and prices."""
+"""Check trades: ids, times, prices and sides."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import polars as pl
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
 from lake.quality.slice import Slice
 
-_TELLING = 50  # steps of one id, from which on a single hole among them is told
-_EDGE = 0.9  # quantile of changes that a deviation is: half of all trades or more change nothing
+_MIN_STEPS = 50  # consecutive ids of a day from which a single hole among them is reported
+_EDGE = 0.9  # quantile of price changes that is a deviation: most trades do not change the price
 
 
 def ids_skip(data: Slice, *, consecutive_share: float) -> pl.LazyFrame:
-    """Ids that are left out between two trades: `rows` and measured are how many.
+    """Report ids that are missing between two trades; `rows` and `measured` are their number.
 
-    Numbers of single trades inside aggregated ones count, too, if they skip where ids do not.
+    Ids of single trades in aggregated trades count, too, if they skip and the ids do not.
 
     Parameters
     ----------
     consecutive_share
-        Share of neighbours of a day whose ids follow each other, from which a venue is known to
-        number its trades without a break; so it is, too, where fifty do and one does not, or where
-        nine of ten of all ids of the market are there. Of others nothing is told.
+        Share of a day's neighbouring trades with consecutive ids from which the venue is known to
+        number its trades consecutively. Fifty consecutive ids with one hole, or nine of ten of all
+        ids of the market, show that, too. Holes of other venues are not reported.
     """
     time = data.dataset.time_column
     inner = pl.col("first_id") - pl.col("last_id").shift(1)
@@ -41,7 +41,7 @@ def ids_skip(data: Slice, *, consecutive_share: float) -> pl.LazyFrame:
         .with_columns(_skipped=pl.max_horizontal(skipped))
         .filter(pl.col("_skipped") > 0)
         .select(
-            # Of a hole over midnight the part of the later day is told.
+            # A hole over midnight is reported for the later day.
             start=pl.max_horizontal(
                 pl.min_horizontal("_before", time), data.time.dt.truncate("1d")
             ),
@@ -51,7 +51,7 @@ def ids_skip(data: Slice, *, consecutive_share: float) -> pl.LazyFrame:
             expected=pl.lit(0.0),
             reason=pl.lit("ids_skip"),
             message=pl.format(
-                "{} left out before the trade {}",
+                "{} missing before trade {}",
                 count_phrase(pl.col("_skipped"), "id is", "ids are"),
                 "_number",
             ),
@@ -60,16 +60,16 @@ def ids_skip(data: Slice, *, consecutive_share: float) -> pl.LazyFrame:
 
 
 def _is_consecutive(step: pl.Expr, share: float) -> pl.Expr:
-    """Whether ids follow each other on a day in general: of few trades one hole makes no habit."""
+    """Whether the ids of a day are consecutive in general, allowing one hole among few trades."""
     follows, holes = (step == 1).sum(), (step > 1).sum()
-    few = (holes == 1) & (follows >= _TELLING)
+    few = (holes == 1) & (follows >= _MIN_STEPS)
     return few | ((step == 1).mean() >= share).fill_null(value=False)
 
 
 def id_order(data: Slice, *, consecutive_share: float, tolerance_ms: float) -> pl.LazyFrame:
-    """Trades of a higher id that are earlier: measured is by how many seconds.
+    """Report trades with a higher id but an earlier time; `measured` is the difference in seconds.
 
-    Told only of venues whose ids follow each other, as with `ids_skip`.
+    Only for venues with consecutive ids, as in `ids_skip`.
     """
     back = (data.time.shift(1) - data.time).dt.total_microseconds() / 1e6
     steps = _sort_by_id(data).with_columns(_back=back, _previous=pl.col("_number").shift(1))
@@ -90,10 +90,10 @@ def id_order(data: Slice, *, consecutive_share: float, tolerance_ms: float) -> p
 
 
 def conflicting_ids(data: Slice) -> pl.LazyFrame:
-    """Trades whose id another has, at another time (`other_time`) or with another price or amount.
+    """Report trades with the id of another trade but different content.
 
-    Those with other values are `other_values`; aggregated trades with a trade in common `overlap`.
-    Rows that are the same in all of it are found by `duplicates`.
+    `other_time`: the times differ. `other_values`: the prices or amounts differ. `overlap`: two
+    aggregated trades contain the same trade. Identical rows are reported by `duplicates`.
     """
     again = pl.col("_number") == pl.col("_number").shift(1)
     values = pl.any_horizontal(
@@ -107,10 +107,10 @@ def conflicting_ids(data: Slice) -> pl.LazyFrame:
         .when(~again & (pl.col("first_id") <= pl.col("last_id").shift(1)))
         .then(pl.lit("overlap"))
     )
-    words = {
-        "other_time": "at another time",
-        "other_values": "with another price or amount",
-        "overlap": "in part, as an aggregate",
+    texts = {
+        "other_time": "appears twice, with different times",
+        "other_values": "appears twice, with different prices or amounts",
+        "overlap": "overlaps the previous aggregated trade",
     }
     return (
         _sort_by_id(data)
@@ -122,16 +122,16 @@ def conflicting_ids(data: Slice) -> pl.LazyFrame:
             expected="_before",
             reason="_reason",
             message=pl.format(
-                "Trade {} is there twice, {}",
+                "Trade {} {}",
                 "_number",
-                pl.col("_reason").replace_strict(words, return_dtype=pl.String),
+                pl.col("_reason").replace_strict(texts, return_dtype=pl.String),
             ),
         )
     )
 
 
 def _sort_by_id(data: Slice) -> pl.LazyFrame:
-    """The trades in order of their ids, if those are numbers."""
+    """Sort the trades whose ids are numbers by id."""
     return (
         data.frame.select(
             data.time,
@@ -151,19 +151,19 @@ def _sort_by_id(data: Slice) -> pl.LazyFrame:
 def trade_spikes(
     data: Slice, *, deviations: float, window_rows: int, least_return: float
 ) -> pl.LazyFrame:
-    """Single trades at a price far from those before and after, which agree with each other.
+    """Report single trades at a price far from the prices before and after, which agree.
 
-    A large order runs through the book, and the price returns at once: only what is absurd is told,
-    as `suspect`. Whether bars agree with trades is a matter of `reconciliation`.
+    Large orders move the price for a moment, so that only absurd prices are reported, as
+    `suspect`. The check `reconciliation` compares bars with trades.
 
     Parameters
     ----------
     deviations
-        How far away: a deviation is what one change of price in ten exceeds.
+        Smallest distance, in deviations: a deviation is the 90th percentile of price changes.
     window_rows
-        Trades in a block, from which it comes.
+        Number of trades in a block, over which a deviation is measured.
     least_return
-        Least size of a deviation, as a share of the price.
+        Smallest size of a deviation, as a share of the price.
     """
     path = _measure_changes(data, window_rows)
     scale = pl.max_horizontal(pl.col("_in").abs().quantile(_EDGE), pl.lit(least_return))
@@ -181,7 +181,7 @@ def trade_spikes(
             expected="_normal",
             reason=pl.lit("suspect"),
             message=pl.format(
-                "A trade at {}, {} deviations away from {}, before and after it",
+                "A trade at {} is {} deviations away from {}, the price before and after it",
                 "price",
                 pl.col("_score").round(1),
                 pl.col("_normal").round_sig_figs(8),
@@ -191,22 +191,22 @@ def trade_spikes(
 
 
 def _measure_changes(data: Slice, window_rows: int) -> pl.LazyFrame:
-    """Trades with the size of a change that is taken back at once, and the price around them."""
-    price, there, back = pl.col("price"), pl.col("_in"), pl.col("_in").shift(-1)
-    size = pl.min_horizontal(there.abs(), back.abs())
+    """Measure changes that the next trade reverses, and the price around each trade."""
+    price, away, back = pl.col("price"), pl.col("_in"), pl.col("_in").shift(-1)
+    size = pl.min_horizontal(away.abs(), back.abs())
     return (
         data.frame.select(data.time, "price", _in=(price / price.shift(1)).log())
         .with_row_index("_row")
         .with_columns(
             _block=pl.col("_row") // window_rows,
-            _size=pl.when(there * back < 0).then(size),
+            _size=pl.when(away * back < 0).then(size),
             _normal=(price.shift(1) * price.shift(-1)).sqrt(),
         )
     )
 
 
 def sides_unknown(data: Slice) -> pl.LazyFrame:
-    """Days of trades none of which has a side, if that is so of all at hand."""
+    """Report days of trades without sides, if none of the trades at hand has one."""
     if "side" not in data.dataset.polars_schema:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     return (

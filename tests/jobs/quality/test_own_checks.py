@@ -70,7 +70,7 @@ def test_a_dataset_of_ones_own_has_checks_of_its_own(new_lake: NewLake) -> None:
     [
         ("[checks.fra]\nseverity = 'error'", "there is no check 'fra'"),
         ("[checks.far]\nsql = 'SELECT nothing FROM rows'", "far.sql: .* does not work: .*nothing"),
-        ("[checks.far]\nsql = 'SELECT price FROM rows'", "no column start, nor timestamp"),
+        ("[checks.far]\nsql = 'SELECT price FROM rows'", "no column start or timestamp"),
         ("[checks.implausible_time]\nahead_seconds = 'x'", "'x' is not of type float"),
         ("[checks.implausible_time]", "threshold 'ahead_seconds' is missing"),
         ("[checks.far]\npython = 'no.such:check'", "cannot be imported"),
@@ -107,7 +107,7 @@ def test_a_malformed_check_is_refused_when_the_file_is_read(
         ("bars", "gasp", {}, "there is no check 'gasp'"),
         ("bars", "spikes", {"deviation": 3.0}, "there is no threshold 'deviation'"),
         ("bars", "spikes", {"deviations": "many"}, "'many' is not of type float"),
-        ("bars", "spikes", {"severity": "loud"}, "'loud' is none of"),
+        ("bars", "spikes", {"severity": "loud"}, "'loud' is not one of"),
         ("bars", "mine", {"sql": "SELEC 1"}, "SELEC"),
         ("barz", "gaps", {}, "there is no dataset 'barz'"),
     ],

@@ -44,7 +44,7 @@ def test_nothing_known_is_unknown_and_a_loss() -> None:
     assert one["reason"] == "unknown"
     assert one["severity"] is None  # that of the check
     assert (one["measured"], one["expected"]) == (1.0, 0.0)
-    assert one["message"] == "1 bar is missing: nothing is known of why"
+    assert one["message"] == "1 bar is missing: the reason is unknown"
 
 
 def test_trades_in_a_missing_bar_prove_that_it_is_lost() -> None:

@@ -154,11 +154,11 @@ def test_a_price_that_stands_still_is_bad_data(first: int, volume: float | None)
     still = frozen(market(), first, 300, volume)
     found = apart(beside(still, (KRAKEN, moving)))
     assert set(found["reason"]) == {"bad_data"}
-    assert all("binance BTC/USDT stood still" in message for message in found["message"])
+    assert all("binance BTC/USDT did not move" in message for message in found["message"])
     # Where nothing is traded a price may stand: that is told less loudly.
     assert set(found["severity"]) == {None if volume is None else "warning"}
     theirs = apart(beside(moving, (KRAKEN, still)))
-    assert all("kraken BTC/USDT stood still" in message for message in theirs["message"])
+    assert all("kraken BTC/USDT did not move" in message for message in theirs["message"])
 
 
 @pytest.mark.parametrize("by", [0.1, 10.0, 1e8])
@@ -167,17 +167,17 @@ def test_prices_off_by_a_factor_are_bad_data_for_as_long_as_it_lasts(by: float) 
     assert found["reason"].to_list() == ["bad_data", "bad_data"]
     assert found["start"].to_list() == [T0, T0 + DAY]
     assert found["rows"].to_list() == [1440, 1440]
-    assert "one of the two is off by a factor of" in found["message"][0]
+    assert "one of the two is wrong by a factor of" in found["message"][0]
 
 
 def test_the_median_of_three_venues_names_the_one_that_is_off() -> None:
     right, wrong = venue(market(), seed=4), scaled(market(), 0, COUNT, 1.7)
     found = apart(beside(wrong, (KRAKEN, venue(market())), (OKX, right)))
-    assert all("binance BTC/USDT is off by a factor" in message for message in found["message"])
+    assert all("binance BTC/USDT is wrong by a factor" in message for message in found["message"])
     assert set(found["against"]) == {"kraken BTC/USDT", "okx BTC/USDT"}
     found = apart(beside(right, (KRAKEN, wrong), (OKX, venue(market()))))
     assert set(found["against"]) == {"kraken BTC/USDT"}
-    assert all("kraken BTC/USDT is off by a factor" in message for message in found["message"])
+    assert all("kraken BTC/USDT is wrong by a factor" in message for message in found["message"])
     assert set(found["severity"]) == {"info"}
 
 
@@ -190,7 +190,7 @@ def test_two_prices_that_both_stand_still_prove_nothing() -> None:
     still = frozen(market(), 1, COUNT - 1, 0.0)
     found = apart(beside(scaled(still, 0, COUNT, 1.01), (KRAKEN, still)))
     assert set(found["reason"]) == {"arbitrage"}
-    assert "nothing says that one is wrong" in found["message"][0]
+    assert "neither venue shows signs of an error" in found["message"][0]
 
 
 def test_a_crash_that_was_traded_through_is_arbitrage() -> None:

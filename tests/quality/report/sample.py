@@ -231,7 +231,7 @@ def _repair(
         end=start + timedelta(minutes=14),
         method=method,
         source={"refetch": market.exchange, "derive": "trades"}.get(method, "interpolation:flat"),
-        why="14 minutes were missing, and were never asked for",
+        why="14 bars are missing: this time was never requested",
         inserted=14,
         updated=0,
         status="undone" if place == 5 else "done",
