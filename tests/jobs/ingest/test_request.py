@@ -69,7 +69,7 @@ def test_what_cannot_be_meant_is_an_error(lake: Lake) -> None:
         lake.ingest("trades", symbol="BTC/USDT")
     with pytest.raises(UsageError, match="no dataset or no exchange"):
         lake.ingest(exchange="binance", symbol="BTC/USDT")
-    with pytest.raises(UsageError, match="orderbooks does not come"):
+    with pytest.raises(UsageError, match="orderbooks cannot be fetched by range"):
         lake.ingest("orderbooks", exchange="binance", symbol="BTC/USDT")
     with pytest.raises(UnknownNameError, match="tradse"):
         lake.ingest("tradse", exchange="binance", symbol="BTC/USDT")
