@@ -1,7 +1,7 @@
-"""What a source is: it gives frames of markets for a window, and never sees storage.
+"""What a source is: it gives frames of markets, and never sees storage.
 
-A source does one or several things: it serves ranges of the past, the present, specifications of
-markets. Each is a protocol of its own, so that a source need not pretend to do what it cannot.
+A source serves one or several things: ranges of the past, the present, specifications of markets.
+Each is a protocol, so that a source implements only what it can serve.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lake.model.time import TimeRange
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """What a source is asked for in a window: a dataset of a market."""
+    """What one fetch asks a source for, within a window: a dataset of a market."""
 
     dataset: Dataset
     market: Market
@@ -34,11 +34,11 @@ class Refused:
     Attributes
     ----------
     reason
-        Why not, in a word or two: `price_missing`.
+        Why not, as a name: `price_missing`.
     raw
-        The record as it came: JSON, or other text.
+        The record as the source sent it: JSON, or other text.
     time
-        Its time in UTC, where it has one that can be used.
+        Its time in UTC; None where it has no usable time.
     """
 
     reason: str
@@ -56,8 +56,8 @@ class Page:
         Rows with the columns of the dataset, without `exchange`, `symbol` and `date`; nullable
         columns that the venue does not give may be missing.
     settled
-        The interval of which every row is known once this page and those before it are stored;
-        None while that is open. Settled intervals of one request and window do not overlap.
+        The interval that is complete once this page and those before it are stored; None while
+        that is open. Settled intervals of one request and window do not overlap.
     refused
         Records of the answer that cannot become rows; they go to the table `quarantine`.
     """
@@ -73,11 +73,11 @@ class Page:
 
 
 class Source(Protocol):
-    """Market data of one exchange: what all sources have. Times are UTC."""
+    """Market data of one exchange: what all sources have in common. Times are UTC."""
 
     @property
     def name(self) -> str:
-        """What is recorded as the source of rows, as the registry says it."""
+        """Name that is recorded as the source of rows: that of the registry."""
         ...
 
     @property
@@ -106,7 +106,7 @@ class RangeSource(Source, Protocol):
 
     @property
     def batch_size(self) -> int:
-        """How many requests one fetch takes at most."""
+        """The most requests that one fetch takes."""
         ...
 
     async def require(self, dataset: Dataset, market: Market) -> None:
@@ -115,7 +115,7 @@ class RangeSource(Source, Protocol):
         Raises
         ------
         UnknownNameError
-            It has not: names what it has.
+            It does not have it; the error names what it has.
         """
         ...
 
@@ -136,16 +136,16 @@ class RangeSource(Source, Protocol):
         Raises
         ------
         SourceUnavailableError
-            The venue did not answer, or answered rubbish, until the retries ran out.
+            The venue gave no usable answer until the retries ran out.
         SourceError
-            Its answer cannot be used, and asking again would not help.
+            Its answer cannot be used, and another request would not help.
         """
         ...
 
 
 @runtime_checkable
 class PresentSource(Source, Protocol):
-    """Serves what is true now."""
+    """Serves the present."""
 
     async def order_book(self, market: Market, depth: int | None) -> pl.DataFrame:
         """Return one row of `orderbooks`: the book now, to a depth (None: the venue's own)."""
@@ -167,7 +167,7 @@ def require_ranges(source: Source) -> RangeSource:
     Raises
     ------
     UnknownNameError
-        It does not: names what it serves.
+        It does not; the error names what it serves.
     """
     if isinstance(source, RangeSource):
         return source
@@ -180,7 +180,7 @@ def require_present(source: Source) -> PresentSource:
     Raises
     ------
     UnknownNameError
-        It does not: names what it serves.
+        It does not; the error names what it serves.
     """
     if isinstance(source, PresentSource):
         return source
@@ -193,7 +193,7 @@ def require_specifications(source: Source) -> SpecificationSource:
     Raises
     ------
     UnknownNameError
-        It does not: names what it serves.
+        It does not; the error names what it serves.
     """
     if isinstance(source, SpecificationSource):
         return source

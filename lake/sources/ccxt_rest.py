@@ -30,7 +30,7 @@ _log = get_logger(__name__)
 
 
 class _Venue(Protocol):
-    """Pages of one market."""
+    """Fetches the pages of one market."""
 
     def bars(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]: ...
 
@@ -42,30 +42,30 @@ class _Venue(Protocol):
 class CcxtSource:
     """Market data of one exchange by REST: ranges, the present, specifications.
 
-    Spot and USD-M markets of Binance are asked through its own endpoints, which give quote
-    volume, trade count and taker-buy volumes; everything else through ccxt's unified methods,
-    with what the venue gives. Use it in one event loop, and close it; it is an asynchronous
-    context manager that does.
+    Spot and USD-M markets of Binance are fetched from its own endpoints, which give quote volume,
+    trade count and taker-buy volumes; all others by ccxt's unified methods, with the columns that
+    the venue gives. Use it in one event loop, and close it, or use it as an asynchronous context
+    manager.
 
     Parameters
     ----------
     exchange_id
-        As ccxt spells it: `binance`, `kraken`.
+        The exchange as ccxt spells it: `binance`, `kraken`.
     name
-        What is recorded as the source of its rows, see `lake.sources.registry.source_name`.
+        Name that is recorded as the source of its rows; see `lake.sources.registry.source_name`.
     now
         The local clock, in UTC.
     http, retry
-        How to ask.
+        Timeouts, concurrency, and retries of requests.
     exchange
-        Another URL, and credentials.
+        URL and credentials.
     unified
-        Use the unified methods even where there is a better way.
+        Use the unified methods even where there are better endpoints.
 
     Raises
     ------
     UnknownNameError
-        ccxt has no such exchange: names the closest.
+        ccxt has no such exchange; the error names the closest.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class CcxtSource:
         return self.client.requests
 
     async def market(self, symbol: str) -> Market:
-        await self._described(symbol)
+        await self._describe(symbol)
         return Market(self.client.id, symbol)
 
     async def require(self, dataset: Dataset, market: Market) -> None:
@@ -122,7 +122,7 @@ class CcxtSource:
             raise UnknownNameError(
                 f"{self.client.id} has no bars of {timeframe}", f"It has, closest first: {near}."
             )
-        if dataset.event == "funding" and not (await self._described(market.symbol)).get("swap"):
+        if dataset.event == "funding" and not (await self._describe(market.symbol)).get("swap"):
             raise UnknownNameError(
                 f"{market} has no funding: it is no perpetual swap",
                 "Perpetual swaps are called like BTC/USDT:USDT.",
@@ -142,8 +142,8 @@ class CcxtSource:
     ) -> AsyncGenerator[tuple[FetchRequest, Page]]:
         for request in requests:
             await self.require(request.dataset, request.market)
-            described = await self._described(request.market.symbol)
-            async with aclosing(self._pages(request.dataset, described, window)) as pages:
+            description = await self._describe(request.market.symbol)
+            async with aclosing(self._pages(request.dataset, description, window)) as pages:
                 async for page in pages:
                     yield request, page
 
@@ -167,7 +167,7 @@ class CcxtSource:
             self._venues[symbol] = kind(self.client, market)
         return self._venues[symbol]
 
-    async def _described(self, symbol: str) -> Mapping[str, Any]:
+    async def _describe(self, symbol: str) -> Mapping[str, Any]:
         markets = await self.client.markets()
         if symbol not in markets:
             names = {name: (str(market["id"]),) for name, market in markets.items()}
@@ -176,15 +176,15 @@ class CcxtSource:
         return market
 
     async def order_book(self, market: Market, depth: int | None) -> pl.DataFrame:
-        await self._described(market.symbol)
-        asked = choose_depth(self.client.id, depth)
+        await self._describe(market.symbol)
+        levels = choose_depth(self.client.id, depth)
 
         def read(book: Any) -> pl.DataFrame:
             return build_book_row(book, depth, self.client.now())
 
-        row = await self.client.call("fetch_order_book", market.symbol, asked, read=read)
-        if depth is not None and asked is not None and asked < depth:
-            _log.warning("book_is_shallower", market=str(market), asked=depth, most=asked)
+        row = await self.client.call("fetch_order_book", market.symbol, levels, read=read)
+        if depth is not None and levels is not None and levels < depth:
+            _log.warning("book_is_shallower", market=str(market), requested=depth, most=levels)
         return row
 
     async def instruments(self) -> dict[str, pl.DataFrame]:
@@ -209,12 +209,12 @@ def _no_range(dataset: Dataset) -> UsageError:
     )
 
 
-def nearest_timeframes(wanted: Timeframe, names: Mapping[str, Any]) -> list[str]:
-    """A venue's timeframes, those of the most similar length first."""
+def nearest_timeframes(timeframe: Timeframe, names: Mapping[str, Any]) -> list[str]:
+    """Sort the timeframes of a venue, those of the most similar length first."""
     lengths = {}
     for name in names:
         try:
             lengths[name] = Timeframe.parse(name).seconds
         except UsageError:
             continue  # venues have names such as "tick" that the lake has no bars of
-    return sorted(lengths, key=lambda name: abs(math.log(lengths[name] / wanted.seconds)))
+    return sorted(lengths, key=lambda name: abs(math.log(lengths[name] / timeframe.seconds)))

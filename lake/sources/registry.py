@@ -1,4 +1,4 @@
-"""Who serves an exchange name: the one place that decides it, names the source and connects it."""
+"""Decide which source serves an exchange, name the source, connect it: only here."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from lake.sources.base import Source
 def is_served(exchange: str) -> bool:
     """Whether some source serves the kind of exchange that a name denotes.
 
-    ccxt serves exchanges, `binance`; nothing serves protocols on chains, `ethereum:uniswap_v3`,
-    yet. Whether ccxt has an exchange of this name shows when it is connected.
+    ccxt serves exchanges such as `binance`. No source serves protocols on chains, such as
+    `ethereum:uniswap_v3`. Whether ccxt has an exchange of the name is checked by `connect`.
     """
     return ":" not in exchange
 
 
 def source_name(exchange: str) -> str:
-    """Return what is recorded as the source of an exchange's rows: `ccxt:binance`.
+    """Return the name that is recorded as the source of an exchange's rows: `ccxt:binance`.
 
-    Loads no library and connects to nothing.
+    It loads no library and connects to nothing.
 
     Raises
     ------
@@ -45,12 +45,12 @@ def connect(
     now: Callable[[], datetime],
     exchange_settings: ExchangeSettings | None = None,
 ) -> Source:
-    """Connect the source of an exchange; it sends no request yet.
+    """Connect the source of an exchange; no request is sent yet.
 
     Parameters
     ----------
     settings
-        Of the lake: how to ask (`http`, `retry`).
+        Settings of the lake: `http` and `retry`.
     now
         The local clock, in UTC.
     exchange_settings
@@ -59,7 +59,7 @@ def connect(
     Raises
     ------
     UnknownNameError
-        No source serves it: names the closest exchanges.
+        No source serves it; the error names the closest exchanges.
     """
     name = source_name(exchange)
     from lake.sources.ccxt_rest import CcxtSource  # loads ccxt, which takes seconds

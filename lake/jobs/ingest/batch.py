@@ -1,4 +1,4 @@
-"""Pages on their way to a commit: collected, written together, then recorded as covered."""
+"""Pages on their way to a commit: collect them, write them together, record their coverage."""
 
 from __future__ import annotations
 
@@ -97,5 +97,5 @@ class BatchWriter:
 
 
 def add_market(frame: pl.DataFrame, market: Market) -> pl.DataFrame:
-    """The rows, said to be of a market."""
+    """Return the rows with columns for their market."""
     return frame.with_columns(exchange=pl.lit(market.exchange), symbol=pl.lit(market.symbol))

@@ -1,4 +1,4 @@
-"""What is taken as it is now: order books and instruments."""
+"""Ingest the present: order books and instruments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,20 @@ from lake.store.store import Origin, Store
 async def ingest_order_books(
     store: Store, source: Source, markets: Sequence[Market], depth: int | None
 ) -> IngestReport:
-    """Store one snapshot of each market's book, to a depth in levels (None: the venue's own)."""
+    """Store one snapshot of the order book of each market.
+
+    Parameters
+    ----------
+    depth
+        Levels of each side; None: as many as the venue gives.
+
+    Raises
+    ------
+    UnknownNameError
+        The source does not list a market, or serves no order books.
+    SourceError
+        The source failed; the books that it gave before are stored.
+    """
     started, counts = store.now(), WriteCounts()
     dataset = store.catalog.dataset("orderbooks")
     try:
@@ -46,7 +59,15 @@ async def ingest_order_books(
 async def ingest_instruments(
     store: Store, source: Source, exchange: str, symbols: Sequence[str] | None
 ) -> IngestReport:
-    """Store the specifications that changed, of the symbols or of the whole exchange."""
+    """Store the specifications that changed, of some symbols or of the whole exchange.
+
+    Raises
+    ------
+    UnknownNameError
+        The source does not list a symbol, or serves no specifications.
+    SourceError
+        The source failed; nothing was stored.
+    """
     started, counts = store.now(), WriteCounts()
     try:
         require_specifications(source)

@@ -1,4 +1,4 @@
-"""Ingestion of a range: fetch what is missing from several exchanges at once, store, record."""
+"""Ingest ranges: fetch what is missing from several exchanges at once, store and record it."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Ingestion:
     Parameters
     ----------
     connect
-        Gives the source of an exchange; it is closed at the end.
+        Returns the source of an exchange; it is closed at the end.
 
     Attributes
     ----------
     job_id
-        Of the job, once it has begun.
+        ID of the job; None until it begins.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class Ingestion:
         self._complete: list[Task] = []
 
     async def run(self, requests: Sequence[IngestRequest]) -> IngestReport:
-        """Fetch what of the requests is not covered.
+        """Fetch the parts of the requests that are not covered.
 
         Raises
         ------
         UnknownNameError, UsageError
-            A request cannot be met at all; nothing was fetched.
+            A request cannot be served; nothing was fetched.
         SourceError
-            A source failed; what it gave before, and all of the other exchanges, is stored and
-            covered, so that the same call goes on from there.
+            A source failed. What it gave before, and all that other exchanges gave, is stored
+            and covered, so that the same call continues from there.
         StorageError, CommitConflictError
             What was fetched after the last commit is not stored, and not covered.
         """
@@ -88,7 +88,7 @@ class Ingestion:
     def _find_gaps(
         self, requests: Sequence[IngestRequest], now: datetime
     ) -> dict[FetchRequest, RangeSet]:
-        """What is missing, if anything is, of each dataset and market, however often requested."""
+        """Find what is missing of each dataset and market; what is complete is left out."""
         gaps: dict[FetchRequest, RangeSet] = {}
         for request in requests:
             missing = self._find_missing(request, now)
@@ -99,10 +99,10 @@ class Ingestion:
 
     def _find_missing(self, request: IngestRequest, now: datetime) -> RangeSet:
         covered = self._ledger.covered(request.dataset.name, request.market)
-        wanted = plan.requested_range(
+        requested = plan.resolve_range(
             request.dataset, request.market, covered, request.since, request.until, now
         )
-        return subtract([wanted] if wanted else [], () if request.refetch else covered)
+        return subtract([requested] if requested else [], () if request.refetch else covered)
 
     async def _plan_tasks(
         self, gaps: dict[FetchRequest, RangeSet], sources: dict[str, RangeSource]
@@ -192,23 +192,26 @@ class Ingestion:
         )
 
     def _find_unanswered(self, started: datetime) -> tuple[Unanswered, ...]:
-        """What complete windows left open; the present is always open, and not meant."""
-        left: dict[tuple[str, Market], list[TimeRange]] = defaultdict(list)
+        """Find what complete windows left open in the past; the present is always open."""
+        unanswered: dict[tuple[str, Market], list[TimeRange]] = defaultdict(list)
         for task in self._complete:
             for request in task.requests:
                 open_ranges = subtract([task.window], self._settled[request, task.window])
                 past = [gap for gap in open_ranges if gap.end < started]
-                left[request.dataset.name, request.market].extend(past)
+                unanswered[request.dataset.name, request.market].extend(past)
         return tuple(
             Unanswered(table, market, union(ranges))
-            for (table, market), ranges in left.items()
+            for (table, market), ranges in unanswered.items()
             if ranges
         )
 
 
 @contextmanager
 def _freeze_heap() -> Iterator[None]:
-    """Pages make many short-lived objects; collecting them need not walk all of ccxt each time."""
+    """Keep the garbage collector off what is loaded already.
+
+    Pages make many short-lived objects; to collect them need not walk all of ccxt each time.
+    """
     gc.freeze()
     try:
         yield
@@ -217,7 +220,7 @@ def _freeze_heap() -> Iterator[None]:
 
 
 def describe_job(requests: Sequence[IngestRequest]) -> tuple[str, dict[str, Any]]:
-    """Command and arguments of a job, as the ledger records them."""
+    """Return the command and arguments of a job, as the ledger records them."""
     tables = dict.fromkeys(request.dataset.name for request in requests)
     first = requests[0]
     return f"ingest {' '.join(tables)}", {

@@ -1,4 +1,4 @@
-"""Specifications of markets: a row whenever one changed."""
+"""Record specifications of markets: one row per change."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lake.store.store import Origin, Store, Written
 async def record_instruments(
     store: Store, source: Source, exchange: str, symbols: Iterable[str] | None, job_id: str
 ) -> Written | None:
-    """Store the specifications that differ from what is stored.
+    """Store the specifications that differ from the stored ones.
 
     Parameters
     ----------
     symbols
-        Which; None for all of the exchange.
+        Symbols of the exchange; None for all.
 
     Returns
     -------
@@ -32,8 +32,8 @@ async def record_instruments(
     if not isinstance(source, SpecificationSource):
         return None
     listed = await source.instruments()
-    wanted = listed if symbols is None else [symbol for symbol in symbols if symbol in listed]
-    frames = [add_market(listed[symbol], Market(exchange, symbol)) for symbol in wanted]
+    available = listed if symbols is None else [name for name in symbols if name in listed]
+    frames = [add_market(listed[symbol], Market(exchange, symbol)) for symbol in available]
     if not frames:
         return None
     rows = pl.concat(frames, how="diagonal")

@@ -1,4 +1,4 @@
-"""Of one exchange: windows fetched at once, pages collected into batches, batches written."""
+"""Fetch many windows of one exchange at once, collect their pages in batches, write these."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Item = tuple[Task, tuple[FetchRequest, Page] | None]
 
 
 class Pipeline:
-    """Fetches tasks and writes what they give.
+    """Fetches tasks and writes the rows that they give.
 
     While one batch is written, the next is collected: memory is bounded by two batches.
 
@@ -50,7 +50,7 @@ class Pipeline:
         self._batch_rows = batch_rows
 
     async def run(self, tasks: Iterable[Task]) -> None:
-        """Fetch and write all tasks. Whatever stops it, what was fetched by then is written."""
+        """Fetch and write all tasks; if it is stopped, write what was fetched until then."""
         waiting = deque(tasks)
         queue: asyncio.Queue[_Item | None] = asyncio.Queue(_PAGES_WAITING)
         collector = asyncio.create_task(self._collect(queue))

@@ -1,4 +1,4 @@
-"""What to fetch: wanted minus covered, cut into windows. Pure."""
+"""Plan what to fetch: what is requested minus what is covered, cut into windows. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Task:
     window: TimeRange
 
 
-def requested_range(
+def resolve_range(
     dataset: Dataset,
     market: Market,
     covered: RangeSet,
@@ -31,22 +31,21 @@ def requested_range(
     until: datetime | None,
     now: datetime,
 ) -> TimeRange | None:
-    """The range that is asked for; None where no bar begins in it.
+    """Return the range that a request means; None if no bar begins in it.
 
-    Without `since` it goes on from where the coverage begins, so that holes are filled too;
-    without `until` it reaches the present. For bars it is widened to whole bars: all whose open
-    time is in `[since, until)`.
+    Without `since` it begins where the coverage begins, so that holes are filled too; without
+    `until` it ends now. For bars it is widened to whole bars: all whose open time is in
+    `[since, until)`.
 
     Raises
     ------
     UsageError
-        It reaches into the future, or there is nothing to go on from.
+        It reaches into the future, is empty or reversed, or has no beginning.
     """
     if since is None and not covered:
         raise UsageError(
-            f"nothing of {dataset.name} of {market} is covered yet, so there is nothing to go on "
-            "from",
-            "Say where to begin: --since 30d, or --since 2026-01-01.",
+            f"{dataset.name} of {market} has no coverage yet to continue from",
+            "Give a beginning: --since 30d, or --since 2026-01-01.",
         )
     _require_past(since, until, now)
     start = covered[0].start if since is None else since

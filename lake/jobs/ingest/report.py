@@ -1,4 +1,4 @@
-"""What an ingestion did, as it is shown and recorded."""
+"""The report of an ingestion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lake.model.market import Market
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A past interval that the source neither gave rows for nor said to be empty."""
+    """Past ranges for which a source neither gave rows nor confirmed that there are none."""
 
     table: str
     market: Market
@@ -20,10 +20,25 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What a job did. Without tasks there is no job: `job_id` is None and nothing was asked.
+    """What a job did.
 
-    `findings`: how many are open of severity warning or worse in what it touched, `score`: the
-    quality of that (0 to 1); None where it was not checked.
+    Attributes
+    ----------
+    job_id
+        None where nothing was missing: then there is no job.
+    tables
+        Counts of rows, by table.
+    unanswered
+        Past ranges that stay open.
+    windows
+        Count of the windows that were fetched completely.
+    requests
+        Count of requests sent, repeats included.
+    findings
+        Count of open findings of severity warning or worse in the rows that it touched; None
+        where these were not checked.
+    score
+        Quality of these rows, 0 to 1; None where they were not checked.
     """
 
     job_id: str | None

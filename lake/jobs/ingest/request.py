@@ -1,4 +1,4 @@
-"""What a user asks to have ingested: names and a range, and the markets that they mean."""
+"""What a user requests: names and a range, and the markets that they mean."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lake.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class IngestRequest:
-    """What a user asked for: a dataset of a market in a range.
+    """What a user wants: a dataset of a market in a range.
 
-    Without `since` it goes on from what is covered, without `until` up to the present; `refetch`
-    asks again for what is covered.
+    Without `since` it continues what is covered, without `until` it ends now; `refetch` fetches
+    again what is covered.
     """
 
     dataset: Dataset

@@ -1,4 +1,4 @@
-"""Ingestion as users run it: fetch and store, then check what it touched."""
+"""Ingest as users do: fetch and store, then check the rows that were touched."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from lake.store.store import Store
 async def ingest_and_check(
     store: Store, settings: Settings, requests: Sequence[IngestRequest], progress: Progress
 ) -> IngestReport:
-    """Fetch what of the requests is not covered, as one job; then check what it touched.
+    """Fetch the parts of the requests that are not covered, as one job; then check the rows.
 
     Raises
     ------
     SourceError
-        A source failed; what it gave before is stored and checked, and the same call goes on.
+        A source failed; what it gave before is stored and checked, and the same call continues.
     UnknownNameError, UsageError
-        A request cannot be met at all; nothing was fetched.
+        A request cannot be served; nothing was fetched.
     """
 
     def connect(exchange: str) -> Source:
@@ -51,7 +51,7 @@ async def ingest_and_check(
 async def fetch_order_books(
     store: Store, settings: Settings, exchange: str, symbols: tuple[str, ...], depth: int | None
 ) -> IngestReport:
-    """Store the order books as they are now, and check those of today.
+    """Store the order books of now, and check those of today.
 
     Raises
     ------

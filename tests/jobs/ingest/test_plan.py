@@ -78,7 +78,7 @@ def test_requests_that_miss_the_same_window_share_tasks(
 def _wanted(
     since: datetime | None, until: datetime | None, covered: RangeSet = ()
 ) -> TimeRange | None:
-    return plan.requested_range(BARS, MARKET, covered, since, until, NOW)
+    return plan.resolve_range(BARS, MARKET, covered, since, until, NOW)
 
 
 def test_bars_are_asked_for_whole() -> None:
@@ -97,14 +97,14 @@ def test_no_bar_begins_in_a_range_inside_one() -> None:
 
 def test_without_since_it_goes_on_from_where_the_coverage_begins() -> None:
     covered = (_range(10, 20), _range(30, 40))
-    asked = plan.requested_range(TRADES, MARKET, covered, None, None, NOW)
+    asked = plan.resolve_range(TRADES, MARKET, covered, None, None, NOW)
     assert asked == TimeRange(covered[0].start, NOW)
 
 
 @pytest.mark.parametrize(
     ("since", "until", "words"),
     [
-        (None, None, "nothing of bars_1m of binance BTC/USDT is covered"),
+        (None, None, "bars_1m of binance BTC/USDT has no coverage"),
         (NOW + timedelta(days=1), None, "since 2026-03-11T12:00:30Z is in the future"),
         (NOW - timedelta(days=1), NOW + timedelta(days=1), "until 2026-03-11T12:00:30Z is in the"),
         (NOW - timedelta(days=1), NOW - timedelta(days=2), "reversed"),
