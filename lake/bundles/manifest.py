@@ -108,10 +108,11 @@ class ColumnPart(_Part):
 
 
 class DatasetPart(_Part):
-    """A table in the data dictionary: all that is needed to read it without its lake.
+    """A table in the data dictionary: all that is needed to read and replay it without its lake.
 
-    `event` and `rank` say of which class its rows are in a replay, and which come first at one
-    instant; the other keys are those of a dataset file.
+    The keys are those of a dataset file, which `lake.model.dataset_file` describes; `family` is the
+    name of the file. `event` gives the class of the rows in a replay, `rank` their place among rows
+    of one instant.
     """
 
     family: str
@@ -221,12 +222,12 @@ class Manifest(_Part):
     """A market data bundle.
 
     `version` is when it was pinned. `id` is the digest of what it selects and of the rows
-    themselves: the same selection of the same rows has the same id, under whatever keys of the
-    manifest its tables stand. It is the SHA-256 of a list, as JSON with sorted keys and no spaces:
-    of each table, in order of their names, its ref's `table`, `selection`, `rows`,
-    `schema_fingerprint` and `digest`. `beside` seals the lists of
-    data files and of market-days, and the report on quality, whose name is `quality_report`.
-    `checksum` is the SHA-256 of this document without it, as JSON with sorted keys and no spaces.
+    themselves: the same selection of the same rows has the same id, whatever section holds a table.
+    It is the SHA-256 of a list as JSON with sorted keys and no spaces: for each table, in order of
+    name, the keys `table`, `selection`, `rows`, `schema_fingerprint` and `digest` of its ref.
+    `beside` seals the lists of data files and of market-days, and the report on quality, whose name
+    is `quality_report`. `checksum` is the SHA-256 of this document without it, as JSON with sorted
+    keys and no spaces.
     """
 
     format: Literal[1] = FORMAT

@@ -48,12 +48,12 @@ FETCHED_EVENTS: Mapping[FetchMethod, EventKind | None] = {
     "fetchOrderBook": "order_book",
     "fetchMarkets": None,
 }
-"""What the rows are that a method gives."""
+"""What the rows of each method are; None: specifications of markets."""
 PRESENT_METHODS: tuple[FetchMethod, ...] = ("fetchOrderBook", "fetchMarkets")
 """Methods that give only what is now; the others give a range."""
 PARTITIONS = (*MARKET_COLUMNS, "date")
 END = "end"
-"""Availability of rows that tell of a span of time, and are known at its end."""
+"""Value of `available_at` for rows that describe a timeframe and are known at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What every row must pass (null passes) to be stored: a Polars SQL condition over columns."""
+    """A condition that every stored row passes (null passes): Polars SQL over the columns."""
 
     name: str
     condition: str
@@ -85,22 +85,22 @@ class Rule:
 
 @dataclass(frozen=True)
 class Check:
-    """What is looked for in stored rows: a check of `lake.quality` by name, or one of the user's.
+    """A check of stored rows: one of `lake.quality` by name, or a user's own.
 
     Attributes
     ----------
     severity
-        Of what it finds, where the check itself does not tell.
+        Severity of a finding, unless the check itself gives one.
     thresholds
-        Its parameters by name.
+        Parameters by name.
     sql
-        Of a user's check: a query over `rows`.
+        The query over `rows` of a user's own check.
     python
-        Of a user's check: `package.module:function`.
+        The function of a user's own check, as `package.module:function`.
     dimension
-        Of a user's check: which part of the score its findings lower.
+        Which part of the score the findings of a user's own check lower.
     enabled
-        Whether it runs.
+        Whether the check runs.
     """
 
     name: str
@@ -138,10 +138,10 @@ class RepairPolicy:
         How a missing row may be filled in where a user asks for it; its column `fill` says so.
         `flat`: the last price, no volume. `linear`: between its neighbours. `last`: the one before.
     margin
-        How much more is fetched again before and after a finding: a row that is missing may have
-        the time of its neighbours, or not exactly that of the schedule.
+        How much is fetched again before and after the interval of a finding: a missing row may have
+        the time of its neighbours, or miss the time of the schedule by a little.
     join_within
-        Findings that are at most this far apart are fetched again by one request.
+        Findings that are at most this far apart are fetched again in one window.
     """
 
     interpolate: Interpolation | None = None
@@ -176,27 +176,27 @@ class Dataset:
     rules
         What a row must pass to be stored; others go to quarantine.
     checks
-        What is looked for in stored rows.
+        Checks of stored rows.
     keep_when
-        Of revisable rows: an SQL condition over the stored row `t` and the new row `s`
-        under which the stored one stays, whatever the new one says.
+        For revisable rows: an SQL condition over the stored row `t` and the new row `s`
+        under which the stored one stays, whatever the new one holds.
     timeframe
-        Of a family with one table a timeframe: which one.
+        The timeframe of the table, in a family with one table per timeframe.
     kind
-        `data`: rows about markets, which are checked and scored. `reference`: what markets are.
-        `record`: the lake's own record, which only it itself writes.
+        `data`: rows about markets, which are checked and scored. `reference`: descriptions of
+        markets. `record`: the lake's own record, which only the lake writes.
     source_kind
         Where rows come from: `exchange`, `chain`, `file` (the user writes them) or `lake`.
     section
-        The key of a bundle's manifest under which its tables stand.
+        The key of a bundle's manifest that holds its tables.
     rank
         Place in a replay among rows of one instant: lower ranks come first.
     event
-        What a row is, where sources, checks, repairs and replays know such rows.
+        What a row is, if sources, checks, repairs and replays know such rows.
     margin
         How far before and after a judged range checks see rows of the market.
     fetch
-        How rows are fetched from exchanges; None: they are not.
+        How rows are fetched from exchanges; None: exchanges do not give them.
     repair
         How rows are repaired.
     available_at

@@ -138,14 +138,14 @@ class DatasetFile(BaseModel):
     keep_when
         Condition over the stored row `t` and the new row `s` under which the stored one stays.
     kind
-        `data` (rows about markets: checked, scored, part of the status), `reference` (what markets
-        are) or `record` (the lake's own record).
+        `data` (rows about markets: checked, scored, part of the status), `reference` (descriptions
+        of markets) or `record` (the lake's own record).
     from
         Where rows come from: `exchange` (by `[fetch]`), `chain`, `file` (the user writes them: the
         default) or `lake` (its own record).
     section
-        The key of a bundle's manifest under which the table stands: `chain`, or `other` by default;
-        `bars`, `trades`, `orderbooks` and `funding` are those of one dataset each.
+        The key of a bundle's manifest that holds the table: `chain`, or `other` by default; `bars`,
+        `trades`, `orderbooks` and `funding` hold one dataset each.
     rank
         Place in a replay among rows of one instant; lower ranks come first, then shorter
         timeframes, then names. 10 by default where there are timeframes, else 100.
@@ -163,13 +163,13 @@ class DatasetFile(BaseModel):
     rules
         Conditions that every row must pass to be stored, by name.
     checks
-        What is looked for in stored rows: severity and thresholds of a check by name, or a check of
-        one's own by `sql` or `python`.
+        Checks of stored rows by name: severity and thresholds, and `sql` or `python` for a check of
+        one's own.
     repair
         `interpolate`: how a missing row may be filled in where a user asks for it: `linear` or
-        `last`, and `flat` for bars. `margin`: how much more is fetched again around a finding; none
-        by default. `join_within`: findings at most this far apart are fetched again by one request;
-        `60 slots` where there are timeframes, none by default.
+        `last`, and `flat` for bars. `margin`: how much is fetched again before and after a finding;
+        `0s` by default. `join_within`: findings at most this far apart are fetched again in one
+        window; `60 slots` where there are timeframes, else `0s`, by default.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -47,7 +47,7 @@ def read_dataset_file(path: Path) -> DatasetFile:
         )
     _require_known_columns(path, spec)
     _require_known_availability(path, spec)
-    _require_one_origin(path, spec)
+    _require_fitting_kind(path, spec)
     _require_fitting_section(path, spec)
     _require_columns_of_event(path, spec)
     _require_fetchable(path, spec)
@@ -91,7 +91,7 @@ def _require_known_availability(path: Path, spec: DatasetFile) -> None:
         raise build_error(path, "available_at", f"column {name!r} is not a timestamp")
 
 
-def _require_one_origin(path: Path, spec: DatasetFile) -> None:
+def _require_fitting_kind(path: Path, spec: DatasetFile) -> None:
     if (spec.kind == "record") != (spec.source_kind == "lake"):
         raise build_error(
             path, "from", "'lake' and kind = 'record' go together: the lake's own record"

@@ -8,8 +8,8 @@
    before a longer one (in bytes of UTF-8), so that decimal ids are in numeric order: `999` before
    `1000`. Strings of one length are in order of their code points.
 
-So no two rows are level, and the order depends neither on how files are laid out, nor on the order
-of arguments, nor on the size of batches.
+So no two rows have the same place, and the order depends neither on the layout of files, nor on the
+order of arguments, nor on the size of batches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lake.model.frames import sorted_by
 
 
 def rank(dataset: Dataset) -> tuple[int, int, str]:
-    """Sorts datasets into the order in which their rows of one instant come."""
+    """Sort key of datasets: the order in which their rows of one instant come."""
     seconds = dataset.timeframe.seconds if dataset.timeframe else 0
     return dataset.rank, seconds, dataset.name
 
@@ -53,7 +53,7 @@ def arrange(dataset: Dataset, frames: Sequence[pl.DataFrame], column: str) -> pl
 def _break_ties(
     dataset: Dataset, frame: pl.DataFrame, order: NDArray[np.intp], level: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
-    """The order with rows that are level with the one before (of time and market) put right."""
+    """The order with ties broken; `level`: rows of the time and market of the row before."""
     if not level.any():
         return order
     runs = np.concatenate([[0], np.cumsum(~level)])
@@ -72,7 +72,7 @@ def _break_ties(
 
 
 def _build_sort_keys(name: str, kind: str) -> list[pl.Expr]:
-    """What a column is compared by: never null, the null first."""
+    """Expressions that compare a column: they are never null, and nulls come first."""
     column = pl.col(name)
     if kind == "string":
         length = column.str.len_bytes().cast(pl.Int64).fill_null(-1)
