@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -15,11 +14,11 @@ import polars as pl
 import pytest
 
 from lake.api import Lake
+from tests import processes
 from tests.alerts.conftest import NOW, Clock, Receiver, Watched, findings, rule, settings, wait_for
 from tests.conftest import write
 
 CLOSED_PORT = "json://127.0.0.1:1/path-hush"
-_context = multiprocessing.get_context("forkserver")
 
 
 def put(lake: Lake, frame: pl.DataFrame) -> None:
@@ -211,11 +210,7 @@ def _child(uri: str, url: str) -> None:
 def test_two_processes_at_once_tell_it_once(watched: Watched, receiver: Receiver) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
     put(lake, findings(3))
-    children = [
-        _context.Process(target=_child, args=(str(lake.root.path), receiver.url)) for _ in range(3)
-    ]
-    for child in children:
-        child.start()
+    children = [processes.start(_child, str(lake.root.path), receiver.url) for _ in range(3)]
     for child in children:
         child.join()
     assert [child.exitcode for child in children] == [0, 0, 0]
@@ -267,9 +262,7 @@ def test_killed_between_delivery_and_record_it_is_told_again(
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
     put(lake, findings(1))
-    arguments = (str(lake.root.path), receiver.url)
-    child = _context.Process(target=_killed_after_delivery, args=arguments)
-    child.start()
+    child = processes.start(_killed_after_delivery, str(lake.root.path), receiver.url)
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert [message.title for message in receiver.taken()] == ["lake: bad: 1 raised"]

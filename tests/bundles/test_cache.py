@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -14,6 +13,7 @@ from lake.api import Lake
 from lake.bundles.cache import Cache, CacheKey
 from lake.errors import StorageError
 from lake.settings import CacheSettings, Settings
+from tests import processes
 from tests.conftest import DAY, MINUTE, T0, NewLake, bars, trades, write
 
 ENTRY = CacheKey("b" * 64, "bars_1m", "binance", "BTC/USDT:USDT")
@@ -180,10 +180,7 @@ def _fill_and_read(folder: Path, rounds: int) -> None:
 
 
 def test_processes_may_fill_the_same_entry_at_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    children = [context.Process(target=_fill_and_read, args=(tmp_path, 40)) for _ in range(3)]
-    for child in children:
-        child.start()
+    children = [processes.start(_fill_and_read, tmp_path, 40) for _ in range(3)]
     for child in children:
         child.join()
     assert [child.exitcode for child in children] == [0, 0, 0]

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from lake.api import Lake, utc_now
 from lake.settings import CacheSettings, Settings
+from tests import processes
 from tests.conftest import MINUTE, T0, bars, write
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["lake.api", "tests.conftest"])
 
 
 def start(path: Path, seed: int) -> BaseProcess:
     """Start `work` in a process of its own."""
-    child = _context.Process(target=work, args=(path, seed))
-    child.start()
-    return child
+    return processes.start(work, path, seed)
 
 
 def work(path: Path, seed: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,10 +13,8 @@ from lake.bundles.repository import Repository
 from lake.jobs.maintain import Maintainer
 from lake.store.root import Root
 from lake.store.store import Store
+from tests import processes
 from tests.conftest import MINUTE, T0, bars, trades, write
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["lake.jobs.maintain", "tests.conftest"])
 
 TABLES = ("trades", "bars_1m")
 LATER = timedelta(days=30)
@@ -25,10 +22,8 @@ LATER = timedelta(days=30)
 
 def start(work: Callable[..., None], path: Path, *arguments: object) -> tuple[BaseProcess, Event]:
     """Run a function of this module in a child; the event is set when its work begins."""
-    begun = _context.Event()
-    child = _context.Process(target=_run, args=(begun, work, path, *arguments))
-    child.start()
-    return child, begun
+    begun = processes.CONTEXT.Event()
+    return processes.start(_run, begun, work, path, *arguments), begun
 
 
 def _run(begun: Event, work: Callable[..., None], path: Path, *arguments: object) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from multiprocessing.synchronize import Event as ProcessEvent
 from pathlib import Path
 from threading import Event
 
@@ -16,18 +15,17 @@ import pytest
 from lake.api import Lake
 from lake.errors import CommitConflictError, StorageError
 from lake.store.locks import exclusive, lock_file, repairing, shared
+from lake.store.root import Root
+from tests import processes
 
 SOON = timedelta(seconds=0.1)
 
-HOLDER = """
-import sys, time
-from lake.store.locks import exclusive
-from lake.store.root import Root
 
-with exclusive(Root.open(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
+def _hold(path: str, held: ProcessEvent) -> None:
+    """Hold the lock for long, in a process of its own."""
+    with exclusive(Root.open(path)):
+        held.set()
+        time.sleep(60)
 
 
 def test_any_number_may_share_it(lake: Lake) -> None:
@@ -92,18 +90,13 @@ def test_threads_of_one_process_wait_for_each_other(lake: Lake) -> None:
 
 
 def test_a_killed_process_holds_nothing(lake: Lake) -> None:
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(lake.root.path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
+    held = processes.CONTEXT.Event()
+    holder = processes.start(_hold, str(lake.root.path), held)
+    assert held.wait(60)
     with pytest.raises(CommitConflictError), shared(lake.root, SOON):
         pass
     holder.kill()
-    holder.communicate()
+    holder.join()
     with exclusive(lake.root, SOON):
         pass
 

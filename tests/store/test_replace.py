@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from pathlib import Path
+from multiprocessing.synchronize import Event
 from typing import Any
 
 import polars as pl
@@ -21,8 +19,10 @@ from lake.errors import SchemaError
 from lake.model.digest import digest
 from lake.model.market import Market
 from lake.model.time import TimeRange
+from lake.settings import Settings
 from lake.store.delta import open_table
 from lake.store.replace import Change, Replaced, replace_rows
+from tests import processes
 from tests.conftest import DAY, MINUTE, ORIGIN, T0, NewLake, bars, funding, store_of, trades, write
 
 BTC = Market("binance", "BTC/USDT")
@@ -242,46 +242,30 @@ def test_only_those_who_write_into_the_same_dates_are_in_the_way(
 
 
 # Each adds its own minutes and revises what it finds; the replacer only adds to volumes.
-WRITER = """
-import sys
-from tests.conftest import MINUTE, T0, bars, store_of, write
-from lake.api import Lake
-from lake.settings import Settings
-
-store = store_of(Lake(Settings(uri=sys.argv[1])))
-print("ready", flush=True)
-sys.stdin.readline()
-for turn in range(int(sys.argv[2])):
-    write(store, "bars_1m", bars(1, start=T0 + (100 + turn) * MINUTE))
-    write(store, "bars_1m", bars(1, start=T0 + turn * MINUTE, trade_count=[turn + 50]))
-"""
+def _merge(path: str, turns: int, begun: Event) -> None:
+    store = store_of(Lake(Settings(uri=path)))
+    begun.set()
+    for turn in range(turns):
+        write(store, "bars_1m", bars(1, start=T0 + (100 + turn) * MINUTE))
+        write(store, "bars_1m", bars(1, start=T0 + turn * MINUTE, trade_count=[turn + 50]))
 
 
 def test_a_process_that_merges_beside_loses_nothing(lake: Lake) -> None:
     turns = 15
     write(lake, "bars_1m", bars(100))
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(lake.root.path), str(turns)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert writer.stdout is not None
-    assert writer.stdin is not None
-    assert writer.stdout.readline() == "ready\n"
-    writer.stdin.write("go\n")
-    writer.stdin.flush()
+    begun = processes.CONTEXT.Event()
+    writer = processes.start(_merge, str(lake.root.path), turns, begun)
+    assert begun.wait(60)
     rounds = 0
-    while writer.poll() is None or rounds < 3:
+    while writer.is_alive() or rounds < 3:
         replace(
             lake,
             TimeRange(T0, T0 + 200 * MINUTE),
             lambda stored: stored.with_columns(pl.col("volume") + 1),
         )
         rounds += 1
-    writer.communicate()
-    assert writer.returncode == 0
+    writer.join()
+    assert writer.exitcode == 0
     stored = rows(lake)
     assert stored["timestamp"].to_list() == [T0 + n * MINUTE for n in range(100 + turns)]
     assert stored["trade_count"].head(turns).to_list() == [n + 50 for n in range(turns)]

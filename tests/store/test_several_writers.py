@@ -2,63 +2,50 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
 from lake.api import Lake
 from lake.model.catalog import builtin
+from lake.settings import Settings
 from lake.store import delta
+from tests import processes
 from tests.conftest import DAY, MINUTE, T0, NewLake, bars, store_of, trades, write
 
 WRITERS = 4
 ROUNDS = 3
 BATCH = 10
 
-# Each writer begins when all are ready, then writes rows of which half are another's too.
-WRITER = """
-import sys
-from tests.conftest import MINUTE, bars, store_of, trades, write
-from lake.api import Lake
-from lake.settings import Settings
 
-number, rounds, batch, *lakes = [int(a) if a.isdigit() else a for a in sys.argv[1:]]
-stores = [store_of(Lake(Settings(uri=uri))) for uri in lakes]
-print("ready", flush=True)
-sys.stdin.readline()
-inserted = 0
-for store in stores:
-    for turn in range(rounds):
-        first = (number + turn * 2) * batch // 2
-        inserted += write(store, "trades", trades(batch, first=first, step=MINUTE * 60)).inserted
-        write(store, "bars_1m", bars(batch, volume=[number + 1.0] * batch))
-print(inserted, flush=True)
-"""
+# Each writer begins when all are ready, then writes rows of which half are another's too.
+def _work(number: int, paths: Sequence[str], ready: Barrier, inserted: Queue[int]) -> None:
+    stores = [store_of(Lake(Settings(uri=path))) for path in paths]
+    ready.wait(60)
+    count = 0
+    for store in stores:
+        for turn in range(ROUNDS):
+            first = (number + turn * 2) * BATCH // 2
+            count += write(store, "trades", trades(BATCH, first=first, step=MINUTE * 60)).inserted
+            write(store, "bars_1m", bars(BATCH, volume=[number + 1.0] * BATCH))
+    inserted.put(count)
 
 
 def run_writers(lakes: list[Lake]) -> int:
     """Rows that all writers together say that they inserted as trades."""
-    arguments = [str(ROUNDS), str(BATCH), *(str(lake.root.path) for lake in lakes)]
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(number), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-        for number in range(WRITERS)
-    ]
+    paths = [str(lake.root.path) for lake in lakes]
+    ready = processes.CONTEXT.Barrier(WRITERS)
+    inserted: Queue[int] = processes.CONTEXT.Queue()
+    writers = [processes.start(_work, number, paths, ready, inserted) for number in range(WRITERS)]
+    count = sum(inserted.get(timeout=120) for _ in writers)
     for writer in writers:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n", writer.communicate()[1]
-    outcomes = [writer.communicate("go\n", timeout=120) for writer in writers]
-    assert [writer.returncode for writer in writers] == [0] * WRITERS, outcomes
-    return sum(int(said.splitlines()[-1]) for said, _ in outcomes)
+        writer.join(120)
+    assert [writer.exitcode for writer in writers] == [0] * WRITERS
+    return count
 
 
 def test_processes_that_race_create_a_table_once_and_lose_and_double_nothing(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import tracemalloc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +22,8 @@ from lake.errors import (
     UsageError,
 )
 from lake.settings import Settings
-from tests.bundles.archive.conftest import content, left
+from tests import processes
+from tests.bundles.archive.conftest import Steps, content, left
 from tests.conftest import DAY, NewLake, trades, write
 from tests.store.test_storage_faults import DISK_BYTES, disk, fill
 
@@ -86,34 +85,32 @@ def test_an_import_to_a_full_disk_leaves_nothing(
     assert path.stat().st_size < DISK_BYTES
 
 
-_KILLED = """
-    import os, signal, sys
-    import lake
+class Fatal(Steps):
+    """Progress that kills its process after some files."""
 
-    class Fatal:
-        def begin(self, what, total): self.left = int(sys.argv[3])
-        def end(self): pass
-        def advance(self, count=1):
-            self.left -= 1
-            if not self.left:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def __init__(self, after_files: int) -> None:
+        super().__init__()
+        self.after_files = after_files
 
-    if sys.argv[1] == "import":
-        lake.open().import_bundle(sys.argv[2], "b", progress=Fatal())
-    else:
-        lake.open().bundle("b").export(sys.argv[2], progress=Fatal())
-"""
+    def advance(self, count: float = 1, **figures: object) -> None:
+        super().advance(count, **figures)
+        if self.done >= self.after_files:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_killed(lake: Lake, verb: str, path: Path, after_files: int) -> None:
+def _export(uri: str, path: Path, after_files: int) -> None:
+    api.open(uri).bundles.open("b").export(path, progress=Fatal(after_files))
+
+
+def _import(uri: str, path: Path, after_files: int) -> None:
+    api.open(uri).bundles.import_(path, name="b", progress=Fatal(after_files))
+
+
+def run_killed(lake: Lake, work: Callable[..., None], path: Path, after_files: int) -> None:
     """Run an export or import in a process that is killed after some files."""
-    code = textwrap.dedent(_KILLED)
-    command = [sys.executable, "-c", code, verb, str(path), str(after_files)]
-    environment = {**os.environ, "LAKE_URI": str(lake.root.path)}
-    completed = subprocess.run(
-        command, env=environment, check=False, capture_output=True, text=True
-    )
-    assert completed.returncode == -signal.SIGKILL, completed.stderr
+    child = processes.start(work, str(lake.root.path), path, after_files)
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("name", ["b.tar.zst", "b"])
@@ -121,13 +118,13 @@ def test_a_kill_leaves_nothing_incomplete(
     lake: Lake, bundle: Bundle, new_lake: NewLake, tmp_path: Path, name: str
 ) -> None:
     for after_files in (1, 5):
-        run_killed(lake, "export", tmp_path / name, after_files)
+        run_killed(lake, _export, tmp_path / name, after_files)
         assert not (tmp_path / name).exists()
     whole = bundle.export(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     other = new_lake()
     for after_files in (1, 5):
-        run_killed(other, "import", whole, after_files)
+        run_killed(other, _import, whole, after_files)
         assert other.bundles.ls().is_empty()
         with pytest.raises(UnknownNameError):
             other.bundles.open("b")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from lake.errors import (
     DamagedError,
     UnknownNameError,
 )
+from tests import processes
 from tests.conftest import NewLake, trades, write
 
 
@@ -92,6 +92,10 @@ def test_an_archive_that_was_damaged_since_it_was_unpacked_is_refused(
     assert len(list(own_cache.iterdir())) == 1
 
 
+def _use_cache(folder: str) -> None:
+    os.environ["XDG_CACHE_HOME"] = folder
+
+
 def _open(path: str) -> str:
     return api.open_bundle(path).id
 
@@ -99,7 +103,7 @@ def _open(path: str) -> str:
 @pytest.mark.usefixtures("own_cache")
 def test_several_processes_open_an_archive_at_once(bundle: Bundle, tmp_path: Path) -> None:
     path = str(bundle.export(tmp_path / "b.tar.zst"))
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
+    with processes.CONTEXT.Pool(3, _use_cache, (os.environ["XDG_CACHE_HOME"],)) as pool:
         assert pool.map(_open, [path] * 6) == [bundle.id] * 6
 
 

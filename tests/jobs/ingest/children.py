@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
 from datetime import datetime
 from multiprocessing.process import BaseProcess
@@ -11,11 +10,8 @@ from pathlib import Path
 from lake.api import Lake
 from lake.jobs.ingest.request import IngestRequest
 from lake.model.market import Market
+from tests import processes
 from tests.jobs.conftest import NOW, ingest_all, settings_for
-
-# ccxt takes seconds to import: once in the server that children are forked from.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["ccxt.async_support", "lake.api", "lake.sources.ccxt_rest"])
 
 TABLES = ("bars_1m", "trades")
 SYMBOLS = ("BTC/USDT", "BTC/USDT:USDT")
@@ -23,9 +19,7 @@ SYMBOLS = ("BTC/USDT", "BTC/USDT:USDT")
 
 def start(path: Path, url: str, since: datetime, until: datetime) -> BaseProcess:
     """Start an ingestion of bars and trades of two markets, in small batches."""
-    child = _context.Process(target=ingest, args=(path, url, since, until))
-    child.start()
-    return child
+    return processes.start(ingest, path, url, since, until)
 
 
 def ingest(path: Path, url: str, since: datetime, until: datetime) -> None:

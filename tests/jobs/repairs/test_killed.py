@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -18,6 +17,7 @@ from lake.api import Lake
 from lake.jobs.repairs.records import Records, recover
 from lake.jobs.repairs.repair import undo
 from lake.sandbox import Sandbox
+from tests import processes
 from tests.jobs.conftest import NOW, MakeLake, settings_for
 from tests.jobs.repairs.damage import (
     BTC,
@@ -32,9 +32,6 @@ from tests.jobs.repairs.damage import (
     store_of,
 )
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["ccxt.async_support", "lake.api", "lake.sources.ccxt_rest"])
-
 TABLES = ("bars_1m", "bars_5m", "bars_15m")
 GAPS = [minutes(60, SINCE + timedelta(hours=hour)) for hour in (2, 8, 14, 20)]
 FOUND = findings(*(finding(table, BTC, gap) for table in TABLES for gap in GAPS))
@@ -42,9 +39,7 @@ FOUND = findings(*(finding(table, BTC, gap) for table in TABLES for gap in GAPS)
 
 def start(path: Path, url: str, *, dies: bool) -> BaseProcess:
     """Start a repair in a child; it may kill itself between its first commit and the record."""
-    child = _context.Process(target=run, args=(path, url, dies))
-    child.start()
-    return child
+    return processes.start(run, path, url, dies)
 
 
 def run(path: Path, url: str, dies: bool) -> None:
