@@ -1,18 +1,17 @@
-"""Dataset files: the product's own are documented, a malformed one says what is wrong with it."""
+"""The datasets of the product, and how a catalog resolves a table by name."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 import pytest
 
-from lake.errors import SchemaError, UnknownNameError, UsageError
+from lake.errors import UnknownNameError, UsageError
 from lake.model.catalog import Catalog, builtin, builtin_files, parse_granularity
 from lake.model.dataset import Column, Dataset, Interpolation, RepairPolicy
-from tests.model.everything import EVERYTHING, TEXT
+from tests.model.everything import EVERYTHING
 
 FAMILIES = builtin().families
 
@@ -81,263 +80,6 @@ def test_a_malformed_granularity_is_refused(text: str) -> None:
         parse_granularity(text)
 
 
-def file(folder: Path, text: str, name: str = "everything") -> Path:
-    path = folder / f"{name}.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-CHECK = '\n[rules]\npositive = "number > 0"\n'
-MALFORMED = {
-    "no name": ('name = "everything"\n', "", "name: Field required"),
-    "a name in capitals": ('"everything"', '"Everything"', "name: String should match"),
-    "another name than the file": ('"everything"', '"other"', "name: is 'other', but the file"),
-    "an unknown key": ("date =", "dates =", "date: Field required"),
-    "a key too many": ("date =", "colour = 1\ndate =", "colour: Extra inputs"),
-    "an unknown kind of rows": ('"immutable"', '"mutable"', "rows: Input should be"),
-    "an unknown granularity": ('"day"', '"month"', "date: Input should be"),
-    "no key": ('key = ["id"]', "key = []", "key: List should have at least 1"),
-    "a key that is no column": ('key = ["id"]', 'key = ["nope"]', "key: 'nope' is not among"),
-    "a nullable key": ('key = ["id"]', 'key = ["count"]', "key: column 'count' must not be null"),
-    "a time column that is none": (
-        'time_column = "timestamp"',
-        'time_column = "id"',
-        "time_column: column 'id' is not a timestamp",
-    ),
-    "an availability that is no column": (
-        'key = ["id"]',
-        'key = ["id"]\navailable_at = "nope"',
-        "available_at: 'nope' is not among the columns, nor 'end'",
-    ),
-    "an availability that is no time": (
-        'key = ["id"]',
-        'key = ["id"]\navailable_at = "count"',
-        "available_at: column 'count' is not a timestamp",
-    ),
-    "an end without timeframes": (
-        'key = ["id"]',
-        'key = ["id"]\navailable_at = "end"',
-        "available_at: 'end' needs date = 'by_timeframe'",
-    ),
-    "a sort column that is none": (
-        'key = ["id"]',
-        'key = ["id"]\nsort = ["nope"]',
-        "sort: 'nope' is not among",
-    ),
-    "an unknown type": ('type = "int64"', 'type = "int8"', "columns.id.type: 'int8' is none of"),
-    "no type": ('type = "int64", ', "", "columns.id.type: Field required"),
-    "no meaning": (', meaning = "Which."', "", "columns.id.meaning: Field required"),
-    "an empty meaning": ('"Which."', '""', "columns.id.meaning: String should have at least 1"),
-    "a partition column": ("flag =", "date =", "columns.date: every dataset has it already"),
-    "a column in capitals": ("flag =", "Flag =", "columns.Flag: String should match"),
-    "a rule over no column": ("number > 0", "nope > 0", "rules.positive: 'nope > 0' does"),
-    "a rule that is no SQL": ("number > 0", "number >", "rules.positive: 'number >' does"),
-    "a rule that is no condition": ("number > 0", "number + 1", "rules.positive: 'number +"),
-    "not TOML": ("[columns]", "[columns", "not TOML"),
-    "a condition over no column": (
-        'rows = "immutable"',
-        'rows = "revisable"\nkeep_when = "t.nope"',
-        "keep_when: 't.nope' does not work",
-    ),
-    "a condition that is none": (
-        'rows = "immutable"',
-        'rows = "revisable"\nkeep_when = "t.number"',
-        "keep_when: 't.number' does not work: it gives Float64",
-    ),
-    "a condition for rows that never change": (
-        'rows = "immutable"',
-        'rows = "immutable"\nkeep_when = "t.flag"',
-        "keep_when: immutable rows are always kept",
-    ),
-    **{
-        f"{key} = {value}": (
-            'rows = "immutable"',
-            f'rows = "immutable"\n{key} = {value}',
-            f"{key}: {reason}",
-        )
-        for key, value, reason in (
-            ("kind", '"rows"', "Input should be 'data', 'reference' or 'record'"),
-            ("from", '"venue"', "Input should be 'exchange', 'chain', 'file' or 'lake'"),
-            ("section", '"mine"', "Input should be 'bars'"),
-            ("event", '"tick"', "Input should be 'bar', 'trade'"),
-            ("rank", "-1", "Input should be greater than or equal to 0"),
-            ("rank", '"1"', "Input should be a valid integer"),
-            ("margin", "3600", "Input should be a valid string"),
-            ("margin", '"1 fortnight"', "'1 fortnight' is not a length of time. Write 90s,"),
-            ("margin", '"10 slots"', "slots need date = 'by_timeframe'"),
-            ("section", '"bars"', "'bars' needs date = 'by_timeframe'"),
-            ("event", '"trade"', "'trade' has these columns in this order: timestamp (timest"),
-        )
-    },
-    "a record that is not the lake's": (
-        'rows = "immutable"',
-        'kind = "record"\nrows = "immutable"',
-        "from: 'lake' and kind = 'record' go together",
-    ),
-    "rows of an exchange that nobody fetches": (
-        'rows = "immutable"',
-        'from = "exchange"\nrows = "immutable"',
-        "from: 'exchange' and [fetch] go together",
-    ),
-    "rows of a file that are fetched": (
-        "[columns]",
-        '[fetch]\nmethod = "fetchMarkets"\n[columns]',
-        "from: 'exchange' and [fetch] go together",
-    ),
-    "checks of a reference": (
-        "[columns]",
-        'kind = "reference"\n[checks.order]\n[columns]',
-        "checks: rows of kind 'reference' are not checked",
-    ),
-    "a section of one table by timeframe": (
-        'date = "day"',
-        'date = "by_timeframe"\nsection = "trades"',
-        "section: 'trades' has one table, so it does not go with date = 'by_timeframe'",
-    ),
-    **{
-        f"repair.{key} = {value}": (
-            "[columns]",
-            f"[repair]\n{key} = {value}\n\n[columns]",
-            f"repair.{key}: {reason}",
-        )
-        for key, value, reason in (
-            ("interpolate", '"cubic"', "Input should be 'flat', 'linear' or 'last'"),
-            ("interpolate", '"flat"', "'flat' needs event = 'bar'"),
-            ("margin", '"2 slots"', "slots need date = 'by_timeframe'"),
-            ("join_within", '"2 slots"', "slots need date = 'by_timeframe'"),
-            ("join_within", '"1M"', "'1M' is not a length of time"),
-            ("every", '"1h"', "Extra inputs are not permitted"),
-        )
-    },
-    "rows between others by timeframe": (
-        'date = "day"',
-        'date = "by_timeframe"\nrepair = { interpolate = "last" }',
-        "repair.interpolate: 'last' does not go with date = 'by_timeframe'",
-    ),
-    "a method that nobody can read": (
-        "[columns]",
-        'from = "exchange"\n[fetch]\nmethod = "fetchTickers"\n[columns]',
-        "fetch.method: Input should be 'fetchOHLCV'",
-    ),
-    "a method that gives other rows": (
-        "[columns]",
-        'from = "exchange"\n[fetch]\nmethod = "fetchTrades"\nwindow = "1h"\n[columns]',
-        "fetch.method: 'fetchTrades' needs event = 'trade'",
-    ),
-    "a window of the present": (
-        "[columns]",
-        'from = "exchange"\n[fetch]\nmethod = "fetchMarkets"\nwindow = "1h"\n[columns]',
-        "fetch.window: 'fetchMarkets' gives only the present",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", MALFORMED)
-def test_a_malformed_file_says_file_key_and_reason(tmp_path: Path, case: str) -> None:
-    old, new, said = MALFORMED[case]
-    text = TEXT + CHECK
-    assert old in text
-    path = file(tmp_path, text.replace(old, new, 1))
-    with pytest.raises(SchemaError) as caught:
-        Catalog([path])
-    assert caught.value.message.startswith(f"{path}: {said}")
-
-
-def variant(folder: Path, family: str, name: str, *changes: tuple[str, str]) -> Path:
-    """A dataset file of the product under another name, changed."""
-    text = next(path for path in builtin_files() if path.stem == family).read_text("utf-8")
-    for old, new in ((f'name = "{family}"', f'name = "{name}"'), *changes):
-        assert old in text
-        text = text.replace(old, new, 1)
-    return file(folder, text, name)
-
-
-OTHER_SECTION = ('section = "trades"', 'section = "other"')
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "reason"),
-    [
-        ('window = "6h"', "", "fetch.window: 'fetchTrades' needs one"),
-        ('window = "6h"', 'window = "0s"', "fetch.window: must be longer than nothing"),
-        ('window = "6h"', 'window = "9 slots"', "fetch.window: slots need date = 'by_timeframe'"),
-        ('price = { type = "float64"', 'price = { type = "int64"', "event: 'trade' has these"),
-    ],
-)
-def test_trades_of_ones_own_are_trades_indeed(
-    tmp_path: Path, old: str, new: str, reason: str
-) -> None:
-    path = variant(tmp_path, "trades", "fills", OTHER_SECTION, (old, new))
-    with pytest.raises(SchemaError) as caught:
-        Catalog([*builtin_files(), path])
-    assert caught.value.message.startswith(f"{path}: {reason}")
-
-
-def test_events_happen_at_their_timestamp(tmp_path: Path) -> None:
-    change = ('time_column = "timestamp"', 'time_column = "received_at"')
-    path = variant(tmp_path, "orderbooks", "books", change)
-    with pytest.raises(SchemaError, match="event: 'order_book' needs time_column = 'timestamp'"):
-        Catalog([path])
-
-
-def test_a_section_of_the_manifest_is_that_of_one_dataset(tmp_path: Path) -> None:
-    path = variant(tmp_path, "trades", "fills")
-    with pytest.raises(SchemaError, match="section: 'trades' is the section of dataset 'trades'"):
-        Catalog([*builtin_files(), path])
-
-
-def test_bars_need_timeframes(tmp_path: Path) -> None:
-    changes = [
-        ('date = "by_timeframe"', 'date = "day"'),
-        ('available_at = "end"', ""),
-        ('section = "bars"', ""),
-    ]
-    path = variant(tmp_path, "bars", "candles", *changes)
-    with pytest.raises(SchemaError, match="event: 'bar' and date = 'by_timeframe' go together"):
-        Catalog([*builtin_files(), path])
-
-
-def test_the_present_is_fetched_into_one_dataset(tmp_path: Path) -> None:
-    path = variant(tmp_path, "orderbooks", "books", ('section = "orderbooks"', ""))
-    reason = "fetch.method: 'fetchOrderBook' is the method of dataset 'orderbooks'"
-    with pytest.raises(SchemaError, match=reason):
-        Catalog([*builtin_files(), path])
-
-
-def test_a_dataset_of_ones_own_can_be_fetched_like_trades(tmp_path: Path) -> None:
-    catalog = Catalog([*builtin_files(), variant(tmp_path, "trades", "fills", OTHER_SECTION)])
-    assert catalog.dataset("fills").fetch == catalog.dataset("trades").fetch
-    assert catalog.fetched_by_range == ("bars", "funding", "fills", "trades")
-    assert catalog.fetched_as_present == ("orderbooks", "instruments")
-
-
-def test_what_a_file_leaves_out(tmp_path: Path) -> None:
-    by_day = file(tmp_path, TEXT)
-    text = TEXT.replace('"everything"', '"each"').replace('date = "day"', 'date = "by_timeframe"')
-    catalog = Catalog([by_day, file(tmp_path, text, "each")])
-    for name, rank, margin in (
-        ("everything", 100, timedelta(hours=1)),
-        ("each_1m", 10, timedelta(minutes=500)),
-        ("each_1h", 10, timedelta(hours=500)),
-    ):
-        dataset = catalog.dataset(name)
-        assert (dataset.rank, dataset.margin) == (rank, margin)
-        assert (dataset.kind, dataset.source_kind, dataset.section) == ("data", "file", "other")
-        assert (dataset.event, dataset.repair.interpolate) == (None, None)
-        assert dataset.repair.margin == timedelta(0)
-        assert not dataset.is_fetched_by_range
-        assert not dataset.is_fetched_as_present
-
-
-def test_what_a_file_says_is_the_datasets(tmp_path: Path) -> None:
-    keys = 'kind = "reference"\nfrom = "chain"\nsection = "chain"\nrank = 7\nmargin = "36h"\n\n'
-    dataset = Catalog([file(tmp_path, TEXT.replace("[columns]", keys + "[columns]"))]).dataset(
-        "everything"
-    )
-    assert (dataset.kind, dataset.source_kind, dataset.section) == ("reference", "chain", "chain")
-    assert (dataset.rank, dataset.margin) == (7, timedelta(hours=36))
-
-
 def test_the_lakes_own_record_is_named_in_one_place() -> None:
     own = ("alerts", "coverage", "findings", "jobs", "quarantine", "repairs", "scores")
     assert builtin().records == own
@@ -382,29 +124,6 @@ def test_how_a_table_is_repaired(
 
 def test_a_dataset_is_resolved_once() -> None:
     assert builtin().dataset("bars_1m") is builtin().dataset("bars_1m")
-
-
-def test_a_list_cannot_be_a_key(tmp_path: Path) -> None:
-    text = TEXT.replace('"list<string>", nullable = true', '"list<string>"')
-    path = file(tmp_path, text.replace('key = ["id"]', 'key = ["texts"]'))
-    with pytest.raises(SchemaError, match="key: column 'texts' is a list"):
-        Catalog([path])
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "everything.toml"
-    with pytest.raises(SchemaError, match=r"everything\.toml: cannot be read: No such file"):
-        Catalog([path])
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(SchemaError, match=r"everything\.toml: not TOML"):
-        Catalog([path])
-
-
-@pytest.mark.parametrize("name", ["trades", "bars", "bars_1m", "bars_2h"])
-def test_a_dataset_of_the_product_cannot_be_replaced(tmp_path: Path, name: str) -> None:
-    path = file(tmp_path, TEXT.replace("everything", name), name)
-    with pytest.raises(SchemaError, match=f"{name}.toml: name: "):
-        Catalog([*builtin_files(), path])
 
 
 def available(dataset: Dataset, **columns: list[datetime | None]) -> list[datetime]:
