@@ -292,7 +292,7 @@ def test_a_dataset_file_that_changed_since_does_not_change_the_bundle(new_lake: 
     assert pl.Series(bundle.dataset("rates").key).to_list() == ["timestamp"]
 
 
-def test_a_section_of_the_manifest_is_no_part_of_the_id(new_lake: NewLake) -> None:
+def test_the_id_does_not_depend_on_the_section_of_a_table(new_lake: NewLake) -> None:
     rows = trades(3).select("exchange", "symbol", "timestamp", id=pl.col("trade_id").cast(pl.Int64))
     pinned = {}
     for section in ("other", "chain"):

@@ -1,4 +1,4 @@
-"""A dataset of a user's own is a file and nothing else, from its first row to an export."""
+"""A user's own dataset needs a file and no Python, from its first row to an export."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def with_rates(new_lake: NewLake) -> Lake:
     return lake
 
 
-def test_rows_are_checked_and_repaired_as_the_file_says(new_lake: NewLake) -> None:
+def test_checks_and_repairs_follow_the_file(new_lake: NewLake) -> None:
     lake = with_rates(new_lake)
     lake.quality.check("lending_rates")
     assert open_findings(lake) == {"lost_hours": [T0 + 3 * HOUR], "too_high": [T0 + 5 * HOUR]}
@@ -132,9 +132,7 @@ def test_rows_are_checked_and_repaired_as_the_file_says(new_lake: NewLake) -> No
     assert lake.scan("lending_rates").collect()["fill"].null_count() == 8
 
 
-def test_rows_are_pinned_replayed_and_exported_as_the_file_says(
-    new_lake: NewLake, tmp_path: Path
-) -> None:
+def test_pin_replay_and_export_follow_the_file(new_lake: NewLake, tmp_path: Path) -> None:
     lake = with_rates(new_lake)
     bundle = lake.bundles.pin("b", table=("bars_1h", "lending_rates"))
     assert bundle.manifest.chain["lending_rates"].rows == 7
@@ -166,7 +164,7 @@ def ranked(bundle: Bundle) -> list[str]:
     return [event.table for event in bundle.replay(by="timestamp", since=T0 + HOUR)]
 
 
-def test_rows_by_timeframe_are_no_bars_unless_the_file_says_so(new_lake: NewLake) -> None:
+def test_rows_by_timeframe_without_event_are_not_filled_as_bars(new_lake: NewLake) -> None:
     lake = new_lake(schemas={"open_interest": INTEREST})
     rows = bars(6).select("exchange", "symbol", opens="timestamp", contracts="volume")
     lake.write("open_interest_1m", rows.filter(pl.col("opens") != T0 + 2 * MINUTE))
@@ -181,7 +179,7 @@ def test_rows_by_timeframe_are_no_bars_unless_the_file_says_so(new_lake: NewLake
     assert next(event.available_at for event in bundle.replay()) == T0 + MINUTE
 
 
-def test_trades_of_ones_own_are_fetched_into_a_table_of_their_own(make_lake: MakeLake) -> None:
+def test_exchange_trades_are_fetched_into_a_users_own_table(make_lake: MakeLake) -> None:
     lake = make_lake()
     text = own_copy("trades", "fills").replace(
         "[columns]",

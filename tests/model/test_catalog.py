@@ -80,7 +80,7 @@ def test_a_malformed_granularity_is_refused(text: str) -> None:
         parse_granularity(text)
 
 
-def test_the_lakes_own_record_is_named_in_one_place() -> None:
+def test_records_are_the_tables_of_the_lakes_own_record() -> None:
     own = ("alerts", "coverage", "findings", "jobs", "quarantine", "repairs", "scores")
     assert builtin().records == own
 

@@ -195,7 +195,7 @@ OTHER_SECTION = ('section = "trades"', 'section = "other"')
         ('price = { type = "float64"', 'price = { type = "int64"', "event: 'trade' has these"),
     ],
 )
-def test_trades_of_ones_own_are_trades_indeed(
+def test_a_table_of_trades_needs_a_window_and_the_columns_of_trades(
     tmp_path: Path, old: str, new: str, reason: str
 ) -> None:
     path = variant(tmp_path, "trades", "fills", OTHER_SECTION, (old, new))
@@ -204,20 +204,20 @@ def test_trades_of_ones_own_are_trades_indeed(
     assert caught.value.message.startswith(f"{path}: {reason}")
 
 
-def test_events_happen_at_their_timestamp(tmp_path: Path) -> None:
+def test_events_need_timestamp_as_time_column(tmp_path: Path) -> None:
     change = ('time_column = "timestamp"', 'time_column = "received_at"')
     path = variant(tmp_path, "orderbooks", "books", change)
     with pytest.raises(SchemaError, match="event: 'order_book' needs time_column = 'timestamp'"):
         Catalog([path])
 
 
-def test_a_section_of_the_manifest_is_that_of_one_dataset(tmp_path: Path) -> None:
+def test_a_section_of_another_dataset_is_refused(tmp_path: Path) -> None:
     path = variant(tmp_path, "trades", "fills")
     with pytest.raises(SchemaError, match="section: 'trades' is the section of dataset 'trades'"):
         Catalog([*builtin_files(), path])
 
 
-def test_bars_need_timeframes(tmp_path: Path) -> None:
+def test_bars_without_timeframes_are_refused(tmp_path: Path) -> None:
     changes = [
         ('date = "by_timeframe"', 'date = "day"'),
         ('available_at = "end"', ""),
@@ -228,21 +228,21 @@ def test_bars_need_timeframes(tmp_path: Path) -> None:
         Catalog([*builtin_files(), path])
 
 
-def test_the_present_is_fetched_into_one_dataset(tmp_path: Path) -> None:
+def test_a_second_dataset_of_the_present_is_refused(tmp_path: Path) -> None:
     path = variant(tmp_path, "orderbooks", "books", ('section = "orderbooks"', ""))
     reason = "fetch.method: 'fetchOrderBook' is the method of dataset 'orderbooks'"
     with pytest.raises(SchemaError, match=reason):
         Catalog([*builtin_files(), path])
 
 
-def test_a_dataset_of_ones_own_can_be_fetched_like_trades(tmp_path: Path) -> None:
+def test_a_users_own_dataset_can_be_fetched_like_trades(tmp_path: Path) -> None:
     catalog = Catalog([*builtin_files(), variant(tmp_path, "trades", "fills", OTHER_SECTION)])
     assert catalog.dataset("fills").fetch == catalog.dataset("trades").fetch
     assert catalog.fetched_by_range == ("bars", "funding", "fills", "trades")
     assert catalog.fetched_as_present == ("orderbooks", "instruments")
 
 
-def test_what_a_file_leaves_out(tmp_path: Path) -> None:
+def test_keys_that_a_file_leaves_out_have_defaults(tmp_path: Path) -> None:
     by_day = file(tmp_path, TEXT)
     text = TEXT.replace('"everything"', '"each"').replace('date = "day"', 'date = "by_timeframe"')
     catalog = Catalog([by_day, file(tmp_path, text, "each")])
@@ -260,7 +260,7 @@ def test_what_a_file_leaves_out(tmp_path: Path) -> None:
         assert not dataset.is_fetched_as_present
 
 
-def test_what_a_file_says_is_the_datasets(tmp_path: Path) -> None:
+def test_keys_of_a_file_reach_the_dataset(tmp_path: Path) -> None:
     keys = 'kind = "reference"\nfrom = "chain"\nsection = "chain"\nrank = 7\nmargin = "36h"\n\n'
     dataset = Catalog([file(tmp_path, TEXT.replace("[columns]", keys + "[columns]"))]).dataset(
         "everything"

@@ -196,7 +196,7 @@ def test_columns_that_would_be_one_field_are_refused(name: str, field: str) -> N
 
 
 @pytest.mark.parametrize("event", ['event = "trade"', ""])
-def test_rows_of_ones_own_dataset_are_of_the_class_that_its_file_names(event: str) -> None:
+def test_event_gives_the_class_of_a_users_own_rows(event: str) -> None:
     text = own_copy("trades", "fills").replace("[columns]", f"{event}\n\n[columns]", 1)
     [first, *_] = events_of(Memory({"fills": trades(2)}, catalog_with(text)), "fills")
     assert (first.table, first.trade_id) == ("fills", "0")

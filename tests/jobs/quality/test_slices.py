@@ -95,7 +95,7 @@ def test_each_market_is_seen_by_itself_with_rows_around_the_range(lake: Lake) ->
 @pytest.mark.parametrize(
     ("margin", "hours"), [("", 1), ('margin = "3h"', 3), ('margin = "36h"', 36)]
 )
-def test_the_dataset_file_says_how_far_around_the_range_rows_are_seen(
+def test_a_slice_holds_rows_within_the_margin_of_the_dataset(
     new_lake: NewLake, margin: str, hours: int
 ) -> None:
     text = TEXT.replace("[columns]", f"{margin}\n\n[columns]")

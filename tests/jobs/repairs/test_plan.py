@@ -44,7 +44,7 @@ def span_of(table: str, start: timedelta, end: timedelta) -> TimeRange:
         ("bars_1h", 10 * MINUTE + 10 * SECOND, 48 * MINUTE + 40 * SECOND),
     ],
 )
-def test_what_is_fetched_again_is_wider_by_the_margin_of_the_dataset_or_whole_bars(
+def test_targets_are_widened_by_the_margin_or_to_whole_bars(
     table: str, before: timedelta, after: timedelta
 ) -> None:
     start, end = 10 * MINUTE + 10 * SECOND, 11 * MINUTE + 20 * SECOND
@@ -61,9 +61,7 @@ def test_what_is_fetched_again_is_wider_by_the_margin_of_the_dataset_or_whole_ba
         ("bars_1h", 60 * HOUR),
     ],
 )
-def test_findings_close_to_each_other_share_a_window_as_the_dataset_says(
-    table: str, joined: timedelta
-) -> None:
+def test_findings_within_join_within_share_a_window(table: str, joined: timedelta) -> None:
     def windows(distance: timedelta) -> int:
         spans = [
             TimeRange(T0, T0 + HOUR),
