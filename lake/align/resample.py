@@ -11,7 +11,7 @@ import polars as pl
 from lake.align.asof import AVAILABLE_AT, as_of_join
 from lake.align.policies import Aggregate, AsOf, How, Resample
 from lake.errors import UsageError
-from lake.model.ohlcv import PRICES
+from lake.model.ohlcv import PRICES, aggregate_price, sum_all
 
 # The method by which a repair filled a row in; null: it is as the source sent it.
 STORED = "stored fill"
@@ -152,17 +152,14 @@ def _aggregated(source: Source, how: Resample, rows: pl.DataFrame, grid: Grid) -
 
 def _aggregate(aggregate: Aggregate, name: str, dtype: pl.DataType) -> pl.Expr:
     column = pl.col(name)
-    prices = {"open": column.first, "high": column.max, "low": column.min, "close": column.last}
-    if aggregate == "ohlcv" and name in prices:
-        return prices[name]()
+    if aggregate == "ohlcv" and name in PRICES:
+        return aggregate_price(name, column)
     if aggregate == "mean":
         return column.mean()
     if aggregate == "last":
         return column.last()
     # Integers of 32 bits would run over without a word.
-    total = (column.cast(pl.Int64) if dtype in (pl.Int32, pl.UInt32) else column).sum()
-    # A sum of which a part is not known is not known.
-    return pl.when(column.null_count() == 0).then(total)
+    return sum_all(column.cast(pl.Int64) if dtype in (pl.Int32, pl.UInt32) else column)
 
 
 def _or_zero(there: pl.Expr, value: pl.Expr, schema: pl.Schema) -> pl.Expr:

@@ -12,6 +12,7 @@ import polars as pl
 
 from lake.model.dataset import TIMESTAMP
 from lake.model.intervals import RangeSet
+from lake.model.ohlcv import aggregate_bars, aggregate_trades, mark_traded_prices, weigh_trades
 from lake.model.time import EPOCH, MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
 
@@ -38,7 +39,6 @@ BARS = pl.Schema(
 """Columns of the bars that are made: those of the dataset `bars` but the market."""
 
 _DAY_SECONDS = 86400
-_SUMS = ("quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
 # Of venues that number their trades one by one; others number over all markets, or at random.
 _CONSECUTIVE = 0.5
 
@@ -91,21 +91,14 @@ def bars_from_trades(trades: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame
     rows = trades.with_columns(number)
     known = rows["_number"].null_count() == 0
     rows = rows.sort("_number" if known else "timestamp", maintain_order=True)
-    rows = rows.with_columns(open_times(rows["timestamp"], timeframe).alias("_open"))
-    price, amount, time = pl.col("price"), pl.col("amount"), pl.col("timestamp")
-    buys, sides = pl.col("side") == "buy", pl.col("side").null_count() == 0
-    inside = pl.coalesce(pl.col("last_id") - pl.col("first_id") + 1, 1)
+    rows = rows.with_columns(
+        open_times(rows["timestamp"], timeframe).alias("_opens"), **weigh_trades()
+    )
+    price, time = pl.col("price"), pl.col("timestamp")
     unsure = [price.filter(time == end).n_unique() > 1 for end in (time.min(), time.max())]
-    made = rows.group_by("_open").agg(
-        open=price.first(),
-        high=price.max(),
-        low=price.min(),
-        close=price.last(),
-        volume=amount.sum(),
-        quote_volume=(price * amount).sum(),
-        trade_count=inside.sum(),
-        taker_buy_volume=pl.when(sides).then(amount.filter(buys).sum()),
-        taker_buy_quote_volume=pl.when(sides).then((price * amount).filter(buys).sum()),
+    counts = {"trade_count": pl.coalesce("_inside", 1).sum()}
+    made = rows.group_by("_opens").agg(
+        **{**aggregate_trades(), **counts},
         _unsure=pl.lit(value=False) if known else pl.any_horizontal(unsure),
     )
     return _finished(made.filter(~pl.col("_unsure")), FROM_TRADES)
@@ -179,31 +172,20 @@ def bars_from_bars(bars: pl.DataFrame, finer: Timeframe, timeframe: Timeframe) -
     """
     invented = pl.col("fill").str.starts_with(INTERPOLATED).fill_null(value=False)
     rows = bars.filter("closed", ~invented).sort("timestamp")
-    rows = rows.with_columns(open_times(rows["timestamp"], timeframe).alias("_open"))
-    traded = (pl.col("volume") > 0) | (pl.col("volume").max() <= 0)
-    made = rows.group_by("_open").agg(
-        open=pl.col("open").filter(traded).first(),
-        high=pl.col("high").filter(traded).max(),
-        low=pl.col("low").filter(traded).min(),
-        close=pl.col("close").filter(traded).last(),
-        volume=pl.col("volume").sum(),
-        **{name: _sum_of_all(name) for name in _SUMS},
-        _there=pl.len(),
+    rows = rows.with_columns(
+        open_times(rows["timestamp"], timeframe).alias("_opens"), **mark_traded_prices()
     )
-    due = [_parts(opens, finer, timeframe) for opens in made["_open"]]
+    made = rows.group_by("_opens").agg(**aggregate_bars(), _there=pl.len())
+    due = [_parts(opens, finer, timeframe) for opens in made["_opens"]]
     whole = made.filter(pl.col("_there") == pl.Series(due, dtype=pl.UInt32))
     return _finished(whole, f"derived:bars_{finer.table_suffix}")
 
 
 def _finished(made: pl.DataFrame, fill: str) -> pl.DataFrame:
     marked = made.with_columns(
-        timestamp=pl.col("_open"), closed=pl.lit(value=True), fill=pl.lit(fill)
+        timestamp=pl.col("_opens"), closed=pl.lit(value=True), fill=pl.lit(fill)
     )
     return marked.select(BARS.names()).cast(BARS).sort("timestamp")
-
-
-def _sum_of_all(name: str) -> pl.Expr:
-    return pl.when(pl.col(name).null_count() == 0).then(pl.col(name).sum())
 
 
 def _parts(opens: datetime, finer: Timeframe, timeframe: Timeframe) -> int:

@@ -9,14 +9,20 @@ import polars as pl
 from lake.model.dataset import TIMESTAMP
 from lake.model.derive import nests
 from lake.model.intervals import RangeSet
-from lake.model.ohlcv import PRICES
+from lake.model.ohlcv import (
+    PRICES,
+    SUMS,
+    aggregate_bars,
+    aggregate_trades,
+    mark_traded_prices,
+    weigh_trades,
+)
 from lake.model.slots import slot_of, start_of
 from lake.model.timeframe import Timeframe
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
 from lake.quality.checks.bars import filter_observed
 from lake.quality.slice import Reference, Slice
 
-_SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
 _QUOTES = ("quote_volume", "taker_buy_quote_volume")
 _BUYS = ("taker_buy_volume", "taker_buy_quote_volume")
 _DIGITS = 12  # digits of prices in a message: more are rounding errors of doubles
@@ -49,7 +55,7 @@ def reconciliation(
     bars = filter_observed(data).filter(data.is_inside())
     bars = bars.with_columns(_slot=slot_of(data.time, timeframe))
     tolerance = dict.fromkeys(PRICES, price_tolerance)
-    tolerance |= dict.fromkeys(_SUMS, volume_tolerance)
+    tolerance |= dict.fromkeys(SUMS, volume_tolerance)
     names = [name for name in tolerance if name in data.dataset.polars_schema]
     findings = []
     for aggregate, name_of_reference in references:
@@ -140,17 +146,8 @@ def _group_findings(
 def _aggregate_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
     """Aggregate trades to bars, for slots whose trades are provably complete."""
     frame = _prepare_trades(trades, timeframe)
-    sides = pl.col("_sided").all()
     bars = frame.group_by("_slot").agg(
-        _open=pl.col("price").first(),
-        _high=pl.col("price").max(),
-        _low=pl.col("price").min(),
-        _close=pl.col("price").last(),
-        _volume=pl.col("amount").sum(),
-        _quote_volume=pl.col("_quote").sum(),
-        _trade_count=pl.when(pl.col("_inside").null_count() == 0).then(pl.col("_inside").sum()),
-        _taker_buy_volume=pl.when(sides).then(pl.col("_buy").sum()),
-        _taker_buy_quote_volume=pl.when(sides).then(pl.col("_buy_quote").sum()),
+        **_prefix_names(aggregate_trades()),
         _count=pl.coalesce("_inside", 1).sum(),
         _rows=pl.len().cast(pl.Int64),
         _least=pl.col("_number").min(),
@@ -170,8 +167,6 @@ def _aggregate_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
 
 def _prepare_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
     """Select the trades with their slot and the columns that are summed."""
-    buy = pl.col("side") == "buy"
-    quote = pl.col("price") * pl.col("amount")
     number = pl.col("trade_id").cast(pl.Int64, strict=False)
     return trades.frame.select(
         "timestamp",
@@ -180,11 +175,7 @@ def _prepare_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
         _number=number,
         _follows=number - number.shift(1) == 1,
         _slot=slot_of(pl.col("timestamp"), timeframe).set_sorted(),
-        _quote=quote,
-        _buy=pl.when(buy).then("amount").otherwise(0.0),
-        _buy_quote=pl.when(buy).then(quote).otherwise(0.0),
-        _inside=pl.col("last_id") - pl.col("first_id") + 1,
-        _sided=pl.col("side").is_not_null(),
+        **weigh_trades(),
     )
 
 
@@ -213,24 +204,15 @@ def _correct_order(bars: pl.LazyFrame, frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _aggregate_bars(data: Slice, finer: Reference, timeframe: Timeframe) -> pl.LazyFrame:
-    """Aggregate finer bars, for slots in which no bar with a trade is missing.
-
-    Bars without volume repeat the last price: prices are taken from the others, if there are any.
-    """
-    quiet = pl.col("volume") <= 0
+    """Aggregate finer bars, for slots in which no bar with a trade is missing."""
     frame = filter_observed(finer).with_columns(
         _slot=slot_of(pl.col("timestamp"), timeframe).set_sorted(),
-        **{f"_{name}": pl.when(~quiet).then(name) for name in PRICES},
+        **mark_traded_prices(),
     )
-    price = {name: (pl.col(f"_{name}"), pl.col(name)) for name in PRICES}
     bars = frame.group_by("_slot").agg(
-        _open=pl.coalesce(part.first(ignore_nulls=True) for part in price["open"]),
-        _high=pl.coalesce(part.max() for part in price["high"]),
-        _low=pl.coalesce(part.min() for part in price["low"]),
-        _close=pl.coalesce(part.last(ignore_nulls=True) for part in price["close"]),
+        **_prefix_names(aggregate_bars()),
         _count=pl.coalesce("trade_count", 1).sum(),
         _rows=pl.len().cast(pl.Int64),
-        **{f"_{name}": _sum_of_all(name) for name in _SUMS},
     )
     parts = _count_parts(finer, timeframe)
     if not data.omits_empty_bars or not finer.coverage:
@@ -239,8 +221,9 @@ def _aggregate_bars(data: Slice, finer: Reference, timeframe: Timeframe) -> pl.L
     return slots.filter((pl.col("_rows") == parts) | pl.col("_covered"))
 
 
-def _sum_of_all(name: str) -> pl.Expr:
-    return pl.when(pl.col(name).null_count() == 0).then(pl.col(name).sum())
+def _prefix_names(aggregates: Mapping[str, pl.Expr]) -> dict[str, pl.Expr]:
+    """Name the aggregates apart from the columns of the bars that they are compared with."""
+    return {f"_{name}": aggregate for name, aggregate in aggregates.items()}
 
 
 def _count_parts(finer: Reference, timeframe: Timeframe) -> pl.Expr:
