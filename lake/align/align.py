@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,6 +33,8 @@ class AlignInput:
     """Rows of a table as a source of an alignment: one market, or several with `by`."""
 
     table: str
+    _: KW_ONLY
+    timeframe: str | None = None
     exchange: str | Sequence[str] = ()
     symbol: str | Sequence[str] = ()
 
@@ -101,7 +103,7 @@ def align(
 
 def align_tables(
     available: Callable[..., pl.LazyFrame],
-    dataset: Callable[[str], Dataset],
+    find: Callable[[str, str | None], Dataset],
     inputs: Mapping[str, AlignInput | str],
     every: Length,
     *,
@@ -116,8 +118,8 @@ def align_tables(
     ----------
     available
         Returns the rows of a table with `available_at`, like `Bundle.available`.
-    dataset
-        Returns the dataset of a table.
+    find
+        Returns the dataset of a table, and of a timeframe where the table is a family.
     inputs
         The rows to align, by name; the name of a table means all of its rows. Of rows before
         `since`, those are read that the policy can reach: all rows without a staleness limit.
@@ -129,12 +131,13 @@ def align_tables(
     for name, policy in _pair_policies(inputs, how):
         given = inputs[name]
         table_input = AlignInput(given) if isinstance(given, str) else given
+        dataset = find(table_input.table, table_input.timeframe)
         oldest = policy.oldest(times[0], before)
         sources[name] = available(
-            table_input.table,
+            dataset.name,
             exchange=table_input.exchange,
             symbol=table_input.symbol,
-            since=None if oldest is None else oldest - _find_max_delay(dataset(table_input.table)),
+            since=None if oldest is None else oldest - _find_max_delay(dataset),
             until=until + _MAX_CLOCK_DIFFERENCE,
         )
     return _align_sources(sources, times, before, how, by)

@@ -13,11 +13,12 @@ from lake.bundles.archive.importing import import_bundle
 from lake.bundles.bundle import Bundle
 from lake.bundles.cache import Cache, open_cache
 from lake.bundles.catalog import list_bundles
-from lake.bundles.contents import Contents
+from lake.bundles.contents import Contents, families_of
 from lake.bundles.diff import diff_days, diff_rows
 from lake.bundles.pin import PinRequest
 from lake.bundles.verify import Problem
 from lake.jobs.pin import pin, remove_bundle
+from lake.model.names import expand_tables
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import as_tuple
 from lake.model.time import Time
@@ -37,6 +38,7 @@ class Bundles:
         name: str,
         *,
         table: Names,
+        timeframe: Names = (),
         exchange: Names = (),
         symbol: Names = (),
         since: Time | None = None,
@@ -77,7 +79,7 @@ class Bundles:
         """
         request = PinRequest(
             name=name,
-            tables=as_tuple(table),
+            tables=self._context.tables(table, timeframe),
             selection=self._context.select(exchange, symbol, since, until),
             as_of=self._context.time(as_of),
             require_complete=require_complete,
@@ -132,16 +134,34 @@ class Bundles:
 
     @overload
     def diff(
-        self, before: str, after: str, *, table: Names = (), rows: Literal[False] = False
+        self,
+        before: str,
+        after: str,
+        *,
+        table: Names = (),
+        timeframe: Names = (),
+        rows: Literal[False] = False,
     ) -> pl.DataFrame: ...
 
     @overload
     def diff(
-        self, before: str, after: str, *, table: Names = (), rows: Literal[True]
+        self,
+        before: str,
+        after: str,
+        *,
+        table: Names = (),
+        timeframe: Names = (),
+        rows: Literal[True],
     ) -> Iterator[pl.DataFrame]: ...
 
     def diff(
-        self, before: str, after: str, *, table: Names = (), rows: bool = False
+        self,
+        before: str,
+        after: str,
+        *,
+        table: Names = (),
+        timeframe: Names = (),
+        rows: bool = False,
     ) -> pl.DataFrame | Iterator[pl.DataFrame]:
         """What is not the same in two bundles: market-days, and which jobs wrote into them.
 
@@ -157,7 +177,8 @@ class Bundles:
         """
         repository = self._context.repository
         contents = repository.open(before), repository.open(after)
-        return (diff_rows if rows else diff_days)(*contents, as_tuple(table))
+        tables = expand_tables(as_tuple(table), as_tuple(timeframe), families_of(*contents))
+        return (diff_rows if rows else diff_days)(*contents, tables)
 
     def export(self, reference: str, path: str | Path, *, progress: Progress | None = None) -> Path:
         """Write all of a bundle to one file or folder that opens anywhere: see `Bundle.export`."""
@@ -203,9 +224,16 @@ class Bundles:
         """Release a bundle: what only it needs may be vacuumed. Gives its id and its names."""
         return remove_bundle(self._context.repository, self._open_cache(), reference)
 
-    def warm(self, reference: str, *, table: Names = (), progress: Progress | None = None) -> int:
+    def warm(
+        self,
+        reference: str,
+        *,
+        table: Names = (),
+        timeframe: Names = (),
+        progress: Progress | None = None,
+    ) -> int:
         """Put a bundle's rows into the cache; gives the bytes that it took: see `Bundle.warm`."""
-        return self.open(reference).warm(table, progress=progress)
+        return self.open(reference).warm(table, timeframe=timeframe, progress=progress)
 
     def _bundle(self, contents: Contents, *, cache: bool = True) -> Bundle:
         kept = self._open_cache() if cache else None

@@ -9,7 +9,6 @@ import polars as pl
 from lake.api.context import Context, Names
 from lake.jobs.maintain import KEEP, Maintainer
 from lake.model.progress import Progress
-from lake.model.selection import as_tuple
 from lake.model.time import Time, parse_duration
 from lake.store.vacuum import VacuumReport
 
@@ -25,6 +24,7 @@ class Maintenance:
         self,
         table: Names = (),
         *,
+        timeframe: Names = (),
         before: Time | None = None,
         progress: Progress | None = None,
     ) -> pl.DataFrame:
@@ -55,11 +55,18 @@ class Maintenance:
             `before` is in the future, or has no time zone.
         """
         return self._maintainer.optimize(
-            as_tuple(table), before=self._context.time(before), progress=progress
+            self._context.tables(table, timeframe),
+            before=self._context.time(before),
+            progress=progress,
         )
 
     def vacuum(
-        self, table: Names = (), *, keep: timedelta | str = KEEP, dry_run: bool = False
+        self,
+        table: Names = (),
+        *,
+        timeframe: Names = (),
+        keep: timedelta | str = KEEP,
+        dry_run: bool = False,
     ) -> VacuumReport:
         """Delete data files that neither a recent version nor a bundle needs.
 
@@ -83,14 +90,16 @@ class Maintenance:
             A bundle is being made.
         """
         kept = parse_duration(keep) if isinstance(keep, str) else keep
-        return self._maintainer.vacuum(as_tuple(table), keep=kept, dry_run=dry_run)
+        return self._maintainer.vacuum(
+            self._context.tables(table, timeframe), keep=kept, dry_run=dry_run
+        )
 
-    def checkpoint(self, table: Names = ()) -> pl.DataFrame:
+    def checkpoint(self, table: Names = (), *, timeframe: Names = ()) -> pl.DataFrame:
         """Write checkpoints, which make tables quicker to open: table, version.
 
         Delta writes one by itself every hundred commits.
         """
-        return self._maintainer.checkpoint(as_tuple(table))
+        return self._maintainer.checkpoint(self._context.tables(table, timeframe))
 
     def gc(self, *, dry_run: bool = False) -> pl.DataFrame:
         """Delete what crashes have left beside the tables, if it is older than an hour.

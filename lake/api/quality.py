@@ -27,6 +27,7 @@ from lake.model.selection import as_tuple
 from lake.model.time import Time
 from lake.quality.configure import OwnChecks
 from lake.quality.report.document import Report
+from lake.query.names import Missing, find_table
 
 
 class Quality:
@@ -39,6 +40,7 @@ class Quality:
         self,
         table: Names = (),
         *,
+        timeframe: Names = (),
         exchange: Names = (),
         symbol: Names = (),
         since: Time | None = None,
@@ -63,7 +65,7 @@ class Quality:
         Raises
         ------
         UnknownNameError
-            A table does not exist, or nothing is in the selection.
+            A table does not exist, or nothing is in the selection: names the closest.
         ConfigError
             A check of the settings is wrong.
         """
@@ -71,7 +73,7 @@ class Quality:
         return check(
             self._context.store,
             self._context.settings,
-            as_tuple(table),
+            self._context.tables(table, timeframe),
             selection,
             own=own,
             progress=progress or NoProgress(),
@@ -79,8 +81,9 @@ class Quality:
 
     def findings(
         self,
-        table: str | None = None,
+        table: Names = (),
         *,
+        timeframe: Names = (),
         exchange: Names = (),
         symbol: Names = (),
         since: Time | None = None,
@@ -88,10 +91,32 @@ class Quality:
         check: Names = (),
         severity: str | None = None,
         status: str | None = "open",
+        missing: Missing = "error",
     ) -> pl.DataFrame:
-        """Rows of `findings`, worst first; `severity` is the least, `status` None gives all."""
+        """Rows of `findings`, worst first.
+
+        Parameters
+        ----------
+        table
+            One or several; all by default.
+        since, until
+            They begin in `[since, until)`.
+        severity
+            The least: `info`, `warning`, `error` or `critical`.
+        status
+            `open` or `closed`; None: both.
+        missing
+            What to do about a market that no table holds: `error`, or `empty` to give no rows.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such table or market: names the closest.
+        """
+        tables = self._context.tables(table, timeframe)
         selection = self._context.select(exchange, symbol, since, until)
-        wanted = FindingFilter(table, selection, as_tuple(check), severity, status)
+        self._context.require_markets(tables, selection, missing)
+        wanted = FindingFilter(tables, selection, as_tuple(check), severity, status)
         return read_findings(self._context.store, wanted)
 
     def finding(self, finding_id: str) -> dict[str, object]:
@@ -108,10 +133,12 @@ class Quality:
         self,
         table: str,
         *,
+        timeframe: str | None = None,
         exchange: Names = (),
         symbol: Names = (),
         since: Time | None = None,
         until: Time | None = None,
+        missing: Missing = "error",
     ) -> pl.DataFrame:
         """Missing bars that open in a range, and why, as it is now: also those without a trade.
 
@@ -119,22 +146,39 @@ class Quality:
         -------
         DataFrame
             `dataset`, `exchange`, `symbol`, `start`, `end`, `slots`, `reason`.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such table or market: names the closest.
+        UsageError
+            The table holds no bars.
         """
-        selection = self._context.select(exchange, symbol, since, until)
-        return read_gaps(self._context.store, self._context.settings, table, selection)
+        context = self._context
+        name = find_table(context.store, table, timeframe).name
+        selection = context.select(exchange, symbol, since, until)
+        context.require_markets([name], selection, missing)
+        return read_gaps(context.store, context.settings, name, selection)
 
     def scores(
         self,
-        table: str | None = None,
+        table: Names = (),
         *,
+        timeframe: Names = (),
         exchange: Names = (),
         symbol: Names = (),
         since: Time | None = None,
         until: Time | None = None,
+        missing: Missing = "error",
     ) -> pl.DataFrame:
-        """Rows of `scores`: the quality of each market-day that was checked."""
+        """Rows of `scores`: the quality of each market-day that was checked.
+
+        Parameters are those of `findings`.
+        """
+        tables = self._context.tables(table, timeframe)
         selection = self._context.select(exchange, symbol, since, until)
-        return read_scores(self._context.store, table, selection)
+        self._context.require_markets(tables, selection, missing)
+        return read_scores(self._context.store, tables, selection)
 
     def report(
         self,
@@ -160,6 +204,7 @@ class Quality:
         self,
         table: Names = (),
         *,
+        timeframe: Names = (),
         exchange: Names = (),
         symbol: Names = (),
         since: Time | None = None,
@@ -194,9 +239,12 @@ class Quality:
             A source stays down, and its fallback too; what was repaired before, and of other
             exchanges, is recorded, and the same call goes on.
         """
+        tables = self._context.tables(table, timeframe)
+        selection = self._context.select(exchange, symbol, since, until)
+        self._context.require_markets(tables, selection)
         request = RepairRequest(
-            as_tuple(table),
-            self._context.select(exchange, symbol, since, until),
+            tables,
+            selection,
             dry_run=dry_run,
             interpolate=interpolate,
             again=again,

@@ -13,6 +13,7 @@ from lake.bundles.draft import DAYS
 from lake.bundles.manifest import DAYS_FILE, FILES, QUALITY_FILE, Manifest, Ref, parse
 from lake.errors import ConfigError, DamagedError, UnknownNameError
 from lake.model.dataset import Dataset
+from lake.model.names import list_closest
 from lake.quality.report.document import Report, from_json
 from lake.store.faults import translate_errors
 from lake.store.index import FileIndex, read_checked
@@ -122,13 +123,25 @@ class Contents:
         refs = {ref.table: ref for _, ref in self.manifest.refs()}
         if table not in refs:
             raise UnknownNameError(
-                f"table {table!r} is not in bundle {self.id[:12]}", f"It pins {', '.join(refs)}."
+                f"table {table!r} is not in bundle {self.id[:12]}",
+                f"It pins {list_closest(table, refs)}.",
             )
         return refs[table]
 
     def dataset(self, table: str) -> Dataset:
         """The dataset of a table as it was when it was pinned."""
         return self.manifest.data_dictionary[self.ref(table).table].dataset(table)
+
+
+def families_of(*bundles: Contents) -> dict[str, list[str]]:
+    """By dataset with one table a timeframe, as `bars`, the tables that some bundles pin."""
+    families: dict[str, list[str]] = {}
+    for contents in bundles:
+        for table, part in contents.manifest.data_dictionary.items():
+            dataset = part.dataset(table)
+            if dataset.timeframe is not None and table not in families.get(dataset.family, []):
+                families.setdefault(dataset.family, []).append(table)
+    return families
 
 
 def read_manifest(path: Path) -> Manifest:

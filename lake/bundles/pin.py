@@ -121,7 +121,7 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
     datasets = _require_valid(store, request, now)
     # Before the versions: coverage is written after its rows, so it never claims too much.
     markets = Selection(request.selection.exchanges, request.selection.symbols)
-    covered = read_coverage(store, None, markets, request.as_of)
+    covered = read_coverage(store, (), markets, request.as_of)
     tables = tuple(
         _measure_table(snapshot, _closed(snapshot, request.selection), progress)
         for snapshot in capture_versions(store, datasets, request.as_of)

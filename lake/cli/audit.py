@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import Tables, where
+from lake.cli.options import Tables, Timeframes, where
 from lake.cli.output import show
 from lake.cli.session import Format, Session, command
 from lake.errors import UsageError
@@ -24,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
 def audit(
     session: Session,
     table: Tables = None,
+    timeframe: Timeframes = None,
     exchange: Annotated[
         list[str] | None,
         typer.Option("--exchange", "-e", help="Touching files of it; may be repeated."),
@@ -50,11 +51,12 @@ def audit(
     """
     lake = session.lake()
     if jobs:
-        _require_none_of(table, source, operation, exchange, symbol)
+        _require_none_of(table, timeframe, source, operation, exchange, symbol)
         found = lake.jobs(since=since, until=until, job=job).reverse().head(limit)
     else:
         found = lake.audit(
             table or (),
+            timeframe=timeframe or (),
             **where(exchange, symbol, since, until),
             job=job,
             source=source,

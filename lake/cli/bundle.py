@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import Exchange, Since, Symbol, Tables, Until, where
+from lake.cli.options import Exchange, Since, Symbol, Tables, Timeframes, Until, where
 from lake.cli.output import rounded_down, show, show_record, show_stream
 from lake.cli.session import Format, Session, command
 from lake.errors import DamagedError, UsageError
@@ -42,6 +42,7 @@ def pin(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name by which it is opened.")],
     table: Annotated[list[str], typer.Argument(help="Tables as bars_1m, trades.")],
+    timeframe: Timeframes = None,
     exchange: Exchange = None,
     symbol: Symbol = None,
     since: Since = None,
@@ -70,6 +71,7 @@ def pin(
     bundle = session.lake().bundles.pin(
         name,
         table=table,
+        timeframe=timeframe or (),
         **where(exchange, symbol, since, until),
         as_of=as_of,
         require_complete=require_complete,
@@ -127,9 +129,14 @@ def warm(
     session: Session,
     reference: Reference,
     table: Tables = None,
+    timeframe: Timeframes = None,
 ) -> None:
     """Put a bundle's rows into the cache: the next reads map them instead of decoding files."""
-    size = session.lake().bundles.open(reference).warm(table or (), progress=session.progress())
+    size = (
+        session.lake()
+        .bundles.open(reference)
+        .warm(table or (), timeframe=timeframe or (), progress=session.progress())
+    )
     session.stderr().print(f"{size:,} bytes were put into the cache.", highlight=False)
 
 
@@ -203,6 +210,7 @@ def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="A bundle's NAME, ID, or NAME@ID.")],
     after: Annotated[str, typer.Argument(metavar="B", help="The one that it is compared with.")],
     table: Tables = None,
+    timeframe: Timeframes = None,
     rows: Annotated[bool, typer.Option("--rows", help="Each row and value that differs.")] = False,
     limit: Annotated[int | None, typer.Option(help="Print this many lines at most.", min=1)] = None,
 ) -> None:
@@ -214,12 +222,16 @@ def diff(
 
     bundles = session.lake().bundles
     contents = [bundles.open(one, cache=False).contents for one in (before, after)]
-    days = bundles.diff(before, after, table=table or ())
+    days = bundles.diff(before, after, table=table or (), timeframe=timeframe or ())
     for name in list_reshaped_tables(*contents):
         if name in days["table"]:
             note = f"{name} has other columns in {after}: each of its days counts as changed."
             session.stderr().print(note, highlight=False, soft_wrap=True)
-    frames = bundles.diff(before, after, table=table or (), rows=True) if rows else [days]
+    frames = (
+        bundles.diff(before, after, table=table or (), timeframe=timeframe or (), rows=True)
+        if rows
+        else [days]
+    )
     if days.height or session.format is not Format.table:
         show_stream(session, frames if limit is None else _first(frames, limit))
     session.stderr().print(_compared(before, after, days), highlight=False, soft_wrap=True)

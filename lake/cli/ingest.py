@@ -74,12 +74,14 @@ def ingest(
 
     lake ingest
     """
+    from lake.jobs.ingest.request import find_fetchable
+
     lake = session.lake()
-    names = _tables(table or [], timeframe or [])
-    present = [name for name in names if lake.dataset(name).is_fetched_as_present]
-    ranges = [name for name in names if name not in present]
+    chosen = find_fetchable(lake.root.catalog(), table or (), timeframe or (), of_present=True)
+    present = [dataset.name for dataset in chosen if dataset.is_fetched_as_present]
+    ranges = [dataset.name for dataset in chosen if not dataset.is_fetched_as_present]
     reports = []
-    if ranges or not names:
+    if ranges or not present:
         reports.append(
             lake.ingest(
                 ranges,
@@ -91,20 +93,6 @@ def ingest(
     for name in present:
         reports += _fetch_present(session, lake, name, exchange or [], symbol or [], depth)
     _show(session, reports)
-
-
-def _tables(datasets: list[str], timeframes: list[str]) -> list[str]:
-    from lake.model.timeframe import Timeframe
-
-    names: list[str] = []
-    for name in datasets:
-        if name == "bars":
-            names += [f"bars_{Timeframe.parse(t).table_suffix}" for t in timeframes or ["1m"]]
-        else:
-            names.append(name)
-    if timeframes and "bars" not in datasets:
-        raise UsageError("--timeframe goes with bars", "Write `lake ingest bars -t 1h …`.")
-    return list(dict.fromkeys(names))
 
 
 def _fetch_present(

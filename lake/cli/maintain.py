@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import Tables
+from lake.cli.options import Tables, Timeframes
 from lake.cli.output import show
 from lake.cli.session import Session, command
 from lake.errors import UsageError
@@ -30,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
 def optimize(
     session: Session,
     table: Tables = None,
+    timeframe: Timeframes = None,
     before: Annotated[
         str | None, typer.Option(help="Compact dates that ended by then; by default by today.")
     ] = None,
@@ -39,7 +40,7 @@ def optimize(
     The old files stay until `lake maintain vacuum`.
     """
     done = session.lake().maintenance.optimize(
-        table or (), before=before, progress=session.progress()
+        table or (), timeframe=timeframe or (), before=before, progress=session.progress()
     )
     show(session, done)
     total = done.sum()
@@ -53,6 +54,7 @@ def optimize(
 def vacuum(
     session: Session,
     table: Tables = None,
+    timeframe: Timeframes = None,
     keep: Annotated[
         str, typer.Option(metavar="DURATION", help="Versions of this time stay: 7d, 24h; 1h least.")
     ] = "7d",
@@ -64,15 +66,17 @@ def vacuum(
     What a bundle needs stays, whatever --keep says, until `lake bundle rm`.
     """
     _require_choice("vacuum", dry_run=dry_run, yes=yes)
-    report = session.lake().maintenance.vacuum(table or (), keep=keep, dry_run=dry_run)
+    report = session.lake().maintenance.vacuum(
+        table or (), timeframe=timeframe or (), keep=keep, dry_run=dry_run
+    )
     show(session, report.files)
     _tell_held(session, report)
     _note(session, _summary(report.files, "files", dry_run=dry_run))
 
 
-def checkpoint(session: Session, table: Tables = None) -> None:
+def checkpoint(session: Session, table: Tables = None, timeframe: Timeframes = None) -> None:
     """Write checkpoints of the tables' logs, which make them quicker to open."""
-    show(session, session.lake().maintenance.checkpoint(table or ()))
+    show(session, session.lake().maintenance.checkpoint(table or (), timeframe=timeframe or ()))
 
 
 def gc(session: Session, dry_run: DryRun = False, yes: Yes = False) -> None:

@@ -9,6 +9,13 @@ import typer
 
 Table = Annotated[str, typer.Argument(help="As bars_1m, trades.")]
 Tables = Annotated[list[str] | None, typer.Argument(help="Tables as bars_1m; all by default.")]
+Timeframe = Annotated[
+    str | None, typer.Option("--timeframe", "-t", help="Of bars: 1m, 1h, …; or name bars_1h.")
+]
+Timeframes = Annotated[
+    list[str] | None,
+    typer.Option("--timeframe", "-t", help="Of bars: 1m, 1h, …; may be repeated."),
+]
 Exchange = Annotated[
     list[str] | None, typer.Option("--exchange", "-e", help="May be repeated; all by default.")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lake.cli import repairing
-from lake.cli.options import Exchange, Since, Symbol, Tables, Until, where
+from lake.cli.options import Exchange, Since, Symbol, Tables, Timeframe, Timeframes, Until, where
 from lake.cli.output import rounded_down, show, show_record, write_text
 from lake.cli.session import Format, Session, command
 from lake.errors import QualityError, UsageError
@@ -48,6 +48,7 @@ def add_to(app: typer.Typer) -> None:
 def check(
     session: Session,
     table: Tables = None,
+    timeframe: Timeframes = None,
     exchange: Exchange = None,
     symbol: Symbol = None,
     since: Since = None,
@@ -66,6 +67,7 @@ def check(
     lake = session.lake(hidden_logs=(FINDINGS,) if is_shown and not session.verbose else ())
     done = lake.quality.check(
         table or (),
+        timeframe=timeframe or (),
         **where(exchange, symbol, since, until),
         progress=session.progress(),
     )
@@ -86,7 +88,8 @@ def check(
 
 def findings(
     session: Session,
-    table: Annotated[str | None, typer.Argument(help="Only this table.")] = None,
+    table: Tables = None,
+    timeframe: Timeframes = None,
     exchange: Exchange = None,
     symbol: Symbol = None,
     since: Since = None,
@@ -97,7 +100,8 @@ def findings(
 ) -> None:
     """List what checks found, worst first."""
     found = session.lake().quality.findings(
-        table,
+        table or (),
+        timeframe=timeframe or (),
         **where(exchange, symbol, since, until),
         check=check or (),
         severity=severity,
@@ -128,6 +132,7 @@ def show_finding(
 def gaps(
     session: Session,
     table: Annotated[str, typer.Argument(help="Bars, as bars_1m.")],
+    timeframe: Timeframe = None,
     exchange: Exchange = None,
     symbol: Symbol = None,
     since: Since = None,
@@ -136,6 +141,7 @@ def gaps(
     """List missing bars with the reason, as it is now: no_trade and venue_outage are no losses."""
     found = session.lake().quality.gaps(
         table,
+        timeframe=timeframe,
         **where(exchange, symbol, since, until),
     )
     show(session, found)
@@ -143,7 +149,8 @@ def gaps(
 
 def scores(
     session: Session,
-    table: Annotated[str | None, typer.Argument(help="Only this table.")] = None,
+    table: Tables = None,
+    timeframe: Timeframes = None,
     exchange: Exchange = None,
     symbol: Symbol = None,
     since: Since = None,
@@ -155,7 +162,8 @@ def scores(
     from lake.quality.score import DELAYS, MEASURES
 
     found = session.lake().quality.scores(
-        table,
+        table or (),
+        timeframe=timeframe or (),
         **where(exchange, symbol, since, until),
     )
     if session.format is Format.table:

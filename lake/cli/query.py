@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import Table
+from lake.cli.options import Table, Timeframe
 from lake.cli.output import show, show_stream, write_parquet
 from lake.cli.session import Format, Session, command
 from lake.errors import UsageError
@@ -62,13 +62,13 @@ def tables(session: Session) -> None:
     show(session, session.lake().tables())
 
 
-def describe(session: Session, table: Table) -> None:
+def describe(session: Session, table: Table, timeframe: Timeframe = None) -> None:
     """Show the columns of a table: type, unit, meaning."""
     lake = session.lake()
-    dataset = lake.dataset(table)
+    dataset = lake.dataset(table, timeframe=timeframe)
     if session.format is Format.table:
         session.stderr().print(f"{dataset.title}. {dataset.description}\n", highlight=False)
-    show(session, lake.describe(table))
+    show(session, lake.describe(dataset.name))
 
 
 def status(session: Session) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import Exchange, Since, Symbol, Tables, Until, where
+from lake.cli.options import Exchange, Since, Symbol, Tables, Timeframes, Until, where
 from lake.cli.output import show, show_record
 from lake.cli.session import Format, Session, command
 
@@ -26,6 +26,7 @@ def add_to(group: typer.Typer) -> None:
 def repair(
     session: Session,
     table: Tables = None,
+    timeframe: Timeframes = None,
     exchange: Exchange = None,
     symbol: Symbol = None,
     since: Since = None,
@@ -51,6 +52,7 @@ def repair(
     """
     done = session.lake().quality.repair(
         table or (),
+        timeframe=timeframe or (),
         **where(exchange, symbol, since, until),
         dry_run=dry_run,
         interpolate=interpolate,

@@ -125,7 +125,8 @@ class Catalog:
         return spec is not None and spec.has_timeframes
 
     def _suggestion(self, name: str) -> str:
-        names = [f + "_1m" if self.has_timeframes(f) else f for f in self.families]
+        families = [family for family in self.families if family not in self.records]
+        names = [f + "_1m" if self.has_timeframes(f) else f for f in families]
         close = difflib.get_close_matches(name, names, n=len(names), cutoff=0.5)
         return "Datasets: " + ", ".join([*close, *(n for n in names if n not in close)]) + "."
 

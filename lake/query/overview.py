@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -69,7 +69,7 @@ def read_status(store: Store) -> pl.DataFrame:
         table, exchange, symbol, rows, first, last (times of rows), covered_since, covered_until,
         holes (number of uncovered intervals between those two).
     """
-    covered = _group_coverage(read_coverage(store, None, EVERYTHING))
+    covered = _group_coverage(read_coverage(store, (), EVERYTHING))
     records = []
     for name in store.data_tables():
         files = store.snapshot(store.catalog.dataset(name)).files()
@@ -100,17 +100,21 @@ def read_status(store: Store) -> pl.DataFrame:
 
 
 def read_coverage(
-    store: Store, table: str | None, selection: Selection, as_of: datetime | None = None
+    store: Store, tables: Sequence[str], selection: Selection, as_of: datetime | None = None
 ) -> pl.DataFrame:
-    """Return covered intervals, neighbours joined: table, exchange, symbol, start, end."""
-    if table is not None:
-        store.catalog.dataset(table)
+    """Return covered intervals of some tables or of all, neighbours joined.
+
+    Returns
+    -------
+    DataFrame
+        table, exchange, symbol, start, end.
+    """
     rows = Ledger(store).coverage(selection, as_of)
     columns = ("table", *MARKET_COLUMNS, "start", "end")
     records = [
         dict(zip(columns, (*key, item.start, item.end), strict=True))
         for key, group in rows.group_by("dataset", *MARKET_COLUMNS)
-        if table in (None, key[0])
+        if not tables or key[0] in tables
         for item in union(TimeRange(*row) for row in group.select("timestamp", "end").rows())
     ]
     frame = _to_frame(records, columns, {"start": TIMESTAMP, "end": TIMESTAMP})

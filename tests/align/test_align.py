@@ -13,6 +13,7 @@ from lake.align.align import AlignInput, align, align_tables
 from lake.align.policies import AsOf, How, Resample
 from lake.api import Lake
 from lake.model.catalog import builtin
+from lake.model.dataset import Dataset
 from tests.align.rows import STEP, UNTIL, Fact, align_rows, rows_known_at, rows_of
 from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, funding, trades, write
 
@@ -173,13 +174,16 @@ def test_an_alignment_of_tables_reads_all_it_needs(lake: Lake) -> None:
         rows = lake.scan(table, **narrowed)
         return rows.select(lake.dataset(table).availability(), pl.all())
 
+    def find(table: str, timeframe: str | None) -> Dataset:
+        return lake.dataset(table, timeframe=timeframe)
+
     start, end = T0 + 30 * MINUTE, T0 + 70 * MINUTE
     feeds: dict[str, AlignInput | str] = {
-        "bar": AlignInput("bars_1m", "binance", "BTC/USDT"),
+        "bar": AlignInput("bars_1m", exchange="binance", symbol="BTC/USDT"),
         "price": "trades",
         "any": AlignInput("trades"),
     }
-    result = align_tables(available, lake.dataset, feeds, "1m", how=how, since=start, until=end)
+    result = align_tables(available, find, feeds, "1m", how=how, since=start, until=end)
     assert asked == [start - 6 * MINUTE, start - DAY - 3 * MINUTE, None]
     tables = {"bar": "bars_1m", "price": "trades", "any": "trades"}
     everything = {

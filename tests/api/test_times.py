@@ -19,7 +19,7 @@ from lake.settings import Settings
 from tests.conftest import DAY, MINUTE, NAIVE, T0, bars, store_of, write
 
 NOW = T0 + 2 * DAY
-BTC = {"exchange": "binance", "symbol": "BTC/USDT"}
+BTC: dict[str, Any] = {"exchange": "binance", "symbol": "BTC/USDT"}
 Work = Callable[[Lake, Bundle, Time, Time], Any]
 
 

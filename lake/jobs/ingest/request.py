@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from lake.errors import UsageError
+from lake.errors import UnknownNameError, UsageError
+from lake.model.catalog import Catalog
 from lake.model.dataset import Dataset
 from lake.model.market import Market
+from lake.model.names import expand_tables, list_closest, table_of
 from lake.query.overview import read_coverage
 from lake.store.reader import EVERYTHING
 from lake.store.store import Store
+
+_DEFAULT_TIMEFRAME = "1m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,12 @@ class IngestRequest:
 class IngestChoice:
     """Requests as users name them: of these tables, exchanges and symbols, in one range.
 
+    A dataset with one table a timeframe, as `bars`, means `1m` where no timeframe is given.
     Without symbols it means what is covered, of these tables and exchanges or of all.
     """
 
     tables: tuple[str, ...] = ()
+    timeframes: tuple[str, ...] = ()
     exchanges: tuple[str, ...] = ()
     symbols: tuple[str, ...] = ()
     since: datetime | None = None
@@ -54,7 +60,7 @@ def choose_requests(store: Store, choice: IngestChoice) -> list[IngestRequest]:
     UsageError
         A table does not come from exchanges as ranges, symbols stand alone, or nothing is covered.
     """
-    datasets = [_require_ranges(store, name) for name in choice.tables]
+    datasets = find_fetchable(store.catalog, choice.tables, choice.timeframes)
     if choice.symbols:
         if not (choice.exchanges and datasets):
             raise UsageError(
@@ -63,7 +69,8 @@ def choose_requests(store: Store, choice: IngestChoice) -> list[IngestRequest]:
             )
         pairs = _product(datasets, choice)
     else:
-        pairs = list(_covered(store, choice))
+        tables = {dataset.name for dataset in datasets}
+        pairs = list(_covered(store, tables, choice.exchanges))
     if not pairs:
         raise UsageError(
             "nothing is covered yet, so there is nothing to go on with",
@@ -75,19 +82,53 @@ def choose_requests(store: Store, choice: IngestChoice) -> list[IngestRequest]:
     ]
 
 
-def _require_ranges(store: Store, name: str) -> Dataset:
-    dataset = store.catalog.dataset(name)
-    if dataset.is_fetched_by_range:
+def find_fetchable(
+    catalog: Catalog,
+    names: Sequence[str],
+    timeframes: Sequence[str],
+    *,
+    of_present: bool = False,
+) -> list[Dataset]:
+    """The datasets that names mean, which exchanges give by range.
+
+    Parameters
+    ----------
+    of_present
+        Let through also what exchanges give only as it is now.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such dataset: names those that exchanges give, the closest first.
+    UsageError
+        It does not come from exchanges; or a timeframe is given without a dataset that has any.
+    """
+    families = {
+        family: [table_of(family, _DEFAULT_TIMEFRAME)]
+        for family in catalog.families
+        if catalog.has_timeframes(family)
+    }
+    tables = expand_tables(names, timeframes, families)
+    return [_require_fetchable(catalog, name, of_present=of_present) for name in tables]
+
+
+def _require_fetchable(catalog: Catalog, name: str, *, of_present: bool) -> Dataset:
+    ranges, present = catalog.fetched_by_range, catalog.fetched_as_present
+    listed = list_closest(name, (*ranges, *present) if of_present else ranges)
+    try:
+        dataset = catalog.dataset(name)
+    except UnknownNameError:
+        raise UnknownNameError(
+            f"there is no dataset {name!r}", f"Exchanges give {listed}."
+        ) from None
+    if dataset.is_fetched_by_range or (of_present and dataset.is_fetched_as_present):
         return dataset
-    ranges, present = store.catalog.fetched_by_range, store.catalog.fetched_as_present
     if dataset.is_fetched_as_present:
         raise UsageError(
             f"{name} cannot be fetched by range: exchanges give only the present",
             f"Fetch it as it is now, or one of {', '.join(ranges)} by range.",
         )
-    raise UsageError(
-        f"{name} does not come from exchanges", f"These do: {', '.join((*ranges, *present))}."
-    )
+    raise UsageError(f"{name} does not come from exchanges", f"These do: {listed}.")
 
 
 def _product(datasets: Sequence[Dataset], choice: IngestChoice) -> list[tuple[Dataset, Market]]:
@@ -95,12 +136,14 @@ def _product(datasets: Sequence[Dataset], choice: IngestChoice) -> list[tuple[Da
     return [(dataset, market) for dataset in datasets for market in markets]
 
 
-def _covered(store: Store, choice: IngestChoice) -> Iterator[tuple[Dataset, Market]]:
-    """What is covered, of the tables and exchanges of a choice."""
-    rows = read_coverage(store, None, EVERYTHING).select("table", "exchange", "symbol")
+def _covered(
+    store: Store, tables: Collection[str], exchanges: Collection[str]
+) -> Iterator[tuple[Dataset, Market]]:
+    """What is covered, of some tables and exchanges or of all."""
+    rows = read_coverage(store, (), EVERYTHING).select("table", "exchange", "symbol")
     for table, exchange, symbol in rows.unique(maintain_order=True).iter_rows():
-        if choice.tables and table not in choice.tables:
+        if tables and table not in tables:
             continue
-        if choice.exchanges and exchange not in choice.exchanges:
+        if exchanges and exchange not in exchanges:
             continue
         yield store.catalog.dataset(table), Market(exchange, symbol)

@@ -6,11 +6,12 @@ import polars as pl
 
 from lake.errors import UsageError
 from lake.jobs.job import WriteCounts, record_job
+from lake.model.dataset import Dataset
 from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store, Written
 
 
-def write_rows(store: Store, table: str, rows: pl.DataFrame, source: str) -> Written:
+def write_rows(store: Store, dataset: Dataset, rows: pl.DataFrame, source: str) -> Written:
     """Write a frame into a table as a job.
 
     Raises
@@ -20,14 +21,13 @@ def write_rows(store: Store, table: str, rows: pl.DataFrame, source: str) -> Wri
     UsageError
         The table is the lake's own record.
     """
-    dataset = store.catalog.dataset(table)
     if dataset.kind == "record":
         raise UsageError(
-            f"{table} is the lake's own record, and written by itself only",
+            f"{dataset.name} is the lake's own record, and written by itself only",
             f"Nobody else writes {', '.join(store.catalog.records)}.",
         )
     counts = WriteCounts()
-    with record_job(Ledger(store), f"write {table}", {"source": source}, counts) as job:
+    with record_job(Ledger(store), f"write {dataset.name}", {"source": source}, counts) as job:
         written = store.write(dataset, rows, Origin(job.id, source))
-        counts.add(table, written)
+        counts.add(dataset.name, written)
     return written

@@ -156,7 +156,7 @@ def _run(
 
 def _open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.DataFrame:
     parts = [
-        read_findings(store, FindingFilter(table, whole_days(selection)))
+        read_findings(store, FindingFilter((table,), whole_days(selection)))
         for table, selection in wanted
         if store.catalog.dataset(table).kind == "data"
     ]

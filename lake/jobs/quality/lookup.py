@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -22,8 +23,8 @@ class FindingFilter:
 
     Attributes
     ----------
-    table, selection
-        Of a table, or of all; that begin in the selection.
+    tables, selection
+        Of these tables; that begin in the selection.
     checks
         Of these checks.
     severity
@@ -32,7 +33,7 @@ class FindingFilter:
         `open` or `closed`.
     """
 
-    table: str | None
+    tables: tuple[str, ...]
     selection: Selection
     checks: tuple[str, ...] = ()
     severity: str | None = None
@@ -42,8 +43,8 @@ class FindingFilter:
 def read_findings(store: Store, wanted: FindingFilter) -> pl.DataFrame:
     """Rows of `findings`, worst first."""
     rows = store.read(store.catalog.dataset("findings"), wanted.selection)
-    if wanted.table is not None:
-        rows = rows.filter(pl.col("dataset") == store.catalog.dataset(wanted.table).name)
+    if wanted.tables:
+        rows = rows.filter(pl.col("dataset").is_in(wanted.tables))
     if wanted.checks:
         rows = rows.filter(pl.col("check").is_in(list(wanted.checks)))
     if wanted.status is not None:
@@ -69,11 +70,11 @@ def find_finding(store: Store, finding_id: str) -> dict[str, object]:
     return matches.row(0, named=True)
 
 
-def read_scores(store: Store, table: str | None, selection: Selection) -> pl.DataFrame:
+def read_scores(store: Store, tables: Sequence[str], selection: Selection) -> pl.DataFrame:
     """Rows of `scores`: the quality of each market-day of a selection that was checked."""
     rows = store.read(store.catalog.dataset("scores"), whole_days(selection))
-    if table is not None:
-        rows = rows.filter(pl.col("dataset") == store.catalog.dataset(table).name)
+    if tables:
+        rows = rows.filter(pl.col("dataset").is_in(tables))
     return rows.sort("dataset", "exchange", "symbol", "timestamp")
 
 

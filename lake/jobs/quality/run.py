@@ -88,7 +88,7 @@ def open_inputs(
 
     return CheckInputs(
         tables={**found, **(tables or {})},
-        coverage=read_coverage(store, None, Selection(), as_of),
+        coverage=read_coverage(store, (), Selection(), as_of),
         quarantine=store.read(store.catalog.dataset("quarantine"), as_of=as_of).drop("row"),
         now=as_of or now,
         omits_empty_bars=omits,

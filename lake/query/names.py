@@ -1,0 +1,150 @@
+"""Which tables and markets of a lake the names of a user mean, and the closest where none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Literal
+
+import polars as pl
+
+from lake.errors import UnknownNameError
+from lake.model import names
+from lake.model.dataset import Dataset
+from lake.model.market import MARKET_COLUMNS
+from lake.model.names import Families, expand_table, expand_tables, list_closest
+from lake.model.selection import Selection
+from lake.query.overview import read_coverage
+from lake.store.reader import EVERYTHING, TableReader
+from lake.store.store import Store
+
+Missing = Literal["error", "empty"]
+"""What to do about a market that a table does not hold: raise, or give no rows."""
+
+
+def find_dataset(store: Store, table: str, timeframe: str | None = None) -> Dataset:
+    """The dataset of a table, whether it exists or not.
+
+    Raises
+    ------
+    UnknownNameError
+        There is none: names the closest.
+    UsageError
+        It has one table a timeframe, and none is given.
+    """
+    families = _families(store)
+    name = expand_table(table, timeframe, families)
+    catalog = store.catalog
+    single = [name for name in catalog.families if name not in (*families, *catalog.records)]
+    _require_datasets(store, [name], [*chain(*families.values()), *families, *single])
+    return catalog.dataset(name)
+
+
+def find_table(store: Store, table: str, timeframe: str | None = None) -> Dataset:
+    """The dataset of a table that exists.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such table: names the closest.
+    UsageError
+        It has one table a timeframe, and none is given.
+    """
+    name = expand_table(table, timeframe, _families(store))
+    _require_datasets(store, [name], _shown_tables(store))
+    _require_tables(store, [name])
+    return store.catalog.dataset(name)
+
+
+def find_tables(
+    store: Store,
+    tables: Sequence[str],
+    timeframes: Sequence[str] = (),
+    *,
+    must_exist: bool = True,
+) -> tuple[str, ...]:
+    """The tables that names mean; no name stays none, which means all.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such table: names the closest.
+    UsageError
+        A timeframe is given without a dataset that has timeframes.
+    """
+    chosen = expand_tables(tables, timeframes, _families(store))
+    _require_datasets(store, chosen, _shown_tables(store))
+    if must_exist:
+        _require_tables(store, chosen)
+    return chosen
+
+
+def require_markets(
+    store: Store, tables: Iterable[TableReader], selection: Selection, missing: Missing
+) -> None:
+    """Refuse exchanges and symbols of which no table holds, or covers, anything.
+
+    Parameters
+    ----------
+    missing
+        `empty` lets all through.
+
+    Raises
+    ------
+    UnknownNameError
+        One is held by none of the tables: names the closest.
+    """
+    if missing == "empty" or not (selection.exchanges or selection.symbols):
+        return
+    data = [table for table in tables if table.dataset.kind != "record"]
+    if not data or not names.list_absent(_stored_markets(data, selection), selection):
+        return
+    of_tables = [table.dataset.name for table in data]
+    held = _stored_markets(data, EVERYTHING) | _covered_markets(store, of_tables)
+    names.require_markets(", ".join(of_tables), held, selection)
+
+
+def _stored_markets(tables: Sequence[TableReader], selection: Selection) -> set[tuple[str, str]]:
+    of_any_time = Selection(selection.exchanges, selection.symbols)
+    files = [table.files(of_any_time).select(MARKET_COLUMNS).unique() for table in tables]
+    return set(pl.concat(files).iter_rows())
+
+
+def _covered_markets(store: Store, tables: Sequence[str]) -> set[tuple[str, str]]:
+    """Markets that were asked for: that there is nothing of them is known."""
+    covered = read_coverage(store, tables, EVERYTHING)
+    return set(covered.select(MARKET_COLUMNS).iter_rows())
+
+
+def _families(store: Store) -> Families:
+    catalog, existing = store.catalog, store.tables()
+    return {
+        family: [name for name in existing if catalog.dataset(name).family == family]
+        for family in catalog.families
+        if catalog.has_timeframes(family)
+    }
+
+
+def _shown_tables(store: Store) -> tuple[str, ...]:
+    """The tables that exist, without the lake's own record."""
+    return tuple(name for name in store.tables() if store.catalog.dataset(name).kind != "record")
+
+
+def _require_datasets(store: Store, tables: Sequence[str], listed: Sequence[str]) -> None:
+    for name in tables:
+        try:
+            store.catalog.dataset(name)
+        except UnknownNameError:
+            raise UnknownNameError(f"there is no table {name!r}", _hint(name, listed)) from None
+
+
+def _require_tables(store: Store, tables: Sequence[str]) -> None:
+    for name in tables:
+        if not store.exists(name):
+            raise UnknownNameError(
+                f"table {name} does not exist yet", _hint(name, _shown_tables(store))
+            )
+
+
+def _hint(name: str, listed: Sequence[str]) -> str:
+    return f"Tables: {list_closest(name, listed)}." if listed else "There is none: ingest one."
