@@ -1,1 +1,1 @@
-"""Repairs of stored rows: planned, made, recorded, undone."""
+"""Repair stored rows: plan, apply, record, undo."""

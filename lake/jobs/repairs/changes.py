@@ -1,4 +1,4 @@
-"""What differs between rows before and after. Pure."""
+"""Compare rows before and after a change. Pure."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SHOWN_ROWS = 20
 
 @dataclass(frozen=True)
 class Changes:
-    """What differs.
+    """The rows that differ.
 
     Attributes
     ----------
     inserted
-        Rows that were not there.
+        New rows.
     before, after
-        Rows that were updated, as they were and as they are.
+        Updated rows, in their old and in their new form.
     removed
-        Rows that are not there any more.
+        Deleted rows.
     """
 
     inserted: pl.DataFrame
@@ -38,12 +38,12 @@ class Changes:
 
     @property
     def written(self) -> pl.DataFrame:
-        """All rows that are new or different."""
+        """New and updated rows, in their new form."""
         return pl.concat([self.inserted, self.after])
 
     @property
     def replaced(self) -> pl.DataFrame:
-        """All rows that are different now, or gone."""
+        """Updated and deleted rows, in their old form."""
         return pl.concat([self.before, self.removed])
 
     def __bool__(self) -> bool:
@@ -51,26 +51,26 @@ class Changes:
 
     @classmethod
     def empty(cls, dataset: Dataset) -> Changes:
-        """No change."""
+        """Return changes of no row."""
         return cls(*(dataset.empty() for _ in fields(cls)))
 
     @classmethod
     def concat(cls, parts: Sequence[Changes]) -> Changes:
-        """The changes of several parts, of which no two have rows of one key; at least one."""
+        """Concatenate changes, at least one, of which no two share a key."""
         return cls(*(pl.concat(getattr(part, item.name) for part in parts) for item in fields(cls)))
 
     def times(self, dataset: Dataset) -> pl.Series:
-        """The times of all rows that are new, different, or gone."""
+        """Return the times of all rows that are new, updated or deleted."""
         return pl.concat([self.written, self.removed])[dataset.time_column]
 
     def split_by_window(
         self, dataset: Dataset, windows: Sequence[TimeRange]
     ) -> Iterator[tuple[TimeRange, Changes]]:
-        """What differs within each of the windows, in order; those without changes are left out."""
-        parts, held = [], Windows(windows)
+        """Yield the changes in each window, in order; windows without changes are left out."""
+        parts, lookup = [], Windows(windows)
         for item in fields(self):
             rows = getattr(self, item.name)
-            numbers = held.locate(rows[dataset.time_column])
+            numbers = lookup.locate(rows[dataset.time_column])
             marked = rows.with_columns(numbers.alias("_window")).drop_nulls("_window")
             parts.append(marked.partition_by("_window", include_key=False, as_dict=True))
         nothing = dataset.empty()
@@ -79,7 +79,7 @@ class Changes:
 
 
 def compare_rows(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) -> Changes:
-    """What differs between the rows of one market."""
+    """Compare the rows of one market before and after."""
     key = list(dataset.key)
     inserted = after.join(before, on=key, how="anti")
     values = [c.name for c in dataset.columns if c.name not in {*PARTITIONS, *key}]
@@ -94,7 +94,7 @@ def compare_rows(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) ->
 
 
 def to_json(rows: pl.DataFrame) -> str:
-    """The first rows, without their market, as a JSON list of objects."""
+    """Return the first rows, without their market, as a JSON list of objects."""
     shown = rows.head(SHOWN_ROWS).drop(PARTITIONS, strict=False)
     return json.dumps(shown.to_dicts(), default=_to_plain)
 

@@ -1,4 +1,4 @@
-"""The sources that one run asks: each exchange, and where the settings name one, its fallback."""
+"""The sources of one run: one per exchange, and its fallback where the settings name one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lake.settings import ExchangeSettings, Settings
 from lake.sources.base import RangeSource, Source, require_ranges
 
 Connect = Callable[[str, ExchangeSettings | None], Source]
-"""Connects the source of an exchange; None: as the settings of the lake say."""
+"""Connects the source of an exchange; None: with the settings of the lake."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Connection:
 
 
 class Connections:
-    """Connects each source once, and asks none again that was down in this run."""
+    """Connects each source once, and refuses those that were down in this run."""
 
     def __init__(self, connect: Connect, settings: Settings) -> None:
         self._connect = connect
@@ -42,7 +42,7 @@ class Connections:
         Raises
         ------
         SourceUnavailableError
-            It was down before, in this run: it got all its retries then.
+            It was down before in this run, after all its retries.
         UnknownNameError
             No source serves the exchange, or none that gives ranges.
         """

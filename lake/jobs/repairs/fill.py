@@ -1,4 +1,4 @@
-"""Rows for what no source gives: derived from finer data of the lake, or interpolated by rule."""
+"""Fill in rows that no source gives: derive them from finer data, or interpolate them."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from lake.model.timeframe import Timeframe
 from lake.store.ledger import Ledger
 from lake.store.store import Store
 
-# Trades before and after a bar tell whether ids follow each other; bars beside it, whether they
-# are counted as its trades are.
+# Trades before and after a bar show whether their IDs are consecutive; neighbouring bars, whether
+# the venue counts bars and trades alike.
 _AROUND = timedelta(hours=1)
-# Rows around a missing one tell the schedule: of tables by year, or by day.
+# Rows around a missing one show the schedule: of tables by year, or by day.
 _SCHEDULE = {"year": timedelta(days=30), "day": timedelta(days=2)}
 _AGREEING = 0.5
 _SAME_EVENT = timedelta(minutes=1)
@@ -42,12 +42,14 @@ _TOLERANCE = 1e-9
 
 @dataclass
 class FilledRows:
-    """Rows to be stored by one method, and what they rest on.
+    """Rows of one method, to be stored.
 
     Attributes
     ----------
     source
-        What `fill` says of them, and is recorded as their source.
+        Their value of `fill`, which is recorded as their source, too.
+    evidence
+        What they rely on.
     """
 
     source: str
@@ -56,7 +58,7 @@ class FilledRows:
 
 
 class Filling:
-    """Makes rows for a group; writes nothing."""
+    """Builds rows for a group; writes nothing."""
 
     def __init__(self, store: Store, group: Group) -> None:
         self._store = store
@@ -64,11 +66,11 @@ class Filling:
 
     @property
     def makes_bars(self) -> bool:
-        """Whether the table has a timeframe: only then there are slots that can be missing."""
+        """Whether the table has a timeframe, so that it has slots that can be missing."""
         return self._group.dataset.timeframe is not None
 
     def find_absent(self) -> Moments:
-        """Open times in the group's windows of rows that are missing; none without a timeframe."""
+        """Find open times of missing rows in the group's windows; none without a timeframe."""
         dataset, market = self._group.dataset, self._group.market
         time, times = dataset.time_column, [pl.Series(dtype=TIMESTAMP)]
         if self.makes_bars:
@@ -79,28 +81,23 @@ class Filling:
         return Moments(pl.concat(times))
 
     def derive(self, spans: Iterable[TimeRange]) -> Iterator[FilledRows]:
-        """Missing bars from finer data: trades first, then bars, the next finer first.
+        """Yield missing bars from finer data: trades first, then bars, the next finer first.
 
-        What was given is taken to be stored before the next is asked for.
+        The caller has to store what it gets before it asks for more.
         """
         if self._group.dataset.event != "bar":
             return
-        left = self.find_absent().select(spans)
+        absent = self.find_absent().select(spans)
         for name in ("trades", *self._find_finer_tables()):
-            if left.is_empty():
+            if absent.is_empty():
                 return
-            if self._store.exists(name):
-                made = (
-                    self._derive_from_trades(left)
-                    if name == "trades"
-                    else self._derive_from_bars(name, left)
-                )
-                if made is not None:
-                    left = left.filter(~left.is_in(made.rows["timestamp"].implode()))
-                    yield made
+            filled = self._derive_from(name, absent) if self._store.exists(name) else None
+            if filled is not None:
+                absent = absent.filter(~absent.is_in(filled.rows["timestamp"].implode()))
+                yield filled
 
     def interpolate(self, quiet: Collection[Target], lost: Collection[Target]) -> FilledRows | None:
-        """What the dataset allows to fill in, where nobody has anything.
+        """Interpolate by the policy of the dataset; None where it allows nothing.
 
         Parameters
         ----------
@@ -119,50 +116,55 @@ class Filling:
         return self._fill_between(lost)
 
     def _fill_flat(self, spans: Iterable[TimeRange]) -> FilledRows | None:
-        """Flat bars for intervals without trades."""
+        """Build flat bars for intervals without trades."""
         timeframe, dataset = self._timeframe, self._group.dataset
         opens = Moments(self.find_absent().select(spans))
         pieces = self._cut_spans(opens)
         around = [TimeRange(timeframe.floor(p.start - MICROSECOND), p.end) for p in pieces]
-        made = [pl.DataFrame(schema=BARS)]
+        frames = [pl.DataFrame(schema=BARS)]
         for span, stored in self._read_rows(dataset, around, ["timestamp", "close", "closed"]):
-            # What was made for the piece before this one is not stored yet.
-            known = pl.concat([made[-1].select(stored.columns).tail(1), stored])
-            made.append(flat(known, opens.select([span]), timeframe))
-        return _build_filled(FLAT, made, {"policy": "flat", "proof": "no trade happened"})
+            # The bars of the span before this one are not stored yet.
+            earlier = pl.concat([frames[-1].select(stored.columns).tail(1), stored])
+            frames.append(flat(earlier, opens.select([span]), timeframe))
+        return _build_filled(FLAT, frames, {"policy": "flat", "proof": "no trade happened"})
 
     def _fill_between(self, targets: Iterable[Target]) -> FilledRows | None:
-        """Rows that are due by the schedule and not there, by the policy of the dataset."""
-        dataset, how = self._group.dataset, self._group.dataset.repair.interpolate
-        assert how is not None  # noqa: S101 - the callers look at the policy
-        made = []
+        """Build rows that are missing by the schedule, by the policy of the dataset."""
+        dataset, policy = self._group.dataset, self._group.dataset.repair.interpolate
+        assert policy is not None  # noqa: S101 - the callers check the policy
+        frames = []
         spans = union(target.span for target in targets)
         around = [widen(span, _SCHEDULE[dataset.granularity]) for span in spans]
         for span, (_, rows) in zip(spans, self._read_rows(dataset, around), strict=True):
             times = due(rows[dataset.time_column], span)
-            made.append(between(dataset, rows, times, how))
-        return _build_filled(f"{INTERPOLATED}{how}", made, {"policy": how})
+            frames.append(between(dataset, rows, times, policy))
+        return _build_filled(f"{INTERPOLATED}{policy}", frames, {"policy": policy})
 
     def _find_finer_tables(self) -> list[str]:
-        """Names of the tables of finer bars, the next finer first."""
+        """Return the names of the tables of finer bars, the next finer first."""
         dataset = self._group.dataset
-        found = []
+        finer = []
         for name in self._store.tables():
             other = self._store.catalog.dataset(name)
             if other.family != dataset.family or not other.timeframe or not dataset.timeframe:
                 continue
             if nests(other.timeframe, dataset.timeframe):
-                found.append((other.timeframe.seconds, name))
-        return [name for _, name in sorted(found, reverse=True)]
+                finer.append((other.timeframe.seconds, name))
+        return [name for _, name in sorted(finer, reverse=True)]
+
+    def _derive_from(self, table: str, opens: pl.Series) -> FilledRows | None:
+        if table == "trades":
+            return self._derive_from_trades(opens)
+        return self._derive_from_bars(table, opens)
 
     def _derive_from_trades(self, opens: pl.Series) -> FilledRows | None:
         timeframe, trades = self._timeframe, self._store.catalog.dataset("trades")
         covered = Ledger(self._store).covered("trades", self._group.market)
-        wanted = Moments(opens)
-        pieces = self._cut_spans(wanted)
+        absent = Moments(opens)
+        pieces = self._cut_spans(absent)
         around = [widen(piece, _AROUND) for piece in pieces]
         stored = self._read_rows(self._group.dataset, around)
-        made, agreeing, compared = [], 0, 0
+        frames, agreeing, compared = [], 0, 0
         for piece, (span, rows), (_, beside) in zip(
             pieces, self._read_rows(trades, around), stored, strict=True
         ):
@@ -170,7 +172,7 @@ class Filling:
             grid = grid.filter(complete_slots(rows, grid, timeframe, covered))
             bars = bars_from_trades(rows, timeframe)
             bars = bars.filter(pl.col("timestamp").is_in(grid.implode()))
-            made.append(_select_opens(bars, wanted.select([piece])))
+            frames.append(_select_opens(bars, absent.select([piece])))
             same = _compare_with_sent(bars, beside)
             agreeing, compared = agreeing + int(same.sum()), compared + len(same)
         if agreeing < _AGREEING * compared:
@@ -180,20 +182,20 @@ class Filling:
             "bars_beside": compared,
             "of_them_equal": agreeing,
         }
-        return _build_filled(FROM_TRADES, made, facts)
+        return _build_filled(FROM_TRADES, frames, facts)
 
     def _derive_from_bars(self, name: str, opens: pl.Series) -> FilledRows | None:
-        finer, wanted = self._store.catalog.dataset(name), Moments(opens)
-        assert finer.timeframe is not None  # noqa: S101 - `_finer` gives bars only
-        made = []
-        for span, rows in self._read_rows(finer, self._cut_spans(wanted)):
+        finer, absent = self._store.catalog.dataset(name), Moments(opens)
+        assert finer.timeframe is not None  # noqa: S101 - `_find_finer_tables` gives bars only
+        frames = []
+        for span, rows in self._read_rows(finer, self._cut_spans(absent)):
             bars = bars_from_bars(rows, finer.timeframe, self._timeframe)
-            made.append(_select_opens(bars, wanted.select([span])))
+            frames.append(_select_opens(bars, absent.select([span])))
         facts = {f"{name}_version": self._store.version(finer)}
-        return _build_filled(f"derived:{name}", made, facts)
+        return _build_filled(f"derived:{name}", frames, facts)
 
     def _cut_spans(self, opens: Moments) -> list[TimeRange]:
-        """Spans of whole bars that hold all of some open times; each a day, or a bar, at most."""
+        """Cut spans of whole bars that hold all open times; none is longer than a day or a bar."""
         timeframe = self._timeframe
         pieces: list[TimeRange] = []
         for time in opens.times:
@@ -207,7 +209,7 @@ class Filling:
     @property
     def _timeframe(self) -> Timeframe:
         timeframe = self._group.dataset.timeframe
-        assert timeframe is not None  # noqa: S101 - the callers ask of bars only
+        assert timeframe is not None  # noqa: S101 - called for bars only
         return timeframe
 
     def _read_rows(
@@ -221,7 +223,7 @@ def _select_opens(bars: pl.DataFrame, opens: pl.Series) -> pl.DataFrame:
 
 
 def _compare_with_sent(bars: pl.DataFrame, stored: pl.DataFrame) -> pl.Series:
-    """Of the bars that the venue sent as well: whether they say the same."""
+    """Say of each bar that the venue sent, too, whether it is equal."""
     sent = stored.filter(pl.col("fill").is_null(), "closed")
     both = bars.join(sent, on="timestamp", suffix="_sent")
     apart = [(pl.col(n) - pl.col(f"{n}_sent")).abs() for n in OHLCV]
@@ -231,15 +233,15 @@ def _compare_with_sent(bars: pl.DataFrame, stored: pl.DataFrame) -> pl.Series:
 
 
 def find_superseded(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:
-    """Times of rows that were filled in, and beside which the venue's own row stands now.
+    """Find the times of rows that were filled in, and beside which the venue's own row stands.
 
-    Bars replace each other by their open time. Funding does not: what is filled in has the time
-    of the schedule, and what the venue sends is some milliseconds off.
+    Bars replace each other by their open time. Funding does not: a row that is filled in has the
+    time of the schedule, and that of the venue is some milliseconds off.
 
     Parameters
     ----------
     rows
-        Of one market, in order.
+        Rows of one market, in order of time.
     """
     time = dataset.time_column
     if dataset.timeframe is not None or "fill" not in rows.columns:
@@ -251,12 +253,12 @@ def find_superseded(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:
 
 
 def _build_filled(
-    source: str, made: list[pl.DataFrame], evidence: dict[str, Any]
+    source: str, frames: list[pl.DataFrame], evidence: dict[str, Any]
 ) -> FilledRows | None:
-    rows = pl.concat(made) if made else pl.DataFrame()
+    rows = pl.concat(frames) if frames else pl.DataFrame()
     return None if rows.is_empty() else FilledRows(source, rows, evidence)
 
 
 def widen(span: TimeRange, by: timedelta) -> TimeRange:
-    """A range, so much longer at both ends."""
+    """Return a range that begins earlier and ends later."""
     return TimeRange(span.start - by, span.end + by)

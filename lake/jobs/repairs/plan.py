@@ -1,4 +1,4 @@
-"""From findings to what is to be repaired: by table and market, with the reason. Pure."""
+"""Plan what to repair because of findings: by table and market, with the reason. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.model.time import TimeRange
 
-Kind = Literal["missing", "suspect", "witness", "no_trade"]
+Kind = Literal["missing", "suspect", "reference", "no_trade"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +27,15 @@ class Target:
     Attributes
     ----------
     finding_id
-        Empty of an interval that is no finding.
+        Empty where the target is no finding.
     kind
-        `missing`: rows that should be there. `suspect`: rows that may be wrong. `witness`: rows
-        that testify against the suspect ones, and may be wrong themselves. `no_trade`: nothing
-        is missing, but a flat bar may be filled in.
+        `missing`: rows that should exist. `suspect`: rows that may be wrong. `reference`: rows
+        that a check compared the suspect ones with, and that may be wrong themselves. `no_trade`:
+        nothing is missing, but a flat bar may be filled in.
     span
-        Its interval, rounded out: to whole bars, or by a margin.
+        Interval of the finding, widened to whole bars or by a margin.
     ask
-        Whether a source is to be asked; it is not where it has been.
+        Whether to ask a source; false where it was asked before.
     """
 
     finding_id: str
@@ -48,7 +48,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What is to be repaired in the table of one market, in windows that hold all its targets."""
+    """The targets in the table of one market, and windows that hold all of them."""
 
     dataset: Dataset
     market: Market
@@ -57,7 +57,7 @@ class Group:
 
     @classmethod
     def of(cls, dataset: Dataset, market: Market, targets: Collection[Target]) -> Group:
-        """The group of targets; spans that are close to each other share a window."""
+        """Build the group of targets; spans that are close to each other share a window."""
         windows: list[TimeRange] = []
         for span in sorted(target.span for target in targets):
             if windows and span.start - windows[-1].end <= dataset.repair.join_within:
@@ -69,15 +69,15 @@ class Group:
         return cls(dataset, market, ordered, tuple(windows))
 
     def select(self, targets: Collection[Target]) -> Group:
-        """The group of some of its targets, in windows that hold these."""
+        """Return the group of some of its targets, with windows that hold these."""
         return Group.of(self.dataset, self.market, targets)
 
     def of_kind(self, kind: Kind) -> list[Target]:
-        """The targets of a kind."""
+        """Return the targets of a kind."""
         return [target for target in self.targets if target.kind == kind]
 
     def in_window(self, window: TimeRange) -> tuple[Target, ...]:
-        """The targets of a window."""
+        """Return the targets of a window."""
         start, end = (
             bisect_left(self.targets, time, key=lambda target: target.span.start)
             for time in (window.start, window.end)
@@ -87,7 +87,15 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """What repairs have tried: findings that a source confirmed, and when others were repaired."""
+    """Earlier repairs, by ID of the finding.
+
+    Attributes
+    ----------
+    marked
+        Findings that a source confirmed.
+    repaired
+        Findings that were repaired, and when last.
+    """
 
     marked: frozenset[str]
     repaired: Mapping[str, datetime]
@@ -95,7 +103,7 @@ class Attempts:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done, in this order, what cannot be, and what has been."""
+    """Groups to repair, in this order; what cannot be repaired; IDs of findings to skip."""
 
     groups: tuple[Group, ...]
     failed: tuple[FailedRepair, ...]
@@ -108,11 +116,11 @@ class Planner:
     Parameters
     ----------
     dataset
-        Gives the dataset of a table, or raises `UnknownNameError`.
+        Returns the dataset of a table, or raises `UnknownNameError`.
     attempts
-        What was tried before; counts for nothing where `again`.
+        Earlier repairs; ignored if `again`.
     interpolate
-        Whether intervals without trades are to be filled in.
+        Whether to fill in intervals without trades.
     """
 
     def __init__(
@@ -132,16 +140,16 @@ class Planner:
         self._skipped: list[str] = []
 
     def plan(self, findings: pl.DataFrame, no_trade: pl.DataFrame | None = None) -> Plan:
-        """The plan for findings, and for intervals in which no trade happened.
+        """Plan repairs for findings, and for intervals in which no trade happened.
 
         Parameters
         ----------
         findings
-            Columns of the table `findings`, at least `dataset`, `exchange`, `symbol`,
+            Rows of the table `findings`, with at least the columns `dataset`, `exchange`, `symbol`,
             `timestamp`, `end`, `check`, `against`, `finding_id`, `dimension`, `reason`,
             `measured`, `message` and `found_at`.
         no_trade
-            `dataset`, `exchange`, `symbol`, `start`, `end`, `reason`.
+            Intervals with the columns `dataset`, `exchange`, `symbol`, `start`, `end`, `reason`.
         """
         for finding in findings.iter_rows(named=True):
             if self._is_settled(finding):
@@ -167,9 +175,9 @@ class Planner:
         return not self._again and repaired is not None and repaired >= finding["found_at"]
 
     def _add_finding(self, finding: Mapping[str, Any]) -> None:
-        kind, hindrance = _assess(finding, interpolate=self._interpolate)
-        if hindrance:
-            self._fail(finding, hindrance)
+        kind, failure = _assess(finding, interpolate=self._interpolate)
+        if failure:
+            self._fail(finding, failure)
             return
         finding_id, why = finding["finding_id"], f"{finding['check']}: {finding['message']}"
         ask = kind != "no_trade" and (self._again or finding_id not in self._attempts.marked)
@@ -181,14 +189,14 @@ class Planner:
             self._fail(finding, error.message)
             return
         if ask and finding["dimension"] == "consistency":
-            self._add_witness(finding, Target(finding_id, "witness", span, why))
+            self._add_reference(finding, Target(finding_id, "reference", span, why))
 
-    def _add_witness(self, finding: Mapping[str, Any], target: Target) -> None:
-        """Who disagrees with a witness may be right: it is asked for again as well."""
+    def _add_reference(self, finding: Mapping[str, Any], target: Target) -> None:
+        """Add the rows that disagree with the suspect ones: those may be the wrong ones."""
         try:
             self._add(finding, finding["against"] or "", target)
         except UnknownNameError:
-            return  # another market testifies, or nobody: no table of this market
+            return  # the reference is another market, or none: no table of this market
 
     def _add(self, finding: Mapping[str, Any], table: str, target: Target) -> None:
         dataset = self._dataset(table)
@@ -216,14 +224,14 @@ _NO_TRADE = "no trade happened"
 
 
 def _assess(finding: Mapping[str, Any], *, interpolate: bool) -> tuple[Kind, str]:
-    """What a finding says of its rows; and why nothing can be done, if nothing can."""
+    """Return the kind of a finding's target, and why it cannot be repaired, or an empty text."""
     if finding["reason"] == "venue_outage":
-        return "missing", "the venue was out: nobody has data of then"
+        return "missing", "the venue was down: nobody has data of that time"
     if finding["reason"] == "no_trade":
-        said = "nothing is missing: no trade happened; --interpolate fills in flat bars"
-        return "no_trade", "" if interpolate else said
+        failure = "nothing is missing: no trade happened; --interpolate fills in flat bars"
+        return "no_trade", "" if interpolate else failure
     if finding["dimension"] == "timeliness":
-        return "suspect", "what came late stays late: no rows are wrong"
+        return "suspect", "rows that came late stay late: no row is wrong"
     return ("missing" if finding["dimension"] == "completeness" else "suspect"), ""
 
 
@@ -236,7 +244,7 @@ def _round_out(dataset: Dataset, span: TimeRange) -> TimeRange:
 
 
 def _sort_key(group: Group) -> tuple[bool, int, str, Market]:
-    """What others are derived from comes before them: trades, then bars, the finest first."""
+    """Sort what others are derived from before them: trades, then bars, the finest first."""
     timeframe = group.dataset.timeframe
     return (
         timeframe is not None,

@@ -1,4 +1,4 @@
-"""Repairs and their undoing as users run them: what they change is checked anew."""
+"""Repair and undo as users do: what changes is checked again."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CLOSE = timedelta(days=3)
 
 @dataclass(frozen=True, slots=True)
 class RepairRequest:
-    """What to repair, and how.
+    """What to repair, with options.
 
     Attributes
     ----------
     tables, selection
         Open findings of these tables, all by default, that begin in the selection.
     dry_run
-        Only list what would be done: no source is asked, nothing is written.
+        Only list what would be done; ask no source, write nothing.
     interpolate
         Fill in by the policy of the dataset what neither source nor finer data give.
     again
@@ -50,13 +50,13 @@ class RepairRequest:
 async def repair_and_check(
     store: Store, settings: Settings, request: RepairRequest, progress: Progress
 ) -> RepairReport:
-    """Repair what is found and open, then check what was repaired, so that findings are closed.
+    """Repair open findings, then check what was repaired, so that these are closed.
 
     Raises
     ------
     SourceUnavailableError
-        A source stays down, and its fallback too; what was repaired before, and of other
-        exchanges, is recorded and checked, and the same call goes on.
+        A source stays down, and its fallback, too. What was repaired before, and of other
+        exchanges, is recorded and checked; the same call continues from there.
     """
     tables = [store.catalog.dataset(name).name for name in request.tables]
     findings = store.read(store.catalog.dataset("findings"), request.selection).filter(
@@ -76,12 +76,12 @@ async def repair_and_check(
             again=request.again,
             offline=request.offline,
         )
-    finally:  # also where a source gave up in the middle
+    finally:  # also where a source failed in the middle
         _check_repaired(store, settings, pl.col("repaired_at") >= started)
 
 
 def undo_and_check(store: Store, settings: Settings, repair_id: str) -> UndoReport:
-    """Restore the rows that a repair changed, and check them anew.
+    """Restore the rows that a repair changed, and check them again.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def undo_and_check(store: Store, settings: Settings, repair_id: str) -> UndoRepo
 
 
 def read_repairs(store: Store) -> pl.DataFrame:
-    """Rows of `repairs`, newest first."""
+    """Read the rows of `repairs`, newest first."""
     return store.read(store.catalog.dataset("repairs")).sort("repaired_at", descending=True)
 
 
@@ -107,18 +107,18 @@ def _connect(
 
 
 def _without_trades(store: Store, settings: Settings, request: RepairRequest) -> pl.DataFrame:
-    """Intervals of bars in which nothing was traded, of tables that may be filled in there."""
+    """Find intervals without trades, in tables of bars that allow to fill in flat ones."""
     inputs = open_inputs(store, settings, store.now())
     flat = [
         name for name, rows in inputs.tables.items() if rows.dataset.repair.interpolate == "flat"
     ]
-    wanted = [name for name in flat if not request.tables or name in request.tables]
-    parts = [missing(inputs, name, request.selection) for name in wanted]
-    return pl.concat([pl.DataFrame(schema=GAPS), *parts])
+    tables = [name for name in flat if not request.tables or name in request.tables]
+    gaps = [missing(inputs, name, request.selection) for name in tables]
+    return pl.concat([pl.DataFrame(schema=GAPS), *gaps])
 
 
 def _check_repaired(store: Store, settings: Settings, which: pl.Expr) -> None:
-    """Check what some repairs have changed, and what was found in other tables because of it."""
+    """Check what some repairs changed, and where the findings were because of which they ran."""
     repairs = read_repairs(store).filter(which, pl.col("method") != "mark")
     reasons = repairs.select(finding_id=pl.col("findings").explode()).drop_nulls()
     findings = store.read(store.catalog.dataset("findings")).join(
@@ -126,17 +126,17 @@ def _check_repaired(store: Store, settings: Settings, which: pl.Expr) -> None:
     )
     place = ["dataset", "exchange", "symbol", "timestamp", "end"]
     places = pl.concat([repairs.select(place), findings.select(place)]).unique()
-    wanted = [
+    selections = [
         (table, Selection((exchange,), (symbol,), *span))
         for (table, exchange, symbol), rows in places.group_by(place[:3], maintain_order=True)
         for span in _join_close(rows.select("timestamp", "end").sort("timestamp"))
     ]
-    if wanted:
-        check_or_log(store, settings, sorted(wanted, key=str))
+    if selections:
+        check_or_log(store, settings, sorted(selections, key=str))
 
 
 def _join_close(spans: pl.DataFrame) -> list[tuple[datetime, datetime]]:
-    """Spans of days that are close to each other as one: a check reads and judges whole days."""
+    """Join spans that are close to each other: a check reads whole days."""
     joined: list[tuple[datetime, datetime]] = []
     for start, end in spans.iter_rows():
         if joined and start - joined[-1][1] <= _CLOSE:

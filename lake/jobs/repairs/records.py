@@ -1,8 +1,9 @@
-"""The table `repairs`: made from the commits themselves, so that no kill loses a record.
+"""The table `repairs`: built from the commits themselves, so that a kill loses no record.
 
-A job says in its own record what it is about to repair. What it then commits names the job; from
-both, the record of each repair follows, whoever writes it: the job, or the next one if it was
-killed in between. The id of a repair is made from what it is, so that twice written is once there.
+The record of a job says what it is about to repair, and its commits name the job. The record of
+each repair follows from both, and is written by the job, or by the next one if it was killed in
+between. The ID of a repair is a hash of its content, so that it is stored once even if written
+twice.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ COMMAND = "quality repair"
 
 @dataclass(frozen=True)
 class RecordedRepairs:
-    """Repairs that were recorded, and the times of the rows that they changed."""
+    """Recorded repairs, and the times of the rows that they changed."""
 
     repairs: tuple[AppliedRepair, ...]
     times: pl.Series
@@ -50,11 +51,11 @@ class Records:
         self._dataset = store.catalog.dataset("repairs")
 
     def rows(self) -> pl.DataFrame:
-        """All rows of `repairs`."""
+        """Return all rows of `repairs`."""
         return self._store.read(self._dataset)
 
     def attempts(self) -> Attempts:
-        """What was tried, and not undone."""
+        """Return the repairs that were not undone, by finding."""
         done = self.rows().filter(pl.col("status") == "done")
         each = done.select("method", "repaired_at", "findings").explode("findings")
         each = each.drop_nulls("findings")
@@ -69,7 +70,7 @@ class Records:
         group: Group,
         since: int,
         evidence: Mapping[str, Any],
-        asked: Sequence[TimeRange] = (),
+        requested: Sequence[TimeRange] = (),
     ) -> RecordedRepairs:
         """Record what a job has committed to a table after a version, by windows of a group.
 
@@ -77,8 +78,8 @@ class Records:
         ----------
         evidence
             What all of it relies on.
-        asked
-            What a source was asked for, in order: each record tells what was of its own window.
+        requested
+            Ranges that a source was asked for, in order: each record names those of its window.
         """
         table = group.dataset.name
         new = self._store.version(group.dataset) - since
@@ -88,22 +89,22 @@ class Records:
             if commit["job"] != job_id:
                 continue
             facts = {**evidence, "commit": commit["version"], "digest": commit["digest"]}
-            for window, found in find_changes(self._store, group, commit["version"]):
-                row = self._build_row(group, window, commit, found)
-                own = [str(span) for span in select_starting(asked, window)]
-                told = {**facts, "asked": own} if asked else facts
-                rows.append({**row, "evidence": json.dumps(told)})
+            for window, changes in find_changes(self._store, group, commit["version"]):
+                row = self._build_row(group, window, commit, changes)
+                own = [str(span) for span in select_starting(requested, window)]
+                row_evidence = {**facts, "asked": own} if requested else facts
+                rows.append({**row, "evidence": json.dumps(row_evidence)})
                 repairs.append(read_repair(row))
-                times.append(found.times(group.dataset))
+                times.append(changes.times(group.dataset))
         self._write(rows, Origin(job_id, "lake"))
         return RecordedRepairs(tuple(repairs), pl.concat(times))
 
     def _build_row(
-        self, group: Group, window: TimeRange, commit: Mapping[str, Any], found: Changes
+        self, group: Group, window: TimeRange, commit: Mapping[str, Any], changes: Changes
     ) -> dict[str, Any]:
-        """The row of what one commit changed in a window."""
+        """Build the row of what one commit changed in a window."""
         dataset, inside = group.dataset, group.in_window(window)
-        changed = Moments(found.times(dataset))
+        changed = Moments(changes.times(dataset))
         concerned = [target for target in inside if changed.has_within(target.span)] or inside
         return {
             **_describe_place(group, window),
@@ -111,10 +112,10 @@ class Records:
             "method": _classify(commit["source"]),
             "source": commit["source"],
             **_describe_reasons(concerned),
-            "inserted": found.inserted.height,
-            "updated": found.replaced.height,
-            "before": to_json(found.replaced.sort(*dataset.sort)),
-            "after": to_json(found.written.sort(*dataset.sort)),
+            "inserted": changes.inserted.height,
+            "updated": changes.replaced.height,
+            "before": to_json(changes.replaced.sort(*dataset.sort)),
+            "after": to_json(changes.written.sort(*dataset.sort)),
             "version_before": commit["version"] - 1,
             "version_after": commit["version"],
             "status": "done",
@@ -170,7 +171,7 @@ class Records:
 
 
 def describe_plan(groups: Iterable[Group], versions: Mapping[str, int]) -> dict[str, Any]:
-    """What a job says of itself when it starts: enough to complete its record if it is killed."""
+    """Return the arguments of a job: enough to complete its record if it is killed."""
     return {
         "plan": [
             {
@@ -192,31 +193,31 @@ def recover(store: Store) -> tuple[AppliedRepair, ...]:
     """Complete the records of jobs that were killed, from what they had committed."""
     ledger, records = Ledger(store), Records(store)
     jobs = ledger.jobs().filter(pl.col("command") == COMMAND, pl.col("status") == "running")
-    found: list[AppliedRepair] = []
+    recovered: list[AppliedRepair] = []
     for row in jobs.iter_rows(named=True):
-        said = json.loads(row["arguments"])
+        arguments = json.loads(row["arguments"])
         repairs: list[AppliedRepair] = []
-        for part in said["plan"]:
+        for part in arguments["plan"]:
             group = _read_group(store, part)
             repairs += records.record_commits(
                 row["job_id"], group, part["since"], {"recorded": "after the job was killed"}
             ).repairs
-        job = Job(row["job_id"], row["command"], said, row["timestamp"])
+        job = Job(row["job_id"], row["command"], arguments, row["timestamp"])
         counts = {name: sum(getattr(r, name) for r in repairs) for name in ("inserted", "updated")}
         ledger.finish(job, "interrupted", counts, "killed; what it had changed was recorded later")
-        found += repairs
-    return tuple(found)
+        recovered += repairs
+    return tuple(recovered)
 
 
 def read_rows(
     store: Store, dataset: Dataset, market: Market, window: TimeRange, version: int | None = None
 ) -> pl.DataFrame:
-    """The rows of a market in a range, at a version or now, in order."""
+    """Read the rows of a market in a range, at a version or now, in order."""
     return store.snapshot(dataset, version=version).collect(build_selection(market, window))
 
 
 def read_repair(row: Mapping[str, Any]) -> AppliedRepair:
-    """A row of `repairs`, as a report shows it."""
+    """Read a row of `repairs` as reports show it."""
     return AppliedRepair(
         row["repair_id"],
         row["dataset"],
@@ -231,32 +232,32 @@ def read_repair(row: Mapping[str, Any]) -> AppliedRepair:
 
 
 def build_selection(market: Market, window: TimeRange) -> Selection:
-    """The rows of a market in a range."""
+    """Select the rows of a market in a range."""
     return Selection((market.exchange,), (market.symbol,), window.start, window.end)
 
 
 def find_changes(store: Store, group: Group, version: int) -> Iterator[tuple[TimeRange, Changes]]:
-    """What a commit changed in the windows of a group; where nothing, the window is left out.
+    """Yield what a commit changed in each window of a group; unchanged windows are left out.
 
-    Only the files that it took out or put in are read, those of a date at a time.
+    Only the files that it removed or added are read, those of a date at a time.
     """
     dataset = group.dataset
     states = [store.snapshot(dataset, version=number) for number in (version - 1, version)]
     market = Selection((group.market.exchange,), (group.market.symbol,))
     old, new = (state.files(market) for state in states)
     files = [old.join(new, on="path", how="anti"), new.join(old, on="path", how="anti")]
-    found = [Changes.empty(dataset)]
+    by_day = [Changes.empty(dataset)]
     for day in pl.concat(files)["date"].unique().sort():
         before, after = (
             _read_files(state, listed.filter(date=day), market)
             for state, listed in zip(states, files, strict=True)
         )
-        found.append(compare_rows(dataset, before, after))
-    yield from Changes.concat(found).split_by_window(dataset, group.windows)
+        by_day.append(compare_rows(dataset, before, after))
+    yield from Changes.concat(by_day).split_by_window(dataset, group.windows)
 
 
 def _read_files(state: Snapshot, files: pl.DataFrame, selection: Selection) -> pl.DataFrame:
-    """The rows in some files of a market."""
+    """Read the rows in some files of a market."""
     names = list(state.dataset.polars_schema)
     with translate_errors(f"table {state.dataset.name}"):
         return state.sort_rows(state.file_by_file(files, selection), selection, names)

@@ -1,4 +1,4 @@
-"""Asking a source again for windows of one market, by the same way as an ingestion."""
+"""Fetch windows of one market again, as an ingestion does."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lake.sources.base import FetchRequest, Page, RangeSource
 
 
 class Answer:
-    """What a source gave.
+    """The pages that a source gave for a group.
 
     Attributes
     ----------
     source
-        Its name.
+        Name of the source.
     """
 
     def __init__(self, source: str, time_column: str) -> None:
@@ -37,31 +37,31 @@ class Answer:
         self._frames: list[pl.DataFrame] = []
 
     def add(self, page: Page, suspects: Windows) -> None:
-        """Take in a page: of what it tells everything, and what it says of suspect rows."""
+        """Add a page; of its rows only those of suspect intervals are kept."""
         if page.settled:
             self._settled.append(page.settled)
-        held = suspects.locate(page.frame[self._time_column]).is_not_null()
-        if held.any():
-            self._frames.append(page.frame.filter(held))
+        is_suspect = suspects.locate(page.frame[self._time_column]).is_not_null()
+        if is_suspect.any():
+            self._frames.append(page.frame.filter(is_suspect))
 
     def settles(self, target: Target) -> bool:
-        """Whether it told everything of a target's interval."""
-        settled = self._known
+        """Whether the answer is complete for a target's interval."""
+        settled = self._settled_ranges
         at = bisect_right(settled, target.span.start, key=lambda item: item.start) - 1
         return at >= 0 and target.span.end <= settled[at].end
 
     def select_rows(self, target: Target) -> pl.DataFrame:
-        """The rows that it gave for a target's interval, in its own columns."""
-        rows, moments = self._given
+        """Return the rows of a target's interval, in the columns that the source gave."""
+        rows, moments = self._sorted_rows
         return moments.select_rows(rows, target.span)
 
     @cached_property
-    def _known(self) -> RangeSet:
-        """Made when all pages are in."""
+    def _settled_ranges(self) -> RangeSet:
+        """Computed once, after the last page."""
         return union(self._settled)
 
     @cached_property
-    def _given(self) -> tuple[pl.DataFrame, Moments]:
+    def _sorted_rows(self) -> tuple[pl.DataFrame, Moments]:
         time = pl.DataFrame(schema={self._time_column: TIMESTAMP})
         rows = pl.concat([time, *self._frames], how="diagonal")
         rows = rows.sort(self._time_column, maintain_order=True)
@@ -80,14 +80,14 @@ async def refetch(
     Parameters
     ----------
     writer
-        Stores it, under the name of the source.
+        Stores the rows, under the name of the source.
     settings
-        How to ask, and how many rows to commit at once.
+        Concurrency of requests, and rows per commit.
 
     Raises
     ------
     SourceError, UsageError
-        It failed, or cannot give this; what it gave before is stored.
+        The source failed, or does not serve this; what it gave before is stored.
     """
     answer = Answer(writer.origin.source, group.dataset.time_column)
     suspects = Windows(union(t.span for t in group.targets if t.kind == "suspect"))

@@ -1,4 +1,4 @@
-"""Repair of what checks found: from the source, from finer data, and on request by rule."""
+"""Repair findings: fetch again, derive from finer data, and on request interpolate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Repairer:
     Parameters
     ----------
     connect
-        Called once an exchange, and once more for its `fallback_url`; closed at the end.
+        Called once per exchange, and once more for its `fallback_url`; its sources are closed at
+        the end.
     progress
         Counts markets.
     """
@@ -55,21 +56,21 @@ class Repairer:
         again: bool = False,
         offline: bool = False,
     ) -> RepairReport:
-        """Repair what findings tell.
+        """Repair findings.
 
         Parameters
         ----------
         findings
-            Rows of the table `findings`, those that are to be repaired.
+            Rows of the table `findings` to repair.
         no_trade
             Intervals for flat bars, if `interpolate`: `dataset`, `exchange`, `symbol`, `start`,
             `end`, `reason`; only those whose reason is `no_trade` are filled in.
         dry_run
-            Only tell what would be done: no source is asked, nothing is written.
+            Only list what would be done; ask no source, write nothing.
         interpolate
             Fill in by the policy of the dataset what neither source nor finer data give.
         again
-            Ask the source also for findings that were tried before.
+            Ask the source also for findings that it confirmed, or that were repaired, before.
         offline
             Ask no source: derive from finer data, and interpolate, at once.
 
@@ -77,12 +78,12 @@ class Repairer:
         ------
         SourceUnavailableError
             A source stays down, and so does its fallback. What was repaired before, and all of
-            other exchanges, is stored and recorded; the same call goes on from there. Nothing is
-            derived or interpolated meanwhile for what only the source could tell.
+            other exchanges, is stored and recorded; the same call continues from there. Nothing
+            is derived or interpolated in the meantime where the source may have the rows.
         StorageError
-            What was repaired before is recorded.
+            The storage failed; what was repaired before is recorded.
         CommitConflictError
-            The lake is being repaired by another, or others kept writing; likewise.
+            Another process is repairing the lake, or others kept writing; likewise.
         """
         options = Options(interpolate=interpolate, offline=offline)
         if dry_run:

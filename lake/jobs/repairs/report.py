@@ -30,7 +30,7 @@ class PlannedRepair:
 
 @dataclass(frozen=True, slots=True)
 class AppliedRepair:
-    """One repair, as recorded in the table `repairs`; `undo` restores by its id."""
+    """One repair, as recorded in the table `repairs`; `undo` takes its ID."""
 
     repair_id: str
     table: str
@@ -103,23 +103,23 @@ class RepairReport:
 
 @dataclass(frozen=True, slots=True)
 class UndoReport:
-    """What an undoing did.
+    """What an undo did.
 
     Attributes
     ----------
     removed
-        Rows that the repair had inserted, and that are gone now.
+        Count of rows that the repair had inserted, and that were deleted.
     restored
-        Rows that it had replaced, and that are what they were.
+        Count of rows that the repair had replaced, and that have their old values again.
     kept
-        Rows that somebody has changed since the repair: they stay as they are.
+        Count of rows that were changed again since the repair, and stay as they are.
     kept_times
         Times of the first twenty of these, in ISO-8601.
     later
-        Ids of the repairs that have changed rows in the same range since, newest first; looked for
-        where rows stay. Undone in this order, they let this one be undone.
+        IDs of the repairs that changed rows in the same range since, newest first; only where rows
+        stay. If they are undone in this order, this one can be undone.
     version
-        Of the table, afterwards.
+        Version of the table afterwards.
     """
 
     job_id: str | None

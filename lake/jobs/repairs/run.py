@@ -33,7 +33,7 @@ class Run:
     Attributes
     ----------
     counts
-        What became of the rows that were written.
+        Counts of the written rows, by table.
     """
 
     def __init__(
@@ -46,10 +46,9 @@ class Run:
         self._options = options
 
     async def repair(self, job: Job, group: Group) -> GroupState:
-        """Do all that can be done for a group, and return its last state.
+        """Repair a group as far as possible, and return its last state.
 
-        Where that says `unavailable`, a source is down: what it did not give is left for a later
-        run.
+        If that is `unavailable`, a source is down: what is open is left for a later run.
         """
         filling = Filling(self._store, group)
         bench = Bench(

@@ -1,4 +1,4 @@
-"""Which of many times and rows lie within which of many spans, without looking at all for each."""
+"""Find which of many times and rows lie within which of many spans, without comparing each."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Moments:
         self._numbers = self.times.to_physical().to_numpy()
 
     def has_within(self, span: TimeRange) -> bool:
-        """Whether one of them lies within a span."""
+        """Whether a time lies within a span."""
         start, end = self._bounds(span)
         return start < end
 
     def select(self, spans: Iterable[TimeRange]) -> pl.Series:
-        """Those that lie within one of the spans, each once."""
+        """Return the times that lie within one of the spans, each once."""
         bounds = [self._bounds(span) for span in union(spans)]
-        found = [self.times[start:end] for start, end in bounds if start < end]
-        return pl.concat(found) if found else self.times.clear()
+        slices = [self.times[start:end] for start, end in bounds if start < end]
+        return pl.concat(slices) if slices else self.times.clear()
 
     def select_rows(self, rows: pl.DataFrame, span: TimeRange) -> pl.DataFrame:
-        """Of the rows whose times they are, in order, those within a span."""
+        """Return the rows within a span, of the rows whose times these are, in order."""
         start, end = self._bounds(span)
         return rows.slice(start, end - start)
 
@@ -49,7 +49,7 @@ class Moments:
 
 
 def select_starting(spans: Sequence[TimeRange], window: TimeRange) -> Sequence[TimeRange]:
-    """Of spans in order, those that begin in a window."""
+    """Return the spans that begin in a window, of spans in order."""
     start, end = (
         bisect_left(spans, time, key=lambda span: span.start) for time in (window.start, window.end)
     )
@@ -64,18 +64,18 @@ class Windows:
         self._ends = np.array([_to_number(span.end) for span in spans], dtype=np.int64)
 
     def locate(self, times: pl.Series) -> pl.Series:
-        """Which of the spans holds each time, by its number; null where none does."""
+        """Return for each time the number of the span that holds it; null where none does."""
         if not len(self._starts):
             return pl.Series([None] * len(times), dtype=pl.Int64)
         moments = times.to_physical().to_numpy()
-        found = np.searchsorted(self._starts, moments, side="right") - 1
-        held = (found >= 0) & (moments < self._ends[np.maximum(found, 0)])
-        numbers = pl.Series(np.where(held, found, -1).astype(np.int64))
+        last = np.searchsorted(self._starts, moments, side="right") - 1
+        is_inside = (last >= 0) & (moments < self._ends[np.maximum(last, 0)])
+        numbers = pl.Series(np.where(is_inside, last, -1).astype(np.int64))
         return numbers.set(numbers < 0, None)
 
 
 def tile(spans: Iterable[TimeRange], step: timedelta = DAY) -> list[TimeRange]:
-    """The spans, cut into parts that are short enough to be read at once."""
+    """Cut spans into parts that are short enough to be read at once."""
     return [part for span in spans for part in split(span, step)]
 
 
@@ -86,16 +86,16 @@ def read_each(
     spans: Sequence[TimeRange],
     columns: Sequence[str] | None = None,
 ) -> Iterator[tuple[TimeRange, pl.DataFrame]]:
-    """The rows of a market in each of many spans, in order.
+    """Yield the rows of a market in each of many spans.
 
     Parameters
     ----------
     spans
-        By their start.
+        Spans in order of their start.
     """
     time, names = dataset.time_column, list(columns or dataset.polars_schema)
-    wanted = list(dict.fromkeys([*names, time]))
-    for stretch, rows in read_together(store, dataset, market, spans, wanted):
+    needed = list(dict.fromkeys([*names, time]))
+    for stretch, rows in read_together(store, dataset, market, spans, needed):
         moments = Moments(rows[time])
         for span in stretch:
             yield span, moments.select_rows(rows, span).select(names)
@@ -108,10 +108,10 @@ def read_together(
     spans: Sequence[TimeRange],
     columns: Sequence[str],
 ) -> Iterator[tuple[Sequence[TimeRange], pl.DataFrame]]:
-    """Spans that lie close to each other, and the rows of a market in and between them, in order.
+    """Yield spans that lie close to each other, and the rows of a market in and between them.
 
-    Those of a stretch as long as the dates of the table are read at once: a read a finding would
-    open the same files again and again, and one for all could take more memory than there is.
+    Spans within one date of the table are read at once: one read per finding would open the same
+    files again and again, and one for all could need more memory than the machine has.
     """
     snapshot = store.snapshot(dataset)
     files = snapshot.files(Selection((market.exchange,), (market.symbol,)))

@@ -57,13 +57,13 @@ class GroupState:
     Attributes
     ----------
     due
-        Targets that a source is to be asked for.
+        Targets to ask a source for.
     absent
-        Open times of bars that are missing now.
+        Open times of missing bars.
     changed
-        Times of all rows that were changed.
+        Times of all changed rows.
     applied, marked, failed, answers, refusals, down
-        As the outcomes of the steps so far say.
+        The outcomes of the steps so far.
     """
 
     group: Group
@@ -79,12 +79,12 @@ class GroupState:
 
     @classmethod
     def begin(cls, group: Group, absent: Moments, *, offline: bool) -> GroupState:
-        """The state before the first step; `offline`: no source is to be asked."""
+        """Return the state before the first step; `offline`: ask no source."""
         due = () if offline else (t for t in group.targets if is_due(group, absent, t))
         return cls(group, frozenset(due), absent, Moments(pl.Series(dtype=TIMESTAMP)))
 
     def fold(self, outcome: Outcome, absent: Moments) -> GroupState:
-        """The state after a step; `absent`: open times of bars that are missing after it."""
+        """Return the state after a step; `absent`: open times of bars that are missing then."""
         times = [item.times.rename("") for item in outcome.recorded]
         return replace(
             self,
@@ -100,34 +100,34 @@ class GroupState:
 
     @property
     def unavailable(self) -> SourceUnavailableError | None:
-        """Why the group has to wait: a source is down, and nobody else gave what is missing.
+        """The error because of which the group waits: a source is down, and a target is open.
 
-        What would be derived meanwhile would not be asked for any more.
+        Rows that are derived in the meantime would never be fetched.
         """
         waits = bool(self.down) and any(self.is_open(target) for target in self.due)
         return self.down[0] if waits else None
 
     def is_open(self, target: Target) -> bool:
-        """Whether a target is not repaired yet; a witness is never: it is only asked for."""
-        if target.kind == "witness":
+        """Whether a target is not repaired yet; a reference is only fetched, and never open."""
+        if target.kind == "reference":
             return False
         if target.kind == "no_trade" or _is_missing_bar(self.group, target):
             return self.absent.has_within(target.span)
         return not self.changed.has_within(target.span)
 
     def open_targets(self) -> list[Target]:
-        """The targets that are not repaired yet."""
+        """Return the targets that are not repaired yet."""
         return [target for target in self.group.targets if self.is_open(target)]
 
     def answer_for(self, target: Target) -> Answer | None:
-        """The last answer that settles all of a target that was due; None where there is none."""
+        """Return the last answer that settles all of a target that was due, if there is one."""
         if target not in self.due:
             return None
         return next((answer for answer in self.answers[::-1] if answer.settles(target)), None)
 
 
 def is_due(group: Group, absent: Moments, target: Target) -> bool:
-    """Whether a source is to be asked for a target.
+    """Whether to ask a source for a target.
 
     Parameters
     ----------

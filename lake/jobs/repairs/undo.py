@@ -1,4 +1,4 @@
-"""Undoing a repair: the rows that it changed become again what they were."""
+"""Undo a repair: restore the rows that it changed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ from lake.store.store import Origin, Store
 def undo(store: Store, repair_id: str) -> UndoReport:
     """Restore the rows that a repair changed, in one commit.
 
-    Rows that it inserted vanish, rows that it replaced get their old values back. Rows that were
-    changed again since stay, and are told; where that is true of all of them, the repair counts as
-    done, so that it can be undone after the later ones. What was restored already changes nothing;
-    to undo a mark lets the source be asked again. The coverage stays: what was asked has been
-    asked.
+    Rows that it inserted are deleted, rows that it replaced get their old values back. Rows that
+    were changed again since stay, and the report names them; if all were, the repair stays done,
+    so that it can be undone after the later ones. To undo a repair twice changes nothing; to undo
+    a mark lets the source be asked again. The coverage stays as it is.
 
     Raises
     ------
@@ -37,7 +36,7 @@ def undo(store: Store, repair_id: str) -> UndoReport:
     DamagedError
         The versions before and after it cannot be read any more.
     CommitConflictError
-        Others kept writing into the table, or repaired the lake: nothing was changed.
+        Others kept writing into the table, or are repairing the lake: nothing was changed.
     """
     with repairing(store.root):
         return _undo_repair(store, repair_id)
@@ -79,7 +78,7 @@ def _undo_repair(store: Store, repair_id: str) -> UndoReport:
 
 @dataclass
 class _Restoration:
-    """Makes the rows of a range what they were before a repair; counts what it does."""
+    """Restores the rows of a range to what they were before a repair, and counts them."""
 
     dataset: Dataset
     changed: Changes
@@ -104,22 +103,22 @@ class _Restoration:
 
 
 def _read_record(records: Records, repair_id: str) -> dict[str, Any]:
-    found = records.rows().filter(pl.col("repair_id") == repair_id)
-    if found.is_empty():
+    rows = records.rows().filter(pl.col("repair_id") == repair_id)
+    if rows.is_empty():
         raise UnknownNameError(
             f"there is no repair {repair_id!r}", "`lake quality repairs` lists all of them."
         )
-    return found.row(0, named=True)
+    return rows.row(0, named=True)
 
 
 def _find_later(records: Records, row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Ids of the repairs that have changed rows of the same range since, newest first."""
+    """Find the IDs of the repairs that changed rows of the same range since, newest first."""
     same = [pl.col(name) == row[name] for name in ("dataset", "exchange", "symbol")]
-    meeting = (pl.col("timestamp") < row["end"]) & (pl.col("end") > row["timestamp"])
+    overlaps = (pl.col("timestamp") < row["end"]) & (pl.col("end") > row["timestamp"])
     after = pl.col("version_after") > row["version_after"]
-    made = (pl.col("status") == "done") & (pl.col("method") != "mark")
-    found = records.rows().filter(*same, meeting, after, made)
-    return tuple(found.sort("version_after", descending=True)["repair_id"])
+    is_applied = (pl.col("status") == "done") & (pl.col("method") != "mark")
+    later = records.rows().filter(*same, overlaps, after, is_applied)
+    return tuple(later.sort("version_after", descending=True)["repair_id"])
 
 
 def _read_changes(

@@ -217,7 +217,7 @@ def test_missing_trades_are_refetched(make_lake: MakeLake) -> None:
     assert rows(lake, "trades").height <= damaged.height
 
 
-def test_who_disagrees_with_a_witness_has_it_refetched_too(make_lake: MakeLake) -> None:
+def test_a_reference_is_refetched_with_the_rows_that_disagree(make_lake: MakeLake) -> None:
     lake = _ingested(make_lake(), "bars_1m", "bars_5m")
     truth = rows(lake, "bars_1m")
     five = minutes(5, SPIKE)
@@ -267,7 +267,7 @@ def test_an_outage_and_late_rows_are_told_and_left(lake: Lake, sandbox: Sandbox)
         ),
     )
     said = [one.reason for one in report.failed]
-    words = ("venue was out", "stays late", "no trade happened", "no dataset 'nothing'")
+    words = ("venue was down", "stay late", "no trade happened", "no dataset 'nothing'")
     assert all(word in text for word, text in zip(words, said, strict=True))
     assert report.job_id is None
     assert not sandbox.log
