@@ -9,7 +9,8 @@ import polars as pl
 
 from lake.model.timeframe import Timeframe
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
-from lake.quality.checks.chain import has, pool_of, sort_by_block
+from lake.quality.checks.chain import has, sort_by_block
+from lake.quality.checks.pools import pool_of
 from lake.quality.slice import Reference, Slice
 
 _INVERSE = 0.2

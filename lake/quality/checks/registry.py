@@ -13,6 +13,7 @@ from lake.quality.checks import (
     cross_venue,
     dex,
     funding,
+    pools,
     quarantined,
     reconciliation,
     spikes,
@@ -34,6 +35,7 @@ BUILTIN: Mapping[str, BuiltinCheck] = {
         funding,
         cross_venue,
         chain,
+        pools,
         dex,
     )
     for name, builtin in module.CHECKS.items()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lake.model.dataset import Dataset
 from lake.model.time import TimeRange
-from lake.quality.checks.chain import CHECKS
+from lake.quality.checks import chain, pools
 from tests.conftest import DAY, MINUTE, SECOND, T0, trades
 from tests.quality.checks.onchain import (
     POOL,
@@ -35,6 +35,7 @@ from tests.quality.slices import outcome, slice_of
 Defect = tuple[str, str]
 Spoil = Callable[[pl.DataFrame, int], pl.DataFrame]
 
+CHECKS = {**chain.CHECKS, **pools.CHECKS}
 SWAP_CHECKS = ("block_chain", "swap_amounts", "pool_state", "pool_path")
 
 
