@@ -70,19 +70,25 @@ def configure(
     ConfigError
         A check or threshold is unknown, or has the wrong type; the message says where.
     """
-    checks = {check.name: check for check in dataset.checks}
-    where = {name: f"schemas/{dataset.family}.toml: checks.{name}" for name in checks}
-    for table in (dataset.family, dataset.name):
-        for name, values in (overrides or {}).get(table, {}).items():
-            where[name] = f"settings: quality.checks.{table}.{name}"
-            checks[name] = _override(checks.get(name), name, values, where[name])
-    for name, check in checks.items():
-        _require_known(check, where[name])
+    checks, where = _merge(dataset, overrides or {})
     bounds = {**_BOUNDS, **_window_bounds(dataset)}
     enabled = ((name, check) for name, check in checks.items() if check.enabled)
     configured = (_configure_check(check, where[name], bounds) for name, check in enabled)
     added = (_configure_own(name, function, checks) for name, function in (own or {}).items())
     return (*configured, *added)
+
+
+def _merge(dataset: Dataset, overrides: Overrides) -> tuple[dict[str, Check], dict[str, str]]:
+    """Return the checks of a table by name, and the place where each is configured."""
+    checks = {check.name: check for check in dataset.checks}
+    where = {name: f"schemas/{dataset.family}.toml: checks.{name}" for name in checks}
+    for table in (dataset.family, dataset.name):
+        for name, values in overrides.get(table, {}).items():
+            where[name] = f"settings: quality.checks.{table}.{name}"
+            checks[name] = _override(checks.get(name), name, values, where[name])
+    for name, check in checks.items():
+        _require_known(check, where[name])
+    return checks, where
 
 
 def _configure_own(
@@ -94,16 +100,21 @@ def _configure_own(
 
 
 def _override(check: Check | None, name: str, values: Mapping[str, Any], where: str) -> Check:
+    _require_fields(values, where)
+    base = check or Check(name, "warning", {})
+    thresholds = {key: value for key, value in values.items() if key not in _FIELDS}
+    fields = {key: value for key, value in values.items() if key in _FIELDS}
+    return replace(base, thresholds={**base.thresholds, **thresholds}, **fields)
+
+
+def _require_fields(values: Mapping[str, Any], where: str) -> None:
+    """Require allowed values and types of all that is not a threshold."""
     for key, choices in _CHOICES.items():
         if key in values and values[key] not in choices:
             raise ConfigError(f"{where}.{key}: {values[key]!r} is not one of {', '.join(choices)}")
     for key, expected in _TYPES.items():
         if key in values and not isinstance(values[key], expected):
             raise ConfigError(f"{where}.{key}: {values[key]!r} is not of type {expected.__name__}")
-    base = check or Check(name, "warning", {})
-    thresholds = {key: value for key, value in values.items() if key not in _FIELDS}
-    fields = {key: value for key, value in values.items() if key in _FIELDS}
-    return replace(base, thresholds={**base.thresholds, **thresholds}, **fields)
 
 
 def _require_known(check: Check, where: str) -> None:

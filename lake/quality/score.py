@@ -54,19 +54,7 @@ def score_days(days: pl.DataFrame, findings: pl.DataFrame) -> pl.DataFrame:
         One row per day with rows or findings, ordered by time: `timestamp`, `rows`, `expected`,
         missing slots by reason, `DIMENSIONS`, `score`, `DELAYS`.
     """
-    day = pl.col("start").dt.truncate("1d").alias("timestamp")
-    missing = pl.col("dimension") == "completeness"
-    reason = pl.when(pl.col("reason").is_in(REASONS)).then("reason").otherwise(pl.lit("lost"))
-    is_loss = missing & ~reason.is_in(NO_LOSSES)
-    tenths = pl.col("severity").replace_strict(_TENTHS, return_dtype=pl.Int64)
-    sums = findings.group_by(day).agg(
-        *(pl.col("rows").filter(missing & (reason == name)).sum().alias(name) for name in REASONS),
-        pl.col("rows").filter(is_loss & (pl.col("severity") != "info")).sum().alias("_losses"),
-        *(
-            (tenths * pl.col("rows")).filter(pl.col("dimension") == name).sum().alias(f"_{name}")
-            for name in _MEASURED
-        ),
-    )
+    sums = _sum_findings(findings)
     joined = days.join(sums, on="timestamp", how="full", coalesce=True).with_columns(
         pl.col("rows", *REASONS, "_losses", *(f"_{name}" for name in _MEASURED)).fill_null(0)
     )
@@ -84,6 +72,23 @@ def score_days(days: pl.DataFrame, findings: pl.DataFrame) -> pl.DataFrame:
         .with_columns(score=pl.reduce(lambda a, b: a * b, [pl.col(n) for n in DIMENSIONS]))
         .select("timestamp", "rows", "expected", *REASONS, *MEASURES, *DELAYS)
         .sort("timestamp")
+    )
+
+
+def _sum_findings(findings: pl.DataFrame) -> pl.DataFrame:
+    """Sum per day: missing slots by reason, `_losses`, and affected rows by dimension, weighted."""
+    day = pl.col("start").dt.truncate("1d").alias("timestamp")
+    missing = pl.col("dimension") == "completeness"
+    reason = pl.when(pl.col("reason").is_in(REASONS)).then("reason").otherwise(pl.lit("lost"))
+    is_loss = missing & ~reason.is_in(NO_LOSSES)
+    tenths = pl.col("severity").replace_strict(_TENTHS, return_dtype=pl.Int64)
+    return findings.group_by(day).agg(
+        *(pl.col("rows").filter(missing & (reason == name)).sum().alias(name) for name in REASONS),
+        pl.col("rows").filter(is_loss & (pl.col("severity") != "info")).sum().alias("_losses"),
+        *(
+            (tenths * pl.col("rows")).filter(pl.col("dimension") == name).sum().alias(f"_{name}")
+            for name in _MEASURED
+        ),
     )
 
 

@@ -133,27 +133,20 @@ def wide_spread(
         tick, and ten ticks are normal.
     """
     frame = _add_spreads(data, window_rows, mads, times, floor_bps)
-    worst, beyond = pl.col("_spread").max(), pl.col("_spread") > limit_bps
+    beyond = pl.col("_spread") > limit_bps
+    outlier = (pl.col("_spread") > pl.col("_bound")) & ~beyond
+    worst = pl.col("_spread").max()
     usual, bound = (pl.col(n).get(pl.col("_spread").arg_max()) for n in ("_median", "_bound"))
     limit, size = pl.lit(limit_bps), worst.round(1)
     above = pl.format("The spread of {} bps is above the limit of {} bps", size, limit)
     far = pl.format("The spread of {} bps is far above the usual {} bps", size, usual.round(1))
-    reasons = {
-        "beyond_limit": (beyond, limit, None, above),
-        "outlier": ((pl.col("_spread") > pl.col("_bound")) & ~beyond, bound, "info", far),
-    }
+    time, severity = data.dataset.time_column, pl.lit(None, dtype=pl.String)
+    beyond_facts = {"expected": limit, "severity": severity, "message": above}
+    outlier_facts = {"expected": bound, "severity": pl.lit("info"), "message": far}
+    reasons = (("beyond_limit", beyond, beyond_facts), ("outlier", outlier, outlier_facts))
     return pl.concat(
-        group_runs(
-            frame,
-            bad,
-            time=data.dataset.time_column,
-            reason=pl.lit(reason),
-            severity=pl.lit(severity, dtype=pl.String),
-            measured=worst,
-            expected=expected,
-            message=message,
-        )
-        for reason, (bad, expected, severity, message) in reasons.items()
+        group_runs(frame, bad, time=time, reason=pl.lit(reason), measured=worst, **facts)
+        for reason, bad, facts in reasons
     )
 
 

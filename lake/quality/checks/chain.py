@@ -37,12 +37,25 @@ def block_gaps(data: Slice) -> pl.LazyFrame:
     frame = sort_by_block(data).select(
         _from=_previous_value(data, time), _to=time, _missing=missing
     )
-    gaps = frame.filter(pl.col("_missing") > 0)
+    return (
+        _split_by_day(frame.filter(pl.col("_missing") > 0))
+        .filter((pl.col("rows") > 0) & (pl.col("end") > pl.col("start")))
+        .with_columns(
+            measured=pl.col("rows").cast(pl.Float64),
+            expected=pl.lit(0.0),
+            reason=loss_reason(pl.col("end").dt.offset_by("-1us"), data.coverage),
+            message=count_phrase(pl.col("rows"), "block is missing", "blocks are missing"),
+        )
+    )
+
+
+def _split_by_day(gaps: pl.LazyFrame) -> pl.LazyFrame:
+    """Split gaps by day: `start`, `end`, and `rows`, the missing blocks of each day."""
     days = pl.datetime_ranges(pl.col("_from").dt.truncate("1d"), pl.col("_to"), "1d")
     start = pl.max_horizontal("_from", "_day")
     end = pl.min_horizontal("_to", pl.col("_day").dt.offset_by("1d"))
 
-    def until(moment: pl.Expr) -> pl.Expr:
+    def count_until(moment: pl.Expr) -> pl.Expr:
         whole = (pl.col("_to") - pl.col("_from")).dt.total_microseconds()
         part = (moment - pl.col("_from")).dt.total_microseconds() / whole
         return (part.fill_nan(1.0) * pl.col("_missing")).floor().cast(pl.Int64)
@@ -52,21 +65,12 @@ def block_gaps(data: Slice) -> pl.LazyFrame:
         gaps.filter(pl.col("_to") > pl.col("_from"))
         .with_columns(_day=days)
         .explode("_day")
-        .select(start=start, end=end, rows=until(end) - until(start))
+        .select(start=start, end=end, rows=count_until(end) - count_until(start))
     )
     moments = gaps.filter(pl.col("_to") <= pl.col("_from")).select(
         start="_to", end=pl.col("_to").dt.offset_by("1us"), rows="_missing"
     )
-    return (
-        pl.concat([parts, moments])
-        .filter((pl.col("rows") > 0) & (pl.col("end") > pl.col("start")))
-        .with_columns(
-            measured=pl.col("rows").cast(pl.Float64),
-            expected=pl.lit(0.0),
-            reason=loss_reason(pl.col("end").dt.offset_by("-1us"), data.coverage),
-            message=count_phrase(pl.col("rows"), "block is missing", "blocks are missing"),
-        )
-    )
+    return pl.concat([parts, moments])
 
 
 def block_chain(data: Slice) -> pl.LazyFrame:

@@ -81,29 +81,34 @@ def time_shift(data: Slice, *, poor: float, excellent: float) -> pl.LazyFrame:
     if not references or DAY / length < _MIN_POINTS:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     own = _compute_returns(data, length)
-    hours = pl.col("_lag") * (length / timedelta(hours=1))
-    return pl.concat(
-        _find_shifts(
-            own, _compute_returns(reference, length), length, poor=poor, excellent=excellent
-        ).select(
-            start="_day",
-            end=pl.min_horizontal(pl.col("_day").dt.offset_by("1d"), pl.lit(data.range.end)),
-            rows="_rows",
-            measured="_zero",
-            expected="_best",
-            reason=_format_hours(hours),
-            against=pl.lit(name),
-            message=pl.format(
-                "Times differ by {} from those of {}: returns correlate by {} with this shift, and "
-                "by {} without it",
-                _format_hours(hours),
-                pl.lit(name),
-                pl.col("_best").round(2),
-                pl.col("_zero").round(2),
-            ),
-        )
-        for reference, name in references
-    )
+    findings = []
+    for reference, name in references:
+        theirs = _compute_returns(reference, length)
+        shifts = _find_shifts(own, theirs, length, poor=poor, excellent=excellent)
+        findings.append(shifts.select(**_shift_columns(data, name, length)))
+    return pl.concat(findings)
+
+
+def _shift_columns(data: Slice, reference: str, length: timedelta) -> dict[str, pl.Expr]:
+    """Return the columns of findings of shifted days."""
+    hours = _format_hours(pl.col("_lag") * (length / timedelta(hours=1)))
+    return {
+        "start": pl.col("_day"),
+        "end": pl.min_horizontal(pl.col("_day").dt.offset_by("1d"), pl.lit(data.range.end)),
+        "rows": pl.col("_rows"),
+        "measured": pl.col("_zero"),
+        "expected": pl.col("_best"),
+        "reason": hours,
+        "against": pl.lit(reference),
+        "message": pl.format(
+            "Times differ by {} from those of {}: returns correlate by {} with this shift, and "
+            "by {} without it",
+            hours,
+            pl.lit(reference),
+            pl.col("_best").round(2),
+            pl.col("_zero").round(2),
+        ),
+    }
 
 
 def _select_bars(frame: pl.LazyFrame, time: str, suffix: str) -> pl.LazyFrame:

@@ -82,27 +82,12 @@ def pool_state(data: Slice, *, tolerance: float) -> pl.LazyFrame:
     does). All versions: `not_a_number` (not a decimal string). The formulas are those of Uniswap's
     white papers.
     """
-    swaps = _has_number(data, "amount0") and _has_number(data, "amount1")
-    raw = ("reserve0_raw", "reserve1_raw", "sqrt_price_x96", "liquidity")
-    conditions = _not_a_number(data, *raw)
-    if _has_number(data, "reserve0") and _has_number(data, "reserve1"):
-        after = [_number(data, f"reserve{token}") for token in (0, 1)]
-        amounts = [_number(data, f"amount{token}") if swaps else pl.lit(0.0) for token in (0, 1)]
-        before = [reserve - amount for reserve, amount in zip(after, amounts, strict=True)]
-        conditions["reserves"] = pl.min_horizontal(*after, *before) <= 0
-        growth = (after[0] / before[0]) * (after[1] / before[1])
-        conditions["product_falls"] = ~conditions["reserves"] & (growth < 1 - tolerance)
-    if has(data, "sqrt_price_x96", "tick"):
-        root, tick = _to_double("sqrt_price_x96") / _Q96, pl.col("tick").cast(pl.Float64)
-        low, high = ((tick + n).pipe(_root_of_tick) for n in (0, 1))
-        # A price that comes from above and ends on a tick belongs to the tick below.
-        within = root.is_between(low * (1 - _TICK_ERROR), high * (1 + _TICK_ERROR))
-        conditions["tick"] = ~within
-    if has(data, "liquidity"):
-        liquidity = _to_double("liquidity")
-        conditions["liquidity"] = liquidity < 0
-        if swaps:
-            conditions["no_liquidity"] = liquidity == 0
+    has_swaps = _has_number(data, "amount0") and _has_number(data, "amount1")
+    conditions = {
+        **_not_a_number(data, "reserve0_raw", "reserve1_raw", "sqrt_price_x96", "liquidity"),
+        **_reserve_conditions(data, tolerance, has_swaps=has_swaps),
+        **_tick_conditions(data, has_swaps=has_swaps),
+    }
     texts = {
         "reserves": "In block {} the reserves of a pool are not positive",
         "product_falls": "In block {} the product of the reserves of a pool falls",
@@ -112,6 +97,34 @@ def pool_state(data: Slice, *, tolerance: float) -> pl.LazyFrame:
         "not_a_number": "In block {} a state value of a pool is not a decimal number",
     }
     return collect_findings(data, sort_by_block(data), conditions, texts, _block(data))
+
+
+def _reserve_conditions(data: Slice, tolerance: float, *, has_swaps: bool) -> dict[str, pl.Expr]:
+    """Return the impossible states of a pool of V2."""
+    if not (_has_number(data, "reserve0") and _has_number(data, "reserve1")):
+        return {}
+    after = [_number(data, f"reserve{token}") for token in (0, 1)]
+    amounts = [_number(data, f"amount{token}") if has_swaps else pl.lit(0.0) for token in (0, 1)]
+    before = [reserve - amount for reserve, amount in zip(after, amounts, strict=True)]
+    not_positive = pl.min_horizontal(*after, *before) <= 0
+    growth = (after[0] / before[0]) * (after[1] / before[1])
+    return {"reserves": not_positive, "product_falls": ~not_positive & (growth < 1 - tolerance)}
+
+
+def _tick_conditions(data: Slice, *, has_swaps: bool) -> dict[str, pl.Expr]:
+    """Return the impossible states of a pool of V3 and V4."""
+    conditions = {}
+    if has(data, "sqrt_price_x96", "tick"):
+        root, tick = _to_double("sqrt_price_x96") / _Q96, pl.col("tick").cast(pl.Float64)
+        low, high = ((tick + n).pipe(_root_of_tick) for n in (0, 1))
+        # A price that comes from above and ends on a tick belongs to the tick below.
+        conditions["tick"] = ~root.is_between(low * (1 - _TICK_ERROR), high * (1 + _TICK_ERROR))
+    if has(data, "liquidity"):
+        liquidity = _to_double("liquidity")
+        conditions["liquidity"] = liquidity < 0
+        if has_swaps:
+            conditions["no_liquidity"] = liquidity == 0
+    return conditions
 
 
 def pool_path(data: Slice, *, tolerance: float) -> pl.LazyFrame:

@@ -41,14 +41,12 @@ def spikes(
 
     `contradicted`: trades or finer bars of the market show another price, or other venues do not
     show the move (for a high or low, this is a warning). `suspect`: there is no reference, but the
-    price jumped between two bars and back, which is rare. A high or low alone is suspect only if
-    it is absurd, because it looks the same as a real one.
+    price jumped between two bars and back. A high or low alone is suspect only if it is absurd.
 
     Parameters
     ----------
     deviations, wick_deviations
-        Smallest distance of a price, and of a high or low alone, if the market has no trades and
-        no finer bars.
+        Smallest distance of a price, and of a high or low alone, without trades and finer bars.
     witnessed_deviations
         Smallest distance of a price that trades or finer bars contradict.
     window_rows
@@ -62,9 +60,8 @@ def spikes(
     path = _measure_jumps(data, timeframe, window_rows)
     blocks = _measure_blocks(path, least_return)
     wick = _WICK * deviations if data.others else wick_deviations
-    candidates = _classify(path, blocks, deviations, wick)
-    strong = _score(candidates, blocks, window_rows, least_return)
-    strong, findings = strong.filter(_is_beyond(deviations, wick)), []
+    scored = _score(_classify(path, blocks, deviations, wick), blocks, window_rows, least_return)
+    strong, findings = scored.filter(_is_beyond(deviations, wick)), []
     for bars, table in aggregate_market(data):  # they decide: other venues are not compared
         strong = strong.join(bars, on="start", how="anti")
         findings.append(_find_contradicted(data, path, blocks, bars, table, witnessed_deviations))

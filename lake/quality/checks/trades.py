@@ -25,9 +25,8 @@ def ids_skip(data: Slice, *, consecutive_share: float) -> pl.LazyFrame:
         number its trades consecutively. Fifty consecutive ids with one hole, or nine of ten of all
         ids of the market, show that, too. Holes of other venues are not reported.
     """
-    time = data.dataset.time_column
     inner = pl.col("first_id") - pl.col("last_id").shift(1)
-    steps = _sort_by_id(data).with_columns(_before=pl.col(time).shift(1), _inner=inner)
+    steps = _sort_by_id(data).with_columns(_before=data.time.shift(1), _inner=inner)
     usual = {
         "_step": pl.lit(data.has_consecutive_ids)
         | _is_consecutive(pl.col("_step"), consecutive_share),
@@ -40,23 +39,26 @@ def ids_skip(data: Slice, *, consecutive_share: float) -> pl.LazyFrame:
         .join(days, on="_day", maintain_order="left")
         .with_columns(_skipped=pl.max_horizontal(skipped))
         .filter(pl.col("_skipped") > 0)
-        .select(
-            # A hole over midnight is reported for the later day.
-            start=pl.max_horizontal(
-                pl.min_horizontal("_before", time), data.time.dt.truncate("1d")
-            ),
-            end=data.time.dt.offset_by("1us"),
-            rows=pl.col("_skipped"),
-            measured=pl.col("_skipped").cast(pl.Float64),
-            expected=pl.lit(0.0),
-            reason=pl.lit("ids_skip"),
-            message=pl.format(
-                "{} missing before trade {}",
-                count_phrase(pl.col("_skipped"), "id is", "ids are"),
-                "_number",
-            ),
-        )
+        .select(**_skip_columns(data))
     )
+
+
+def _skip_columns(data: Slice) -> dict[str, pl.Expr]:
+    """Return the columns of findings of skipped ids."""
+    skipped = pl.col("_skipped")
+    # A hole over midnight is reported for the later day.
+    begin = pl.min_horizontal("_before", data.dataset.time_column)
+    return {
+        "start": pl.max_horizontal(begin, data.time.dt.truncate("1d")),
+        "end": data.time.dt.offset_by("1us"),
+        "rows": skipped,
+        "measured": skipped.cast(pl.Float64),
+        "expected": pl.lit(0.0),
+        "reason": pl.lit("ids_skip"),
+        "message": pl.format(
+            "{} missing before trade {}", count_phrase(skipped, "id is", "ids are"), "_number"
+        ),
+    }
 
 
 def _is_consecutive(step: pl.Expr, share: float) -> pl.Expr:
