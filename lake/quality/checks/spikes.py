@@ -33,7 +33,7 @@ def spikes(
     *,
     deviations: float,
     wick_deviations: float,
-    witnessed_deviations: float,
+    reference_deviations: float,
     window_rows: int,
     least_return: float,
 ) -> pl.LazyFrame:
@@ -47,7 +47,7 @@ def spikes(
     ----------
     deviations, wick_deviations
         Smallest distance of a price, and of a high or low alone, without trades and finer bars.
-    witnessed_deviations
+    reference_deviations
         Smallest distance of a price that trades or finer bars contradict.
     window_rows
         Number of rows around a row over which a deviation is measured: at most half the margin.
@@ -64,7 +64,7 @@ def spikes(
     strong, findings = scored.filter(_is_beyond(deviations, wick)), []
     for bars, table in aggregate_market(data):  # they decide: other venues are not compared
         strong = strong.join(bars, on="start", how="anti")
-        findings.append(_find_contradicted(data, path, blocks, bars, table, witnessed_deviations))
+        findings.append(_find_contradicted(data, path, blocks, bars, table, reference_deviations))
     alone = pl.col("_confirmed").is_null() & _is_beyond(deviations, wick_deviations)
     suspects = compare_with_venues(data, strong).filter(~pl.col("_confirmed") | alone)
     return pl.concat([*findings, _to_findings(data, suspects)])
