@@ -34,25 +34,80 @@ if TYPE_CHECKING:
     from lake.api import Lake
     from lake.api.alignment import align, grid
     from lake.bundles.bundle import Bundle
+    from lake.bundles.manifest import Manifest
+    from lake.bundles.verify import Problem
+    from lake.jobs.alerts import AlertOutcome, AlertReport
+    from lake.jobs.ingest.report import IngestReport, Unanswered
+    from lake.jobs.job import TableReport
+    from lake.jobs.quality.check import CheckReport
+    from lake.jobs.quality.findings import FindingCounts
+    from lake.jobs.repairs.report import (
+        AppliedRepair,
+        FailedRepair,
+        PlannedRepair,
+        RepairReport,
+        UndoReport,
+    )
+    from lake.model.dataset import Dataset
+    from lake.model.market import Market
+    from lake.model.progress import NoProgress, Progress
+    from lake.model.time import TimeRange
+    from lake.quality.report.document import Report
     from lake.quality.slice import Slice
+    from lake.replay.events import Bar, Event, Funding, OrderBook, Trade
+    from lake.replay.merge import Batch
+    from lake.settings import Settings
+    from lake.store.store import Written
+    from lake.store.vacuum import VacuumReport
 
 __all__ = [
+    "AlertOutcome",
+    "AlertReport",
     "AlignInput",
     "Aligned",
+    "AppliedRepair",
     "AsOf",
+    "Bar",
+    "Batch",
+    "Bundle",
+    "CheckReport",
     "CommitConflictError",
     "ConfigError",
     "DamagedError",
+    "Dataset",
+    "Event",
+    "FailedRepair",
+    "FindingCounts",
+    "Funding",
+    "IngestReport",
+    "Lake",
     "LakeError",
+    "Manifest",
+    "Market",
+    "NoProgress",
+    "OrderBook",
+    "PlannedRepair",
+    "Problem",
+    "Progress",
     "QualityError",
+    "RepairReport",
+    "Report",
     "Resample",
     "SchemaError",
+    "Settings",
     "Slice",
     "SourceError",
     "SourceUnavailableError",
     "StorageError",
+    "TableReport",
+    "TimeRange",
+    "Trade",
+    "Unanswered",
+    "UndoReport",
     "UnknownNameError",
     "UsageError",
+    "VacuumReport",
+    "Written",
     "align",
     "as_of_join",
     "grid",
@@ -60,17 +115,35 @@ __all__ = [
     "open_bundle",
 ]
 
-_LAZY = {
-    "Aligned": "lake.align.align",
-    "AsOf": "lake.align.policies",
-    "AlignInput": "lake.align.align",
-    "Resample": "lake.align.policies",
-    "Slice": "lake.quality.slice",
-    "align": "lake.api.alignment",
-    "as_of_join": "lake.align.asof",
-    "grid": "lake.api.alignment",
+# What needs Polars, ccxt or DuckDB is loaded when it is asked for.
+_NAMES_BY_MODULE = {
+    "lake.align.align": "AlignInput Aligned",
+    "lake.align.asof": "as_of_join",
+    "lake.align.policies": "AsOf Resample",
+    "lake.api": "Lake",
+    "lake.api.alignment": "align grid",
+    "lake.bundles.bundle": "Bundle",
+    "lake.bundles.manifest": "Manifest",
+    "lake.bundles.verify": "Problem",
+    "lake.jobs.alerts": "AlertOutcome AlertReport",
+    "lake.jobs.ingest.report": "IngestReport Unanswered",
+    "lake.jobs.job": "TableReport",
+    "lake.jobs.quality.check": "CheckReport",
+    "lake.jobs.quality.findings": "FindingCounts",
+    "lake.jobs.repairs.report": "AppliedRepair FailedRepair PlannedRepair RepairReport UndoReport",
+    "lake.model.dataset": "Dataset",
+    "lake.model.market": "Market",
+    "lake.model.progress": "NoProgress Progress",
+    "lake.model.time": "TimeRange",
+    "lake.quality.report.document": "Report",
+    "lake.quality.slice": "Slice",
+    "lake.replay.events": "Bar Event Funding OrderBook Trade",
+    "lake.replay.merge": "Batch",
+    "lake.settings": "Settings",
+    "lake.store.store": "Written",
+    "lake.store.vacuum": "VacuumReport",
 }
-
+_MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
 
 # The package `lake.align` must not take the place of the function of its name: what is imported
 # before is not bound here by a later import.
@@ -136,7 +209,10 @@ def open_bundle(
 
 
 def __getattr__(name: str) -> Any:
-    """What needs Polars is loaded when it is asked for."""
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'lake' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -60,6 +60,10 @@ class Aligned:
     frame: pl.DataFrame
     summary: pl.DataFrame
 
+    def __repr__(self) -> str:
+        sources = ", ".join(self.summary["source"].unique(maintain_order=True))
+        return f"<Aligned: {self.frame.height:,} rows of {sources}>"
+
 
 def align(
     sources: Mapping[str, Frame],

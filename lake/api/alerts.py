@@ -14,6 +14,9 @@ class Alerts:
     def __init__(self, context: Context) -> None:
         self._context = context
 
+    def __repr__(self) -> str:
+        return f"<Lake.alerts of {self._context.root.path}>"
+
     def ls(self) -> pl.DataFrame:
         """What was sent to whom, in order of time: rows of the table `alerts`.
 

@@ -33,6 +33,9 @@ class Bundles:
     def __init__(self, context: Context) -> None:
         self._context = context
 
+    def __repr__(self) -> str:
+        return f"<Lake.bundles of {self._context.root.path}>"
+
     def pin(
         self,
         name: str,

@@ -20,6 +20,9 @@ class Maintenance:
         self._context = context
         self._maintainer = Maintainer(context.store, context.repository)
 
+    def __repr__(self) -> str:
+        return f"<Lake.maintenance of {self._context.root.path}>"
+
     def optimize(
         self,
         table: Names = (),

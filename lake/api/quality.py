@@ -36,6 +36,9 @@ class Quality:
     def __init__(self, context: Context) -> None:
         self._context = context
 
+    def __repr__(self) -> str:
+        return f"<Lake.quality of {self._context.root.path}>"
+
     def check(
         self,
         table: Names = (),

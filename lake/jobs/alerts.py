@@ -55,7 +55,7 @@ OUTCOMES = pl.Schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AlertOutcome:
     """A message, and why it could not be delivered; None: it was."""
 
     message: Message
@@ -79,12 +79,16 @@ class AlertReport:
     """
 
     conditions: int = 0
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[AlertOutcome, ...] = ()
     held_back: int = 0
     busy: bool = False
 
+    def __repr__(self) -> str:
+        sent = f"{len(self.outcomes):,} messages, {len(self.failed):,} failed"
+        return f"<AlertReport: {self.conditions:,} conditions, {sent}>"
+
     @property
-    def failed(self) -> tuple[Outcome, ...]:
+    def failed(self) -> tuple[AlertOutcome, ...]:
         return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
 
     def frame(self) -> pl.DataFrame:
@@ -187,7 +191,7 @@ def _run(store: Store, alerts: AlertSettings) -> AlertReport:
     )
     errors = _delivered(planned.messages, alerts)
     _record(store, dataset, before, told(planned, errors, now))
-    outcomes = (Outcome(message, errors[message.address]) for message in planned.messages)
+    outcomes = (AlertOutcome(message, errors[message.address]) for message in planned.messages)
     return AlertReport(len(held), tuple(outcomes), planned.held_back)
 
 

@@ -86,6 +86,9 @@ class Slice:
     omits_empty_bars: bool = False
     quarantine: pl.DataFrame | None = None
 
+    def __repr__(self) -> str:
+        return f"<Slice of {self.dataset.name} {self.market}: {self.range}>"
+
     @property
     def time(self) -> pl.Expr:
         """The time column."""

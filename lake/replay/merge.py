@@ -85,6 +85,10 @@ class Batch:
     first_us: int
     last_us: int
 
+    def __repr__(self) -> str:
+        tables = ", ".join(self.frames)
+        return f"<Batch: rows {self.first:,} to {self.first + self.rows:,} of {tables}>"
+
 
 def replay(
     source: Source,

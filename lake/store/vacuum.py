@@ -94,6 +94,9 @@ class VacuumReport:
     files: pl.DataFrame
     held: pl.DataFrame
 
+    def __repr__(self) -> str:
+        return f"<VacuumReport: {self.files.height:,} files, {self.files['bytes'].sum():,} bytes>"
+
 
 FILES = pl.Schema(
     {

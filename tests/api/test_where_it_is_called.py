@@ -83,33 +83,6 @@ def test_the_front_door_opens_lakes_and_bundles(
         package.open(tmp_path)
 
 
-def test_the_public_names_are_these() -> None:
-    assert sorted(package.__all__) == [
-        "AlignInput",
-        "Aligned",
-        "AsOf",
-        "CommitConflictError",
-        "ConfigError",
-        "DamagedError",
-        "LakeError",
-        "QualityError",
-        "Resample",
-        "SchemaError",
-        "Slice",
-        "SourceError",
-        "SourceUnavailableError",
-        "StorageError",
-        "UnknownNameError",
-        "UsageError",
-        "align",
-        "as_of_join",
-        "grid",
-        "open",
-        "open_bundle",
-    ]
-    assert all(hasattr(package, name) for name in package.__all__)
-
-
 def test_what_a_lake_holds_is_listed(lake: Lake) -> None:
     assert lake.tables().is_empty()
     write(lake, "trades", trades(3))

@@ -51,6 +51,10 @@ class IngestReport:
     findings: int | None = None
     score: float | None = None
 
+    def __repr__(self) -> str:
+        score = "" if self.score is None else f", score {self.score:.6f}"
+        return f"<IngestReport {self.job_id or 'no job'}: {self.status}, {self.rows:,} rows{score}>"
+
     @property
     def rows(self) -> int:
         return sum(table.rows for table in self.tables)

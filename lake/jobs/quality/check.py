@@ -53,6 +53,10 @@ class CheckReport:
     scores: dict[str, float | None]
     rows: int
 
+    def __repr__(self) -> str:
+        found = f"{self.findings.height:,} open findings"
+        return f"<CheckReport {self.job_id}: {self.rows:,} rows, {found}>"
+
     def worst(self, least: str) -> int:
         """How many open findings are of a severity, or worse."""
         return self.findings.filter(pl.col("severity").is_in(severities_from(least))).height

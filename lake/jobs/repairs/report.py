@@ -92,6 +92,12 @@ class RepairReport:
     requests: int = 0
     seconds: float = 0.0
 
+    def __repr__(self) -> str:
+        done = (
+            f"{len(self.planned):,} planned" if self.dry_run else f"{len(self.applied):,} applied"
+        )
+        return f"<RepairReport {self.job_id or 'no job'}: {done}, {len(self.failed):,} failed>"
+
     @property
     def inserted(self) -> int:
         return sum(repair.inserted for repair in self.applied)
@@ -133,3 +139,7 @@ class UndoReport:
     kept_times: tuple[str, ...]
     later: tuple[str, ...]
     version: int
+
+    def __repr__(self) -> str:
+        rows = f"{self.removed:,} rows removed, {self.restored:,} restored, {self.kept:,} kept"
+        return f"<UndoReport {self.repair_id}: {rows}>"

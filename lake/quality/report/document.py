@@ -296,6 +296,11 @@ class Report:
     provenance: Provenance = field(default_factory=Provenance)
     format: Literal[1] = 1
 
+    def __repr__(self) -> str:
+        return (
+            f"<Report {self.title}: {self.start} to {self.end}, score {self.totals.scores.score}>"
+        )
+
     @property
     def days(self) -> int:
         """Length of the range."""
