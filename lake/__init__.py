@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from lake.replay.events import Bar, Event, Funding, OrderBook, Trade
     from lake.replay.merge import Batch
     from lake.settings import Settings
-    from lake.store.store import Written
+    from lake.store.store import WriteResult
     from lake.store.vacuum import VacuumReport
 
 __all__ = [
@@ -107,7 +107,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "VacuumReport",
-    "Written",
+    "WriteResult",
     "align",
     "as_of_join",
     "grid",
@@ -140,7 +140,7 @@ _NAMES_BY_MODULE = {
     "lake.replay.events": "Bar Event Funding OrderBook Trade",
     "lake.replay.merge": "Batch",
     "lake.settings": "Settings",
-    "lake.store.store": "Written",
+    "lake.store.store": "WriteResult",
     "lake.store.vacuum": "VacuumReport",
 }
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from lake.api import Lake, utc_now
 from lake.model.dataset import Granularity
 from lake.settings import Settings
-from lake.store.store import Origin, Store, Written
+from lake.store.store import Origin, Store, WriteResult
 
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
 NAIVE = T0.replace(tzinfo=None)
@@ -66,7 +66,7 @@ def store_of(lake: Lake) -> Store:
     return Store(lake.root, utc_now)
 
 
-def write(lake: Lake | Store, table: str, frame: pl.DataFrame) -> Written:
+def write(lake: Lake | Store, table: str, frame: pl.DataFrame) -> WriteResult:
     """Write rows into a table."""
     store = store_of(lake) if isinstance(lake, Lake) else lake
     return store.write(store.catalog.dataset(table), frame, ORIGIN)

@@ -28,7 +28,7 @@ from lake.query.names import find_table, find_tables
 from lake.query.overview import describe_columns, list_tables, read_coverage, read_status
 from lake.settings import Settings
 from lake.store.root import Root
-from lake.store.store import Written
+from lake.store.store import WriteResult
 
 if TYPE_CHECKING:
     pass
@@ -97,7 +97,7 @@ class Lake(Readable):
         *,
         timeframe: str | None = None,
         source: str = "python",
-    ) -> Written:
+    ) -> WriteResult:
         """Put rows of one's own into a table, by the same way as all others: checked, merged once.
 
         Parameters
@@ -110,7 +110,7 @@ class Lake(Readable):
 
         Returns
         -------
-        Written
+        WriteResult
             Counts of rows that were new, replaced another, were refused, or were there already.
 
         Raises

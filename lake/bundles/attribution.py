@@ -13,7 +13,7 @@ import polars as pl
 from lake.bundles.contents import Contents
 from lake.bundles.manifest import Ref
 from lake.model.dataset import PARTITIONS, Dataset
-from lake.store.log import actions, exists, lake_metadata, latest_version
+from lake.store.log import has_table, parse_metadata, read_actions, read_latest_version
 
 _DAY = ("table", *PARTITIONS)
 
@@ -54,9 +54,9 @@ class CommitRange:
         self, version: int, partitions: set[tuple[str, str, str]]
     ) -> Iterator[tuple[str | None, ...]]:
         """Yield partition, first and last day, job and source of each file that a commit added."""
-        entries = actions(self.folder, version)
+        entries = read_actions(self.folder, version)
         info = _find_commit_info(entries)
-        own = lake_metadata(info)
+        own = parse_metadata(info)
         # Merges write rows; other commits of the lake itself are maintenance.
         if own.get("source") == "lake" and info.get("operation") != "MERGE":
             return
@@ -88,10 +88,10 @@ def _find_commit_info(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _has_commits(folder: Path, table_id: str, version: int) -> bool:
     """Return whether a folder holds a table up to a version, and not a newer table."""
-    if not exists(folder) or latest_version(folder) < version:
+    if not has_table(folder) or read_latest_version(folder) < version:
         return False
     # A table that was deleted and created again starts again at version 0.
-    ids = [action["metaData"]["id"] for action in actions(folder, 0) if "metaData" in action]
+    ids = [action["metaData"]["id"] for action in read_actions(folder, 0) if "metaData" in action]
     return ids == [table_id]
 
 

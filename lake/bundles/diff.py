@@ -18,7 +18,7 @@ from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import DAY
-from lake.store.hashing import Checked
+from lake.store.hashing import FileChecker
 
 _DAY = ("table", *PARTITIONS)
 _MARKET = ("table", *MARKET_COLUMNS)
@@ -158,7 +158,7 @@ class _Side:
 
 def _diff_rows(before: Contents, after: Contents, days: pl.DataFrame) -> Iterator[pl.DataFrame]:
     yield pl.DataFrame(schema=ROW_DIFF)
-    checked = Checked()
+    checked = FileChecker()
     for (name,), group in days.group_by("table", maintain_order=True):
         pinned = [
             PinnedTable.of(contents, str(name), checked) if name in map_refs(contents) else None

@@ -15,7 +15,7 @@ from lake.model.event_columns import EventKind
 from lake.model.selection import Selection
 from lake.model.time import iso
 from lake.model.timeframe import Timeframe
-from lake.store.index import Sealed
+from lake.store.index import FileSeal
 
 FORMAT: Literal[1] = 1
 FILES, DAYS_FILE, QUALITY_FILE = "files.parquet", "days.parquet", "quality.json"
@@ -198,8 +198,8 @@ class ListPart(FilePart):
     tail_sha256: str
 
     @property
-    def sealed(self) -> Sealed:
-        return Sealed(self.bytes, self.sha256, self.tail_sha256)
+    def sealed(self) -> FileSeal:
+        return FileSeal(self.bytes, self.sha256, self.tail_sha256)
 
 
 class Beside(_Part):

@@ -31,7 +31,7 @@ from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.model.time import in_utc, iso
 from lake.query.overview import read_coverage
-from lake.store.hashing import sha256_of_all
+from lake.store.hashing import hash_files
 from lake.store.index import SCHEMA, FileIndex
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
@@ -161,7 +161,7 @@ def build_draft(
             "coverage": measurement.coverage,
             **place_refs((table.snapshot.dataset, table.ref) for table in tables),
         },
-        files=FileIndex.sorted(pl.concat(listed)),
+        files=FileIndex.sort_rows(pl.concat(listed)),
         days=pl.concat([table.days for table in tables]).sort("table", *MARKET_COLUMNS, "date"),
         quality=assessment.report if assessment else None,
     )
@@ -231,7 +231,7 @@ def _hash_files(table: MeasuredTable, known: pl.DataFrame, progress: Progress) -
     files = table.files.join(known, on=["path", "bytes"], how="left", maintain_order="left")
     new = files.filter(pl.col("sha256").is_null())["path"]
     progress.begin(f"hashing {table.ref.table}", len(new))
-    fresh = iter(sha256_of_all([Path(table.snapshot.uri, path) for path in new], progress))
+    fresh = iter(hash_files([Path(table.snapshot.uri, path) for path in new], progress))
     progress.end()
     hashes = [digest or next(fresh) for digest in files["sha256"]]
     return files.with_columns(

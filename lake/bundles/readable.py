@@ -22,7 +22,7 @@ from lake.model.selection import Selection, as_tuple
 from lake.model.time import Time, resolve_time
 from lake.query.lookup import read_latest, read_row_at
 from lake.query.sql import View, query
-from lake.store.hashing import Checked
+from lake.store.hashing import FileChecker
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,7 +39,7 @@ class ReadableBundle:
         self.contents = contents
         self._now = now
         self._cache = cache
-        self._checked = Checked()
+        self._checked = FileChecker()
         self._filler = CacheWriter()
         self._opened: dict[str, PinnedTable] = {}
 

@@ -30,7 +30,7 @@ from lake.bundles.manifest import (
 from lake.errors import DamagedError, LakeError, UnknownNameError, UsageError
 from lake.store import index
 from lake.store.faults import translate_errors
-from lake.store.root import Root, replace, sync_folder
+from lake.store.root import Root, replace_file, sync_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ID = re.compile(r"[0-9a-f]{8,64}")
@@ -128,7 +128,7 @@ class Repository:
         """Let a name point to a bundle."""
         with translate_errors(f"bundle {name}"):
             self._name_path(name).parent.mkdir(exist_ok=True)
-            replace(self._name_path(name), bundle_id.encode() + b"\n")
+            replace_file(self._name_path(name), bundle_id.encode() + b"\n")
 
     def remove(self, bundle_id: str) -> list[str]:
         """Remove a bundle and the names that point to it; gives those names."""
@@ -203,15 +203,15 @@ class Repository:
 def _written(folder: Path, draft: Draft) -> Manifest:
     """Write the files of a bundle, the manifest last."""
     lists = {FILES: draft.files, DAYS_FILE: draft.days}
-    sealed = {name: index.write(folder / name, frame) for name, frame in lists.items()}
+    sealed = {name: index.write_sealed(folder / name, frame) for name, frame in lists.items()}
     parts = {name: ListPart(**asdict(seal)) for name, seal in sealed.items()}
     quality = None
     if draft.quality is not None:
-        replace(folder / QUALITY_FILE, draft.quality)
+        replace_file(folder / QUALITY_FILE, draft.quality)
         digest = hashlib.sha256(draft.quality).hexdigest()
         quality = FilePart(bytes=len(draft.quality), sha256=digest)
     beside = Beside(files=parts[FILES], days=parts[DAYS_FILE], quality=quality)
     manifest = draft.manifest(beside)
-    replace(folder / MANIFEST, manifest.to_json())
+    replace_file(folder / MANIFEST, manifest.to_json())
     sync_folder(folder)
     return manifest

@@ -16,7 +16,7 @@ from lake.errors import DamagedError
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.store.chunks import chunk_selection
-from lake.store.hashing import Checked, Expected
+from lake.store.hashing import ExpectedFile, FileChecker
 from lake.store.index import FileIndex
 from lake.store.reader import EVERYTHING, TableReader
 
@@ -48,7 +48,7 @@ class PinnedTable(TableReader):
     folder: Path
     index: FileIndex
     pinned: Selection
-    checked: Checked
+    checked: FileChecker
     bundle_id: str
     cache: Cache | None
     cache_writer: CacheWriter
@@ -58,7 +58,7 @@ class PinnedTable(TableReader):
         cls,
         contents: Contents,
         table: str,
-        checked: Checked | None = None,
+        checked: FileChecker | None = None,
         cache: Cache | None = None,
         cache_writer: CacheWriter | None = None,
     ) -> PinnedTable:
@@ -68,7 +68,7 @@ class PinnedTable(TableReader):
             folder=contents.tables / table,
             index=contents.files,
             pinned=contents.ref(table).selection.selection,
-            checked=checked or Checked(),
+            checked=checked or FileChecker(),
             bundle_id=contents.id,
             cache=cache,
             cache_writer=cache_writer or CacheWriter(),
@@ -94,10 +94,10 @@ class PinnedTable(TableReader):
         """
         files = self.index.files(self.dataset.name, selection.within(self.pinned))
         expected = (
-            Expected(f"{self.uri}/{path}", size, digest)
+            ExpectedFile(f"{self.uri}/{path}", size, digest)
             for path, size, digest in files.select("path", "bytes", "sha256").iter_rows()
         )
-        mismatches = self.checked.wrong(expected)
+        mismatches = self.checked.find_wrong(expected)
         if mismatches:
             names = ", ".join(sorted(file.path for file in mismatches))
             raise DamagedError(
@@ -154,7 +154,7 @@ class PinnedTable(TableReader):
     def _read_files(
         self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
     ) -> pl.DataFrame:
-        rows = self.file_by_file(self.files(selection), selection)
+        rows = self.scan_files(self.files(selection), selection)
         if predicate is not None:
             rows = rows.filter(predicate)
         return self.sort_rows(rows, selection, wanted)

@@ -17,7 +17,7 @@ from lake.errors import DamagedError, LakeError
 from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.store import delta
-from lake.store.hashing import sha256, sha256_of_all
+from lake.store.hashing import hash_file, hash_files
 from lake.store.snapshot import Snapshot
 
 Kind = Literal["missing", "damaged", "foreign", "differs"]
@@ -60,7 +60,7 @@ def _verify_side_files(contents: Contents) -> Iterator[Problem]:
 
 def _verify_file(path: Path, part: FilePart) -> Iterator[Problem]:
     try:
-        found = sha256(path)
+        found = hash_file(path)
     except FileNotFoundError:
         yield Problem("missing", str(path), part.sha256, "no file")
         return
@@ -70,14 +70,14 @@ def _verify_file(path: Path, part: FilePart) -> Iterator[Problem]:
 
 def _verify_data_files(contents: Contents, progress: Progress) -> Iterator[Problem]:
     """Compare files with their SHA-256; report a file that has the content of another."""
-    listed = contents.files.all().with_columns(path=pl.format("{}/{}", "table", "path"))
+    listed = contents.files.read_all().with_columns(path=pl.format("{}/{}", "table", "path"))
     owners = dict(listed.select("sha256", "path").iter_rows())
     rows = listed.select("path", "sha256").rows()
     present = [(path, digest) for path, digest in rows if (contents.tables / path).is_file()]
     for path, digest in set(rows) - set(present):
         yield Problem("missing", str(contents.tables / path), digest, "no file")
     progress.begin("hashing files", len(present))
-    digests = sha256_of_all([contents.tables / path for path, _ in present], progress)
+    digests = hash_files([contents.tables / path for path, _ in present], progress)
     progress.end()
     for (path, expected), found in zip(present, digests, strict=True):
         if found == expected:
@@ -91,7 +91,7 @@ def _verify_data_files(contents: Contents, progress: Progress) -> Iterator[Probl
 
 def _find_foreign_files(contents: Contents) -> Iterator[Problem]:
     """Find files in an exported bundle that it does not list."""
-    listed = contents.files.all().select(pl.format("{}/{}", "table", "path")).to_series()
+    listed = contents.files.read_all().select(pl.format("{}/{}", "table", "path")).to_series()
     listed_paths = {
         contents.folder / name for name in (MANIFEST, *contents.manifest.beside.parts())
     }

@@ -77,7 +77,7 @@ def ingest(
     from lake.jobs.ingest.request import find_fetchable
 
     lake = session.lake()
-    chosen = find_fetchable(lake.root.catalog(), table or (), timeframe or (), of_present=True)
+    chosen = find_fetchable(lake.root.read_catalog(), table or (), timeframe or (), of_present=True)
     present = [dataset.name for dataset in chosen if dataset.is_fetched_as_present]
     ranges = [dataset.name for dataset in chosen if not dataset.is_fetched_as_present]
     reports = []

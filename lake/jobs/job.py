@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lake.errors import LakeError
 from lake.log import get_logger
 from lake.store.ledger import Job, Ledger
-from lake.store.store import Written
+from lake.store.store import WriteResult
 
 _log = get_logger(__name__)
 Status = Literal["ok", "failed", "interrupted"]
@@ -35,7 +35,7 @@ class WriteCounts:
 
     tables: dict[str, TableReport] = field(default_factory=dict)
 
-    def add(self, table: str, written: Written) -> None:
+    def add(self, table: str, written: WriteResult) -> None:
         so_far = self.tables.get(table, TableReport(table, 0, 0, 0, 0, None))
         self.tables[table] = TableReport(
             table,
@@ -57,16 +57,16 @@ def record_job(
     ledger: Ledger, command: str, arguments: Mapping[str, Any], tally: WriteCounts
 ) -> Iterator[Job]:
     """Record the block as a job; what it raises is recorded and goes on."""
-    job = ledger.start(command, arguments)
+    job = ledger.start_job(command, arguments)
     try:
         yield job
     except BaseException as error:  # a kill by Ctrl-C too: recorded, and raised again
         stopped = isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
         status: Status = "interrupted" if stopped else "failed"
         try:
-            ledger.finish(job, status, tally.counts(), str(error) or type(error).__name__)
+            ledger.finish_job(job, status, tally.counts(), str(error) or type(error).__name__)
         except LakeError as also:
             # The first error tells more than that its record could not be written either.
             _log.error("job not recorded", job=job.id, reason=also.message)
         raise
-    ledger.finish(job, "ok", tally.counts())
+    ledger.finish_job(job, "ok", tally.counts())

@@ -20,12 +20,12 @@ from lake.model.dataset import Dataset
 from lake.model.progress import NoProgress, Progress
 from lake.model.time import in_utc, iso
 from lake.store import delta
-from lake.store.compact import Compacted, batches, compact
+from lake.store.compact import CompactionResult, compact, plan_batches
 from lake.store.faults import explain_os_error
 from lake.store.ledger import Ledger
-from lake.store.locks import exclusive
+from lake.store.locks import lock_for_deletion
 from lake.store.snapshot import Snapshot
-from lake.store.store import Store, Written
+from lake.store.store import Store, WriteResult
 from lake.store.vacuum import VacuumReport, vacuum
 
 KEEP = timedelta(days=7)
@@ -125,7 +125,9 @@ class Maintainer:
         }
         with (
             record_job(self._ledger, "maintain vacuum", arguments, WriteCounts()),
-            exclusive(self._store.root),  # before the bundles are read: none is made any more
+            lock_for_deletion(
+                self._store.root
+            ),  # before the bundles are read: none is made any more
         ):
             holds = bundle_files(self._repository)
             return vacuum(self._store, datasets, holds, keep=keep, dry_run=False)
@@ -139,7 +141,7 @@ class Maintainer:
         arguments = {"tables": [dataset.name for dataset in datasets]}
         with record_job(self._ledger, "maintain checkpoint", arguments, WriteCounts()):
             rows = [
-                {"table": one.name, "version": delta.checkpoint(self._path(one), one)}
+                {"table": one.name, "version": delta.write_checkpoint(self._path(one), one)}
                 for one in datasets
             ]
         return pl.DataFrame(rows, schema={"table": pl.String(), "version": pl.Int64()})
@@ -156,7 +158,7 @@ class Maintainer:
             return _frame(self._leftovers())
         with (
             record_job(self._ledger, "maintain gc", {}, WriteCounts()),
-            exclusive(self._store.root),
+            lock_for_deletion(self._store.root),
         ):
             leftovers = self._leftovers()
             for leftover in leftovers:
@@ -167,7 +169,7 @@ class Maintainer:
         self, dataset: Dataset, end: datetime, job_id: str, tally: WriteCounts, progress: Progress
     ) -> dict[str, str | int]:
         table = self._store.open(dataset)
-        todo = batches(Snapshot(dataset, table).files(), dataset, end)
+        todo = plan_batches(Snapshot(dataset, table).files(), dataset, end)
         total = _Total(dataset.name)
         progress.begin(f"compacting {dataset.name}", sum(len(batch.dates) for batch in todo))
         try:
@@ -176,7 +178,7 @@ class Maintainer:
                 done = compact(table, dataset, batch, before=end, now=now, job_id=job_id)
                 if done is not None:
                     total = total.plus(done)
-                    tally.add(dataset.name, Written(done.rows, 0, 0, 0, done.version))
+                    tally.add(dataset.name, WriteResult(done.rows, 0, 0, 0, done.version))
                 progress.advance(len(batch.dates))
         finally:
             progress.end()
@@ -232,7 +234,7 @@ class _Total:
     bytes_after: int = 0
     commits: int = 0
 
-    def plus(self, done: Compacted) -> _Total:
+    def plus(self, done: CompactionResult) -> _Total:
         return _Total(
             self.table,
             self.dates + done.dates,

@@ -36,7 +36,7 @@ def pin(
         Writers were too quick to capture one moment, or files are being deleted.
     """
     repository.require_name(request.name)
-    with locks.shared(store.root):
+    with locks.lock_for_pin(store.root):
         measurement = measure(store, request, progress)
         assessment = _assess(store, settings, measurement, progress) if request.check else None
         if request.min_quality is not None:
@@ -66,7 +66,7 @@ def remove_bundle(
     CommitConflictError
         A bundle is being made.
     """
-    with locks.exclusive(repository.root):
+    with locks.lock_for_deletion(repository.root):
         bundle_id = repository.resolve(reference)
         names = repository.remove(bundle_id)
     if cache is not None:

@@ -19,7 +19,7 @@ from lake.errors import UnknownNameError
 from lake.model.dataset import TIMESTAMP
 from lake.model.selection import Selection
 from lake.store.ledger import Ledger
-from lake.store.log import actions
+from lake.store.log import read_actions
 from lake.store.reader import EVERYTHING
 from lake.store.store import Store
 
@@ -44,7 +44,7 @@ def list_versions(store: Store, table: str) -> pl.DataFrame:
     store.catalog.dataset(table)
     if not store.exists(table):
         raise UnknownNameError(f"table {table} does not exist yet", "`lake tables` lists tables.")
-    return pl.DataFrame(Ledger(store).commits(table), schema=_COMMIT)
+    return pl.DataFrame(Ledger(store).read_commits(table), schema=_COMMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def list_commits(store: Store, commit_filter: AuditFilter, limit: int | None) ->
         _require_table(store, name)
     since, until = _find_range(store, commit_filter)
     ledger = Ledger(store)
-    logs = [ledger.newest_commits(name, since, until) for name in names]
+    logs = [ledger.iterate_commits(name, since, until) for name in names]
     newest = heapq.merge(*logs, key=itemgetter("time", "table", "version"), reverse=True)
     matching = (commit for commit in newest if _matches(store, commit, commit_filter))
     commits = pl.DataFrame(list(islice(matching, limit or None)), schema=_COMMIT).sort(
@@ -99,7 +99,7 @@ def list_jobs(store: Store, selection: Selection, job: str | None = None) -> pl.
     UnknownNameError
         No job has such an id: names the closest.
     """
-    jobs = Ledger(store).jobs()
+    jobs = Ledger(store).read_jobs()
     if job is not None:
         jobs = require_job(jobs, job)
     if selection.start is not None:
@@ -177,7 +177,7 @@ def _touches_markets(store: Store, commit: Mapping[str, Any], selection: Selecti
     """Return whether a commit added or removed a file of the markets."""
     if not selection.exchanges and not selection.symbols:
         return True
-    for entry in actions(store.root.tables / commit["table"], commit["version"]):
+    for entry in read_actions(store.root.tables / commit["table"], commit["version"]):
         file = entry.get("add") or entry.get("remove")
         if file and _is_of_markets(file, selection):
             return True

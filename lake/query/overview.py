@@ -109,7 +109,7 @@ def read_coverage(
     DataFrame
         table, exchange, symbol, start, end.
     """
-    rows = Ledger(store).coverage(selection, as_of)
+    rows = Ledger(store).read_coverage(selection, as_of)
     columns = ("table", *MARKET_COLUMNS, "start", "end")
     records = [
         dict(zip(columns, (*key, item.start, item.end), strict=True))

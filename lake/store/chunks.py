@@ -35,10 +35,10 @@ def chunk_selection(
         files = _fill_times(reader, files, selection)
     for (exchange, symbol), group in files.group_by(MARKET_COLUMNS, maintain_order=True):
         start, end = _find_bounds(group, selection)
-        days = range(day_of(start), day_of(end - MICROSECOND) + 1)
+        days = range(to_day_number(start), to_day_number(end - MICROSECOND) + 1)
         for chunk in _cut_days(days, _count_rows([group]), chunk_rows):
-            until = end if chunk.stop == days.stop else midnight(chunk.stop)
-            yield Selection((exchange,), (symbol,), max(start, midnight(chunk.start)), until)
+            until = end if chunk.stop == days.stop else to_midnight(chunk.stop)
+            yield Selection((exchange,), (symbol,), max(start, to_midnight(chunk.start)), until)
 
 
 def chunk_days(
@@ -61,31 +61,31 @@ def chunk_days(
     counts = _count_rows([files, *references])
     for days in _find_days(files, more_days, now):
         for chunk in _cut_days(_clip_days(days, selection), counts, _CHECK_ROWS):
-            yield TimeRange(midnight(chunk.start), midnight(chunk.stop))
+            yield TimeRange(to_midnight(chunk.start), to_midnight(chunk.stop))
 
 
-def is_sound(now: datetime) -> pl.Expr:
+def has_possible_times(now: datetime) -> pl.Expr:
     """Whether the times of a data file are possible; null where they are not known."""
     return (pl.col("first") >= FIRST_TIME) & (pl.col("last") <= now + AHEAD)
 
 
-def whole_days(selection: Selection) -> Selection:
+def widen_to_days(selection: Selection) -> Selection:
     """A selection with bounds within a day widened to all of it."""
     start, end = selection.start, selection.end
     return Selection(
         selection.exchanges,
         selection.symbols,
-        None if start is None else midnight(day_of(start)),
-        None if end is None else midnight(day_of(end - MICROSECOND) + 1),
+        None if start is None else to_midnight(to_day_number(start)),
+        None if end is None else to_midnight(to_day_number(end - MICROSECOND) + 1),
     )
 
 
-def day_of(time: datetime) -> int:
+def to_day_number(time: datetime) -> int:
     """Number of a UTC day."""
     return time.astimezone(UTC).toordinal()
 
 
-def midnight(day: int) -> datetime:
+def to_midnight(day: int) -> datetime:
     """Start of a numbered day."""
     return datetime.fromordinal(day).replace(tzinfo=UTC)
 
@@ -95,7 +95,7 @@ def _count_rows(listings: Iterable[pl.DataFrame]) -> Counter[int]:
     counts: Counter[int] = Counter()
     for files in listings:
         for first, last, rows in files.select("first", "last", "rows").iter_rows():
-            days = range(day_of(first), day_of(last) + 1)
+            days = range(to_day_number(first), to_day_number(last) + 1)
             for day in days:
                 counts[day] += rows // len(days) + 1
     return counts
@@ -134,12 +134,12 @@ def _fill_times(reader: TableReader, files: pl.DataFrame, selection: Selection) 
 
 def _find_days(files: pl.DataFrame, more_days: Iterable[int], now: datetime) -> list[range]:
     """List the days from the first to the last row, and days of impossible times one by one."""
-    odd = {*more_days, *map(day_of, files.filter(~is_sound(now))["first"])}
-    sound = files.filter(is_sound(now))
+    odd = {*more_days, *map(to_day_number, files.filter(~has_possible_times(now))["first"])}
+    sound = files.filter(has_possible_times(now))
     held = range(0)
     if sound.height:
         first, last = sound.select(pl.col("first").min(), pl.col("last").max()).row(0)
-        held = range(day_of(first), day_of(last) + 1)
+        held = range(to_day_number(first), to_day_number(last) + 1)
     days = [range(day, day + 1) for day in odd if day not in held]
     return sorted([*days, *([held] if held else [])], key=lambda part: part.start)
 
@@ -148,7 +148,7 @@ def _clip_days(days: range, selection: Selection) -> range:
     """The days that a selection touches."""
     first, after = days.start, days.stop
     if selection.start is not None:
-        first = max(first, day_of(selection.start))
+        first = max(first, to_day_number(selection.start))
     if selection.end is not None:
-        after = min(after, day_of(selection.end - MICROSECOND) + 1)
+        after = min(after, to_day_number(selection.end - MICROSECOND) + 1)
     return range(first, after)

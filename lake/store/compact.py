@@ -25,7 +25,7 @@ from lake.model.time import DAY
 from lake.store import delta
 from lake.store.delta import DataFile, LocalTable
 from lake.store.faults import translate_errors
-from lake.store.log import commits
+from lake.store.log import read_commits
 from lake.store.snapshot import Snapshot
 from lake.version import VERSION
 
@@ -37,7 +37,7 @@ _LEVEL = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class CompactionBatch:
     """Dates of one market that are compacted in one commit."""
 
     exchange: str
@@ -46,7 +46,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Compacted:
+class CompactionResult:
     """What a commit did: dates, files and their bytes before and after, rows; its digest.
 
     `version` is the table's afterwards.
@@ -63,7 +63,7 @@ class Compacted:
 
 
 @dataclass(slots=True)
-class _Staged:
+class _Staging:
     """New files that are written and not yet committed, and what they replace."""
 
     paths: list[str] = field(default_factory=list)
@@ -76,8 +76,8 @@ class _Staged:
     def digest(self) -> str:
         return combine_digests(pl.concat(self.days))
 
-    def result(self, version: int) -> Compacted:
-        return Compacted(
+    def build_result(self, version: int) -> CompactionResult:
+        return CompactionResult(
             version=version,
             dates=len(self.days),
             files_before=len(self.removed),
@@ -89,7 +89,7 @@ class _Staged:
         )
 
 
-def batches(files: pl.DataFrame, dataset: Dataset, before: datetime) -> list[Batch]:
+def plan_batches(files: pl.DataFrame, dataset: Dataset, before: datetime) -> list[CompactionBatch]:
     """What there is to compact: dates that ended by then and have more files than they need.
 
     Parameters
@@ -97,31 +97,31 @@ def batches(files: pl.DataFrame, dataset: Dataset, before: datetime) -> list[Bat
     files
         As `Snapshot.files` gives them.
     """
-    result: list[Batch] = []
-    for (exchange, symbol), dates in _loose(files, dataset, before).group_by(
+    result: list[CompactionBatch] = []
+    for (exchange, symbol), dates in _find_loose_partitions(files, dataset, before).group_by(
         ["exchange", "symbol"], maintain_order=True
     ):
         chosen: list[date] = []
         rows = 0
         for day, count in dates.select("date", "rows").iter_rows():
             if chosen and (len(chosen) == _BATCH_DATES or rows + count > _BATCH_ROWS):
-                result.append(Batch(str(exchange), str(symbol), tuple(chosen)))
+                result.append(CompactionBatch(str(exchange), str(symbol), tuple(chosen)))
                 chosen, rows = [], 0
             chosen.append(day)
             rows += count
-        result.append(Batch(str(exchange), str(symbol), tuple(chosen)))
+        result.append(CompactionBatch(str(exchange), str(symbol), tuple(chosen)))
     return result
 
 
 def compact(
     table: LocalTable,
     dataset: Dataset,
-    batch: Batch,
+    batch: CompactionBatch,
     *,
     before: datetime,
     now: datetime,
     job_id: str,
-) -> Compacted | None:
+) -> CompactionResult | None:
     """Rewrite the dates of a batch, a file a date. Readers and writers may go on meanwhile.
 
     Before the commit, the new files are read back, and the digest of their rows must be that of
@@ -155,7 +155,7 @@ def compact(
                 if staged is None:
                     return None
                 table.update_incremental()
-                return staged.result(table.version())
+                return staged.build_result(table.version())
     except CommitFailedError as error:
         raise CommitConflictError(
             f"{where}: others kept rewriting {batch.exchange} {batch.symbol} "
@@ -166,15 +166,15 @@ def compact(
 
 
 def _compact_once(
-    snapshot: Snapshot, batch: Batch, before: datetime, now: datetime, job_id: str
-) -> _Staged | None:
+    snapshot: Snapshot, batch: CompactionBatch, before: datetime, now: datetime, job_id: str
+) -> _Staging | None:
     """Between reading and the commit, the handle must stay at its version: see `replace_files`."""
     files = snapshot.files(Selection((batch.exchange,), (batch.symbol,)))
-    loose = _loose(files, snapshot.dataset, before)
+    loose = _find_loose_partitions(files, snapshot.dataset, before)
     loose = loose.filter(pl.col("date").is_in(list(batch.dates)))
     if loose.is_empty():
         return None
-    staged = _Staged()
+    staged = _Staging()
     try:
         for day in loose["date"]:
             _stage(snapshot, files.filter(pl.col("date") == day), staged)
@@ -192,9 +192,9 @@ def _compact_once(
     return staged
 
 
-def _loose(files: pl.DataFrame, dataset: Dataset, before: datetime) -> pl.DataFrame:
+def _find_loose_partitions(files: pl.DataFrame, dataset: Dataset, before: datetime) -> pl.DataFrame:
     """Closed partitions with more files than their rows need, in order: PARTITIONS and `rows`."""
-    last = _last_closed(dataset, before)
+    last = _find_last_closed(dataset, before)
     needed = (pl.col("rows").fill_null(0).sum() / FILE_ROWS).ceil().clip(1)
     return (
         files.filter(pl.col("date") <= last)
@@ -206,18 +206,18 @@ def _loose(files: pl.DataFrame, dataset: Dataset, before: datetime) -> pl.DataFr
     )
 
 
-def _last_closed(dataset: Dataset, before: datetime) -> date:
+def _find_last_closed(dataset: Dataset, before: datetime) -> date:
     """The last stored `date` whose day, or year, had ended by then."""
     end = before.astimezone(UTC)
     start = dataset.partition_date_of(end)
     return dataset.partition_date_of(datetime.combine(start, time(), UTC) - DAY)
 
 
-def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staged) -> None:
+def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staging) -> None:
     """Write the new files of one partition, and make sure that they hold the rows of the old."""
     dataset, where = snapshot.dataset, f"table {snapshot.dataset.name}"
     partition = files.select(PARTITIONS).row(0, named=True)
-    rows = sorted_by(_rows(snapshot, files["path"], partition), dataset.sort)
+    rows = sorted_by(_read_rows(snapshot, files["path"], partition), dataset.sort)
     place = " ".join(str(value) for value in partition.values())
     if files["rows"].null_count() == 0 and rows.height != files["rows"].sum():
         raise DamagedError(
@@ -233,10 +233,10 @@ def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staged) -> None:
         path = f"{folder}/part-{len(written):05}-{uuid.uuid4()}-c000.zstd.parquet"
         written.append(path)
         staged.paths.append(path)
-        size = write_rows(Path(snapshot.uri, path), _stored(dataset, part))
-        staged.added.append(DataFile(path, size, values, statistics(dataset, part)))
+        size = write_rows(Path(snapshot.uri, path), _select_stored(dataset, part))
+        staged.added.append(DataFile(path, size, values, compute_statistics(dataset, part)))
     days = market_days(dataset, rows)
-    if not market_days(dataset, _rows(snapshot, written, partition)).equals(days):
+    if not market_days(dataset, _read_rows(snapshot, written, partition)).equals(days):
         raise DamagedError(
             f"{where}: the rows of {place} read back differently than they were written: "
             "not compacted",
@@ -249,14 +249,14 @@ def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staged) -> None:
     staged.rows += rows.height
 
 
-def _rows(snapshot: Snapshot, paths: Iterable[str], partition: dict[str, Any]) -> pl.DataFrame:
+def _read_rows(snapshot: Snapshot, paths: Iterable[str], partition: dict[str, Any]) -> pl.DataFrame:
     """The rows of files of one partition, with its columns."""
     full = [f"{snapshot.uri}/{path}" for path in paths]
     stored = pl.read_parquet(full, glob=False, hive_partitioning=False)
     return stored.with_columns(pl.lit(value).alias(name) for name, value in partition.items())
 
 
-def _stored(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+def _select_stored(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
     """The columns that are in a file; the others are in the names of its folders."""
     return rows.select(name for name in dataset.polars_schema if name not in PARTITIONS)
 
@@ -264,7 +264,7 @@ def _stored(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
 def write_rows(path: Path, rows: pl.DataFrame) -> int:
     """Write rows as a Parquet file as delta-rs writes them, onto the disk; gives its bytes."""
     with path.open("xb") as file:
-        tables = _tables(rows)
+        tables = _split_row_groups(rows)
         first = next(tables)
         with pq.ParquetWriter(
             file,
@@ -282,35 +282,35 @@ def write_rows(path: Path, rows: pl.DataFrame) -> int:
     return path.stat().st_size
 
 
-def _tables(rows: pl.DataFrame) -> Iterator[pa.Table]:
+def _split_row_groups(rows: pl.DataFrame) -> Iterator[pa.Table]:
     """Row groups with Arrow's plain types, of which a string array holds up to 2 GB."""
     for part in rows.iter_slices(delta.GROUP_ROWS):
         table = part.to_arrow(compat_level=pl.CompatLevel.oldest())
-        fields = [pa.field(f.name, _plain(f.type)) for f in table.schema]
+        fields = [pa.field(f.name, _simplify_type(f.type)) for f in table.schema]
         yield table.cast(pa.schema(fields))
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
+def _simplify_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_large_string(kind):
         return pa.string()
     if pa.types.is_large_list(kind):
-        return pa.list_(_plain(kind.value_type))
+        return pa.list_(_simplify_type(kind.value_type))
     return kind
 
 
-def statistics(dataset: Dataset, rows: pl.DataFrame) -> dict[str, Any]:
+def compute_statistics(dataset: Dataset, rows: pl.DataFrame) -> dict[str, Any]:
     """Of the time column and the key, as in Delta's log: what lets readers pass a file over."""
     columns = [rows[name] for name in dict.fromkeys([dataset.time_column, *dataset.key])]
     bounded = [c for c in columns if not c.dtype.is_nested() and c.null_count() < len(c)]
     return {
         "numRecords": rows.height,
-        "minValues": {c.name: _bound(c.min()) for c in bounded},
-        "maxValues": {c.name: _bound(c.max()) for c in bounded},
+        "minValues": {c.name: _format_bound(c.min()) for c in bounded},
+        "maxValues": {c.name: _format_bound(c.max()) for c in bounded},
         "nullCount": {c.name: c.null_count() for c in columns},
     }
 
 
-def _bound(value: Any) -> Any:
+def _format_bound(value: Any) -> Any:
     """Times are cut down to milliseconds, as Delta's protocol wants it."""
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03}Z"
@@ -321,7 +321,7 @@ def _discard(snapshot: Snapshot, paths: Sequence[str]) -> None:
     """Delete staged files, unless a commit took them in spite of the error."""
     table = Path(snapshot.uri)
     named: set[str] = set()
-    for commit in commits(table, since=snapshot.version + 1):
+    for commit in read_commits(table, since=snapshot.version + 1):
         named |= commit.added
     for path in paths:
         if path not in named:

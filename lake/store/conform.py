@@ -20,7 +20,7 @@ REASON = "_reason"
 
 
 @dataclass(frozen=True)
-class Conformed:
+class ConformResult:
     """Rows that may be stored, and those that may not.
 
     Attributes
@@ -36,7 +36,7 @@ class Conformed:
     rejected: pl.DataFrame
 
 
-def conform(dataset: Dataset, frame: pl.DataFrame) -> Conformed:
+def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
     """Fit rows to a dataset.
 
     Parameters
@@ -51,21 +51,21 @@ def conform(dataset: Dataset, frame: pl.DataFrame) -> Conformed:
         The frame as a whole does not fit: a column is missing, too many, or of another type, or
         a row has no market.
     """
-    fitted = _fitted(dataset, frame)
+    fitted = _fit_frame(dataset, frame)
     names = [column for column in fitted.columns if column != "date"]
-    broken = _broken_rules(dataset)
+    broken = _build_rule_checks(dataset)
     marked = fitted.with_columns(
         pl.any_horizontal(list(broken.values())).fill_null(value=False).alias("_bad")
     )
     good = marked.filter(~pl.col("_bad")).drop("_bad")
-    bad = marked.filter("_bad").select(*names, _reason(broken).alias(REASON))
-    unique, conflicting = _unique(dataset, good)
+    bad = marked.filter("_bad").select(*names, _join_reasons(broken).alias(REASON))
+    unique, conflicting = _keep_unique(dataset, good)
     rows = unique.with_columns(dataset.partition_date())
     rows = sorted_by(rows, ("exchange", "symbol", *dataset.sort))
-    return Conformed(rows, pl.concat([bad, conflicting.select(*names, REASON)]))
+    return ConformResult(rows, pl.concat([bad, conflicting.select(*names, REASON)]))
 
 
-def quarantine_rows(
+def build_quarantine_rows(
     dataset: Dataset, rejected: pl.DataFrame, job_id: str, now: datetime
 ) -> pl.DataFrame:
     """Rejected rows as rows of `quarantine`."""
@@ -73,9 +73,9 @@ def quarantine_rows(
     temporal = {name: dtype for name, dtype in rejected.schema.items() if dtype.is_temporal()}
     plain = rejected.with_columns(pl.col(list(temporal)).to_physical())
     for row in plain.iter_rows(named=True):
-        row |= {name: _time(row[name], dtype) for name, dtype in temporal.items()}
+        row |= {name: _to_time(row[name], dtype) for name, dtype in temporal.items()}
         reason = row.pop(REASON)
-        text = json.dumps(row, default=_json_value, sort_keys=True)
+        text = json.dumps(row, default=_to_json, sort_keys=True)
         time = row[dataset.time_column]
         records.append(
             {
@@ -94,7 +94,7 @@ def quarantine_rows(
     return pl.DataFrame(records, schema_overrides=times)
 
 
-def _fitted(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
+def _fit_frame(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     where = f"rows for {dataset.name}"
     known = {column.name for column in dataset.columns}
     if extra := [name for name in frame.columns if name not in known]:
@@ -102,7 +102,7 @@ def _fitted(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
             f"{where}: unknown column {', '.join(extra)}",
             f"The dataset has {', '.join(sorted(known))}.",
         )
-    fitted = [_fitted_column(where, column, frame) for column in dataset.columns]
+    fitted = [_fit_column(where, column, frame) for column in dataset.columns]
     result = frame.select(fitted)
     nameless = (pl.col("exchange", "symbol").fill_null("") == "").any()
     if any(result.select(nameless).row(0)):
@@ -110,7 +110,7 @@ def _fitted(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     return result
 
 
-def _fitted_column(where: str, column: Column, frame: pl.DataFrame) -> pl.Expr:
+def _fit_column(where: str, column: Column, frame: pl.DataFrame) -> pl.Expr:
     empty = pl.lit(None, dtype=column.dtype).alias(column.name)
     if column.name == "date":
         return empty
@@ -129,7 +129,7 @@ def _fitted_column(where: str, column: Column, frame: pl.DataFrame) -> pl.Expr:
     return pl.col(column.name)
 
 
-def _broken_rules(dataset: Dataset) -> dict[str, pl.Expr]:
+def _build_rule_checks(dataset: Dataset) -> dict[str, pl.Expr]:
     """By name, an expression that is true where a row breaks the rule."""
     broken: dict[str, pl.Expr] = {}
     for column in dataset.columns:
@@ -153,12 +153,12 @@ def _broken_rules(dataset: Dataset) -> dict[str, pl.Expr]:
     return broken
 
 
-def _reason(broken: dict[str, pl.Expr]) -> pl.Expr:
+def _join_reasons(broken: dict[str, pl.Expr]) -> pl.Expr:
     names = [pl.when(rule).then(pl.lit(name)) for name, rule in broken.items()]
     return pl.concat_str(names, separator=",", ignore_nulls=True)
 
 
-def _unique(dataset: Dataset, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _keep_unique(dataset: Dataset, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """One row a key: the last of revisable rows, the first of immutable ones.
 
     Immutable rows of one key that say different things are a contradiction: the later ones are
@@ -172,7 +172,7 @@ def _unique(dataset: Dataset, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Data
     ):
         return rows, nothing
     if dataset.rows == "revisable":
-        return _latest(dataset, rows, key), nothing
+        return _keep_latest(dataset, rows, key), nothing
     kept = rows.unique(key, keep="first", maintain_order=True)
     said = [c for c in rows.columns if c not in {*PARTITIONS, "received_at"}]
     versions = rows.unique([*PARTITIONS[:2], *said], keep="first", maintain_order=True)
@@ -180,7 +180,7 @@ def _unique(dataset: Dataset, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Data
     return kept, later.with_columns(pl.lit("contradicts_earlier_row").alias(REASON))
 
 
-def _latest(dataset: Dataset, rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+def _keep_latest(dataset: Dataset, rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
     """The last row of each key; where `keep_when` protects an earlier one from it, that one."""
     if dataset.keep_when is None:
         return rows.unique(key, keep="last", maintain_order=True)
@@ -198,7 +198,7 @@ def _is_usable(time: datetime | date | int | None) -> bool:
     return isinstance(time, datetime) and EPOCH <= time < LAST_TIME
 
 
-def _time(value: int | None, dtype: pl.DataType) -> datetime | date | int | None:
+def _to_time(value: int | None, dtype: pl.DataType) -> datetime | date | int | None:
     """A stored time as Python's; where those end, at the year 9999, the number itself."""
     if value is None:
         return None
@@ -210,5 +210,5 @@ def _time(value: int | None, dtype: pl.DataType) -> datetime | date | int | None
         return value
 
 
-def _json_value(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return iso(value) if isinstance(value, datetime) else str(value)

@@ -55,7 +55,7 @@ _CONFLICT_ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergeResult:
     """What a merge did: the table's version after it, and rows that were new or replaced."""
 
     version: int
@@ -94,9 +94,9 @@ class LocalTable(DeltaTable):
         return [self.folder + uri.removeprefix(encoded) for uri in uris]
 
 
-def create(path: Path, dataset: Dataset) -> None:
+def create_table(path: Path, dataset: Dataset) -> None:
     """Make the table of a dataset, if there is none; another writer may be faster."""
-    fields = [_field(column) for column in dataset.columns]
+    fields = [_build_field(column) for column in dataset.columns]
     schema = Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
     statistics = dict.fromkeys([dataset.time_column, *dataset.key])
     with translate_errors(f"table {dataset.name}"), suppress(CommitFailedError):
@@ -146,7 +146,7 @@ def open_table(path: Path, dataset: Dataset, version: int | None = None) -> Loca
 
 def merge(
     table: DeltaTable, dataset: Dataset, rows: pl.DataFrame, metadata: Mapping[str, Any]
-) -> Merged:
+) -> MergeResult:
     """Insert the rows whose key is new; replace revisable ones that differ. One commit, or none.
 
     Parameters
@@ -178,7 +178,7 @@ def merge(
                 f"({_CONFLICT_ATTEMPTS} attempts)",
                 "Run the same command again: nothing of this batch was written.",
             ) from error
-    return Merged(
+    return MergeResult(
         table.version(), metrics["num_target_rows_inserted"], metrics["num_target_rows_updated"]
     )
 
@@ -218,12 +218,12 @@ def replace_files(
         mode="append",
         schema=table.schema(),
         partition_by=list(PARTITIONS),
-        commit_properties=commit_properties(metadata, max_commit_retries=_CONFLICT_ATTEMPTS),
+        commit_properties=build_commit_properties(metadata, max_commit_retries=_CONFLICT_ATTEMPTS),
         post_commithook_properties=AFTER_COMMIT,
     )
 
 
-def checkpoint(path: Path, dataset: Dataset) -> int:
+def write_checkpoint(path: Path, dataset: Dataset) -> int:
     """Write a checkpoint of the table's latest version, and give that version."""
     table = open_table(path, dataset)
     with translate_errors(f"table {dataset.name}"):
@@ -231,7 +231,7 @@ def checkpoint(path: Path, dataset: Dataset) -> int:
     return table.version()
 
 
-def commit_properties(
+def build_commit_properties(
     metadata: Mapping[str, Any], max_commit_retries: int | None = None
 ) -> CommitProperties:
     text = json.dumps(metadata, separators=(",", ":"))
@@ -243,48 +243,48 @@ def _merge_once(
 ) -> dict[str, Any]:
     merger = table.merge(
         rows,
-        predicate=_predicate(dataset, rows),
+        predicate=_build_predicate(dataset, rows),
         source_alias="s",
         target_alias="t",
         writer_properties=WRITER,
-        commit_properties=commit_properties(metadata),
+        commit_properties=build_commit_properties(metadata),
         post_commithook_properties=AFTER_COMMIT,
     ).when_not_matched_insert_all()
     if dataset.rows == "revisable":
-        merger = merger.when_matched_update_all(predicate=_differs(dataset))
+        merger = merger.when_matched_update_all(predicate=_build_difference(dataset))
     return merger.execute()
 
 
-def _predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
+def _build_predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
     """Keys are equal; and literals, without which a merge reads the whole table.
 
     What the literals say already is not compared again: joining by strings costs most.
     """
     terms = [
-        f"t.{_quoted(name)} IN ({', '.join(literal(v) for v in rows[name].unique().sort())})"
+        f"t.{_quote(name)} IN ({', '.join(format_literal(v) for v in rows[name].unique().sort())})"
         for name in PARTITIONS
     ]
-    time = _quoted(dataset.time_column)
-    terms.append(f"t.{time} >= {literal(rows[dataset.time_column].min())}")
-    terms.append(f"t.{time} <= {literal(rows[dataset.time_column].max())}")
+    time = _quote(dataset.time_column)
+    terms.append(f"t.{time} >= {format_literal(rows[dataset.time_column].min())}")
+    terms.append(f"t.{time} <= {format_literal(rows[dataset.time_column].max())}")
     said = () if dataset.time_column in dataset.key else ("date",)
     keys = (*varying(rows, ("exchange", "symbol")), *said, *dataset.key)
-    terms.extend(f"t.{_quoted(name)} = s.{_quoted(name)}" for name in keys)
+    terms.extend(f"t.{_quote(name)} = s.{_quote(name)}" for name in keys)
     return " AND ".join(terms)
 
 
-def _differs(dataset: Dataset) -> str:
+def _build_difference(dataset: Dataset) -> str:
     values = [c.name for c in dataset.columns if c.name not in {*PARTITIONS, *dataset.key}]
-    terms = [f"(t.{_quoted(v)} IS DISTINCT FROM s.{_quoted(v)})" for v in values]
+    terms = [f"(t.{_quote(v)} IS DISTINCT FROM s.{_quote(v)})" for v in values]
     different = f"({' OR '.join(terms)})"
     return f"{different} AND NOT ({dataset.keep_when})" if dataset.keep_when else different
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return f'"{name}"'
 
 
-def literal(value: object) -> str:
+def format_literal(value: object) -> str:
     if isinstance(value, datetime):
         return f"arrow_cast('{value.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
     if isinstance(value, date):
@@ -292,7 +292,7 @@ def literal(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def _field(column: Column) -> dict[str, Any]:
+def _build_field(column: Column) -> dict[str, Any]:
     unit = f" [{column.unit}]" if column.unit else ""
     return {
         "name": column.name,

@@ -18,7 +18,7 @@ _Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedFile:
     """A file, and what it must hold."""
 
     path: str
@@ -26,7 +26,7 @@ class Expected:
     sha256: str
 
 
-def sha256(path: str | Path) -> str:
+def hash_file(path: str | Path) -> str:
     """SHA-256 of a file, 64 hex digits."""
     # Below Python's file objects: with many small files, they take longer than hashing does.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -41,12 +41,12 @@ def sha256(path: str | Path) -> str:
         os.close(descriptor)
 
 
-def sha256_of_all(paths: Sequence[Path], progress: Progress | None = None) -> list[str]:
+def hash_files(paths: Sequence[Path], progress: Progress | None = None) -> list[str]:
     """SHA-256 of each file, by all cores; progress advances by files."""
     progress = progress or NoProgress()
 
     def one(path: Path) -> str:
-        found = sha256(path)
+        found = hash_file(path)
         progress.advance()
         return found
 
@@ -55,26 +55,30 @@ def sha256_of_all(paths: Sequence[Path], progress: Progress | None = None) -> li
 
 
 @dataclass
-class Checked:
+class FileChecker:
     """Remembers which files were found right, until something touches them. Safe for threads."""
 
     _stamps: dict[tuple[str, str], _Stamp] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def wrong(self, files: Iterable[Expected]) -> list[Expected]:
+    def find_wrong(self, files: Iterable[ExpectedFile]) -> list[ExpectedFile]:
         """Files that are missing, or do not hold what is expected; all others are right."""
-        found: list[Expected] = []
-        unknown: list[tuple[Expected, _Stamp]] = []
+        found: list[ExpectedFile] = []
+        unknown: list[tuple[ExpectedFile, _Stamp]] = []
         for file in files:
-            stamp = _stamp(file.path)
+            stamp = _read_stamp(file.path)
             if stamp is None or stamp[1] != file.bytes:
                 found.append(file)
             elif self._stamps.get((file.path, file.sha256)) != stamp:
                 unknown.append((file, stamp))
-        found.extend(file for part in _hashed(unknown) for file in self._judged(part))
+        found.extend(
+            file for part in _hash_in_parallel(unknown) for file in self._compare_hashes(part)
+        )
         return found
 
-    def _judged(self, part: Iterable[tuple[Expected, _Stamp, str]]) -> Iterator[Expected]:
+    def _compare_hashes(
+        self, part: Iterable[tuple[ExpectedFile, _Stamp, str]]
+    ) -> Iterator[ExpectedFile]:
         for file, stamp, digest in part:
             if digest == file.sha256:
                 with self._lock:
@@ -83,16 +87,16 @@ class Checked:
                 yield file
 
 
-def _hashed(
-    files: Sequence[tuple[Expected, _Stamp]],
-) -> Iterator[list[tuple[Expected, _Stamp, str]]]:
+def _hash_in_parallel(
+    files: Sequence[tuple[ExpectedFile, _Stamp]],
+) -> Iterator[list[tuple[ExpectedFile, _Stamp, str]]]:
     """Files with their digests; large ones by all cores, a part a core.
 
     Threads that hash small files wait for each other more than they hash.
     """
 
-    def part(number: int) -> list[tuple[Expected, _Stamp, str]]:
-        return [(file, stamp, _digest(file.path)) for file, stamp in files[number::cores]]
+    def part(number: int) -> list[tuple[ExpectedFile, _Stamp, str]]:
+        return [(file, stamp, _hash_if_there(file.path)) for file, stamp in files[number::cores]]
 
     large = sum(file.bytes for file, _ in files) >= _LARGE_BYTES * len(files)
     cores = min(os.cpu_count() or 1, len(files)) if large else 1
@@ -105,14 +109,14 @@ def _hashed(
             yield from threads.map(part, range(cores))
 
 
-def _digest(path: str) -> str:
+def _hash_if_there(path: str) -> str:
     try:
-        return sha256(path)
+        return hash_file(path)
     except FileNotFoundError:  # deleted since its stamp was taken
         return ""
 
 
-def _stamp(path: str) -> _Stamp | None:
+def _read_stamp(path: str) -> _Stamp | None:
     """What changes when a file is written to, replaced, or renamed; None where it is missing."""
     try:
         found = os.stat(path)  # noqa: PTH116 - Path.stat takes twice the time

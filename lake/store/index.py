@@ -19,8 +19,8 @@ import polars as pl
 from lake.errors import DamagedError
 from lake.model.dataset import TIMESTAMP
 from lake.model.selection import Selection
-from lake.store.hashing import sha256
-from lake.store.reader import EVERYTHING, FILES, TIME_STEP, touching
+from lake.store.hashing import hash_file
+from lake.store.reader import EVERYTHING, FILES, TIME_STEP, may_hold_rows
 
 SCHEMA = pl.Schema({"table": pl.String(), **FILES, "sha256": pl.String()})
 _ORDER = ("table", "exchange", "symbol", "first", "path")
@@ -31,7 +31,7 @@ _HINT = "Restore it from a backup, or import the bundle again from an export."
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class FileSeal:
     """What a file must be: its size, its SHA-256, and that of its tail, the Parquet footer."""
 
     bytes: int
@@ -39,7 +39,7 @@ class Sealed:
     tail_sha256: str
 
 
-def write(path: Path, frame: pl.DataFrame) -> Sealed:
+def write_sealed(path: Path, frame: pl.DataFrame) -> FileSeal:
     """Write rows of a sorted list as Parquet whose pages carry checksums."""
     import pyarrow.parquet as pq
 
@@ -55,10 +55,12 @@ def write(path: Path, frame: pl.DataFrame) -> Sealed:
         )
         file.flush()
         os.fsync(file.fileno())
-    return Sealed(path.stat().st_size, sha256(path), hashlib.sha256(_tail(path)).hexdigest())
+    return FileSeal(
+        path.stat().st_size, hash_file(path), hashlib.sha256(_read_tail(path)).hexdigest()
+    )
 
 
-def open_checked(path: Path, sealed: Sealed) -> Any:
+def open_checked(path: Path, sealed: FileSeal) -> Any:
     """A Parquet file (of pyarrow) whose footer is as it was sealed; its pages check themselves.
 
     Raises
@@ -69,7 +71,7 @@ def open_checked(path: Path, sealed: Sealed) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        tail = _tail(path)
+        tail = _read_tail(path)
     except FileNotFoundError:
         raise DamagedError(f"{path} is missing", _HINT) from None
     if hashlib.sha256(tail).hexdigest() != sealed.tail_sha256:
@@ -77,9 +79,9 @@ def open_checked(path: Path, sealed: Sealed) -> Any:
     return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
 
 
-def read_checked(path: Path, sealed: Sealed, schema: pl.Schema) -> pl.DataFrame:
+def read_checked(path: Path, sealed: FileSeal, schema: pl.Schema) -> pl.DataFrame:
     """All rows of a sealed file."""
-    return _frame(path, open_checked(path, sealed), None, schema)
+    return _read_frame(path, open_checked(path, sealed), None, schema)
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,12 @@ class FileIndex:
     """The data files of a bundle, by table, market and time. Safe to share among threads."""
 
     path: Path
-    sealed: Sealed
+    sealed: FileSeal
     # A Parquet file of pyarrow breaks the process when two threads read it at once.
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     @staticmethod
-    def sorted(frame: pl.DataFrame) -> pl.DataFrame:
+    def sort_rows(frame: pl.DataFrame) -> pl.DataFrame:
         """Rows in the order of the index."""
         return frame.select(list(SCHEMA)).sort(_ORDER)
 
@@ -106,14 +108,14 @@ class FileIndex:
         """
         with self._one_at_a_time:
             groups = self._groups.filter(self._may_hold(table, selection))["group"].to_list()
-            found = _frame(self.path, self._file, groups, SCHEMA)
-        wanted = (pl.col("table") == table) & touching(selection)
+            found = _read_frame(self.path, self._file, groups, SCHEMA)
+        wanted = (pl.col("table") == table) & may_hold_rows(selection)
         return found.filter(wanted).drop("table")
 
-    def all(self) -> pl.DataFrame:
+    def read_all(self) -> pl.DataFrame:
         """Every row."""
         with self._one_at_a_time:
-            return _frame(self.path, self._file, None, SCHEMA)
+            return _read_frame(self.path, self._file, None, SCHEMA)
 
     @cached_property
     def _file(self) -> Any:
@@ -124,18 +126,18 @@ class FileIndex:
         """The least and the greatest of each row group; null where its statistics do not say."""
         metadata = self._file.metadata
         records = [
-            {"group": number, **_bounds(metadata.row_group(number))}
+            {"group": number, **_read_bounds(metadata.row_group(number))}
             for number in range(metadata.num_row_groups)
         ]
         return pl.DataFrame(records, schema=_GROUPS)
 
     @staticmethod
     def _may_hold(table: str, selection: Selection) -> pl.Expr:
-        terms = [_spans("table", [table])]
+        terms = [_may_contain("table", [table])]
         if selection.exchanges:
-            terms.append(_spans("exchange", selection.exchanges))
+            terms.append(_may_contain("exchange", selection.exchanges))
         if selection.symbols:
-            terms.append(_spans("symbol", selection.symbols))
+            terms.append(_may_contain("symbol", selection.symbols))
         if selection.start is not None:
             terms.append((pl.col("last_max") + TIME_STEP > selection.start).fill_null(value=True))
         if selection.end is not None:
@@ -161,14 +163,14 @@ _GROUPS = pl.Schema(
 )
 
 
-def _spans(name: str, values: Any) -> pl.Expr:
+def _may_contain(name: str, values: Any) -> pl.Expr:
     """Whether one of the values lies between a row group's least and greatest."""
     low, high = pl.col(f"{name}_min"), pl.col(f"{name}_max")
     hits = [((low <= value) & (high >= value)).fill_null(value=True) for value in values]
     return pl.any_horizontal(hits)
 
 
-def _bounds(group: Any) -> dict[str, Any]:
+def _read_bounds(group: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for number in range(group.num_columns):
         column = group.column(number)
@@ -181,7 +183,7 @@ def _bounds(group: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name in _GROUPS}
 
 
-def _tail(path: Path) -> bytes:
+def _read_tail(path: Path) -> bytes:
     """The end of a Parquet file that says what is where in it."""
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -191,7 +193,7 @@ def _tail(path: Path) -> bytes:
         return file.read()
 
 
-def _frame(path: Path, file: Any, groups: list[int] | None, schema: pl.Schema) -> pl.DataFrame:
+def _read_frame(path: Path, file: Any, groups: list[int] | None, schema: pl.Schema) -> pl.DataFrame:
     import pyarrow as pa
 
     if groups == []:

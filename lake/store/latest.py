@@ -12,7 +12,7 @@ from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.store import delta
 from lake.store.faults import translate_errors
-from lake.store.reader import EVERYTHING, TableReader, touching
+from lake.store.reader import EVERYTHING, TableReader, may_hold_rows
 from lake.store.snapshot import Snapshot
 
 
@@ -37,12 +37,12 @@ class LatestTable(TableReader):
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
         with self._lock:
             self._follow()
-            return self._files.filter(touching(selection))
+            return self._files.filter(may_hold_rows(selection))
 
     def _read(
         self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
     ) -> pl.DataFrame:
-        frame = self.file_by_file(self.files(selection), selection)
+        frame = self.scan_files(self.files(selection), selection)
         return self.sort_rows(
             frame if predicate is None else frame.filter(predicate), selection, wanted
         )

@@ -20,7 +20,7 @@ from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange, from_ms
 from lake.store.faults import translate_errors
-from lake.store.log import commit_info, commit_time, lake_metadata, latest_version
+from lake.store.log import parse_metadata, read_commit_info, read_commit_time, read_latest_version
 from lake.store.store import Origin, Store
 from lake.version import VERSION
 
@@ -36,7 +36,7 @@ _DELETED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Covered:
+class CoveredRange:
     """An interval that a source has answered for, and how many rows it gave."""
 
     range: TimeRange
@@ -59,19 +59,19 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def covered(self, table: str, market: Market) -> RangeSet:
+    def read_covered(self, table: str, market: Market) -> RangeSet:
         """What is known of a table and market."""
-        rows = self.coverage(Selection((market.exchange,), (market.symbol,)))
+        rows = self.read_coverage(Selection((market.exchange,), (market.symbol,)))
         rows = rows.filter(pl.col("dataset") == table)
         pairs = rows.select("timestamp", "end").iter_rows()
         return union(TimeRange(start, end) for start, end in pairs)
 
-    def coverage(self, selection: Selection, as_of: datetime | None = None) -> pl.DataFrame:
+    def read_coverage(self, selection: Selection, as_of: datetime | None = None) -> pl.DataFrame:
         """Rows of `coverage`, as they are or as they were at a time."""
         return self._store.read(self._store.catalog.dataset("coverage"), selection, as_of)
 
     def record_coverage(
-        self, table: str, market: Market, settled: Iterable[Covered], origin: Origin
+        self, table: str, market: Market, settled: Iterable[CoveredRange], origin: Origin
     ) -> None:
         """Record settled intervals; neighbours of one kind become one."""
         now = self._store.now()
@@ -95,14 +95,14 @@ class Ledger:
             frame = pl.DataFrame(records, schema_overrides=times)
             self._store.write(self._store.catalog.dataset("coverage"), frame, origin)
 
-    def start(self, command: str, arguments: Mapping[str, Any]) -> Job:
+    def start_job(self, command: str, arguments: Mapping[str, Any]) -> Job:
         """Record a job as running."""
         now = self._store.now()
         job = Job(f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}", command, arguments, now)
         self._write_job(job, "running", {})
         return job
 
-    def finish(
+    def finish_job(
         self,
         job: Job,
         status: Literal["ok", "failed", "interrupted"],
@@ -112,15 +112,15 @@ class Ledger:
         """Record how a job ended; `counts`: rows, inserted, updated, rejected."""
         self._write_job(job, status, {**counts, "error": error, "finished_at": self._store.now()})
 
-    def jobs(self) -> pl.DataFrame:
+    def read_jobs(self) -> pl.DataFrame:
         """Rows of `jobs`, oldest first."""
         return self._store.read(self._store.catalog.dataset("jobs"))
 
-    def commits(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
+    def read_commits(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
         """What each commit of a table did, newest first."""
-        return list(islice(self.newest_commits(table), limit or None))
+        return list(islice(self.iterate_commits(table), limit or None))
 
-    def newest_commits(
+    def iterate_commits(
         self, table: str, since: datetime | None = None, until: datetime | None = None
     ) -> Iterator[dict[str, Any]]:
         """What each commit of a table did, newest first; only those that are taken are read.
@@ -130,14 +130,14 @@ class Ledger:
         """
         path = self._store.root.tables / table
         with translate_errors(f"table {table}"):
-            versions = range(latest_version(path) + 1)
-            at = partial(commit_time, path)
+            versions = range(read_latest_version(path) + 1)
+            at = partial(read_commit_time, path)
             first = bisect_left(versions, since - _CLOCKS_APART, key=at) if since else 0
             last = bisect_left(versions, until + _CLOCKS_APART, key=at) if until else len(versions)
         for version in reversed(versions[first:last]):
             with translate_errors(f"table {table}"):
-                info = commit_info(path, version)
-            yield _commit(table, version, info)
+                info = read_commit_info(path, version)
+            yield _describe_commit(table, version, info)
 
     def _write_job(self, job: Job, status: str, outcome: Mapping[str, Any]) -> None:
         row = {
@@ -156,26 +156,26 @@ class Ledger:
         self._store.write(self._store.catalog.dataset("jobs"), frame, Origin(job.id, "lake"))
 
 
-def join_neighbours(settled: Iterable[Covered]) -> list[Covered]:
+def join_neighbours(settled: Iterable[CoveredRange]) -> list[CoveredRange]:
     """Intervals in order, neighbours that both have rows, or both have none, made one."""
-    result: list[Covered] = []
+    result: list[CoveredRange] = []
     for item in sorted(settled, key=lambda covered: covered.range):
         last = result[-1] if result else None
         if last and last.range.end == item.range.start and bool(last.rows) == bool(item.rows):
             merged = TimeRange(last.range.start, item.range.end)
-            result[-1] = Covered(merged, last.rows + item.rows)
+            result[-1] = CoveredRange(merged, last.rows + item.rows)
         else:
             result.append(item)
     return result
 
 
-def _commit(table: str, version: int, info: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_commit(table: str, version: int, info: Mapping[str, Any]) -> dict[str, Any]:
     """Counts are null where the commit does not say: one that overwrites tells not what was there.
 
     It may say so itself: `deleted` in its `userMetadata`.
     """
     metrics, operation = info.get("operationMetrics") or {}, info.get("operation") or ""
-    own = lake_metadata(info)
+    own = parse_metadata(info)
     return {
         "time": from_ms(info["timestamp"]),
         "table": table,
@@ -184,14 +184,14 @@ def _commit(table: str, version: int, info: Mapping[str, Any]) -> dict[str, Any]
         "job": own.get("job"),
         "source": own.get("source"),
         "rows": own.get("rows"),
-        "inserted": _count(metrics, *_INSERTED),
-        "updated": _count(metrics, *_UPDATED),
-        "deleted": own.get("deleted", _count(metrics, *_DELETED.get(operation, ()))),
+        "inserted": _read_count(metrics, *_INSERTED),
+        "updated": _read_count(metrics, *_UPDATED),
+        "deleted": own.get("deleted", _read_count(metrics, *_DELETED.get(operation, ()))),
         "rejected": own.get("rejected"),
         "digest": own.get("digest"),
     }
 
 
-def _count(metrics: Mapping[str, Any], *names: str) -> int | None:
+def _read_count(metrics: Mapping[str, Any], *names: str) -> int | None:
     found = next((metrics[name] for name in names if name in metrics), None)
     return None if found is None else int(found)

@@ -74,10 +74,10 @@ def lock_file(
         os.close(lock._descriptor)
 
 
-def shared(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
+def lock_for_pin(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
     """Hold the lake while a bundle is made: nothing is deleted meanwhile. Any number may.
 
-    It is not reentrant: who holds it must not ask for `exclusive`.
+    It is not reentrant: who holds it must not call `lock_for_deletion`.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def shared(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[N
     return _lock_lake(root, LOCK, timeout, "files are being deleted", shared=True)
 
 
-def exclusive(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
+def lock_for_deletion(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
     """Have the lake alone, to delete what nobody needs: no bundle is being made meanwhile.
 
     Raises as `shared` does.
@@ -97,7 +97,7 @@ def exclusive(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManage
     return _lock_lake(root, LOCK, timeout, "a bundle is being made")
 
 
-def repairing(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
+def lock_for_repair(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
     """Be the only one that repairs, or undoes a repair: whoever began to before is dead.
 
     Raises as `shared` does.
@@ -150,14 +150,14 @@ def _open(path: Path, *, folder: bool) -> int:
 
 def _wait(path: Path, descriptor: int, kind: int, give_up: float | None) -> bool:
     """Wait until the lock is free, or until the time to give up; return whether it is held."""
-    while not _try(path, descriptor, kind):
+    while not _try_lock(path, descriptor, kind):
         if give_up is not None and time.monotonic() >= give_up:
             return False
         time.sleep(_POLL_SECONDS)
     return True
 
 
-def _try(path: Path, descriptor: int, kind: int) -> bool:
+def _try_lock(path: Path, descriptor: int, kind: int) -> bool:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -33,7 +33,7 @@ class Commit:
     added: frozenset[str]
 
 
-def exists(path: Path) -> bool:
+def has_table(path: Path) -> bool:
     """Whether there is a table: a creation that failed leaves an empty log."""
     try:
         with os.scandir(path / "_delta_log") as entries:
@@ -42,7 +42,7 @@ def exists(path: Path) -> bool:
         return False
 
 
-def latest_version(path: Path) -> int:
+def read_latest_version(path: Path) -> int:
     """The table's newest version, from its log's file names."""
     versions = [int(file.stem) for file in (path / "_delta_log").glob("[0-9]*.json")]
     if not versions:
@@ -53,14 +53,14 @@ def latest_version(path: Path) -> int:
 
 
 def require_version(path: Path, dataset: Dataset, version: int) -> None:
-    newest = latest_version(path)
+    newest = read_latest_version(path)
     if not 0 <= version <= newest:
         raise UnknownNameError(
             f"table {dataset.name} has no version {version}", f"It has versions 0 to {newest}."
         )
 
 
-def version_as_of(path: Path, dataset: Dataset, time: datetime) -> int:
+def find_version(path: Path, dataset: Dataset, time: datetime) -> int:
     """The last version committed at or before a time, by the times in the commits themselves.
 
     The times of log files are not used: copying or restoring a lake changes them.
@@ -74,22 +74,22 @@ def version_as_of(path: Path, dataset: Dataset, time: datetime) -> int:
     """
     time = in_utc(time)
     with translate_errors(f"table {dataset.name}"):
-        low, high = 0, latest_version(path)
-        first = commit_time(path, low)
+        low, high = 0, read_latest_version(path)
+        first = read_commit_time(path, low)
         if first > time:
             raise UnknownNameError(
                 f"table {dataset.name} did not exist at {iso(time)}", f"It begins at {iso(first)}."
             )
         while low < high:
             middle = (low + high + 1) // 2
-            if commit_time(path, middle) <= time:
+            if read_commit_time(path, middle) <= time:
                 low = middle
             else:
                 high = middle - 1
         return low
 
 
-def commits(path: Path, since: int = 0) -> Iterator[Commit]:
+def read_commits(path: Path, since: int = 0) -> Iterator[Commit]:
     """The commits of a table, from a version to the latest.
 
     Raises
@@ -97,11 +97,11 @@ def commits(path: Path, since: int = 0) -> Iterator[Commit]:
     DamagedError
         One of them is missing or cannot be read.
     """
-    for version in range(since, latest_version(path) + 1):
-        yield _commit(path, version)
+    for version in range(since, read_latest_version(path) + 1):
+        yield _read_commit(path, version)
 
 
-def actions(table: Path, version: int) -> list[dict[str, Any]]:
+def read_actions(table: Path, version: int) -> list[dict[str, Any]]:
     """What a commit says: `commitInfo`, `metaData`, `add`, `remove`, each an object of one key.
 
     Raises
@@ -110,13 +110,13 @@ def actions(table: Path, version: int) -> list[dict[str, Any]]:
         It is missing or cannot be read.
     """
     try:
-        lines = log_file(table, version).read_bytes().splitlines()
+        lines = locate_log_file(table, version).read_bytes().splitlines()
         return [orjson.loads(line) for line in lines if line]
     except (FileNotFoundError, ValueError) as error:
-        raise unreadable(table, version) from error
+        raise build_unreadable_error(table, version) from error
 
 
-def commit_info(table: Path, version: int) -> dict[str, Any]:
+def read_commit_info(table: Path, version: int) -> dict[str, Any]:
     """The `commitInfo` of a version: `timestamp` (ms), operation, metrics, userMetadata.
 
     Other engines need not write one, nor a time into it: then that of the file counts.
@@ -126,37 +126,37 @@ def commit_info(table: Path, version: int) -> dict[str, Any]:
     DamagedError
         It cannot be read.
     """
-    file = log_file(table, version)
+    file = locate_log_file(table, version)
     try:
         with file.open("rb") as log:
             for line in log:
                 if line.startswith(_INFO):
-                    return with_time(orjson.loads(line)["commitInfo"], file)
+                    return add_time(orjson.loads(line)["commitInfo"], file)
         if [orjson.loads(line) for line in file.read_bytes().splitlines()]:
-            return with_time({}, file)
-        raise unreadable(table, version)
+            return add_time({}, file)
+        raise build_unreadable_error(table, version)
     except (ValueError, AttributeError) as error:
-        raise unreadable(table, version) from error
+        raise build_unreadable_error(table, version) from error
 
 
-def log_file(table: Path, version: int) -> Path:
+def locate_log_file(table: Path, version: int) -> Path:
     """Where a version of a table is told."""
     return table / "_delta_log" / f"{version:020}.json"
 
 
-def with_time(info: Mapping[str, Any], file: Path) -> dict[str, Any]:
+def add_time(info: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """A `commitInfo` with a `timestamp`: its own, or that of the file."""
     if type(info.get("timestamp")) is int:
         return dict(info)
     return {**info, "timestamp": file.stat().st_mtime_ns // 1_000_000}
 
 
-def commit_time(table: Path, version: int) -> datetime:
+def read_commit_time(table: Path, version: int) -> datetime:
     """When a version was committed."""
-    return from_ms(commit_info(table, version)["timestamp"])
+    return from_ms(read_commit_info(table, version)["timestamp"])
 
 
-def lake_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
+def parse_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
     """What the lake's own commits say of themselves: job, source, counts; others say nothing.
 
     They may have a `userMetadata` too, in which stands what they like.
@@ -168,20 +168,20 @@ def lake_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def unreadable(table: Path, version: int) -> DamagedError:
+def build_unreadable_error(table: Path, version: int) -> DamagedError:
     """The error of a commit that is missing, or no JSON."""
     return DamagedError(
         f"table {table.name}: commit {version} cannot be read", "Restore its log from a backup."
     )
 
 
-def _commit(table: Path, version: int) -> Commit:
-    told = actions(table, version)
+def _read_commit(table: Path, version: int) -> Commit:
+    told = read_actions(table, version)
     info: dict[str, Any] = next((one["commitInfo"] for one in told if "commitInfo" in one), {})
     try:
         # The log encodes paths once more than the disk does.
         added = frozenset(unquote(action["add"]["path"]) for action in told if "add" in action)
-        time = from_ms(with_time(info, log_file(table, version))["timestamp"])
+        time = from_ms(add_time(info, locate_log_file(table, version))["timestamp"])
     except (AttributeError, KeyError, TypeError) as error:
-        raise unreadable(table, version) from error
+        raise build_unreadable_error(table, version) from error
     return Commit(version, time, added)

@@ -120,16 +120,16 @@ class TableReader(ABC):
         rows = frame.collect(engine="in-memory")
         return sorted_by(rows, order).select(wanted)
 
-    def file_by_file(self, files: pl.DataFrame, selection: Selection) -> pl.LazyFrame:
+    def scan_files(self, files: pl.DataFrame, selection: Selection) -> pl.LazyFrame:
         """The rows of a selection in the data files that may hold them, in the files' order."""
         if files.is_empty():
             return self.dataset.empty().lazy()
         paths = [f"{self.uri}/{path}" for path in files["path"]]
         partitions = {name: self.dataset.polars_schema[name] for name in PARTITIONS}
         frame = pl.scan_parquet(paths, glob=False, hive_partitioning=True, hive_schema=partitions)
-        return self.select_rows(frame, self._left_to_do(files, selection))
+        return self.select_rows(frame, self._find_remaining(files, selection))
 
-    def _left_to_do(self, files: pl.DataFrame, selection: Selection) -> Selection:
+    def _find_remaining(self, files: pl.DataFrame, selection: Selection) -> Selection:
         """What rows are still to be asked, when the files were chosen by market and time."""
         first, last, unknown = files.select(
             pl.col("first").min(),
@@ -153,7 +153,7 @@ class TableReader(ABC):
         return frame
 
 
-def touching(selection: Selection) -> pl.Expr:
+def may_hold_rows(selection: Selection) -> pl.Expr:
     """Whether a file may hold rows; one that another engine wrote without statistics may."""
     terms = [pl.lit(value=True)]
     if selection.exchanges:

@@ -36,7 +36,7 @@ _ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
-class Replaced:
+class ReplaceResult:
     """What a replacement did.
 
     Attributes
@@ -64,7 +64,7 @@ def replace_rows(
     window: TimeRange,
     change: Change,
     metadata: Mapping[str, Any],
-) -> Replaced:
+) -> ReplaceResult:
     """Replace the rows of a market in a range by what `change` makes of them. One commit, or none.
 
     Where anybody commits to a date that is rewritten between the read and the commit, both are
@@ -113,15 +113,15 @@ def _replace_once(
     window: TimeRange,
     change: Change,
     metadata: Mapping[str, Any],
-) -> Replaced:
+) -> ReplaceResult:
     snapshot = Snapshot(dataset, table)
-    before = snapshot.collect(_selection(market, window))
-    after = _fitted(dataset, market, window, change(before))
-    dates = _differing_dates(dataset, before, after)
+    before = snapshot.collect(_select(market, window))
+    after = _conform_rows(dataset, market, window, change(before))
+    dates = _find_differing_dates(dataset, before, after)
     if not dates:
-        return Replaced(table.version(), before, before)
-    around = [snapshot.collect(_selection(market, _span(dataset, day))) for day in dates]
-    outside = pl.concat(around).filter(~_within(dataset, window))
+        return ReplaceResult(table.version(), before, before)
+    around = [snapshot.collect(_select(market, _find_range(dataset, day))) for day in dates]
+    outside = pl.concat(around).filter(~_is_within(dataset, window))
     inside = after.filter(dataset.partition_date().is_in(dates))
     # Whole dates are given, so that the rows in a file stay sorted; delta-rs would put new rows
     # before those that it keeps.
@@ -131,16 +131,16 @@ def _replace_once(
         table,
         rows.with_columns(dataset.partition_date()),
         mode="overwrite",
-        predicate=_predicate(market, dates),
+        predicate=_build_predicate(market, dates),
         writer_properties=delta.WRITER,
         # What others commit to other dates and markets passes; on these dates, Delta refuses ours.
-        commit_properties=delta.commit_properties(said, max_commit_retries=_ATTEMPTS),
+        commit_properties=delta.build_commit_properties(said, max_commit_retries=_ATTEMPTS),
         post_commithook_properties=delta.AFTER_COMMIT,
     )
-    return Replaced(table.version(), before, after)
+    return ReplaceResult(table.version(), before, after)
 
 
-def _fitted(
+def _conform_rows(
     dataset: Dataset, market: Market, window: TimeRange, rows: pl.DataFrame
 ) -> pl.DataFrame:
     where = f"rows of {market} to be put into {dataset.name}"
@@ -151,13 +151,15 @@ def _fitted(
     if conformed.rows.height != rows.height:
         raise SchemaError(f"{where}: two rows have the same key")
     ours = (pl.col("exchange") == market.exchange) & (pl.col("symbol") == market.symbol)
-    if not conformed.rows.select((ours & _within(dataset, window)).all()).item():
+    if not conformed.rows.select((ours & _is_within(dataset, window)).all()).item():
         raise SchemaError(f"{where}: a row is of another market, or outside {window}")
     day = pl.col(dataset.time_column).dt.date().alias("date")
     return conformed.rows.with_columns(day).sort(*dataset.sort)
 
 
-def _differing_dates(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) -> list[date]:
+def _find_differing_dates(
+    dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame
+) -> list[date]:
     """The stored dates on which the rows differ."""
     if before.equals(after):
         return []
@@ -169,7 +171,7 @@ def _differing_dates(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame
     return differing.select(dataset.partition_date().unique().sort())["date"].to_list()
 
 
-def _span(dataset: Dataset, day: date) -> TimeRange:
+def _find_range(dataset: Dataset, day: date) -> TimeRange:
     """The times whose stored date it is."""
     start = datetime.combine(day, time(), UTC)
     if dataset.granularity == "year":
@@ -177,17 +179,15 @@ def _span(dataset: Dataset, day: date) -> TimeRange:
     return TimeRange(start, start + DAY)
 
 
-def _selection(market: Market, window: TimeRange) -> Selection:
+def _select(market: Market, window: TimeRange) -> Selection:
     return Selection((market.exchange,), (market.symbol,), window.start, window.end)
 
 
-def _within(dataset: Dataset, window: TimeRange) -> pl.Expr:
+def _is_within(dataset: Dataset, window: TimeRange) -> pl.Expr:
     return pl.col(dataset.time_column).is_between(window.start, window.end, closed="left")
 
 
-def _predicate(market: Market, dates: Sequence[date]) -> str:
-    listed = ", ".join(map(delta.literal, dates))
-    return (
-        f"exchange = {delta.literal(market.exchange)} AND symbol = {delta.literal(market.symbol)}"
-        f" AND date IN ({listed})"
-    )
+def _build_predicate(market: Market, dates: Sequence[date]) -> str:
+    exchange, symbol = map(delta.format_literal, (market.exchange, market.symbol))
+    listed = ", ".join(map(delta.format_literal, dates))
+    return f"exchange = {exchange} AND symbol = {symbol} AND date IN ({listed})"

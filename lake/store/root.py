@@ -55,7 +55,7 @@ class Root:
         StorageError
             It cannot be written.
         """
-        path = _local_path(uri)
+        path = _parse_uri(uri)
         catalog = Catalog(builtin_files())
         chosen = {
             catalog.dataset(name).name: parse_granularity(f"{name}={value}")[1]
@@ -76,7 +76,7 @@ class Root:
         try:
             for folder in ("tables", "bundles", "schemas"):
                 (path / folder).mkdir(parents=True, exist_ok=True)
-            put_new(path / MARKER, json.dumps(marker, indent=2).encode() + b"\n")
+            write_new_file(path / MARKER, json.dumps(marker, indent=2).encode() + b"\n")
         except OSError as error:
             raise explain_os_error(error, f"lake {path}") from error
         return cls.open(uri)
@@ -92,7 +92,7 @@ class Root:
         DamagedError
             Its marker cannot be read.
         """
-        path = _local_path(uri)
+        path = _parse_uri(uri)
         try:
             text = (path / MARKER).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -102,7 +102,7 @@ class Root:
             ) from None
         except OSError as error:
             raise explain_os_error(error, f"lake {path}") from error
-        marker = _parsed(path, text)
+        marker = _parse_marker(path, text)
         if marker["format"] > FORMAT:
             raise ConfigError(
                 f"{path} has lake format {marker['format']}; this version reads up to {FORMAT}",
@@ -118,13 +118,13 @@ class Root:
     def bundles(self) -> Path:
         return self.path / "bundles"
 
-    def catalog(self) -> Catalog:
+    def read_catalog(self) -> Catalog:
         """The datasets of the product, and those of the lake's own `schemas/`."""
         own = sorted((self.path / "schemas").glob("*.toml"))
         return Catalog([*builtin_files(), *own], self.granularity)
 
 
-def put_new(path: Path, content: bytes) -> None:
+def write_new_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all.
 
     Raises
@@ -132,12 +132,12 @@ def put_new(path: Path, content: bytes) -> None:
     FileExistsError
         There is one already; it is left as it is.
     """
-    _put(path, content, os.link)
+    _write_aside(path, content, os.link)
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, in the place of what is there."""
-    _put(path, content, os.replace)
+    _write_aside(path, content, os.replace)
 
 
 def sync_folder(path: Path) -> None:
@@ -149,7 +149,7 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def _put(path: Path, content: bytes, move: Callable[[Path, Path], None]) -> None:
+def _write_aside(path: Path, content: bytes, move: Callable[[Path, Path], None]) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -161,7 +161,7 @@ def _put(path: Path, content: bytes, move: Callable[[Path, Path], None]) -> None
         temporary.unlink(missing_ok=True)
 
 
-def _local_path(uri: str) -> Path:
+def _parse_uri(uri: str) -> Path:
     scheme, separator, rest = uri.partition("://")
     if separator and scheme != "file":
         raise ConfigError(
@@ -178,7 +178,7 @@ def _local_path(uri: str) -> Path:
     return path
 
 
-def _parsed(path: Path, text: bytes) -> dict[str, Any]:
+def _parse_marker(path: Path, text: bytes) -> dict[str, Any]:
     with suppress(ValueError, KeyError, TypeError):
         marker: dict[str, Any] = json.loads(text)
         known = isinstance(marker["format"], int) and isinstance(marker["id"], str)

@@ -12,7 +12,7 @@ from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.selection import Selection
 from lake.store.delta import LocalTable
 from lake.store.faults import translate_errors
-from lake.store.reader import EVERYTHING, FILES, TableReader, touching
+from lake.store.reader import EVERYTHING, FILES, TableReader, may_hold_rows
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Snapshot(TableReader):
         self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
     ) -> pl.DataFrame:
         if predicate is None:
-            frame = self.file_by_file(self.files(selection), selection)
+            frame = self.scan_files(self.files(selection), selection)
         else:
             frame = self.scan_unordered(selection).filter(predicate)
         return self.sort_rows(frame, selection, wanted)
@@ -74,4 +74,4 @@ class Snapshot(TableReader):
             first=pl.col(f"min.{time}").cast(TIMESTAMP),
             last=pl.col(f"max.{time}").cast(TIMESTAMP),
         )
-        return files.filter(touching(selection)).sort("exchange", "symbol", "first", "path")
+        return files.filter(may_hold_rows(selection)).sort("exchange", "symbol", "first", "path")

@@ -16,11 +16,11 @@ from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.store import delta, log
-from lake.store.conform import REASON, conform, quarantine_rows
+from lake.store.conform import REASON, build_quarantine_rows, conform
 from lake.store.delta import LocalTable
 from lake.store.latest import LatestTable
 from lake.store.reader import EVERYTHING
-from lake.store.replace import Change, Replaced, replace_rows
+from lake.store.replace import Change, ReplaceResult, replace_rows
 from lake.store.root import Root
 from lake.store.snapshot import Snapshot
 from lake.version import VERSION
@@ -35,7 +35,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """What became of rows: new, replaced an older form, refused; the rest was there already.
 
     `version` is the table's afterwards; None where all rows were refused before it existed.
@@ -65,7 +65,7 @@ class Store:
 
     def __init__(self, root: Root, now: Callable[[], datetime]) -> None:
         self.root = root
-        self.catalog = root.catalog()
+        self.catalog = root.read_catalog()
         self.now = now
         self._handles: dict[str, LocalTable] = {}
         self._live: dict[str, LatestTable] = {}
@@ -75,7 +75,7 @@ class Store:
     def tables(self) -> tuple[str, ...]:
         """Names of the tables that exist."""
         folders = self.root.tables.glob("*")
-        return tuple(sorted(folder.name for folder in folders if log.exists(folder)))
+        return tuple(sorted(folder.name for folder in folders if log.has_table(folder)))
 
     def data_tables(self) -> tuple[str, ...]:
         """Names of the tables that exist and hold data: no reference, and no record of the lake."""
@@ -83,9 +83,9 @@ class Store:
         return tuple(name for name in names if self.catalog.dataset(name).kind == "data")
 
     def exists(self, name: str) -> bool:
-        return log.exists(self.root.tables / name)
+        return log.has_table(self.root.tables / name)
 
-    def write(self, dataset: Dataset, frame: pl.DataFrame, origin: Origin) -> Written:
+    def write(self, dataset: Dataset, frame: pl.DataFrame, origin: Origin) -> WriteResult:
         """Conform, quarantine, make unique, merge: the one way in.
 
         Rows that are in the table already change nothing, so writing twice is harmless.
@@ -108,7 +108,7 @@ class Store:
             self._quarantine(dataset, conformed.rejected, origin)
         if conformed.rows.is_empty():
             version = self.snapshot(dataset).version if self.exists(dataset.name) else None
-            return Written(frame.height, 0, 0, rejected, version)
+            return WriteResult(frame.height, 0, 0, rejected, version)
         metadata = {
             "job": origin.job_id,
             "source": origin.source,
@@ -117,20 +117,20 @@ class Store:
             "rejected": rejected,
             "digest": digest(dataset, conformed.rows),
         }
-        with self._lock(dataset.name):
-            merged = delta.merge(self._handle(dataset), dataset, conformed.rows, metadata)
-        return Written(frame.height, merged.inserted, merged.updated, rejected, merged.version)
+        with self._get_lock(dataset.name):
+            merged = delta.merge(self._get_handle(dataset), dataset, conformed.rows, metadata)
+        return WriteResult(frame.height, merged.inserted, merged.updated, rejected, merged.version)
 
     def replace(
         self, dataset: Dataset, market: Market, window: TimeRange, change: Change, origin: Origin
-    ) -> Replaced:
+    ) -> ReplaceResult:
         """Put rows in the place of all that a market has in a range: what undoes and deletes.
 
         See `lake.store.replace.replace_rows`.
         """
         metadata = {"job": origin.job_id, "source": origin.source, "lake": VERSION}
-        with self._lock(dataset.name):
-            handle = self._handle(dataset)
+        with self._get_lock(dataset.name):
+            handle = self._get_handle(dataset)
             return replace_rows(handle, dataset, market, window, change, metadata)
 
     def snapshot(
@@ -146,7 +146,7 @@ class Store:
         if version is not None and as_of is not None:
             raise UsageError("version and as_of exclude each other", "Give one of them.")
         if as_of is not None and self.exists(dataset.name):
-            version = log.version_as_of(self.root.tables / dataset.name, dataset, as_of)
+            version = log.find_version(self.root.tables / dataset.name, dataset, as_of)
         return Snapshot(dataset, self.open(dataset, version))
 
     def open(self, dataset: Dataset, version: int | None = None) -> LocalTable:
@@ -159,7 +159,7 @@ class Store:
     def latest(self, dataset: Dataset) -> LatestTable:
         """A table as it is whenever it is asked: opened once, then followed."""
         path = self.root.tables / dataset.name
-        with self._lock(dataset.name):
+        with self._get_lock(dataset.name):
             known = self._live.get(dataset.name)
             if known is None or not self.exists(dataset.name):
                 known = self._live[dataset.name] = LatestTable(path, dataset)
@@ -169,7 +169,7 @@ class Store:
         """The latest version of a table, without opening it."""
         if not self.exists(dataset.name):
             return self.snapshot(dataset).version
-        return log.latest_version(self.root.tables / dataset.name)
+        return log.read_latest_version(self.root.tables / dataset.name)
 
     def read(
         self, dataset: Dataset, selection: Selection = EVERYTHING, as_of: datetime | None = None
@@ -184,17 +184,17 @@ class Store:
     def _quarantine(self, dataset: Dataset, rejected: pl.DataFrame, origin: Origin) -> None:
         if dataset.name == "quarantine":
             raise SchemaError(f"rows for quarantine are refused: {rejected[REASON][0]}")
-        rows = quarantine_rows(dataset, rejected, origin.job_id, self.now())
+        rows = build_quarantine_rows(dataset, rejected, origin.job_id, self.now())
         self.write(self.catalog.dataset("quarantine"), rows, origin)
 
-    def _handle(self, dataset: Dataset) -> LocalTable:
+    def _get_handle(self, dataset: Dataset) -> LocalTable:
         path = self.root.tables / dataset.name
         if dataset.name not in self._handles:
             if not self.exists(dataset.name):
-                delta.create(path, dataset)
+                delta.create_table(path, dataset)
             self._handles[dataset.name] = self.open(dataset)
         return self._handles[dataset.name]
 
-    def _lock(self, name: str) -> threading.Lock:
+    def _get_lock(self, name: str) -> threading.Lock:
         with self._guard:
             return self._locks.setdefault(name, threading.Lock())

@@ -21,7 +21,7 @@ from lake.errors import DamagedError, LakeError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.time import EPOCH
 from lake.store.faults import translate_errors
-from lake.store.log import Commit, commits
+from lake.store.log import Commit, read_commits
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
 
@@ -54,7 +54,7 @@ class BundleFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DiskFile:
     """A data file on disk, its path relative to the table."""
 
     path: str
@@ -63,19 +63,19 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Unneeded:
+class UnneededFile:
     """A data file that may go, and why nobody needs it."""
 
-    file: Found
+    file: DiskFile
     reason: Reason
 
 
 @dataclass(frozen=True)
-class Plan:
+class VacuumPlan:
     """Of one table: what goes, and by bundle and name what would go but for the bundle."""
 
-    unneeded: tuple[Unneeded, ...]
-    held: Mapping[tuple[str, str], tuple[Found, ...]]
+    unneeded: tuple[UnneededFile, ...]
+    held: Mapping[tuple[str, str], tuple[DiskFile, ...]]
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def vacuum(
     Parameters
     ----------
     holds
-        What bundles need. Whoever deletes has the lake alone (`locks.exclusive`) from before it
-        reads this until the end, so that no bundle is made meanwhile.
+        What bundles need. Hold `locks.lock_for_deletion` from before it is read until the end, so
+        that no bundle is made meanwhile.
 
     Raises
     ------
@@ -149,20 +149,20 @@ def vacuum(
             f"vacuum cannot keep only the last {keep}: files of writers at work could go",
             "Keep one hour or more; the default is seven days.",
         )
-    plans = _plans(store, datasets, holds, keep)
+    plans = _plan_tables(store, datasets, holds, keep)
     if not dry_run:
         for dataset, plan in plans:
             _delete(store.root.tables / dataset.name, plan.unneeded)
-    return _report(plans, deleted=not dry_run)
+    return _build_report(plans, deleted=not dry_run)
 
 
-def plan(
-    disk: Iterable[Found],
+def plan_vacuum(
+    disk: Iterable[DiskFile],
     history: Sequence[Commit],
     files_at: Callable[[int], frozenset[str]],
     holds: Mapping[tuple[str, str], frozenset[str]],
     cutoff: datetime,
-) -> Plan:
+) -> VacuumPlan:
     """What of a table may go.
 
     Parameters
@@ -178,17 +178,17 @@ def plan(
     cutoff
         What was there then, or since, is kept.
     """
-    recent = _recent(history, cutoff)
+    recent = _select_recent(history, cutoff)
     needed = files_at(history[-1].version) | files_at(recent[0].version)
     needed = needed.union(*(commit.added for commit in recent))
     named = frozenset[str]().union(*(commit.added for commit in history))
     spare = [
-        Unneeded(file, "older version" if file.path in named else "never committed")
+        UnneededFile(file, "older version" if file.path in named else "never committed")
         for file in disk
         if file.path not in needed and (file.path in named or file.modified < cutoff)
     ]
     held = frozenset[str]().union(*holds.values())
-    return Plan(
+    return VacuumPlan(
         tuple(one for one in spare if one.file.path not in held),
         {
             bundle: tuple(one.file for one in spare if one.file.path in paths)
@@ -197,7 +197,7 @@ def plan(
     )
 
 
-def _recent(history: Sequence[Commit], cutoff: datetime) -> Sequence[Commit]:
+def _select_recent(history: Sequence[Commit], cutoff: datetime) -> Sequence[Commit]:
     """The version that was current at the cutoff, and all later ones.
 
     The clocks of writers may differ, so that times go back: the first later commit decides.
@@ -206,37 +206,39 @@ def _recent(history: Sequence[Commit], cutoff: datetime) -> Sequence[Commit]:
     return history[max(0, next(later, len(history)) - 1) :]
 
 
-def _plans(
+def _plan_tables(
     store: Store, datasets: Sequence[Dataset], holds: Sequence[BundleFiles], keep: timedelta
-) -> list[tuple[Dataset, Plan]]:
+) -> list[tuple[Dataset, VacuumPlan]]:
     now = store.now()
     cutoff = now - min(keep, now - EPOCH)
     plans = []
     for dataset in datasets:
         own = [hold for hold in holds if hold.table == dataset.name]
         with translate_errors(f"table {dataset.name}"):
-            plans.append((dataset, _plan(store, dataset, own, cutoff)))
+            plans.append((dataset, _plan_table(store, dataset, own, cutoff)))
     return plans
 
 
-def _plan(store: Store, dataset: Dataset, holds: Sequence[BundleFiles], cutoff: datetime) -> Plan:
+def _plan_table(
+    store: Store, dataset: Dataset, holds: Sequence[BundleFiles], cutoff: datetime
+) -> VacuumPlan:
     latest = store.snapshot(dataset)
     # Listed before the log is read: what a commit takes in later is not on the list.
-    disk = list(data_files(Path(latest.uri)))
-    history = list(commits(Path(latest.uri)))
+    disk = list(list_data_files(Path(latest.uri)))
+    history = list(read_commits(Path(latest.uri)))
     _require_whole(latest, disk)
 
     def files_at(version: int) -> frozenset[str]:
-        return _paths(store.snapshot(dataset, version=version))
+        return _list_paths(store.snapshot(dataset, version=version))
 
     needs: dict[tuple[str, str], frozenset[str]] = {}
     for hold in holds:
         bundle = (hold.bundle, hold.name)
-        needs[bundle] = needs.get(bundle, frozenset()) | _needed(latest, hold, files_at)
-    return plan(disk, history, files_at, needs, cutoff)
+        needs[bundle] = needs.get(bundle, frozenset()) | _find_needed(latest, hold, files_at)
+    return plan_vacuum(disk, history, files_at, needs, cutoff)
 
 
-def _needed(
+def _find_needed(
     latest: Snapshot, hold: BundleFiles, files_at: Callable[[int], frozenset[str]]
 ) -> frozenset[str]:
     """What a bundle needs. A table made anew shares no version with the one that it pinned."""
@@ -253,9 +255,9 @@ def _needed(
         ) from error
 
 
-def _require_whole(latest: Snapshot, disk: Iterable[Found]) -> None:
+def _require_whole(latest: Snapshot, disk: Iterable[DiskFile]) -> None:
     """Refuse where the log and the disk do not speak of the same files: no rule would hold."""
-    missing = _paths(latest) - {file.path for file in disk}
+    missing = _list_paths(latest) - {file.path for file in disk}
     if missing:
         raise DamagedError(
             f"table {latest.dataset.name}: {len(missing)} of its data files are not on disk, "
@@ -264,11 +266,11 @@ def _require_whole(latest: Snapshot, disk: Iterable[Found]) -> None:
         )
 
 
-def _paths(snapshot: Snapshot) -> frozenset[str]:
+def _list_paths(snapshot: Snapshot) -> frozenset[str]:
     return frozenset(snapshot.files()["path"])
 
 
-def data_files(table: Path) -> Iterator[Found]:
+def list_data_files(table: Path) -> Iterator[DiskFile]:
     """The data files in a table's folder; the log and hidden files are none."""
     for folder, folders, names in os.walk(table):
         folders[:] = [name for name in folders if not name.startswith(("_", "."))]
@@ -279,10 +281,10 @@ def data_files(table: Path) -> Iterator[Found]:
             with suppress(FileNotFoundError):  # a writer has just given it its final name
                 facts = path.stat()
                 modified = datetime.fromtimestamp(facts.st_mtime, UTC)
-                yield Found(str(path.relative_to(table)), facts.st_size, modified)
+                yield DiskFile(str(path.relative_to(table)), facts.st_size, modified)
 
 
-def _delete(table: Path, unneeded: Iterable[Unneeded]) -> None:
+def _delete(table: Path, unneeded: Iterable[UnneededFile]) -> None:
     """One by one: wherever it is cut off, what remains is as good as before."""
     with translate_errors(f"table {table.name}"):
         for one in unneeded:
@@ -299,7 +301,7 @@ def _remove_empty(folder: Path, table: Path) -> None:
             folder = folder.parent
 
 
-def _report(plans: Iterable[tuple[Dataset, Plan]], *, deleted: bool) -> VacuumReport:
+def _build_report(plans: Iterable[tuple[Dataset, VacuumPlan]], *, deleted: bool) -> VacuumReport:
     files = [
         {
             "table": dataset.name,

@@ -92,7 +92,7 @@ def test_secrets_are_neither_in_the_table_nor_in_logs(
     everything = [
         *(
             frame.write_json()
-            for frame in (lake.alerts.ls(), report.frame(), lake._context.ledger.jobs())
+            for frame in (lake.alerts.ls(), report.frame(), lake._context.ledger.read_jobs())
         ),
         *(repr(one) for one in (report, lake.settings)),
         caplog.text,
@@ -174,9 +174,9 @@ def test_a_failure_that_stays_the_same_writes_nothing_new(watched: Watched) -> N
     lake = watched(channels={"chat": CLOSED_PORT}, rules=[rule()])
     put(lake, findings(1))
     lake.alerts.run()
-    commits = len(lake._context.ledger.commits("alerts"))
+    commits = len(lake._context.ledger.read_commits("alerts"))
     assert len(lake.alerts.run().failed) == 1
-    assert len(lake._context.ledger.commits("alerts")) == commits
+    assert len(lake._context.ledger.read_commits("alerts")) == commits
 
 
 def test_without_apprise_a_run_goes_on_and_says_so(

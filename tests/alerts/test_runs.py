@@ -71,9 +71,9 @@ def test_a_record_says_what_was_told_and_when(
     assert (row["timestamp"], row["sent_at"]) == (NOW, NOW)
     assert (row["resolved_at"], row["resolved_sent_at"]) == (later, later)
     assert (row["severity"], row["count"], row["error"]) == ("error", 2, None)
-    jobs = lake._context.ledger.jobs()
+    jobs = lake._context.ledger.read_jobs()
     assert jobs["command"].to_list() == ["alert run", "alert run"]
-    assert lake._context.ledger.commits("alerts")[0]["job"] == jobs["job_id"][1]
+    assert lake._context.ledger.read_commits("alerts")[0]["job"] == jobs["job_id"][1]
 
 
 def test_conditions_of_a_rule_are_one_message_with_a_bounded_list(
@@ -274,11 +274,14 @@ def test_where_nothing_changes_nothing_is_written(watched: Watched, receiver: Re
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
     put(lake, "findings", findings(1))
     lake.alerts.run()
-    before = len(lake._context.ledger.commits("alerts")), lake._context.ledger.jobs().height
+    before = (
+        len(lake._context.ledger.read_commits("alerts")),
+        lake._context.ledger.read_jobs().height,
+    )
     lake.alerts.run()
     assert (
-        len(lake._context.ledger.commits("alerts")),
-        lake._context.ledger.jobs().height,
+        len(lake._context.ledger.read_commits("alerts")),
+        lake._context.ledger.read_jobs().height,
     ) == before
 
 

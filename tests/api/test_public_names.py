@@ -25,7 +25,7 @@ NAMES = [
     "Progress", "QualityError", "RepairReport", "Report", "Resample", "SchemaError", "Settings",
     "Slice", "SourceError", "SourceUnavailableError", "StorageError", "TableReport", "TimeRange",
     "Trade", "Unanswered", "UndoReport", "UnknownNameError", "UsageError", "VacuumReport",
-    "Written", "align", "as_of_join", "grid", "open", "open_bundle",
+    "WriteResult", "align", "as_of_join", "grid", "open", "open_bundle",
 ]  # fmt: skip
 
 

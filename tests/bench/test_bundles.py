@@ -60,7 +60,7 @@ def test_a_market_month_of_600_000_files(tmp_path: Path) -> None:
     _append_to_log(lake.root.tables / "bars_1m", files)
     folder = lake.root.bundles / bundle.id
     (folder / "files.parquet").unlink()
-    sealed = index.write(folder / "files.parquet", FileIndex.sorted(files))
+    sealed = index.write_sealed(folder / "files.parquet", FileIndex.sort_rows(files))
     beside = bundle.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
     manifest = bundle.manifest.model_copy(update={"beside": beside}).seal()
     (folder / "manifest.json").write_bytes(manifest.to_json())

@@ -17,7 +17,7 @@ from lake.bundles.bundle import Bundle
 from lake.bundles.manifest import ListPart, Manifest
 from lake.errors import ConfigError, DamagedError, LakeError
 from lake.store import index
-from lake.store.hashing import sha256
+from lake.store.hashing import hash_file
 from tests.conftest import DAY, T0, NewLake, bars, trades, write
 
 Place = tuple[str | int, ...]
@@ -279,14 +279,14 @@ def test_other_rows_under_the_right_hash_are_found_by_reading_deep(
     path = pinned_files(lake, bundle, "bars_1m")[1]
     frame = pl.read_parquet(path, hive_partitioning=False)
     frame.with_columns(pl.col("volume") + 1).write_parquet(path)
-    listed = bundle.contents.files.all()
+    listed = bundle.contents.files.read_all()
     is_it = pl.col("path") == str(path.relative_to(lake.root.tables / "bars_1m"))
     forged = listed.with_columns(
-        sha256=pl.when(is_it).then(pl.lit(sha256(path))).otherwise("sha256"),
+        sha256=pl.when(is_it).then(pl.lit(hash_file(path))).otherwise("sha256"),
         bytes=pl.when(is_it).then(pl.lit(path.stat().st_size)).otherwise("bytes"),
     )
     (folder / "files.parquet").unlink()
-    sealed = index.write(folder / "files.parquet", forged)
+    sealed = index.write_sealed(folder / "files.parquet", forged)
     beside = bundle.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
     manifest = bundle.manifest.model_copy(update={"beside": beside}).seal()
     (folder / "manifest.json").write_bytes(manifest.to_json())

@@ -22,7 +22,7 @@ from lake.model.market import Market
 from lake.model.progress import NoProgress
 from lake.model.time import TimeRange, iso
 from lake.settings import Settings
-from lake.store.ledger import Covered, Ledger
+from lake.store.ledger import CoveredRange, Ledger
 from tests.conftest import (
     DAY,
     MINUTE,
@@ -47,7 +47,7 @@ def test_the_schema_of_the_manifest_is_the_one_that_is_committed() -> None:
 
 
 def cover(lake: Lake, table: str, start: datetime, end: datetime, market: Market = BTC) -> None:
-    settled = [Covered(TimeRange(start, end), 1)]
+    settled = [CoveredRange(TimeRange(start, end), 1)]
     Ledger(store_of(lake)).record_coverage(table, market, settled, ORIGIN)
 
 

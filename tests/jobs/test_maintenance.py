@@ -21,7 +21,7 @@ from lake.bundles.repository import Repository
 from lake.errors import CommitConflictError, DamagedError, UnknownNameError, UsageError
 from lake.jobs.maintain import Maintainer
 from lake.settings import Settings
-from lake.store.locks import exclusive, shared
+from lake.store.locks import lock_for_deletion, lock_for_pin
 from lake.store.root import Root
 from lake.store.store import Store
 from tests.conftest import DAY, MINUTE, NAIVE, T0, bars, store_of, trades, write
@@ -190,7 +190,7 @@ def test_bundles_are_read_when_none_can_be_made_any_more(lake: Lake) -> None:
 
     class Watched(Repository):
         def ids(self) -> list[str]:
-            with pytest.raises(CommitConflictError), shared(lake.root, timedelta(0)):
+            with pytest.raises(CommitConflictError), lock_for_pin(lake.root, timedelta(0)):
                 pass
             reads.append(len(super().ids()))
             return super().ids()
@@ -201,7 +201,7 @@ def test_bundles_are_read_when_none_can_be_made_any_more(lake: Lake) -> None:
 
 def test_a_dry_run_waits_for_nobody(lake: Lake) -> None:
     fill(lake)
-    with exclusive(lake.root):
+    with lock_for_deletion(lake.root):
         assert not maintainer(later(lake.root)).vacuum(dry_run=True).files.is_empty()
 
 

@@ -21,10 +21,10 @@ from lake.api import Lake, utc_now
 from lake.errors import CommitConflictError, DamagedError
 from lake.store import compact as compaction
 from lake.store import delta
-from lake.store.compact import Compacted, batches, compact
+from lake.store.compact import CompactionResult, compact, plan_batches
 from lake.store.conform import conform
 from lake.store.ledger import Ledger
-from lake.store.log import commits
+from lake.store.log import read_commits
 from lake.store.store import Store
 from tests.conftest import DAY, MINUTE, T0, NewLake, bars, funding, store_of, trades, write
 
@@ -32,10 +32,10 @@ SYMBOLS = ("BTC/USDT", "ADA/USDT:USDT", "A B%2F:ü/Ω'\"")
 WriteRows = Callable[[Path, pl.DataFrame], int]
 
 
-def optimize(store: Store, table: str, before: datetime | None = None) -> list[Compacted]:
+def optimize(store: Store, table: str, before: datetime | None = None) -> list[CompactionResult]:
     """Compact what of a table is closed."""
     dataset, end = store.catalog.dataset(table), before or store.now()
-    todo = batches(store.snapshot(dataset).files(), dataset, end)
+    todo = plan_batches(store.snapshot(dataset).files(), dataset, end)
     handle, now = store.open(dataset), store.now()
     done = [compact(handle, dataset, one, before=end, now=now, job_id="job") for one in todo]
     return [one for one in done if one is not None]
@@ -53,7 +53,7 @@ def on_disk(store: Store, table: str) -> set[str]:
 
 
 def require_no_orphans(store: Store, table: str) -> None:
-    named = frozenset[str]().union(*(c.added for c in commits(store.root.tables / table)))
+    named = frozenset[str]().union(*(c.added for c in read_commits(store.root.tables / table)))
     assert on_disk(store, table) == named
 
 
@@ -204,7 +204,7 @@ def test_the_commit_says_which_job_and_what_digest(lake: Lake) -> None:
     store = store_of(lake)
     scatter(store, "trades", days=1)
     done = optimize(store, "trades")
-    commit = Ledger(store).commits("trades", 1)[0]
+    commit = Ledger(store).read_commits("trades", 1)[0]
     assert (commit["job"], commit["source"]) == ("job", "lake")
     assert (commit["rows"], commit["digest"]) == (done[-1].rows, done[-1].digest)
 

@@ -18,7 +18,7 @@ from lake.errors import DamagedError
 from lake.model.selection import Selection
 from lake.store import index
 from lake.store.index import SCHEMA, FileIndex
-from lake.store.reader import touching
+from lake.store.reader import may_hold_rows
 from tests.conftest import DAY, T0
 
 DAYS = 20
@@ -43,7 +43,7 @@ def listing(markets: int, days: int = DAYS) -> pl.DataFrame:
         for number in range(markets)
         for day in range(days)
     ]
-    return FileIndex.sorted(pl.DataFrame(records, schema=SCHEMA))
+    return FileIndex.sort_rows(pl.DataFrame(records, schema=SCHEMA))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[FileIndex, pl.DataF
     """An index of several row groups, and the list that it holds."""
     frame = listing(600)
     path = tmp_path_factory.mktemp("index") / "files.parquet"
-    return FileIndex(path, index.write(path, frame)), frame
+    return FileIndex(path, index.write_sealed(path, frame)), frame
 
 
 times = st.none() | st.integers(-DAY.days, DAYS + 2).map(lambda day: T0 + day * DAY / 2)
@@ -75,7 +75,7 @@ def test_a_selection_is_what_a_filter_of_the_whole_list_gives(
     files, everything = large
     end = None if length is None else (start or T0) + length * DAY
     selection = Selection(tuple(exchanges), tuple(symbols), start, end)
-    expected = everything.filter(pl.col("table") == table, touching(selection)).drop("table")
+    expected = everything.filter(pl.col("table") == table, may_hold_rows(selection)).drop("table")
     assert_frame_equal(files.files(table, selection), expected)
 
 
@@ -83,13 +83,13 @@ def test_an_index_that_was_moved_or_reopened_is_the_same(
     large: tuple[FileIndex, pl.DataFrame],
 ) -> None:
     files, everything = large
-    assert_frame_equal(FileIndex(files.path, files.sealed).all(), everything)
+    assert_frame_equal(FileIndex(files.path, files.sealed).read_all(), everything)
 
 
 def test_no_flipped_bit_gives_another_list(tmp_path: Path) -> None:
     frame = listing(3)
     path = tmp_path / "files.parquet"
-    sealed = index.write(path, frame)
+    sealed = index.write_sealed(path, frame)
     content = path.read_bytes()
     dice = random.Random(7)
     tried = range(0, len(content), 3)
@@ -99,7 +99,7 @@ def test_no_flipped_bit_gives_another_list(tmp_path: Path) -> None:
         changed[position] ^= 1 << dice.randrange(8)
         path.write_bytes(changed)
         with suppress(DamagedError):
-            assert_frame_equal(FileIndex(path, sealed).all(), frame)
+            assert_frame_equal(FileIndex(path, sealed).read_all(), frame)
             same += 1  # the bit was of no meaning
     assert same < len(tried) / 5
 
@@ -107,10 +107,10 @@ def test_no_flipped_bit_gives_another_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [0, 4, 11, 500, -1])
 def test_a_list_cut_short_is_damaged(tmp_path: Path, length: int) -> None:
     path = tmp_path / "files.parquet"
-    sealed = index.write(path, listing(3))
+    sealed = index.write_sealed(path, listing(3))
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(DamagedError, match="is damaged"):
-        FileIndex(path, sealed).all()
+        FileIndex(path, sealed).read_all()
 
 
 def test_threads_may_share_it(large: tuple[FileIndex, pl.DataFrame]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from lake.api import Lake
 from lake.errors import CommitConflictError, StorageError
-from lake.store.locks import exclusive, lock_file, repairing, shared
+from lake.store.locks import lock_file, lock_for_deletion, lock_for_pin, lock_for_repair
 from lake.store.root import Root
 from tests import processes
 
@@ -23,21 +23,21 @@ SOON = timedelta(seconds=0.1)
 
 def _hold(path: str, held: ProcessEvent) -> None:
     """Hold the lock for long, in a process of its own."""
-    with exclusive(Root.open(path)):
+    with lock_for_deletion(Root.open(path)):
         held.set()
         time.sleep(60)
 
 
 def test_any_number_may_share_it(lake: Lake) -> None:
-    with shared(lake.root), shared(lake.root, SOON), shared(lake.root, SOON):
+    with lock_for_pin(lake.root), lock_for_pin(lake.root, SOON), lock_for_pin(lake.root, SOON):
         pass
 
 
 def test_nobody_has_it_alone_while_it_is_shared(lake: Lake) -> None:
     with (
-        shared(lake.root),
+        lock_for_pin(lake.root),
         pytest.raises(CommitConflictError, match="a bundle is being made") as caught,
-        exclusive(lake.root, SOON),
+        lock_for_deletion(lake.root, SOON),
     ):
         pass
     assert "Run the same command again" in caught.value.hint
@@ -45,27 +45,27 @@ def test_nobody_has_it_alone_while_it_is_shared(lake: Lake) -> None:
 
 def test_nobody_shares_it_while_one_has_it_alone(lake: Lake) -> None:
     with (
-        exclusive(lake.root),
+        lock_for_deletion(lake.root),
         pytest.raises(CommitConflictError, match="files are being deleted"),
-        shared(lake.root, SOON),
+        lock_for_pin(lake.root, SOON),
     ):
         pass
 
 
 def test_one_repairs_while_others_pin(lake: Lake) -> None:
     with (
-        repairing(lake.root),
-        shared(lake.root, SOON),
+        lock_for_repair(lake.root),
+        lock_for_pin(lake.root, SOON),
         pytest.raises(CommitConflictError, match="it is being repaired"),
-        repairing(lake.root, SOON),
+        lock_for_repair(lake.root, SOON),
     ):
         pass
 
 
 def test_it_is_free_after_an_error(lake: Lake) -> None:
-    with pytest.raises(ValueError, match="mine"), exclusive(lake.root):
+    with pytest.raises(ValueError, match="mine"), lock_for_deletion(lake.root):
         raise ValueError("mine")
-    with exclusive(lake.root, SOON):
+    with lock_for_deletion(lake.root, SOON):
         pass
 
 
@@ -74,14 +74,14 @@ def test_threads_of_one_process_wait_for_each_other(lake: Lake) -> None:
     order: list[str] = []
 
     def first() -> None:
-        with exclusive(lake.root):
+        with lock_for_deletion(lake.root):
             begun.set()
             time.sleep(0.2)
             order.append("first")
 
     def second() -> None:
         begun.wait()
-        with shared(lake.root):
+        with lock_for_pin(lake.root):
             order.append("second")
 
     with ThreadPoolExecutor(2) as threads:
@@ -93,23 +93,23 @@ def test_a_killed_process_holds_nothing(lake: Lake) -> None:
     held = processes.CONTEXT.Event()
     holder = processes.start(_hold, str(lake.root.path), held)
     assert held.wait(60)
-    with pytest.raises(CommitConflictError), shared(lake.root, SOON):
+    with pytest.raises(CommitConflictError), lock_for_pin(lake.root, SOON):
         pass
     holder.kill()
     holder.join()
-    with exclusive(lake.root, SOON):
+    with lock_for_deletion(lake.root, SOON):
         pass
 
 
 def test_a_lake_without_the_folder_cannot_be_locked(lake: Lake) -> None:
     shutil.rmtree(lake.root.bundles)
-    with pytest.raises(StorageError, match="cannot be locked"), shared(lake.root):
+    with pytest.raises(StorageError, match="cannot be locked"), lock_for_pin(lake.root):
         pass
 
 
 def test_a_lock_that_cannot_be_opened_says_so(lake: Lake) -> None:
     (lake.root.bundles / ".lock").mkdir()  # refused to every user, also to root
-    with pytest.raises(StorageError, match="cannot be locked") as caught, shared(lake.root):
+    with pytest.raises(StorageError, match="cannot be locked") as caught, lock_for_pin(lake.root):
         pass
     assert "permissions" in caught.value.hint
 

@@ -9,7 +9,7 @@ import pytest
 
 from lake.api import Lake
 from lake.errors import DamagedError
-from lake.store.log import commit_time, commits, lake_metadata, log_file
+from lake.store.log import locate_log_file, parse_metadata, read_commit_time, read_commits
 from tests.conftest import trades
 
 
@@ -23,7 +23,7 @@ def commit(lake: Lake, *actions: dict[str, Any]) -> dict[str, Any]:
     """Commit by hand, and give what the audit says of it."""
     table = lake.root.tables / "trades"
     lines = (json.dumps(action, separators=(",", ":")) + "\n" for action in actions)
-    log_file(table, 2).write_text("".join(lines))
+    locate_log_file(table, 2).write_text("".join(lines))
     return lake.audit("trades", limit=1).row(0, named=True)
 
 
@@ -35,7 +35,7 @@ def test_a_commit_of_another_engine_has_no_job(filled: Lake, metadata: object) -
         {"txn": {"appId": "another", "version": 1}},
     )
     assert (found["version"], found["job"], found["source"]) == (2, None, None)
-    assert lake_metadata({"userMetadata": metadata}) == {}
+    assert parse_metadata({"userMetadata": metadata}) == {}
     assert filled.audit("trades")["job"].null_count() == 2  # and the table's first commit
 
 
@@ -45,10 +45,10 @@ def test_where_a_commit_has_no_time_that_of_its_file_counts(
 ) -> None:
     found = commit(filled, *info, {"txn": {"appId": "another", "version": 1}})
     table = filled.root.tables / "trades"
-    written = log_file(table, 2).stat().st_mtime
+    written = locate_log_file(table, 2).stat().st_mtime
     assert found["time"].timestamp() == pytest.approx(written, abs=0.002)
-    assert [one.version for one in commits(table)] == [0, 1, 2]
-    assert commit_time(table, 2) == list(commits(table))[2].time == found["time"]
+    assert [one.version for one in read_commits(table)] == [0, 1, 2]
+    assert read_commit_time(table, 2) == list(read_commits(table))[2].time == found["time"]
 
 
 def test_counts_of_spark_are_counts(filled: Lake) -> None:
@@ -61,8 +61,8 @@ def test_counts_of_spark_are_counts(filled: Lake) -> None:
 @pytest.mark.parametrize("text", ["", "{", '{"commitInfo":[1]}\n', '{"commitInfo":\n'])
 def test_a_commit_that_is_no_json_is_damage(filled: Lake, text: str) -> None:
     table = filled.root.tables / "trades"
-    log_file(table, 2).write_text(text)
+    locate_log_file(table, 2).write_text(text)
     with pytest.raises(DamagedError, match="table trades: commit 2 cannot be read"):
-        commit_time(table, 2)
+        read_commit_time(table, 2)
     with pytest.raises(DamagedError, match="table trades: commit 2 cannot be read"):
         filled.audit("trades")

@@ -21,7 +21,7 @@ from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.settings import Settings
 from lake.store.delta import open_table
-from lake.store.replace import Change, Replaced, replace_rows
+from lake.store.replace import Change, ReplaceResult, replace_rows
 from tests import processes
 from tests.conftest import DAY, MINUTE, ORIGIN, T0, NewLake, bars, funding, store_of, trades, write
 
@@ -35,7 +35,7 @@ RANGES = st.tuples(st.integers(0, SLOTS - 1), st.integers(1, SLOTS)).map(
 
 def replace(
     lake: Lake, window: TimeRange, change: Change, table: str = "bars_1m", market: Market = BTC
-) -> Replaced:
+) -> ReplaceResult:
     store = store_of(lake)
     return store.replace(store.catalog.dataset(table), market, window, change, ORIGIN)
 

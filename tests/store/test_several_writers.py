@@ -97,5 +97,5 @@ def test_a_table_that_many_make_at_once_is_made_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         for number in range(20):
             path = tmp_path / str(number)
-            list(threads.map(delta.create, [path] * 8, [dataset] * 8))
+            list(threads.map(delta.create_table, [path] * 8, [dataset] * 8))
             assert delta.open_table(path, dataset).version() == 0

@@ -19,7 +19,7 @@ from lake.api import Lake, utc_now
 from lake.errors import DamagedError, UsageError
 from lake.store.log import Commit
 from lake.store.store import Store
-from lake.store.vacuum import BundleFiles, Found, VacuumReport, plan, vacuum
+from lake.store.vacuum import BundleFiles, DiskFile, VacuumReport, plan_vacuum, vacuum
 from tests.conftest import DAY, MINUTE, T0, bars, store_of, trades, write
 from tests.store.test_compaction import SYMBOLS, on_disk, optimize
 
@@ -300,12 +300,12 @@ def test_nothing_that_anybody_needs_is_ever_unneeded(
     cutoff: datetime,
 ) -> None:
     log, versions = history
-    files = [Found(path, 1, modified) for path, modified in dict(disk).items()]
+    files = [DiskFile(path, 1, modified) for path, modified in dict(disk).items()]
     holds = {
         (bundle, bundle): versions[version % len(versions)] | paths
         for bundle, (version, paths) in bundles.items()
     }
-    found = plan(files, log, lambda version: versions[version], holds, cutoff)
+    found = plan_vacuum(files, log, lambda version: versions[version], holds, cutoff)
     gone = {one.file.path for one in found.unneeded}
 
     needed = set(versions[-1]).union(*holds.values())
@@ -319,7 +319,7 @@ def test_nothing_that_anybody_needs_is_ever_unneeded(
     by_reason = {one.file.path: one.reason for one in found.unneeded}
     assert all((reason == "older version") == (path in named) for path, reason in by_reason.items())
 
-    without = plan(files, log, lambda version: versions[version], {}, cutoff)
+    without = plan_vacuum(files, log, lambda version: versions[version], {}, cutoff)
     spare = {one.file.path for one in without.unneeded}
     assert gone == spare.difference(*holds.values())
     for bundle, kept in found.held.items():
@@ -333,9 +333,9 @@ def test_all_that_nobody_needs_goes(
     log, versions = history
     in_order = [replace(c, time=T0 + n * HOUR) for n, c in enumerate(log)]
     named = frozenset[str]().union(*(commit.added for commit in log))
-    files = [Found(path, 1, T0) for path in named]
+    files = [DiskFile(path, 1, T0) for path in named]
     files_at: Callable[[int], frozenset[str]] = lambda version: versions[version]  # noqa: E731
-    gone = {one.file.path for one in plan(files, in_order, files_at, {}, cutoff).unneeded}
+    gone = {one.file.path for one in plan_vacuum(files, in_order, files_at, {}, cutoff).unneeded}
     begun = max((n for n, commit in enumerate(in_order) if commit.time <= cutoff), default=0)
     needed = frozenset[str]().union(*versions[begun:])
     recent = frozenset[str]().union(*(commit.added for commit in log[begun:]))

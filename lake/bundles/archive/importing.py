@@ -44,7 +44,7 @@ def import_bundle(
         is_intact = _is_intact(repository, bundle_id, progress)
         with repository.new_folder() as folder:
             exported.unpack(folder, progress, keep_data=not is_intact)
-            with locks.shared(root):
+            with locks.lock_for_pin(root):
                 if name is not None:
                     repository.require_free(name, bundle_id, move=move)
                 if is_intact is False:

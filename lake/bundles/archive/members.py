@@ -43,7 +43,7 @@ def list_data_files(contents: Contents) -> Iterator[Member]:
     DamagedError
         The index is damaged, or names a file that cannot be part of the bundle.
     """
-    listed = contents.files.all().select("table", "path", "bytes", "sha256")
+    listed = contents.files.read_all().select("table", "path", "bytes", "sha256")
     _require_valid_index(contents, listed)
     for table, path, size, digest in listed.iter_rows():
         yield Member(f"{DATA}/{table}/{path}", size, digest)

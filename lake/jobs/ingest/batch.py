@@ -15,8 +15,8 @@ from lake.jobs.job import WriteCounts
 from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.sources.base import FetchRequest, Page, Refused
-from lake.store.ledger import Covered, Ledger
-from lake.store.store import Origin, Store, Written
+from lake.store.ledger import CoveredRange, Ledger
+from lake.store.store import Origin, Store, WriteResult
 
 Part = tuple[str, Market]
 
@@ -27,7 +27,7 @@ class Batch:
 
     rows: int = 0
     frames: dict[Part, list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
-    settled: dict[Part, list[Covered]] = field(default_factory=lambda: defaultdict(list))
+    settled: dict[Part, list[CoveredRange]] = field(default_factory=lambda: defaultdict(list))
     refused: dict[FetchRequest, list[Refused]] = field(default_factory=lambda: defaultdict(list))
     datasets: dict[str, Dataset] = field(default_factory=dict)
 
@@ -40,7 +40,7 @@ class Batch:
             self.refused[request].extend(page.refused)
         self.rows += page.records
         if page.settled is not None:
-            self.settled[name, market].append(Covered(page.settled, page.records))
+            self.settled[name, market].append(CoveredRange(page.settled, page.records))
 
     def rows_of(self, table: str) -> pl.DataFrame | None:
         """Return the rows of a table with their markets; None where there are none."""
@@ -93,7 +93,7 @@ class BatchWriter:
         rows = quarantine_rows(request, records, self.origin.job_id, store.now())
         store.write(store.catalog.dataset("quarantine"), rows, self.origin)
         version = store.version(dataset) if store.exists(dataset.name) else None
-        self._counts.add(dataset.name, Written(len(records), 0, 0, len(records), version))
+        self._counts.add(dataset.name, WriteResult(len(records), 0, 0, len(records), version))
 
 
 def add_market(frame: pl.DataFrame, market: Market) -> pl.DataFrame:

@@ -98,7 +98,7 @@ class Ingestion:
         return gaps
 
     def _find_missing(self, request: IngestRequest, now: datetime) -> RangeSet:
-        covered = self._ledger.covered(request.dataset.name, request.market)
+        covered = self._ledger.read_covered(request.dataset.name, request.market)
         requested = plan.resolve_range(
             request.dataset, request.market, covered, request.since, request.until, now
         )

@@ -11,12 +11,12 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.sources.base import Source, SpecificationSource
-from lake.store.store import Origin, Store, Written
+from lake.store.store import Origin, Store, WriteResult
 
 
 async def record_instruments(
     store: Store, source: Source, exchange: str, symbols: Iterable[str] | None, job_id: str
-) -> Written | None:
+) -> WriteResult | None:
     """Store the specifications that differ from the stored ones.
 
     Parameters
@@ -26,7 +26,7 @@ async def record_instruments(
 
     Returns
     -------
-    Written or None
+    WriteResult or None
         None where nothing differs, or the source has no specifications of these markets.
     """
     if not isinstance(source, SpecificationSource):

@@ -8,10 +8,10 @@ from lake.errors import UsageError
 from lake.jobs.job import WriteCounts, record_job
 from lake.model.dataset import Dataset
 from lake.store.ledger import Ledger
-from lake.store.store import Origin, Store, Written
+from lake.store.store import Origin, Store, WriteResult
 
 
-def write_rows(store: Store, dataset: Dataset, rows: pl.DataFrame, source: str) -> Written:
+def write_rows(store: Store, dataset: Dataset, rows: pl.DataFrame, source: str) -> WriteResult:
     """Write a frame into a table as a job.
 
     Raises

@@ -24,7 +24,7 @@ from lake.model.time import MICROSECOND, TimeRange, iso
 from lake.quality.configure import OwnChecks
 from lake.quality.score import combine_scores
 from lake.settings import Settings
-from lake.store.chunks import whole_days
+from lake.store.chunks import widen_to_days
 from lake.store.ledger import Ledger
 from lake.store.store import Store
 
@@ -146,7 +146,7 @@ def _run(
                 recorded += record_findings(*place, result.range, result.findings, job.id)
                 checked.setdefault(result.market, []).append(result.range)
                 days.append(result.named_scores)
-            recorded += close_findings(store, table, whole_days(selection), checked, job.id)
+            recorded += close_findings(store, table, widen_to_days(selection), checked, job.id)
         scores = pl.concat(days) if days else store.catalog.dataset("scores").empty()
         record_scores(store, scores, job.id)
     return CheckReport(
@@ -160,7 +160,7 @@ def _run(
 
 def _open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.DataFrame:
     parts = [
-        read_findings(store, FindingFilter((table,), whole_days(selection)))
+        read_findings(store, FindingFilter((table,), widen_to_days(selection)))
         for table, selection in wanted
         if store.catalog.dataset(table).kind == "data"
     ]
@@ -169,7 +169,7 @@ def _open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.DataFra
 
 def _touched(store: Store, job_id: str) -> list[TableSelection]:
     """What an ingestion has to have checked: what it fetched, and bars that depend on it."""
-    rows = Ledger(store).coverage(Selection()).filter(pl.col("job_id") == job_id)
+    rows = Ledger(store).read_coverage(Selection()).filter(pl.col("job_id") == job_id)
     tables = store.data_tables()
     bars = [name for name in tables if store.catalog.dataset(name).event == "bar"]
     spans = rows.group_by("dataset", "exchange", "symbol").agg(

@@ -11,7 +11,7 @@ import polars as pl
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
-from lake.store.chunks import AHEAD, is_sound
+from lake.store.chunks import AHEAD, has_possible_times
 from lake.store.reader import TIME_STEP, TableReader
 
 _LISTED = ("exchange", "symbol", "rows", "bytes", "first", "last")
@@ -38,7 +38,7 @@ class Listing:
         """
         if table not in self._files:
             files = self.tables[table].files().select(_LISTED)
-            is_odd = ~is_sound(self.now).fill_null(value=False)
+            is_odd = ~has_possible_times(self.now).fill_null(value=False)
             odd = files.filter(is_odd).select("exchange", "symbol").unique()
             if odd.height:
                 days = [_days(self.tables[table], pair, self.now) for pair in odd.iter_rows()]
@@ -48,7 +48,7 @@ class Listing:
 
     def sound(self, table: str, market: Market) -> pl.DataFrame:
         """The files of a market that hold rows of possible times."""
-        return self.files(table).filter(is_of(market) & is_sound(self.now))
+        return self.files(table).filter(is_of(market) & has_possible_times(self.now))
 
     def span(self, table: str, market: Market) -> TimeRange | None:
         """From a market's first to its last row; rows of impossible times do not count."""

@@ -9,7 +9,7 @@ from lake.jobs.quality.run import open_inputs
 from lake.model.selection import Selection
 from lake.quality.report.document import Report
 from lake.settings import Settings
-from lake.store.chunks import whole_days
+from lake.store.chunks import widen_to_days
 from lake.store.ledger import Ledger
 from lake.store.store import Store
 
@@ -22,7 +22,7 @@ def report_lake(store: Store, settings: Settings, selection: Selection) -> Repor
     QualityError
         No check has run over it.
     """
-    days = whole_days(selection)
+    days = widen_to_days(selection)
     inputs = open_inputs(store, settings, store.now())
     facts = Facts(
         title=f"Lake {store.root.path.name}",
@@ -33,6 +33,6 @@ def report_lake(store: Store, settings: Settings, selection: Selection) -> Repor
             pl.col("status") == "open"
         ),
         repairs=store.read(store.catalog.dataset("repairs"), days),
-        jobs=Ledger(store).jobs(),
+        jobs=Ledger(store).read_jobs(),
     )
     return report(facts, inputs, settings.quality.checks)

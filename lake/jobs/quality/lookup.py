@@ -13,7 +13,7 @@ from lake.model.selection import Selection
 from lake.model.severity import SEVERITIES
 from lake.quality.findings import sort_by_severity
 from lake.settings import Settings
-from lake.store.chunks import whole_days
+from lake.store.chunks import widen_to_days
 from lake.store.store import Store
 
 
@@ -72,7 +72,7 @@ def find_finding(store: Store, finding_id: str) -> dict[str, object]:
 
 def read_scores(store: Store, tables: Sequence[str], selection: Selection) -> pl.DataFrame:
     """Rows of `scores`: the quality of each market-day of a selection that was checked."""
-    rows = store.read(store.catalog.dataset("scores"), whole_days(selection))
+    rows = store.read(store.catalog.dataset("scores"), widen_to_days(selection))
     if tables:
         rows = rows.filter(pl.col("dataset").is_in(tables))
     return rows.sort("dataset", "exchange", "symbol", "timestamp")

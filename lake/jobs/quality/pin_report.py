@@ -58,7 +58,7 @@ def assess(
         repairs=store.read(store.catalog.dataset("repairs"), as_of=as_of).filter(
             pl.col("dataset").is_in(list(tables))
         ),
-        jobs=Ledger(store).jobs(),
+        jobs=Ledger(store).read_jobs(),
     )
     return Assessment(
         combine_scores(facts.scores)["score"], to_json(report(facts, known, overrides))

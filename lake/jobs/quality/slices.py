@@ -19,8 +19,8 @@ from lake.model.timeframe import Timeframe
 from lake.quality.checks.completeness import find_missing_slots
 from lake.quality.checks.outages import MarketBars, find_outages
 from lake.quality.slice import NEAR_BARS, Reference, Slice
-from lake.store.chunks import chunk_days, day_of, whole_days
-from lake.store.reader import TIME_STEP, TableReader, touching
+from lake.store.chunks import chunk_days, to_day_number, widen_to_days
+from lake.store.reader import TIME_STEP, TableReader, may_hold_rows
 
 _MONTH = Timeframe(1, "M")
 _HOUR_SECONDS = 3600
@@ -88,11 +88,11 @@ class CheckInputs:
 
         They have rows in it, or before and after it, or had all of them refused.
         """
-        asked = whole_days(selection)
+        asked = widen_to_days(selection)
         market = ("exchange", "symbol")
         files = self.listing.files(table)
         spans = files.group_by(market).agg(pl.col("first").min(), pl.col("last").max())
-        there = spans.filter(touching(asked)).select(market)
+        there = spans.filter(may_hold_rows(asked)).select(market)
         pairs = pl.concat([there, self._refused(table, asked).select(market)])
         return sorted(StoredMarket(*pair) for pair in pairs.unique().iter_rows())
 
@@ -267,7 +267,7 @@ class CheckInputs:
             same = (pl.col("symbol") == market.symbol) & (pl.col("exchange") != market.exchange)
             witnesses.append(self._weighed(dataset.name).filter(same))
         own = Selection((market.exchange,), (market.symbol,))
-        refused = {day_of(time) for time in self._refused(dataset.name, own)["timestamp"]}
+        refused = {to_day_number(time) for time in self._refused(dataset.name, own)["timestamp"]}
         return chunk_days(files, witnesses, refused, selection, self.now)
 
     def _weighed(self, table: str) -> pl.DataFrame:

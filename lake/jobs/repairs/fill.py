@@ -159,7 +159,7 @@ class Filling:
 
     def _derive_from_trades(self, opens: pl.Series) -> FilledRows | None:
         timeframe, trades = self._timeframe, self._store.catalog.dataset("trades")
-        covered = Ledger(self._store).covered("trades", self._group.market)
+        covered = Ledger(self._store).read_covered("trades", self._group.market)
         absent = Moments(opens)
         pieces = self._cut_spans(absent)
         around = [widen(piece, _AROUND) for piece in pieces]

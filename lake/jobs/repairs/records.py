@@ -85,7 +85,7 @@ class Records:
         new = self._store.version(group.dataset) - since
         rows, repairs = [], []
         times = [pl.Series(group.dataset.time_column, [], dtype=TIMESTAMP)]
-        for commit in self._ledger.commits(table, limit=new)[::-1] if new > 0 else ():
+        for commit in self._ledger.read_commits(table, limit=new)[::-1] if new > 0 else ():
             if commit["job"] != job_id:
                 continue
             facts = {**evidence, "commit": commit["version"], "digest": commit["digest"]}
@@ -192,7 +192,7 @@ def describe_plan(groups: Iterable[Group], versions: Mapping[str, int]) -> dict[
 def recover(store: Store) -> tuple[AppliedRepair, ...]:
     """Complete the records of jobs that were killed, from what they had committed."""
     ledger, records = Ledger(store), Records(store)
-    jobs = ledger.jobs().filter(pl.col("command") == COMMAND, pl.col("status") == "running")
+    jobs = ledger.read_jobs().filter(pl.col("command") == COMMAND, pl.col("status") == "running")
     recovered: list[AppliedRepair] = []
     for row in jobs.iter_rows(named=True):
         arguments = json.loads(row["arguments"])
@@ -204,7 +204,9 @@ def recover(store: Store) -> tuple[AppliedRepair, ...]:
             ).repairs
         job = Job(row["job_id"], row["command"], arguments, row["timestamp"])
         counts = {name: sum(getattr(r, name) for r in repairs) for name in ("inserted", "updated")}
-        ledger.finish(job, "interrupted", counts, "killed; what it had changed was recorded later")
+        ledger.finish_job(
+            job, "interrupted", counts, "killed; what it had changed was recorded later"
+        )
         recovered += repairs
     return tuple(recovered)
 
@@ -260,7 +262,7 @@ def _read_files(state: Snapshot, files: pl.DataFrame, selection: Selection) -> p
     """Read the rows in some files of a market."""
     names = list(state.dataset.polars_schema)
     with translate_errors(f"table {state.dataset.name}"):
-        return state.sort_rows(state.file_by_file(files, selection), selection, names)
+        return state.sort_rows(state.scan_files(files, selection), selection, names)
 
 
 def _read_group(store: Store, part: Mapping[str, Any]) -> Group:

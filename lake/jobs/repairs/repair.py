@@ -20,7 +20,7 @@ from lake.jobs.repairs.undo import undo
 from lake.model.progress import Progress
 from lake.settings import Settings
 from lake.store.ledger import Ledger
-from lake.store.locks import repairing
+from lake.store.locks import lock_for_repair
 from lake.store.store import Store
 
 __all__ = ["Connect", "RepairReport", "Repairer", "UndoReport", "undo"]
@@ -89,7 +89,7 @@ class Repairer:
         if dry_run:
             plan = self._plan(findings, no_trade, again=again, interpolate=interpolate)
             return self._preview(plan, options)
-        with repairing(self._store.root):
+        with lock_for_repair(self._store.root):
             recovered = recover(self._store)
             plan = self._plan(findings, no_trade, again=again, interpolate=interpolate)
             return await self._apply(plan, options, recovered)

@@ -16,7 +16,7 @@ from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import DAY, EPOCH, MICROSECOND, TimeRange
 from lake.store.faults import translate_errors
-from lake.store.reader import touching
+from lake.store.reader import may_hold_rows
 from lake.store.store import Store
 
 
@@ -119,7 +119,7 @@ def read_together(
         end = max(span.end for span in stretch)
         selection = Selection((market.exchange,), (market.symbol,), stretch[0].start, end)
         with translate_errors(f"table {dataset.name}"):
-            touched = snapshot.file_by_file(files.filter(touching(selection)), selection)
+            touched = snapshot.scan_files(files.filter(may_hold_rows(selection)), selection)
             rows = snapshot.sort_rows(touched, selection, columns)
         yield stretch, rows.sort(dataset.time_column, maintain_order=True)
 

@@ -17,7 +17,7 @@ from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.model.time import TimeRange, iso
 from lake.store.ledger import Ledger
-from lake.store.locks import repairing
+from lake.store.locks import lock_for_repair
 from lake.store.store import Origin, Store
 
 
@@ -38,7 +38,7 @@ def undo(store: Store, repair_id: str) -> UndoReport:
     CommitConflictError
         Others kept writing into the table, or are repairing the lake: nothing was changed.
     """
-    with repairing(store.root):
+    with lock_for_repair(store.root):
         return _undo_repair(store, repair_id)
 
 

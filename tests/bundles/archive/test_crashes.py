@@ -135,7 +135,7 @@ def test_memory_stays_bounded_with_large_files(tmp_path: Path, lake: Lake) -> No
     """Memory never holds a whole file."""
     write(lake, "trades", noise(1_000_000))
     pinned = lake.bundles.pin("big", table="trades")
-    (size,) = pinned.contents.files.all()["bytes"]
+    (size,) = pinned.contents.files.read_all()["bytes"]
     folder = pinned.export(tmp_path / "b")
     tracemalloc.start()
     try:

@@ -72,7 +72,9 @@ def test_an_archive_is_a_tar_without_times_and_owners(bundle: Bundle, tmp_path: 
     with tarfile.open(fileobj=io.BytesIO(decompress(packed))) as tar:
         members = tar.getmembers()
     names = [member.name.removeprefix(f"{bundle.id}/") for member in members]
-    listed = [f"data/{t}/{p}" for t, p in bundle.contents.files.all()["table", "path"].iter_rows()]
+    listed = [
+        f"data/{t}/{p}" for t, p in bundle.contents.files.read_all()["table", "path"].iter_rows()
+    ]
     assert names == ["manifest.json", "files.parquet", "days.parquet", "quality.json", *listed]
     facts = {(m.mtime, m.mode, m.uid, m.gid, m.uname, m.gname, m.type) for m in members}
     assert facts == {(0, 0o644, 0, 0, "", "", tarfile.REGTYPE)}
@@ -86,13 +88,13 @@ def test_an_exported_folder_holds_the_files_as_they_are_in_the_lake(
     assert {name: exported.pop(name) for name in own} == own
     pinned = {
         f"data/{table}/{path}": (lake.root.tables / table / path).read_bytes()
-        for table, path in bundle.contents.files.all()["table", "path"].iter_rows()
+        for table, path in bundle.contents.files.read_all()["table", "path"].iter_rows()
     }
     assert exported == pinned
 
 
 def test_progress_is_reported(bundle: Bundle, new_lake: NewLake, tmp_path: Path) -> None:
-    count = bundle.contents.files.all().height
+    count = bundle.contents.files.read_all().height
     lake = new_lake()
     for work, what in (
         (lambda progress: bundle.export(tmp_path / "b.tar.zst", progress=progress), "exporting"),
@@ -138,7 +140,7 @@ def test_a_target_that_cannot_be_is_refused(small: Bundle, tmp_path: Path, name:
 def test_a_damaged_file_is_not_exported(
     lake: Lake, small: Bundle, tmp_path: Path, name: str, change: str
 ) -> None:
-    path = lake.root.tables / "trades" / small.contents.files.all()["path"][-1]
+    path = lake.root.tables / "trades" / small.contents.files.read_all()["path"][-1]
     original = path.read_bytes()
     path.unlink()
     match change:

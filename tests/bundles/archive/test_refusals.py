@@ -149,7 +149,9 @@ def test_a_forged_index_that_is_sealed_again_leads_nowhere(
 ) -> None:
     folder = small.export(tmp_path / "b")
     (folder / "files.parquet").unlink()
-    sealed = index.write(folder / "files.parquet", forge(small.contents.files.all()[:1]))
+    sealed = index.write_sealed(
+        folder / "files.parquet", forge(small.contents.files.read_all()[:1])
+    )
     beside = small.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
     manifest = small.manifest.model_copy(update={"beside": beside}).seal()
     (folder / "manifest.json").write_bytes(manifest.to_json())
@@ -174,7 +176,7 @@ def test_an_invalid_list_with_a_valid_digest_is_refused(
     folder = small.export(tmp_path / "b")
     for frame in (pl.DataFrame({"x": [1]}), pl.DataFrame({"table": [["x"]]})):
         (folder / "files.parquet").unlink()
-        sealed = index.write(folder / "files.parquet", frame)
+        sealed = index.write_sealed(folder / "files.parquet", frame)
         beside = small.manifest.beside.model_copy(update={"files": ListPart(**asdict(sealed))})
         manifest = small.manifest.model_copy(update={"beside": beside}).seal()
         (folder / "manifest.json").write_bytes(manifest.to_json())

@@ -9,7 +9,7 @@ from lake.errors import UnknownNameError, UsageError
 from lake.jobs.ingest.request import IngestChoice, choose_requests
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.store.ledger import Covered, Ledger
+from lake.store.ledger import CoveredRange, Ledger
 from tests.conftest import DAY, ORIGIN, T0, store_of
 
 COVERED = [
@@ -31,7 +31,7 @@ def covered(lake: Lake) -> Lake:
     """A lake in which three markets are covered for a day."""
     ledger = Ledger(store_of(lake))
     for table, exchange, symbol in COVERED:
-        day = Covered(TimeRange(T0, T0 + DAY), 1)
+        day = CoveredRange(TimeRange(T0, T0 + DAY), 1)
         ledger.record_coverage(table, Market(exchange, symbol), [day], ORIGIN)
     return lake
 

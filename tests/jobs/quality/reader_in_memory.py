@@ -8,7 +8,7 @@ import polars as pl
 
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
-from lake.store.reader import EVERYTHING, FILES, TableReader, touching
+from lake.store.reader import EVERYTHING, FILES, TableReader, may_hold_rows
 
 
 class ReaderInMemory(TableReader):
@@ -31,7 +31,7 @@ class ReaderInMemory(TableReader):
             first=time.min().dt.truncate("1ms"),
             last=time.max().dt.truncate("1ms"),
         )
-        return listed.select(list(FILES)).filter(touching(selection))
+        return listed.select(list(FILES)).filter(may_hold_rows(selection))
 
     def _read(
         self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None

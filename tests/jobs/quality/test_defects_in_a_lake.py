@@ -18,8 +18,8 @@ from lake.api import Lake
 from lake.model.market import Market
 from lake.model.time import TimeRange, from_ms
 from lake.sandbox import SyntheticMarkets
-from lake.store.delta import create
-from lake.store.ledger import Covered, Ledger
+from lake.store.delta import create_table
+from lake.store.ledger import CoveredRange, Ledger
 from tests.conftest import DAY, MINUTE, ORIGIN, SECOND, store_of
 from tests.quality.checks.recorded_books import row
 from tests.quality.defects import Defect, Injected, inject, sandbox_bars, sandbox_trades
@@ -74,7 +74,7 @@ def replaced(lake: Lake, table: str, frame: pl.DataFrame) -> None:
     rows = rows_of(dataset, frame).with_columns(dataset.partition_date())
     path = lake.root.path / "tables" / table
     if not path.exists():
-        create(path, dataset)
+        create_table(path, dataset)
     write_deltalake(path, rows, mode="overwrite")
 
 
@@ -165,7 +165,7 @@ def test_trades_that_come_later_prove_what_was_unknown(lake: Lake) -> None:
 def test_missing_bars_of_what_was_never_asked_for_are_not_fetched(lake: Lake) -> None:
     sample = SAMPLES["sandbox"]()
     asked = TimeRange(START, START + 5 * DAY)
-    settled = [Covered(asked, 7200)]
+    settled = [CoveredRange(asked, 7200)]
     Ledger(store_of(lake)).record_coverage("bars_1m", BINANCE, settled, ORIGIN)
     injected, found = checked(lake, sample, "gap", rows=3)
     assert rows_at(injected.truth, found) == 60

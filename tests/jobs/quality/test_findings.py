@@ -22,7 +22,7 @@ from lake.model.time import TimeRange
 from lake.quality.slice import Slice
 from lake.sandbox import Fault, Sandbox
 from lake.settings import QualitySettings, Settings
-from lake.store.ledger import Covered, Ledger
+from lake.store.ledger import CoveredRange, Ledger
 from tests.conftest import DAY, MINUTE, ORIGIN, T0, bars, store_of, trades, write
 from tests.jobs.conftest import NOW, MakeLake
 from tests.jobs.quality.children import start_check
@@ -92,7 +92,7 @@ def _markets(lake: Lake) -> list[Market]:
 def test_what_changed_is_written_with_the_job_that_found_it_first(lake: Lake) -> None:
     holed(lake)
     first = lake.quality.check()
-    settled = [Covered(TimeRange(T0, T0 + DAY), 58)]
+    settled = [CoveredRange(TimeRange(T0, T0 + DAY), 58)]
     Ledger(store_of(lake)).record_coverage("bars_1m", _markets(lake)[0], settled, ORIGIN)
     lake.quality.check()
     write(lake, "bars_1m", bars(1, start=T0 + 11 * MINUTE, volume=[9.0]))  # in the context

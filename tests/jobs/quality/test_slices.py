@@ -20,7 +20,7 @@ from lake.quality.checks.reconciliation import CHECKS as RECONCILIATION
 from lake.quality.checks.times import CHECKS
 from lake.quality.slice import Slice
 from lake.store import chunks
-from lake.store.ledger import Covered, Ledger
+from lake.store.ledger import CoveredRange, Ledger
 from lake.store.snapshot import Snapshot
 from tests.conftest import (
     DAY,
@@ -60,7 +60,7 @@ def missing(parts: list[Slice]) -> list[tuple[datetime, int, str]]:
 
 
 def cover(lake: Lake, table: str, *ranges: TimeRange) -> None:
-    settled = [Covered(one, 1) for one in ranges]
+    settled = [CoveredRange(one, 1) for one in ranges]
     Ledger(store_of(lake)).record_coverage(table, BINANCE, settled, ORIGIN)
 
 
@@ -227,7 +227,7 @@ def test_a_venue_may_be_known_to_omit_empty_bars_or_settings_say_so(
     exchanges = {exchange: {"omits_empty_bars": said}}
     settings = lake.settings.model_validate({"uri": lake.settings.uri, "exchanges": exchanges})
     write(lake, "bars_1m", bars(2, step=2 * MINUTE, exchange=exchange))
-    settled = [Covered(TimeRange(T0, T0 + DAY), 1)]
+    settled = [CoveredRange(TimeRange(T0, T0 + DAY), 1)]
     market = Market(exchange, "BTC/USDT")
     Ledger(store_of(lake)).record_coverage("bars_1m", market, settled, ORIGIN)
     seen = open_inputs(store_of(lake), settings, T0 + DAY).slices("bars_1m", EVERYTHING)
