@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import Tables, Timeframes, where
+from lake.cli.options import Tables, Timeframes, where, which
 from lake.cli.output import show
 from lake.cli.session import Format, Session, command
 from lake.errors import UsageError
@@ -55,8 +55,7 @@ def audit(
         found = lake.jobs(since=since, until=until, job=job).reverse().head(limit)
     else:
         found = lake.audit(
-            table or (),
-            timeframe=timeframe or (),
+            **which(table, timeframe),
             **where(exchange, symbol, since, until),
             job=job,
             source=source,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import Exchange, Since, Symbol, Tables, Timeframes, Until, where
+from lake.cli.options import Exchange, Since, Symbol, Tables, Timeframes, Until, where, which
 from lake.cli.output import rounded_down, show, show_record, show_stream
 from lake.cli.session import Format, Session, command
 from lake.errors import DamagedError, UsageError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from lake.api.bundles import Bundles
     from lake.bundles.bundle import Bundle
 
 Reference = Annotated[str, typer.Argument(help="A bundle's NAME, ID, or NAME@ID.")]
@@ -70,8 +71,7 @@ def pin(
     """
     bundle = session.lake().bundles.pin(
         name,
-        table=table,
-        timeframe=timeframe or (),
+        **which(table, timeframe),
         **where(exchange, symbol, since, until),
         as_of=as_of,
         require_complete=require_complete,
@@ -135,7 +135,7 @@ def warm(
     size = (
         session.lake()
         .bundles.open(reference)
-        .warm(table or (), timeframe=timeframe or (), progress=session.progress())
+        .warm(**which(table, timeframe), progress=session.progress())
     )
     session.stderr().print(f"{size:,} bytes were put into the cache.", highlight=False)
 
@@ -218,23 +218,27 @@ def diff(
 
     lake bundle diff research-1 research-2 --rows
     """
+    bundles = session.lake().bundles
+    days = bundles.diff(before, after, **which(table, timeframe))
+    _note_reshaped(session, bundles, before, after, days)
+    frames: Iterable[pl.DataFrame] = [days]
+    if rows:
+        frames = bundles.diff(before, after, **which(table, timeframe), rows=True)
+    if days.height or session.format is not Format.table:
+        show_stream(session, frames if limit is None else _first(frames, limit))
+    session.stderr().print(_compared(before, after, days), highlight=False, soft_wrap=True)
+
+
+def _note_reshaped(
+    session: Session, bundles: Bundles, before: str, after: str, days: pl.DataFrame
+) -> None:
     from lake.bundles.diff import list_reshaped_tables
 
-    bundles = session.lake().bundles
-    contents = [bundles.open(one, cache=False).contents for one in (before, after)]
-    days = bundles.diff(before, after, table=table or (), timeframe=timeframe or ())
+    contents = [bundles.open(reference, cache=False).contents for reference in (before, after)]
     for name in list_reshaped_tables(*contents):
         if name in days["table"]:
             note = f"{name} has other columns in {after}: each of its days counts as changed."
             session.stderr().print(note, highlight=False, soft_wrap=True)
-    frames = (
-        bundles.diff(before, after, table=table or (), timeframe=timeframe or (), rows=True)
-        if rows
-        else [days]
-    )
-    if days.height or session.format is not Format.table:
-        show_stream(session, frames if limit is None else _first(frames, limit))
-    session.stderr().print(_compared(before, after, days), highlight=False, soft_wrap=True)
 
 
 def _first(frames: Iterable[pl.DataFrame], limit: int) -> Iterator[pl.DataFrame]:

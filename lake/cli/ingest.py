@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import where
+from lake.cli.options import Where, where
 from lake.cli.output import rounded_down, show
 from lake.cli.session import Format, Session, command
 from lake.errors import UsageError
@@ -79,19 +79,17 @@ def ingest(
     lake = session.lake()
     chosen = find_fetchable(lake.root.read_catalog(), table or (), timeframe or (), of_present=True)
     present = [dataset.name for dataset in chosen if dataset.is_fetched_as_present]
-    ranges = [dataset.name for dataset in chosen if not dataset.is_fetched_as_present]
     reports = []
-    if ranges or not present:
-        reports.append(
-            lake.ingest(
-                ranges,
-                **where(exchange, symbol, since, until),
-                refetch=refetch,
-                progress=session.progress(),
-            )
+    if not chosen or len(present) < len(chosen):
+        report = lake.ingest(
+            [dataset.name for dataset in chosen if dataset.name not in present],
+            **where(exchange, symbol, since, until),
+            refetch=refetch,
+            progress=session.progress(),
         )
+        reports.append(report)
     for name in present:
-        reports += _fetch_present(session, lake, name, exchange or [], symbol or [], depth)
+        reports += _fetch_present(session, lake, name, where(exchange, symbol), depth)
     _show(session, reports)
 
 
@@ -99,12 +97,12 @@ def _fetch_present(
     session: Session,
     lake: Lake,
     name: str,
-    exchanges: list[str],
-    symbols: list[str],
+    markets: Where,
     depth: int | None,
 ) -> list[IngestReport]:
     from lake.cli.progress import show_notes
 
+    exchanges, symbols = markets["exchange"], markets["symbol"]
     if not exchanges or (name == "orderbooks" and not symbols):
         raise UsageError(
             f"{name} of which exchange and symbol?",

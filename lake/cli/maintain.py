@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import Tables, Timeframes
+from lake.cli.options import Tables, Timeframes, which
 from lake.cli.output import show
 from lake.cli.session import Session, command
 from lake.errors import UsageError
@@ -40,7 +40,7 @@ def optimize(
     The old files stay until `lake maintain vacuum`.
     """
     done = session.lake().maintenance.optimize(
-        table or (), timeframe=timeframe or (), before=before, progress=session.progress()
+        **which(table, timeframe), before=before, progress=session.progress()
     )
     show(session, done)
     total = done.sum()
@@ -67,7 +67,7 @@ def vacuum(
     """
     _require_choice("vacuum", dry_run=dry_run, yes=yes)
     report = session.lake().maintenance.vacuum(
-        table or (), timeframe=timeframe or (), keep=keep, dry_run=dry_run
+        **which(table, timeframe), keep=keep, dry_run=dry_run
     )
     show(session, report.files)
     _tell_held(session, report)
@@ -76,7 +76,7 @@ def vacuum(
 
 def checkpoint(session: Session, table: Tables = None, timeframe: Timeframes = None) -> None:
     """Write checkpoints of the tables' logs, which make them quicker to open."""
-    show(session, session.lake().maintenance.checkpoint(table or (), timeframe=timeframe or ()))
+    show(session, session.lake().maintenance.checkpoint(**which(table, timeframe)))
 
 
 def gc(session: Session, dry_run: DryRun = False, yes: Yes = False) -> None:

@@ -26,6 +26,18 @@ Since = Annotated[str | None, typer.Option(help="Start, inclusive; all by defaul
 Until = Annotated[str | None, typer.Option(help="End, exclusive; all by default.")]
 
 
+class Which(TypedDict):
+    """What the API takes for tables and their timeframes; all where none is named."""
+
+    table: Sequence[str]
+    timeframe: Sequence[str]
+
+
+def which(table: Sequence[str] | None, timeframe: Sequence[str] | None) -> Which:
+    """The arguments and options as the API takes them."""
+    return Which(table=table or (), timeframe=timeframe or ())
+
+
 class Where(TypedDict):
     """What the API takes for these options."""
 
@@ -38,8 +50,8 @@ class Where(TypedDict):
 def where(
     exchange: Sequence[str] | None,
     symbol: Sequence[str] | None,
-    since: str | None,
-    until: str | None,
+    since: str | None = None,
+    until: str | None = None,
 ) -> Where:
     """The options as the API takes them."""
     return Where(

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lake.cli import repairing
-from lake.cli.options import Exchange, Since, Symbol, Tables, Timeframe, Timeframes, Until, where
+from lake.cli.options import (
+    Exchange,
+    Since,
+    Symbol,
+    Tables,
+    Timeframe,
+    Timeframes,
+    Until,
+    where,
+    which,
+)
 from lake.cli.output import rounded_down, show, show_record, write_text
 from lake.cli.session import Format, Session, command
 from lake.errors import QualityError, UsageError
@@ -66,17 +76,11 @@ def check(
     is_shown = session.stderr().is_terminal and session.format is Format.table
     lake = session.lake(hidden_logs=(FINDINGS,) if is_shown and not session.verbose else ())
     done = lake.quality.check(
-        table or (),
-        timeframe=timeframe or (),
+        **which(table, timeframe),
         **where(exchange, symbol, since, until),
         progress=session.progress(),
     )
-    listed = done.findings
-    if session.format is Format.table:
-        listed = listed.head(_LISTED)
-    if listed.height or session.format is not Format.table:
-        show(session, _short(session, listed))
-    _tell(session, done, hidden=done.findings.height - listed.height)
+    _show_check(session, done)
     bad = done.worst(fail_on)
     if bad:
         raise QualityError(
@@ -84,6 +88,15 @@ def check(
             "`lake quality show ID` explains one, `lake quality repair --dry-run` says what can "
             "be done.",
         )
+
+
+def _show_check(session: Session, report: CheckReport) -> None:
+    listed = report.findings
+    if session.format is Format.table:
+        listed = listed.head(_LISTED)
+    if listed.height or session.format is not Format.table:
+        show(session, _short(session, listed))
+    _tell(session, report, hidden=report.findings.height - listed.height)
 
 
 def findings(
@@ -100,8 +113,7 @@ def findings(
 ) -> None:
     """List what checks found, worst first."""
     found = session.lake().quality.findings(
-        table or (),
-        timeframe=timeframe or (),
+        **which(table, timeframe),
         **where(exchange, symbol, since, until),
         check=check or (),
         severity=severity,
@@ -162,8 +174,7 @@ def scores(
     from lake.quality.score import DELAYS, MEASURES
 
     found = session.lake().quality.scores(
-        table or (),
-        timeframe=timeframe or (),
+        **which(table, timeframe),
         **where(exchange, symbol, since, until),
     )
     if session.format is Format.table:
@@ -188,29 +199,21 @@ def report(
 
     lake quality report --html report.html
     """
-    if bundle and (exchange or symbol or since or until):
+    if bundle is None:
+        shown = session.lake().quality.report(**where(exchange, symbol, since, until))
+    elif any((exchange, symbol, since, until)):
         raise UsageError(
             "a bundle's report is of all that it pins", "Leave out what selects a part of it."
         )
-    if bundle:
-        made = _bundle_report(session, bundle)
     else:
-        made = session.lake().quality.report(
-            **where(exchange, symbol, since, until),
-        )
+        shown = _bundle_report(session, bundle)
     if html is not None:
         from lake.quality.report.page import html as page
 
-        write_text(html, page(made))
+        write_text(html, page(shown))
         session.stderr().print(f"Wrote {html}.", highlight=False, markup=False, soft_wrap=True)
-    if session.format in (Format.json, Format.ndjson):
-        import orjson
-
-        from lake.quality.report.document import to_json
-
-        show_record(session, orjson.loads(to_json(made)))
-    elif html is None or session.format is not Format.table:
-        _show_report(session, made)
+    if html is None or session.format is not Format.table:
+        _show_report(session, shown)
 
 
 def _bundle_report(session: Session, reference: str) -> Report:
@@ -227,6 +230,13 @@ def _show_report(session: Session, made: Report) -> None:
     from lake.jobs.quality.report import overview, summary
     from lake.quality.score import DIMENSIONS
 
+    if session.format in (Format.json, Format.ndjson):
+        import orjson
+
+        from lake.quality.report.document import to_json
+
+        show_record(session, orjson.loads(to_json(made)))
+        return
     listed = overview(made) if session.format is Format.table else summary(made)
     show(session, listed, f"{made.title}: {made.start} to {made.end}")
     totals = made.totals

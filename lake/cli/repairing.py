@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import Exchange, Since, Symbol, Tables, Timeframes, Until, where
+from lake.cli.options import Exchange, Since, Symbol, Tables, Timeframes, Until, where, which
 from lake.cli.output import show, show_record
 from lake.cli.session import Format, Session, command
 
@@ -51,8 +51,7 @@ def repair(
     that are not observed say so in `fill`.
     """
     done = session.lake().quality.repair(
-        table or (),
-        timeframe=timeframe or (),
+        **which(table, timeframe),
         **where(exchange, symbol, since, until),
         dry_run=dry_run,
         interpolate=interpolate,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lake.cli.bundle import Reference
-from lake.cli.options import Exchange, Since, Symbol, Tables, Timeframes, Until, where
+from lake.cli.options import Exchange, Since, Symbol, Tables, Timeframes, Until, where, which
 from lake.cli.output import show_stream
 from lake.cli.session import Session, command
 
@@ -55,8 +55,7 @@ def replay(
     """
     bundle = session.lake().bundles.open(reference, cache=not no_cache)
     batches = bundle.replay(
-        table or (),
-        timeframe=timeframe or (),
+        **which(table, timeframe),
         **where(exchange, symbol, since, until),
         by=by.value,
         batch=min(limit or _BATCH_ROWS, _BATCH_ROWS),

@@ -105,20 +105,22 @@ def require_markets(where: str, markets: Markets, selection: Selection) -> None:
     absent = list_absent(markets, selection)
     if not absent:
         return
+    unheld = [name for name in absent if name in selection.symbols] or [*selection.symbols]
     exchanges = sorted({exchange for exchange, _ in markets})
     if absent[0] in selection.exchanges and absent[0] not in exchanges:
-        raise UnknownNameError(
-            f"{where}: no rows of exchange {absent[0]}",
-            f"Exchanges: {list_closest(absent[0], exchanges) or 'none'}.",
-        )
-    missing = [name for name in absent if name in selection.symbols] or selection.symbols
+        listed = list_closest(absent[0], exchanges) or "none"
+        raise UnknownNameError(f"{where}: no rows of exchange {absent[0]}", f"Exchanges: {listed}.")
+    raise _unknown_symbols(where, unheld, markets, selection)
+
+
+def _unknown_symbols(
+    where: str, symbols: Sequence[str], markets: Markets, selection: Selection
+) -> UnknownNameError:
     of_exchanges = Selection(selection.exchanges)
-    symbols = sorted({market[1] for market in markets if _is_in(market, of_exchanges)})
-    named = " ".join(filter(None, (", ".join(selection.exchanges), ", ".join(missing))))
-    raise UnknownNameError(
-        f"{where}: no rows of {named}",
-        f"Symbols: {list_closest(missing[0], symbols, limit=_LISTED) or 'none'}.",
-    )
+    held = sorted({market[1] for market in markets if _is_in(market, of_exchanges)})
+    named = " ".join([", ".join(selection.exchanges), ", ".join(symbols)]).strip()
+    listed = list_closest(symbols[0], held, limit=_LISTED) or "none"
+    return UnknownNameError(f"{where}: no rows of {named}", f"Symbols: {listed}.")
 
 
 def _is_in(market: tuple[str, str], selection: Selection) -> bool:
