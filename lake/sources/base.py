@@ -171,7 +171,7 @@ def require_ranges(source: Source) -> RangeSource:
     """
     if isinstance(source, RangeSource):
         return source
-    raise _lacking(source, "ranges of time")
+    raise _build_error(source, "ranges of time")
 
 
 def require_present(source: Source) -> PresentSource:
@@ -184,7 +184,7 @@ def require_present(source: Source) -> PresentSource:
     """
     if isinstance(source, PresentSource):
         return source
-    raise _lacking(source, "order books")
+    raise _build_error(source, "order books")
 
 
 def require_specifications(source: Source) -> SpecificationSource:
@@ -197,10 +197,10 @@ def require_specifications(source: Source) -> SpecificationSource:
     """
     if isinstance(source, SpecificationSource):
         return source
-    raise _lacking(source, "specifications of markets")
+    raise _build_error(source, "specifications of markets")
 
 
-def _lacking(source: Source, ability: str) -> UnknownNameError:
+def _build_error(source: Source, ability: str) -> UnknownNameError:
     abilities = {
         "ranges of time": isinstance(source, RangeSource),
         "order books": isinstance(source, PresentSource),

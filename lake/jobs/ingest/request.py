@@ -70,7 +70,7 @@ def choose_requests(store: Store, choice: IngestChoice) -> list[IngestRequest]:
         pairs = _product(datasets, choice)
     else:
         tables = {dataset.name for dataset in datasets}
-        pairs = list(_covered(store, tables, choice.exchanges))
+        pairs = list(_list_covered(store, tables, choice.exchanges))
     if not pairs:
         raise UsageError(
             "nothing is covered yet, so there is nothing to go on with",
@@ -136,7 +136,7 @@ def _product(datasets: Sequence[Dataset], choice: IngestChoice) -> list[tuple[Da
     return [(dataset, market) for dataset in datasets for market in markets]
 
 
-def _covered(
+def _list_covered(
     store: Store, tables: Collection[str], exchanges: Collection[str]
 ) -> Iterator[tuple[Dataset, Market]]:
     """What is covered, of some tables and exchanges or of all."""
