@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _log = get_logger(__name__)
-_heard = threading.local()
+_capture = threading.local()
 
 TIMEOUT_SECONDS = 10.0
 _HINT = "`lake alert test` sends a test message; what is untold is sent by the next run."
@@ -100,18 +100,18 @@ def deliver(
     if channel.is_log:
         _write_line(channel, title, body, level)
         return
-    service = _service(channel)
+    service = _open_service(channel)
     service.socket_connect_timeout = service.socket_read_timeout = timeout_seconds
     try:
-        accepted, said = _within(
-            timeout_seconds, lambda: _overheard(lambda: _send(service, title, body, level))
+        accepted, said = _run_with_timeout(
+            timeout_seconds, lambda: _capture_logs(lambda: _send(service, title, body, level))
         )
     except TimeoutError:
-        raise _failure(channel, _TIMED_OUT) from None
+        raise _build_error(channel, _TIMED_OUT) from None
     except Exception as error:  # noqa: BLE001 - whatever one of a hundred plugins may raise
-        raise _failure(channel, f"{type(error).__name__} in apprise") from None
+        raise _build_error(channel, f"{type(error).__name__} in apprise") from None
     if not accepted:
-        raise _failure(channel, _reason(said))
+        raise _build_error(channel, _explain(said))
 
 
 def require_apprise(channel: Channel) -> ModuleType:
@@ -147,13 +147,13 @@ def _write_line(channel: Channel, title: str, body: str, level: Level) -> None:
     _log.log(line, "alert", title=title, severity=level, message=body)
 
 
-def _service(channel: Channel) -> NotifyBase:
+def _open_service(channel: Channel) -> NotifyBase:
     """What sends to a channel."""
     require_apprise(channel)
     from apprise import OverflowMode
 
     url = channel.target.get_secret_value()
-    service = _overheard(lambda: _instance(url) or _instance(_web_hook(url)))[0]
+    service = _capture_logs(lambda: _instantiate(url) or _instantiate(_to_apprise_url(url)))[0]
     if service is None:
         raise ConfigError(
             f"channel {channel.name!r}: apprise knows no such URL",
@@ -168,7 +168,7 @@ def _service(channel: Channel) -> NotifyBase:
     return service
 
 
-def _instance(url: str) -> NotifyBase | None:
+def _instantiate(url: str) -> NotifyBase | None:
     from apprise import Apprise, AppriseAsset, NotifyBase
 
     asset = AppriseAsset(app_id="lake", app_desc="market data lakehouse", async_mode=False)
@@ -176,7 +176,7 @@ def _instance(url: str) -> NotifyBase | None:
     return service if isinstance(service, NotifyBase) else None
 
 
-def _web_hook(url: str) -> str:
+def _to_apprise_url(url: str) -> str:
     """A plain `http(s)://` URL in apprise's form: JSON is posted to it as it is, query and all."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"}:
@@ -194,12 +194,12 @@ def _send(service: NotifyBase, title: str, body: str, level: Level) -> bool:
     return service.notify(body=body, title=title, notify_type=kind, body_format=NotifyFormat.TEXT)
 
 
-def _failure(channel: Channel, reason: str) -> DeliveryError:
+def _build_error(channel: Channel, reason: str) -> DeliveryError:
     kind = NoAnswerError if reason == _TIMED_OUT else DeliveryError
     return kind(f"channel {channel.name!r} took no message: {reason}", _HINT)
 
 
-def _reason(said: str) -> str:
+def _explain(said: str) -> str:
     """Why apprise failed, in words that cannot hold anything of a URL."""
     if status := _STATUS.search(said):
         number = int(status[1])
@@ -209,7 +209,7 @@ def _reason(said: str) -> str:
     return next(found, "apprise does not say why")
 
 
-def _within(seconds: float, work: Callable[[], _Result]) -> _Result:
+def _run_with_timeout(seconds: float, work: Callable[[], _Result]) -> _Result:
     """The result of work that may hang. The thread then stays behind; no exit waits for it.
 
     Raises
@@ -229,7 +229,7 @@ def _within(seconds: float, work: Callable[[], _Result]) -> _Result:
     return future.result(seconds)
 
 
-class _Overhearing(logging.Filter):
+class _CaptureFilter(logging.Filter):
     """Takes what is logged in a thread that listens, and lets everything else pass."""
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -238,7 +238,7 @@ class _Overhearing(logging.Filter):
         self._level = logger.level
 
     def filter(self, record: logging.LogRecord) -> bool:
-        lines: list[str] | None = getattr(_heard, "lines", None)
+        lines: list[str] | None = getattr(_capture, "lines", None)
         if lines is None:
             return record.levelno >= (self._level or self._parent.getEffectiveLevel())
         lines.append(record.getMessage())
@@ -246,20 +246,20 @@ class _Overhearing(logging.Filter):
 
 
 @cache
-def _listen() -> None:
+def _install_filters() -> None:
     """Set up once: apprise tells the cause of a failure at the level `debug` only."""
     for name in ("apprise", "urllib3.connectionpool"):
         logger = logging.getLogger(name)
-        logger.addFilter(_Overhearing(logger))
+        logger.addFilter(_CaptureFilter(logger))
         logger.setLevel(logging.DEBUG)
 
 
-def _overheard(work: Callable[[], _Result]) -> tuple[_Result, str]:
+def _capture_logs(work: Callable[[], _Result]) -> tuple[_Result, str]:
     """The result of work, and what was logged meanwhile in this thread, which nobody else sees."""
-    _listen()
+    _install_filters()
     lines: list[str] = []
-    _heard.lines = lines
+    _capture.lines = lines
     try:
         return work(), "\n".join(lines)
     finally:
-        _heard.lines = None
+        _capture.lines = None

@@ -63,7 +63,7 @@ class Condition:
     text: str
 
 
-def conditions(
+def find_conditions(
     rules: Iterable[AlertRule], findings: pl.DataFrame, newest: pl.DataFrame, now: datetime
 ) -> tuple[Condition, ...]:
     """The conditions that hold, by subject.
@@ -79,9 +79,9 @@ def conditions(
     held: list[Condition] = []
     for rule in rules:
         if rule.freshness_seconds is None:
-            held.extend(_defects(rule, findings, now))
+            held.extend(_find_defects(rule, findings, now))
         else:
-            held.extend(_too_old(rule, rule.freshness_seconds, newest, now))
+            held.extend(_find_old_rows(rule, rule.freshness_seconds, newest, now))
     return tuple(sorted(held, key=lambda condition: condition.subject))
 
 
@@ -90,7 +90,7 @@ def matches(pattern: str, name: str) -> bool:
     return fnmatchcase(name, pattern)
 
 
-def span(duration: timedelta) -> str:
+def format_duration(duration: timedelta) -> str:
     """A duration for people: `45 s`, `12 min`, `3.5 h`, `2 d`."""
     seconds = duration.total_seconds()
     for size, unit in _UNITS:
@@ -99,7 +99,7 @@ def span(duration: timedelta) -> str:
     return f"{round(seconds, 1):g} s"
 
 
-def _defects(rule: AlertRule, findings: pl.DataFrame, now: datetime) -> Iterable[Condition]:
+def _find_defects(rule: AlertRule, findings: pl.DataFrame, now: datetime) -> Iterable[Condition]:
     patterns = {name: getattr(rule, name) for name in (*DATASET_MARKET, "check")}
     counted = SEVERITIES[SEVERITIES.index(rule.severity or "info") :]
     rows = findings.filter(pl.col("status") == "open", pl.col("severity").is_in(counted))
@@ -108,7 +108,7 @@ def _defects(rule: AlertRule, findings: pl.DataFrame, now: datetime) -> Iterable
     # An Enum sorts by the order of its categories: the worst comes first, of these the latest.
     worst = [pl.col("severity").cast(pl.Enum(SEVERITIES)), "found_at"]
     groups = (
-        _matching(rows, patterns)
+        _filter_rows(rows, patterns)
         .sort(worst, descending=True, maintain_order=True)
         .group_by(DATASET_MARKET, maintain_order=True)
         .agg(
@@ -121,33 +121,36 @@ def _defects(rule: AlertRule, findings: pl.DataFrame, now: datetime) -> Iterable
     )
     for row in groups.iter_rows(named=True):
         subject = Subject(rule.name, *(row[name] for name in DATASET_MARKET))
-        text = f"{_open(Counter(row['checks']))} since {iso(row['since'])}; {row['message']}"
+        text = (
+            f"{_count_findings(Counter(row['checks']))} since {iso(row['since'])}; {row['message']}"
+        )
         yield Condition(
-            subject, row["severity"], row["count"], row["since"], f"{_of(subject)}: {text}"
+            subject, row["severity"], row["count"], row["since"], f"{_describe(subject)}: {text}"
         )
 
 
-def _too_old(
+def _find_old_rows(
     rule: AlertRule, limit_seconds: float, newest: pl.DataFrame, now: datetime
 ) -> Iterable[Condition]:
     limit = timedelta(seconds=limit_seconds)
     severity = rule.severity or "warning"
     patterns = {name: str(getattr(rule, name)) for name in DATASET_MARKET}
-    rows = _matching(newest, patterns)
+    rows = _filter_rows(newest, patterns)
     if rows.is_empty() and not _is_pattern(rule.dataset):
         subject = Subject(rule.name, *patterns.values())
-        yield Condition(subject, severity, 1, now, f"{_of(subject)}: there is no row at all")
+        yield Condition(subject, severity, 1, now, f"{_describe(subject)}: there is no row at all")
     for *market, known in rows.filter(pl.col("known_at") < now - limit).rows():
         subject = Subject(rule.name, *market)
-        text = f"the newest row is {span(now - known)} old, of {iso(known)}; {span(limit)} is due"
-        yield Condition(subject, severity, 1, known, f"{_of(subject)}: {text}")
+        age, due = format_duration(now - known), format_duration(limit)
+        text = f"the newest row is {age} old, of {iso(known)}; {due} is due"
+        yield Condition(subject, severity, 1, known, f"{_describe(subject)}: {text}")
 
 
 def _is_pattern(name: str) -> bool:
     return any(sign in name for sign in "*?")
 
 
-def _matching(rows: pl.DataFrame, patterns: Mapping[str, str]) -> pl.DataFrame:
+def _filter_rows(rows: pl.DataFrame, patterns: Mapping[str, str]) -> pl.DataFrame:
     """Rows whose columns match; each name is looked at once, not each row."""
     for column, pattern in patterns.items():
         if pattern != "*":
@@ -156,11 +159,11 @@ def _matching(rows: pl.DataFrame, patterns: Mapping[str, str]) -> pl.DataFrame:
     return rows
 
 
-def _of(subject: Subject) -> str:
+def _describe(subject: Subject) -> str:
     return f"{subject.dataset} {subject.exchange} {subject.symbol}"
 
 
-def _open(checks: Counter[str]) -> str:
+def _count_findings(checks: Counter[str]) -> str:
     total = checks.total()
     kinds = ", ".join(f"{name} {number:,}" for name, number in checks.most_common())
     return f"{total:,} open finding{'s' if total > 1 else ''} ({kinds})"

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from lake.alerts.conditions import Condition, Subject, span
+from lake.alerts.conditions import Condition, Subject, format_duration
 from lake.model.severity import SEVERITIES, Severity
 from lake.settings import AlertRule
 
-MOST_LINES = 20
+MAX_LINES = 20
 """So many conditions are listed of a kind; of the others a message tells the number."""
 
 Level = Severity | Literal["resolved"]
@@ -45,7 +45,7 @@ class Alert:
         return self.subject.rule, self.channel
 
     @property
-    def holds(self) -> bool:
+    def is_raised(self) -> bool:
         return self.resolved_at is None
 
     @property
@@ -70,7 +70,7 @@ class Message:
     @property
     def level(self) -> Level:
         """The worst of what holds."""
-        holding = [alert.severity for alert in (*self.raised, *self.repeated) if alert.holds]
+        holding = [alert.severity for alert in (*self.raised, *self.repeated) if alert.is_raised]
         return max(holding, key=SEVERITIES.index) if holding else "resolved"
 
     @property
@@ -83,9 +83,9 @@ class Message:
     def body(self) -> str:
         return "\n".join(
             [
-                *_section("Raised", self.raised, _raised),
-                *_section("Still", self.repeated, _raised),
-                *_section("Resolved", self.resolved, _resolved),
+                *_format_section("Raised", self.raised, _format_raised),
+                *_format_section("Still", self.repeated, _format_raised),
+                *_format_section("Resolved", self.resolved, _format_resolved),
             ]
         )
 
@@ -109,14 +109,14 @@ class Plan:
     held_back: int
 
 
-def plan(
+def plan_messages(
     rules: Iterable[AlertRule],
     held: Iterable[Condition],
     before: Iterable[Alert],
     now: datetime,
     *,
     repeat: timedelta,
-    least_interval: timedelta,
+    min_interval: timedelta,
 ) -> Plan:
     """What is to be said, of these conditions and after what was told before.
 
@@ -127,7 +127,7 @@ def plan(
         other rules and channels than the rules name are left alone.
     repeat
         After this time an alert is told again; zero: never.
-    least_interval
+    min_interval
         Between two messages of a rule to a channel.
     """
     by_rule: dict[str, list[Condition]] = defaultdict(list)
@@ -140,19 +140,21 @@ def plan(
     messages: list[Message] = []
     held_back = 0
     for address in ((rule.name, channel) for rule in rules for channel in rule.channels):
-        mine = _followed(by_address[address], by_rule[address[0]], address[1], now, repeat)
-        message = _message(address, mine, now, repeat)
+        mine = _update_alerts(by_address[address], by_rule[address[0]], address[1], now, repeat)
+        message = _build_message(address, mine, now, repeat)
         alerts.extend(mine)
         if message is None:
             continue
-        if _is_too_soon(by_address[address], now, least_interval):
+        if _is_too_soon(by_address[address], now, min_interval):
             held_back += len({*message.raised, *message.repeated, *message.resolved})
         else:
             messages.append(message)
     return Plan(tuple(alerts), tuple(messages), held_back)
 
 
-def told(planned: Plan, failures: Mapping[Address, str | None], now: datetime) -> tuple[Alert, ...]:
+def apply_results(
+    planned: Plan, failures: Mapping[Address, str | None], now: datetime
+) -> tuple[Alert, ...]:
     """The alerts of a plan after its messages were sent: by address, why that failed, or None."""
     after: dict[Alert, Alert] = {alert: alert for alert in planned.alerts}
     for message in planned.messages:
@@ -166,7 +168,7 @@ def told(planned: Plan, failures: Mapping[Address, str | None], now: datetime) -
     return tuple(after.values())
 
 
-def _followed(
+def _update_alerts(
     before: Iterable[Alert],
     held: Iterable[Condition],
     channel: str,
@@ -178,13 +180,13 @@ def _followed(
     after = []
     for alert in before:
         condition = holding.get(alert.subject)
-        if alert.holds and condition is None:
+        if alert.is_raised and condition is None:
             after.append(replace(alert, resolved_at=now))
         elif condition is not None and _is_due(alert, now, repeat):
-            after.append(_renewed(alert, condition))
+            after.append(_refresh(alert, condition))
         else:
             after.append(alert)
-    known = {alert.subject for alert in before if alert.holds}
+    known = {alert.subject for alert in before if alert.is_raised}
     new = [one for one in holding.values() if one.subject not in known]
     return [
         *after,
@@ -192,45 +194,47 @@ def _followed(
     ]
 
 
-def _renewed(alert: Alert, one: Condition) -> Alert:
+def _refresh(alert: Alert, one: Condition) -> Alert:
     """What is told again says how things are now."""
     return replace(alert, severity=one.severity, count=one.count, text=one.text)
 
 
 def _is_due(alert: Alert, now: datetime, repeat: timedelta) -> bool:
-    if not alert.holds or alert.sent_at is None or not repeat:
+    if not alert.is_raised or alert.sent_at is None or not repeat:
         return False
     return now - alert.sent_at >= repeat
 
 
-def _message(
+def _build_message(
     address: Address, alerts: Iterable[Alert], now: datetime, repeat: timedelta
 ) -> Message | None:
     raised = tuple(alert for alert in alerts if alert.sent_at is None)
     repeated = tuple(alert for alert in alerts if _is_due(alert, now, repeat))
-    untold = (alert for alert in alerts if not alert.holds and alert.resolved_sent_at is None)
+    untold = (alert for alert in alerts if not alert.is_raised and alert.resolved_sent_at is None)
     message = Message(*address, raised, repeated, tuple(untold))
     return message if message.raised or message.repeated or message.resolved else None
 
 
-def _is_too_soon(before: Iterable[Alert], now: datetime, least_interval: timedelta) -> bool:
+def _is_too_soon(before: Iterable[Alert], now: datetime, min_interval: timedelta) -> bool:
     """Whether a message was sent just now. One from the future, by a clock set back, is none."""
     last = max(filter(None, (alert.last_sent_at for alert in before)), default=None)
-    return last is not None and timedelta(0) <= now - last < least_interval
+    return last is not None and timedelta(0) <= now - last < min_interval
 
 
-def _section(title: str, alerts: tuple[Alert, ...], line: Callable[[Alert], str]) -> list[str]:
+def _format_section(
+    title: str, alerts: tuple[Alert, ...], line: Callable[[Alert], str]
+) -> list[str]:
     if not alerts:
         return []
-    lines = [f"- {line(alert)}" for alert in alerts[:MOST_LINES]]
+    lines = [f"- {line(alert)}" for alert in alerts[:MAX_LINES]]
     more = len(alerts) - len(lines)
     return [f"{title}:", *lines, *([f"and {more:,} more"] if more else [])]
 
 
-def _raised(alert: Alert) -> str:
+def _format_raised(alert: Alert) -> str:
     return f"[{alert.severity}] {alert.text}"
 
 
-def _resolved(alert: Alert) -> str:
+def _format_resolved(alert: Alert) -> str:
     lasted = alert.resolved_at - alert.raised_at if alert.resolved_at else timedelta(0)
-    return f"after {span(lasted)}: {alert.text}"
+    return f"after {format_duration(lasted)}: {alert.text}"

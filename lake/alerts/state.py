@@ -13,7 +13,7 @@ from lake.alerts.messages import Alert
 from lake.model.dataset import Dataset
 
 
-def live(rows: pl.DataFrame, now: datetime, least_interval: timedelta) -> tuple[Alert, ...]:
+def select_active(rows: pl.DataFrame, now: datetime, min_interval: timedelta) -> tuple[Alert, ...]:
     """The alerts that matter still: they hold, are not told yet, or were told within the interval.
 
     Parameters
@@ -21,22 +21,22 @@ def live(rows: pl.DataFrame, now: datetime, least_interval: timedelta) -> tuple[
     rows
         Of the table `alerts`.
     """
-    recent = pl.max_horizontal("sent_at", "resolved_sent_at") > now - least_interval
+    recent = pl.max_horizontal("sent_at", "resolved_sent_at") > now - min_interval
     matters = (
         pl.col("resolved_at").is_null()
         | pl.col("resolved_sent_at").is_null()
         | recent.fill_null(value=False)
     )
-    return tuple(_alert(row) for row in rows.filter(matters).iter_rows(named=True))
+    return tuple(_from_row(row) for row in rows.filter(matters).iter_rows(named=True))
 
 
-def rows_of(alerts: Iterable[Alert], dataset: Dataset) -> pl.DataFrame:
+def to_rows(alerts: Iterable[Alert], dataset: Dataset) -> pl.DataFrame:
     """Alerts as rows of the dataset `alerts`, without `date`."""
     schema = pl.Schema({k: v for k, v in dataset.polars_schema.items() if k != "date"})
-    return pl.DataFrame([_row(alert) for alert in alerts], schema=schema)
+    return pl.DataFrame([_to_row(alert) for alert in alerts], schema=schema)
 
 
-def _alert(row: dict[str, Any]) -> Alert:
+def _from_row(row: dict[str, Any]) -> Alert:
     return Alert(
         Subject(row["rule"], row["dataset"], row["exchange"], row["symbol"]),
         row["channel"],
@@ -51,7 +51,7 @@ def _alert(row: dict[str, Any]) -> Alert:
     )
 
 
-def _row(alert: Alert) -> dict[str, Any]:
+def _to_row(alert: Alert) -> dict[str, Any]:
     return {
         "exchange": alert.subject.exchange,
         "symbol": alert.subject.symbol,
@@ -59,7 +59,7 @@ def _row(alert: Alert) -> dict[str, Any]:
         "timestamp": alert.raised_at,
         "rule": alert.subject.rule,
         "channel": alert.channel,
-        "status": "raised" if alert.holds else "resolved",
+        "status": "raised" if alert.is_raised else "resolved",
         "severity": alert.severity,
         "count": alert.count,
         "message": alert.text,

@@ -16,9 +16,9 @@ from datetime import timedelta
 import polars as pl
 
 from lake.alerts.channels import Channel, DeliveryError, NoAnswerError, deliver, require_apprise
-from lake.alerts.conditions import NEWEST, conditions, matches
-from lake.alerts.messages import Address, Alert, Message, plan, told
-from lake.alerts.state import live, rows_of
+from lake.alerts.conditions import NEWEST, find_conditions, matches
+from lake.alerts.messages import Address, Alert, Message, apply_results, plan_messages
+from lake.alerts.state import select_active, to_rows
 from lake.errors import ConfigError, LakeError, UnknownNameError
 from lake.jobs.job import WriteCounts, record_job
 from lake.log import get_logger
@@ -178,19 +178,19 @@ def list_alerts(store: Store) -> pl.DataFrame:
 def _run(store: Store, alerts: AlertSettings) -> AlertReport:
     now = store.now()  # and not before the lock was got: an earlier run may have told things since
     dataset = store.catalog.dataset("alerts")
-    least_interval = timedelta(seconds=alerts.min_interval_seconds)
-    held = conditions(alerts.rules, _findings(store), _newest(store, alerts.rules), now)
-    before = live(store.read(dataset), now, least_interval)
-    planned = plan(
+    min_interval = timedelta(seconds=alerts.min_interval_seconds)
+    held = find_conditions(alerts.rules, _findings(store), _newest(store, alerts.rules), now)
+    before = select_active(store.read(dataset), now, min_interval)
+    planned = plan_messages(
         alerts.rules,
         held,
         before,
         now,
         repeat=timedelta(seconds=alerts.repeat_seconds),
-        least_interval=least_interval,
+        min_interval=min_interval,
     )
     errors = _delivered(planned.messages, alerts)
-    _record(store, dataset, before, told(planned, errors, now))
+    _record(store, dataset, before, apply_results(planned, errors, now))
     outcomes = (AlertOutcome(message, errors[message.address]) for message in planned.messages)
     return AlertReport(len(held), tuple(outcomes), planned.held_back)
 
@@ -239,7 +239,7 @@ def _record(
         return
     tally = WriteCounts()
     with record_job(Ledger(store), "alert run", {"alerts": len(changed)}, tally) as job:
-        written = store.write(dataset, rows_of(changed, dataset), Origin(job.id, "lake"))
+        written = store.write(dataset, to_rows(changed, dataset), Origin(job.id, "lake"))
         tally.add(dataset.name, written)
 
 

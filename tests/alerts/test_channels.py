@@ -51,12 +51,12 @@ def test_a_plain_url_is_a_web_hook_with_path_query_and_password(receiver: Receiv
 
 
 def test_a_native_url_of_a_service_is_known_as_that_service() -> None:
-    from lake.alerts.channels import _service
+    from lake.alerts.channels import _open_service
 
     url = "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
-    assert type(_service(channel(url))).__name__ == "NotifySlack"
-    assert type(_service(channel("https://example.org/hook"))).__name__ == "NotifyJSON"
-    assert type(_service(channel("mailto://user:pass@example.org"))).__name__ == "NotifyEmail"
+    assert type(_open_service(channel(url))).__name__ == "NotifySlack"
+    assert type(_open_service(channel("https://example.org/hook"))).__name__ == "NotifyJSON"
+    assert type(_open_service(channel("mailto://user:pass@example.org"))).__name__ == "NotifyEmail"
 
 
 @pytest.mark.parametrize(
@@ -189,9 +189,9 @@ def test_a_log_that_leaves_a_line_out_is_a_failure(caplog: pytest.LogCaptureFixt
 
 @pytest.mark.parametrize(("options", "fits"), [("", True), ("?overflow=upstream", False)])
 def test_what_is_too_long_for_a_service_is_cut(options: str, fits: bool) -> None:
-    from lake.alerts.channels import _service
+    from lake.alerts.channels import _open_service
 
-    service = _service(channel(f"discord://1742162980/JHMHI8qBe7bk2ZwO5U711o3dVjs{options}"))
+    service = _open_service(channel(f"discord://1742162980/JHMHI8qBe7bk2ZwO5U711o3dVjs{options}"))
     # Discord refuses a message of more than 2,000 characters; it cannot be asked here.
     (part,) = service._apply_overflow("a line\n" * 1000, "the title")
     assert (len(part["title"]) + len(part["body"]) <= 2000) is fits

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lake.alerts.conditions import NEWEST, Condition, conditions, matches, span
+from lake.alerts.conditions import NEWEST, Condition, find_conditions, format_duration, matches
 from lake.settings import AlertRule
 from tests.alerts.conftest import NOW, findings, rule
 
@@ -16,7 +16,7 @@ NOTHING = pl.DataFrame(schema=NEWEST)
 
 
 def held(frame: pl.DataFrame, **values: Any) -> tuple[Condition, ...]:
-    return conditions([AlertRule(**rule(**values))], frame, NOTHING, NOW)
+    return find_conditions([AlertRule(**rule(**values))], frame, NOTHING, NOW)
 
 
 def test_closed_findings_do_not_count() -> None:
@@ -61,7 +61,7 @@ def test_each_table_and_market_is_a_condition_in_order() -> None:
     ],
 )
 def test_a_duration_is_short(seconds: float, text: str) -> None:
-    assert span(timedelta(seconds=seconds)) == text
+    assert format_duration(timedelta(seconds=seconds)) == text
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_a_pattern_fits_whole_names(pattern: str, name: str, fits: bool) -> None
 @pytest.mark.parametrize(("dataset", "count"), [("*", 0), ("bars_?m", 0), ("bars_1m", 1)])
 def test_only_a_table_that_is_named_must_have_rows(dataset: str, count: int) -> None:
     stale = AlertRule(name="stale", freshness_seconds=9, dataset=dataset, channels=("log",))
-    assert len(conditions([stale], findings(0), NOTHING, NOW)) == count
+    assert len(find_conditions([stale], findings(0), NOTHING, NOW)) == count

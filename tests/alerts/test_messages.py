@@ -11,8 +11,8 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from lake.alerts.conditions import Condition, Subject
-from lake.alerts.messages import Alert, plan, told
-from lake.alerts.state import live, rows_of
+from lake.alerts.messages import Alert, apply_results, plan_messages
+from lake.alerts.state import select_active, to_rows
 from lake.model.catalog import Catalog, builtin_files
 from lake.model.severity import SEVERITIES
 from lake.settings import AlertRule
@@ -53,9 +53,11 @@ class History:
         self.now += timedelta(seconds=seconds)
         self._count(holding)
         held = [Condition(one, SEVERITIES[1], 1, self.now, one.symbol) for one in sorted(holding)]
-        frame = rows_of(self.rows.values(), ALERTS)
-        before = live(frame, self.now, INTERVAL)
-        planned = plan(RULES, held, before, self.now, repeat=timedelta(0), least_interval=INTERVAL)
+        frame = to_rows(self.rows.values(), ALERTS)
+        before = select_active(frame, self.now, INTERVAL)
+        planned = plan_messages(
+            RULES, held, before, self.now, repeat=timedelta(0), min_interval=INTERVAL
+        )
         failures = {
             one.address: "no" if one.channel in failing else None for one in planned.messages
         }
@@ -64,7 +66,7 @@ class History:
                 self.sent.setdefault(message.address, []).append(self.now)
                 self.raised.update((one.subject, one.channel) for one in message.raised)
                 self.resolved.update((one.subject, one.channel) for one in message.resolved)
-        for alert in told(planned, failures, self.now):
+        for alert in apply_results(planned, failures, self.now):
             self.rows[alert.subject, alert.channel, alert.raised_at] = alert
 
     def _count(self, holding: frozenset[Subject]) -> None:
@@ -100,7 +102,7 @@ def test_what_channels_do_not_take_is_told_when_they_work(history: Steps) -> Non
     it.finish()
     assert it.raised == it.begun
     assert it.resolved == it.ended
-    assert all(alert.error is None for alert in it.rows.values() if alert.holds)
+    assert all(alert.error is None for alert in it.rows.values() if alert.is_raised)
 
 
 @given(steps(st.just(frozenset())))
@@ -108,15 +110,15 @@ def test_rows_hold_all_that_the_next_run_needs(history: Steps) -> None:
     it = History()
     for step in history:
         it.run(*step)
-    rows = rows_of(it.rows.values(), ALERTS)
-    known = live(rows, it.now, timedelta(days=1_000))
+    rows = to_rows(it.rows.values(), ALERTS)
+    known = select_active(rows, it.now, timedelta(days=1_000))
     assert set(known) == set(it.rows.values())
-    assert rows.filter(status="raised").height == sum(alert.holds for alert in known)
+    assert rows.filter(status="raised").height == sum(alert.is_raised for alert in known)
 
 
 def test_a_clock_that_was_set_back_holds_nothing_back() -> None:
     subject = SUBJECTS[0]
     told_tomorrow = T0 + timedelta(days=1)
     before = Alert(subject, "chat", T0, "error", 1, "text", sent_at=told_tomorrow)
-    planned = plan(RULES, [], [before], T0, repeat=timedelta(0), least_interval=INTERVAL)
+    planned = plan_messages(RULES, [], [before], T0, repeat=timedelta(0), min_interval=INTERVAL)
     assert [message.title for message in planned.messages] == ["lake: a: 1 resolved"]
