@@ -1,1 +1,1 @@
-"""Alerts: which conditions hold, what is said of them, and through which channel."""
+"""Alerts: evaluate rules, plan messages, and deliver them through channels."""

@@ -1,7 +1,7 @@
-"""Channels: how a message gets to people. A log line by ourselves, everything else by apprise.
+"""Deliver messages through channels: the log directly, everything else with apprise.
 
-URLs of channels hold secrets: host, path and query of `slack://`, for one, are tokens. Therefore no
-text of apprise or of the libraries under it is shown; reasons are our own words.
+URLs of channels hold secrets: host, path and query of `slack://`, for example, are tokens.
+Therefore no text of apprise or of its libraries is shown; reasons are given in our own words.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _log = get_logger(__name__)
 _capture = threading.local()
 
 TIMEOUT_SECONDS = 10.0
-_HINT = "`lake alert test` sends a test message; what is untold is sent by the next run."
+_HINT = "`lake alert test` sends a test message; the next run sends the alerts again."
 _KINDS: dict[Level, str] = {
     "info": "info",
     "warning": "warning",
@@ -43,32 +43,32 @@ _KINDS: dict[Level, str] = {
 }
 _STATUS = re.compile(r"error=(\d{3})\b")
 _TIMED_OUT = "no answer in time"
-# What apprise and the libraries under it say, and what we say for it.
+# Texts in messages of apprise and its libraries, and the reasons shown instead.
 _REASONS = {
     "timed out": _TIMED_OUT,
     "Connection refused": "the connection was refused",
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not valid",
-    "Failed to resolve": "its host is not known",
-    "Name or service not known": "its host is not known",
-    "Temporary failure in name resolution": "its host is not known",
-    "SMTPAuthenticationError": "it refused the user name or the password",
-    "onnection error": "the connection could not be made, or broke off",
+    "Failed to resolve": "its host is unknown",
+    "Name or service not known": "its host is unknown",
+    "Temporary failure in name resolution": "its host is unknown",
+    "SMTPAuthenticationError": "it rejected the user name or the password",
+    "onnection error": "the connection failed or was interrupted",
 }
 
 
 class DeliveryError(SourceUnavailableError):
-    """A channel did not take a message: says which, and why, but nothing of its URL."""
+    """A channel did not accept a message; names the channel and the reason, but not its URL."""
 
     code = "delivery"
 
 
 class NoAnswerError(DeliveryError):
-    """A channel did not answer in time: another message to it would wait as long."""
+    """A channel did not answer in time; another message to it would wait as long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A name, and where its messages go: `log`, or a URL."""
+    """The name of a channel, and its target: `log`, or a URL."""
 
     name: str
     target: SecretStr
@@ -86,16 +86,16 @@ def deliver(
     *,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> None:
-    """Send a message, and wait until it is taken. Never longer than the timeout.
+    """Send a message, and wait until it is accepted, for at most the timeout.
 
-    What answers too late may have taken the message all the same: it comes again.
+    A service that answers too late may have accepted the message: then it gets it twice.
 
     Raises
     ------
     DeliveryError
-        It was not taken.
+        The channel did not accept the message.
     ConfigError
-        apprise is not installed, or does not know such a URL.
+        apprise is not installed, or does not support the URL.
     """
     if channel.is_log:
         _write_line(channel, title, body, level)
@@ -103,7 +103,7 @@ def deliver(
     service = _open_service(channel)
     service.socket_connect_timeout = service.socket_read_timeout = timeout_seconds
     try:
-        accepted, said = _run_with_timeout(
+        accepted, log_text = _run_with_timeout(
             timeout_seconds, lambda: _capture_logs(lambda: _send(service, title, body, level))
         )
     except TimeoutError:
@@ -111,16 +111,16 @@ def deliver(
     except Exception as error:  # noqa: BLE001 - whatever one of a hundred plugins may raise
         raise _build_error(channel, f"{type(error).__name__} in apprise") from None
     if not accepted:
-        raise _build_error(channel, _explain(said))
+        raise _build_error(channel, _explain(log_text))
 
 
 def require_apprise(channel: Channel) -> ModuleType:
-    """The package apprise, which a channel needs.
+    """Import apprise, which all channels but `log` need.
 
     Raises
     ------
     ConfigError
-        It is not installed.
+        apprise is not installed.
     """
     try:
         import apprise
@@ -133,22 +133,22 @@ def require_apprise(channel: Channel) -> ModuleType:
 
 
 def _write_line(channel: Channel, title: str, body: str, level: Level) -> None:
-    line = {"critical": logging.CRITICAL, "error": logging.ERROR}.get(level, logging.WARNING)
-    if not logging.getLogger(__name__).isEnabledFor(line):
+    log_level = {"critical": logging.CRITICAL, "error": logging.ERROR}.get(level, logging.WARNING)
+    if not logging.getLogger(__name__).isEnabledFor(log_level):
         raise DeliveryError(
-            f"channel {channel.name!r} took no message: the level of [log] leaves it out",
+            f"channel {channel.name!r} did not accept the message: the level of [log] excludes it",
             'Set level = "warning" under [log] in lake.toml.',
         )
-    if not is_written(__name__, line):
+    if not is_written(__name__, log_level):
         raise DeliveryError(
-            f"channel {channel.name!r} took no message: logging is not configured",
-            "Give the logger `lake` a handler, as by `logging.basicConfig()`.",
+            f"channel {channel.name!r} did not accept the message: logging is not configured",
+            "Give the logger `lake` a handler, for example with `logging.basicConfig()`.",
         )
-    _log.log(line, "alert", title=title, severity=level, message=body)
+    _log.log(log_level, "alert", title=title, severity=level, message=body)
 
 
 def _open_service(channel: Channel) -> NotifyBase:
-    """What sends to a channel."""
+    """Return the apprise service of a channel."""
     require_apprise(channel)
     from apprise import OverflowMode
 
@@ -156,14 +156,14 @@ def _open_service(channel: Channel) -> NotifyBase:
     service = _capture_logs(lambda: _instantiate(url) or _instantiate(_to_apprise_url(url)))[0]
     if service is None:
         raise ConfigError(
-            f"channel {channel.name!r}: apprise knows no such URL",
+            f"channel {channel.name!r}: apprise does not support its URL",
             "Its documentation lists the forms: json://HOST/PATH, slack://…, mailto://…",
         )
     if "redirect=" not in url:
-        # Whoever is redirected asks again without the message, and takes that for success.
+        # A redirected request is repeated without the message, and counts as success.
         service.redirects = False
     if "overflow=" not in url:
-        # A service that refuses what is too long would refuse it in every run.
+        # A service that rejects long messages would reject this one in every run.
         service.overflow_mode = OverflowMode.TRUNCATE
     return service
 
@@ -177,7 +177,7 @@ def _instantiate(url: str) -> NotifyBase | None:
 
 
 def _to_apprise_url(url: str) -> str:
-    """A plain `http(s)://` URL in apprise's form: JSON is posted to it as it is, query and all."""
+    """Convert an `http(s)://` URL to apprise's form, which posts JSON to it, with its query."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"}:
         return url
@@ -189,33 +189,33 @@ def _to_apprise_url(url: str) -> str:
 def _send(service: NotifyBase, title: str, body: str, level: Level) -> bool:
     from apprise import NotifyFormat, NotifyType
 
-    # Not by `Apprise.notify`: it sends in threads of its own, which an exit would wait for.
+    # Not with `Apprise.notify`: it sends in threads of its own, which an exit would wait for.
     kind = NotifyType(_KINDS[level])
     return service.notify(body=body, title=title, notify_type=kind, body_format=NotifyFormat.TEXT)
 
 
 def _build_error(channel: Channel, reason: str) -> DeliveryError:
     kind = NoAnswerError if reason == _TIMED_OUT else DeliveryError
-    return kind(f"channel {channel.name!r} took no message: {reason}", _HINT)
+    return kind(f"channel {channel.name!r} did not accept the message: {reason}", _HINT)
 
 
-def _explain(said: str) -> str:
-    """Why apprise failed, in words that cannot hold anything of a URL."""
-    if status := _STATUS.search(said):
+def _explain(log_text: str) -> str:
+    """Explain why apprise failed, in words that cannot contain parts of a URL."""
+    if status := _STATUS.search(log_text):
         number = int(status[1])
-        known = number in set(HTTPStatus)
-        return f"HTTP status {number}" + (f" ({HTTPStatus(number).phrase})" if known else "")
-    found = (reason for words, reason in _REASONS.items() if words in said)
-    return next(found, "apprise does not say why")
+        is_known = number in set(HTTPStatus)
+        return f"HTTP status {number}" + (f" ({HTTPStatus(number).phrase})" if is_known else "")
+    reasons = (reason for words, reason in _REASONS.items() if words in log_text)
+    return next(reasons, "apprise gives no reason")
 
 
 def _run_with_timeout(seconds: float, work: Callable[[], _Result]) -> _Result:
-    """The result of work that may hang. The thread then stays behind; no exit waits for it.
+    """Return the result of work that may hang; its thread then continues, and no exit waits for it.
 
     Raises
     ------
     TimeoutError
-        It took longer.
+        The work took longer.
     """
     future: Future[_Result] = Future()
 
@@ -230,7 +230,7 @@ def _run_with_timeout(seconds: float, work: Callable[[], _Result]) -> _Result:
 
 
 class _CaptureFilter(logging.Filter):
-    """Takes what is logged in a thread that listens, and lets everything else pass."""
+    """A filter that captures log lines of threads that ask for it, and passes all others."""
 
     def __init__(self, logger: logging.Logger) -> None:
         super().__init__()
@@ -247,7 +247,7 @@ class _CaptureFilter(logging.Filter):
 
 @cache
 def _install_filters() -> None:
-    """Set up once: apprise tells the cause of a failure at the level `debug` only."""
+    """Install the filters once: apprise logs the cause of a failure only at the level `debug`."""
     for name in ("apprise", "urllib3.connectionpool"):
         logger = logging.getLogger(name)
         logger.addFilter(_CaptureFilter(logger))
@@ -255,7 +255,7 @@ def _install_filters() -> None:
 
 
 def _capture_logs(work: Callable[[], _Result]) -> tuple[_Result, str]:
-    """The result of work, and what was logged meanwhile in this thread, which nobody else sees."""
+    """Return the result of work and the log lines of this thread meanwhile, which are not shown."""
     _install_filters()
     lines: list[str] = []
     _capture.lines = lines

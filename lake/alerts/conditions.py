@@ -1,4 +1,4 @@
-"""Which conditions hold: rules against open findings and the age of rows. Pure."""
+"""Evaluate rules: find the conditions that open findings and old rows meet. Pure."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ NEWEST = pl.Schema(
         "known_at": TIMESTAMP,
     }
 )
-"""By table and market, when its newest row was known: a bar at its end, others at their time."""
+"""When the newest row of a table and market was known: a bar at its end, others at their time."""
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Subject:
-    """What a condition is about: a rule, and the table and market of which it holds."""
+    """The rule, table and market of a condition."""
 
     rule: str
     dataset: str
@@ -41,19 +41,19 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A rule that holds of a table and market.
+    """A table and market that meet the condition of a rule.
 
     Attributes
     ----------
     severity
-        Of findings the worst, of old rows that of the rule.
+        The worst of the findings; for old rows, that of the rule.
     count
-        Open findings; 1 where rows are too old.
+        Number of open findings; 1 for old rows.
     since
-        When the first of the findings was found, or when the newest row was known; now where a rule
-        of the age of rows names a table that has none.
+        When the first of the findings was opened, or when the newest row was known; the present if
+        a rule on the age of rows names a table without rows.
     text
-        What holds, in a sentence that names table and market.
+        The condition in one sentence, with table and market.
     """
 
     subject: Subject
@@ -66,32 +66,32 @@ class Condition:
 def find_conditions(
     rules: Iterable[AlertRule], findings: pl.DataFrame, newest: pl.DataFrame, now: datetime
 ) -> tuple[Condition, ...]:
-    """The conditions that hold, by subject.
+    """Find the conditions that are met, sorted by subject.
 
     Parameters
     ----------
     findings
         `exchange`, `symbol`, `dataset`, `check`, `severity`, `message`, `found_at` and `status` of
-        the table `findings`; closed ones do not count.
+        the table `findings`; closed findings are ignored.
     newest
-        As `NEWEST`.
+        `NEWEST`.
     """
-    held: list[Condition] = []
+    conditions: list[Condition] = []
     for rule in rules:
         if rule.freshness_seconds is None:
-            held.extend(_find_defects(rule, findings, now))
+            conditions.extend(_find_defects(rule, findings, now))
         else:
-            held.extend(_find_old_rows(rule, rule.freshness_seconds, newest, now))
-    return tuple(sorted(held, key=lambda condition: condition.subject))
+            conditions.extend(_find_old_rows(rule, rule.freshness_seconds, newest, now))
+    return tuple(sorted(conditions, key=lambda condition: condition.subject))
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern with `*` and `?` is of a name; case counts."""
+    """Whether a name matches a pattern with `*` and `?`; case matters."""
     return fnmatchcase(name, pattern)
 
 
 def format_duration(duration: timedelta) -> str:
-    """A duration for people: `45 s`, `12 min`, `3.5 h`, `2 d`."""
+    """Format a duration: `45 s`, `12 min`, `3.5 h`, `2 d`."""
     seconds = duration.total_seconds()
     for size, unit in _UNITS:
         if seconds >= size:
@@ -101,11 +101,11 @@ def format_duration(duration: timedelta) -> str:
 
 def _find_defects(rule: AlertRule, findings: pl.DataFrame, now: datetime) -> Iterable[Condition]:
     patterns = {name: getattr(rule, name) for name in (*DATASET_MARKET, "check")}
-    counted = SEVERITIES[SEVERITIES.index(rule.severity or "info") :]
-    rows = findings.filter(pl.col("status") == "open", pl.col("severity").is_in(counted))
+    severities = SEVERITIES[SEVERITIES.index(rule.severity or "info") :]
+    rows = findings.filter(pl.col("status") == "open", pl.col("severity").is_in(severities))
     if rule.within_seconds:
         rows = rows.filter(pl.col("found_at") > now - timedelta(seconds=rule.within_seconds))
-    # An Enum sorts by the order of its categories: the worst comes first, of these the latest.
+    # An Enum sorts by the order of its categories: the worst first, and of these the latest.
     worst = [pl.col("severity").cast(pl.Enum(SEVERITIES)), "found_at"]
     groups = (
         _filter_rows(rows, patterns)
@@ -121,12 +121,9 @@ def _find_defects(rule: AlertRule, findings: pl.DataFrame, now: datetime) -> Ite
     )
     for row in groups.iter_rows(named=True):
         subject = Subject(rule.name, *(row[name] for name in DATASET_MARKET))
-        text = (
-            f"{_count_findings(Counter(row['checks']))} since {iso(row['since'])}; {row['message']}"
-        )
-        yield Condition(
-            subject, row["severity"], row["count"], row["since"], f"{_describe(subject)}: {text}"
-        )
+        total, since = _count_findings(Counter(row["checks"])), row["since"]
+        text = f"{_describe(subject)}: {total} since {iso(since)}; {row['message']}"
+        yield Condition(subject, row["severity"], row["count"], since, text)
 
 
 def _find_old_rows(
@@ -138,12 +135,12 @@ def _find_old_rows(
     rows = _filter_rows(newest, patterns)
     if rows.is_empty() and not _is_pattern(rule.dataset):
         subject = Subject(rule.name, *patterns.values())
-        yield Condition(subject, severity, 1, now, f"{_describe(subject)}: there is no row at all")
-    for *market, known in rows.filter(pl.col("known_at") < now - limit).rows():
+        yield Condition(subject, severity, 1, now, f"{_describe(subject)}: there are no rows")
+    for *market, known_at in rows.filter(pl.col("known_at") < now - limit).rows():
         subject = Subject(rule.name, *market)
-        age, due = format_duration(now - known), format_duration(limit)
-        text = f"the newest row is {age} old, of {iso(known)}; {due} is due"
-        yield Condition(subject, severity, 1, known, f"{_describe(subject)}: {text}")
+        age, maximum = format_duration(now - known_at), format_duration(limit)
+        text = f"the newest row is {age} old (of {iso(known_at)}); the limit is {maximum}"
+        yield Condition(subject, severity, 1, known_at, f"{_describe(subject)}: {text}")
 
 
 def _is_pattern(name: str) -> bool:
@@ -151,7 +148,7 @@ def _is_pattern(name: str) -> bool:
 
 
 def _filter_rows(rows: pl.DataFrame, patterns: Mapping[str, str]) -> pl.DataFrame:
-    """Rows whose columns match; each name is looked at once, not each row."""
+    """Keep the rows whose columns match; each name is matched once, not each row."""
     for column, pattern in patterns.items():
         if pattern != "*":
             names = [name for name in rows[column].unique() if matches(pattern, name)]

@@ -1,8 +1,9 @@
-"""What is said: conditions against what was told before give messages, and what is told then. Pure.
+"""Plan messages from conditions and earlier alerts, and update the alerts after delivery. Pure.
 
-A condition has one `Alert` a channel, from when it held until it held no more. It is told once that
-it holds, again where it lasts, and once that it does not any more. What cannot be told now, because
-a message has just been sent or because the channel fails, stays to be told: nothing is lost.
+A condition has one `Alert` per channel, from when it is raised until it is resolved. The channel is
+notified once that it is raised, again while it lasts, and once that it is resolved. If a message
+cannot be sent now, because another was sent just before or because the channel fails, a later run
+sends it: nothing is lost.
 """
 
 from __future__ import annotations
@@ -11,23 +12,26 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
 from lake.alerts.conditions import Condition, Subject, format_duration
 from lake.model.severity import SEVERITIES, Severity
 from lake.settings import AlertRule
 
+_Item = TypeVar("_Item")
+_Key = TypeVar("_Key")
+
 MAX_LINES = 20
-"""So many conditions are listed of a kind; of the others a message tells the number."""
+"""Number of alerts that a section of a message lists; the others are counted."""
 
 Level = Severity | Literal["resolved"]
 Address = tuple[str, str]
-"""Rule and channel: messages are grouped by them."""
+"""Rule and channel; they have one message per run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A row of the table `alerts`: a condition, and what one channel was told of it."""
+    """A row of the table `alerts`: a condition and its notifications through one channel."""
 
     subject: Subject
     channel: str
@@ -49,13 +53,18 @@ class Alert:
         return self.resolved_at is None
 
     @property
+    def needs_resolved_message(self) -> bool:
+        """Whether the channel has yet to be notified that the alert is resolved."""
+        return not self.is_raised and self.resolved_sent_at is None
+
+    @property
     def last_sent_at(self) -> datetime | None:
         return max(filter(None, (self.sent_at, self.resolved_sent_at)), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What one channel is told of one rule; an alert may have been raised and resolved since."""
+    """A message about one rule to one channel. An alert may be both raised and resolved in it."""
 
     rule: str
     channel: str
@@ -69,9 +78,9 @@ class Message:
 
     @property
     def level(self) -> Level:
-        """The worst of what holds."""
-        holding = [alert.severity for alert in (*self.raised, *self.repeated) if alert.is_raised]
-        return max(holding, key=SEVERITIES.index) if holding else "resolved"
+        """The worst severity of the alerts that are still raised."""
+        raised = [alert.severity for alert in (*self.raised, *self.repeated) if alert.is_raised]
+        return max(raised, key=SEVERITIES.index) if raised else "resolved"
 
     @property
     def title(self) -> str:
@@ -92,16 +101,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be said now.
+    """The messages of one run.
 
     Attributes
     ----------
     alerts
-        What holds or is still to be told, and what ends now; nothing of it told yet.
+        Active alerts and those that are resolved now, before the messages are sent.
     messages
-        At most one a rule and channel.
+        At most one per rule and channel.
     held_back
-        Alerts of which something is to be told, but not now.
+        Number of alerts whose message has to wait for the minimum interval.
     """
 
     alerts: tuple[Alert, ...]
@@ -111,38 +120,35 @@ class Plan:
 
 def plan_messages(
     rules: Iterable[AlertRule],
-    held: Iterable[Condition],
+    conditions: Iterable[Condition],
     before: Iterable[Alert],
     now: datetime,
     *,
     repeat: timedelta,
     min_interval: timedelta,
 ) -> Plan:
-    """What is to be said, of these conditions and after what was told before.
+    """Plan the messages for conditions, given the alerts of earlier runs.
 
     Parameters
     ----------
     before
-        Alerts that held, that are not told yet, or that were told within the interval. Those of
-        other rules and channels than the rules name are left alone.
+        The alerts of `lake.alerts.state.select_active`. Alerts of rules and channels that `rules`
+        do not name are ignored.
     repeat
-        After this time an alert is told again; zero: never.
+        Time after which a raised alert is sent again; zero: never.
     min_interval
-        Between two messages of a rule to a channel.
+        Minimum time between two messages about a rule to a channel.
     """
-    by_rule: dict[str, list[Condition]] = defaultdict(list)
-    for condition in held:
-        by_rule[condition.subject.rule].append(condition)
-    by_address: dict[Address, list[Alert]] = defaultdict(list)
-    for alert in before:
-        by_address[alert.address].append(alert)
+    by_rule = _group(conditions, lambda condition: condition.subject.rule)
+    by_address = _group(before, lambda alert: alert.address)
     alerts: list[Alert] = []
     messages: list[Message] = []
     held_back = 0
     for address in ((rule.name, channel) for rule in rules for channel in rule.channels):
-        mine = _update_alerts(by_address[address], by_rule[address[0]], address[1], now, repeat)
-        message = _build_message(address, mine, now, repeat)
-        alerts.extend(mine)
+        rule_name, channel = address
+        updated = _update_alerts(by_address[address], by_rule[rule_name], channel, now, repeat)
+        message = _build_message(address, updated, now, repeat)
+        alerts.extend(updated)
         if message is None:
             continue
         if _is_too_soon(by_address[address], now, min_interval):
@@ -152,10 +158,23 @@ def plan_messages(
     return Plan(tuple(alerts), tuple(messages), held_back)
 
 
+def _group(items: Iterable[_Item], key: Callable[[_Item], _Key]) -> dict[_Key, list[_Item]]:
+    groups: dict[_Key, list[_Item]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups
+
+
 def apply_results(
     planned: Plan, failures: Mapping[Address, str | None], now: datetime
 ) -> tuple[Alert, ...]:
-    """The alerts of a plan after its messages were sent: by address, why that failed, or None."""
+    """Return the alerts of a plan after its messages were sent.
+
+    Parameters
+    ----------
+    failures
+        Why the message to an address was not delivered; None: it was.
+    """
     after: dict[Alert, Alert] = {alert: alert for alert in planned.alerts}
     for message in planned.messages:
         error = failures[message.address]
@@ -170,33 +189,35 @@ def apply_results(
 
 def _update_alerts(
     before: Iterable[Alert],
-    held: Iterable[Condition],
+    conditions: Iterable[Condition],
     channel: str,
     now: datetime,
     repeat: timedelta,
 ) -> list[Alert]:
-    """The alerts of one rule and channel now: what ends is resolved, what begins is added."""
-    holding = {condition.subject: condition for condition in held}
-    after = []
-    for alert in before:
-        condition = holding.get(alert.subject)
-        if alert.is_raised and condition is None:
-            after.append(replace(alert, resolved_at=now))
-        elif condition is not None and _is_due(alert, now, repeat):
-            after.append(_refresh(alert, condition))
-        else:
-            after.append(alert)
-    known = {alert.subject for alert in before if alert.is_raised}
-    new = [one for one in holding.values() if one.subject not in known]
+    """Return the alerts of one rule and channel, with resolved and new ones."""
+    current = {condition.subject: condition for condition in conditions}
+    raised = {alert.subject for alert in before if alert.is_raised}
     return [
-        *after,
-        *(Alert(one.subject, channel, now, one.severity, one.count, one.text) for one in new),
+        *(_update_alert(alert, current.get(alert.subject), now, repeat) for alert in before),
+        *(_raise(current[subject], channel, now) for subject in current if subject not in raised),
     ]
 
 
-def _refresh(alert: Alert, one: Condition) -> Alert:
-    """What is told again says how things are now."""
-    return replace(alert, severity=one.severity, count=one.count, text=one.text)
+def _update_alert(
+    alert: Alert, condition: Condition | None, now: datetime, repeat: timedelta
+) -> Alert:
+    """Resolve an alert without a condition; an alert that is sent again describes the present."""
+    if condition is None:
+        return replace(alert, resolved_at=now) if alert.is_raised else alert
+    if not _is_due(alert, now, repeat):
+        return alert
+    return replace(alert, severity=condition.severity, count=condition.count, text=condition.text)
+
+
+def _raise(condition: Condition, channel: str, now: datetime) -> Alert:
+    return Alert(
+        condition.subject, channel, now, condition.severity, condition.count, condition.text
+    )
 
 
 def _is_due(alert: Alert, now: datetime, repeat: timedelta) -> bool:
@@ -210,13 +231,15 @@ def _build_message(
 ) -> Message | None:
     raised = tuple(alert for alert in alerts if alert.sent_at is None)
     repeated = tuple(alert for alert in alerts if _is_due(alert, now, repeat))
-    untold = (alert for alert in alerts if not alert.is_raised and alert.resolved_sent_at is None)
-    message = Message(*address, raised, repeated, tuple(untold))
-    return message if message.raised or message.repeated or message.resolved else None
+    resolved = tuple(alert for alert in alerts if alert.needs_resolved_message)
+    if not (raised or repeated or resolved):
+        return None
+    return Message(*address, raised, repeated, resolved)
 
 
 def _is_too_soon(before: Iterable[Alert], now: datetime, min_interval: timedelta) -> bool:
-    """Whether a message was sent just now. One from the future, by a clock set back, is none."""
+    """Whether a message was sent within the interval; one in the future, after a clock was set
+    back, does not count."""
     last = max(filter(None, (alert.last_sent_at for alert in before)), default=None)
     return last is not None and timedelta(0) <= now - last < min_interval
 

@@ -1,4 +1,4 @@
-"""Alerts as rows of the table `alerts`, and back."""
+"""Convert alerts to rows of the table `alerts`, and back."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from lake.model.dataset import Dataset
 
 
 def select_active(rows: pl.DataFrame, now: datetime, min_interval: timedelta) -> tuple[Alert, ...]:
-    """The alerts that matter still: they hold, are not told yet, or were told within the interval.
+    """Select the alerts that are raised, not sent yet, or sent within the interval.
 
     Parameters
     ----------
     rows
-        Of the table `alerts`.
+        Rows of the table `alerts`.
     """
     recent = pl.max_horizontal("sent_at", "resolved_sent_at") > now - min_interval
-    matters = (
+    active = (
         pl.col("resolved_at").is_null()
         | pl.col("resolved_sent_at").is_null()
         | recent.fill_null(value=False)
     )
-    return tuple(_from_row(row) for row in rows.filter(matters).iter_rows(named=True))
+    return tuple(_from_row(row) for row in rows.filter(active).iter_rows(named=True))
 
 
 def to_rows(alerts: Iterable[Alert], dataset: Dataset) -> pl.DataFrame:
-    """Alerts as rows of the dataset `alerts`, without `date`."""
+    """Convert alerts to rows of the dataset `alerts`, without `date`."""
     schema = pl.Schema({k: v for k, v in dataset.polars_schema.items() if k != "date"})
     return pl.DataFrame([_to_row(alert) for alert in alerts], schema=schema)
 

@@ -67,7 +67,9 @@ def test_a_status_that_is_no_success_is_a_failure(
     receiver: Receiver, status: int, reason: str
 ) -> None:
     receiver.status = status
-    with pytest.raises(DeliveryError, match=f"channel 'chat' took no message: .*{reason}"):
+    with pytest.raises(
+        DeliveryError, match=f"channel 'chat' did not accept the message: .*{reason}"
+    ):
         deliver(channel(receiver.url), "title", "body", "info")
 
 
@@ -77,7 +79,7 @@ def test_a_closed_port_is_a_failure() -> None:
 
 
 def test_a_host_that_is_not_known_is_a_failure() -> None:
-    with pytest.raises(DeliveryError, match="its host is not known"):
+    with pytest.raises(DeliveryError, match="its host is unknown"):
         deliver(channel("json://nowhere.invalid/hook"), "title", "body", "info")
 
 
@@ -93,7 +95,9 @@ def test_a_server_that_hangs_is_left_in_time(receiver: Receiver, fault: str) -> 
 
 
 def test_a_url_that_apprise_does_not_know_is_an_error_without_the_url() -> None:
-    with pytest.raises(ConfigError, match="channel 'chat': apprise knows no such URL") as caught:
+    with pytest.raises(
+        ConfigError, match="channel 'chat': apprise does not support its URL"
+    ) as caught:
         deliver(channel("nosuch://token-hush/"), "title", "body", "info")
     assert "hush" not in str(caught.value)
 
@@ -178,7 +182,7 @@ def test_a_log_line_holds_the_whole_message(caplog: pytest.LogCaptureFixture) ->
 def test_a_log_that_leaves_a_line_out_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("lake").setLevel(logging.ERROR)
     with pytest.raises(
-        DeliveryError, match=r"channel 'chat' took no message: .* \[log\]"
+        DeliveryError, match=r"channel 'chat' did not accept the message: .* \[log\]"
     ) as caught:
         deliver(channel("log"), "the title", "body", "resolved")
     assert "level" in str(caught.value.hint)

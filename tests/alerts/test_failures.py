@@ -141,7 +141,7 @@ def test_a_slow_channel_has_its_timeout_for_all_its_messages(
     report = lake.alerts.run()
     assert len(report.failed) >= 5
     assert report.failed[-1].error in {
-        "channel 'chat' took no message: no answer in time",
+        "channel 'chat' did not accept the message: no answer in time",
         "channel 'chat' had no time left: it took those before slowly",
     }
     receiver.slow_seconds = 0

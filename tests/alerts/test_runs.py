@@ -189,7 +189,7 @@ def test_rows_that_are_too_old_are_told_and_so_is_their_coming_back(
     (message,) = receiver.taken()
     assert "[warning] trades binance ETH/USDT: the newest row is 3 h old" in message.text
     assert "BTC/USDT" not in message.text
-    assert "2 min is due" in message.text
+    assert "the limit is 2 min" in message.text
     clock.turn(seconds=121)
     lake.alerts.run()
     assert "trades binance BTC/USDT" in receiver.taken()[0].text
@@ -213,7 +213,7 @@ def test_a_table_that_a_rule_names_and_that_has_no_row_is_told_until_it_has(
     (message,) = receiver.taken()
     assert message.text.splitlines() == [
         "Raised:",
-        "- [warning] trades * BTC/*: there is no row at all",
+        "- [warning] trades * BTC/*: there are no rows",
     ]
     put(lake, "trades", trades(1, start=clock.now))
     lake.alerts.run()
