@@ -6,7 +6,7 @@ import polars as pl
 
 from lake.bundles.draft import DAYS
 from lake.model.dataset import Dataset
-from lake.model.digest import market_days
+from lake.model.digest import digest_market_days
 from lake.model.market import MARKET_COLUMNS
 from lake.model.progress import Progress
 from lake.model.selection import Selection
@@ -37,7 +37,7 @@ def _days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
         min_delay_us=delay_us.min(),
         max_delay_us=delay_us.max(),
     )
-    days = market_days(dataset, frame).join(
+    days = digest_market_days(dataset, frame).join(
         sums, on=[*MARKET_COLUMNS, "date"], maintain_order="left"
     )
     return days.with_columns(table=pl.lit(dataset.name)).select(list(DAYS)).cast(DAYS)

@@ -43,7 +43,7 @@ _DAY_SECONDS = 86400
 _CONSECUTIVE = 0.5
 
 
-def slots(window: TimeRange, timeframe: Timeframe) -> pl.Series:
+def list_slots(window: TimeRange, timeframe: Timeframe) -> pl.Series:
     """Open times of all bars that open in a range."""
     first = timeframe.ceiling(window.start)
     if timeframe.unit == "M":
@@ -58,7 +58,7 @@ def slots(window: TimeRange, timeframe: Timeframe) -> pl.Series:
     return pl.Series("timestamp", every).cast(TIMESTAMP)
 
 
-def open_times(times: pl.Series, timeframe: Timeframe) -> pl.Series:
+def floor_times(times: pl.Series, timeframe: Timeframe) -> pl.Series:
     """Open time of the bar that holds each time."""
     if timeframe.unit == "M":
         months = times.dt.truncate("1mo")
@@ -70,7 +70,7 @@ def open_times(times: pl.Series, timeframe: Timeframe) -> pl.Series:
     return (passed - passed % step + origin).cast(TIMESTAMP).alias("timestamp")
 
 
-def bars_from_trades(trades: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+def derive_from_trades(trades: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
     """Bars of trades, one for each interval with a trade.
 
     Left out are those whose first or last price cannot be known: several trades of one time, at
@@ -92,7 +92,7 @@ def bars_from_trades(trades: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame
     known = rows["_number"].null_count() == 0
     rows = rows.sort("_number" if known else "timestamp", maintain_order=True)
     rows = rows.with_columns(
-        open_times(rows["timestamp"], timeframe).alias("_opens"), **weigh_trades()
+        floor_times(rows["timestamp"], timeframe).alias("_opens"), **weigh_trades()
     )
     price, time = pl.col("price"), pl.col("timestamp")
     unsure = [price.filter(time == end).n_unique() > 1 for end in (time.min(), time.max())]
@@ -101,10 +101,10 @@ def bars_from_trades(trades: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame
         **{**aggregate_trades(), **counts},
         _unsure=pl.lit(value=False) if known else pl.any_horizontal(unsure),
     )
-    return _finished(made.filter(~pl.col("_unsure")), FROM_TRADES)
+    return _finish_bars(made.filter(~pl.col("_unsure")), FROM_TRADES)
 
 
-def complete_slots(
+def find_complete_slots(
     trades: pl.DataFrame, opens: pl.Series, timeframe: Timeframe, covered: RangeSet
 ) -> pl.Series:
     """Whether all trades of a bar are there.
@@ -128,15 +128,15 @@ def complete_slots(
         Booleans, one an open time.
     """
     starts = opens.to_physical().to_numpy()
-    ends = _ends(opens, timeframe)
-    inside = _inside(starts, ends, covered)
+    ends = _find_ends(opens, timeframe)
+    inside = _is_inside(starts, ends, covered)
     ids = trades.select("timestamp", pl.col("trade_id").cast(pl.Int64, strict=False).alias("id"))
     if ids.is_empty() or ids["id"].null_count():
         return pl.Series(inside)
     ids = ids.sort("id")
     times, steps = ids["timestamp"].to_physical().to_numpy(), np.diff(ids["id"].to_numpy())
     skips = np.flatnonzero(steps != 1)
-    whole = ~_touched(starts, ends, times[skips], times[skips + 1])
+    whole = ~_is_touched(starts, ends, times[skips], times[skips + 1])
     around = (times[0] < starts) & (times[-1] >= ends)
     consecutive = len(steps) and float((steps == 1).mean()) > _CONSECUTIVE
     return pl.Series((inside & whole if consecutive else inside) | (around & whole))
@@ -154,7 +154,7 @@ def nests(finer: Timeframe, coarser: Timeframe) -> bool:
     return coarser.seconds % finer.seconds == 0
 
 
-def bars_from_bars(bars: pl.DataFrame, finer: Timeframe, timeframe: Timeframe) -> pl.DataFrame:
+def derive_from_bars(bars: pl.DataFrame, finer: Timeframe, timeframe: Timeframe) -> pl.DataFrame:
     """Bars of finer ones, one for each interval in which all finer bars are there.
 
     Prices are those of the finer bars with a volume, if there are any: a bar without trades tells
@@ -173,36 +173,38 @@ def bars_from_bars(bars: pl.DataFrame, finer: Timeframe, timeframe: Timeframe) -
     invented = pl.col("fill").str.starts_with(INTERPOLATED).fill_null(value=False)
     rows = bars.filter("closed", ~invented).sort("timestamp")
     rows = rows.with_columns(
-        open_times(rows["timestamp"], timeframe).alias("_opens"), **mark_traded_prices()
+        floor_times(rows["timestamp"], timeframe).alias("_opens"), **mark_traded_prices()
     )
     made = rows.group_by("_opens").agg(**aggregate_bars(), _there=pl.len())
-    due = [_parts(opens, finer, timeframe) for opens in made["_opens"]]
+    due = [_count_parts(opens, finer, timeframe) for opens in made["_opens"]]
     whole = made.filter(pl.col("_there") == pl.Series(due, dtype=pl.UInt32))
-    return _finished(whole, f"derived:bars_{finer.table_suffix}")
+    return _finish_bars(whole, f"derived:bars_{finer.table_suffix}")
 
 
-def _finished(made: pl.DataFrame, fill: str) -> pl.DataFrame:
+def _finish_bars(made: pl.DataFrame, fill: str) -> pl.DataFrame:
     marked = made.with_columns(
         timestamp=pl.col("_opens"), closed=pl.lit(value=True), fill=pl.lit(fill)
     )
     return marked.select(BARS.names()).cast(BARS).sort("timestamp")
 
 
-def _parts(opens: datetime, finer: Timeframe, timeframe: Timeframe) -> int:
+def _count_parts(opens: datetime, finer: Timeframe, timeframe: Timeframe) -> int:
     """How many finer bars a bar has."""
     if finer.unit == "M":
         return timeframe.count // finer.count
     return (timeframe.after(opens) - opens) // timedelta(seconds=finer.seconds)
 
 
-def _ends(opens: pl.Series, timeframe: Timeframe) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _find_ends(
+    opens: pl.Series, timeframe: Timeframe
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     if timeframe.unit == "M":
         ends = pl.Series([timeframe.after(time) for time in opens], dtype=TIMESTAMP)
         return ends.to_physical().to_numpy()
     return opens.to_physical().to_numpy() + timeframe.seconds * 1_000_000
 
 
-def _inside(
+def _is_inside(
     starts: np.ndarray[tuple[int], np.dtype[np.int64]],
     ends: np.ndarray[tuple[int], np.dtype[np.int64]],
     covered: RangeSet,
@@ -220,7 +222,7 @@ def _inside(
     return np.asarray((at >= 0) & (last[np.maximum(at, 0)] >= ends))
 
 
-def _touched(
+def _is_touched(
     starts: np.ndarray[tuple[int], np.dtype[np.int64]],
     ends: np.ndarray[tuple[int], np.dtype[np.int64]],
     before: np.ndarray[tuple[int], np.dtype[np.int64]],

@@ -32,30 +32,32 @@ import numpy as np
 import polars as pl
 
 from lake.model.dataset import PARTITIONS, Dataset
-from lake.model.frames import sorted_by
+from lake.model.frames import sort_by
 
 
-def digest(dataset: Dataset, frame: pl.DataFrame) -> str:
+def compute_digest(dataset: Dataset, frame: pl.DataFrame) -> str:
     """Digest of rows of a dataset, 64 hex digits. The frame has its columns, in any order."""
-    return combine_digests(market_days(dataset, frame))
+    return combine_digests(digest_market_days(dataset, frame))
 
 
-def market_days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
+def digest_market_days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     """The digest of each market-day of the rows: exchange, symbol, date, digest."""
     day = pl.col(dataset.time_column).dt.date().alias("date")
     order = dict.fromkeys([*PARTITIONS, dataset.time_column, *dataset.key])
-    rows = sorted_by(frame.with_columns(day), order)
+    rows = sort_by(frame.with_columns(day), order)
     runs = rows.select(PARTITIONS).with_row_index("start").unique(PARTITIONS, keep="first")
     runs = runs.sort("start")
     starts = [*runs["start"], rows.height]
     names = [column for column in dataset.columns if column.name not in PARTITIONS]
-    columns = [(f"{c.name}\0{c.type}\0".encode(), _Encoded.of(rows[c.name])) for c in names]
+    columns = [
+        (f"{c.name}\0{c.type}\0".encode(), _EncodedColumn.encode(rows[c.name])) for c in names
+    ]
     digests = []
     for start, end in pairwise(starts):
         pieces: list[bytes | memoryview] = [(end - start).to_bytes(8, "little")]
         for head, encoded in columns:
             pieces.append(head)
-            pieces.extend(encoded.pieces(start, end))
+            pieces.extend(encoded.slice_rows(start, end))
         # Hashed at once: each long update would hand the interpreter to another thread.
         digests.append(hashlib.sha256(b"".join(pieces)).hexdigest())
     return runs.select(PARTITIONS).with_columns(digest=pl.Series(digests, dtype=pl.String))
@@ -69,7 +71,7 @@ def combine_digests(days: pl.DataFrame) -> str:
 
 
 @dataclass(frozen=True)
-class _Encoded:
+class _EncodedColumn:
     """A column as bytes, of which any run of rows can be cut.
 
     Attributes
@@ -88,51 +90,51 @@ class _Encoded:
     fixed: bytes
     width: int
     starts: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
-    content: bytes | _Encoded = b""
+    content: bytes | _EncodedColumn = b""
 
     @classmethod
-    def of(cls, values: pl.Series) -> _Encoded:
+    def encode(cls, values: pl.Series) -> _EncodedColumn:
         validity = values.is_not_null().cast(pl.UInt8).to_numpy().tobytes()
         if isinstance(values.dtype, pl.List):
             lengths = values.list.len().fill_null(0)
             elements = values.drop_nulls().list.explode(empty_as_null=False)
-            return cls(validity, _words(lengths), 8, _starts(lengths), cls.of(elements))
+            return cls(validity, _to_words(lengths), 8, _find_starts(lengths), cls.encode(elements))
         if values.dtype == pl.String:
             texts = values.fill_null("")
             lengths = texts.str.len_bytes()
-            return cls(validity, _words(lengths), 8, _starts(lengths), _joined(texts))
+            return cls(validity, _to_words(lengths), 8, _find_starts(lengths), _join_texts(texts))
         if values.dtype == pl.Boolean:
             flags = values.fill_null(value=False).cast(pl.UInt8)
             return cls(validity, flags.to_numpy().tobytes(), 1)
         if values.dtype == pl.Float64:
             bits = values.fill_null(0.0).to_numpy().astype("<f8", copy=False)
             return cls(validity, bits.tobytes(), 8)
-        return cls(validity, _words(values.to_physical()), 8)
+        return cls(validity, _to_words(values.to_physical()), 8)
 
-    def pieces(self, start: int, end: int) -> Iterator[memoryview]:
+    def slice_rows(self, start: int, end: int) -> Iterator[memoryview]:
         """The rows `[start, end)`, to be hashed one after the other."""
         yield memoryview(self.validity)[start:end]
         yield memoryview(self.fixed)[start * self.width : end * self.width]
         if self.starts is None:
             return
         first, last = int(self.starts[start]), int(self.starts[end])
-        if isinstance(self.content, _Encoded):
-            yield from self.content.pieces(first, last)
+        if isinstance(self.content, _EncodedColumn):
+            yield from self.content.slice_rows(first, last)
         else:
             yield memoryview(self.content)[first:last]
 
 
-def _words(values: pl.Series) -> bytes:
+def _to_words(values: pl.Series) -> bytes:
     return values.cast(pl.Int64).fill_null(0).to_numpy().astype("<i8", copy=False).tobytes()
 
 
-def _starts(lengths: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _find_starts(lengths: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     starts = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths.to_numpy(), out=starts[1:])
     return starts
 
 
-def _joined(texts: pl.Series) -> bytes:
+def _join_texts(texts: pl.Series) -> bytes:
     """All texts in UTF-8, one after the other: what Arrow's large strings are in memory."""
     array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     offsets, data = array.buffers()[1:]

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def varying(frame: pl.DataFrame, columns: Iterable[str]) -> list[str]:
+def find_varying(frame: pl.DataFrame, columns: Iterable[str]) -> list[str]:
     """The columns that do not hold one value throughout: constant ones cost much in sorting."""
     return [name for name in columns if frame[name].min() != frame[name].max()]
 
 
-def sorted_by(frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
+def sort_by(frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
     """The rows in order of the columns, which hold no nulls; ties are in any order.
 
     Rows mostly are in order already, and to see that costs a tenth of sorting them.
     """
-    names = varying(frame, columns)
-    return frame if _in_order(frame, names) else frame.sort(names)
+    names = find_varying(frame, columns)
+    return frame if _is_sorted(frame, names) else frame.sort(names)
 
 
 def to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
         ) from error
 
 
-def _in_order(frame: pl.DataFrame, names: Sequence[str]) -> bool:
+def _is_sorted(frame: pl.DataFrame, names: Sequence[str]) -> bool:
     if len(names) <= 1:
         return not names or frame[names[0]].is_sorted()
     ahead, same = pl.lit(value=False), pl.lit(value=True)

@@ -27,7 +27,7 @@ def is_guess(fill: pl.Expr) -> pl.Expr:
     return (fill.str.starts_with(INTERPOLATED) & (fill != FLAT)).fill_null(value=False)
 
 
-def flat(bars: pl.DataFrame, opens: pl.Series, timeframe: Timeframe) -> pl.DataFrame:
+def build_flat_bars(bars: pl.DataFrame, opens: pl.Series, timeframe: Timeframe) -> pl.DataFrame:
     """Bars without trades: all prices are the close of the bar before, all volumes zero.
 
     A bar is made only where the one right before it is stored, or made here: beyond an interval
@@ -67,7 +67,7 @@ def flat(bars: pl.DataFrame, opens: pl.Series, timeframe: Timeframe) -> pl.DataF
     ).select(BARS.names())
 
 
-def obstacle(dataset: Dataset) -> str:
+def find_obstacle(dataset: Dataset) -> str:
     """Why no row of a dataset may be filled in by its policy; empty where it may.
 
     Nobody must take such a row for an observed one, nor may it stand in the way of one: whatever
@@ -103,7 +103,7 @@ def _keeps(dataset: Dataset, stored: str | None, new: str | None) -> bool:
     return pl.SQLContext(pair).execute(asked, eager=True)["kept"].item() is True
 
 
-def due(times: pl.Series, window: TimeRange) -> pl.Series:
+def find_due_times(times: pl.Series, window: TimeRange) -> pl.Series:
     """Times in a range at which a row is missing, by the schedule of the rows around it.
 
     The schedule is the most common distance between rows, in whole minutes, and the most common
@@ -129,7 +129,7 @@ def due(times: pl.Series, window: TimeRange) -> pl.Series:
     return (missing * _MINUTE_US).cast(TIMESTAMP).alias("timestamp")
 
 
-def between(
+def interpolate_rows(
     dataset: Dataset, rows: pl.DataFrame, times: pl.Series, how: Interpolation
 ) -> pl.DataFrame:
     """Rows at the times, from those that the venue sent before (`last`) or around (`linear`).

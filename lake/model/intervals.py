@@ -50,10 +50,10 @@ def split(item: TimeRange, step: timedelta) -> Iterator[TimeRange]:
     """Windows that tile the range, cut at multiples of `step` from the epoch."""
     start = item.start
     while start < item.end:
-        end = min(_next_multiple(start, step), item.end)
+        end = min(_find_next_multiple(start, step), item.end)
         yield TimeRange(start, end)
         start = end
 
 
-def _next_multiple(time: datetime, step: timedelta) -> datetime:
+def _find_next_multiple(time: datetime, step: timedelta) -> datetime:
     return EPOCH + ((time - EPOCH) // step + 1) * step

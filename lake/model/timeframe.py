@@ -73,7 +73,7 @@ class Timeframe:
         """Open time of the bar that holds `time`."""
         if self.unit == "M":
             months = time.year * _MONTHS_A_YEAR + time.month - 1
-            return _month(months - months % self.count)
+            return _to_month(months - months % self.count)
         origin = _MONDAY if self.unit == "w" else EPOCH
         step = timedelta(seconds=self.seconds)
         return origin + (time - origin) // step * step
@@ -87,9 +87,9 @@ class Timeframe:
         """Open time of the bar that is `bars` later; with 1 also where this bar ends."""
         if self.unit == "M":
             months = open_time.year * _MONTHS_A_YEAR + open_time.month - 1
-            return _month(months + self.count * bars)
+            return _to_month(months + self.count * bars)
         return open_time + timedelta(seconds=self.seconds * bars)
 
 
-def _month(months: int) -> datetime:
+def _to_month(months: int) -> datetime:
     return datetime(months // _MONTHS_A_YEAR, months % _MONTHS_A_YEAR + 1, 1, tzinfo=UTC)

@@ -34,6 +34,6 @@ _KNOWN: Mapping[str, Capabilities] = {
 }
 
 
-def capabilities(exchange: str) -> Capabilities:
+def find_capabilities(exchange: str) -> Capabilities:
     """What is known of an exchange, by ccxt's id; of others nothing is assumed."""
     return _KNOWN.get(exchange, Capabilities())

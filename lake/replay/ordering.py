@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lake.model.dataset import Dataset
-from lake.model.frames import sorted_by
+from lake.model.frames import sort_by
 
 
 def rank(dataset: Dataset) -> tuple[int, int, str]:
@@ -67,7 +67,7 @@ def _break_ties(
         pl.Series("row number", rows),
     )
     broken = order.copy()
-    broken[places] = sorted_by(keys, keys.columns)["row number"].to_numpy()
+    broken[places] = sort_by(keys, keys.columns)["row number"].to_numpy()
     return broken
 
 

@@ -18,8 +18,8 @@ from deltalake.exceptions import CommitFailedError
 
 from lake.errors import CommitConflictError, DamagedError
 from lake.model.dataset import PARTITIONS, Dataset
-from lake.model.digest import combine_digests, market_days
-from lake.model.frames import sorted_by
+from lake.model.digest import combine_digests, digest_market_days
+from lake.model.frames import sort_by
 from lake.model.selection import Selection
 from lake.model.time import DAY
 from lake.store import delta
@@ -217,7 +217,7 @@ def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staging) -> None:
     """Write the new files of one partition, and make sure that they hold the rows of the old."""
     dataset, where = snapshot.dataset, f"table {snapshot.dataset.name}"
     partition = files.select(PARTITIONS).row(0, named=True)
-    rows = sorted_by(_read_rows(snapshot, files["path"], partition), dataset.sort)
+    rows = sort_by(_read_rows(snapshot, files["path"], partition), dataset.sort)
     place = " ".join(str(value) for value in partition.values())
     if files["rows"].null_count() == 0 and rows.height != files["rows"].sum():
         raise DamagedError(
@@ -235,8 +235,8 @@ def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staging) -> None:
         staged.paths.append(path)
         size = write_rows(Path(snapshot.uri, path), _select_stored(dataset, part))
         staged.added.append(DataFile(path, size, values, compute_statistics(dataset, part)))
-    days = market_days(dataset, rows)
-    if not market_days(dataset, _read_rows(snapshot, written, partition)).equals(days):
+    days = digest_market_days(dataset, rows)
+    if not digest_market_days(dataset, _read_rows(snapshot, written, partition)).equals(days):
         raise DamagedError(
             f"{where}: the rows of {place} read back differently than they were written: "
             "not compacted",

@@ -12,7 +12,7 @@ import polars as pl
 
 from lake.errors import SchemaError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Column, Dataset
-from lake.model.frames import sorted_by, varying
+from lake.model.frames import find_varying, sort_by
 from lake.model.time import EPOCH, iso
 
 LAST_TIME = datetime(2200, 1, 1, tzinfo=UTC)
@@ -61,7 +61,7 @@ def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
     bad = marked.filter("_bad").select(*names, _join_reasons(broken).alias(REASON))
     unique, conflicting = _keep_unique(dataset, good)
     rows = unique.with_columns(dataset.partition_date())
-    rows = sorted_by(rows, ("exchange", "symbol", *dataset.sort))
+    rows = sort_by(rows, ("exchange", "symbol", *dataset.sort))
     return ConformResult(rows, pl.concat([bad, conflicting.select(*names, REASON)]))
 
 
@@ -165,7 +165,7 @@ def _keep_unique(dataset: Dataset, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl
     given back beside, with a reason.
     """
     nothing = rows.clear().with_columns(pl.lit("").alias(REASON))
-    key = varying(rows, dataset.full_key) or [dataset.key[0]]
+    key = find_varying(rows, dataset.full_key) or [dataset.key[0]]
     if (
         rows.select(pl.struct(key).n_unique() if len(key) > 1 else pl.col(key).n_unique()).item()
         == rows.height

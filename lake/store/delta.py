@@ -26,7 +26,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from lake.errors import CommitConflictError, SchemaError, UnknownNameError
 from lake.model.dataset import PARTITIONS, Column, Dataset
-from lake.model.frames import varying
+from lake.model.frames import find_varying
 from lake.model.time import to_ms
 from lake.store.faults import translate_errors
 from lake.store.log import require_version
@@ -268,7 +268,7 @@ def _build_predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
     terms.append(f"t.{time} >= {format_literal(rows[dataset.time_column].min())}")
     terms.append(f"t.{time} <= {format_literal(rows[dataset.time_column].max())}")
     said = () if dataset.time_column in dataset.key else ("date",)
-    keys = (*varying(rows, ("exchange", "symbol")), *said, *dataset.key)
+    keys = (*find_varying(rows, ("exchange", "symbol")), *said, *dataset.key)
     terms.extend(f"t.{_quote(name)} = s.{_quote(name)}" for name in keys)
     return " AND ".join(terms)
 

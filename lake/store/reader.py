@@ -11,7 +11,7 @@ from polars.io.plugins import register_io_source
 
 from lake.errors import UnknownNameError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
-from lake.model.frames import sorted_by
+from lake.model.frames import sort_by
 from lake.model.selection import Selection
 from lake.store.faults import translate_errors
 
@@ -118,7 +118,7 @@ class TableReader(ABC):
             frame = frame.select(list(needed))
         # Inside the read of an IO source, the in-memory engine is the quicker one.
         rows = frame.collect(engine="in-memory")
-        return sorted_by(rows, order).select(wanted)
+        return sort_by(rows, order).select(wanted)
 
     def scan_files(self, files: pl.DataFrame, selection: Selection) -> pl.LazyFrame:
         """The rows of a selection in the data files that may hold them, in the files' order."""

@@ -18,8 +18,8 @@ from deltalake.exceptions import CommitFailedError
 
 from lake.errors import CommitConflictError, SchemaError
 from lake.model.dataset import PARTITIONS, Dataset
-from lake.model.digest import digest
-from lake.model.frames import sorted_by
+from lake.model.digest import compute_digest
+from lake.model.frames import sort_by
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import DAY, TimeRange
@@ -125,8 +125,8 @@ def _replace_once(
     inside = after.filter(dataset.partition_date().is_in(dates))
     # Whole dates are given, so that the rows in a file stay sorted; delta-rs would put new rows
     # before those that it keeps.
-    rows = sorted_by(pl.concat([outside, inside]), (dataset.time_column, *dataset.sort))
-    said = {**metadata, "rows": inside.height, "digest": digest(dataset, inside)}
+    rows = sort_by(pl.concat([outside, inside]), (dataset.time_column, *dataset.sort))
+    said = {**metadata, "rows": inside.height, "digest": compute_digest(dataset, inside)}
     write_deltalake(
         table,
         rows.with_columns(dataset.partition_date()),

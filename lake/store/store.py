@@ -11,7 +11,7 @@ import polars as pl
 
 from lake.errors import SchemaError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset
-from lake.model.digest import digest
+from lake.model.digest import compute_digest
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
@@ -115,7 +115,7 @@ class Store:
             "lake": VERSION,
             "rows": frame.height,
             "rejected": rejected,
-            "digest": digest(dataset, conformed.rows),
+            "digest": compute_digest(dataset, conformed.rows),
         }
         with self._get_lock(dataset.name):
             merged = delta.merge(self._get_handle(dataset), dataset, conformed.rows, metadata)

@@ -14,12 +14,12 @@ from polars.testing import assert_frame_equal
 from lake.model.dataset import TIMESTAMP
 from lake.model.derive import (
     BARS,
-    bars_from_bars,
-    bars_from_trades,
-    complete_slots,
+    derive_from_bars,
+    derive_from_trades,
+    find_complete_slots,
+    floor_times,
+    list_slots,
     nests,
-    open_times,
-    slots,
 )
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
@@ -60,7 +60,7 @@ def _opens(times: list[datetime]) -> pl.Series:
 
 @given(TIMES, st.sampled_from(FRAMES))
 def test_open_times_are_those_of_the_timeframe(time: datetime, timeframe: Timeframe) -> None:
-    assert open_times(_opens([time]), timeframe).to_list() == [timeframe.floor(time)]
+    assert floor_times(_opens([time]), timeframe).to_list() == [timeframe.floor(time)]
 
 
 @given(TIMES, st.sampled_from(FRAMES), st.integers(0, 30), st.floats(0.01, 0.99))
@@ -74,7 +74,7 @@ def test_slots_are_all_open_times_of_a_range(
         expected.append(at)
         at = timeframe.after(at)
     assert len(expected) == bars + 1
-    assert slots(window, timeframe).to_list() == expected
+    assert list_slots(window, timeframe).to_list() == expected
 
 
 MOMENTS = st.lists(st.integers(0, 3600 * 10), min_size=1, max_size=80).map(sorted)
@@ -103,19 +103,19 @@ def test_bars_of_trades_are_what_a_loop_gives(moments: list[int], timeframe: Tim
         {"timestamp": time, **bar, "closed": True, "fill": "derived:trades"}
         for time, bar in sorted(expected.items())
     ]
-    made = bars_from_trades(trades, timeframe)
+    made = derive_from_trades(trades, timeframe)
     assert_frame_equal(made, pl.DataFrame(rows, schema=BARS), check_exact=True)
     shuffled = trades.sample(fraction=1, shuffle=True, seed=1)
-    assert_frame_equal(bars_from_trades(shuffled, timeframe), made)
+    assert_frame_equal(derive_from_trades(shuffled, timeframe), made)
 
 
 @given(MOMENTS)
 def test_bars_of_bars_of_trades_are_bars_of_the_trades(moments: list[int]) -> None:
     """Minutes without a trade are flat, as venues send them: they change nothing."""
     trades = _trades([T0 + SECOND * n / 10 for n in moments])
-    bars = bars_from_trades(trades, M1).with_columns(fill=pl.lit(None, pl.String))
+    bars = derive_from_trades(trades, M1).with_columns(fill=pl.lit(None, pl.String))
     whole = TimeRange(T0, T0 + timedelta(hours=1, minutes=5))
-    every = pl.DataFrame({"timestamp": slots(whole, M1)})
+    every = pl.DataFrame({"timestamp": list_slots(whole, M1)})
     prices = ("open", "high", "low", "close")
     flat = (
         every.join(bars, on="timestamp", how="left")
@@ -130,16 +130,18 @@ def test_bars_of_bars_of_trades_are_bars_of_the_trades(moments: list[int]) -> No
             "volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume"
         ).fill_null(0),
     )
-    made = bars_from_bars(flat, M1, M5)
+    made = derive_from_bars(flat, M1, M5)
     assert made.height == 13
     assert set(made["fill"]) == {"derived:bars_1m"}
-    direct = bars_from_trades(trades, M5).drop("fill")
+    direct = derive_from_trades(trades, M5).drop("fill")
     assert_frame_equal(made.filter(pl.col("volume") > 0).drop("fill"), direct, check_exact=True)
 
 
 def _minutes(count: int = 5, **columns: Any) -> pl.DataFrame:
     trades = _trades([T0 + n * MINUTE for n in range(count)])
-    return bars_from_trades(trades, M1).with_columns(**{"fill": pl.lit(None, pl.String), **columns})
+    return derive_from_trades(trades, M1).with_columns(
+        **{"fill": pl.lit(None, pl.String), **columns}
+    )
 
 
 FIRST = pl.col("timestamp") == T0
@@ -155,15 +157,15 @@ FIRST = pl.col("timestamp") == T0
     ids=["missing", "open", "interpolated"],
 )
 def test_a_bar_of_which_a_part_is_no_data_is_not_made(bars: pl.DataFrame) -> None:
-    assert bars_from_bars(bars, M1, M5).is_empty()
-    assert bars_from_bars(_minutes(), M1, M5).height == 1
+    assert derive_from_bars(bars, M1, M5).is_empty()
+    assert derive_from_bars(_minutes(), M1, M5).height == 1
 
 
 def test_parts_that_were_derived_count_and_unknown_sums_stay_unknown() -> None:
     bars = _minutes(
         fill=pl.lit("derived:trades"), quote_volume=pl.when(~FIRST).then("quote_volume")
     )
-    [made] = bars_from_bars(bars, M1, M5).rows(named=True)
+    [made] = derive_from_bars(bars, M1, M5).rows(named=True)
     assert made["quote_volume"] is None
     assert made["trade_count"] == 5
 
@@ -195,21 +197,21 @@ def test_what_nests_in_what(finer: str, coarser: str, does: bool) -> None:
 def test_a_month_is_made_of_as_many_days_as_it_has() -> None:
     days, month = Timeframe.parse("1d"), Timeframe.parse("1M")
     trades = _trades([datetime(2024, 2, 1, tzinfo=UTC) + timedelta(days=n) for n in range(29)])
-    bars = bars_from_trades(trades, days).with_columns(fill=pl.lit(None, pl.String))
-    assert bars_from_bars(bars, days, month)["timestamp"].to_list() == [
+    bars = derive_from_trades(trades, days).with_columns(fill=pl.lit(None, pl.String))
+    assert derive_from_bars(bars, days, month)["timestamp"].to_list() == [
         datetime(2024, 2, 1, tzinfo=UTC)
     ]
-    assert bars_from_bars(bars.head(28), days, month).is_empty()
+    assert derive_from_bars(bars.head(28), days, month).is_empty()
 
 
 def test_aggregated_trades_count_the_trades_inside() -> None:
     trades = _trades([T0, T0 + SECOND], first_id=[10, 14], last_id=[13, 14])
-    assert bars_from_trades(trades, M1)["trade_count"].to_list() == [5]
+    assert derive_from_trades(trades, M1)["trade_count"].to_list() == [5]
 
 
 def test_unknown_sides_leave_the_takers_volume_unknown() -> None:
     trades = _trades([T0, T0 + SECOND], side=pl.Series([None, "buy"], dtype=pl.String))
-    [bar] = bars_from_trades(trades, M1).rows(named=True)
+    [bar] = derive_from_trades(trades, M1).rows(named=True)
     assert bar["taker_buy_volume"] is bar["taker_buy_quote_volume"] is None
     assert bar["volume"] == 3.0
 
@@ -217,9 +219,11 @@ def test_unknown_sides_leave_the_takers_volume_unknown() -> None:
 def test_a_bar_whose_first_price_cannot_be_known_is_left_out() -> None:
     ids = {"trade_id": ["a", "b", "c"]}
     at_once = _trades([T0, T0, T0 + SECOND], [1.0, 2.0, 3.0], **ids)
-    assert bars_from_trades(at_once, M1).is_empty()
-    assert bars_from_trades(_trades([T0, T0, T0 + SECOND], [1.0, 1.0, 3.0], **ids), M1).height == 1
-    assert bars_from_trades(_trades([T0, T0, T0 + SECOND], [1.0, 2.0, 3.0]), M1).height == 1
+    assert derive_from_trades(at_once, M1).is_empty()
+    assert (
+        derive_from_trades(_trades([T0, T0, T0 + SECOND], [1.0, 1.0, 3.0], **ids), M1).height == 1
+    )
+    assert derive_from_trades(_trades([T0, T0, T0 + SECOND], [1.0, 2.0, 3.0]), M1).height == 1
 
 
 ONE = _opens([T0 + MINUTE])
@@ -255,7 +259,7 @@ def _at(seconds: list[int], ids: list[Any]) -> pl.DataFrame:
 def test_when_all_trades_of_a_bar_are_there(
     trades: pl.DataFrame, covered: tuple[TimeRange, ...], complete: bool
 ) -> None:
-    assert complete_slots(trades, ONE, M1, covered).to_list() == [complete]
+    assert find_complete_slots(trades, ONE, M1, covered).to_list() == [complete]
 
 
 @given(st.sets(st.integers(0, 299), max_size=20), st.integers(1, 9))
@@ -263,10 +267,10 @@ def test_no_bar_with_a_lost_trade_passes_for_complete(lost: set[int], step: int)
     every = _trades([T0 + n * step * SECOND for n in range(300)])
     kept = every.filter(~pl.col("trade_id").is_in([str(n) for n in lost]))
     end = T0 + 300 * step * SECOND
-    opens = slots(TimeRange(T0, end), M1)
+    opens = list_slots(TimeRange(T0, end), M1)
     for covered in ((), (TimeRange(T0, end + MINUTE),)):
-        complete = opens.filter(complete_slots(kept, opens, M1, covered))
-        kinds = [bars_from_trades(rows, M1) for rows in (kept, every)]
+        complete = opens.filter(find_complete_slots(kept, opens, M1, covered))
+        kinds = [derive_from_trades(rows, M1) for rows in (kept, every)]
         bars, truth = (b.filter(pl.col("timestamp").is_in(complete.implode())) for b in kinds)
         inner = sorted(lost) and (min(lost) == 0 or max(lost) == 299)
         if not (covered and inner):  # a loss at the edge of what was asked for leaves no skip
@@ -286,7 +290,7 @@ def test_bars_of_recorded_trades_equal_the_2469_of_the_venue() -> None:
     )
     truth = pl.read_parquet(DATA / "bars" / "binance_XRP-ETH_1m.parquet")
     columns = ["timestamp", "open", "high", "low", "close", "volume"]
-    made = bars_from_trades(trades, M1)
+    made = derive_from_trades(trades, M1)
     assert made.height == 2_469
     expected = truth.select(columns).with_columns(pl.col("timestamp").cast(TIMESTAMP))
     assert_frame_equal(made.select(columns), expected, check_exact=True)

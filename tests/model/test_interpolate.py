@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lake.model.catalog import builtin
 from lake.model.dataset import TIMESTAMP, Interpolation, RepairPolicy
-from lake.model.derive import BARS, INTERPOLATED, slots
-from lake.model.interpolate import between, due, flat, obstacle
+from lake.model.derive import BARS, INTERPOLATED, list_slots
+from lake.model.interpolate import build_flat_bars, find_due_times, find_obstacle, interpolate_rows
 from lake.model.time import EPOCH, TimeRange
 from lake.model.timeframe import Timeframe
 from tests.conftest import DAY, MINUTE, T0
@@ -42,7 +42,7 @@ def _opens(minutes: list[int]) -> pl.Series:
 
 @given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
 def test_flat_bars_go_on_from_the_bar_right_before(there: set[int], quiet: set[int]) -> None:
-    made = flat(_bars(sorted(there)), _opens(sorted(quiet)), M1)
+    made = build_flat_bars(_bars(sorted(there)), _opens(sorted(quiet)), M1)
     expected = {}
     for minute in sorted(quiet - there):
         before = minute - 1
@@ -56,7 +56,7 @@ def test_flat_bars_go_on_from_the_bar_right_before(there: set[int], quiet: set[i
 
 
 def test_a_flat_bar_has_one_price_no_volume_and_says_what_it_is() -> None:
-    [bar] = flat(_bars([0]), _opens([1]), M1).rows(named=True)
+    [bar] = build_flat_bars(_bars([0]), _opens([1]), M1).rows(named=True)
     assert {bar[name] for name in ("open", "high", "low", "close")} == {100.0}
     assert bar["volume"] == bar["quote_volume"] == bar["trade_count"] == 0
     assert bar["taker_buy_volume"] == bar["taker_buy_quote_volume"] == 0
@@ -65,7 +65,7 @@ def test_a_flat_bar_has_one_price_no_volume_and_says_what_it_is() -> None:
 
 
 def test_a_bar_that_is_still_open_has_no_last_price() -> None:
-    assert flat(_bars([0], closed=False), _opens([1]), M1).is_empty()
+    assert build_flat_bars(_bars([0], closed=False), _opens([1]), M1).is_empty()
 
 
 def _times(hours: list[float]) -> pl.Series:
@@ -82,14 +82,14 @@ def test_what_is_due_follows_the_schedule_of_the_rows_around(late: int) -> None:
         dtype=TIMESTAMP,
     )
     window = TimeRange(T0 + 20 * HOUR, T0 + 36 * HOUR)
-    assert due(times, window).to_list() == [T0 + 24 * HOUR, T0 + 32 * HOUR]
-    assert due(times, TimeRange(T0, T0 + 16 * HOUR)).is_empty()
+    assert find_due_times(times, window).to_list() == [T0 + 24 * HOUR, T0 + 32 * HOUR]
+    assert find_due_times(times, TimeRange(T0, T0 + 16 * HOUR)).is_empty()
 
 
 def test_one_row_off_the_schedule_does_not_shift_it() -> None:
     times = _times([0.5, *(8.0 * n for n in range(1, 9) if n != 4)])
     window = TimeRange(T0 + 31 * HOUR, T0 + 33 * HOUR)
-    assert due(times, window).to_list() == [T0 + 32 * HOUR]
+    assert find_due_times(times, window).to_list() == [T0 + 32 * HOUR]
 
 
 @given(st.sets(st.integers(0, 300), min_size=2), st.integers(0, 290), st.integers(1, 60))
@@ -106,7 +106,7 @@ def test_due_times_are_those_of_a_naive_loop(there: set[int], start: int, length
         for minute in range(start, start + length)
         if (origin + minute) % step == phase and minute not in there
     ]
-    assert due(_opens(minutes), window).to_list() == expected
+    assert find_due_times(_opens(minutes), window).to_list() == expected
 
 
 CHANGED = {
@@ -127,18 +127,18 @@ CHANGED = {
 def test_no_row_is_filled_in_that_could_be_taken_for_an_observed_one(
     changed: dict[str, Any], said: str
 ) -> None:
-    assert said in obstacle(replace(FUNDING, **changed))
+    assert said in find_obstacle(replace(FUNDING, **changed))
 
 
 def test_the_datasets_of_the_product_keep_what_was_observed() -> None:
     catalog = builtin()
     policies = [catalog.dataset(name) for name in ("bars_1m", "funding")]
-    assert [obstacle(dataset) for dataset in policies] == ["", ""]
+    assert [find_obstacle(dataset) for dataset in policies] == ["", ""]
 
 
 def test_without_a_schedule_nothing_is_due() -> None:
     for hours in ([], [8.0]):
-        assert due(_times(hours), TimeRange(T0, T0 + DAY)).is_empty()
+        assert find_due_times(_times(hours), TimeRange(T0, T0 + DAY)).is_empty()
 
 
 def _rates(hours: list[int], fill: str | None = None, **columns: Any) -> pl.DataFrame:
@@ -156,7 +156,7 @@ def _rates(hours: list[int], fill: str | None = None, **columns: Any) -> pl.Data
 
 @pytest.mark.parametrize(("how", "rates"), [("last", [0.0, 0.0]), ("linear", [0.008, 0.012])])
 def test_rates_between_two_that_the_venue_sent(how: Interpolation, rates: list[float]) -> None:
-    made = between(FUNDING, _rates([0, 16]), _times([8, 12]), how)
+    made = interpolate_rows(FUNDING, _rates([0, 16]), _times([8, 12]), how)
     assert made["funding_rate"].to_list() == pytest.approx(rates)
     assert set(made["fill"]) == {f"{INTERPOLATED}{how}"}
     assert "mark_price" not in made.columns
@@ -170,17 +170,17 @@ def test_rates_between_two_that_the_venue_sent(how: Interpolation, rates: list[f
 def test_without_the_rows_that_a_rule_needs_none_is_made(
     how: Interpolation, hours: list[float], made: int
 ) -> None:
-    assert between(FUNDING, _rates([0, 16]), _times(hours), how).height == made
+    assert interpolate_rows(FUNDING, _rates([0, 16]), _times(hours), how).height == made
 
 
 def test_what_was_filled_in_is_no_ground_for_more() -> None:
     rows = pl.concat([_rates([0]), _rates([8], fill="interpolated:last")])
-    made = between(FUNDING, rows, _times([16]), "last")
+    made = interpolate_rows(FUNDING, rows, _times([16]), "last")
     assert made["funding_rate"].to_list() == [0.0]
 
 
 def test_slots_and_times_are_of_one_type() -> None:
     window = TimeRange(T0, T0 + HOUR)
-    first: datetime = slots(window, M1)[0]
+    first: datetime = list_slots(window, M1)[0]
     assert first == T0
-    assert due(_times([0, 8]), window).dtype == slots(window, M1).dtype
+    assert find_due_times(_times([0, 8]), window).dtype == list_slots(window, M1).dtype

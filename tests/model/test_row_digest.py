@@ -13,7 +13,7 @@ import polars as pl
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lake.model.digest import digest
+from lake.model.digest import compute_digest
 from tests.model.everything import EVERYTHING, VALUES, frames
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,7 +69,7 @@ def fixed(kind: str, value: Any) -> bytes:
 
 @given(frames())
 def test_it_equals_a_naive_one_written_from_its_description(frame: pl.DataFrame) -> None:
-    assert digest(EVERYTHING, frame) == naive_digest(frame)
+    assert compute_digest(EVERYTHING, frame) == naive_digest(frame)
 
 
 @given(frames(), st.randoms(use_true_random=False))
@@ -78,7 +78,7 @@ def test_order_and_chunks_do_not_matter(frame: pl.DataFrame, random: Any) -> Non
     random.shuffle(pieces)
     shuffled = pl.concat([frame.clear(), *pieces], rechunk=False)
     columns = random.sample(frame.columns, len(frame.columns))
-    assert digest(EVERYTHING, shuffled.select(columns)) == digest(EVERYTHING, frame)
+    assert compute_digest(EVERYTHING, shuffled.select(columns)) == compute_digest(EVERYTHING, frame)
 
 
 @given(frames(min_size=1), st.data())
@@ -91,9 +91,9 @@ def test_any_other_value_gives_another_digest(frame: pl.DataFrame, data: st.Data
     assume(repr(values[row]) != repr(value))
     values[row] = value
     changed = frame.with_columns(pl.Series(column, values, dtype=frame.schema[column]))
-    assert digest(EVERYTHING, changed) != digest(EVERYTHING, frame)
+    assert compute_digest(EVERYTHING, changed) != compute_digest(EVERYTHING, frame)
 
 
 @given(frames(min_size=1))
 def test_a_row_less_gives_another_digest(frame: pl.DataFrame) -> None:
-    assert digest(EVERYTHING, frame.slice(1)) != digest(EVERYTHING, frame)
+    assert compute_digest(EVERYTHING, frame.slice(1)) != compute_digest(EVERYTHING, frame)

@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake
 from lake.errors import SchemaError
-from lake.model.digest import digest
+from lake.model.digest import compute_digest
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.settings import Settings
@@ -107,7 +107,7 @@ def test_it_is_one_commit_that_tells_who_and_from_where(filled: Lake) -> None:
     [commit] = filled.audit("bars_1m").filter(version=version + 1).rows(named=True)
     assert (commit["job"], commit["source"]) == (ORIGIN.job_id, ORIGIN.source)
     assert commit["rows"] == 600
-    assert commit["digest"] == digest(filled.dataset("bars_1m"), replaced.after)
+    assert commit["digest"] == compute_digest(filled.dataset("bars_1m"), replaced.after)
     replace(filled, window, lambda _: replaced.before)
 
 

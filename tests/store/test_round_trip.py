@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake
 from lake.errors import SchemaError
-from lake.model.digest import digest
+from lake.model.digest import compute_digest
 from lake.model.time import EPOCH
 from tests.conftest import DAY, SECOND, T0, TIME, NewLake, trades, write
 from tests.model.everything import EVERYTHING, TEXT, frames
@@ -37,7 +37,7 @@ def test_any_row_comes_back_as_it_was_by_scan_sql_and_time_travel(
     dated = frame.with_columns(date=pl.col("timestamp").dt.date()).select(old.columns)
     for read in (old, now, sql):
         assert_frame_equal(read, dated, check_row_order=False, check_exact=True)
-        assert digest(EVERYTHING, read) == digest(EVERYTHING, frame)
+        assert compute_digest(EVERYTHING, read) == compute_digest(EVERYTHING, frame)
 
 
 LAST = datetime(2200, 1, 1, tzinfo=UTC)

@@ -16,7 +16,7 @@ from lake.model.market import DATASET_MARKET, Market
 from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
-from lake.model.venues import capabilities
+from lake.model.venues import find_capabilities
 from lake.quality.checks.completeness import gaps
 from lake.quality.configure import ConfiguredCheck, Overrides, OwnChecks, configure
 from lake.quality.run import FINDINGS, run_checks
@@ -84,7 +84,7 @@ def open_inputs(
         said = settings.exchanges.get(exchange)
         if said is not None and said.omits_empty_bars is not None:
             return said.omits_empty_bars
-        return capabilities(exchange).omits_empty_bars
+        return find_capabilities(exchange).omits_empty_bars
 
     return CheckInputs(
         tables={**found, **(tables or {})},

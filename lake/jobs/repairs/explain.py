@@ -12,7 +12,7 @@ from lake.jobs.repairs.plan import Target
 from lake.jobs.repairs.refetch import Answer
 from lake.jobs.repairs.state import GroupState
 from lake.model.dataset import Dataset
-from lake.model.interpolate import obstacle
+from lake.model.interpolate import find_obstacle
 from lake.model.time import iso
 
 
@@ -36,7 +36,7 @@ def explain_failure(state: GroupState, target: Target, *, offline: bool, interpo
 def _explain_no_trade(dataset: Dataset) -> str:
     if dataset.repair.interpolate != "flat":
         return "its dataset file does not allow flat bars"
-    return obstacle(dataset) or "no bar is stored before it: the last price is not known"
+    return find_obstacle(dataset) or "no bar is stored before it: the last price is not known"
 
 
 def _explain_source(state: GroupState, target: Target, *, offline: bool) -> str:
@@ -58,7 +58,7 @@ def _explain_filling(dataset: Dataset, target: Target, *, interpolate: bool) -> 
     if dataset.timeframe is not None:
         return ", nor do finer data give it"
     if interpolate:
-        reason = obstacle(dataset) or "the rows around it do not tell what is due"
+        reason = find_obstacle(dataset) or "the rows around it do not tell what is due"
         return f"; not filled in: {reason}"
     return ""
 

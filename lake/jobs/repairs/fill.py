@@ -16,13 +16,19 @@ from lake.model.derive import (
     BARS,
     FROM_TRADES,
     INTERPOLATED,
-    bars_from_bars,
-    bars_from_trades,
-    complete_slots,
+    derive_from_bars,
+    derive_from_trades,
+    find_complete_slots,
+    list_slots,
     nests,
-    slots,
 )
-from lake.model.interpolate import FLAT, between, due, flat, obstacle
+from lake.model.interpolate import (
+    FLAT,
+    build_flat_bars,
+    find_due_times,
+    find_obstacle,
+    interpolate_rows,
+)
 from lake.model.intervals import union
 from lake.model.ohlcv import OHLCV
 from lake.model.time import DAY, MICROSECOND, TimeRange
@@ -76,7 +82,7 @@ class Filling:
         if self.makes_bars:
             parts = tile(self._group.windows)
             for spans, rows in read_together(self._store, dataset, market, parts, [time]):
-                opens = pl.concat([slots(span, self._timeframe) for span in spans])
+                opens = pl.concat([list_slots(span, self._timeframe) for span in spans])
                 times.append(opens.filter(~opens.is_in(rows[time].implode())))
         return Moments(pl.concat(times))
 
@@ -109,7 +115,7 @@ class Filling:
         targets = quiet if self.makes_bars else lost
         policies = ("flat",) if self.makes_bars else ("linear", "last")
         dataset = self._group.dataset
-        if not targets or dataset.repair.interpolate not in policies or obstacle(dataset):
+        if not targets or dataset.repair.interpolate not in policies or find_obstacle(dataset):
             return None
         if self.makes_bars:
             return self._fill_flat(target.span for target in quiet)
@@ -125,7 +131,7 @@ class Filling:
         for span, stored in self._read_rows(dataset, around, ["timestamp", "close", "closed"]):
             # The bars of the span before this one are not stored yet.
             earlier = pl.concat([frames[-1].select(stored.columns).tail(1), stored])
-            frames.append(flat(earlier, opens.select([span]), timeframe))
+            frames.append(build_flat_bars(earlier, opens.select([span]), timeframe))
         return _build_filled(FLAT, frames, {"policy": "flat", "proof": "no trade happened"})
 
     def _fill_between(self, targets: Iterable[Target]) -> FilledRows | None:
@@ -136,8 +142,8 @@ class Filling:
         spans = union(target.span for target in targets)
         around = [widen(span, _SCHEDULE[dataset.granularity]) for span in spans]
         for span, (_, rows) in zip(spans, self._read_rows(dataset, around), strict=True):
-            times = due(rows[dataset.time_column], span)
-            frames.append(between(dataset, rows, times, policy))
+            times = find_due_times(rows[dataset.time_column], span)
+            frames.append(interpolate_rows(dataset, rows, times, policy))
         return _build_filled(f"{INTERPOLATED}{policy}", frames, {"policy": policy})
 
     def _find_finer_tables(self) -> list[str]:
@@ -168,9 +174,9 @@ class Filling:
         for piece, (span, rows), (_, beside) in zip(
             pieces, self._read_rows(trades, around), stored, strict=True
         ):
-            grid = slots(span, timeframe)
-            grid = grid.filter(complete_slots(rows, grid, timeframe, covered))
-            bars = bars_from_trades(rows, timeframe)
+            grid = list_slots(span, timeframe)
+            grid = grid.filter(find_complete_slots(rows, grid, timeframe, covered))
+            bars = derive_from_trades(rows, timeframe)
             bars = bars.filter(pl.col("timestamp").is_in(grid.implode()))
             frames.append(_select_opens(bars, absent.select([piece])))
             same = _compare_with_sent(bars, beside)
@@ -189,7 +195,7 @@ class Filling:
         assert finer.timeframe is not None  # noqa: S101 - `_find_finer_tables` gives bars only
         frames = []
         for span, rows in self._read_rows(finer, self._cut_spans(absent)):
-            bars = bars_from_bars(rows, finer.timeframe, self._timeframe)
+            bars = derive_from_bars(rows, finer.timeframe, self._timeframe)
             frames.append(_select_opens(bars, absent.select([span])))
         facts = {f"{name}_version": self._store.version(finer)}
         return _build_filled(f"derived:{name}", frames, facts)
