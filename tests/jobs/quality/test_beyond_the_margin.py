@@ -83,7 +83,7 @@ def test_blocks_that_are_missing_over_midnight_are_found_by_the_day(new_lake: Ne
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 20_000), st.integers(0, 3)), min_size=60, max_size=80))
+@given(st.lists(st.tuples(st.integers(1, 7_000), st.integers(0, 3)), min_size=60, max_size=80))
 def test_ids_are_judged_the_same_however_days_are_cut(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int]]
 ) -> None:
