@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -59,6 +61,12 @@ def new_lake(tmp_path_factory: pytest.TempPathFactory) -> NewLake:
 def lake(new_lake: NewLake) -> Lake:
     """An empty lake."""
     return new_lake()
+
+
+def copy_lake(lake: Lake, path: Path) -> Lake:
+    """Copy a lake that several tests start from to a new folder."""
+    shutil.copytree(lake.root.path, path)
+    return Lake(lake.settings.model_copy(update={"uri": str(path)}))
 
 
 def store_of(lake: Lake) -> Store:

@@ -15,16 +15,27 @@ from lake.bundles.bundle import Bundle
 from lake.errors import DamagedError, UnknownNameError
 from lake.replay.events import Bar, Event, Funding, Trade
 from lake.settings import CacheSettings, Settings
-from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, NewLake, bars, funding, trades, write
+from tests.conftest import (
+    DAY,
+    MINUTE,
+    SECOND,
+    T0,
+    TIME,
+    NewLake,
+    bars,
+    copy_lake,
+    funding,
+    trades,
+    write,
+)
 
 TABLES = ("trades", "bars_1m", "funding", "bars_1h")
 
 
-@pytest.fixture
-def lake(new_lake: NewLake, tmp_path: Path) -> Lake:
+@pytest.fixture(scope="module")
+def filled(new_lake: NewLake) -> Lake:
     """Write two days of four tables; some trades were received late, some before their time."""
-    uri = str(new_lake().root.path)
-    lake = Lake(Settings(uri=uri, cache=CacheSettings(folder=tmp_path / "cache")))
+    lake = new_lake()
     for number, symbol in enumerate(("BTC/USDT", "ETH/USDT")):
         write(lake, "bars_1m", bars(2 * 1440, symbol=symbol))
         write(lake, "bars_1h", bars(48, step=60 * MINUTE, symbol=symbol))
@@ -36,6 +47,13 @@ def lake(new_lake: NewLake, tmp_path: Path) -> Lake:
     return lake
 
 
+@pytest.fixture
+def lake(filled: Lake, tmp_path: Path) -> Lake:
+    """Copy the lake, and give it a cache of its own."""
+    uri = str(copy_lake(filled, tmp_path / "lake").root.path)
+    return Lake(Settings(uri=uri, cache=CacheSettings(folder=tmp_path / "cache")))
+
+
 def stream(
     bundle: Bundle, start: datetime | None = None, end: datetime | None = None
 ) -> list[Event]:
@@ -43,7 +61,7 @@ def stream(
 
 
 def test_files_and_cache_and_any_layout_give_the_same_stream(lake: Lake) -> None:
-    bundle = lake.bundles.pin("b", table=TABLES)
+    bundle = lake.bundles.pin("b", table=TABLES, check=False)
     cold = stream(lake.bundles.open("b", cache=False))
     assert len(cold) == sum(ref.rows for _, ref in bundle.manifest.refs())
     assert [event.position for event in cold] == list(range(len(cold)))
@@ -52,14 +70,14 @@ def test_files_and_cache_and_any_layout_give_the_same_stream(lake: Lake) -> None
     bundle.finish()
     assert stream(lake.bundles.open("b")) == cold
     lake.maintenance.optimize()
-    assert stream(lake.bundles.pin("compacted", table=TABLES)) == cold
+    assert stream(lake.bundles.pin("compacted", table=TABLES, check=False)) == cold
     batches = list(bundle.replay(batch=777))
     assert [batch.rows for batch in batches[:-1]] == [777] * (len(batches) - 1)
     assert sum(batch.rows for batch in batches) == len(cold)
 
 
 def test_no_row_is_seen_before_it_could_be_known(lake: Lake) -> None:
-    bundle = lake.bundles.pin("b", table=TABLES)
+    bundle = lake.bundles.pin("b", table=TABLES, check=False)
     for event in bundle.replay():
         if isinstance(event, Bar):
             length = 60 if event.table == "bars_1h" else 1
@@ -71,7 +89,7 @@ def test_no_row_is_seen_before_it_could_be_known(lake: Lake) -> None:
 
 
 def test_a_range_is_cut_out_of_the_whole_stream(lake: Lake) -> None:
-    bundle = lake.bundles.pin("b", table=TABLES)
+    bundle = lake.bundles.pin("b", table=TABLES, check=False)
     everything = stream(bundle)
     start, end = T0 + 17 * SECOND, T0 + DAY + 7 * MINUTE
     expected = [event for event in everything if start <= event.available_at < end]
@@ -108,14 +126,14 @@ def test_future_rows_do_not_change_past_events(
     for frame in (rows, moved):
         lake = new_lake()
         write(lake, "trades", frame)
-        write(lake, "bars_1m", bars(2 * 1440))
-        bundle = lake.bundles.pin("b", table=("trades", "bars_1m"))
+        write(lake, "bars_1m", bars(96, step=30 * MINUTE))
+        bundle = lake.bundles.pin("b", table=("trades", "bars_1m"), check=False)
         positions.append([event for event in bundle.replay() if event.available_at <= instant])
     assert positions[0] == positions[1]
 
 
 def test_a_damaged_file_stops_the_stream(lake: Lake) -> None:
-    bundle = lake.bundles.pin("b", table="bars_1m")
+    bundle = lake.bundles.pin("b", table="bars_1m", check=False)
     path = lake.root.tables / "bars_1m" / bundle.contents.files.files("bars_1m")["path"][-1]
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     with pytest.raises(DamagedError, match=path.name):

@@ -200,13 +200,13 @@ def test_every_row_and_value_equals_a_naive_comparison(
         lake = new_lake(schemas={"notes": text})
         write_as(lake, "first", "notes", notes(before))
         first = data.draw(st.sampled_from([None, *{moment(n) for _, n, _ in before}]))
-        lake.bundles.pin("a", table="notes", since=first)
+        lake.bundles.pin("a", table="notes", since=first, check=False)
         a = {key: row for key, row in before.items() if first is None or moment(key[1]) >= first}
         b = {**before, **revisions}
         if revisions:
             write_as(lake, "second", "notes", notes(revisions))
         symbol = data.draw(st.sampled_from([None, *{symbol for symbol, _, _ in b}]))
-        lake.bundles.pin("b", table="notes", symbol=symbol or ())
+        lake.bundles.pin("b", table="notes", symbol=symbol or (), check=False)
         b = {key: row for key, row in b.items() if symbol in (None, key[0])}
         expected = naive(a, b)
         assert comparable(said(lake.bundles.diff("a", "b", rows=True))) == comparable(expected)

@@ -158,7 +158,7 @@ def test_tables_are_pinned_at_one_moment_while_others_write(lake: Lake) -> None:
     done = threading.Event()
 
     def ingest() -> None:
-        for number in range(1, 60):
+        for number in range(1, 40):
             write(store, "trades", trades(1, first=number))
             write(store, "bars_1m", bars(1, start=T0 + number * MINUTE))
         done.set()
@@ -167,7 +167,7 @@ def test_tables_are_pinned_at_one_moment_while_others_write(lake: Lake) -> None:
     writer.start()
     seen = set()
     while not done.is_set():
-        bundle = lake.bundles.pin("b", table=("bars_1m", "trades"), move=True)
+        bundle = lake.bundles.pin("b", table=("bars_1m", "trades"), move=True, check=False)
         counts = [bundle.scan(table).collect().height for table in ("trades", "bars_1m")]
         assert counts[0] - counts[1] in (0, 1)
         seen.add(tuple(counts))

@@ -24,6 +24,6 @@ def work(path: Path, seed: int) -> None:
     for number in range(3):
         volume = [float(seed * 10 + number)] * 50
         write(lake, "bars_1m", bars(50, start=T0 + number * 100 * MINUTE, volume=volume))
-        lake.bundles.pin(f"child-{seed}-{number}", table=("bars_1m", "trades"))
+        lake.bundles.pin(f"child-{seed}-{number}", table=("bars_1m", "trades"), check=False)
         lake.maintenance.optimize()
         lake.maintenance.vacuum(keep=timedelta(hours=1))

@@ -63,6 +63,18 @@ def sandbox(clock: Clock) -> Iterator[Sandbox]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def quiet_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeLake]:
+    """Makes lakes that ask a sandbox without faults, for several tests to compare with."""
+    with Sandbox(SyntheticMarkets(seed=7), now=lambda: NOW, weight_limit=False) as running:
+
+        def make(**ingest: Any) -> Lake:
+            path = tmp_path_factory.mktemp("quiet") / "lake"
+            return Lake.create(settings_for(path, running.url, **ingest), now=lambda: NOW)
+
+        yield make
+
+
 @pytest.fixture
 def make_lake(tmp_path: Path, sandbox: Sandbox, clock: Clock) -> MakeLake:
     """Makes lakes that ask the sandbox, each under its own name."""

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -131,14 +131,16 @@ def test_threads_may_look_up_while_others_write(lake: Lake) -> None:
     assert max(seen) <= 14
 
 
+@settings(max_examples=30)
 @given(
     seconds=st.lists(st.integers(0, 10**6), min_size=1, max_size=40, unique=True),
     cuts=st.integers(1, 5),
-    n=st.integers(1, 50),
-    at=st.integers(-10, 10**6 + 10),
+    look_ups=st.lists(
+        st.tuples(st.integers(1, 50), st.integers(-10, 10**6 + 10)), min_size=1, max_size=8
+    ),
 )
 def test_look_ups_equal_a_search_through_all_rows(
-    new_lake: NewLake, seconds: list[int], cuts: int, n: int, at: int
+    new_lake: NewLake, seconds: list[int], cuts: int, look_ups: list[tuple[int, int]]
 ) -> None:
     lake = new_lake()
     times: list[datetime] = [T0 + second * SECOND for second in seconds]
@@ -148,6 +150,7 @@ def test_look_ups_equal_a_search_through_all_rows(
         if part.height:
             write(lake, "trades", part)
     everything = lake.scan("trades").collect()
-    assert_frame_equal(lake.latest("trades", **BTC, n=n), everything.tail(n))
-    expected = everything.filter(pl.col("timestamp") <= T0 + at * SECOND).tail(1)
-    assert_frame_equal(lake.at("trades", **BTC, time=T0 + at * SECOND), expected)
+    for n, at in look_ups:
+        assert_frame_equal(lake.latest("trades", **BTC, n=n), everything.tail(n))
+        expected = everything.filter(pl.col("timestamp") <= T0 + at * SECOND).tail(1)
+        assert_frame_equal(lake.at("trades", **BTC, time=T0 + at * SECOND), expected)

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from deltalake import write_deltalake
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -64,6 +64,7 @@ def filled(new_lake: NewLake) -> Lake:
     return lake
 
 
+@settings(max_examples=40)
 @given(RANGES, st.sampled_from(["delete", "change", "thin out", "insert"]))
 def test_exactly_the_rows_of_the_range_change_and_come_back(
     filled: Lake, window: TimeRange, what: str

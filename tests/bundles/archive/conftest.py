@@ -20,7 +20,7 @@ from lake.errors import (
     DamagedError,
     LakeError,
 )
-from tests.conftest import DAY, MINUTE, NewLake, bars, trades, write
+from tests.conftest import DAY, MINUTE, NewLake, bars, copy_lake, trades, write
 
 TABLES = ("trades", "bars_1m")
 # Encoded on disk, too long for a tar header, not ASCII.
@@ -44,20 +44,46 @@ class Steps:
         self.said.append(("end", self.done))
 
 
-@pytest.fixture
-def bundle(lake: Lake) -> Bundle:
-    """A bundle with trades and bars of three symbols over several days."""
+@pytest.fixture(scope="session")
+def lake_of_bundle(new_lake: NewLake) -> Lake:
+    lake = new_lake()
     for symbol in SYMBOLS:
         write(lake, "trades", trades(6, step=DAY / 2, symbol=symbol))
         write(lake, "bars_1m", bars(100, step=20 * MINUTE, symbol=symbol))
-    return lake.bundles.pin("b", table=TABLES)
+    lake.bundles.pin("b", table=TABLES)
+    return lake
+
+
+@pytest.fixture(scope="session")
+def lake_of_small(new_lake: NewLake) -> Lake:
+    lake = new_lake()
+    write(lake, "trades", trades(4, step=DAY / 2))
+    lake.bundles.pin("small", table="trades")
+    return lake
+
+
+@pytest.fixture
+def lake(
+    request: pytest.FixtureRequest, new_lake: NewLake, tmp_path_factory: pytest.TempPathFactory
+) -> Lake:
+    """An empty lake, or a copy of that of the bundle that the test asks for."""
+    for name in ("bundle", "small"):
+        if name in request.fixturenames:
+            origin: Lake = request.getfixturevalue(f"lake_of_{name}")
+            return copy_lake(origin, tmp_path_factory.mktemp("copies") / "lake")
+    return new_lake()
+
+
+@pytest.fixture
+def bundle(lake: Lake) -> Bundle:
+    """A bundle with trades and bars of three symbols over several days."""
+    return lake.bundles.open("b")
 
 
 @pytest.fixture
 def small(lake: Lake) -> Bundle:
     """A bundle with two data files."""
-    write(lake, "trades", trades(4, step=DAY / 2))
-    return lake.bundles.pin("small", table="trades")
+    return lake.bundles.open("small")
 
 
 def frames(bundle: Bundle) -> dict[str, pl.DataFrame]:
@@ -82,9 +108,11 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-@pytest.fixture
-def packed(small: Bundle, tmp_path: Path) -> bytes:
-    return small.export(tmp_path / "whole.tar.zst").read_bytes()
+@pytest.fixture(scope="session")
+def packed(lake_of_small: Lake, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The archive of the small bundle."""
+    path = tmp_path_factory.mktemp("packed") / "whole.tar.zst"
+    return lake_of_small.bundles.open("small").export(path).read_bytes()
 
 
 def decompress(packed: bytes) -> bytes:

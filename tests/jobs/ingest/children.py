@@ -24,7 +24,7 @@ def start(path: Path, url: str, since: datetime, until: datetime) -> BaseProcess
 
 def ingest(path: Path, url: str, since: datetime, until: datetime) -> None:
     """Run it in this process."""
-    lake = Lake(settings_for(path, url, batch_rows=1500), now=lambda: NOW)
+    lake = Lake(settings_for(path, url, batch_rows=500), now=lambda: NOW)
     ingest_all(lake, requests(lake, since, until))
 
 

@@ -17,13 +17,13 @@ from tests.jobs.conftest import NOW, MakeLake, ingest_all, settings_for
 from tests.jobs.ingest import children
 
 UNTIL = NOW.replace(hour=0, minute=0, second=0)
-SINCE = UNTIL - timedelta(days=1)
+SINCE = UNTIL - timedelta(hours=9)
 
 
-@pytest.fixture
-def expected(make_lake: MakeLake) -> dict[str, pl.DataFrame]:
+@pytest.fixture(scope="module")
+def expected(quiet_lake: MakeLake) -> dict[str, pl.DataFrame]:
     """The tables after one quiet run."""
-    lake = make_lake("quiet")
+    lake = quiet_lake()
     ingest_all(lake, children.requests(lake, SINCE, UNTIL))
     return _content(lake)
 
@@ -68,8 +68,8 @@ def test_two_overlapping_ingestions_at_once_give_the_same(
 ) -> None:
     path: Path = make_lake("shared").root.path
     two = [
-        children.start(path, sandbox.url, SINCE, UNTIL - timedelta(hours=6)),
-        children.start(path, sandbox.url, SINCE + timedelta(hours=6), UNTIL),
+        children.start(path, sandbox.url, SINCE, UNTIL - timedelta(hours=3)),
+        children.start(path, sandbox.url, SINCE + timedelta(hours=3), UNTIL),
     ]
     for child in two:
         child.join()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,6 +20,7 @@ from lake.jobs.repairs.records import Records, recover
 from lake.jobs.repairs.repair import undo
 from lake.sandbox import Sandbox
 from tests import processes
+from tests.conftest import copy_lake
 from tests.jobs.conftest import NOW, MakeLake, settings_for
 from tests.jobs.repairs.damage import (
     BTC,
@@ -49,31 +52,43 @@ def run(path: Path, url: str, dies: bool) -> None:
     repair(Lake(settings_for(path, url), now=lambda: NOW), FOUND)
 
 
-def _damaged(lake: Lake) -> None:
-    for table in TABLES:
-        lake.ingest(table, exchange="binance", symbol="BTC/USDT", since=SINCE, until=UNTIL)
-    for table in TABLES:
-        for gap in GAPS:
-            delete(lake, table, BTC, gap)
-
-
 def _slots() -> int:
     return sum(60 // length * len(GAPS) for length in (1, 5, 15))
 
 
-@pytest.fixture
-def truth(make_lake: MakeLake) -> Lake:
-    lake = make_lake("truth")
+@pytest.fixture(scope="module")
+def truth(quiet_lake: MakeLake) -> Lake:
+    lake = quiet_lake()
     for table in TABLES:
         lake.ingest(table, exchange="binance", symbol="BTC/USDT", since=SINCE, until=UNTIL)
     return lake
 
 
+@pytest.fixture(scope="module")
+def damaged_lake(truth: Lake, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    lake = copy_lake(truth, tmp_path_factory.mktemp("damaged") / "lake")
+    for table in TABLES:
+        for gap in GAPS:
+            delete(lake, table, BTC, gap)
+    return lake
+
+
+@pytest.fixture
+def make_damaged(damaged_lake: Lake, sandbox: Sandbox, tmp_path: Path) -> Callable[[], Lake]:
+    """Makes copies of the damaged lake that ask the sandbox."""
+    numbers = itertools.count()
+
+    def make() -> Lake:
+        path = copy_lake(damaged_lake, tmp_path / f"damaged-{next(numbers)}").root.path
+        return Lake(settings_for(path, sandbox.url), now=lambda: NOW)
+
+    return make
+
+
 def test_killed_between_commit_and_record_the_next_run_writes_the_record(
-    make_lake: MakeLake, sandbox: Sandbox, truth: Lake
+    make_damaged: Callable[[], Lake], sandbox: Sandbox, truth: Lake
 ) -> None:
-    lake = make_lake()
-    _damaged(lake)
+    lake = make_damaged()
     damaged = rows(lake, "bars_1m")
     child = start(lake.root.path, sandbox.url, dies=True)
     child.join()
@@ -99,9 +114,10 @@ def test_killed_between_commit_and_record_the_next_run_writes_the_record(
     assert_frame_equal(rows(lake, "bars_1m"), damaged)
 
 
-def test_what_a_killed_run_changed_can_be_undone(make_lake: MakeLake, sandbox: Sandbox) -> None:
-    lake = make_lake()
-    _damaged(lake)
+def test_what_a_killed_run_changed_can_be_undone(
+    make_damaged: Callable[[], Lake], sandbox: Sandbox
+) -> None:
+    lake = make_damaged()
     damaged = rows(lake, "bars_1m")
     start(lake.root.path, sandbox.url, dies=True).join()
     store = store_of(lake)
@@ -115,17 +131,15 @@ def test_what_a_killed_run_changed_can_be_undone(make_lake: MakeLake, sandbox: S
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_killed_at_random_moments_every_row_is_on_record(
-    make_lake: MakeLake, sandbox: Sandbox, truth: Lake
+    make_damaged: Callable[[], Lake], sandbox: Sandbox, truth: Lake
 ) -> None:
     dice = random.Random(20260310)
-    timed = make_lake("timed")
-    _damaged(timed)
+    timed = make_damaged()
     begun = time.monotonic()
     start(timed.root.path, sandbox.url, dies=False).join()
     duration = time.monotonic() - begun
-    for number in range(6):
-        lake = make_lake(f"killed-{number}")
-        _damaged(lake)
+    for _ in range(6):
+        lake = make_damaged()
         child = start(lake.root.path, sandbox.url, dies=False)
         time.sleep(dice.uniform(0.3, 1.0) * duration)
         child.kill()
