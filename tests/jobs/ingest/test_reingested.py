@@ -33,7 +33,7 @@ def first(quiet_lake: MakeLake) -> Bundle:
     return lake.bundles.pin("b", table=TABLES, check=False)
 
 
-@pytest.mark.parametrize("batch_rows", [700, 125_000])
+@pytest.mark.parametrize("batch_rows", [2500, 125_000])
 def test_a_new_lake_gives_the_same_id(make_lake: MakeLake, first: Bundle, batch_rows: int) -> None:
     other = make_lake("other", batch_rows=batch_rows)
     fill(other, timedelta(hours=31), timedelta(hours=5), timedelta())
