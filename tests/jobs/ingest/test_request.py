@@ -22,7 +22,9 @@ COVERED = [
 def chosen(
     lake: Lake, *tables: str, exchanges: tuple[str, ...] = (), symbols: tuple[str, ...] = ()
 ) -> list[tuple[str, str, str]]:
-    requests = choose_requests(store_of(lake), IngestChoice(tables, exchanges=exchanges, symbols=symbols))
+    requests = choose_requests(
+        store_of(lake), IngestChoice(tables, exchanges=exchanges, symbols=symbols)
+    )
     return [(r.dataset.name, r.market.exchange, r.market.symbol) for r in requests]
 
 
