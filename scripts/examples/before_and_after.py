@@ -32,9 +32,9 @@ def main():
                 }
             )
         )
-        lake.ingest_instruments("binance", SPOT)
+        lake.instruments("binance", symbol=SPOT)
         lake.ingest("bars_1m", exchange="binance", symbol=SPOT, since=SINCE, until=UNTIL)
-        lake.pin(BUNDLE, "bars_1m", since=SINCE, until=UNTIL)
+        lake.bundles.pin(BUNDLE, table="bars_1m", since=SINCE, until=UNTIL)
         before = outputs(folder)
         revise_and_go_on(sandbox, lake)
         after = outputs(folder)
@@ -84,8 +84,8 @@ def outputs(folder):
 
 
 def side_by_side(left, right):
-    for one, other in zip(left.splitlines(), right.splitlines(), strict=False):
-        print(f"  {one:<55}{other}")
+    for before, after in zip(left.splitlines(), right.splitlines(), strict=False):
+        print(f"  {before:<55}{after}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def test_rows_written_in_another_order_have_the_same_id(filled: Lake, new_lake: 
     frame = pl.concat([trades(6, step=DAY / 2, symbol=s) for s in ("ETH/USDT", "BTC/USDT")])
     for number in reversed(range(frame.height)):
         write(other, "trades", frame[number])
-    assert other.pin("b", table="trades").id == filled.bundles.pin("b", table="trades").id
+    assert other.bundles.pin("b", table="trades").id == filled.bundles.pin("b", table="trades").id
 
 
 def pinned_again(change: Callable[[Lake], Any], lake: Lake) -> bool:
@@ -149,12 +149,12 @@ def test_only_open_bars_are_nothing_to_pin(filled: Lake) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"datasets": "orderbooks"}, "table orderbooks does not exist yet"),
-        ({"datasets": "nope"}, "there is no dataset 'nope'"),
-        ({"datasets": "trades", "symbol": ("BTC/USDT", "XRP/USDT")}, "no rows of XRP/USDT"),
-        ({"datasets": "trades", "exchange": ("binance", "okx")}, "no rows of okx"),
-        ({"datasets": "trades", "since": T0 + 99 * DAY}, "trades has no rows in the selection"),
-        ({"datasets": ("trades", "bars_1m"), "since": T0 + DAY}, "bars_1m has no rows"),
+        ({"table": "orderbooks"}, "table orderbooks does not exist yet"),
+        ({"table": "nope"}, "there is no table 'nope'"),
+        ({"table": "trades", "symbol": ("BTC/USDT", "XRP/USDT")}, "no rows of XRP/USDT"),
+        ({"table": "trades", "exchange": ("binance", "okx")}, "no rows of okx"),
+        ({"table": "trades", "since": T0 + 99 * DAY}, "trades has no rows in the selection"),
+        ({"table": ("trades", "bars_1m"), "since": T0 + DAY}, "bars_1m has no rows"),
     ],
 )
 def test_a_selection_without_rows_cannot_be_pinned(
