@@ -147,9 +147,11 @@ def test_a_range_that_cannot_be_is_refused(
         lake.scan("trades", since=since, until=until)
 
 
-def test_a_market_that_is_not_there_has_no_rows(lake: Lake) -> None:
+def test_a_market_that_is_not_there_is_refused_or_has_no_rows(lake: Lake) -> None:
     write(lake, "trades", trades())
-    assert lake.scan("trades", exchange="okx").collect().is_empty()
+    with pytest.raises(UnknownNameError, match="no rows of exchange okx"):
+        lake.scan("trades", exchange="okx")
+    assert lake.scan("trades", exchange="okx", missing="empty").collect().is_empty()
 
 
 EVENTS = [datetime(2023, 12, 31, 23, 59, tzinfo=UTC), T0, datetime(2024, 7, 14, 8, tzinfo=UTC)]
