@@ -208,7 +208,7 @@ def report(
     else:
         shown = _bundle_report(session, bundle)
     if html is not None:
-        from lake.quality.report.page import html as page
+        from lake.quality.report.page import render_page as page
 
         write_text(html, page(shown))
         session.stderr().print(f"Wrote {html}.", highlight=False, markup=False, soft_wrap=True)
@@ -227,7 +227,7 @@ def _bundle_report(session: Session, reference: str) -> Report:
 
 
 def _show_report(session: Session, made: Report) -> None:
-    from lake.jobs.quality.report import overview, summary
+    from lake.jobs.quality.report import build_overview, build_summary
     from lake.quality.score import DIMENSIONS
 
     if session.format in (Format.json, Format.ndjson):
@@ -237,7 +237,7 @@ def _show_report(session: Session, made: Report) -> None:
 
         show_record(session, orjson.loads(to_json(made)))
         return
-    listed = overview(made) if session.format is Format.table else summary(made)
+    listed = build_overview(made) if session.format is Format.table else build_summary(made)
     show(session, listed, f"{made.title}: {made.start} to {made.end}")
     totals = made.totals
     parts = [f"{name} {rounded_down(getattr(totals.scores, name))}" for name in DIMENSIONS]

@@ -18,31 +18,33 @@ from lake.model.time import EPOCH, MICROSECOND
 from lake.quality.report.document import Chart, Deviation, Line
 from lake.quality.run import FOLDED_PATTERN
 
-_CHARTS, _A_CHECK = 24, 8
+_CHARTS, _PER_CHECK = 24, 8
 _AROUND, _LONG, _INSIDE = 40, 180, 45  # slots
 _PAIRS, _POINTS = 6, 400
-_SHOWN = (
+_CHECKS = (
     "gaps", "spikes", "jumps", "stale", "zero_volume", "reconciliation", "broken_rules", "scale",
     "venue_deviation",
 )  # fmt: skip
 _DEVIATION = "venue_deviation"
 
 
-def charts(known: CheckInputs, findings: pl.DataFrame) -> tuple[Chart, ...]:
+def build_charts(inputs: CheckInputs, findings: pl.DataFrame) -> tuple[Chart, ...]:
     """Candles around the worst findings of bars: of each check some, of many markets."""
-    bars = [name for name, rows in known.tables.items() if rows.dataset.event == "bar"]
+    bars = [name for name, rows in inputs.tables.items() if rows.dataset.event == "bar"]
     shown = findings.filter(
         pl.col("dataset").is_in(bars)
-        & pl.col("check").is_in(_SHOWN)
+        & pl.col("check").is_in(_CHECKS)
         # Where many are told as one, what is wrong lies here and there in its interval.
         & ~pl.col("message").str.contains(FOLDED_PATTERN)
     )
-    drawn = (_chart(known, row) for row in _worst(_whole(shown)).iter_rows(named=True))
+    drawn = (
+        _build_chart(inputs, row) for row in _select_worst(_join_days(shown)).iter_rows(named=True)
+    )
     return tuple(chart for chart in drawn if chart is not None)
 
 
-def deviations(
-    known: CheckInputs,
+def build_deviations(
+    inputs: CheckInputs,
     selection: Selection,
     findings: pl.DataFrame,
     threshold_bps: Callable[[Dataset], float],
@@ -61,16 +63,18 @@ def deviations(
         return frozenset(map(str, markets)) not in named, _step(dataset) // MICROSECOND
 
     found: dict[tuple[Market, Market], Deviation] = {}
-    for dataset, *markets in sorted(_pairs(known, selection), key=order):
+    for dataset, *markets in sorted(_pair_venues(inputs, selection), key=order):
         first, second = markets
         if len(found) < _PAIRS and (first, second) not in found:
-            line = _deviation(known, dataset, first, second, selection, threshold_bps(dataset))
+            line = _build_deviation(
+                inputs, dataset, first, second, selection, threshold_bps(dataset)
+            )
             if line is not None:
                 found[first, second] = line
     return tuple(found.values())
 
 
-def _whole(found: pl.DataFrame) -> pl.DataFrame:
+def _join_days(found: pl.DataFrame) -> pl.DataFrame:
     """Findings that follow each other as one: checks cut what they find at midnight."""
     same = (*DATASET_MARKET, "check", "against", "reason")
     begins = (pl.col("timestamp") != pl.col("end").shift(1)).fill_null(value=True)
@@ -84,7 +88,7 @@ def _whole(found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _worst(found: pl.DataFrame) -> pl.DataFrame:
+def _select_worst(found: pl.DataFrame) -> pl.DataFrame:
     """By turns of each check, and within it of each market, the worst and longest first."""
     turn = pl.int_range(pl.len())
     rank = severity_rank()
@@ -94,39 +98,41 @@ def _worst(found: pl.DataFrame) -> pl.DataFrame:
         .with_columns(_turn=turn.over("check", "_rank", *DATASET_MARKET))
         .sort("_rank", "_turn", descending=[True, False], maintain_order=True)
         .with_columns(_place=turn.over("check"))
-        .filter(pl.col("_place") < _A_CHECK)
+        .filter(pl.col("_place") < _PER_CHECK)
         .sort("_place", maintain_order=True)
         .head(_CHARTS)
     )
 
 
-def _pairs(known: CheckInputs, selection: Selection) -> Iterator[tuple[Dataset, Market, Market]]:
-    for table, rows in known.tables.items():
+def _pair_venues(
+    inputs: CheckInputs, selection: Selection
+) -> Iterator[tuple[Dataset, Market, Market]]:
+    for table, rows in inputs.tables.items():
         if rows.dataset.event != "bar":
             continue
         by_symbol: dict[str, list[Market]] = {}
-        for market in known.markets(table, selection):
+        for market in inputs.find_markets(table, selection):
             by_symbol.setdefault(market.symbol, []).append(market)
         for markets in by_symbol.values():
             for first, second in combinations(markets, 2):
                 yield rows.dataset, first, second
 
 
-def _chart(known: CheckInputs, row: dict[str, object]) -> Chart | None:
+def _build_chart(inputs: CheckInputs, row: dict[str, object]) -> Chart | None:
     table, market = str(row["dataset"]), StoredMarket(str(row["exchange"]), str(row["symbol"]))
     start, end = row["timestamp"], row["end"]
-    dataset = known.tables[table].dataset
+    dataset = inputs.tables[table].dataset
     if not isinstance(start, datetime) or not isinstance(end, datetime):
         return None
     end = max(end, start + _step(dataset))
-    candles = _around(known, dataset, market, start, end)
+    candles = _read_candles(inputs, dataset, market, start, end)
     if candles.is_empty():
         return None
-    seconds = candles.select(_seconds(dataset.time_column)).to_series()
+    seconds = candles.select(_to_seconds(dataset.time_column)).to_series()
     against = row["against"]
     line = None
     if isinstance(against, str):
-        line = _second_opinion(known, dataset, market, against, candles[dataset.time_column])
+        line = _read_reference(inputs, dataset, market, against, candles[dataset.time_column])
     return Chart(
         finding_id=str(row["finding_id"]),
         kind={"gaps": "gap", "spikes": "spike"}.get(str(row["check"]), str(row["check"])),
@@ -139,8 +145,8 @@ def _chart(known: CheckInputs, row: dict[str, object]) -> Chart | None:
     )
 
 
-def _around(
-    known: CheckInputs, dataset: Dataset, market: Market, start: datetime, end: datetime
+def _read_candles(
+    inputs: CheckInputs, dataset: Dataset, market: Market, start: datetime, end: datetime
 ) -> pl.DataFrame:
     """Candles before, in and after an interval; of a long one not those of its middle."""
     step = _step(dataset)
@@ -148,41 +154,43 @@ def _around(
     if end - start > _LONG * step:
         (first, last), inside = parts[0], _INSIDE * step
         parts = [(first, start + inside), (end - inside, last)]
-    return pl.concat([_closes(known, dataset.name, market, *part) for part in parts])
+    return pl.concat([_read_columns(inputs, dataset.name, market, *part) for part in parts])
 
 
-def _second_opinion(
-    known: CheckInputs, dataset: Dataset, market: Market, against: str, times: pl.Series
+def _read_reference(
+    inputs: CheckInputs, dataset: Dataset, market: Market, against: str, times: pl.Series
 ) -> Line | None:
     """Closes at the same times, of the market's trades or finer bars, or of another market."""
     first, last = times[0], times[-1]
-    if against in known.tables:
+    if against in inputs.tables:
         table, other = against, market
     else:
         exchange, _, symbol = against.partition(" ")
         if not symbol:
             return None
         table, other = dataset.name, StoredMarket(exchange, symbol)
-    if known.listing.span(table, other) is None or dataset.timeframe is None:
+    if inputs.listing.span(table, other) is None or dataset.timeframe is None:
         return None
-    witness = known.tables[table].dataset
+    witness = inputs.tables[table].dataset
     price = "price" if "price" in witness.polars_schema else "close"
-    rows = _closes(known, table, other, first, last + _step(dataset), (witness.time_column, price))
+    rows = _read_columns(
+        inputs, table, other, first, last + _step(dataset), (witness.time_column, price)
+    )
     slot = pl.col(witness.time_column).dt.truncate(dataset.timeframe.table_suffix).alias("slot")
     closes = rows.group_by(slot, maintain_order=True).agg(pl.col(price).last())
     joined = times.alias("slot").to_frame().join(closes, on="slot", how="left")
     return Line(against, tuple(joined[price].to_list()))
 
 
-def _deviation(
-    known: CheckInputs,
+def _build_deviation(
+    inputs: CheckInputs,
     dataset: Dataset,
     first: Market,
     second: Market,
     selection: Selection,
     threshold_bps: float,
 ) -> Deviation | None:
-    frames = [_observed(known, dataset, market, selection) for market in (first, second)]
+    frames = [_read_closes(inputs, dataset, market, selection) for market in (first, second)]
     both = (
         frames[0]
         .join(frames[1], on=dataset.time_column, suffix="_second")
@@ -191,8 +199,8 @@ def _deviation(
     if both.is_empty():
         return None
     bps = pl.col("bps")
-    points = both.group_by(_span(both.height), maintain_order=True).agg(
-        _seconds(dataset.time_column).first().alias("seconds"),
+    points = both.group_by(_point_number(both.height), maintain_order=True).agg(
+        _to_seconds(dataset.time_column).first().alias("seconds"),
         mean=bps.mean().round(3),
         low=bps.min().round(3),
         high=bps.max().round(3),
@@ -212,16 +220,16 @@ def _deviation(
     )
 
 
-def _observed(
-    known: CheckInputs, dataset: Dataset, market: Market, selection: Selection
+def _read_closes(
+    inputs: CheckInputs, dataset: Dataset, market: Market, selection: Selection
 ) -> pl.DataFrame:
     """Closes that the venue sent, of bars that are over."""
     columns = (dataset.time_column, "close", "closed", "fill")
-    rows = _closes(known, dataset.name, market, selection.start, selection.end, columns)
+    rows = _read_columns(inputs, dataset.name, market, selection.start, selection.end, columns)
     return rows.filter(pl.col("closed") & pl.col("fill").is_null()).drop("closed", "fill")
 
 
-def _span(rows: int) -> pl.Expr:
+def _point_number(rows: int) -> pl.Expr:
     return pl.int_range(pl.len()) // max(1, -(-rows // _POINTS))
 
 
@@ -230,8 +238,8 @@ def _step(dataset: Dataset) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _closes(
-    known: CheckInputs,
+def _read_columns(
+    inputs: CheckInputs,
     table: str,
     market: Market,
     start: datetime | None,
@@ -239,10 +247,10 @@ def _closes(
     columns: tuple[str, ...] = ("timestamp", *OHLCV),
 ) -> pl.DataFrame:
     selection = Selection((market.exchange,), (market.symbol,), start, end)
-    return known.tables[table].collect(selection, columns=columns)
+    return inputs.tables[table].collect(selection, columns=columns)
 
 
-def _seconds(column: str) -> pl.Expr:
+def _to_seconds(column: str) -> pl.Expr:
     return pl.col(column).dt.timestamp("us") // 1_000_000
 
 

@@ -189,7 +189,9 @@ def _touched(store: Store, job_id: str) -> list[TableSelection]:
 
 def _require_rows(inputs: CheckInputs, tables: Sequence[str], selection: Selection) -> None:
     """Refuse a selection in which nothing is: it would look as if all were well."""
-    markets = {market for table in tables for market in inputs.checked(table, selection)}
+    markets = {
+        market for table in tables for market in inputs.find_checked_markets(table, selection)
+    }
     stored = set(chain.from_iterable((market.exchange, market.symbol) for market in markets))
     missing = [name for name in (*selection.exchanges, *selection.symbols) if name not in stored]
     if missing or (tables and not markets):

@@ -14,7 +14,7 @@ from lake.model.time import MICROSECOND, TimeRange
 from lake.store.chunks import AHEAD, has_possible_times
 from lake.store.reader import TIME_STEP, TableReader
 
-_LISTED = ("exchange", "symbol", "rows", "bytes", "first", "last")
+_COLUMNS = ("exchange", "symbol", "rows", "bytes", "first", "last")
 
 
 @dataclass(frozen=True)
@@ -37,34 +37,34 @@ class Listing:
             `exchange`, `symbol`, `rows`, `bytes`, `first`, `last`.
         """
         if table not in self._files:
-            files = self.tables[table].files().select(_LISTED)
+            files = self.tables[table].files().select(_COLUMNS)
             is_odd = ~has_possible_times(self.now).fill_null(value=False)
             odd = files.filter(is_odd).select("exchange", "symbol").unique()
             if odd.height:
-                days = [_days(self.tables[table], pair, self.now) for pair in odd.iter_rows()]
+                days = [_list_days(self.tables[table], pair, self.now) for pair in odd.iter_rows()]
                 files = pl.concat([files.join(odd, on=odd.columns, how="anti"), *days])
             self._files[table] = files
         return self._files[table]
 
-    def sound(self, table: str, market: Market) -> pl.DataFrame:
+    def valid_files(self, table: str, market: Market) -> pl.DataFrame:
         """The files of a market that hold rows of possible times."""
-        return self.files(table).filter(is_of(market) & has_possible_times(self.now))
+        return self.files(table).filter(matches_market(market) & has_possible_times(self.now))
 
     def span(self, table: str, market: Market) -> TimeRange | None:
         """From a market's first to its last row; rows of impossible times do not count."""
-        files = self.sound(table, market)
+        files = self.valid_files(table, market)
         first, last = files["first"].min(), files["last"].max()
         if not isinstance(first, datetime) or not isinstance(last, datetime):
             return None
         return TimeRange(first, last + TIME_STEP)
 
 
-def is_of(market: Market) -> pl.Expr:
+def matches_market(market: Market) -> pl.Expr:
     """Whether a row or file is of a market."""
     return (pl.col("exchange") == market.exchange) & (pl.col("symbol") == market.symbol)
 
 
-def _days(rows: TableReader, market: tuple[str, str], now: datetime) -> pl.DataFrame:
+def _list_days(rows: TableReader, market: tuple[str, str], now: datetime) -> pl.DataFrame:
     time, selection = pl.col(rows.dataset.time_column), Selection(market[:1], market[1:])
     step = TIME_STEP // MICROSECOND
     return (
@@ -78,6 +78,6 @@ def _days(rows: TableReader, market: tuple[str, str], now: datetime) -> pl.DataF
             first=time.min().dt.truncate(f"{step}us"),
             last=time.max().dt.truncate(f"{step}us"),
         )
-        .select(_LISTED)
+        .select(_COLUMNS)
         .collect()
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from lake.errors import UnknownNameError, UsageError
-from lake.jobs.quality.run import missing, open_inputs
+from lake.jobs.quality.run import find_gaps, open_inputs
 from lake.model.selection import Selection
 from lake.model.severity import SEVERITIES
 from lake.quality.findings import sort_by_severity
@@ -80,7 +80,7 @@ def read_scores(store: Store, tables: Sequence[str], selection: Selection) -> pl
 
 def read_gaps(store: Store, settings: Settings, table: str, selection: Selection) -> pl.DataFrame:
     """Missing bars that open in a selection, and why, as it is now: see `missing`."""
-    return missing(open_inputs(store, settings, store.now()), table, selection)
+    return find_gaps(open_inputs(store, settings, store.now()), table, selection)
 
 
 def severities_from(least: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from datetime import datetime
 import polars as pl
 
 from lake.bundles.draft import Assessment
-from lake.jobs.quality.report import Facts, report
+from lake.jobs.quality.report import ReportInputs, build_report
 from lake.jobs.quality.run import check_tables, open_inputs
 from lake.model.dataset import TIMESTAMP
 from lake.model.progress import Progress
@@ -36,20 +36,20 @@ def assess(
     Other tables of the lake testify, as they are now or were at `as_of`.
     """
     tables = {snapshot.dataset.name: snapshot for snapshot in snapshots}
-    known = open_inputs(store, settings, store.now(), tables, as_of)
+    inputs = open_inputs(store, settings, store.now(), tables, as_of)
     overrides = settings.quality.checks
     scores, found = [], [store.catalog.dataset("findings").empty()]
     for table, selection in zip(tables, selections, strict=True):
-        for seen in check_tables(known, [table], selection, overrides, progress, exactly=True):
+        for seen in check_tables(inputs, [table], selection, overrides, progress, exactly=True):
             scores.append(seen.named_scores)
             found.append(
                 as_rows(seen.table, seen.market, seen.findings).with_columns(
                     status=pl.lit("open"),
                     job_id=pl.lit("pin"),
-                    found_at=pl.lit(known.now, dtype=TIMESTAMP),
+                    found_at=pl.lit(inputs.now, dtype=TIMESTAMP),
                 )
             )
-    facts = Facts(
+    facts = ReportInputs(
         title=title,
         lake_id=store.root.id,
         made_at=store.now(),
@@ -61,5 +61,5 @@ def assess(
         jobs=Ledger(store).read_jobs(),
     )
     return Assessment(
-        combine_scores(facts.scores)["score"], to_json(report(facts, known, overrides))
+        combine_scores(facts.scores)["score"], to_json(build_report(facts, inputs, overrides))
     )

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import polars as pl
 
 from lake.errors import QualityError
-from lake.jobs.quality.charts import charts, deviations
+from lake.jobs.quality.charts import build_charts, build_deviations
 from lake.jobs.quality.slices import CheckInputs
 from lake.model.dataset import Dataset
 from lake.model.market import DATASET_MARKET
@@ -28,8 +28,8 @@ from lake.quality.report.document import (
     JobRecord,
     Latency,
     MarketFigures,
-    Missing,
-    Open,
+    MissingSlots,
+    OpenFindings,
     Provenance,
     Reason,
     Repair,
@@ -48,7 +48,7 @@ _DEVIATION_BPS = 50.0
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReportInputs:
     """What a report is made of.
 
     Attributes
@@ -67,7 +67,7 @@ class Facts:
     bundle_id: str | None = None
 
 
-def report(facts: Facts, known: CheckInputs, overrides: Overrides) -> Report:
+def build_report(facts: ReportInputs, inputs: CheckInputs, overrides: Overrides) -> Report:
     """The report on what was checked.
 
     Raises
@@ -94,19 +94,21 @@ def report(facts: Facts, known: CheckInputs, overrides: Overrides) -> Report:
         bundle_id=facts.bundle_id,
         start=start,
         end=end,
-        totals=_totals(facts.scores, found),
-        markets=tuple(_markets(facts.scores, found, start, end)),
-        findings=tuple(_finding(row) for row in found.head(_FINDINGS).iter_rows(named=True)),
+        totals=_sum_totals(facts.scores, found),
+        markets=tuple(_summarize_markets(facts.scores, found, start, end)),
+        findings=tuple(_to_finding(row) for row in found.head(_FINDINGS).iter_rows(named=True)),
         findings_total=found.height,
-        charts=charts(known, found),
-        deviations=deviations(known, selection, found, partial(_threshold, overrides)),
-        repairs=tuple(_repair(row) for row in facts.repairs.head(_REPAIRS).iter_rows(named=True)),
-        latency=tuple(_latencies(facts.scores, start)),
-        provenance=_provenance(facts, known),
+        charts=build_charts(inputs, found),
+        deviations=build_deviations(inputs, selection, found, partial(_find_threshold, overrides)),
+        repairs=tuple(
+            _to_repair(row) for row in facts.repairs.head(_REPAIRS).iter_rows(named=True)
+        ),
+        latency=tuple(_list_latencies(facts.scores, start)),
+        provenance=_build_provenance(facts, inputs),
     )
 
 
-def summary(made: Report) -> pl.DataFrame:
+def build_summary(made: Report) -> pl.DataFrame:
     """The report's figures a market."""
     return pl.DataFrame(
         [
@@ -126,13 +128,13 @@ def summary(made: Report) -> pl.DataFrame:
     )
 
 
-def overview(made: Report) -> pl.DataFrame:
+def build_overview(made: Report) -> pl.DataFrame:
     """The same in few columns, the worst market first: `weakest` is the part that costs most."""
     score = pl.col("score")
     parts = pl.concat_list(DIMENSIONS)
     weakest = parts.list.arg_min().replace_strict(dict(enumerate(DIMENSIONS)), default=None)
     return (
-        summary(made)
+        build_summary(made)
         .sort("score", maintain_order=True)
         .select(
             pl.concat_str("exchange", "symbol", separator=" ").alias("market"),
@@ -147,7 +149,7 @@ def overview(made: Report) -> pl.DataFrame:
     )
 
 
-def _markets(
+def _summarize_markets(
     scores: pl.DataFrame, found: pl.DataFrame, start: date, end: date
 ) -> Sequence[MarketFigures]:
     by_market = found.partition_by(DATASET_MARKET, as_dict=True)
@@ -162,21 +164,23 @@ def _markets(
                 dataset,
                 exchange,
                 symbol,
-                _scores(days),
-                *_counts(days),
-                _missing(days),
-                _open(by_market.get(key, nothing)),
-                _days(days, start, end),
+                _combine_scores(days),
+                *_count_rows(days),
+                _count_missing(days),
+                _count_open(by_market.get(key, nothing)),
+                _list_days(days, start, end),
             )
         )
     return figures
 
 
-def _totals(scores: pl.DataFrame, found: pl.DataFrame) -> Totals:
-    return Totals(_scores(scores), *_counts(scores), _missing(scores), _open(found))
+def _sum_totals(scores: pl.DataFrame, found: pl.DataFrame) -> Totals:
+    return Totals(
+        _combine_scores(scores), *_count_rows(scores), _count_missing(scores), _count_open(found)
+    )
 
 
-def _days(days: pl.DataFrame, start: date, end: date) -> Days:
+def _list_days(days: pl.DataFrame, start: date, end: date) -> Days:
     count = (end - start).days
     shown: list[int | None] = [None] * count
     rows = [0] * count
@@ -191,24 +195,24 @@ def _days(days: pl.DataFrame, start: date, end: date) -> Days:
     return Days(tuple(shown), tuple(rows), tuple(missing))
 
 
-def _scores(days: pl.DataFrame) -> Scores:
+def _combine_scores(days: pl.DataFrame) -> Scores:
     return Scores(**combine_scores(days))
 
 
-def _counts(days: pl.DataFrame) -> tuple[int, int]:
+def _count_rows(days: pl.DataFrame) -> tuple[int, int]:
     return int(days["rows"].sum()), int(days["expected"].sum())
 
 
-def _missing(days: pl.DataFrame) -> Missing:
-    return Missing(**{reason: int(days[reason].sum()) for reason in REASONS})
+def _count_missing(days: pl.DataFrame) -> MissingSlots:
+    return MissingSlots(**{reason: int(days[reason].sum()) for reason in REASONS})
 
 
-def _open(found: pl.DataFrame) -> Open:
+def _count_open(found: pl.DataFrame) -> OpenFindings:
     counts = dict(found.group_by("severity").len().iter_rows())
-    return Open(**{name: counts.get(name, 0) for name in SEVERITIES})
+    return OpenFindings(**{name: counts.get(name, 0) for name in SEVERITIES})
 
 
-def _finding(row: Mapping[str, Any]) -> Finding:
+def _to_finding(row: Mapping[str, Any]) -> Finding:
     names = Finding.__dataclass_fields__.keys() & row.keys()
     values = {name: row[name] for name in names - {"context", "against"}}
     return Finding(
@@ -219,13 +223,13 @@ def _finding(row: Mapping[str, Any]) -> Finding:
     )
 
 
-def _repair(row: Mapping[str, Any]) -> Repair:
+def _to_repair(row: Mapping[str, Any]) -> Repair:
     names = Repair.__dataclass_fields__.keys() & row.keys()
     return Repair(start=row["timestamp"], **{name: row[name] for name in names})
 
 
-def _latencies(scores: pl.DataFrame, start: date) -> Sequence[Latency]:
-    known = scores.filter(pl.col(DELAYS[0]).is_not_null()).sort(*DATASET_MARKET, "timestamp")
+def _list_latencies(scores: pl.DataFrame, start: date) -> Sequence[Latency]:
+    inputs = scores.filter(pl.col(DELAYS[0]).is_not_null()).sort(*DATASET_MARKET, "timestamp")
     number = (pl.col("timestamp").dt.date() - start).dt.total_days().alias("number")
     return [
         Latency(
@@ -235,15 +239,15 @@ def _latencies(scores: pl.DataFrame, start: date) -> Sequence[Latency]:
             p90_ms=tuple(days["delay_p90_ms"].round(3)),
             p99_ms=tuple(days["delay_p99_ms"].round(3)),
         )
-        for key, days in known.group_by(DATASET_MARKET, maintain_order=True)
+        for key, days in inputs.group_by(DATASET_MARKET, maintain_order=True)
     ]
 
 
-def _provenance(facts: Facts, known: CheckInputs) -> Provenance:
+def _build_provenance(facts: ReportInputs, inputs: CheckInputs) -> Provenance:
     rows = dict(facts.scores.group_by("dataset").agg(pl.col("rows").sum()).iter_rows())
     tables = tuple(
         TableVersion(name, table.table_id, table.version, rows[name])
-        for name, table in sorted(known.tables.items())
+        for name, table in sorted(inputs.tables.items())
         if name in rows and isinstance(table, Snapshot)
     )
     jobs = facts.jobs.sort("timestamp", descending=True).head(_JOBS)
@@ -263,7 +267,7 @@ def _provenance(facts: Facts, known: CheckInputs) -> Provenance:
     )
 
 
-def _threshold(overrides: Overrides, dataset: Dataset) -> float:
+def _find_threshold(overrides: Overrides, dataset: Dataset) -> float:
     """What counts as apart, as the check across venues has it."""
     for check in configure(dataset, overrides):
         bound = check.thresholds.get("threshold_bps")

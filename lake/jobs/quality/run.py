@@ -113,7 +113,7 @@ def _require_tables(store: Store, overrides: Overrides) -> None:
 
 
 def check_tables(
-    known: CheckInputs,
+    inputs: CheckInputs,
     tables: Sequence[str],
     selection: Selection,
     overrides: Overrides,
@@ -131,10 +131,10 @@ def check_tables(
     ConfigError
         A check, or a threshold, is wrong.
     """
-    checks = {name: checks_of(known, name, overrides, own) for name in tables}
+    checks = {name: configure_checks(inputs, name, overrides, own) for name in tables}
     for name in tables:
-        progress.begin(f"checking {name}", known.rows(name, selection))
-        for rows in known.slices(name, selection, exactly=exactly):
+        progress.begin(f"checking {name}", inputs.estimate_rows(name, selection))
+        for rows in inputs.cut_slices(name, selection, exactly=exactly):
             seen = run_checks(rows, checks[name])
             progress.advance(int(seen.days["rows"].sum()))
             telling = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
@@ -148,19 +148,19 @@ def check_tables(
         progress.end()
 
 
-def checks_of(
-    known: CheckInputs, table: str, overrides: Overrides, own: OwnChecks | None = None
+def configure_checks(
+    inputs: CheckInputs, table: str, overrides: Overrides, own: OwnChecks | None = None
 ) -> tuple[ConfiguredCheck, ...]:
     """The checks of a table that exists."""
-    if table not in known.tables:
+    if table not in inputs.tables:
         raise UnknownNameError(
             f"table {table} does not exist yet, or is the lake's own record",
-            f"Tables with data: {', '.join(known.tables) or 'none'}.",
+            f"Tables with data: {', '.join(inputs.tables) or 'none'}.",
         )
-    return configure(known.tables[table].dataset, overrides, own)
+    return configure(inputs.tables[table].dataset, overrides, own)
 
 
-def missing(known: CheckInputs, table: str, selection: Selection) -> pl.DataFrame:
+def find_gaps(inputs: CheckInputs, table: str, selection: Selection) -> pl.DataFrame:
     """Missing bars that open in a selection, with the reason: those without a trade, too.
 
     Returns
@@ -174,8 +174,8 @@ def missing(known: CheckInputs, table: str, selection: Selection) -> pl.DataFram
     UsageError
         The table holds no bars.
     """
-    checks_of(known, table, {})
-    if known.tables[table].dataset.timeframe is None:
+    configure_checks(inputs, table, {})
+    if inputs.tables[table].dataset.timeframe is None:
         raise UsageError(
             f"{table} holds no bars, so that there are no slots to miss",
             f"`lake quality findings {table}` lists what was never asked for.",
@@ -192,7 +192,7 @@ def missing(known: CheckInputs, table: str, selection: Selection) -> pl.DataFram
             "reason",
         )
         .collect()
-        for rows in known.slices(table, selection, exactly=True)
+        for rows in inputs.cut_slices(table, selection, exactly=True)
     ]
     if not parts:
         return pl.DataFrame(schema=GAPS)

@@ -9,7 +9,7 @@ from functools import partial
 import polars as pl
 
 from lake.jobs.quality.check import check_or_log
-from lake.jobs.quality.run import GAPS, missing, open_inputs
+from lake.jobs.quality.run import GAPS, find_gaps, open_inputs
 from lake.jobs.repairs.repair import Repairer, RepairReport, UndoReport, undo
 from lake.model.progress import Progress
 from lake.model.selection import Selection
@@ -113,7 +113,7 @@ def _without_trades(store: Store, settings: Settings, request: RepairRequest) ->
         name for name, rows in inputs.tables.items() if rows.dataset.repair.interpolate == "flat"
     ]
     tables = [name for name in flat if not request.tables or name in request.tables]
-    gaps = [missing(inputs, name, request.selection) for name in tables]
+    gaps = [find_gaps(inputs, name, request.selection) for name in tables]
     return pl.concat([pl.DataFrame(schema=GAPS), *gaps])
 
 

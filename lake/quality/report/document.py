@@ -20,7 +20,7 @@ Reason = Literal["no_trade", "venue_outage", "not_fetched", "unknown", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingSlots:
     """Missing slots by reason; only `not_fetched`, `unknown` and `lost` are losses."""
 
     no_trade: int = 0
@@ -36,7 +36,7 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenFindings:
     """Open findings by severity."""
 
     critical: int = 0
@@ -68,8 +68,8 @@ class Totals:
     scores: Scores
     rows: int
     expected: int
-    missing: Missing
-    findings: Open
+    missing: MissingSlots
+    findings: OpenFindings
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ class MarketFigures:
     scores: Scores
     rows: int
     expected: int
-    missing: Missing
-    findings: Open
+    missing: MissingSlots
+    findings: OpenFindings
     days: Days
 
 

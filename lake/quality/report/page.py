@@ -60,36 +60,40 @@ _PAUSE_DAYS = 31
 _LOSSES = ("not_fetched", "unknown", "lost")
 
 
-def html(report: Report) -> str:
+def render_page(report: Report) -> str:
     """The page: HTML with everything in it, to be written as UTF-8."""
-    style = _style()
-    plot = _part("uplot/uPlot.iife.min.js")
-    own = "\n".join(_part(name) for name in _SCRIPTS)
+    style = _read_styles()
+    plot = _read_part("uplot/uPlot.iife.min.js")
+    own = "\n".join(_read_part(name) for name in _SCRIPTS)
     script = f'"use strict";\n(() => {{\n{own}\n}})();'
-    return _template().render(
+    return _load_template().render(
         report=report,
-        lead=lead(report),
-        trend=trend(report),
+        lead=write_lead(report),
+        trend=draw_trend(report),
         dimensions=_DIMENSIONS,
         severities=_SEVERITIES,
         reasons=_REASONS,
         losses=_LOSSES,
-        data=Markup(_packed(to_json(report))),  # noqa: S704 - base64 holds no markup
+        data=Markup(_compress(to_json(report))),  # noqa: S704 - base64 holds no markup
         style=Markup(style),  # noqa: S704 - files of this package
         scripts=[Markup(plot), Markup(script)],  # noqa: S704 - likewise
-        style_hashes=_source_of(style),
-        script_hashes=" ".join(_source_of(text) for text in (plot, script)),
+        style_hashes=_hash_source(style),
+        script_hashes=" ".join(_hash_source(text) for text in (plot, script)),
     )
 
 
-def lead(report: Report) -> str:
+def write_lead(report: Report) -> str:
     """The report in two or three sentences."""
     totals = report.totals
     if not report.markets:
         return "No market was checked in this range."
-    rows = f"{count(totals.rows)} {_plural(totals.rows, 'row')}"
-    markets = f"{count(len(report.markets))} {_plural(len(report.markets), 'series', 'series')}"
-    return f"{rows} in {markets} were checked. {_said_of_losses(totals)} {_said_of_open(totals)}"
+    rows = f"{format_count(totals.rows)} {_pluralize(totals.rows, 'row')}"
+    markets = (
+        f"{format_count(len(report.markets))} {_pluralize(len(report.markets), 'series', 'series')}"
+    )
+    return (
+        f"{rows} in {markets} were checked. {_describe_losses(totals)} {_describe_findings(totals)}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ class Trend:
     highest: float
 
 
-def trend(report: Report) -> Trend | None:
+def draw_trend(report: Report) -> Trend | None:
     """How the score went, as steps; None where no day was checked."""
     means: dict[int, float] = {}
     for index in range(report.days):
@@ -131,19 +135,19 @@ def trend(report: Report) -> Trend | None:
     return Trend(path, x + 1, lowest, day, highest)
 
 
-def count(number: int) -> str:
+def format_count(number: int) -> str:
     """A whole number with its thousands apart."""
     return f"{number:,}"
 
 
-def score(value: float | None) -> str:
+def format_score(value: float | None) -> str:
     """A score with four digits, rounded down: only a perfect one reads 1."""
     if value is None:
         return "\N{EN DASH}"
     return "1" if value >= 1 else f"{math.floor(value * 10_000 + 1e-7) / 10_000:.4f}"
 
 
-def share(part: int, whole: int) -> str:
+def format_share(part: int, whole: int) -> str:
     """A part in per cent, with as many digits as a small one needs."""
     percent = 100 * part / whole if whole else 0.0
     if percent == 0:
@@ -152,22 +156,20 @@ def share(part: int, whole: int) -> str:
     return f"{percent:.{digits}f} %"
 
 
-def _said_of_losses(totals: Totals) -> str:
+def _describe_losses(totals: Totals) -> str:
     losses = totals.missing.losses
     if losses == 0:
         return "No row that should be there is missing."
-    slots = _plural(losses, "row is", "rows are")
-    return (
-        f"{count(losses)} {slots} really missing, "
-        f"{share(losses, totals.expected)} of the {count(totals.expected)} that should be there."
-    )
+    slots = f"{format_count(losses)} {_pluralize(losses, 'row is', 'rows are')}"
+    part, whole = format_share(losses, totals.expected), format_count(totals.expected)
+    return f"{slots} really missing, {part} of the {whole} that should be there."
 
 
-def _said_of_open(totals: Totals) -> str:
+def _describe_findings(totals: Totals) -> str:
     if totals.findings.total == 0:
         return "No finding is open."
     parts = [
-        f"{count(number)} {one if number == 1 else many}"
+        f"{format_count(number)} {one if number == 1 else many}"
         for name, one, many in _SEVERITIES
         if (number := getattr(totals.findings, name))
     ]
@@ -175,36 +177,36 @@ def _said_of_open(totals: Totals) -> str:
     return f"Open findings: {listed}."
 
 
-def _plural(number: int, one: str, many: str = "") -> str:
+def _pluralize(number: int, one: str, many: str = "") -> str:
     return one if number == 1 else (many or f"{one}s")
 
 
-def _style() -> str:
-    dark = _part("style/dark.css")
+def _read_styles() -> str:
+    dark = _read_part("style/dark.css")
     chosen = f':root[data-theme="dark"] {{\n{dark}\n}}'
     system = f':root:not([data-theme="light"]) {{\n{dark}\n}}'
     themes = (chosen, f"@media (prefers-color-scheme: dark) {{\n{system}\n}}")
-    return "\n".join([*(_part(name) for name in _STYLES), *themes])
+    return "\n".join([*(_read_part(name) for name in _STYLES), *themes])
 
 
-def _packed(text: bytes) -> str:
+def _compress(text: bytes) -> str:
     # No time of writing, so that the same report gives the same page.
     return base64.b64encode(gzip.compress(text, mtime=0)).decode()
 
 
-def _source_of(text: str) -> str:
+def _hash_source(text: str) -> str:
     """An inline element's name in a Content-Security-Policy."""
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return f"'sha256-{digest}'"
 
 
 @cache
-def _part(name: str) -> str:
+def _read_part(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8").strip()
 
 
 @cache
-def _template() -> Template:
+def _load_template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -212,5 +214,5 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": count, "score": score}
+    environment.filters |= {"count": format_count, "score": format_score}
     return environment.get_template("page.html.j2")

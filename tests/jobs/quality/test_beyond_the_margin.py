@@ -136,7 +136,7 @@ def test_deep_books_are_read_in_smaller_pieces(lake: Lake, monkeypatch: pytest.M
     amounts = [[dice.random() for _ in range(400)] for _ in seconds]
     write(lake, "orderbooks", deep.with_columns(bid_amounts=pl.Series(amounts)))
     monkeypatch.setattr(chunks, "_CHECK_ROWS", 2 * len(seconds))
-    parts = open_inputs(store_of(lake), lake.settings, T0 + 9 * DAY).slices(
+    parts = open_inputs(store_of(lake), lake.settings, T0 + 9 * DAY).cut_slices(
         "orderbooks", Selection()
     )
     assert [part.range.duration for part in parts] == [DAY] * 3

@@ -152,7 +152,7 @@ def judged(tables: Mapping[str, pl.DataFrame], table: str, ranges: Any) -> Any:
     evidence, found, scored = known(tables), [pl.DataFrame(schema=FINDINGS)], []
     for item in ranges:
         selection = Selection(("binance",), start=item and item.start, end=item and item.end)
-        for rows in evidence.slices(table, selection):
+        for rows in evidence.cut_slices(table, selection):
             seen = run_checks(rows, OWN)
             found.append(seen.findings)
             scored.append(score_days(seen.days, seen.findings))

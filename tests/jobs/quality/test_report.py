@@ -9,9 +9,9 @@ import pytest
 
 from lake.api import Lake
 from lake.errors import QualityError
-from lake.jobs.quality.report import overview, summary
+from lake.jobs.quality.report import build_overview, build_summary
 from lake.quality.report.document import from_json, to_json
-from lake.quality.report.page import html
+from lake.quality.report.page import render_page
 from lake.quality.score import MEASURES
 from tests.conftest import DAY, MINUTE, T0, bars, trades, write
 
@@ -46,7 +46,7 @@ def test_totals_and_markets_are_those_of_the_scores(checked: Lake) -> None:
     assert hole.days.rows == (1430, 1440)
     assert hole.days.missing == ((0, "unknown", 10),)
     assert hole.scores.completeness == pytest.approx(2870 / 2880)
-    frame = summary(made)
+    frame = build_summary(made)
     assert frame.height == len(made.markets) == 3
     assert set(MEASURES) <= set(frame.columns)
 
@@ -92,7 +92,7 @@ def test_a_selection_reports_only_its_own(checked: Lake) -> None:
 def test_a_report_survives_json_and_becomes_a_page(checked: Lake) -> None:
     made = checked.quality.report()
     assert from_json(to_json(made)) == made
-    page = html(made)
+    page = render_page(made)
     assert page.startswith("<!doctype html>")
     assert made.title in page
 
@@ -207,7 +207,7 @@ def test_all_jobs_are_counted(checked: Lake) -> None:
 
 
 def test_the_overview_fits_a_terminal_and_says_what_costs_most(checked: Lake) -> None:
-    rows = overview(checked.quality.report())
+    rows = build_overview(checked.quality.report())
     worst = rows.row(0, named=True)
 
     assert (worst["market"], worst["weakest"]) == ("binance BTC/USDT", "completeness")

@@ -50,7 +50,7 @@ def known(lake: Lake, now: datetime = T0 + 100 * DAY) -> CheckInputs:
 def slices(
     lake: Lake, table: str = "bars_1m", selection: Selection = EVERYTHING, **more: datetime
 ) -> list[Slice]:
-    return list(known(lake, **more).slices(table, selection))
+    return list(known(lake, **more).cut_slices(table, selection))
 
 
 def missing(parts: list[Slice]) -> list[tuple[datetime, int, str]]:
@@ -70,7 +70,7 @@ def test_bounds_within_a_day_mean_all_of_it_unless_it_is_exact(lake: Lake) -> No
     assert [part.range for part in slices(lake, selection=noon)] == [
         TimeRange(T0 + DAY, T0 + 2 * DAY)
     ]
-    exact = known(lake).slices("bars_1m", noon, exactly=True)
+    exact = known(lake).cut_slices("bars_1m", noon, exactly=True)
     assert [part.range for part in exact] == [TimeRange(noon.start or T0, noon.end or T0)]
 
 
@@ -230,7 +230,7 @@ def test_a_venue_may_be_known_to_omit_empty_bars_or_settings_say_so(
     settled = [CoveredRange(TimeRange(T0, T0 + DAY), 1)]
     market = Market(exchange, "BTC/USDT")
     Ledger(store_of(lake)).record_coverage("bars_1m", market, settled, ORIGIN)
-    seen = open_inputs(store_of(lake), settings, T0 + DAY).slices("bars_1m", EVERYTHING)
+    seen = open_inputs(store_of(lake), settings, T0 + DAY).cut_slices("bars_1m", EVERYTHING)
     assert missing(list(seen)) == [(T0 + MINUTE, 1, reason)]
 
 
@@ -279,7 +279,7 @@ def test_files_without_statistics_are_read_for_their_times(lake: Lake) -> None:
     other = CheckInputs(tables, seen.coverage, seen.quarantine, seen.now, seen.omits_empty_bars)
     market = StoredMarket("binance", "BTC/USDT")
     assert other.listing.span("bars_1m", market) == seen.listing.span("bars_1m", market)
-    assert other.rows("bars_1m", EVERYTHING) == 3
+    assert other.estimate_rows("bars_1m", EVERYTHING) == 3
 
 
 def test_a_bar_longer_than_a_day_is_compared_with_all_of_its_trades(lake: Lake) -> None:

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from lake.quality.report.document import Report
-from lake.quality.report.page import html
+from lake.quality.report.page import render_page
 
 Scheme = Literal["light", "dark"]
 Opened = Callable[..., Page]
@@ -51,7 +51,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
     def open_(
         report: Report, width: int = 1280, scheme: Scheme = "light", *, javascript: bool = True
     ) -> Page:
-        file.write_text(html(report), encoding="utf-8")
+        file.write_text(render_page(report), encoding="utf-8")
         page = browser.new_page(
             viewport={"width": width, "height": 900},
             color_scheme=scheme,

@@ -70,11 +70,11 @@ def perfect(days: int = 3) -> doc.Report:
         whole,
         rows,
         rows,
-        doc.Missing(),
-        doc.Open(),
+        doc.MissingSlots(),
+        doc.OpenFindings(),
         doc.Days((10_000,) * days, (MINUTES,) * days),
     )
-    totals = doc.Totals(whole, rows, rows, doc.Missing(), doc.Open())
+    totals = doc.Totals(whole, rows, rows, doc.MissingSlots(), doc.OpenFindings())
     end = START + timedelta(days=days)
     return doc.Report(
         "Bundle first", T0, "lake 0.1.0", "id", START, end, totals, (market,), "first"
@@ -109,8 +109,8 @@ def _market(chance: random.Random, place: int, days: int) -> doc.MarketFigures:
         scores=doc.Scores(score, completeness, min(1.0, score / completeness), 1.0, 0.9991),
         rows=total,
         expected=total + losses,
-        missing=doc.Missing(**sums),
-        findings=doc.Open(error=chance.randrange(3), warning=chance.randrange(9)),
+        missing=doc.MissingSlots(**sums),
+        findings=doc.OpenFindings(error=chance.randrange(3), warning=chance.randrange(9)),
         days=doc.Days(tuple(scores), tuple(rows), tuple(missing)),
     )
 
@@ -285,6 +285,8 @@ def _totals(
         doc.Scores(mean, completeness, min(1.0, mean / completeness), 1.0, 0.9991),
         rows,
         expected,
-        doc.Missing(**sums),
-        doc.Open(**{name: still.count(name) for name in ("critical", "error", "warning", "info")}),
+        doc.MissingSlots(**sums),
+        doc.OpenFindings(
+            **{name: still.count(name) for name in ("critical", "error", "warning", "info")}
+        ),
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.errors import DamagedError
-from lake.quality.report.document import Missing, from_json, to_json
+from lake.quality.report.document import MissingSlots, from_json, to_json
 from tests.quality.report import sample
 
 
@@ -32,7 +32,7 @@ def test_times_are_iso_with_a_z_and_days_are_days() -> None:
 
 
 def test_only_slots_that_should_hold_a_row_are_losses() -> None:
-    assert Missing(no_trade=1, venue_outage=2, not_fetched=4, unknown=8, lost=16).losses == 28
+    assert MissingSlots(no_trade=1, venue_outage=2, not_fetched=4, unknown=8, lost=16).losses == 28
 
 
 @given(st.integers(0, 10_000))

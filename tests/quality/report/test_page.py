@@ -15,8 +15,8 @@ from itertools import combinations
 
 import pytest
 
-from lake.quality.report.document import Missing, Report, from_json
-from lake.quality.report.page import html, lead, score, share, trend
+from lake.quality.report.document import MissingSlots, Report, from_json
+from lake.quality.report.page import draw_trend, format_score, format_share, render_page, write_lead
 from tests.quality.report import sample
 
 HOSTILE = "</script><script>window.stolen=1</script><!--<img src=x onerror=window.stolen=1>\u2028"
@@ -132,7 +132,7 @@ def embedded(page: str) -> Report:
 
 def test_fifty_markets_of_a_year_with_everything_are_under_a_megabyte() -> None:
     report = sample.report(markets=50, days=365, findings=2000, charts=40)
-    page = html(report)
+    page = render_page(report)
 
     assert len(report.charts) == 40
     assert len(page.encode()) < 1_000_000
@@ -140,12 +140,12 @@ def test_fifty_markets_of_a_year_with_everything_are_under_a_megabyte() -> None:
 
 
 def test_the_same_report_gives_the_same_page() -> None:
-    assert html(sample.report()) == html(sample.report())
+    assert render_page(sample.report()) == render_page(sample.report())
 
 
 def test_text_of_others_stays_text() -> None:
-    page = html(hostile())
-    plain = Elements(html(sample.report(markets=2, days=3, findings=40, charts=2)))
+    page = render_page(hostile())
+    plain = Elements(render_page(sample.report(markets=2, days=3, findings=40, charts=2)))
 
     assert "window.stolen=1</script>" not in page
     tags = [tag for tag, _ in Elements(page).found if tag in ("script", "img", "style")]
@@ -154,7 +154,7 @@ def test_text_of_others_stays_text() -> None:
 
 
 def test_nothing_in_the_page_points_out_of_it() -> None:
-    for tag, attributes in Elements(html(sample.report())).found:
+    for tag, attributes in Elements(render_page(sample.report())).found:
         assert "src" not in attributes
         assert "style" not in attributes, "the policy would drop it"
         assert not any(name.startswith("on") for name in attributes)
@@ -162,7 +162,7 @@ def test_nothing_in_the_page_points_out_of_it() -> None:
 
 
 def test_the_policy_lets_in_what_is_in_the_page_and_nothing_else() -> None:
-    elements = Elements(html(sample.report()))
+    elements = Elements(render_page(sample.report()))
     policy = next(
         attributes["content"]
         for tag, attributes in elements.found
@@ -182,12 +182,12 @@ def test_the_policy_lets_in_what_is_in_the_page_and_nothing_else() -> None:
 
 
 def test_the_totals_are_in_the_page_without_javascript() -> None:
-    page = html(sample.report(markets=50, days=365, findings=20))
+    page = render_page(sample.report(markets=50, days=365, findings=20))
     totals = sample.report(markets=50, days=365, findings=20).totals
 
     assert f"{totals.rows:,}" in page
     assert f"{totals.missing.losses:,}" in page
-    assert score(totals.scores.score) in page
+    assert format_score(totals.scores.score) in page
     assert re.search("<noscript>.*need JavaScript.*</noscript>", page)
 
 
@@ -203,7 +203,7 @@ def test_the_totals_are_in_the_page_without_javascript() -> None:
     ],
 )
 def test_only_a_perfect_score_reads_one(value: float | None, text: str) -> None:
-    assert score(value) == text
+    assert format_score(value) == text
 
 
 @pytest.mark.parametrize(
@@ -211,29 +211,29 @@ def test_only_a_perfect_score_reads_one(value: float | None, text: str) -> None:
     [(0, 10, "0 %"), (1, 4, "25.0 %"), (1, 3000, "0.033 %"), (1, 25_000_000, "0.0000040 %")],
 )
 def test_a_small_share_keeps_its_digits(part: int, whole: int, text: str) -> None:
-    assert share(part, whole) == text
+    assert format_share(part, whole) == text
 
 
 def test_the_lead_says_what_matters() -> None:
     report = sample.perfect()
-    few = replace(report.totals, missing=Missing(unknown=1, no_trade=7))
+    few = replace(report.totals, missing=MissingSlots(unknown=1, no_trade=7))
 
-    assert lead(report) == (
+    assert write_lead(report) == (
         "4,320 rows in 1 series were checked. No row that should be there is missing. "
         "No finding is open."
     )
-    assert "1 row is really missing" in lead(replace(report, totals=few))
+    assert "1 row is really missing" in write_lead(replace(report, totals=few))
 
 
 def test_the_trend_names_the_worst_day() -> None:
     market = sample.perfect().markets[0]
     days = replace(market.days, score=(10_000, None, 9_000))
-    went = trend(replace(sample.perfect(), markets=(replace(market, days=days),)))
+    went = draw_trend(replace(sample.perfect(), markets=(replace(market, days=days),)))
 
     assert went is not None
     assert (went.lowest, str(went.lowest_day), went.highest) == (0.9, "2025-01-03", 1.0)
     assert (went.path, went.width) == ("M0 0.00H1M2 40.00H3", 3)
-    assert trend(replace(sample.perfect(), markets=())) is None
+    assert draw_trend(replace(sample.perfect(), markets=())) is None
 
 
 def test_a_long_pause_is_short_in_the_trend() -> None:
@@ -241,7 +241,7 @@ def test_a_long_pause_is_short_in_the_trend() -> None:
     scores = (10_000, 9_000, *(None,) * 700, 10_000)
     long = replace(sample.perfect(), end=sample.START + timedelta(days=len(scores)))
     days = replace(market.days, score=scores)
-    went = trend(replace(long, markets=(replace(market, days=days),)))
+    went = draw_trend(replace(long, markets=(replace(market, days=days),)))
 
     assert went is not None
     assert (went.path, went.width) == ("M0 0.00H1V40.00H2M4 0.00H5", 5)
