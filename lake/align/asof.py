@@ -101,9 +101,8 @@ def as_of_join(
     _require_times("times", times.schema, on)
     rows_schema = rows.lazy().collect_schema()
     _require_times("rows", rows_schema, AVAILABLE_AT)
-    joined_columns = (
-        [name for name in rows_schema if name not in by] if columns is None else list(columns)
-    )
+    others = [name for name in rows_schema if name not in by]
+    joined_columns = others if columns is None else list(columns)
     _require_columns("rows", rows_schema, [*by, *joined_columns])
     added = {name: f"{prefix}{name}" for name in joined_columns}
     joined = rows.lazy().select(
