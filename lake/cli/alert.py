@@ -1,4 +1,4 @@
-"""`lake alert`: tell people of what goes wrong in a lake."""
+"""`lake alert`: test channels, evaluate alert rules, list alerts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lake.errors import CommitConflictError
 
 
 def add_to(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Tell people of what goes wrong.")
+    group = typer.Typer(no_args_is_help=True, help="Evaluate alert rules and notify channels.")
     group.command("test")(command(try_channels))
     group.command("run")(command(run))
     group.command("ls")(command(ls))
@@ -21,9 +21,9 @@ def add_to(app: typer.Typer) -> None:
 
 def try_channels(
     session: Session,
-    channel: Annotated[str | None, typer.Argument(help="Only this channel.")] = None,
+    channel: Annotated[str | None, typer.Argument(help="Channel; default: all.")] = None,
 ) -> None:
-    """Send a test message to every channel; exit code 4 if one fails."""
+    """Send a test message to every channel; exit with 4 if one fails."""
     from lake.alerts.channels import DeliveryError
 
     outcomes = session.lake().alerts.test(channel)
@@ -31,27 +31,27 @@ def try_channels(
     failed = outcomes.filter(outcome="failed")["channel"].to_list()
     if failed:
         raise DeliveryError(
-            f"{len(failed)} of {outcomes.height} channels took no test message: "
+            f"{len(failed)} of {outcomes.height} channels did not take the test message: "
             f"{', '.join(failed)}",
-            "Correct them under [alerts.channels] in lake.toml, or try later.",
+            "Correct them under [alerts.channels] in lake.toml, or try again later.",
         )
 
 
 def run(session: Session) -> None:
-    """Look which rules hold now, and tell the channels what is new and what is over.
+    """Evaluate alert rules; notify the channels of new and resolved alerts.
 
-    For cron, beside ingestions: rules of freshness need somebody who looks.
+    Run it from cron beside ingestions, for rules about the age of rows.
     """
     from lake.alerts.channels import DeliveryError
 
     report = session.lake().alerts.run()
     if report.busy:
         raise CommitConflictError(
-            "another run of alerts is under way, and goes on", "Run the same command again."
+            "another run of alerts is in progress", "Run the same command again."
         )
     show(session, report.frame())
     session.stderr().print(
-        f"Conditions that hold: {report.conditions:,}; held back: {report.held_back:,}.",
+        f"Active alerts: {report.conditions:,}; not sent, too soon: {report.held_back:,}.",
         highlight=False,
         markup=False,
     )
@@ -64,17 +64,19 @@ def run(session: Session) -> None:
 
 def ls(
     session: Session,
-    all_: Annotated[bool, typer.Option("--all", help="Also what is over and told.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Include resolved alerts.")] = False,
 ) -> None:
-    """Show what holds, or is still to be told, and to whom."""
+    """List active alerts and their channels."""
     import polars as pl
 
-    found = session.lake().alerts.ls().drop("date")
+    alerts = session.lake().alerts.ls().drop("date")
     if not all_:
-        found = found.filter(pl.col("resolved_at").is_null() | pl.col("resolved_sent_at").is_null())
+        alerts = alerts.filter(
+            pl.col("resolved_at").is_null() | pl.col("resolved_sent_at").is_null()
+        )
     if session.format is Format.table:
         market = pl.concat_str("exchange", "symbol", separator=" ").alias("market")
-        found = found.select(
+        alerts = alerts.select(
             "timestamp", "rule", "channel", "dataset", market, "status", "message", "error"
         )
-    show(session, found)
+    show(session, alerts)

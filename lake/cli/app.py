@@ -1,4 +1,4 @@
-"""The `lake` command: verbs, and the one map from errors to exit codes."""
+"""The `lake` command: its verbs, and the map from errors to exit codes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,10 @@ def _print_version(wanted: bool) -> None:
 def _root_signature() -> inspect.Signature:
     keyword = inspect.Parameter.KEYWORD_ONLY
     version = Annotated[
-        bool, typer.Option("--version", help="Print it.", is_eager=True, callback=_print_version)
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
     ]
     return inspect.Signature(
         [
@@ -105,25 +108,27 @@ for module in (
 
 
 def main() -> None:
-    """Run the command line; the process ends with one of the exit codes above."""
+    """Run the command line and exit with one of the exit codes above."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; gives its exit code."""
+    """Run one command and return its exit code."""
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()
     except LakeError as error:
-        _tell(arguments, error.code, error.message, error.hint)
+        _print_error(arguments, error.code, error.message, error.hint)
         return exit_code(error)
     except TyperException as error:
         if not error.format_message():
             return USAGE  # a bare `lake` or `lake bundle`: its help is printed already
-        _tell(arguments, "usage", error.format_message(), _help_hint(error))
+        _print_error(arguments, "usage", error.format_message(), _help_hint(error))
         return USAGE
     except (KeyboardInterrupt, typer.Abort):
-        _tell(arguments, "interrupted", "interrupted", "The same command goes on from here.")
+        _print_error(
+            arguments, "interrupted", "interrupted", "The same command continues from here."
+        )
         return INTERRUPTED
     except ReaderLeftError:
         # The reader has left; Python would complain of it again when it closes stdout.
@@ -133,11 +138,11 @@ def run(arguments: list[str]) -> int:
 
 
 def exit_code(error: LakeError) -> int:
-    """The exit code of an error: that of its nearest class in the map."""
+    """Return the exit code of an error: that of its nearest class in the map."""
     return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
 
 
-def _tell(arguments: list[str], code: str, message: str, hint: str) -> None:
+def _print_error(arguments: list[str], code: str, message: str, hint: str) -> None:
     if _wants_json(arguments):
         text = json.dumps({"code": code, "message": message, "hint": hint}, ensure_ascii=False)
     else:

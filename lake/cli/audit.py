@@ -1,4 +1,4 @@
-"""`lake audit`: what each commit did and why, and which jobs ran."""
+"""`lake audit`: list commits with their reasons, and jobs."""
 
 from __future__ import annotations
 
@@ -27,34 +27,33 @@ def audit(
     timeframe: Timeframes = None,
     exchange: Annotated[
         list[str] | None,
-        typer.Option("--exchange", "-e", help="Touching files of it; may be repeated."),
+        typer.Option("--exchange", "-e", help="Commits that changed files of it; repeatable."),
     ] = None,
     symbol: Annotated[
         list[str] | None,
-        typer.Option("--symbol", "-s", help="Touching files of it; may be repeated."),
+        typer.Option("--symbol", "-s", help="Commits that changed files of it; repeatable."),
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="Committed (started, with --jobs) at this time or later.")
+        str | None,
+        typer.Option(help="Start, inclusive, of commit times (with --jobs: of start times)."),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="And before this time.")] = None,
-    jobs: Annotated[bool, typer.Option("--jobs", help="Show jobs instead of commits.")] = False,
-    job: Annotated[
-        str | None, typer.Option(metavar="ID", help="Of this job, or of all whose id begins so.")
-    ] = None,
-    source: Annotated[str | None, typer.Option(help="Of this source, as ccxt:binance.")] = None,
-    operation: Annotated[str | None, typer.Option(help="As merge, write, delete.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 100,
+    until: Annotated[str | None, typer.Option(help="End, exclusive.")] = None,
+    jobs: Annotated[bool, typer.Option("--jobs", help="List jobs instead of commits.")] = False,
+    job: Annotated[str | None, typer.Option(metavar="ID", help="Job ID or prefix.")] = None,
+    source: Annotated[str | None, typer.Option(help="Source, such as ccxt:binance.")] = None,
+    operation: Annotated[str | None, typer.Option(help="Operation: merge, write, delete.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Number of entries, newest first.")] = 100,
 ) -> None:
-    """Show who wrote what, when and why: commits with job, source and counts, newest first.
+    """List commits with job, source, counts and reason, newest first.
 
     lake audit bars_1m --since 7d -s BTC/USDT
     """
     lake = session.lake()
     if jobs:
         _require_none_of(table, timeframe, source, operation, exchange, symbol)
-        found = lake.jobs(since=since, until=until, job=job).reverse().head(limit)
+        entries = lake.jobs(since=since, until=until, job=job).reverse().head(limit)
     else:
-        found = lake.audit(
+        entries = lake.audit(
             **which(table, timeframe),
             **where(exchange, symbol, since, until),
             job=job,
@@ -62,26 +61,26 @@ def audit(
             operation=operation,
             limit=limit,
         )
-    show(session, _narrowed(found) if session.format is Format.table else found)
+    show(session, _narrow(entries) if session.format is Format.table else entries)
 
 
 def _require_none_of(*choices: object) -> None:
     if any(choices):
         raise UsageError(
-            "--jobs shows all that ran, whatever they wrote",
-            "With --jobs, choose by --since, --until and --job; without it, by any.",
+            "--jobs cannot be combined with options that select commits",
+            "With --jobs, use only --since, --until and --job.",
         )
 
 
-def _narrowed(found: pl.DataFrame) -> pl.DataFrame:
-    """What fits into a terminal: every other format has all."""
+def _narrow(entries: pl.DataFrame) -> pl.DataFrame:
+    """Keep the columns that fit a terminal."""
     import polars as pl
 
-    found = found.drop("exchange", "symbol", "date", "digest", "arguments", strict=False)
-    if "why" not in found.columns:
-        return found
+    entries = entries.drop("exchange", "symbol", "date", "digest", "arguments", strict=False)
+    if "why" not in entries.columns:
+        return entries
     why = pl.col("why")
     short = pl.when(why.str.len_chars() > _WHY_CHARACTERS).then(
         why.str.slice(0, _WHY_CHARACTERS - 1) + "…"
     )
-    return found.with_columns(short.otherwise(why).alias("why"))
+    return entries.with_columns(short.otherwise(why).alias("why"))

@@ -1,4 +1,4 @@
-"""`lake bundle`: pin versions of tables, list, show and verify what is pinned."""
+"""`lake bundle`: pin tables; list, verify, compare, export and import bundles."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from lake.api.bundles import Bundles
     from lake.bundles.bundle import Bundle
 
-Reference = Annotated[str, typer.Argument(help="A bundle's NAME, ID, or NAME@ID.")]
+Reference = Annotated[str, typer.Argument(help="Bundle: NAME, ID or NAME@ID.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Pin versions of tables for ever.")
+    group = typer.Typer(no_args_is_help=True, help="Pin tables; verify, compare, export bundles.")
     group.command("pin")(command(pin))
     group.command("ls")(command(list_bundles))
     group.command("show")(command(show_bundle))
@@ -41,8 +41,8 @@ def add_to(app: typer.Typer) -> None:
 
 def pin(
     session: Session,
-    name: Annotated[str, typer.Argument(help="Name by which it is opened.")],
-    table: Annotated[list[str], typer.Argument(help="Tables as bars_1m, trades.")],
+    name: Annotated[str, typer.Argument(help="Name of the bundle.")],
+    table: Annotated[list[str], typer.Argument(help="Tables, such as bars_1m trades.")],
     timeframe: Timeframes = None,
     exchange: Exchange = None,
     symbol: Symbol = None,
@@ -52,20 +52,20 @@ def pin(
         str | None, typer.Option(help="Pin the tables as they were at this time.")
     ] = None,
     require_complete: Annotated[
-        bool, typer.Option("--require-complete", help="Refuse where an interval is not answered.")
+        bool, typer.Option("--require-complete", help="Refuse if the coverage has holes.")
     ] = False,
     min_quality: Annotated[
-        float | None, typer.Option(help="Refuse below this quality score.", min=0, max=1)
+        float | None, typer.Option(help="Minimum quality score, 0 to 1.", min=0, max=1)
     ] = None,
     no_check: Annotated[
-        bool, typer.Option("--no-check", help="Pin without checking, and without a score.")
+        bool, typer.Option("--no-check", help="Pin without a check and without a score.")
     ] = False,
-    note: Annotated[str, typer.Option(help="A note for the manifest.")] = "",
+    note: Annotated[str, typer.Option(help="Note for the manifest.")] = "",
     move: Annotated[
-        bool, typer.Option("--move", help="Let a name that exists point to the new bundle.")
+        bool, typer.Option("--move", help="Move an existing name to the new bundle.")
     ] = False,
 ) -> None:
-    """Pin a selection of tables as they are now: what is read from it never changes.
+    """Pin a selection of tables: reads of the bundle never change.
 
     lake bundle pin research-1 bars_1m trades -e binance -s BTC/USDT --since 2026-01-01
     """
@@ -90,7 +90,7 @@ def list_bundles(session: Session) -> None:
 
 
 def show_bundle(session: Session, reference: Reference) -> None:
-    """Show what a bundle pins, and how to read it; with --json the whole manifest."""
+    """Show a bundle and how to read it; with --json the whole manifest."""
     bundle = session.lake().bundles.open(reference)
     if session.format in (Format.json, Format.ndjson):
         show_record(session, bundle.manifest.model_dump(mode="json"))
@@ -105,10 +105,11 @@ def verify(
     session: Session,
     reference: Reference,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Also read every row, against the digest of its day.")
+        bool,
+        typer.Option("--deep", help="Read every row and compare the digest of each market-day."),
     ] = False,
 ) -> None:
-    """Check every file of a bundle; exit code 3 where something is not as it was pinned."""
+    """Verify every file of a bundle; exit with 3 at a mismatch."""
     import polars as pl
 
     bundle = session.lake().bundles.open(reference)
@@ -119,7 +120,7 @@ def verify(
     if problems:
         kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(p.kind for p in problems).items())
         raise DamagedError(
-            f"bundle {reference} is not what was pinned: {kinds}",
+            f"bundle {reference} differs from what was pinned: {kinds}",
             "Restore the named files from a backup or an export.",
         )
     session.stderr().print(f"Bundle {reference} is whole.", highlight=False)
@@ -131,23 +132,23 @@ def warm(
     table: Tables = None,
     timeframe: Timeframes = None,
 ) -> None:
-    """Put a bundle's rows into the cache: the next reads map them instead of decoding files."""
+    """Fill the cache with a bundle's rows, so that reads need not decode files."""
     size = (
         session.lake()
         .bundles.open(reference)
         .warm(**which(table, timeframe), progress=session.progress())
     )
-    session.stderr().print(f"{size:,} bytes were put into the cache.", highlight=False)
+    session.stderr().print(f"Cached {size:,} bytes.", highlight=False)
 
 
 def export(
     session: Session,
     reference: Reference,
     path: Annotated[
-        Path, typer.Argument(help="A new file NAME.tar.zst, or a new folder.", show_default=False)
+        Path, typer.Argument(help="New file NAME.tar.zst, or new folder.", show_default=False)
     ],
 ) -> None:
-    """Write a bundle with its data to a file or folder: it opens anywhere, without the lake.
+    """Export a bundle with its data to a file or folder that opens without a lake.
 
     lake bundle export research-1 research-1.tar.zst
     """
@@ -165,17 +166,15 @@ def export(
 
 def import_bundle(
     session: Session,
-    path: Annotated[
-        Path, typer.Argument(help="What `lake bundle export` wrote.", show_default=False)
-    ],
+    path: Annotated[Path, typer.Argument(help="Exported file or folder.", show_default=False)],
     name: Annotated[
-        str | None, typer.Option(help="Name by which it is opened; its ID by default.")
+        str | None, typer.Option(help="Name of the bundle; default: none, open it by ID.")
     ] = None,
     move: Annotated[
-        bool, typer.Option("--move", help="Let a name that exists point to the bundle.")
+        bool, typer.Option("--move", help="Move an existing name to the bundle.")
     ] = False,
 ) -> None:
-    """Put an exported bundle into this lake, after checking all of it; exit code 3: not whole.
+    """Import an exported bundle after a full check; exit with 3 if it is damaged.
 
     lake bundle import research-1.tar.zst --name research-1
     """
@@ -186,10 +185,12 @@ def import_bundle(
 def remove(
     session: Session,
     reference: Reference,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm the removal.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only name the bundle to remove.")
+    ] = False,
 ) -> None:
-    """Release a bundle: what only it needs may be vacuumed. Its names go with it."""
+    """Remove a bundle and its names; files that only it needs may be vacuumed."""
     bundles = session.lake().bundles
     bundle_id = bundles.resolve(reference)
     if dry_run:
@@ -198,7 +199,7 @@ def remove(
     if not yes:
         raise UsageError(
             f"removing bundle {reference} lets `lake maintain vacuum` delete what only it needs",
-            "Add --yes to do it, or --dry-run to see.",
+            "Confirm with --yes; --dry-run only names the bundle.",
         )
     bundle_id, names = bundles.rm(reference)
     named = f" ({', '.join(names)})" if names else ""
@@ -207,14 +208,16 @@ def remove(
 
 def diff(
     session: Session,
-    before: Annotated[str, typer.Argument(metavar="A", help="A bundle's NAME, ID, or NAME@ID.")],
-    after: Annotated[str, typer.Argument(metavar="B", help="The one that it is compared with.")],
+    before: Annotated[str, typer.Argument(metavar="A", help="Bundle: NAME, ID or NAME@ID.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="Bundle to compare it with.")],
     table: Tables = None,
     timeframe: Timeframes = None,
-    rows: Annotated[bool, typer.Option("--rows", help="Each row and value that differs.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Print this many lines at most.", min=1)] = None,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="List each row and value that differs.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Maximum number of lines.", min=1)] = None,
 ) -> None:
-    """Show which market-days differ between bundles A and B, and which jobs wrote into them.
+    """List market-days that differ between bundles A and B, and the jobs that wrote them.
 
     lake bundle diff research-1 research-2 --rows
     """
@@ -226,7 +229,7 @@ def diff(
         frames = bundles.diff(before, after, **which(table, timeframe), rows=True)
     if days.height or session.format is not Format.table:
         show_stream(session, frames if limit is None else _first(frames, limit))
-    session.stderr().print(_compared(before, after, days), highlight=False, soft_wrap=True)
+    session.stderr().print(_describe_diff(before, after, days), highlight=False, soft_wrap=True)
 
 
 def _note_reshaped(
@@ -249,13 +252,13 @@ def _first(frames: Iterable[pl.DataFrame], limit: int) -> Iterator[pl.DataFrame]
             return
 
 
-def _compared(before: str, after: str, days: pl.DataFrame) -> str:
+def _describe_diff(before: str, after: str, days: pl.DataFrame) -> str:
     if days.is_empty():
         return f"{before} and {after} hold the same rows."
     counts = Counter(days["change"])
-    told = [f"{counts[kind]:,} {kind}" for kind in ("added", "removed", "changed") if counts[kind]]
+    parts = [f"{counts[kind]:,} {kind}" for kind in ("added", "removed", "changed") if counts[kind]]
     sums = f"{days['rows_before'].sum():,} rows before, {days['rows_after'].sum():,} after"
-    return f"From {before} to {after}, market-days: {', '.join(told)}; in them {sums}."
+    return f"From {before} to {after}, market-days: {', '.join(parts)}; in them {sums}."
 
 
 def _summary(session: Session, bundle: Bundle, name: str) -> None:
@@ -278,8 +281,8 @@ def _summary(session: Session, bundle: Bundle, name: str) -> None:
         show_record(session, {"name": name, "id": bundle.id, "metadata": metadata, "refs": shown})
         return
     show(session, pl.DataFrame(refs))
-    told = [f"Bundle {name}: {bundle.id}"]
+    lines = [f"Bundle {name}: {bundle.id}"]
     if bundle.manifest.quality_report is not None:
         score = rounded_down(bundle.manifest.metadata.data_quality_score)
-        told.append(f"Quality score {score}: `lake quality report --bundle {name}` says why.")
-    session.stderr().print("\n".join(told), highlight=False, soft_wrap=True)
+        lines.append(f"Quality score {score}: `lake quality report --bundle {name}` explains it.")
+    session.stderr().print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`lake config`: the settings in force, and where each comes from."""
+"""`lake config`: show the settings and their origins."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            yield from _flat({one["name"]: one for one in value}, f"{prefix}{key}.")
+            yield from _flat({item["name"]: item for item in value}, f"{prefix}{key}.")
         elif value is not None:
             yield f"{prefix}{key}", value

@@ -1,4 +1,4 @@
-"""`lake demo`: the whole way of the data on one machine, in a minute, without a network."""
+"""`lake demo`: ingest, check, pin and read back, without a network."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def demo(
     session: Session,
     folder: Annotated[
         Path | None,
-        typer.Argument(help="New folder for the lake; by default a temporary one that is kept."),
+        typer.Argument(help="New folder for the lake; default: a temporary one, which is kept."),
     ] = None,
 ) -> None:
-    """Show what lake does: ingest from an embedded exchange, query, pin, revise, read at the pin.
+    """Show what lake does: ingest from an embedded exchange, check, pin, revise, read the pin.
 
     The exchange is a real HTTP server on this machine and the client is ccxt's own.
     """

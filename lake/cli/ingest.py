@@ -1,4 +1,4 @@
-"""`lake ingest`: bring data in."""
+"""`lake ingest`: fetch data from exchanges and store it."""
 
 from __future__ import annotations
 
@@ -24,34 +24,36 @@ Tables = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[TABLE]...",
-        help="bars, trades, funding, orderbooks, instruments, or a table as bars_1h. "
-        "Without one: go on with everything that is covered.",
+        help="bars, trades, funding, orderbooks, instruments, or a table such as bars_1h. "
+        "Default: continue all covered tables.",
     ),
 ]
 Exchanges = Annotated[
     list[str] | None,
-    typer.Option("--exchange", "-e", help="Exchange id as in ccxt; may be repeated."),
+    typer.Option("--exchange", "-e", help="Exchange ID of ccxt; repeatable."),
 ]
 Symbols = Annotated[
     list[str] | None,
-    typer.Option("--symbol", "-s", help="BTC/USDT, BTC/USDT:USDT, …; may be repeated."),
+    typer.Option("--symbol", "-s", help="BTC/USDT, BTC/USDT:USDT, …; repeatable."),
 ]
 Timeframes = Annotated[
     list[str] | None,
-    typer.Option("--timeframe", "-t", help="Of bars: 1m (default), 1h, …; may be repeated."),
+    typer.Option("--timeframe", "-t", help="Timeframe of bars: 1m (default), 1h, …; repeatable."),
 ]
 Since = Annotated[
     str | None,
     typer.Option(
         help="Start, inclusive: 2026-01-01, 2026-01-01T12:00Z, 7d. "
-        "Without it: go on from what is covered."
+        "Default: continue from the covered range."
     ),
 ]
-Until = Annotated[str | None, typer.Option(help="End, exclusive; now by default.")]
-Depth = Annotated[int | None, typer.Option(min=1, help="Of order books: levels a side.")]
+Until = Annotated[str | None, typer.Option(help="End, exclusive; default: now.")]
+Depth = Annotated[int | None, typer.Option(min=1, help="Levels per side of order books.")]
 Refetch = Annotated[
     bool,
-    typer.Option("--refetch", help="Ask again for what is covered: take a venue's revisions."),
+    typer.Option(
+        "--refetch", help="Fetch covered ranges again, to take over revisions of the venue."
+    ),
 ]
 
 
@@ -66,7 +68,7 @@ def ingest(
     depth: Depth = None,
     refetch: Refetch = False,
 ) -> None:
-    """Fetch what is missing from exchanges, and store it. Run it again to go on.
+    """Fetch missing rows from exchanges and store them. Run it again to continue.
 
     lake ingest bars -e binance -s BTC/USDT -t 1m --since 30d
 
@@ -105,7 +107,7 @@ def _fetch_present(
     exchanges, symbols = markets["exchange"], markets["symbol"]
     if not exchanges or (name == "orderbooks" and not symbols):
         raise UsageError(
-            f"{name} of which exchange and symbol?",
+            f"{name}: exchange or symbol is missing",
             f"Write `lake ingest {name} -e binance -s BTC/USDT`.",
         )
     if name == "orderbooks":
@@ -141,7 +143,7 @@ def _show(session: Session, reports: list[IngestReport]) -> None:
         if report.score is not None:
             where = ", see `lake quality findings`" if report.findings else ""
             session.stderr().print(
-                f"Checked what it touched: score {rounded_down(report.score)}, "
+                f"Checked the ingested rows: score {rounded_down(report.score)}, "
                 f"findings: {report.findings}{where}.",
                 highlight=False,
                 soft_wrap=True,

@@ -1,4 +1,4 @@
-"""`lake init`: make a new lake."""
+"""`lake init`: create a lake."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def add_to(app: typer.Typer) -> None:
 def init(
     session: Session,
     uri: Annotated[
-        str | None, typer.Argument(help="Folder of the new lake; by default as --lake says.")
+        str | None, typer.Argument(help="Folder of the new lake; default: that of --lake.")
     ] = None,
     granularity: Annotated[
         list[str] | None,
         typer.Option(
             "--date",
             metavar="TABLE=day|year",
-            help="Keep the files of a table by day or by year, unlike its dataset file says.",
+            help="Partition a table by day or by year; overrides the dataset file.",
         ),
     ] = None,
 ) -> None:
-    """Make a new lake, and a lake.toml that names it where there is none."""
+    """Create a lake, and a lake.toml that names it if there is none."""
     from lake.api import Lake
     from lake.model.catalog import parse_granularity
     from lake.settings import FILE_NAME

@@ -1,4 +1,4 @@
-"""`lake maintain`: compact tables, and delete what neither they nor a bundle need."""
+"""`lake maintain`: compact tables, write checkpoints, delete unneeded files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from lake.store.vacuum import VacuumReport
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Delete it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only list the files to delete.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Confirm the deletion.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Compact tables, delete what nobody needs.")
+    group = typer.Typer(no_args_is_help=True, help="Compact tables, delete unneeded files.")
     for verb in (optimize, vacuum, checkpoint, gc):
         group.command(verb.__name__)(command(verb))
     app.add_typer(group, name="maintain")
@@ -32,18 +32,18 @@ def optimize(
     table: Tables = None,
     timeframe: Timeframes = None,
     before: Annotated[
-        str | None, typer.Option(help="Compact dates that ended by then; by default by today.")
+        str | None, typer.Option(help="Compact dates that ended by this time; default: today.")
     ] = None,
 ) -> None:
-    """Make one file of the many of each closed date; every row stays, checked by its digest.
+    """Compact each closed date into one file; compare the rows by digest.
 
-    The old files stay until `lake maintain vacuum`.
+    `lake maintain vacuum` deletes the old files.
     """
-    done = session.lake().maintenance.optimize(
+    result = session.lake().maintenance.optimize(
         **which(table, timeframe), before=before, progress=session.progress()
     )
-    show(session, done)
-    total = done.sum()
+    show(session, result)
+    total = result.sum()
     _note(
         session,
         f"Compacted {total['dates'][0]:,} dates: {total['files_before'][0]:,} files became "
@@ -56,31 +56,32 @@ def vacuum(
     table: Tables = None,
     timeframe: Timeframes = None,
     keep: Annotated[
-        str, typer.Option(metavar="DURATION", help="Versions of this time stay: 7d, 24h; 1h least.")
+        str,
+        typer.Option(metavar="DURATION", help="Keep versions of this time: 7d, 24h; minimum 1h."),
     ] = "7d",
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Delete data files that neither a recent version nor a bundle needs.
 
-    What a bundle needs stays, whatever --keep says, until `lake bundle rm`.
+    Files of bundles stay, whatever --keep says, until `lake bundle rm`.
     """
     _require_choice("vacuum", dry_run=dry_run, yes=yes)
     report = session.lake().maintenance.vacuum(
         **which(table, timeframe), keep=keep, dry_run=dry_run
     )
     show(session, report.files)
-    _tell_held(session, report)
+    _note_held(session, report)
     _note(session, _summary(report.files, "files", dry_run=dry_run))
 
 
 def checkpoint(session: Session, table: Tables = None, timeframe: Timeframes = None) -> None:
-    """Write checkpoints of the tables' logs, which make them quicker to open."""
+    """Write a checkpoint of each table's log, so that it opens faster."""
     show(session, session.lake().maintenance.checkpoint(**which(table, timeframe)))
 
 
 def gc(session: Session, dry_run: DryRun = False, yes: Yes = False) -> None:
-    """Delete unfinished bundles and temporary files that crashes left behind."""
+    """Delete unfinished bundles and temporary files of crashed runs."""
     _require_choice("gc", dry_run=dry_run, yes=yes)
     leftovers = session.lake().maintenance.gc(dry_run=dry_run)
     show(session, leftovers)
@@ -90,18 +91,18 @@ def gc(session: Session, dry_run: DryRun = False, yes: Yes = False) -> None:
 def _require_choice(verb: str, *, dry_run: bool, yes: bool) -> None:
     if dry_run == yes:
         raise UsageError(
-            f"lake maintain {verb} deletes files: say whether it shall",
-            f"`lake maintain {verb} --dry-run` shows what would go, and "
+            f"lake maintain {verb} deletes files; confirm with --yes",
+            f"`lake maintain {verb} --dry-run` lists them, "
             f"`lake maintain {verb} --yes` deletes it.",
         )
 
 
-def _tell_held(session: Session, report: VacuumReport) -> None:
+def _note_held(session: Session, report: VacuumReport) -> None:
     for bundle, name, table, files, size in report.held.iter_rows():
         _note(
             session,
-            f"Bundle {name} ({bundle[:12]}) holds back {files:,} files of {table}, "
-            f"{size / 1e6:,.1f} MB. `lake bundle rm {name}` would release them.",
+            f"Bundle {name} ({bundle[:12]}) needs {files:,} files of {table}, "
+            f"{size / 1e6:,.1f} MB. `lake bundle rm {name}` releases them.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Options by which several commands select rows."""
+"""Options that select rows, shared by several commands."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Annotated, TypedDict
 
 import typer
 
-Table = Annotated[str, typer.Argument(help="As bars_1m, trades.")]
-Tables = Annotated[list[str] | None, typer.Argument(help="Tables as bars_1m; all by default.")]
+Table = Annotated[str, typer.Argument(help="Table, such as bars_1m or trades.")]
+Tables = Annotated[list[str] | None, typer.Argument(help="Tables, such as bars_1m; default: all.")]
 Timeframe = Annotated[
-    str | None, typer.Option("--timeframe", "-t", help="Of bars: 1m, 1h, …; or name bars_1h.")
+    str | None, typer.Option("--timeframe", "-t", help="Timeframe of bars: 1m, 1h, …")
 ]
 Timeframes = Annotated[
     list[str] | None,
-    typer.Option("--timeframe", "-t", help="Of bars: 1m, 1h, …; may be repeated."),
+    typer.Option("--timeframe", "-t", help="Timeframe of bars: 1m, 1h, …; repeatable."),
 ]
 Exchange = Annotated[
-    list[str] | None, typer.Option("--exchange", "-e", help="May be repeated; all by default.")
+    list[str] | None, typer.Option("--exchange", "-e", help="Exchange; repeatable; default: all.")
 ]
 Symbol = Annotated[
-    list[str] | None, typer.Option("--symbol", "-s", help="May be repeated; all by default.")
+    list[str] | None, typer.Option("--symbol", "-s", help="Symbol; repeatable; default: all.")
 ]
-Since = Annotated[str | None, typer.Option(help="Start, inclusive; all by default.")]
-Until = Annotated[str | None, typer.Option(help="End, exclusive; all by default.")]
+Since = Annotated[str | None, typer.Option(help="Start, inclusive: 2026-01-01, 7d, now.")]
+Until = Annotated[str | None, typer.Option(help="End, exclusive: 2026-01-01, 7d, now.")]
 
 
 class Which(TypedDict):
@@ -39,7 +39,7 @@ def which(table: Sequence[str] | None, timeframe: Sequence[str] | None) -> Which
 
 
 class Where(TypedDict):
-    """What the API takes for these options."""
+    """The keyword arguments of the API for these options."""
 
     exchange: Sequence[str]
     symbol: Sequence[str]
@@ -53,7 +53,7 @@ def where(
     since: str | None = None,
     until: str | None = None,
 ) -> Where:
-    """The options as the API takes them."""
+    """Return the options as keyword arguments of the API."""
     return Where(
         exchange=exchange or (),
         symbol=symbol or (),

@@ -1,4 +1,4 @@
-"""Data on stdout: as a table, JSON, NDJSON, CSV or Parquet. Nothing here decides what."""
+"""Print data on stdout: as a table, JSON, NDJSON, CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def show_stream(session: Session, frames: Iterable[pl.DataFrame], title: str | N
 
 
 def show_record(session: Session, record: dict[str, Any], title: str | None = None) -> None:
-    """Print one thing: a list of keys and values, or one object with --json."""
+    """Print one record: lines of key and value, or one object with --json."""
     import orjson
 
     if session.format is Format.table:
@@ -104,7 +104,9 @@ def _csv(_: Session, frames: Iterator[pl.DataFrame], __: str | None) -> None:
 
 def _parquet(_: Session, frames: Iterator[pl.DataFrame], __: str | None) -> None:
     if sys.stdout.isatty():
-        raise UsageError("Parquet is not for a terminal", "Write it to a file: … > FILE.parquet")
+        raise UsageError(
+            "Parquet cannot be shown on a terminal", "Write it to a file: … > FILE.parquet"
+        )
     _write_parquet(frames, sys.stdout.buffer)
 
 
@@ -121,7 +123,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> int:
-    """Write frames to a Parquet file, whole or not at all; gives the number of rows."""
+    """Write frames to a Parquet file, whole or not at all, and return the number of rows."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         with unfinished.open("wb") as file:
@@ -146,7 +148,7 @@ def _write_parquet(frames: Iterator[pl.DataFrame], file: BinaryIO) -> int:
 
 
 def rounded_down(score: float | None) -> str:
-    """A score to six places: a loss never looks like none."""
+    """Format a score to six places, rounded down: a score below 1 never reads 1."""
     return "unknown" if score is None else f"{int(score * 1e6) / 1e6:.6f}"
 
 
@@ -167,7 +169,7 @@ def _cell(value: object) -> str:
 
 
 def _plain(frame: pl.DataFrame) -> pl.DataFrame:
-    """Times as ISO-8601 in UTC."""
+    """Write times as ISO-8601 in UTC."""
     import polars as pl
 
     zoned = [name for name, dtype in frame.schema.items() if getattr(dtype, "time_zone", None)]
@@ -177,7 +179,7 @@ def _plain(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """Lists and structs as JSON text, which CSV can hold."""
+    """Write lists and structs as JSON text, which CSV can hold."""
     import polars as pl
 
     nested = [name for name, dtype in frame.schema.items() if dtype.is_nested()]

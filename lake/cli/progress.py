@@ -1,4 +1,4 @@
-"""Progress bars on stderr, and the summary of an ingestion."""
+"""Show progress bars on stderr, and the summary of an ingestion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Done(ProgressColumn):
-    """Rows so far and rows a second; without rows, units done of all."""
+    """Rows so far and rows per second; without rows, units done and total."""
 
     def render(self, task: Task) -> Text:
         rows = int(task.fields["rows"])
@@ -34,7 +34,7 @@ class _Done(ProgressColumn):
 
 
 class ProgressBar:
-    """Shows how far a piece of work is, where the console is a terminal; then its summary.
+    """Shows the progress of a piece of work if the console is a terminal; then its summary.
 
     It is a `lake.model.progress.Progress`.
     """
@@ -76,22 +76,22 @@ class ProgressBar:
 
 
 def show_notes(console: Console, reports: Iterable[IngestReport]) -> None:
-    """Show what a user should know of ingestions beside their counts."""
+    """Print the notes on ingestions."""
     for report in reports:
         for note in notes(report):
             console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def notes(report: IngestReport) -> list[str]:
-    """What a user should know of an ingestion beside its counts."""
+    """Return notes on an ingestion: job, duration, unanswered ranges, refused rows."""
     if report.job_id is None:
-        return ["Nothing to do: all of it is covered already."]
+        return ["Nothing to do: the whole range is covered."]
     took = f"{report.rows:,} rows in {report.seconds:.1f} s, {report.requests} requests"
-    said = [f"Job {report.job_id}: {report.status}, {took}."]
+    lines = [f"Job {report.job_id}: {report.status}, {took}."]
     for left in report.unanswered:
         ranges = ", ".join(str(item) for item in left.ranges)
-        said.append(f"Not answered by the venue: {left.table} of {left.market}: {ranges}")
+        lines.append(f"The venue did not answer for {left.table} of {left.market}: {ranges}")
     rejected = sum(table.rejected for table in report.tables)
     if rejected:
-        said.append(f"{rejected:,} rows were refused: see the reasons in table quarantine.")
-    return said
+        lines.append(f"{rejected:,} rows were refused: the table quarantine has the reasons.")
+    return lines

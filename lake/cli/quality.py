@@ -1,4 +1,4 @@
-"""`lake quality`: look for defects, list and explain them, and report on what was found."""
+"""`lake quality`: check stored rows, list and explain findings, report, repair."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SHOWN = ("finding_id", "severity", "dataset", "exchange", "symbol", "timestamp"
 
 
 class Severity(StrEnum):
-    """How bad a finding is."""
+    """Severity of a finding."""
 
     info = "info"
     warning = "warning"
@@ -44,7 +44,7 @@ class Severity(StrEnum):
 
 
 def add_to(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="Find defects in stored rows, and repair them.")
+    group = typer.Typer(no_args_is_help=True, help="Check stored rows, report, repair.")
     group.command("check")(command(check))
     group.command("findings")(command(findings))
     group.command("show")(command(show_finding))
@@ -64,10 +64,10 @@ def check(
     since: Since = None,
     until: Until = None,
     fail_on: Annotated[
-        Severity, typer.Option(help="Exit with 3 where a finding is this bad, or worse.")
+        Severity, typer.Option(help="Exit with 3 at a finding of this severity or worse.")
     ] = Severity.error,
 ) -> None:
-    """Look for defects in whole UTC days of stored rows; findings and scores are recorded.
+    """Check whole UTC days of stored rows; record findings and scores.
 
     lake quality check bars_1m -e binance --since 7d
     """
@@ -75,18 +75,18 @@ def check(
 
     is_shown = session.stderr().is_terminal and session.format is Format.table
     lake = session.lake(hidden_logs=(FINDINGS,) if is_shown and not session.verbose else ())
-    done = lake.quality.check(
+    result = lake.quality.check(
         **which(table, timeframe),
         **where(exchange, symbol, since, until),
         progress=session.progress(),
     )
-    _show_check(session, done)
-    bad = done.worst(fail_on)
-    if bad:
+    _show_check(session, result)
+    failing = result.worst(fail_on)
+    if failing:
         raise QualityError(
-            f"{bad} finding{'s are' if bad > 1 else ' is'} of severity {fail_on} or worse",
-            "`lake quality show ID` explains one, `lake quality repair --dry-run` says what can "
-            "be done.",
+            f"{failing} finding{'s have' if failing > 1 else ' has'} severity {fail_on} or worse",
+            "`lake quality show ID` explains one, `lake quality repair --dry-run` shows possible "
+            "repairs.",
         )
 
 
@@ -96,7 +96,7 @@ def _show_check(session: Session, report: CheckReport) -> None:
         listed = listed.head(_LISTED)
     if listed.height or session.format is not Format.table:
         show(session, _short(session, listed))
-    _tell(session, report, hidden=report.findings.height - listed.height)
+    _summarize(session, report, hidden=report.findings.height - listed.height)
 
 
 def findings(
@@ -107,56 +107,58 @@ def findings(
     symbol: Symbol = None,
     since: Since = None,
     until: Until = None,
-    check: Annotated[list[str] | None, typer.Option(help="Only of this check.")] = None,
-    severity: Annotated[Severity | None, typer.Option(help="At least so bad.")] = None,
-    closed: Annotated[bool, typer.Option("--all", help="Also those that are closed.")] = False,
+    check: Annotated[
+        list[str] | None, typer.Option(help="Check; repeatable; default: all.")
+    ] = None,
+    severity: Annotated[Severity | None, typer.Option(help="Minimum severity.")] = None,
+    closed: Annotated[bool, typer.Option("--all", help="Include closed findings.")] = False,
 ) -> None:
-    """List what checks found, worst first."""
-    found = session.lake().quality.findings(
+    """List findings, worst first."""
+    rows = session.lake().quality.findings(
         **which(table, timeframe),
         **where(exchange, symbol, since, until),
         check=check or (),
         severity=severity,
         status=None if closed else "open",
     )
-    show(session, _short(session, found))
+    show(session, _short(session, rows))
 
 
 def show_finding(
     session: Session,
-    finding: Annotated[str, typer.Argument(help="Its ID, or the beginning of it.")],
+    finding: Annotated[str, typer.Argument(help="Finding ID or prefix.")],
 ) -> None:
-    """Show one finding with the rows around it."""
+    """Show a finding with the rows around it."""
     import json
 
     import polars as pl
 
-    found = session.lake().quality.finding(finding)
-    context = json.loads(str(found.pop("context")))
+    record = session.lake().quality.finding(finding)
+    context = json.loads(str(record.pop("context")))
     if session.format is not Format.table:
-        show_record(session, {**found, "context": context})
+        show_record(session, {**record, "context": context})
         return
-    show_record(session, {name: value for name, value in found.items() if name != "date"})
+    show_record(session, {name: value for name, value in record.items() if name != "date"})
     if context:
         show(session, pl.DataFrame(context, infer_schema_length=None), "Rows around it")
 
 
 def gaps(
     session: Session,
-    table: Annotated[str, typer.Argument(help="Bars, as bars_1m.")],
+    table: Annotated[str, typer.Argument(help="Table of bars, such as bars_1m.")],
     timeframe: Timeframe = None,
     exchange: Exchange = None,
     symbol: Symbol = None,
     since: Since = None,
     until: Until = None,
 ) -> None:
-    """List missing bars with the reason, as it is now: no_trade and venue_outage are no losses."""
-    found = session.lake().quality.gaps(
+    """List missing bars with the reason; no_trade and venue_outage are not losses."""
+    rows = session.lake().quality.gaps(
         table,
         timeframe=timeframe,
         **where(exchange, symbol, since, until),
     )
-    show(session, found)
+    show(session, rows)
 
 
 def scores(
@@ -168,34 +170,34 @@ def scores(
     since: Since = None,
     until: Until = None,
 ) -> None:
-    """List the quality of each market-day that was checked, from 0 to 1."""
+    """List the quality score of each checked market-day, from 0 to 1."""
     import polars as pl
 
     from lake.quality.score import DELAYS, MEASURES
 
-    found = session.lake().quality.scores(
+    rows = session.lake().quality.scores(
         **which(table, timeframe),
         **where(exchange, symbol, since, until),
     )
     if session.format is Format.table:
-        found = found.drop("timestamp", "job_id", "checked_at", *DELAYS).with_columns(
+        rows = rows.drop("timestamp", "job_id", "checked_at", *DELAYS).with_columns(
             pl.col(*MEASURES).round(6)
         )
-    show(session, found)
+    show(session, rows)
 
 
 def report(
     session: Session,
     bundle: Annotated[
-        str | None, typer.Option(help="Of a bundle, as it was pinned: NAME, ID or NAME@ID.")
+        str | None, typer.Option(help="Report of this bundle: NAME, ID or NAME@ID.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write one page that opens offline.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report as one HTML page.")] = None,
     exchange: Exchange = None,
     symbol: Symbol = None,
     since: Since = None,
     until: Until = None,
 ) -> None:
-    """Report on what was checked: scores, gaps with reasons, findings, repairs, provenance.
+    """Report on checked rows: scores, gaps with reasons, findings, repairs, provenance.
 
     lake quality report --html report.html
     """
@@ -203,7 +205,8 @@ def report(
         shown = session.lake().quality.report(**where(exchange, symbol, since, until))
     elif any((exchange, symbol, since, until)):
         raise UsageError(
-            "a bundle's report is of all that it pins", "Leave out what selects a part of it."
+            "the report of a bundle covers all that it pins",
+            "Leave out the options that select rows.",
         )
     else:
         shown = _bundle_report(session, bundle)
@@ -217,16 +220,16 @@ def report(
 
 
 def _bundle_report(session: Session, reference: str) -> Report:
-    made = session.lake().bundles.open(reference).quality
-    if made is None:
+    document = session.lake().bundles.open(reference).quality
+    if document is None:
         raise QualityError(
             f"bundle {reference} has no report: it was pinned without a check",
             "Pin it again without --no-check.",
         )
-    return made
+    return document
 
 
-def _show_report(session: Session, made: Report) -> None:
+def _show_report(session: Session, document: Report) -> None:
     from lake.jobs.quality.report import build_overview, build_summary
     from lake.quality.score import DIMENSIONS
 
@@ -235,34 +238,35 @@ def _show_report(session: Session, made: Report) -> None:
 
         from lake.quality.report.document import to_json
 
-        show_record(session, orjson.loads(to_json(made)))
+        show_record(session, orjson.loads(to_json(document)))
         return
-    listed = build_overview(made) if session.format is Format.table else build_summary(made)
-    show(session, listed, f"{made.title}: {made.start} to {made.end}")
-    totals = made.totals
+    is_table = session.format is Format.table
+    listed = build_overview(document) if is_table else build_summary(document)
+    show(session, listed, f"{document.title}: {document.start} to {document.end}")
+    totals = document.totals
     parts = [f"{name} {rounded_down(getattr(totals.scores, name))}" for name in DIMENSIONS]
-    found = totals.findings
+    counts = totals.findings
     session.stderr().print(
         f"Score {rounded_down(totals.scores.score)}: {', '.join(parts)}. "
-        f"Real losses: {totals.missing.losses:,}. Open findings: {found.critical} critical, "
-        f"{found.error} errors, {found.warning} warnings.",
+        f"Real losses: {totals.missing.losses:,}. Open findings: {counts.critical} critical, "
+        f"{counts.error} errors, {counts.warning} warnings.",
         highlight=False,
     )
 
 
-def _short(session: Session, found: pl.DataFrame) -> pl.DataFrame:
-    """For a terminal, what tells most."""
+def _short(session: Session, rows: pl.DataFrame) -> pl.DataFrame:
+    """Keep the columns that fit a terminal."""
     if session.format is not Format.table:
-        return found
-    return found.select(*_SHOWN, "reason", "rows", "message")
+        return rows
+    return rows.select(*_SHOWN, "reason", "rows", "message")
 
 
-def _tell(session: Session, done: CheckReport, hidden: int) -> None:
+def _summarize(session: Session, result: CheckReport, hidden: int) -> None:
     if hidden:
         session.stderr().print(f"… and {hidden:,} more: `lake quality findings` lists all.")
     session.stderr().print(
-        f"Rows checked: {done.rows:,}; score: {rounded_down(done.scores['score'])}. "
-        f"Open findings: {done.findings.height:,}; new: {done.recorded.opened:,}; "
-        f"closed: {done.recorded.closed:,}.",
+        f"Rows checked: {result.rows:,}; score: {rounded_down(result.scores['score'])}. "
+        f"Open findings: {result.findings.height:,}; new: {result.recorded.opened:,}; "
+        f"closed: {result.recorded.closed:,}.",
         highlight=False,
     )

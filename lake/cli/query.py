@@ -1,4 +1,4 @@
-"""`lake sql`, `tables`, `describe`, `status`: look into a lake."""
+"""`lake sql`, `tables`, `describe`, `status`: query a lake."""
 
 from __future__ import annotations
 
@@ -34,18 +34,19 @@ def sql(
         list[str] | None,
         typer.Option(metavar="TABLE=VERSION", help="Read a table at a version."),
     ] = None,
-    bundle: Annotated[
-        str | None, typer.Option(help="Read the tables as a bundle pins them.")
-    ] = None,
+    bundle: Annotated[str | None, typer.Option(help="Query the tables of this bundle.")] = None,
     to: Annotated[
         Path | None,
         typer.Option("--to", metavar="FILE", help="Write the result to this Parquet file."),
     ] = None,
 ) -> None:
-    """Run SQL (DuckDB's) over the tables of the lake. Nothing can be written by it."""
+    """Run a DuckDB SQL query over the tables of the lake; it cannot write."""
     lake = session.lake()
     if bundle and at:
-        raise UsageError("--bundle and --at exclude each other", "A bundle pins its versions.")
+        raise UsageError(
+            "--bundle and --at cannot be combined",
+            "A bundle pins its own versions: leave out --at.",
+        )
     if bundle:
         relation = lake.bundles.open(bundle).sql(query)
     else:
@@ -72,7 +73,7 @@ def describe(session: Session, table: Table, timeframe: Timeframe = None) -> Non
 
 
 def status(session: Session) -> None:
-    """Show by table and market what is there, what is covered, and holes."""
+    """Show rows, coverage and holes of each table and market."""
     show(session, session.lake().status())
 
 

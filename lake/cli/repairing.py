@@ -1,4 +1,4 @@
-"""`lake quality repair`, `repairs` and `undo`: mend what checks found, and take it back."""
+"""`lake quality repair`, `repairs` and `undo`: repair findings, list and undo repairs."""
 
 from __future__ import annotations
 
@@ -32,25 +32,27 @@ def repair(
     since: Since = None,
     until: Until = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be done; nothing is asked.")
+        bool, typer.Option("--dry-run", help="Only list the planned repairs; ask no source.")
     ] = False,
     interpolate: Annotated[
         bool,
-        typer.Option("--interpolate", help="Fill in what nobody has, by the dataset's policy."),
+        typer.Option(
+            "--interpolate", help="Interpolate rows that no source has, by the dataset's policy."
+        ),
     ] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Ask also for what the source confirmed before.")
+        bool, typer.Option("--again", help="Ask again for rows that the source confirmed before.")
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Ask no source: only derive, and fill in.")
+        bool, typer.Option("--offline", help="Ask no source: only derive and interpolate.")
     ] = False,
 ) -> None:
-    """Repair what checks found: ask the source again, derive from finer data, or fill in.
+    """Repair findings: fetch again, derive from finer data, or interpolate.
 
-    Each repair is recorded with what was before, and `lake quality undo ID` takes it back. Rows
-    that are not observed say so in `fill`.
+    Each repair is recorded with the rows before and after; `lake quality undo ID` restores them.
+    Rows that were not observed have a value in `fill`.
     """
-    done = session.lake().quality.repair(
+    result = session.lake().quality.repair(
         **which(table, timeframe),
         **where(exchange, symbol, since, until),
         dry_run=dry_run,
@@ -59,72 +61,72 @@ def repair(
         offline=offline,
         progress=session.progress(),
     )
-    rows = _tabulate(done)
+    rows = _tabulate(result)
     if rows.height or session.format is not Format.table:
         show(session, rows)
-    _summarize(session, done)
+    _summarize(session, result)
 
 
 def repairs(session: Session) -> None:
-    """List the repairs that were made, newest first."""
-    found = session.lake().quality.repairs()
+    """List repairs, newest first."""
+    rows = session.lake().quality.repairs()
     if session.format is Format.table:
-        found = found.select(
+        rows = rows.select(
             "repair_id", "status", "dataset", "exchange", "symbol", "timestamp", "end", "method",
             "source", "inserted", "updated", "why",
         )  # fmt: skip
-    show(session, found)
+    show(session, rows)
 
 
 def undo(
     session: Session,
-    repair_id: Annotated[str, typer.Argument(help="ID of the repair: `lake quality repairs`.")],
+    repair_id: Annotated[str, typer.Argument(help="Repair ID, from `lake quality repairs`.")],
 ) -> None:
-    """Restore the rows that a repair changed; what was changed again since stays, and is told."""
-    done = session.lake().quality.undo(repair_id)
+    """Restore the rows that a repair changed; rows changed again since are kept and counted."""
+    result = session.lake().quality.undo(repair_id)
     if session.format is not Format.table:
         record = {
-            "repair_id": done.repair_id,
-            "table": done.table,
-            "exchange": done.market.exchange,
-            "symbol": done.market.symbol,
-            "removed": done.removed,
-            "restored": done.restored,
-            "kept": done.kept,
-            "kept_times": list(done.kept_times),
-            "later": list(done.later),
-            "version": done.version,
-            "job": done.job_id,
+            "repair_id": result.repair_id,
+            "table": result.table,
+            "exchange": result.market.exchange,
+            "symbol": result.market.symbol,
+            "removed": result.removed,
+            "restored": result.restored,
+            "kept": result.kept,
+            "kept_times": list(result.kept_times),
+            "later": list(result.later),
+            "version": result.version,
+            "job": result.job_id,
         }
         show_record(session, record)
-    kept = f" {done.kept:,} were changed since, and stay." if done.kept else ""
-    if done.later:
-        kept += f" Undo the later repairs first: {', '.join(done.later)}."
-    told = f"{done.removed:,} rows removed, {done.restored:,} restored.{kept}"
-    if done.job_id is None:
-        told = "it was undone before; nothing changed."
+    kept = f" {result.kept:,} were changed since, and stay." if result.kept else ""
+    if result.later:
+        kept += f" Undo the later repairs first: {', '.join(result.later)}."
+    outcome = f"{result.removed:,} rows removed, {result.restored:,} restored.{kept}"
+    if result.job_id is None:
+        outcome = "it was undone before; nothing changed."
     session.stderr().print(
-        f"Repair {done.repair_id} of {done.table} {done.market}: {told}",
+        f"Repair {result.repair_id} of {result.table} {result.market}: {outcome}",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _tabulate(done: RepairReport) -> pl.DataFrame:
+def _tabulate(result: RepairReport) -> pl.DataFrame:
     """One row for each repair: its status, and why where it was not applied."""
     import polars as pl
 
-    rows = [_row("planned", step, inserted=step.rows, why=step.why) for step in done.planned]
+    rows = [_row("planned", step, inserted=step.rows, why=step.why) for step in result.planned]
     for status, repairs in (
-        ("recovered", done.recovered),
-        ("applied", done.applied),
-        ("marked", done.marked),
+        ("recovered", result.recovered),
+        ("applied", result.applied),
+        ("marked", result.marked),
     ):
         rows += [
             _row(status, item, id=item.repair_id, inserted=item.inserted, updated=item.updated)
             for item in repairs
         ]
-    rows += [_row("failed", item, why=item.reason) for item in done.failed]
+    rows += [_row("failed", item, why=item.reason) for item in result.failed]
     return pl.DataFrame(rows, schema=_columns())
 
 
@@ -157,17 +159,17 @@ def _columns() -> dict[str, pl.DataType]:
     }
 
 
-def _summarize(session: Session, done: RepairReport) -> None:
-    if done.dry_run:
-        summary = f"Planned: {len(done.planned):,}"
+def _summarize(session: Session, result: RepairReport) -> None:
+    if result.dry_run:
+        summary = f"Planned: {len(result.planned):,}"
     else:
         summary = (
-            f"Applied: {len(done.applied):,} (rows inserted: {done.inserted:,}, updated: "
-            f"{done.updated:,}); marked: {len(done.marked):,}"
+            f"Applied: {len(result.applied):,} (rows inserted: {result.inserted:,}, updated: "
+            f"{result.updated:,}); marked: {len(result.marked):,}"
         )
-    skipped = f"; skipped (see --again): {len(done.skipped):,}" if done.skipped else ""
+    skipped = f"; skipped (see --again): {len(result.skipped):,}" if result.skipped else ""
     session.stderr().print(
-        f"{summary}; failed: {len(done.failed):,}{skipped}.",
+        f"{summary}; failed: {len(result.failed):,}{skipped}.",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,4 +1,4 @@
-"""`lake replay`: the rows of a bundle as one stream, in the order in which they became known."""
+"""`lake replay`: print the rows of a bundle in the order in which they became known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BATCH_ROWS = 50_000
 
 
 class By(StrEnum):
-    """What orders a replay."""
+    """The time that orders a replay."""
 
     available_at = "available_at"
     timestamp = "timestamp"
@@ -41,15 +41,13 @@ def replay(
     symbol: Symbol = None,
     since: Since = None,
     until: Until = None,
-    by: Annotated[
-        By, typer.Option(help="Order: when a row was known, or its own time.")
-    ] = By.available_at,
-    limit: Annotated[int | None, typer.Option(help="Stop after so many rows.", min=1)] = None,
+    by: Annotated[By, typer.Option(help="Time that orders the rows.")] = By.available_at,
+    limit: Annotated[int | None, typer.Option(help="Maximum number of rows.", min=1)] = None,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Read the files, and keep nothing mapped.")
+        bool, typer.Option("--no-cache", help="Read the files, without the cache.")
     ] = False,
 ) -> None:
-    """Show a bundle's rows as a backtest sees them: one stream over all tables and markets.
+    """Print a bundle's rows as a backtest sees them: one stream over all tables and markets.
 
     lake replay research-1 trades bars_1m --since 2026-01-01 --limit 20
     """
@@ -60,11 +58,11 @@ def replay(
         by=by.value,
         batch=min(limit or _BATCH_ROWS, _BATCH_ROWS),
     )
-    show_stream(session, _limited(batches, limit))
+    show_stream(session, _limit(batches, limit))
 
 
-def _limited(batches: Iterable[Batch], limit: int | None) -> Iterator[pl.DataFrame]:
-    """Frames of the stream, at least one, until there are enough rows."""
+def _limit(batches: Iterable[Batch], limit: int | None) -> Iterator[pl.DataFrame]:
+    """Yield frames of the stream, at least one, until the limit is reached."""
     import polars as pl
 
     yield pl.DataFrame(schema=_schema())
@@ -72,11 +70,11 @@ def _limited(batches: Iterable[Batch], limit: int | None) -> Iterator[pl.DataFra
         left = batch.rows if limit is None else limit - batch.first
         if left <= 0:
             return
-        yield _in_order(batch).head(left)
+        yield _sort_batch(batch).head(left)
 
 
-def _in_order(batch: Batch) -> pl.DataFrame:
-    """The rows of all tables by position; what only some tables have is JSON in `values`."""
+def _sort_batch(batch: Batch) -> pl.DataFrame:
+    """Sort the rows of all tables by position; other columns become JSON in `values`."""
     import polars as pl
 
     frames = []

@@ -1,4 +1,4 @@
-"""`lake sandbox`: the embedded exchange, by hand."""
+"""`lake sandbox`: serve the embedded exchange."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from lake.cli.session import Format, Session, command
 
 
 def add_to(app: typer.Typer) -> None:
-    group = typer.Typer(no_args_is_help=True, help="An exchange on this machine, to try things.")
+    group = typer.Typer(no_args_is_help=True, help="Serve an exchange on this machine, for tests.")
     group.command("serve")(command(serve))
     app.add_typer(group, name="sandbox")
 
 
 def serve(
     session: Session,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
-    seed: Annotated[int, typer.Option(help="Another seed, another market.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free port.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic market.")] = 0,
     recorded: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Serve recorded Parquet instead of a made-up market."),
+        typer.Option(
+            metavar="FOLDER", help="Serve recorded Parquet files instead of a synthetic market."
+        ),
     ] = None,
     weight_limit: Annotated[
-        bool, typer.Option(help="Refuse clients that ask too much, as the venue does.")
+        bool, typer.Option(help="Refuse clients above the rate limit, as the venue does.")
     ] = True,
 ) -> None:
     """Serve the sandbox exchange until interrupted: Binance's dialect, spot and USD-M.

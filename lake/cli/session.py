@@ -1,4 +1,4 @@
-"""Options that every command takes, and what a command needs from them."""
+"""Global options of every command, and the session that they make."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PANEL = "Global options"
 
 
 class Format(StrEnum):
-    """How data are printed."""
+    """Output format."""
 
     table = "table"
     json = "json"
@@ -36,12 +36,12 @@ class Format(StrEnum):
 
 
 class ReaderLeftError(Exception):
-    """Nobody reads stdout any more. (Typer would make exit code 1 of a BrokenPipeError.)"""
+    """Stdout was closed by its reader. (Typer would turn a BrokenPipeError into exit code 1.)"""
 
 
 @dataclass(frozen=True)
 class Session:
-    """What the global options say."""
+    """The values of the global options."""
 
     uri: str | None
     config: Path | None
@@ -52,11 +52,11 @@ class Session:
 
     @property
     def now(self) -> datetime:
-        """The present; the only clock of the program is here and in the API's default."""
+        """The present time; commands and the API read no other clock."""
         return datetime.now(UTC)
 
     def overrides(self) -> dict[str, Any]:
-        """Settings that the options decide."""
+        """Return the settings that the options override."""
         chosen: dict[str, Any] = {}
         if self.uri is not None:
             chosen["uri"] = self.uri
@@ -88,13 +88,13 @@ class Session:
         return Lake(self.settings(hidden_logs))
 
     def progress(self) -> Progress:
-        """A progress bar on stderr."""
+        """Return a progress bar on stderr."""
         from lake.cli.progress import ProgressBar
 
         return ProgressBar(self.stderr())
 
     def stderr(self) -> Console:
-        """Where progress and notes go."""
+        """Return the console for progress and notes."""
         from rich.console import Console
 
         return Console(stderr=True, quiet=self.quiet, no_color=self.no_color or None)
@@ -116,7 +116,7 @@ def _global_options(
     ] = None,
     output: Annotated[
         Format | None,
-        typer.Option("--format", "-o", help="How data are printed.", rich_help_panel=_PANEL),
+        typer.Option("--format", "-o", help="Output format.", rich_help_panel=_PANEL),
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Same as --format json.", rich_help_panel=_PANEL)
@@ -126,29 +126,31 @@ def _global_options(
     ] = False,
     quiet: Annotated[
         bool,
-        typer.Option("--quiet", "-q", help="No progress, no notes.", rich_help_panel=_PANEL),
+        typer.Option(
+            "--quiet", "-q", help="Show no progress and no notes.", rich_help_panel=_PANEL
+        ),
     ] = False,
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", "-v", help="Log what happens.", rich_help_panel=_PANEL),
+        typer.Option("--verbose", "-v", help="Show debug logs.", rich_help_panel=_PANEL),
     ] = False,
     no_color: Annotated[
-        bool, typer.Option("--no-color", help="No colour.", rich_help_panel=_PANEL)
+        bool, typer.Option("--no-color", help="Print without colour.", rich_help_panel=_PANEL)
     ] = False,
 ) -> None:
-    """Only its signature is used: each command takes these options too."""
+    """Declare the global options; only the signature is used."""
 
 
 _GLOBALS = inspect.signature(_global_options, eval_str=True).parameters
 
 
 def global_parameters() -> list[inspect.Parameter]:
-    """The global options as keyword parameters of a command."""
+    """Return the global options as keyword parameters of a command."""
     return [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in _GLOBALS.values()]
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take the global options; it gets them as `session`, its first parameter.
+    """Add the global options to a command, which gets them as `session`, its first parameter.
 
     An option counts wherever it stands: `lake --json tables` and `lake tables --json`.
     """
@@ -176,7 +178,7 @@ def _session(chosen: Mapping[str, Any]) -> Session:
     formats |= {Format.json} if chosen["json"] else set()
     formats |= {Format.csv} if chosen["csv"] else set()
     if len(formats) > 1:
-        raise UsageError("several output formats are given", "Choose one of them.")
+        raise UsageError("several output formats are given", "Give one.")
     return Session(
         uri=chosen["lake"],
         config=chosen["config"],

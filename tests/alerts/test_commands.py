@@ -45,7 +45,7 @@ def test_all_channels_are_tested(
     assert "the connection was refused" in outcomes["dead"]["error"]
     error = json.loads(captured.err.splitlines()[-1])
     assert error["code"] == "delivery"
-    assert error["message"] == "1 of 3 channels took no test message: dead"
+    assert error["message"] == "1 of 3 channels did not take the test message: dead"
     assert "hush" not in captured.out + captured.err
     (message,) = receiver.taken()
     assert message.title == "lake: test"
@@ -75,7 +75,7 @@ def test_a_run_tells_and_shows_what_it_told(
     captured = capsys.readouterr()
     told = {"rule": "bad", "channel": "chat", "raised": 1, "repeated": 0, "resolved": 0}
     assert json.loads(captured.out) == [{**told, "error": None}]
-    assert "Conditions that hold: 1; held back: 0." in captured.err
+    assert "Active alerts: 1; not sent, too soon: 0." in captured.err
     assert len(receiver.taken()) == 1
     assert run(["alert", "run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []

@@ -32,11 +32,11 @@ def _refused(outcome: Outcome, code: int, *words: str) -> None:
         ("ingest bars -t 7m -e binance -s BTC/USDT --since 1d", ["7m", "5m"]),
         ("ingest bars -t seven -e binance -s BTC/USDT --since 1d", ["seven", "1m"]),
         ("ingest funding -e binance -s BTC/USDT --since 1d", ["funding", "BTC/USDT"]),
-        ("ingest barz -e binance -s BTC/USDT --since 1d", ["barz", "bars_1m"]),
+        ("ingest barz -e binance -s BTC/USDT --since 1d", ["barz", "bars, funding"]),
         ("ingest coverage -e binance -s BTC/USDT --since 1d", ["coverage", "trades"]),
         ("ingest bars -s BTC/USDT --since 1d", ["exchange"]),
         ("ingest bars -e binance -s BTC/USDT", ["--since"]),
-        ("ingest trades -t 1m -e binance -s BTC/USDT --since 1d", ["--timeframe"]),
+        ("ingest trades -t 1m -e binance -s BTC/USDT --since 1d", ["timeframe", "bars"]),
         ("ingest orderbooks -e binance", ["symbol"]),
         ("ingest", ["nothing is covered"]),
         ("ingest bars -e binance -s BTC/USDT --since yesterday", ["yesterday", "7d"]),
@@ -44,7 +44,7 @@ def _refused(outcome: Outcome, code: int, *words: str) -> None:
         ("ingest bars -e binance -s BTC/USDT --since 2999-01-01", ["2999", "future"]),
         ("ingest bars -e binance -s BTC/USDT --since 2d --until 2999-01-01", ["2999", "future"]),
         ("ingest bars -e binance -s BTC/USDT --since 1d --until 2d", ["reversed"]),
-        ("describe barz", ["barz", "bars_1m"]),
+        ("describe barz", ["barz", "bars, funding"]),
         ("sql SELECT", ["SELECT"]),
         ("tables --lake s3://bucket/x", ["s3"]),
         ("tables --json --csv", ["format"]),
@@ -72,7 +72,7 @@ def test_refused_with_exit_code_2(cli: Cli, command: str, words: list[str]) -> N
         ("sql|SELECT count(*) FROM trades|--at|trades=99", ["99", "0 to 2"]),
         ("sql|SELECT 1|--at|trades", ["TABLE=VERSION"]),
         ("sql|SELECT 1|--bundle|nine", ["nine", "one-day"]),
-        ("sql|SELECT 1|--bundle|one-day|--at|trades=1", ["exclude"]),
+        ("sql|SELECT 1|--bundle|one-day|--at|trades=1", ["cannot be combined"]),
         ("bundle|show|nine", ["nine", "one-day"]),
         ("bundle|verify|ffffffff", ["ffffffff", "one-day"]),
         ("bundle|pin|x|funding", ["funding"]),
@@ -141,7 +141,7 @@ def test_damaged_data_end_in_exit_code_3(cli: Cli, filled: Path, tmp_path: Path)
     at = ("--lake", str(lake), "--json")
     _refused(cli("sql", "SELECT sum(price) FROM trades", *at), 3, "missing or damaged")
     outcome = cli("bundle", "verify", "one-day", *at)
-    _refused(outcome, 3, "not what was pinned: 1 damaged")
+    _refused(outcome, 3, "differs from what was pinned: 1 damaged")
     assert [(row["kind"], row["place"]) for row in outcome.json] == [("damaged", str(data))]
     _refused(cli("sql", "SELECT * FROM trades", "--bundle", "one-day", *at), 3, data.name)
     assert cli("sql", "SELECT count(*) FROM bars_1m", *at).code == 0

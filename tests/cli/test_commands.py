@@ -41,7 +41,7 @@ def test_ingest_tells_what_became_of_the_rows(cli: Cli) -> None:
     assert "rows in" in done.err
     again = cli("ingest", "bars", "-e", "binance", "-s", "BTC/USDT", *RANGE, "--json")
     assert (again.code, again.json) == (0, [])
-    assert "covered already" in again.err
+    assert "the whole range is covered" in again.err
 
 
 def test_ingest_of_several_timeframes_and_snapshots(cli: Cli) -> None:

@@ -55,7 +55,7 @@ def test_compaction_and_vacuum_say_what_they_did(pinned: Cli) -> None:
         (("gc",), ("--dry-run", "--yes")),
         (("vacuum", "--yes", "--keep", "0h"), ("one hour or more",)),
         (("vacuum", "--yes", "--keep", "soon"), ("'soon' is not a duration",)),
-        (("vacuum", "--yes", "nothing"), ("there is no dataset 'nothing'",)),
+        (("vacuum", "--yes", "nothing"), ("there is no table 'nothing'",)),
         (("vacuum", "--yes", "funding"), ("funding does not exist yet",)),
         (("optimize", "--before", "2999-01-01"), ("is in the future",)),
         (("optimize", "--before", "whenever"), ("is not a time",)),
@@ -85,9 +85,9 @@ def test_a_bundle_that_cannot_be_read_can_be_given_up(pinned: Cli) -> None:
 
 
 def test_warming_tells_its_size(pinned: Cli) -> None:
-    assert "0 bytes" not in pinned("bundle", "warm", "b", "trades").err
+    assert "Cached 0 bytes" not in pinned("bundle", "warm", "b", "trades").err
     assert pinned("bundle", "warm", "b").code == 0
-    assert pinned("bundle", "warm", "b").err.startswith("0 bytes")
+    assert pinned("bundle", "warm", "b").err.startswith("Cached 0 bytes")
     refused(pinned("bundle", "warm", "b", "funding"), 2, "not in bundle")
 
 

@@ -37,7 +37,7 @@ def test_a_check_lists_findings_and_exits_with_3_where_they_are_bad(cli: Cli) ->
     (gap,) = [row for row in done.json if row["check"] == "gaps"]
     assert (gap["rows"], gap["severity"], gap["reason"]) == (10, "error", "unknown")
     assert done.error["code"] == "quality"
-    assert done.error["message"] == "1 finding is of severity error or worse"
+    assert done.error["message"] == "1 finding has severity error or worse"
     assert "lake quality show ID" in done.error["hint"]
     assert "Rows checked: 1,430; score: 0.993055. Open findings: 1; new: 1; closed: 0." in done.err
 
@@ -77,7 +77,7 @@ def test_a_sound_market_exits_with_0(cli: Cli) -> None:
         (("show", "ffff"), "is no finding"),
         (("gaps", "trades"), "trades holds no bars"),
         (("report", "--bundle", "none"), "none"),
-        (("report", "--bundle", "none", "-e", "binance"), "of all that it pins"),
+        (("report", "--bundle", "none", "-e", "binance"), "covers all that it pins"),
     ],
 )
 def test_mistakes_exit_with_2_and_say_what_is_wrong(
@@ -186,7 +186,7 @@ def test_a_bundle_reports_what_was_pinned(cli: Cli, lake: Lake) -> None:
 @pytest.mark.usefixtures("lake")
 def test_a_bundle_says_how_good_it_is_and_where_that_is_explained(cli: Cli) -> None:
     pinned = cli("bundle", "pin", "part", "bars_1m", *BTC)
-    words = "Quality score 0.993055: `lake quality report --bundle part` says why."
+    words = "Quality score 0.993055: `lake quality report --bundle part` explains it."
     assert words in pinned.err
     assert words in cli("bundle", "show", "part").err
     assert "Quality" not in cli("bundle", "pin", "blind", "bars_1m", "--no-check").err
