@@ -204,8 +204,8 @@ def open_bundle(
     from lake.bundles.cache import open_cache
     from lake.settings import load_settings
 
-    kept = open_cache(load_settings().cache) if cache else None
-    return open_exported(Path(reference), kept, now=utc_now)
+    opened_cache = open_cache(load_settings().cache) if cache else None
+    return open_exported(Path(reference), opened_cache, now=utc_now)
 
 
 def __getattr__(name: str) -> Any:

@@ -95,7 +95,7 @@ class Bundles:
         contents = pin(
             context.store, context.repository, context.settings, request, progress or NoProgress()
         )
-        return self._bundle(contents)
+        return self._build_bundle(contents)
 
     def open(self, reference: str, *, cache: bool = True) -> Bundle:
         """Open a bundle.
@@ -113,7 +113,7 @@ class Bundles:
             It is not as it was pinned.
         """
         contents = self._context.repository.open(reference)
-        return self._bundle(contents, cache=cache)
+        return self._build_bundle(contents, cache=cache)
 
     def ls(self) -> pl.DataFrame:
         """The bundles: name, id, when pinned, what of, range, rows, bytes, score, problem."""
@@ -221,7 +221,7 @@ class Bundles:
         contents = import_bundle(
             self._context.root, source, name, move=move, progress=progress or NoProgress()
         )
-        return self._bundle(contents)
+        return self._build_bundle(contents)
 
     def rm(self, reference: str) -> tuple[str, list[str]]:
         """Release a bundle: what only it needs may be vacuumed. Gives its id and its names."""
@@ -238,9 +238,9 @@ class Bundles:
         """Put a bundle's rows into the cache; gives the bytes that it took: see `Bundle.warm`."""
         return self.open(reference).warm(table, timeframe=timeframe, progress=progress)
 
-    def _bundle(self, contents: Contents, *, cache: bool = True) -> Bundle:
-        kept = self._open_cache() if cache else None
-        return Bundle(contents, kept, now=self._context.now)
+    def _build_bundle(self, contents: Contents, *, cache: bool = True) -> Bundle:
+        opened_cache = self._open_cache() if cache else None
+        return Bundle(contents, opened_cache, now=self._context.now)
 
     def _open_cache(self) -> Cache | None:
         return open_cache(self._context.settings.cache)

@@ -92,9 +92,9 @@ class Maintenance:
         CommitConflictError
             A bundle is being made.
         """
-        kept = parse_duration(keep) if isinstance(keep, str) else keep
+        keep_duration = parse_duration(keep) if isinstance(keep, str) else keep
         return self._maintainer.vacuum(
-            self._context.tables(table, timeframe), keep=kept, dry_run=dry_run
+            self._context.tables(table, timeframe), keep=keep_duration, dry_run=dry_run
         )
 
     def checkpoint(self, table: Names = (), *, timeframe: Names = ()) -> pl.DataFrame:

@@ -32,7 +32,7 @@ from lake.store.store import Origin, Store
 _log = get_logger(__name__)
 
 _LOCK = ".alerts.lock"
-_FINDINGS = (
+_FINDING_COLUMNS = (
     "exchange",
     "symbol",
     "dataset",
@@ -122,7 +122,7 @@ def run_alerts(store: Store, settings: Settings) -> AlertReport:
     alerts = settings.alerts
     if not alerts.rules:
         return AlertReport()
-    with lock_file(store.root.path / _LOCK, timeout=_longest_run(alerts)) as lock:
+    with lock_file(store.root.path / _LOCK, timeout=_estimate_longest_run(alerts)) as lock:
         if not lock.is_held:
             _log.warning(
                 "alerts not looked at: another run is under way", lake=str(store.root.path)
@@ -154,12 +154,14 @@ def try_channels(settings: Settings, channel: str | None = None) -> pl.DataFrame
         )
     names = list(targets) if channel is None else [channel]
     channels = [Channel(name, targets[name]) for name in names]
-    for one in channels:
-        if not one.is_log:
-            require_apprise(one)
+    for target in channels:
+        if not target.is_log:
+            require_apprise(target)
     timeout_seconds = settings.alerts.timeout_seconds
     with ThreadPoolExecutor(len(channels)) as pool:
-        errors = list(pool.map(lambda one: _tested(one, timeout_seconds), channels))
+        errors = list(
+            pool.map(lambda target: _send_test_message(target, timeout_seconds), channels)
+        )
     return pl.DataFrame(
         {
             "channel": names,
@@ -179,32 +181,34 @@ def _run(store: Store, alerts: AlertSettings) -> AlertReport:
     now = store.now()  # and not before the lock was got: an earlier run may have told things since
     dataset = store.catalog.dataset("alerts")
     min_interval = timedelta(seconds=alerts.min_interval_seconds)
-    held = find_conditions(alerts.rules, _findings(store), _newest(store, alerts.rules), now)
+    conditions = find_conditions(
+        alerts.rules, _read_open_findings(store), _read_newest_times(store, alerts.rules), now
+    )
     before = select_active(store.read(dataset), now, min_interval)
-    planned = plan_messages(
+    plan = plan_messages(
         alerts.rules,
-        held,
+        conditions,
         before,
         now,
         repeat=timedelta(seconds=alerts.repeat_seconds),
         min_interval=min_interval,
     )
-    errors = _delivered(planned.messages, alerts)
-    _record(store, dataset, before, apply_results(planned, errors, now))
-    outcomes = (AlertOutcome(message, errors[message.address]) for message in planned.messages)
-    return AlertReport(len(held), tuple(outcomes), planned.held_back)
+    errors = _deliver_messages(plan.messages, alerts)
+    _record(store, dataset, before, apply_results(plan, errors, now))
+    outcomes = (AlertOutcome(message, errors[message.address]) for message in plan.messages)
+    return AlertReport(len(conditions), tuple(outcomes), plan.held_back)
 
 
-def _findings(store: Store) -> pl.DataFrame:
+def _read_open_findings(store: Store) -> pl.DataFrame:
     """What conditions need of open findings: their context rows may be many."""
     dataset = store.catalog.dataset("findings")
     if not store.exists(dataset.name):
-        return dataset.empty().select(_FINDINGS)
-    rows = store.snapshot(dataset).scan(columns=_FINDINGS)
+        return dataset.empty().select(_FINDING_COLUMNS)
+    rows = store.snapshot(dataset).scan(columns=_FINDING_COLUMNS)
     return rows.filter(pl.col("status") == "open").collect()
 
 
-def _newest(store: Store, rules: Sequence[AlertRule]) -> pl.DataFrame:
+def _read_newest_times(store: Store, rules: Sequence[AlertRule]) -> pl.DataFrame:
     """When the newest row was known, of the tables that a rule of freshness is about."""
     patterns = [rule.dataset for rule in rules if rule.freshness_seconds is not None]
     frames = [pl.DataFrame(schema=NEWEST)]
@@ -212,29 +216,29 @@ def _newest(store: Store, rules: Sequence[AlertRule]) -> pl.DataFrame:
         if any(matches(pattern, name) for pattern in patterns):
             dataset = store.catalog.dataset(name)
             if dataset.kind == "data":
-                frames.append(_newest_of(dataset, store.snapshot(dataset)))
+                frames.append(_read_newest_times_of(dataset, store.snapshot(dataset)))
     return pl.concat(frames)
 
 
-def _newest_of(dataset: Dataset, snapshot: Snapshot) -> pl.DataFrame:
+def _read_newest_times_of(dataset: Dataset, snapshot: Snapshot) -> pl.DataFrame:
     files = snapshot.files().lazy()
     time = "last"
     if snapshot.files()["last"].has_nulls():  # another engine wrote without statistics
         files, time = snapshot.scan_unordered(), dataset.time_column
-    known = pl.col("known_at")
+    known_at = pl.col("known_at")
     if dataset.available_at == END and dataset.timeframe is not None:
-        known = known.dt.offset_by(dataset.timeframe.table_suffix)
+        known_at = known_at.dt.offset_by(dataset.timeframe.table_suffix)
     newest = files.group_by("exchange", "symbol").agg(pl.col(time).max().alias("known_at"))
     return newest.select(
-        pl.lit(dataset.name).alias("dataset"), "exchange", "symbol", known
+        pl.lit(dataset.name).alias("dataset"), "exchange", "symbol", known_at
     ).collect()
 
 
 def _record(
     store: Store, dataset: Dataset, before: Iterable[Alert], after: Iterable[Alert]
 ) -> None:
-    known = set(before)
-    changed = [alert for alert in after if alert not in known]
+    unchanged = set(before)
+    changed = [alert for alert in after if alert not in unchanged]
     if not changed:
         return
     tally = WriteCounts()
@@ -243,7 +247,9 @@ def _record(
         tally.add(dataset.name, written)
 
 
-def _delivered(messages: Sequence[Message], alerts: AlertSettings) -> dict[Address, str | None]:
+def _deliver_messages(
+    messages: Sequence[Message], alerts: AlertSettings
+) -> dict[Address, str | None]:
     """By address why a message was not delivered, or None; channels do not wait for each other."""
     by_channel: dict[str, list[Message]] = defaultdict(list)
     for message in messages:
@@ -251,15 +257,19 @@ def _delivered(messages: Sequence[Message], alerts: AlertSettings) -> dict[Addre
     errors: dict[Address, str | None] = {}
     if by_channel:
         with ThreadPoolExecutor(len(by_channel)) as pool:
-            for some in pool.map(lambda mine: _through_one(mine, alerts), by_channel.values()):
-                errors |= some
+            for channel_errors in pool.map(
+                lambda batch: _deliver_to_channel(batch, alerts), by_channel.values()
+            ):
+                errors |= channel_errors
     for (rule, channel), error in errors.items():
         if error is not None:
             _log.error("alert not delivered", rule=rule, channel=channel, reason=error)
     return errors
 
 
-def _through_one(messages: Iterable[Message], alerts: AlertSettings) -> dict[Address, str | None]:
+def _deliver_to_channel(
+    messages: Iterable[Message], alerts: AlertSettings
+) -> dict[Address, str | None]:
     """Send messages to their channel one after the other; all of them together have the timeout."""
     errors: dict[Address, str | None] = {}
     silent: str | None = None
@@ -295,7 +305,7 @@ def _send(message: Message, alerts: AlertSettings, timeout_seconds: float) -> No
     )
 
 
-def _tested(channel: Channel, timeout_seconds: float) -> str | None:
+def _send_test_message(channel: Channel, timeout_seconds: float) -> str | None:
     text = f"This is a test message of `lake alert test` to the channel {channel.name}."
     try:
         deliver(channel, "lake: test", text, "info", timeout_seconds=timeout_seconds)
@@ -304,6 +314,6 @@ def _tested(channel: Channel, timeout_seconds: float) -> str | None:
     return None
 
 
-def _longest_run(alerts: AlertSettings) -> timedelta:
+def _estimate_longest_run(alerts: AlertSettings) -> timedelta:
     """How long another run may take: its channels, which go at once, and reading and writing."""
     return timedelta(seconds=2 * alerts.timeout_seconds + 10)

@@ -36,13 +36,13 @@ class WriteCounts:
     tables: dict[str, TableReport] = field(default_factory=dict)
 
     def add(self, table: str, written: WriteResult) -> None:
-        so_far = self.tables.get(table, TableReport(table, 0, 0, 0, 0, None))
+        previous = self.tables.get(table, TableReport(table, 0, 0, 0, 0, None))
         self.tables[table] = TableReport(
             table,
-            so_far.rows + written.rows,
-            so_far.inserted + written.inserted,
-            so_far.updated + written.updated,
-            so_far.rejected + written.rejected,
+            previous.rows + written.rows,
+            previous.inserted + written.inserted,
+            previous.updated + written.updated,
+            previous.rejected + written.rejected,
             written.version,
         )
 
@@ -65,8 +65,8 @@ def record_job(
         status: Status = "interrupted" if stopped else "failed"
         try:
             ledger.finish_job(job, status, tally.counts(), str(error) or type(error).__name__)
-        except LakeError as also:
+        except LakeError as record_error:
             # The first error tells more than that its record could not be written either.
-            _log.error("job not recorded", job=job.id, reason=also.message)
+            _log.error("job not recorded", job=job.id, reason=record_error.message)
         raise
     ledger.finish_job(job, "ok", tally.counts())

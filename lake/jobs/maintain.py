@@ -83,14 +83,14 @@ class Maintainer:
         UsageError
             `before` is in the future, or has no time zone.
         """
-        datasets = self._datasets(tables)
-        end = self._closed(before)
+        datasets = self._resolve_datasets(tables)
+        end = self._resolve_end(before)
         progress = progress or NoProgress()
         tally = WriteCounts()
         arguments = {"tables": [dataset.name for dataset in datasets], "before": iso(end)}
         with record_job(self._ledger, "maintain optimize", arguments, tally) as job:
-            rows = [self._optimize(one, end, job.id, tally, progress) for one in datasets]
-        return pl.DataFrame(rows, schema=_OPTIMIZED)
+            rows = [self._optimize(dataset, end, job.id, tally, progress) for dataset in datasets]
+        return pl.DataFrame(rows, schema=_OPTIMIZE_SCHEMA)
 
     def vacuum(
         self, tables: Sequence[str] = (), *, keep: timedelta = KEEP, dry_run: bool = False
@@ -115,7 +115,7 @@ class Maintainer:
         CommitConflictError
             A bundle is being made.
         """
-        datasets = self._datasets(tables)
+        datasets = self._resolve_datasets(tables)
         if dry_run:
             holds = bundle_files(self._repository)
             return vacuum(self._store, datasets, holds, keep=keep, dry_run=True)
@@ -137,12 +137,12 @@ class Maintainer:
 
         Delta writes one by itself every hundred commits.
         """
-        datasets = self._datasets(tables)
+        datasets = self._resolve_datasets(tables)
         arguments = {"tables": [dataset.name for dataset in datasets]}
         with record_job(self._ledger, "maintain checkpoint", arguments, WriteCounts()):
             rows = [
-                {"table": one.name, "version": delta.write_checkpoint(self._path(one), one)}
-                for one in datasets
+                {"table": dataset.name, "version": self._write_checkpoint(dataset)}
+                for dataset in datasets
             ]
         return pl.DataFrame(rows, schema={"table": pl.String(), "version": pl.Int64()})
 
@@ -155,36 +155,36 @@ class Maintainer:
             `path` (relative to the lake), `bytes`, `kind` (`temporary file`, `unfinished bundle`).
         """
         if dry_run:
-            return _frame(self._leftovers())
+            return _build_leftovers_frame(self._find_leftovers())
         with (
             record_job(self._ledger, "maintain gc", {}, WriteCounts()),
             lock_for_deletion(self._store.root),
         ):
-            leftovers = self._leftovers()
+            leftovers = self._find_leftovers()
             for leftover in leftovers:
                 _delete(self._store.root.path / leftover.path)
-        return _frame(leftovers)
+        return _build_leftovers_frame(leftovers)
 
     def _optimize(
         self, dataset: Dataset, end: datetime, job_id: str, tally: WriteCounts, progress: Progress
     ) -> dict[str, str | int]:
         table = self._store.open(dataset)
-        todo = plan_batches(Snapshot(dataset, table).files(), dataset, end)
+        batches = plan_batches(Snapshot(dataset, table).files(), dataset, end)
         total = _Total(dataset.name)
-        progress.begin(f"compacting {dataset.name}", sum(len(batch.dates) for batch in todo))
+        progress.begin(f"compacting {dataset.name}", sum(len(batch.dates) for batch in batches))
         try:
-            for batch in todo:
+            for batch in batches:
                 now = self._store.now()
-                done = compact(table, dataset, batch, before=end, now=now, job_id=job_id)
-                if done is not None:
-                    total = total.plus(done)
-                    tally.add(dataset.name, WriteResult(done.rows, 0, 0, 0, done.version))
+                result = compact(table, dataset, batch, before=end, now=now, job_id=job_id)
+                if result is not None:
+                    total = total.add(result)
+                    tally.add(dataset.name, WriteResult(result.rows, 0, 0, 0, result.version))
                 progress.advance(len(batch.dates))
         finally:
             progress.end()
         return asdict(total)
 
-    def _datasets(self, tables: Sequence[str]) -> list[Dataset]:
+    def _resolve_datasets(self, tables: Sequence[str]) -> list[Dataset]:
         """Datasets of tables that exist."""
         names = (tables,) if isinstance(tables, str) else tuple(tables)
         chosen = [self._store.catalog.dataset(name) for name in names or self._store.tables()]
@@ -193,7 +193,7 @@ class Maintainer:
             self._store.snapshot(dataset)
         return unique
 
-    def _closed(self, before: datetime | None) -> datetime:
+    def _resolve_end(self, before: datetime | None) -> datetime:
         now = self._store.now()
         if before is None:
             return datetime.combine(now.astimezone(UTC), time(), UTC)
@@ -205,20 +205,22 @@ class Maintainer:
             )
         return before
 
-    def _path(self, dataset: Dataset) -> Path:
-        return self._store.root.tables / dataset.name
+    def _write_checkpoint(self, dataset: Dataset) -> int:
+        return delta.write_checkpoint(self._store.root.tables / dataset.name, dataset)
 
-    def _leftovers(self) -> list[_Leftover]:
+    def _find_leftovers(self) -> list[_Leftover]:
         root = self._store.root
         unfinished = [path for path in root.bundles.glob(_UNFINISHED) if path.is_dir()]
         temporary = [*root.path.glob(_TEMPORARY), *root.bundles.rglob(_TEMPORARY)]
-        files = [one for one in temporary if not any(one.is_relative_to(u) for u in unfinished)]
-        found: list[_Leftover] = []
+        files = [path for path in temporary if not any(path.is_relative_to(u) for u in unfinished)]
+        leftovers: list[_Leftover] = []
         for path in (*unfinished, *files):
             with suppress(FileNotFoundError):  # its writer has just finished
-                found.append(_Leftover.of(path, root.path))
+                leftovers.append(_Leftover.of(path, root.path))
         latest = self._store.now() - _LEFTOVER_AGE
-        return sorted((one for one in found if one.modified < latest), key=lambda one: one.path)
+        return sorted(
+            (item for item in leftovers if item.modified < latest), key=lambda item: item.path
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,20 +236,20 @@ class _Total:
     bytes_after: int = 0
     commits: int = 0
 
-    def plus(self, done: CompactionResult) -> _Total:
+    def add(self, result: CompactionResult) -> _Total:
         return _Total(
             self.table,
-            self.dates + done.dates,
-            self.rows + done.rows,
-            self.files_before + done.files_before,
-            self.files_after + done.files_after,
-            self.bytes_before + done.bytes_before,
-            self.bytes_after + done.bytes_after,
+            self.dates + result.dates,
+            self.rows + result.rows,
+            self.files_before + result.files_before,
+            self.files_after + result.files_after,
+            self.bytes_before + result.bytes_before,
+            self.bytes_after + result.bytes_after,
             self.commits + 1,
         )
 
 
-_OPTIMIZED = pl.Schema(
+_OPTIMIZE_SCHEMA = pl.Schema(
     {
         "table": pl.String(),
         **dict.fromkeys(
@@ -278,10 +280,12 @@ class _Leftover:
     @classmethod
     def of(cls, path: Path, root: Path) -> _Leftover:
         everything = [path, *path.rglob("*")]
-        facts = [one.lstat() for one in everything]
+        facts = [item.lstat() for item in everything]
         return cls(
             str(path.relative_to(root)),
-            sum(fact.st_size for one, fact in zip(everything, facts, strict=True) if one.is_file()),
+            sum(
+                fact.st_size for item, fact in zip(everything, facts, strict=True) if item.is_file()
+            ),
             "unfinished bundle" if path.is_dir() else "temporary file",
             datetime.fromtimestamp(max(fact.st_mtime for fact in facts), UTC),
         )
@@ -297,7 +301,7 @@ def _delete(path: Path) -> None:
         raise explain_os_error(error, str(path)) from error
 
 
-def _frame(leftovers: Iterable[_Leftover]) -> pl.DataFrame:
-    rows = [{"path": one.path, "bytes": one.bytes, "kind": one.kind} for one in leftovers]
+def _build_leftovers_frame(leftovers: Iterable[_Leftover]) -> pl.DataFrame:
+    rows = [{"path": item.path, "bytes": item.bytes, "kind": item.kind} for item in leftovers]
     schema = {"path": pl.String(), "bytes": pl.Int64(), "kind": pl.String()}
     return pl.DataFrame(rows, schema=schema)

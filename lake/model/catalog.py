@@ -94,14 +94,14 @@ class Catalog:
         family, _, timeframe_name = name.rpartition("_")
         spec = self._files.get(name)
         if spec is not None and not spec.has_timeframes:
-            return self._resolve(spec, None)
+            return self._build_dataset(spec, None)
         spec = self._files.get(family)
         if spec is not None and spec.has_timeframes:
             try:
-                return self._resolve(spec, Timeframe.of_table_suffix(timeframe_name))
+                return self._build_dataset(spec, Timeframe.of_table_suffix(timeframe_name))
             except UsageError as error:
                 raise UnknownNameError(f"there is no dataset {name!r}", error.message) from None
-        raise UnknownNameError(f"there is no dataset {name!r}", self._suggestion(name))
+        raise UnknownNameError(f"there is no dataset {name!r}", self._suggest_names(name))
 
     def _require_place_of_its_own(self, path: Path, spec: DatasetFile) -> None:
         """Some sections of a manifest, and what is fetched as it is now, are one dataset's each."""
@@ -124,13 +124,13 @@ class Catalog:
         spec = self._files.get(family)
         return spec is not None and spec.has_timeframes
 
-    def _suggestion(self, name: str) -> str:
+    def _suggest_names(self, name: str) -> str:
         families = [family for family in self.families if family not in self.records]
         names = [f + "_1m" if self.has_timeframes(f) else f for f in families]
         close = difflib.get_close_matches(name, names, n=len(names), cutoff=0.5)
         return "Datasets: " + ", ".join([*close, *(n for n in names if n not in close)]) + "."
 
-    def _resolve(self, spec: DatasetFile, timeframe: Timeframe | None) -> Dataset:
+    def _build_dataset(self, spec: DatasetFile, timeframe: Timeframe | None) -> Dataset:
         return spec.dataset(timeframe, self._granularity.get(spec.table(timeframe)))
 
 

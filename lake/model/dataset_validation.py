@@ -40,7 +40,7 @@ def read_dataset_file(path: Path) -> DatasetFile:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SchemaError(f"{path}: not TOML: {error}") from error
     except ValidationError as error:
-        raise _explain(path, error) from error
+        raise _explain_validation_error(path, error) from error
     if spec.name != path.stem:
         raise build_error(
             path, "name", f"is {spec.name!r}, but the file is called {path.stem}.toml"
@@ -115,9 +115,9 @@ def _require_fitting_section(path: Path, spec: DatasetFile) -> None:
 def _require_columns_of_event(path: Path, spec: DatasetFile) -> None:
     if spec.event is None:
         return
-    wanted = EVENT_COLUMNS[spec.event].items()
-    if [(name, column.type) for name, column in spec.columns.items()] != list(wanted):
-        listed = ", ".join(f"{name} ({kind})" for name, kind in wanted)
+    columns = EVENT_COLUMNS[spec.event].items()
+    if [(name, column.type) for name, column in spec.columns.items()] != list(columns):
+        listed = ", ".join(f"{name} ({kind})" for name, kind in columns)
         raise build_error(
             path, "event", f"{spec.event!r} has these columns in this order: {listed}"
         )
@@ -171,14 +171,14 @@ def _require_working_rules(path: Path, spec: DatasetFile) -> None:
     schema |= {name: TYPES[column.type] for name, column in spec.columns.items()}
     empty = pl.DataFrame(schema=schema)
     for name, condition in spec.rules.items():
-        with _condition(path, f"rules.{name}", condition):
+        with _explain_condition_errors(path, f"rules.{name}", condition):
             _require_boolean(empty.select(pl.sql_expr(condition)))
     if spec.keep_when is None:
         return
     if spec.rows == "immutable":
         raise build_error(path, "keep_when", "immutable rows are always kept; leave it out")
     pairs = f"SELECT {spec.keep_when} FROM t CROSS JOIN s"  # noqa: S608 - over empty frames
-    with _condition(path, "keep_when", spec.keep_when):
+    with _explain_condition_errors(path, "keep_when", spec.keep_when):
         _require_boolean(pl.SQLContext(t=empty, s=empty).execute(pairs, eager=True))
 
 
@@ -188,7 +188,7 @@ def _require_boolean(result: pl.DataFrame) -> None:
 
 
 @contextmanager
-def _condition(path: Path, key: str, text: str) -> Iterator[None]:
+def _explain_condition_errors(path: Path, key: str, text: str) -> Iterator[None]:
     """Turn what goes wrong with a condition into an error that says where it stands."""
     try:
         yield
@@ -202,7 +202,7 @@ def build_error(path: Path, key: str, reason: str) -> SchemaError:
     return SchemaError(f"{path}: {key}: {reason}")
 
 
-def _explain(path: Path, error: ValidationError) -> SchemaError:
+def _explain_validation_error(path: Path, error: ValidationError) -> SchemaError:
     first: Any = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part != "[key]")
     reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]

@@ -49,14 +49,14 @@ def build_flat_bars(bars: pl.DataFrame, opens: pl.Series, timeframe: Timeframe) 
     closes = dict(zip(closed["timestamp"], closed["close"], strict=True))
     taken = set(bars["timestamp"])
     ends = {timeframe.after(time): close for time, close in closes.items()}
-    made: list[tuple[datetime, float]] = []
+    flat_bars: list[tuple[datetime, float]] = []
     for time in opens:
         close = ends.get(time)
         if close is not None and time not in taken:
             ends[timeframe.after(time)] = close
-            made.append((time, close))
+            flat_bars.append((time, close))
     schema = {"timestamp": TIMESTAMP, "close": pl.Float64()}
-    frame = pl.DataFrame(made, schema=schema, orient="row")
+    frame = pl.DataFrame(flat_bars, schema=schema, orient="row")
     prices = [pl.col("close").alias(name) for name in ("open", "high", "low")]
     volumes = [name for name in BARS if "volume" in name or name == "trade_count"]
     return frame.with_columns(
@@ -83,24 +83,26 @@ def find_obstacle(dataset: Dataset) -> str:
         return "its rows have more of a key than their time"
     if dataset.rows != "revisable":
         return "its rows are immutable: an observed one could not replace what was filled in"
-    if not _keeps(dataset, stored=None, new="") or _keeps(dataset, stored="", new=None):
+    if not _keeps_stored_row(dataset, stored=None, new="") or _keeps_stored_row(
+        dataset, stored="", new=None
+    ):
         return "its `keep_when` must keep observed rows, where `fill` is null, and those only"
     return ""
 
 
-def _keeps(dataset: Dataset, stored: str | None, new: str | None) -> bool:
+def _keeps_stored_row(dataset: Dataset, stored: str | None, new: str | None) -> bool:
     """Whether `keep_when` keeps a stored row, if all it knows of two is how they were filled in."""
     if dataset.keep_when is None:
         return False
-    nothing = pl.DataFrame(
+    empty = pl.DataFrame(
         {name: [None] for name in dataset.polars_schema}, schema=dataset.polars_schema
     )
     pair = {
-        name: nothing.with_columns(fill=pl.lit(fill, pl.String))
+        name: empty.with_columns(fill=pl.lit(fill, pl.String))
         for name, fill in (("t", stored), ("s", new))
     }
-    asked = f"SELECT {dataset.keep_when} AS kept FROM t CROSS JOIN s"  # noqa: S608 - two such rows
-    return pl.SQLContext(pair).execute(asked, eager=True)["kept"].item() is True
+    query = f"SELECT {dataset.keep_when} AS kept FROM t CROSS JOIN s"  # noqa: S608 - two such rows
+    return pl.SQLContext(pair).execute(query, eager=True)["kept"].item() is True
 
 
 def find_due_times(times: pl.Series, window: TimeRange) -> pl.Series:
@@ -114,11 +116,11 @@ def find_due_times(times: pl.Series, window: TimeRange) -> pl.Series:
     times
         Of the stored rows in and around the range, in order.
     """
-    nothing = pl.Series("timestamp", [], dtype=TIMESTAMP)
+    empty = pl.Series("timestamp", [], dtype=TIMESTAMP)
     minutes = ((times.to_physical() + _MINUTE_US // 2) // _MINUTE_US).unique(maintain_order=True)
     steps = minutes.diff().drop_nulls()
     if steps.is_empty():
-        return nothing
+        return empty
     step = int(steps.mode().min())  # type: ignore[arg-type]
     phase = int((minutes % step).mode().min())  # type: ignore[arg-type]
     first = -((EPOCH - window.start) // _MINUTE)
@@ -149,18 +151,18 @@ def interpolate_rows(
     DataFrame
         Columns of the dataset but the market; `fill` is `interpolated:last` or `:linear`.
     """
-    key, filled = dataset.time_column, f"{INTERPOLATED}{how}"
+    key, fill_mark = dataset.time_column, f"{INTERPOLATED}{how}"
     wanted = pl.DataFrame({key: times}).sort(key)
     observed = rows.filter(pl.col("fill").is_null()).sort(key)
     kept = [c.name for c in dataset.columns if not c.nullable and c.name not in {*PARTITIONS, key}]
-    known = observed.select(key, *kept, pl.col(key).alias("_time"))
-    before = wanted.join_asof(known, on=key, strategy="backward").drop_nulls("_time")
+    source_rows = observed.select(key, *kept, pl.col(key).alias("_time"))
+    before = wanted.join_asof(source_rows, on=key, strategy="backward").drop_nulls("_time")
     if how == "linear":
-        after = wanted.join_asof(known, on=key, strategy="forward").drop_nulls("_time")
+        after = wanted.join_asof(source_rows, on=key, strategy="forward").drop_nulls("_time")
         both = before.join(after, on=key, suffix="_after")
         numbers = [c.name for c in dataset.columns if c.name in kept and c.type == "float64"]
         share = (pl.col(key) - pl.col("_time")) / (pl.col("_time_after") - pl.col("_time"))
         before = both.with_columns(
             pl.col(name) + (pl.col(f"{name}_after") - pl.col(name)) * share for name in numbers
         )
-    return before.select(key, *kept, pl.lit(filled).alias("fill"))
+    return before.select(key, *kept, pl.lit(fill_mark).alias("fill"))

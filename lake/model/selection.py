@@ -47,11 +47,12 @@ class Selection:
         end = min(filter(None, (self.end, outer.end)), default=None)
         if start is not None and end is not None and start >= end:
             raise UnknownNameError(
-                f"the range asked for is outside {_bound(outer.start)} to {_bound(outer.end)}"
+                f"the range asked for is outside {_format_bound(outer.start)} "
+                f"to {_format_bound(outer.end)}"
             )
         return Selection(
-            _common("exchange", self.exchanges, outer.exchanges),
-            _common("symbol", self.symbols, outer.symbols),
+            _intersect("exchange", self.exchanges, outer.exchanges),
+            _intersect("symbol", self.symbols, outer.symbols),
             start,
             end,
         )
@@ -77,16 +78,17 @@ def as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def _common(what: str, asked: tuple[str, ...], there: tuple[str, ...]) -> tuple[str, ...]:
-    if not asked or not there:
-        return asked or there
-    common = tuple(name for name in asked if name in there)
+def _intersect(what: str, names: tuple[str, ...], outer_names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names or not outer_names:
+        return names or outer_names
+    common = tuple(name for name in names if name in outer_names)
     if not common:
         raise UnknownNameError(
-            f"{what} {', '.join(asked)} is not in the selection", f"It has {', '.join(there)}."
+            f"{what} {', '.join(names)} is not in the selection",
+            f"It has {', '.join(outer_names)}.",
         )
     return common
 
 
-def _bound(time: datetime | None) -> str:
+def _format_bound(time: datetime | None) -> str:
     return iso(time) if time else "any time"

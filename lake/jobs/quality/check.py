@@ -54,8 +54,8 @@ class CheckReport:
     rows: int
 
     def __repr__(self) -> str:
-        found = f"{self.findings.height:,} open findings"
-        return f"<CheckReport {self.job_id}: {self.rows:,} rows, {found}>"
+        summary = f"{self.findings.height:,} open findings"
+        return f"<CheckReport {self.job_id}: {self.rows:,} rows, {summary}>"
 
     def worst(self, least: str) -> int:
         """How many open findings are of a severity, or worse."""
@@ -91,7 +91,7 @@ def check(
 
 def check_ingested(store: Store, settings: Settings, job_id: str) -> CheckReport | None:
     """Check what an ingestion touched; None where that failed, which is logged."""
-    return check_or_log(store, settings, _touched(store, job_id))
+    return check_or_log(store, settings, _select_ingested(store, job_id))
 
 
 def check_order_books(
@@ -138,7 +138,7 @@ def _run(
     progress, overrides = progress or NoProgress(), settings.quality.checks
     counts, recorded, days = WriteCounts(), FindingCounts(), []
     command = f"check {' '.join(dict.fromkeys(table for table, _ in wanted))}"
-    with record_job(Ledger(store), command, _arguments(wanted), counts) as job:
+    with record_job(Ledger(store), command, _build_arguments(wanted), counts) as job:
         for table, selection in wanted:
             checked: dict[Market, list[TimeRange]] = {}
             for result in check_tables(inputs, [table], selection, overrides, progress, own):
@@ -151,14 +151,14 @@ def _run(
         record_scores(store, scores, job.id)
     return CheckReport(
         job_id=job.id,
-        findings=_open_findings(store, wanted),
+        findings=_read_open_findings(store, wanted),
         recorded=recorded,
         scores=combine_scores(scores),
         rows=int(scores["rows"].sum()),
     )
 
 
-def _open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.DataFrame:
+def _read_open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.DataFrame:
     parts = [
         read_findings(store, FindingFilter((table,), widen_to_days(selection)))
         for table, selection in wanted
@@ -167,7 +167,7 @@ def _open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.DataFra
     return pl.concat(parts) if parts else store.catalog.dataset("findings").empty()
 
 
-def _touched(store: Store, job_id: str) -> list[TableSelection]:
+def _select_ingested(store: Store, job_id: str) -> list[TableSelection]:
     """What an ingestion has to have checked: what it fetched, and bars that depend on it."""
     rows = Ledger(store).read_coverage(Selection()).filter(pl.col("job_id") == job_id)
     tables = store.data_tables()
@@ -175,15 +175,15 @@ def _touched(store: Store, job_id: str) -> list[TableSelection]:
     spans = rows.group_by("dataset", "exchange", "symbol").agg(
         pl.col("timestamp").min(), pl.col("end").max()
     )
-    wanted: dict[tuple[str, Market], tuple[datetime, datetime]] = {}
+    spans_by_table: dict[tuple[str, Market], tuple[datetime, datetime]] = {}
     for table, exchange, symbol, start, end in spans.iter_rows():
         for name in {table, *bars} & set(tables):
             key = (name, Market(exchange, symbol))
-            first, last = wanted.get(key, (start, end))
-            wanted[key] = (min(first, start), max(last, end))
+            first, last = spans_by_table.get(key, (start, end))
+            spans_by_table[key] = (min(first, start), max(last, end))
     return [
         (table, Selection((market.exchange,), (market.symbol,), start, end))
-        for (table, market), (start, end) in sorted(wanted.items())
+        for (table, market), (start, end) in sorted(spans_by_table.items())
     ]
 
 
@@ -202,7 +202,7 @@ def _require_rows(inputs: CheckInputs, tables: Sequence[str], selection: Selecti
         )
 
 
-def _arguments(wanted: Sequence[TableSelection]) -> dict[str, object]:
+def _build_arguments(wanted: Sequence[TableSelection]) -> dict[str, object]:
     """What the job was asked for, as the ledger records it; a bound that some lack is None."""
     selections = [selection for _, selection in wanted]
     starts = [selection.start for selection in selections]
@@ -210,12 +210,12 @@ def _arguments(wanted: Sequence[TableSelection]) -> dict[str, object]:
     return {
         "exchanges": sorted(set(chain.from_iterable(chosen.exchanges for chosen in selections))),
         "symbols": sorted(set(chain.from_iterable(chosen.symbols for chosen in selections))),
-        "since": _iso_of(min, starts),
-        "until": _iso_of(max, ends),
+        "since": _format_bound(min, starts),
+        "until": _format_bound(max, ends),
     }
 
 
-def _iso_of(
+def _format_bound(
     pick: Callable[[Iterable[datetime]], datetime], times: Sequence[datetime | None]
 ) -> str | None:
     bounds = [time for time in times if time is not None]

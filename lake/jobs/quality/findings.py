@@ -19,9 +19,10 @@ from lake.store.store import Origin, Store
 
 _log = get_logger(__name__)
 _findings_log = get_logger(FINDINGS)
-_LOUD = 5  # findings of a market and run that are logged as they deserve; the others as info
+_LOUD_FINDINGS = 5
+"""Findings of a market and run that are logged at their own level; the others as info."""
 _KEPT = ("job_id", "found_at")
-_RECENT = ("job_id", "checked_at")
+_JOB_COLUMNS = ("job_id", "checked_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class FindingCounts:
 
 
 def record_findings(
-    store: Store, table: str, market: Market, judged: TimeRange, found: pl.DataFrame, job_id: str
+    store: Store, table: str, market: Market, judged: TimeRange, findings: pl.DataFrame, job_id: str
 ) -> FindingCounts:
     """Record what checks found of a market in a range, and close what they found before.
 
@@ -47,30 +48,32 @@ def record_findings(
 
     Parameters
     ----------
-    found
+    findings
         `lake.quality.run.FINDINGS`.
     """
     dataset = store.catalog.dataset("findings")
     now = pl.lit(store.now(), dtype=TIMESTAMP)
-    fresh = as_rows(table, market, found).with_columns(
+    current = as_rows(table, market, findings).with_columns(
         status=pl.lit("open"), job_id=pl.lit(job_id), found_at=now
     )
     selection = Selection((market.exchange,), (market.symbol,), judged.start, judged.end)
-    known = store.read(dataset, selection).filter(
+    stored = store.read(dataset, selection).filter(
         (pl.col("dataset") == table) & (pl.col("status") == "open")
     )
-    before = known.select("finding_id", *(pl.col(name).alias(f"_{name}") for name in _KEPT))
-    joined = fresh.join(before, on="finding_id", how="left", maintain_order="left")
-    opened = joined.filter(pl.col("_job_id").is_null()).select(fresh.columns)
+    before = stored.select("finding_id", *(pl.col(name).alias(f"_{name}") for name in _KEPT))
+    joined = current.join(before, on="finding_id", how="left", maintain_order="left")
+    opened = joined.filter(pl.col("_job_id").is_null()).select(current.columns)
     kept = joined.filter(pl.col("_job_id").is_not_null()).select(
         pl.exclude(*_KEPT, *(f"_{name}" for name in _KEPT)),
         *(pl.col(f"_{name}").alias(name) for name in _KEPT),
     )
-    gone = _closed(store, known.join(fresh, on="finding_id", how="anti"), job_id)
+    closed = _mark_closed(store, stored.join(current, on="finding_id", how="anti"), job_id)
     # What only was found again as it was need not be written.
     columns = [name for name in dataset.polars_schema if name != "date"]
-    again = kept.join(known.drop("date"), on=kept.columns, how="anti", nulls_equal=True)
-    changed = pl.concat([frame.select(_full(dataset, frame)) for frame in (opened, again, gone)])
+    updated = kept.join(stored.drop("date"), on=kept.columns, how="anti", nulls_equal=True)
+    changed = pl.concat(
+        [frame.select(_complete_columns(dataset, frame)) for frame in (opened, updated, closed)]
+    )
     if changed.height:
         written = store.write(dataset, changed.select(columns), Origin(job_id, "lake"))
         if written.rejected:
@@ -84,9 +87,9 @@ def record_findings(
                 end=iso(judged.end),
             )
     for number, row in enumerate(opened.iter_rows(named=True)):
-        _tell("finding", row, quietly=number >= _LOUD)
-    _tell_closed(gone)
-    return FindingCounts(opened.height, kept.height, gone.height)
+        _log_finding("finding", row, quietly=number >= _LOUD_FINDINGS)
+    _log_closed(closed)
+    return FindingCounts(opened.height, kept.height, closed.height)
 
 
 def close_findings(
@@ -104,7 +107,7 @@ def close_findings(
         By market, what was judged of the selection.
     """
     dataset = store.catalog.dataset("findings")
-    known = store.read(dataset, selection).filter(
+    stored = store.read(dataset, selection).filter(
         (pl.col("dataset") == table) & (pl.col("status") == "open")
     )
     is_judged = pl.any_horizontal(
@@ -119,11 +122,11 @@ def close_findings(
             for market, ranges in judged.items()
         ),
     )
-    gone = _closed(store, known.filter(~is_judged), job_id)
-    if gone.height:
-        store.write(dataset, gone.drop("date"), Origin(job_id, "lake"))
-    _tell_closed(gone)
-    return FindingCounts(closed=gone.height)
+    closed = _mark_closed(store, stored.filter(~is_judged), job_id)
+    if closed.height:
+        store.write(dataset, closed.drop("date"), Origin(job_id, "lake"))
+    _log_closed(closed)
+    return FindingCounts(closed=closed.height)
 
 
 def record_scores(store: Store, days: pl.DataFrame, job_id: str) -> None:
@@ -141,14 +144,14 @@ def record_scores(store: Store, days: pl.DataFrame, job_id: str) -> None:
     times = rows.select(first=pl.col("timestamp").min(), last=pl.col("timestamp").max()).row(0)
     exchanges, symbols = (tuple(rows[name].unique()) for name in ("exchange", "symbol"))
     selection = Selection(exchanges, symbols, times[0], times[1] + MICROSECOND)
-    known = store.read(dataset, selection)
-    same = [name for name in rows.columns if name not in _RECENT]
-    changed = rows.join(known, on=same, how="anti", nulls_equal=True)
+    stored = store.read(dataset, selection)
+    same = [name for name in rows.columns if name not in _JOB_COLUMNS]
+    changed = rows.join(stored, on=same, how="anti", nulls_equal=True)
     if changed.height:
         store.write(dataset, changed, Origin(job_id, "lake"))
 
 
-def _closed(store: Store, findings: pl.DataFrame, job_id: str) -> pl.DataFrame:
+def _mark_closed(store: Store, findings: pl.DataFrame, job_id: str) -> pl.DataFrame:
     return findings.with_columns(
         status=pl.lit("closed"),
         closed_by=pl.lit(job_id),
@@ -156,12 +159,12 @@ def _closed(store: Store, findings: pl.DataFrame, job_id: str) -> pl.DataFrame:
     )
 
 
-def _tell_closed(findings: pl.DataFrame) -> None:
+def _log_closed(findings: pl.DataFrame) -> None:
     for row in findings.iter_rows(named=True):
-        _findings_log.info("finding closed", **_facts(row))
+        _findings_log.info("finding closed", **_build_log_fields(row))
 
 
-def _full(dataset: Dataset, frame: pl.DataFrame) -> list[pl.Expr]:
+def _complete_columns(dataset: Dataset, frame: pl.DataFrame) -> list[pl.Expr]:
     return [
         pl.col(name) if name in frame.columns else pl.lit(None, dtype=dtype).alias(name)
         for name, dtype in dataset.polars_schema.items()
@@ -169,13 +172,13 @@ def _full(dataset: Dataset, frame: pl.DataFrame) -> list[pl.Expr]:
     ]
 
 
-def _tell(event: str, row: Mapping[str, object], *, quietly: bool) -> None:
+def _log_finding(event: str, row: Mapping[str, object], *, quietly: bool) -> None:
     """An anomaly as one structured line: errors as warnings of the log, critical as its errors."""
     levels = {} if quietly else {"critical": _findings_log.error, "error": _findings_log.warning}
-    levels.get(str(row["severity"]), _findings_log.info)(event, **_facts(row))
+    levels.get(str(row["severity"]), _findings_log.info)(event, **_build_log_fields(row))
 
 
-def _facts(row: Mapping[str, object]) -> dict[str, object]:
+def _build_log_fields(row: Mapping[str, object]) -> dict[str, object]:
     skipped = {"date", "status", "closed_by", "closed_at"}
     # A log line has a timestamp of its own: when it was written.
     return {
