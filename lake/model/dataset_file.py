@@ -55,7 +55,7 @@ _Length = Annotated[Length, PlainValidator(_parse_length)]
 
 
 class _ColumnFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
     type: str
     meaning: Annotated[str, Field(min_length=1)]
     unit: str = ""
@@ -89,7 +89,7 @@ class _CheckFile(BaseModel):
 class FetchFile(BaseModel):
     """How rows are fetched from exchanges."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
     method: FetchMethod
     window: _Length | None = None
 
@@ -172,7 +172,7 @@ class DatasetFile(BaseModel):
         window; `60 slots` where there are timeframes, else `0s`, by default.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
     name: Name
     title: str
     description: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,20 @@ def read_dataset_file(path: Path) -> DatasetFile:
         It is malformed: says file, key and reason.
     """
     try:
-        spec = DatasetFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SchemaError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SchemaError(f"{path}: not TOML: {error}") from error
+    return _parse(path, text)
+
+
+# Every store and every lake of a process has a catalog, of files that stay the same.
+@lru_cache(maxsize=256)
+def _parse(path: Path, text: str) -> DatasetFile:
+    try:
+        spec = DatasetFile.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
         raise SchemaError(f"{path}: not TOML: {error}") from error
     except ValidationError as error:
         raise _explain_validation_error(path, error) from error
