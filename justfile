@@ -14,6 +14,14 @@ demo *options:
 test *options:
     scripts/test {{ options }}
 
+# Run the tests but those that kill processes or try many examples
+test-fast *options:
+    scripts/test -n 2 --dist worksteal -m "not slow" {{ options }}
+
+# Run only the tests that kill processes or try many examples
+test-slow *options:
+    scripts/test -n 2 --dist worksteal -m slow {{ options }}
+
 # Check format, lint, types and layers
 lint:
     scripts/lint

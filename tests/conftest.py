@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from lake.api import Lake, utc_now
 from lake.model.dataset import Granularity
@@ -30,6 +30,18 @@ NewLake = Callable[..., Lake]
 # Storage is as slow as the machine is busy: no example is wrong because it takes long.
 settings.register_profile("lake", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lake")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark kills and properties as `slow`; leave benchmarks out unless `-m` names them."""
+    for item in items:
+        if "kill" in item.name or is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.slow)
+    if "bench" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("bench")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("bench")]
 
 
 @pytest.fixture(scope="session", autouse=True)

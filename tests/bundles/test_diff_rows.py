@@ -185,6 +185,7 @@ def comparable(lines: list[tuple[Any, ...]]) -> list[str]:
     return [repr(line) for line in ordered]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("date_is", ["day", "year"])
 def test_every_row_and_value_equals_a_naive_comparison(
     new_lake: NewLake, monkeypatch: pytest.MonkeyPatch, date_is: str
