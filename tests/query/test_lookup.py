@@ -64,13 +64,12 @@ def test_rows_that_lie_far_apart_are_found(lake: Lake) -> None:
 
 def test_a_market_without_rows_has_none(lake: Lake) -> None:
     write(lake, "trades", trades())
-    assert lake.latest("trades", exchange="binance", symbol="NONE/USDT").is_empty()
-    assert lake.at("trades", exchange="binance", symbol="NONE/USDT", time=T0).is_empty()
+    none = Names(exchange="binance", symbol="NONE/USDT")
+    assert lake.latest("trades", **none, missing="empty").is_empty()
+    assert lake.at("trades", **none, time=T0, missing="empty").is_empty()
     assert lake.at("trades", **BTC, time=T0 - SECOND).is_empty()
-    assert (
-        lake.latest("trades", exchange="binance", symbol="NONE/USDT").schema
-        == lake.scan("trades").collect_schema()
-    )
+    schema = lake.latest("trades", **none, missing="empty").schema
+    assert schema == lake.scan("trades").collect_schema()
 
 
 def test_invalid_look_ups_are_refused(lake: Lake) -> None:
