@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lake.adapters.rows import read_closed_bars, require_package
 from lake.bundles.bundle import Bundle
 from lake.model.ohlcv import OHLCV
-from lake.model.selection import Selection
+from lake.model.time import Time
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +23,8 @@ def ohlcv(
     *,
     exchange: str,
     symbol: str,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
 ) -> pd.DataFrame:
     """Return the closed bars of one market in the format of `Backtest`.
 
@@ -38,7 +37,7 @@ def ohlcv(
     table
         A table of bars, such as `bars_1m`.
     since, until
-        Select bars that open in `[since, until)`; times need a time zone.
+        Select bars that open in `[since, until)`; a datetime needs a zone.
 
     Returns
     -------
@@ -55,7 +54,7 @@ def ohlcv(
         The table holds no bars, or pandas is not installed.
     """
     pandas = require_package("pandas", "backtesting")
-    selection = Selection((exchange,), (symbol,), since, until)
+    selection = bundle.select(exchange, symbol, since, until)
     bars = read_closed_bars(bundle, table, OHLCV, selection)
     times = bars["timestamp"].dt.replace_time_zone(None).dt.cast_time_unit("ns").to_numpy()
     return pandas.DataFrame(

@@ -8,7 +8,6 @@ Writing needs pyarrow only; the extra installs freqtrade, which reads the folder
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -19,7 +18,8 @@ from lake.adapters.rows import find_bar_timeframe, read_closed_bars, read_rows
 from lake.bundles.bundle import Bundle
 from lake.errors import StorageError
 from lake.model.ohlcv import OHLCV
-from lake.model.selection import Selection, as_tuple
+from lake.model.selection import Selection
+from lake.model.time import Time
 from lake.model.timeframe import Timeframe
 
 _FUNDING = "funding"
@@ -33,8 +33,8 @@ def write(
     *,
     exchange: str,
     symbol: str | Sequence[str] = (),
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
     funding_timeframe: str = "1h",
 ) -> list[Path]:
     """Write closed bars or funding rates to a data folder, one file per symbol; replace old files.
@@ -55,7 +55,7 @@ def write(
     symbol
         One or several symbols; all symbols in the bundle by default.
     since, until
-        Select rows with times in `[since, until)`; times need a time zone.
+        Select rows with times in `[since, until)`; a datetime needs a zone.
     funding_timeframe
         The timeframe under which freqtrade looks for funding, whatever the venue's interval is:
         its exchange option `funding_fee_timeframe`.
@@ -75,7 +75,7 @@ def write(
     StorageError
         The folder cannot be written.
     """
-    selection = Selection((exchange,), as_tuple(symbol), since, until)
+    selection = bundle.select(exchange, symbol, since, until)
     rows = _read_rows(bundle, table, selection)
     timeframe = (
         Timeframe.parse(funding_timeframe)

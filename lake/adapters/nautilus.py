@@ -16,7 +16,6 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +32,8 @@ from lake.adapters.rows import (
 from lake.bundles.bundle import Bundle
 from lake.errors import StorageError, UsageError
 from lake.model.ohlcv import OHLCV, PRICES
-from lake.model.selection import Selection, as_tuple
-from lake.model.time import iso
+from lake.model.selection import as_tuple
+from lake.model.time import Time, iso
 from lake.model.timeframe import Timeframe
 
 if TYPE_CHECKING:
@@ -58,8 +57,8 @@ def bars(
     *,
     exchange: str,
     symbol: str,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
     specification: CurrencyPair | CryptoPerpetual | None = None,
 ) -> list[Bar]:
     """Return the closed bars of one market, with bar type `ID-1-MINUTE-LAST-EXTERNAL`.
@@ -69,7 +68,7 @@ def bars(
     table
         A table of bars, such as `bars_1m`.
     since, until
-        Select bars that open in `[since, until)`; times need a time zone.
+        Select bars that open in `[since, until)`; a datetime needs a zone.
     specification
         The result of `instrument`; by default, with the precisions in the bundle.
 
@@ -90,7 +89,7 @@ def bars(
     """
     data = require_package("nautilus_trader.model.data", "nautilus")
     market = specification or instrument(bundle, exchange, symbol)
-    selection = Selection((exchange,), (symbol,), since, until)
+    selection = bundle.select(exchange, symbol, since, until)
     frame = read_closed_bars(bundle, table, OHLCV, selection)
     _require_exact(frame, PRICES, ("volume",), market)
     timeframe = find_bar_timeframe(bundle, table)
@@ -113,8 +112,8 @@ def trade_ticks(
     *,
     exchange: str,
     symbol: str,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
     specification: CurrencyPair | CryptoPerpetual | None = None,
 ) -> list[TradeTick]:
     """Return the trades of one market.
@@ -140,7 +139,7 @@ def trade_ticks(
     """
     data = require_package("nautilus_trader.model.data", "nautilus")
     market = specification or instrument(bundle, exchange, symbol)
-    selection = Selection((exchange,), (symbol,), since, until)
+    selection = bundle.select(exchange, symbol, since, until)
     columns = ("timestamp", "received_at", "trade_id", "price", "amount", "side")
     known_at = pl.max_horizontal("timestamp", "received_at").alias("known_at")
     frame = read_rows(bundle, _TRADES, columns, selection).with_columns(known_at)
@@ -168,8 +167,8 @@ def write_catalog(
     exchange: str,
     symbol: str | Sequence[str],
     tables: str | Sequence[str] = (),
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
     specifications: Mapping[str, CurrencyPair | CryptoPerpetual] | None = None,
 ) -> ParquetDataCatalog:
     """Write a new catalog with the specifications, bars and trades of some markets.
@@ -184,7 +183,7 @@ def write_catalog(
     tables
         Tables of bars, or `trades`; by default, all of these in the bundle.
     since, until
-        Select rows with times in `[since, until)`; times need a time zone.
+        Select rows with times in `[since, until)`; a datetime needs a zone.
     specifications
         Results of `instrument` by symbol; by default, with the precisions in the bundle.
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -16,7 +15,8 @@ from lake.adapters.rows import find_bar_timeframe, read_closed_bars, require_pac
 from lake.bundles.bundle import Bundle
 from lake.errors import UsageError
 from lake.model.ohlcv import OHLCV
-from lake.model.selection import Selection, as_tuple
+from lake.model.selection import Selection
+from lake.model.time import Time
 from lake.model.timeframe import Timeframe
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def prices(
     *,
     exchange: str,
     symbol: str | Sequence[str] = (),
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
 ) -> pd.DataFrame:
     """Return one column of the closed bars of several symbols.
 
@@ -46,7 +46,7 @@ def prices(
     symbol
         One or several symbols; all symbols in the bundle by default.
     since, until
-        Select bars that open in `[since, until)`; times need a time zone.
+        Select bars that open in `[since, until)`; a datetime needs a zone.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def prices(
     UsageError
         The table holds no bars, the column is not numeric, or pandas is not installed.
     """
-    selection = Selection((exchange,), as_tuple(symbol), since, until)
+    selection = bundle.select(exchange, symbol, since, until)
     return _pivot_columns(bundle, table, (column,), selection)[column]
 
 
@@ -74,15 +74,15 @@ def ohlcv(
     *,
     exchange: str,
     symbol: str | Sequence[str] = (),
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Return open, high, low, close (quote units) and volume (base units): a frame per column name.
 
     Each frame is like the result of `prices`; all have the same index and columns. Parameters and
     errors are those of `prices`.
     """
-    selection = Selection((exchange,), as_tuple(symbol), since, until)
+    selection = bundle.select(exchange, symbol, since, until)
     return _pivot_columns(bundle, table, OHLCV, selection)
 
 

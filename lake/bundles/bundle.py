@@ -17,7 +17,6 @@ from lake.bundles.verify import Problem, verify
 from lake.model.catalog import builtin
 from lake.model.dataset import TIMESTAMP
 from lake.model.progress import NoProgress, Progress
-from lake.model.selection import Selection, as_tuple
 from lake.model.time import Time
 from lake.quality.report.document import Report
 from lake.replay.events import Event, read_events
@@ -152,7 +151,7 @@ class Bundle(ReadableBundle):
         DamagedError
             A file is missing or not what was pinned.
         """
-        selection = Selection(as_tuple(exchange), as_tuple(symbol), *self._times(since, until))
+        selection = self.select(exchange, symbol, since, until)
         source = PinnedSource(self.contents, self._table)
         chosen = self._expand(table, timeframe)
         if batch is None:

@@ -81,7 +81,7 @@ class ReadableBundle:
             When it is collected: a file is missing, or not what was pinned.
         """
         pinned = self._table(self._find(table, timeframe).name)
-        wanted = Selection(as_tuple(exchange), as_tuple(symbol), *self._times(since, until))
+        wanted = self.select(exchange, symbol, since, until)
         narrowed = wanted.within(pinned.pinned)
         require_markets(pinned.dataset.name, pinned.markets, wanted)
         return pinned.scan(narrowed, columns=columns)
@@ -235,11 +235,23 @@ class ReadableBundle:
             self.contents.ref(name)
         return names or self.tables
 
-    def _times(
-        self, since: Time | None, until: Time | None
-    ) -> tuple[datetime | None, datetime | None]:
+    def select(
+        self,
+        exchange: str | Sequence[str] = (),
+        symbol: str | Sequence[str] = (),
+        since: Time | None = None,
+        until: Time | None = None,
+    ) -> Selection:
+        """The rows that users mean by names and a range.
+
+        Raises
+        ------
+        UsageError
+            The range is empty, or a bound is no time.
+        """
         now = self._now()
-        return resolve_time(since, now), resolve_time(until, now)
+        start, end = resolve_time(since, now), resolve_time(until, now)
+        return Selection(as_tuple(exchange), as_tuple(symbol), start, end)
 
     def _table(self, table: str) -> PinnedTable:
         if table not in self._opened:

@@ -43,6 +43,8 @@ def test_a_gap_stays_a_gap(bundle: Bundle) -> None:
 def test_a_range_is_half_open(bundle: Bundle) -> None:
     frame = frame_of(bundle, since=T0 + MINUTE, until=T0 + 3 * MINUTE)
     assert [time.minute for time in frame.index] == [1, 2]
+    text = frame_of(bundle, since="2024-01-01T00:01Z", until="2024-01-01T00:03Z")
+    assert text.index.equals(frame.index)
 
 
 def test_backtesting_fills_at_the_open_of_the_bar_after_the_signal(bundle: Bundle) -> None:

@@ -198,7 +198,7 @@ from lake.api import Lake
 from lake.settings import Settings
 
 begun = time.perf_counter()
-done = Lake(Settings(uri=sys.argv[1])).check()
+done = Lake(Settings(uri=sys.argv[1])).quality.check()
 seconds = time.perf_counter() - begun
 peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 print(json.dumps({"rows": done.rows, "seconds": seconds, "peak_bytes": peak,

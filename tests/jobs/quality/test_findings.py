@@ -148,7 +148,7 @@ def test_two_checks_at_once_do_no_harm(lake: Lake) -> None:
     write(lake, "trades", trades(3))
     others = [Lake(lake.settings) for _ in range(3)]
     with ThreadPoolExecutor(3) as threads:
-        list(threads.map(lambda one: one.check(), others))
+        list(threads.map(lambda one: one.quality.check(), others))
     assert gaps(lake, None)["status"].to_list() == ["open", "open"]
     assert lake.quality.scores().select("dataset", "timestamp").is_duplicated().sum() == 0
     last = lake.quality.check().recorded
