@@ -12,7 +12,7 @@ import polars as pl
 
 from lake.align.asof import AVAILABLE_AT, grid
 from lake.align.policies import How, Length, Resample
-from lake.align.resample import STORED, Grid, Source, on_grid
+from lake.align.resample import STORED, Grid, Source, place_on_grid
 from lake.errors import UsageError
 from lake.model.dataset import END, TIMESTAMP, Dataset
 from lake.model.market import MARKET_COLUMNS
@@ -159,9 +159,11 @@ def _align_sources(
         _open_source(name, sources[name], policy, markets)
         for name, policy in _pair_policies(sources, how)
     ]
-    _require_free(["time", *markets, *(name for source in opened_sources for name in source.adds)])
+    _require_free(
+        ["time", *markets, *(name for source in opened_sources for name in source.added_columns)]
+    )
     target_grid = Grid(times, before, _build_points(times, opened_sources, markets))
-    parts = [on_grid(source, target_grid) for source in opened_sources]
+    parts = [place_on_grid(source, target_grid) for source in opened_sources]
     frame = pl.concat([target_grid.points, *parts], how="horizontal")
     return Aligned(frame, _summarize(frame, [source.name for source in opened_sources], markets))
 

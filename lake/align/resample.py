@@ -44,21 +44,21 @@ class Source:
         return f"{self.name}_"
 
     @property
-    def adds(self) -> tuple[str, ...]:
+    def added_columns(self) -> tuple[str, ...]:
         """The columns that it adds to the points."""
         count = ("rows",) if isinstance(self.how, Resample) else ()
         return tuple(self.prefix + name for name in (*self.columns, "age", *count, "fill"))
 
 
-def on_grid(source: Source, grid: Grid) -> pl.DataFrame:
+def place_on_grid(source: Source, grid: Grid) -> pl.DataFrame:
     """The columns that a source adds to the points, in their order: see `Aligned`."""
-    rows = _reaching(source, grid)
+    rows = _read_rows(source, grid)
     if isinstance(source.how, AsOf):
-        return _as_of(source, source.how, rows, grid)
-    return _over(source, source.how, rows, grid)
+        return _join_as_of(source, source.how, rows, grid)
+    return _resample(source, source.how, rows, grid)
 
 
-def _reaching(source: Source, grid: Grid) -> pl.DataFrame:
+def _read_rows(source: Source, grid: Grid) -> pl.DataFrame:
     """The rows that can count at a point, in the order in which they became known."""
     known = pl.col(AVAILABLE_AT)
     inside = known <= grid.times[-1]
@@ -77,37 +77,37 @@ def _reaching(source: Source, grid: Grid) -> pl.DataFrame:
     return rows.sort(AVAILABLE_AT, maintain_order=True)
 
 
-def _as_of(source: Source, how: AsOf, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
-    found = _newest(source, rows, grid, how.reach, [*source.columns, STORED])
+def _join_as_of(source: Source, how: AsOf, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
+    found = _join_newest(source, rows, grid, how.reach, [*source.columns, STORED])
     age = pl.col(f"{source.prefix}age")
     there = age.is_not_null()
     fresh = there if how.fresh is None else there & (age <= how.fresh)
     values = [pl.col(source.prefix + name) for name in source.columns]
     if how.fill == "zero":
-        values = [_or_zero(there, value, found.schema) for value in values]
-    return found.select(*values, age, _mark(source, fresh, there))
+        values = [_fill_zero(there, value, found.schema) for value in values]
+    return found.select(*values, age, _mark_fill(source, fresh, there))
 
 
-def _over(source: Source, how: Resample, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
+def _resample(source: Source, how: Resample, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
     prefix = source.prefix
-    found = _aggregated(source, how, rows, grid)
+    found = _aggregate_steps(source, how, rows, grid)
     count, age = pl.col(f"{prefix}rows"), pl.col(f"{prefix}age")
     fresh, carried = count.is_not_null(), pl.lit(value=False)
     values = [pl.col(prefix + name) for name in source.columns]
     if how.carries:
         last = ["close"] if how.fill == "flat" else source.columns
-        newest = _newest(source, rows, grid, how.reach, last).rename(_BEFORE.__add__)
+        newest = _join_newest(source, rows, grid, how.reach, last).rename(_BEFORE.__add__)
         found = found.hstack(newest)
         carried = pl.col(f"{_BEFORE}{prefix}age").is_not_null()
-        values = [_or_carried(source, how, name, found.schema) for name in source.columns]
+        values = [_fill_carried(source, how, name, found.schema) for name in source.columns]
         age = pl.coalesce(age, f"{_BEFORE}{prefix}age")
     elif how.fill == "zero":
-        values = [_or_zero(fresh, value, found.schema) for value in values]
+        values = [_fill_zero(fresh, value, found.schema) for value in values]
     counted = count.fill_null(0).cast(pl.Int64)
-    return found.select(*values, age, counted, _mark(source, fresh, carried))
+    return found.select(*values, age, counted, _mark_fill(source, fresh, carried))
 
 
-def _newest(
+def _join_newest(
     source: Source,
     rows: pl.DataFrame,
     grid: Grid,
@@ -122,7 +122,7 @@ def _newest(
     return joined.drop(grid.points.columns)
 
 
-def _aggregated(source: Source, how: Resample, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
+def _aggregate_steps(source: Source, how: Resample, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
     """Of what became known in the step up to each point: columns, rows, age; else nulls."""
     inside = rows.filter(pl.col(AVAILABLE_AT) > grid.before)
     place = grid.times.search_sorted(inside[AVAILABLE_AT], side="left")
@@ -132,7 +132,7 @@ def _aggregated(source: Source, how: Resample, rows: pl.DataFrame, grid: Grid) -
         .group_by(_STEP_END, *source.by)
         .agg(
             *(
-                _aggregate(how.aggregate, name, rows.schema[name]).alias(prefix + name)
+                _build_aggregate(how.aggregate, name, rows.schema[name]).alias(prefix + name)
                 for name in source.columns
             ),
             pl.len().alias(f"{prefix}rows"),
@@ -150,7 +150,7 @@ def _aggregated(source: Source, how: Resample, rows: pl.DataFrame, grid: Grid) -
     return steps.with_columns((pl.col("time") - pl.col(_KNOWN)).alias(f"{prefix}age"))
 
 
-def _aggregate(aggregate: Aggregate, name: str, dtype: pl.DataType) -> pl.Expr:
+def _build_aggregate(aggregate: Aggregate, name: str, dtype: pl.DataType) -> pl.Expr:
     column = pl.col(name)
     if aggregate == "ohlcv" and name in PRICES:
         return aggregate_price(name, column)
@@ -162,12 +162,12 @@ def _aggregate(aggregate: Aggregate, name: str, dtype: pl.DataType) -> pl.Expr:
     return sum_all(column.cast(pl.Int64) if dtype in (pl.Int32, pl.UInt32) else column)
 
 
-def _or_zero(there: pl.Expr, value: pl.Expr, schema: pl.Schema) -> pl.Expr:
+def _fill_zero(there: pl.Expr, value: pl.Expr, schema: pl.Schema) -> pl.Expr:
     name = value.meta.output_name()
     return pl.when(there).then(value).otherwise(pl.lit(0, schema[name])).alias(name)
 
 
-def _or_carried(source: Source, how: Resample, name: str, schema: pl.Schema) -> pl.Expr:
+def _fill_carried(source: Source, how: Resample, name: str, schema: pl.Schema) -> pl.Expr:
     """A value of a step, or where it had no rows, the one that is carried on."""
     prefix = source.prefix
     carried = pl.col(f"{_BEFORE}{prefix}age").is_not_null()
@@ -179,7 +179,7 @@ def _or_carried(source: Source, how: Resample, name: str, schema: pl.Schema) -> 
     return made.when(carried).then(last).alias(prefix + name)
 
 
-def _mark(source: Source, fresh: pl.Expr, carried: pl.Expr) -> pl.Expr:
+def _mark_fill(source: Source, fresh: pl.Expr, carried: pl.Expr) -> pl.Expr:
     """Null where the value is observed, else what it was filled with."""
     fill = source.how.fill
     stored = pl.lit("stored:") + pl.col(source.prefix + STORED)

@@ -13,7 +13,7 @@ from lake.bundles.archive.importing import import_bundle
 from lake.bundles.bundle import Bundle
 from lake.bundles.cache import Cache, open_cache
 from lake.bundles.catalog import list_bundles
-from lake.bundles.contents import Contents, families_of
+from lake.bundles.contents import Contents, group_tables
 from lake.bundles.diff import diff_days, diff_rows
 from lake.bundles.pin import PinRequest
 from lake.bundles.verify import Problem
@@ -180,7 +180,7 @@ class Bundles:
         """
         repository = self._context.repository
         contents = repository.open(before), repository.open(after)
-        tables = expand_tables(as_tuple(table), as_tuple(timeframe), families_of(*contents))
+        tables = expand_tables(as_tuple(table), as_tuple(timeframe), group_tables(*contents))
         return (diff_rows if rows else diff_days)(*contents, tables)
 
     def export(self, reference: str, path: str | Path, *, progress: Progress | None = None) -> Path:

@@ -17,7 +17,7 @@ from lake.model.selection import Selection
 from lake.model.time import Time, resolve_time
 from lake.query.lookup import read_latest, read_row_at
 from lake.query.names import Missing, find_dataset, find_table, require_markets
-from lake.query.sql import lake_views, query
+from lake.query.sql import list_views, query
 from lake.store.latest import LatestTable
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Readable:
         UnknownNameError
             It names a table that is not there.
         """
-        return query(query_text, lake_views(self._context.store, at or {}), parameters)
+        return query(query_text, list_views(self._context.store, at or {}), parameters)
 
     def _find(self, table: str, timeframe: str | None = None) -> Dataset:
         return find_table(self._context.store, table, timeframe)

@@ -38,19 +38,19 @@ def list_bundles(repository: Repository) -> pl.DataFrame:
         problem (null, or why it cannot be opened).
     """
     names: dict[str, list[str]] = {}
-    for name, bundle_id in repository.names().items():
+    for name, bundle_id in repository.read_names().items():
         names.setdefault(bundle_id, []).append(name)
     records = []
-    for bundle_id in repository.ids():
+    for bundle_id in repository.list_ids():
         record = {"name": ", ".join(names.get(bundle_id, [])) or None, "id": bundle_id}
         try:
-            records.append(record | _described(repository.open(bundle_id).manifest))
+            records.append(record | _describe(repository.open(bundle_id).manifest))
         except LakeError as error:
             records.append(record | {"problem": error.message})
     return pl.DataFrame(records, schema=_LISTED).sort("pinned_at", "id")
 
 
-def _described(manifest: Manifest) -> dict[str, Any]:
+def _describe(manifest: Manifest) -> dict[str, Any]:
     refs = [ref for _, ref in manifest.refs()]
     return {
         "pinned_at": manifest.version,

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from lake.bundles.draft import DAYS
-from lake.bundles.manifest import DAYS_FILE, FILES, QUALITY_FILE, Manifest, Ref, parse
+from lake.bundles.manifest import DAYS_FILE, FILES, QUALITY_FILE, Manifest, Ref, parse_manifest
 from lake.errors import ConfigError, DamagedError, UnknownNameError
 from lake.model.dataset import Dataset
 from lake.model.names import list_closest
@@ -133,7 +133,7 @@ class Contents:
         return self.manifest.data_dictionary[self.ref(table).table].dataset(table)
 
 
-def families_of(*bundles: Contents) -> dict[str, list[str]]:
+def group_tables(*bundles: Contents) -> dict[str, list[str]]:
     """By dataset with one table a timeframe, as `bars`, the tables that some bundles pin."""
     families: dict[str, list[str]] = {}
     for contents in bundles:
@@ -159,7 +159,7 @@ def read_manifest(path: Path) -> Manifest:
         raise DamagedError(
             f"{path} cannot be read", "Restore it from a backup, or import the bundle again."
         ) from None
-    manifest = parse(text, str(path))
+    manifest = parse_manifest(text, str(path))
     facts = {
         "checksum": (manifest.checksum, manifest.compute_checksum()),
         "id": (manifest.id, manifest.compute_id()),

@@ -62,10 +62,10 @@ class Draft:
     def manifest(self, beside: Beside) -> Manifest:
         """The whole manifest, for lists that are stored as this."""
         sealed = Manifest(id="", beside=beside, **self.fields).seal()
-        return sealed.model_copy(update={"access": access(sealed)}).seal()
+        return sealed.model_copy(update={"access": build_examples(sealed)}).seal()
 
 
-def access(manifest: Manifest) -> dict[str, str]:
+def build_examples(manifest: Manifest) -> dict[str, str]:
     """Ready-to-paste examples of reading the bundle."""
     short = manifest.id[:12]
     table = next(ref.table for _, ref in manifest.refs())

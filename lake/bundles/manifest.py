@@ -290,7 +290,7 @@ def place_refs(refs: Iterable[tuple[Dataset, Ref]]) -> dict[str, Any]:
     return sections
 
 
-def parse(text: bytes, where: str) -> Manifest:
+def parse_manifest(text: bytes, where: str) -> Manifest:
     """The manifest of a file.
 
     Raises

@@ -21,13 +21,13 @@ def measure_days(rows: TableReader, selection: Selection, progress: Progress) ->
     found = [pl.DataFrame(schema=DAYS)]
     for part in chunk_selection(rows, files, selection):
         frame = rows.collect(part)
-        found.append(_days(rows.dataset, frame))
+        found.append(_measure_frame(rows.dataset, frame))
         progress.advance(frame.height)
     progress.end()
     return pl.concat(found)
 
 
-def _days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
+def _measure_frame(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     time = pl.col(dataset.time_column)
     delay_us = (dataset.availability() - time).dt.total_microseconds()
     sums = frame.group_by(*MARKET_COLUMNS, time.dt.date().alias("date")).agg(

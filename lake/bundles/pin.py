@@ -123,10 +123,10 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
     markets = Selection(request.selection.exchanges, request.selection.symbols)
     covered = read_coverage(store, (), markets, request.as_of)
     tables = tuple(
-        _measure_table(snapshot, _closed(snapshot, request.selection), progress)
+        _measure_table(snapshot, _cut_open_bars(snapshot, request.selection), progress)
         for snapshot in capture_versions(store, datasets, request.as_of)
     )
-    parts = _coverage_parts(covered, tables)
+    parts = _list_coverage_parts(covered, tables)
     if request.require_complete:
         require_complete([table.days for table in tables], request.selection, parts)
     return Measurement(request, now, tables, parts)
@@ -154,10 +154,10 @@ def build_draft(
     return Draft(
         fields={
             "version": measurement.now,
-            "metadata": _metadata(store, request, tables, assessment),
+            "metadata": _build_metadata(store, request, tables, assessment),
             "quality_report": QUALITY_FILE if assessment else None,
             "data_dictionary": {dataset.name: DatasetPart.of(dataset) for dataset in datasets},
-            "instruments": _instruments(store, tables, request.as_of, measurement.now),
+            "instruments": _read_instruments(store, tables, request.as_of, measurement.now),
             "coverage": measurement.coverage,
             **place_refs((table.snapshot.dataset, table.ref) for table in tables),
         },
@@ -239,7 +239,7 @@ def _hash_files(table: MeasuredTable, known: pl.DataFrame, progress: Progress) -
     ).select(list(SCHEMA))
 
 
-def _metadata(
+def _build_metadata(
     store: Store,
     request: PinRequest,
     measured: Sequence[MeasuredTable],
@@ -261,7 +261,7 @@ def _metadata(
     )
 
 
-def _closed(snapshot: Snapshot, selection: Selection) -> Selection:
+def _cut_open_bars(snapshot: Snapshot, selection: Selection) -> Selection:
     """The selection, cut before the first bar that was still open: it is not final yet."""
     if "closed" not in snapshot.dataset.polars_schema:
         return selection
@@ -290,7 +290,7 @@ def _require_markets(dataset: Dataset, selection: Selection, days: pl.DataFrame)
         )
 
 
-def _coverage_parts(
+def _list_coverage_parts(
     covered: pl.DataFrame, measured: Sequence[MeasuredTable]
 ) -> tuple[CoveragePart, ...]:
     """Covered intervals of the tables and ranges that are pinned."""
@@ -308,7 +308,7 @@ def _coverage_parts(
     return tuple(parts)
 
 
-def _instruments(
+def _read_instruments(
     store: Store, measured: Sequence[MeasuredTable], as_of: datetime | None, now: datetime
 ) -> tuple[dict[str, Any], ...]:
     """The specification of each market that held then, where one is known."""

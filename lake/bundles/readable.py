@@ -13,7 +13,7 @@ from lake.align.align import Aligned, AlignInput, align_tables
 from lake.align.policies import How
 from lake.bundles.cache import Cache
 from lake.bundles.cache_writer import CacheWriter
-from lake.bundles.contents import Contents, families_of
+from lake.bundles.contents import Contents, group_tables
 from lake.bundles.table import PinnedTable
 from lake.model.dataset import Dataset
 from lake.model.frames import to_pandas
@@ -224,13 +224,13 @@ class ReadableBundle:
         return read_row_at(rows, exchange, symbol, resolve_time(time, self._now()))
 
     def _find(self, table: str, timeframe: str | None) -> Dataset:
-        return self.contents.dataset(expand_table(table, timeframe, families_of(self.contents)))
+        return self.contents.dataset(expand_table(table, timeframe, group_tables(self.contents)))
 
     def _expand(
         self, table: str | Sequence[str], timeframe: str | Sequence[str]
     ) -> tuple[str, ...]:
         """The pinned tables that names mean; all of them where none is named."""
-        names = expand_tables(as_tuple(table), as_tuple(timeframe), families_of(self.contents))
+        names = expand_tables(as_tuple(table), as_tuple(timeframe), group_tables(self.contents))
         for name in names:
             self.contents.ref(name)
         return names or self.tables

@@ -49,11 +49,11 @@ class Repository:
 
     def store(self, draft: Draft) -> Contents:
         """Write a bundle, whole or not at all, unless one of its id is there already."""
-        with translate_errors("bundles"), self.new_folder() as folder:
-            manifest = _written(folder, draft)
+        with translate_errors("bundles"), self.create_folder() as folder:
+            manifest = _write_files(folder, draft)
             return self.publish(folder, manifest.id)
 
-    def known_hashes(self, table: str, table_id: str, files: pl.DataFrame) -> pl.DataFrame:
+    def find_hashes(self, table: str, table_id: str, files: pl.DataFrame) -> pl.DataFrame:
         """SHA-256 of those of some data files of a table that a bundle lists already.
 
         Returns
@@ -63,7 +63,7 @@ class Repository:
         """
         key = ["path", "bytes"]
         found = pl.DataFrame(schema={"path": pl.String, "bytes": pl.Int64, "sha256": pl.String})
-        for bundle_id in self.ids():
+        for bundle_id in self.list_ids():
             missing = files.join(found, on=key, how="anti")
             if missing.is_empty():
                 break
@@ -86,7 +86,7 @@ class Repository:
         return self.open(bundle_id)
 
     @contextmanager
-    def new_folder(self) -> Iterator[Path]:
+    def create_folder(self) -> Iterator[Path]:
         """A folder for a bundle in the making; what is left of it at the end is removed."""
         folder = self._folder / f".unfinished-{secrets.token_hex(8)}"
         folder.mkdir()
@@ -117,7 +117,7 @@ class Repository:
         UsageError
             It is taken.
         """
-        points_to = self.names().get(name)
+        points_to = self.read_names().get(name)
         if points_to not in (None, bundle_id) and not move:
             raise UsageError(
                 f"bundle {name} exists already, and holds other rows",
@@ -132,7 +132,7 @@ class Repository:
 
     def remove(self, bundle_id: str) -> list[str]:
         """Remove a bundle and the names that point to it; gives those names."""
-        names = [name for name, points_to in self.names().items() if points_to == bundle_id]
+        names = [name for name, points_to in self.read_names().items() if points_to == bundle_id]
         with translate_errors(f"bundle {bundle_id[:12]}"):
             for name in names:
                 self._name_path(name).unlink(missing_ok=True)
@@ -142,13 +142,13 @@ class Repository:
             shutil.rmtree(away)
         return names
 
-    def names(self) -> dict[str, str]:
+    def read_names(self) -> dict[str, str]:
         """Ids by name."""
         with translate_errors("bundles"):
             files = sorted((self._folder / "names").glob("[!.]*"))
             return {file.name: file.read_bytes().decode(errors="replace").strip() for file in files}
 
-    def ids(self) -> list[str]:
+    def list_ids(self) -> list[str]:
         """Ids of all bundles."""
         with translate_errors("bundles"):
             names = [entry.name for entry in os.scandir(self._folder)]
@@ -162,9 +162,9 @@ class Repository:
         UnknownNameError
             It means none, or several.
         """
-        names = self.names()
+        names = self.read_names()
         wanted = names.get(reference) or reference.rpartition("@")[2]
-        found = [one for one in self.ids() if _ID.fullmatch(wanted) and one.startswith(wanted)]
+        found = [one for one in self.list_ids() if _ID.fullmatch(wanted) and one.startswith(wanted)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -200,7 +200,7 @@ class Repository:
         return self._folder / "names" / name
 
 
-def _written(folder: Path, draft: Draft) -> Manifest:
+def _write_files(folder: Path, draft: Draft) -> Manifest:
     """Write the files of a bundle, the manifest last."""
     lists = {FILES: draft.files, DAYS_FILE: draft.days}
     sealed = {name: index.write_sealed(folder / name, frame) for name, frame in lists.items()}

@@ -8,7 +8,7 @@ from lake.errors import DamagedError, LakeError
 from lake.store.vacuum import BundleFiles
 
 
-def bundle_files(repository: Repository) -> list[BundleFiles]:
+def list_bundle_files(repository: Repository) -> list[BundleFiles]:
     """One hold a bundle and table; imported bundles bring their own files and need none.
 
     Raises
@@ -16,9 +16,9 @@ def bundle_files(repository: Repository) -> list[BundleFiles]:
     DamagedError
         A bundle cannot be read, so that nobody knows what it needs.
     """
-    names = {bundle_id: name for name, bundle_id in repository.names().items()}
+    names = {bundle_id: name for name, bundle_id in repository.read_names().items()}
     found: list[BundleFiles] = []
-    for bundle_id in repository.ids():
+    for bundle_id in repository.list_ids():
         try:
             contents = repository.open(bundle_id)
         except LakeError as error:
@@ -28,11 +28,11 @@ def bundle_files(repository: Repository) -> list[BundleFiles]:
                 "Restore it from a backup, or give it up: `lake bundle rm`.",
             ) from error
         if not contents.owns_data:
-            found.extend(_of(contents, names.get(bundle_id, bundle_id[:12])))
+            found.extend(_list_table_files(contents, names.get(bundle_id, bundle_id[:12])))
     return found
 
 
-def _of(contents: Contents, name: str) -> list[BundleFiles]:
+def _list_table_files(contents: Contents, name: str) -> list[BundleFiles]:
     return [
         BundleFiles(
             bundle=contents.id,

@@ -13,7 +13,7 @@ from typing import Literal
 import polars as pl
 
 from lake.bundles.repository import Repository
-from lake.bundles.retention import bundle_files
+from lake.bundles.retention import list_bundle_files
 from lake.errors import UsageError
 from lake.jobs.job import WriteCounts, record_job
 from lake.model.dataset import Dataset
@@ -117,7 +117,7 @@ class Maintainer:
         """
         datasets = self._resolve_datasets(tables)
         if dry_run:
-            holds = bundle_files(self._repository)
+            holds = list_bundle_files(self._repository)
             return vacuum(self._store, datasets, holds, keep=keep, dry_run=True)
         arguments = {
             "tables": [dataset.name for dataset in datasets],
@@ -129,7 +129,7 @@ class Maintainer:
                 self._store.root
             ),  # before the bundles are read: none is made any more
         ):
-            holds = bundle_files(self._repository)
+            holds = list_bundle_files(self._repository)
             return vacuum(self._store, datasets, holds, keep=keep, dry_run=False)
 
     def checkpoint(self, tables: Sequence[str] = ()) -> pl.DataFrame:

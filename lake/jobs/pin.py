@@ -42,7 +42,7 @@ def pin(
         if request.min_quality is not None:
             require_score(request.min_quality, assessment.score if assessment else None)
         hashes = {
-            table.ref.table: repository.known_hashes(
+            table.ref.table: repository.find_hashes(
                 table.ref.table, table.ref.table_id, table.files
             )
             for table in measurement.tables

@@ -32,7 +32,7 @@ def find_dataset(store: Store, table: str, timeframe: str | None = None) -> Data
     UsageError
         It has one table a timeframe, and none is given.
     """
-    families = _families(store)
+    families = _group_tables(store)
     name = expand_table(table, timeframe, families)
     catalog = store.catalog
     single = [name for name in catalog.families if name not in (*families, *catalog.records)]
@@ -50,8 +50,8 @@ def find_table(store: Store, table: str, timeframe: str | None = None) -> Datase
     UsageError
         It has one table a timeframe, and none is given.
     """
-    name = expand_table(table, timeframe, _families(store))
-    _require_datasets(store, [name], _shown_tables(store))
+    name = expand_table(table, timeframe, _group_tables(store))
+    _require_datasets(store, [name], _list_data_tables(store))
     _require_tables(store, [name])
     return store.catalog.dataset(name)
 
@@ -72,8 +72,8 @@ def find_tables(
     UsageError
         A timeframe is given without a dataset that has timeframes.
     """
-    chosen = expand_tables(tables, timeframes, _families(store))
-    _require_datasets(store, chosen, _shown_tables(store))
+    chosen = expand_tables(tables, timeframes, _group_tables(store))
+    _require_datasets(store, chosen, _list_data_tables(store))
     if must_exist:
         _require_tables(store, chosen)
     return chosen
@@ -97,26 +97,28 @@ def require_markets(
     if missing == "empty" or not (selection.exchanges or selection.symbols):
         return
     data = [table for table in tables if table.dataset.kind != "record"]
-    if not data or not names.list_absent(_stored_markets(data, selection), selection):
+    if not data or not names.list_absent(_list_stored_markets(data, selection), selection):
         return
     of_tables = [table.dataset.name for table in data]
-    held = _stored_markets(data, EVERYTHING) | _covered_markets(store, of_tables)
+    held = _list_stored_markets(data, EVERYTHING) | _list_covered_markets(store, of_tables)
     names.require_markets(", ".join(of_tables), held, selection)
 
 
-def _stored_markets(tables: Sequence[TableReader], selection: Selection) -> set[tuple[str, str]]:
+def _list_stored_markets(
+    tables: Sequence[TableReader], selection: Selection
+) -> set[tuple[str, str]]:
     of_any_time = Selection(selection.exchanges, selection.symbols)
     files = [table.files(of_any_time).select(MARKET_COLUMNS).unique() for table in tables]
     return set(pl.concat(files).iter_rows())
 
 
-def _covered_markets(store: Store, tables: Sequence[str]) -> set[tuple[str, str]]:
+def _list_covered_markets(store: Store, tables: Sequence[str]) -> set[tuple[str, str]]:
     """Markets that were asked for: that there is nothing of them is known."""
     covered = read_coverage(store, tables, EVERYTHING)
     return set(covered.select(MARKET_COLUMNS).iter_rows())
 
 
-def _families(store: Store) -> Families:
+def _group_tables(store: Store) -> Families:
     catalog, existing = store.catalog, store.tables()
     return {
         family: [name for name in existing if catalog.dataset(name).family == family]
@@ -125,7 +127,7 @@ def _families(store: Store) -> Families:
     }
 
 
-def _shown_tables(store: Store) -> tuple[str, ...]:
+def _list_data_tables(store: Store) -> tuple[str, ...]:
     """The tables that exist, without the lake's own record."""
     return tuple(name for name in store.tables() if store.catalog.dataset(name).kind != "record")
 
@@ -135,16 +137,18 @@ def _require_datasets(store: Store, tables: Sequence[str], listed: Sequence[str]
         try:
             store.catalog.dataset(name)
         except UnknownNameError:
-            raise UnknownNameError(f"there is no table {name!r}", _hint(name, listed)) from None
+            raise UnknownNameError(
+                f"there is no table {name!r}", _build_hint(name, listed)
+            ) from None
 
 
 def _require_tables(store: Store, tables: Sequence[str]) -> None:
     for name in tables:
         if not store.exists(name):
             raise UnknownNameError(
-                f"table {name} does not exist yet", _hint(name, _shown_tables(store))
+                f"table {name} does not exist yet", _build_hint(name, _list_data_tables(store))
             )
 
 
-def _hint(name: str, listed: Sequence[str]) -> str:
+def _build_hint(name: str, listed: Sequence[str]) -> str:
     return f"Tables: {list_closest(name, listed)}." if listed else "There is none: ingest one."

@@ -51,7 +51,7 @@ class View:
         self.selection = selection
 
 
-def lake_views(store: Store, versions: Mapping[str, int]) -> dict[str, View]:
+def list_views(store: Store, versions: Mapping[str, int]) -> dict[str, View]:
     """By name, the tables of a lake as SQL sees them: some at a version, the others at the latest.
 
     Raises
@@ -97,7 +97,7 @@ def query(
         return connection.sql(sql)
     except duckdb.CatalogException as error:
         names = ", ".join(sorted(views)) or "none yet; run `lake ingest` first"
-        raise UnknownNameError(f"SQL: {_first_line(error)}", f"Tables: {names}.") from error
+        raise UnknownNameError(f"SQL: {_get_first_line(error)}", f"Tables: {names}.") from error
     except duckdb.IOException as error:
         raise to_damaged_error(error) from error
     except duckdb.Error as error:
@@ -139,7 +139,7 @@ def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.D
 def to_damaged_error(error: BaseException, where: str = "SQL") -> DamagedError:
     """Convert DuckDB's error about an unreadable file."""
     return DamagedError(
-        f"{where}: {_first_line(error)}",
+        f"{where}: {_get_first_line(error)}",
         "A data file is missing or damaged: restore it from a backup.",
     )
 
@@ -232,5 +232,5 @@ def _quote(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _first_line(error: BaseException) -> str:
+def _get_first_line(error: BaseException) -> str:
     return str(error).splitlines()[0]

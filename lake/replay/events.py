@@ -178,7 +178,7 @@ def read_events(batches: Iterable[Batch]) -> Iterator[Event]:
     """The rows of batches, one at a time, in order.
 
     Gives `Bar`, `Trade`, `OrderBook` and `Funding`, by the `event` of each dataset; rows of a
-    dataset without one are of a class that is made from its columns (`event_class`).
+    dataset without one are of a class that is made from its columns (`build_event_class`).
 
     Raises
     ------
@@ -198,7 +198,7 @@ def read_batch(batch: Batch) -> Iterator[Event]:
 
 
 @lru_cache(maxsize=256)
-def event_class(dataset: Dataset) -> type[Event]:
+def build_event_class(dataset: Dataset) -> type[Event]:
     """The class of the events of a dataset: a named tuple.
 
     A column whose name is a word of Python's gets an underscore: `from_`.
@@ -259,7 +259,7 @@ def _to_datetime(microseconds: int) -> datetime:
 def _build_events(dataset: Dataset, frame: pl.DataFrame) -> Iterator[Event]:
     """The events of one table."""
     # Twice as fast as `_make`, which counts the fields of each row once more.
-    make = cast("Callable[..., Event]", partial(tuple.__new__, event_class(dataset)))
+    make = cast("Callable[..., Event]", partial(tuple.__new__, build_event_class(dataset)))
     names = [name for name, _ in _list_columns(dataset)]
     # A few at a time: garbage collection looks at every tuple that there is.
     return chain.from_iterable(

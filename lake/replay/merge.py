@@ -23,7 +23,7 @@ from lake.errors import DamagedError, SchemaError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import EPOCH, MICROSECOND, iso
-from lake.replay.ordering import arrange, rank, read_times
+from lake.replay.ordering import arrange, rank_dataset, read_times
 
 Order = Literal["available_at", "timestamp"]
 POSITION = "position"
@@ -156,7 +156,7 @@ def _load_datasets(source: Source, tables: Sequence[str]) -> list[Dataset]:
                 f"table {dataset.name} cannot be replayed: it has a column {name!r}",
                 f"A replay adds {POSITION} and {AVAILABLE_AT}; rename the column.",
             )
-    return sorted(datasets.values(), key=rank)
+    return sorted(datasets.values(), key=rank_dataset)
 
 
 def _drop_range(selection: Selection) -> Selection:

@@ -24,7 +24,7 @@ from lake.model.dataset import Dataset
 from lake.model.frames import sort_by
 
 
-def rank(dataset: Dataset) -> tuple[int, int, str]:
+def rank_dataset(dataset: Dataset) -> tuple[int, int, str]:
     """Sort key of datasets: the order in which their rows of one instant come."""
     seconds = dataset.timeframe.seconds if dataset.timeframe else 0
     return dataset.rank, seconds, dataset.name

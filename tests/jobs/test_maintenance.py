@@ -189,11 +189,11 @@ def test_bundles_are_read_when_none_can_be_made_any_more(lake: Lake) -> None:
     reads: list[int] = []
 
     class Watched(Repository):
-        def ids(self) -> list[str]:
+        def list_ids(self) -> list[str]:
             with pytest.raises(CommitConflictError), lock_for_pin(lake.root, timedelta(0)):
                 pass
-            reads.append(len(super().ids()))
-            return super().ids()
+            reads.append(len(super().list_ids()))
+            return super().list_ids()
 
     Maintainer(later(lake.root), Watched(lake.root)).vacuum()
     assert set(reads) == {1}

@@ -13,7 +13,7 @@ from lake.model.catalog import builtin
 from lake.model.dataset import Column
 from lake.model.selection import Selection
 from lake.replay import events as module
-from lake.replay.events import Bar, Event, Funding, OrderBook, Trade, event_class, read_events
+from lake.replay.events import Bar, Event, Funding, OrderBook, Trade, build_event_class, read_events
 from lake.replay.merge import Source, replay
 from tests.conftest import MINUTE, SECOND, T0, TIME, bars, funding, trades
 from tests.model.everything import TEXT, own_copy
@@ -79,7 +79,7 @@ def test_the_fields_of_an_event_are_the_columns_of_its_dataset(table: str) -> No
     expected |= {field(column): hint(column) for column in columns}
     found = get_type_hints(CLASSES[table])
     assert list(found.items()) == list(expected.items())
-    assert event_class(dataset) is CLASSES[table]
+    assert build_event_class(dataset) is CLASSES[table]
 
 
 @pytest.mark.parametrize("table", CLASSES)
@@ -169,9 +169,9 @@ def test_events_come_as_the_batches_do() -> None:
 
 def test_a_custom_dataset_has_its_own_class_created_once() -> None:
     dataset = CATALOG.dataset("everything")
-    event_type: Any = event_class(dataset)
-    assert event_class(catalog_with(TEXT).dataset("everything")) is not event_type
-    assert event_class(CATALOG.dataset("everything")) is event_type
+    event_type: Any = build_event_class(dataset)
+    assert build_event_class(catalog_with(TEXT).dataset("everything")) is not event_type
+    assert build_event_class(CATALOG.dataset("everything")) is event_type
     source = Memory({"everything": everything(later=[T0 + SECOND])})
     [event] = events_of(source, "everything")
     assert [type(event)] == [event_type]
@@ -207,4 +207,4 @@ def test_a_dataset_of_the_product_with_other_columns_is_refused() -> None:
     dataset = builtin().dataset("trades")
     fewer = type(dataset)(**{**vars(dataset), "columns": dataset.columns[:-1]})
     with pytest.raises(SchemaError, match="table trades has other columns than Trade"):
-        event_class(fewer)
+        build_event_class(fewer)

@@ -42,7 +42,7 @@ def import_bundle(
         if name is not None:
             repository.require_free(name, bundle_id, move=move)
         is_intact = _is_intact(repository, bundle_id, progress)
-        with repository.new_folder() as folder:
+        with repository.create_folder() as folder:
             exported.unpack(folder, progress, keep_data=not is_intact)
             with locks.lock_for_pin(root):
                 if name is not None:
@@ -60,7 +60,7 @@ def import_bundle(
 
 def _is_intact(repository: Repository, bundle_id: str, progress: Progress) -> bool | None:
     """Return whether the lake's bundle with this id is intact; None if the lake has none."""
-    if bundle_id not in repository.ids():
+    if bundle_id not in repository.list_ids():
         return None
     try:
         return not verify(repository.open(bundle_id), deep=False, progress=progress)
@@ -69,6 +69,6 @@ def _is_intact(repository: Repository, bundle_id: str, progress: Progress) -> bo
 
 
 def _replace(root: Root, repository: Repository, folder: Path, bundle_id: str) -> Contents:
-    with repository.new_folder() as away:
+    with repository.create_folder() as away:
         (root.bundles / bundle_id).rename(away)
         return repository.publish(folder, bundle_id)

@@ -21,7 +21,7 @@ from lake.bundles.archive.transfer import (
     write_file,
 )
 from lake.bundles.contents import DATA, MANIFEST, Contents
-from lake.bundles.manifest import Manifest, parse
+from lake.bundles.manifest import Manifest, parse_manifest
 from lake.errors import DamagedError, UnknownNameError
 from lake.model.progress import Progress
 
@@ -148,7 +148,7 @@ def read_export(source: Path) -> Iterator[ExportedBundle]:
 def _read_manifest(source: Path, members: _MemberReader) -> ExportedBundle:
     text = b"".join(members.read_member(MANIFEST))
     try:
-        manifest = parse(text, f"{source}: {MANIFEST}")
+        manifest = parse_manifest(text, f"{source}: {MANIFEST}")
     except DamagedError as error:
         raise DamagedError(error.message, _HINT) from error
     return ExportedBundle(source, text, manifest, members)
