@@ -1,4 +1,4 @@
-"""A bundle that is open: reads come from the pinned files, whatever is ingested since."""
+"""An open bundle: reads come from the pinned files, whatever was ingested since the pin."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 class Bundle(ReadableBundle):
     """The rows that a manifest pins.
 
-    Files are checked against their SHA-256 before rows come out of them; a file that is missing
-    or was changed is a `DamagedError`, never other rows.
+    Files are checked against their SHA-256 before their rows are read; a missing or changed file
+    raises `DamagedError` and never gives other rows.
 
     Parameters
     ----------
     contents
-        What it consists of.
+        The manifest, the lists beside it and the place of the data files.
     cache
-        Where rows are kept mapped; None: nowhere.
+        The cache of mapped rows; None for no cache.
     now
-        Gives the present, for times as `7d`.
+        Returns the current time, for relative times such as `7d`.
     """
 
     def __repr__(self) -> str:
@@ -47,28 +47,28 @@ class Bundle(ReadableBundle):
 
     @property
     def manifest(self) -> Manifest:
-        """What is pinned, with metadata, data dictionary and instruments."""
+        """The manifest: pinned tables, metadata, data dictionary and instruments."""
         return self.contents.manifest
 
     @property
     def id(self) -> str:
-        """Digest of the content: the same rows have the same id."""
+        """The digest of the content: the same rows have the same id."""
         return self.contents.id
 
     @property
     def quality(self) -> Report | None:
-        """The report on quality that was made when it was pinned; None: it was not checked."""
-        made = self.contents.quality
-        # It was written before the bundle had an id.
-        return made and replace(made, bundle_id=self.id)
+        """The quality report of the pin; None if no check was run."""
+        report = self.contents.quality
+        # The report is written before the bundle has an id.
+        return report and replace(report, bundle_id=self.id)
 
     def coverage(
         self, table: str | Sequence[str] = (), *, timeframe: str | Sequence[str] = ()
     ) -> pl.DataFrame:
-        """Intervals that were answered when it was pinned: table, exchange, symbol, start, end.
+        """Return the intervals covered at the pin: table, exchange, symbol, start, end.
 
-        An interval that is not there was never asked for, or never answered; in one that is,
-        missing rows did not exist at the source.
+        An uncovered interval was never requested or never answered. A row missing from a covered
+        interval did not exist at the source.
         """
         tables = self._expand(table, timeframe)
         rows = [part.model_dump() for part in self.manifest.coverage if part.table in tables]
@@ -76,7 +76,7 @@ class Bundle(ReadableBundle):
         return pl.DataFrame(rows, schema={**text, "start": TIMESTAMP, "end": TIMESTAMP})
 
     def instruments(self) -> pl.DataFrame:
-        """The specification of each market as it was then; a row a market, where one is known."""
+        """Return the specification of each market at the pin: one row per market that has one."""
         schema = builtin().dataset("instruments").polars_schema
         kinds = {name: kind for name, kind in schema.items() if name != "date"}
         times = [name for name, kind in kinds.items() if kind == TIMESTAMP]
@@ -126,10 +126,10 @@ class Bundle(ReadableBundle):
         by: Order = "available_at",
         batch: int | None = None,
     ) -> Iterator[Event] | Iterator[Batch]:
-        """The rows of all or some tables and markets as one stream, ordered to the last tie.
+        """Yield the rows of all or some tables and markets as one stream in a total order.
 
-        The order at one instant is told in `lake.replay.ordering`. Memory stays bounded, whatever
-        the range.
+        `lake.replay.ordering` defines the order of rows of one instant. Memory use is bounded and
+        does not depend on the range.
 
         Parameters
         ----------
@@ -138,18 +138,18 @@ class Bundle(ReadableBundle):
         since, until
             The range `[since, until)` of the ordering time.
         by
-            `available_at`: no row comes before it could be known, a bar at its end. `timestamp`:
-            by the time column, which shows a bar at its open.
+            `available_at` yields no row before it could be known, so a bar comes at its end.
+            `timestamp` uses the time column, so a bar comes at its open.
         batch
-            Rows a batch: gives `Batch`, whose frames are numbered by `position`. None: gives
-            `Bar`, `Trade`, `OrderBook`, `Funding`, and named tuples of other tables.
+            Rows per batch: yields `Batch`, whose frames number their rows in `position`. None
+            yields `Bar`, `Trade`, `OrderBook`, `Funding`, and named tuples of other tables.
 
         Raises
         ------
         UnknownNameError
             A table is not in the bundle.
         DamagedError
-            A file is missing or not what was pinned.
+            A file is missing or differs from the pinned file.
         """
         selection = self.select(exchange, symbol, since, until)
         source = PinnedSource(self.contents, self._table)
@@ -159,31 +159,31 @@ class Bundle(ReadableBundle):
         return replay(source, chosen, selection, by=by, batch_rows=batch)
 
     def verify(self, *, deep: bool = False, progress: Progress | None = None) -> list[Problem]:
-        """Everything that is not as it was pinned; an empty list: the bundle is whole.
+        """Return every difference from the pin; an empty list means that the bundle is whole.
 
         Parameters
         ----------
         deep
-            Also read every row, and compare each market-day with its digest.
+            Also read every row and compare each market-day with its digest.
         """
         return verify(self.contents, deep=deep, progress=progress or NoProgress())
 
     def export(self, path: str | Path, *, progress: Progress | None = None) -> Path:
-        """Write all of it to one file or folder that opens anywhere: `lake.open_bundle(path)`.
+        """Write the bundle to one file or folder that `lake.open_bundle(path)` opens anywhere.
 
-        The same bundle gives the same bytes. Gives the path.
+        The same bundle gives the same bytes. Returns the path.
 
         Parameters
         ----------
         path
-            A new file, where its name ends in `.tar.zst`; else a new or empty folder.
+            A new file if the name ends in `.tar.zst`, otherwise a new or empty folder.
 
         Raises
         ------
         UsageError
-            There is something already.
+            The path exists and is not an empty folder.
         DamagedError
-            A file is missing, or is not what was pinned; nothing is left at the path.
+            A file is missing or differs from the pinned file; nothing is left at the path.
         StorageError
             The disk is full or not writable; nothing is left at the path.
         """
@@ -198,12 +198,12 @@ class Bundle(ReadableBundle):
         timeframe: str | Sequence[str] = (),
         progress: Progress | None = None,
     ) -> int:
-        """Put all rows, or those of some tables, into the cache; gives the bytes that it took.
+        """Cache the rows of all or some tables; return the size of what was added, in bytes.
 
         Raises
         ------
         StorageError
-            The cache cannot hold them.
+            The rows do not fit into the cache.
         """
         progress = progress or NoProgress()
         pinned = [self._table(name) for name in self._expand(table, timeframe)]
@@ -217,5 +217,5 @@ class Bundle(ReadableBundle):
         return size
 
     def finish(self) -> None:
-        """Wait until the cache holds what reads have asked it to keep."""
+        """Wait until the cache holds the rows that reads have scheduled for it."""
         self._filler.finish()

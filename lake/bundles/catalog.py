@@ -28,14 +28,14 @@ _LISTED = {
 
 
 def list_bundles(repository: Repository) -> pl.DataFrame:
-    """One row a bundle, oldest first.
+    """Return one row per bundle, oldest first.
 
     Returns
     -------
     DataFrame
-        name (null where none points to it), id, pinned_at, datasets, exchanges, symbols, first,
-        last, rows, bytes (of its data files), score (of quality; null where nothing was checked),
-        problem (null, or why it cannot be opened).
+        name (null if no name points to it), id, pinned_at, datasets, exchanges, symbols, first,
+        last, rows, bytes (of its data files), score (of quality; null if no check was run),
+        problem (why it cannot be opened, otherwise null).
     """
     names: dict[str, list[str]] = {}
     for name, bundle_id in repository.read_names().items():

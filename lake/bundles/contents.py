@@ -1,4 +1,4 @@
-"""A bundle on disk: a folder with the manifest and its lists, and where its data files are."""
+"""A bundle on disk: the folder of its manifest and lists, and the place of its data files."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ MANIFEST, DATA = "manifest.json", "data"
 
 @dataclass(frozen=True)
 class Contents:
-    """What a bundle consists of.
+    """The parts of a bundle on disk.
 
     Attributes
     ----------
     folder
-        Of the manifest, `files.parquet` and `days.parquet`; of an exported bundle also `data`.
+        The folder of the manifest, `files.parquet` and `days.parquet`; an exported bundle also has
+        `data` there.
     manifest
-        As it was sealed.
+        The sealed manifest.
     tables
-        The folder that has a folder with data files for each table.
+        The folder with one folder of data files per table.
     """
 
     folder: Path
@@ -46,15 +47,15 @@ class Contents:
         Parameters
         ----------
         lake_id, tables
-            The lake that the bundle is in, and its tables; a bundle that brings its own data
-            needs none.
+            The lake of the bundle and the folder of its tables; not needed if the bundle has its
+            own data.
 
         Raises
         ------
         ConfigError
-            It is of a newer format, or of another lake whose tables are not here.
+            The format is newer, or the tables of the bundle's lake are not here.
         DamagedError
-            The manifest is not as it was sealed.
+            The manifest has changed since it was sealed.
         """
         manifest = read_manifest(folder / MANIFEST)
         own = folder / DATA
@@ -88,17 +89,17 @@ class Contents:
 
     @cached_property
     def days(self) -> pl.DataFrame:
-        """What each market-day adds up to: `DAYS`."""
+        """Count, times, delays and digest of each market-day: `DAYS`."""
         return read_checked(self.folder / DAYS_FILE, self.manifest.beside.days.sealed, DAYS)
 
     @cached_property
     def quality(self) -> Report | None:
-        """The report on quality that was made when it was pinned; None where no check has run.
+        """The quality report of the pin; None if no check was run.
 
         Raises
         ------
         DamagedError
-            It is not as it was sealed.
+            The report has changed since it was sealed.
         """
         part = self.manifest.beside.quality
         if part is None:
@@ -108,17 +109,17 @@ class Contents:
             text = path.read_bytes()
         if hashlib.sha256(text).hexdigest() != part.sha256:
             raise DamagedError(
-                f"{path} is not as it was sealed", "Restore it from a backup or an export."
+                f"{path} has changed since it was sealed", "Restore it from a backup or an export."
             )
         return from_json(text)
 
     def ref(self, table: str) -> Ref:
-        """What is pinned of a table.
+        """Return the ref of a table.
 
         Raises
         ------
         UnknownNameError
-            Nothing is.
+            The bundle does not pin the table.
         """
         refs = {ref.table: ref for _, ref in self.manifest.refs()}
         if table not in refs:
@@ -129,12 +130,12 @@ class Contents:
         return refs[table]
 
     def dataset(self, table: str) -> Dataset:
-        """The dataset of a table as it was when it was pinned."""
+        """Return the dataset of a table at the time of the pin."""
         return self.manifest.data_dictionary[self.ref(table).table].dataset(table)
 
 
 def group_tables(*bundles: Contents) -> dict[str, list[str]]:
-    """By dataset with one table a timeframe, as `bars`, the tables that some bundles pin."""
+    """Map each dataset with timeframes, such as `bars`, to the tables that some bundles pin."""
     families: dict[str, list[str]] = {}
     for contents in bundles:
         for table, part in contents.manifest.data_dictionary.items():
@@ -145,12 +146,12 @@ def group_tables(*bundles: Contents) -> dict[str, list[str]]:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """A manifest that is as it was sealed, in a folder of its id.
+    """Read a manifest and check it against its checksum and id.
 
     Raises
     ------
     DamagedError
-        It is missing, was edited, or is in the folder of another.
+        The manifest is missing, or was edited.
     """
     try:
         with translate_errors(f"bundle {path.parent.name}"):
@@ -160,15 +161,15 @@ def read_manifest(path: Path) -> Manifest:
             f"{path} cannot be read", "Restore it from a backup, or import the bundle again."
         ) from None
     manifest = parse_manifest(text, str(path))
-    facts = {
+    digests = {
         "checksum": (manifest.checksum, manifest.compute_checksum()),
         "id": (manifest.id, manifest.compute_id()),
     }
-    for key, (said, found) in facts.items():
-        if said != found:
+    for key, (recorded, computed) in digests.items():
+        if recorded != computed:
             raise DamagedError(
-                f"{path} was changed since it was written: {key} is {said}, but it adds up to "
-                f"{found}",
+                f"{path} was changed since it was written: {key} is {recorded}, but the content "
+                f"gives {computed}",
                 "Restore it from a backup, or import the bundle again.",
             )
     return manifest

@@ -42,11 +42,11 @@ class Draft:
     Attributes
     ----------
     fields
-        Those of the manifest that do not depend on how it is stored.
+        The fields of the manifest that do not depend on how it is stored.
     files, days
-        What goes into the lists beside it.
+        The rows of the lists beside the manifest.
     quality
-        The report on quality, as JSON; None: no check has run.
+        The quality report as JSON; None if no check was run.
     """
 
     fields: Mapping[str, Any]
@@ -60,13 +60,13 @@ class Draft:
         return Manifest.model_construct(**self.fields).compute_id()
 
     def manifest(self, beside: Beside) -> Manifest:
-        """The whole manifest, for lists that are stored as this."""
+        """Build the whole manifest for the stored files beside it."""
         sealed = Manifest(id="", beside=beside, **self.fields).seal()
         return sealed.model_copy(update={"access": build_examples(sealed)}).seal()
 
 
 def build_examples(manifest: Manifest) -> dict[str, str]:
-    """Ready-to-paste examples of reading the bundle."""
+    """Build examples of reading the bundle, ready to paste."""
     short = manifest.id[:12]
     table = next(ref.table for _, ref in manifest.refs())
     return {

@@ -1,4 +1,4 @@
-"""What the rows of a selection add up to, by market and day: a pin records it, verify compares."""
+"""Measure the rows of a selection by market and day: a pin records it, `verify` compares it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from lake.store.reader import TableReader
 
 
 def measure_days(rows: TableReader, selection: Selection, progress: Progress) -> pl.DataFrame:
-    """What each market-day of a selection adds up to: `DAYS`, in order of market and day."""
+    """Return count, times, delays and digest of each market-day: `DAYS`, sorted by market and day."""
     files = rows.files(selection)
     progress.begin(f"reading {rows.dataset.name}", int(files["rows"].sum()))
-    found = [pl.DataFrame(schema=DAYS)]
+    days = [pl.DataFrame(schema=DAYS)]
     for part in chunk_selection(rows, files, selection):
         frame = rows.collect(part)
-        found.append(_measure_frame(rows.dataset, frame))
+        days.append(_measure_frame(rows.dataset, frame))
         progress.advance(frame.height)
     progress.end()
-    return pl.concat(found)
+    return pl.concat(days)
 
 
 def _measure_frame(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:

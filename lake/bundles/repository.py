@@ -1,4 +1,4 @@
-"""Where bundles are: a folder a manifest, and names that point to them."""
+"""The bundles of a lake on disk: one folder per bundle, and names that point to them."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Repository:
         self.root = root
 
     def store(self, draft: Draft) -> Contents:
-        """Write a bundle, whole or not at all, unless one of its id is there already."""
+        """Write a bundle, whole or not at all, unless its id exists already."""
         with translate_errors("bundles"), self.create_folder() as folder:
             manifest = _write_files(folder, draft)
             return self.publish(folder, manifest.id)
 
     def find_hashes(self, table: str, table_id: str, files: pl.DataFrame) -> pl.DataFrame:
-        """SHA-256 of those of some data files of a table that a bundle lists already.
+        """Return the SHA-256 of those data files of a table that some bundle lists already.
 
         Returns
         -------
@@ -62,21 +62,21 @@ class Repository:
             `path`, `bytes`, `sha256`.
         """
         key = ["path", "bytes"]
-        found = pl.DataFrame(schema={"path": pl.String, "bytes": pl.Int64, "sha256": pl.String})
+        hashes = pl.DataFrame(schema={"path": pl.String, "bytes": pl.Int64, "sha256": pl.String})
         for bundle_id in self.list_ids():
-            missing = files.join(found, on=key, how="anti")
+            missing = files.join(hashes, on=key, how="anti")
             if missing.is_empty():
                 break
-            with suppress(LakeError):  # a damaged bundle knows nothing
+            with suppress(LakeError):  # a damaged bundle has no usable list
                 contents = self.open(bundle_id)
                 refs = {ref.table: ref.table_id for _, ref in contents.manifest.refs()}
                 if refs.get(table) == table_id:
                     listed = contents.files.files(table).select(*key, "sha256")
-                    found.extend(listed.join(missing, on=key, how="semi"))
-        return found
+                    hashes.extend(listed.join(missing, on=key, how="semi"))
+        return hashes
 
     def publish(self, folder: Path, bundle_id: str) -> Contents:
-        """Give a finished folder its place; where another of the id is there, that one stays."""
+        """Move a finished folder to its place; an existing bundle of the same id stays."""
         try:
             folder.rename(self._folder / bundle_id)
         except OSError as error:
@@ -87,7 +87,7 @@ class Repository:
 
     @contextmanager
     def create_folder(self) -> Iterator[Path]:
-        """A folder for a bundle in the making; what is left of it at the end is removed."""
+        """Create a folder for an unfinished bundle; remove it at the end if it was not moved."""
         folder = self._folder / f".unfinished-{secrets.token_hex(8)}"
         folder.mkdir()
         try:
@@ -96,17 +96,17 @@ class Repository:
             shutil.rmtree(folder, ignore_errors=True)
 
     def require_name(self, name: str) -> None:
-        """Refuse what cannot name a bundle.
+        """Refuse a text that cannot name a bundle.
 
         Raises
         ------
         UsageError
-            It is malformed, or could be an id.
+            The name is malformed, or could be an id.
         """
         if _NAME.fullmatch(name) is None or _ID.fullmatch(name):
             raise UsageError(
                 f"{name!r} cannot name a bundle",
-                "Use letters, digits, dot, dash and underscore, and not just hex digits.",
+                "Use letters, digits, dot, dash and underscore, but not hex digits alone.",
             )
 
     def require_free(self, name: str, bundle_id: str, *, move: bool) -> None:
@@ -115,77 +115,80 @@ class Repository:
         Raises
         ------
         UsageError
-            It is taken.
+            The name is taken.
         """
         points_to = self.read_names().get(name)
         if points_to not in (None, bundle_id) and not move:
             raise UsageError(
-                f"bundle {name} exists already, and holds other rows",
-                f"Choose another name, or add --move; then {name}@{points_to[:12]} is the old one.",
+                f"bundle {name} exists already and holds other rows",
+                f"Use another name, or add --move; {name}@{points_to[:12]} then names the old bundle.",
             )
 
     def point(self, name: str, bundle_id: str) -> None:
-        """Let a name point to a bundle."""
+        """Point a name to a bundle."""
         with translate_errors(f"bundle {name}"):
             self._name_path(name).parent.mkdir(exist_ok=True)
             replace_file(self._name_path(name), bundle_id.encode() + b"\n")
 
     def remove(self, bundle_id: str) -> list[str]:
-        """Remove a bundle and the names that point to it; gives those names."""
+        """Remove a bundle and the names that point to it; return those names."""
         names = [name for name, points_to in self.read_names().items() if points_to == bundle_id]
         with translate_errors(f"bundle {bundle_id[:12]}"):
             for name in names:
                 self._name_path(name).unlink(missing_ok=True)
-            # Out of sight first: a removal that is cut short leaves no half of a bundle.
-            away = self._folder / f".unfinished-{secrets.token_hex(8)}"
-            (self._folder / bundle_id).rename(away)
-            shutil.rmtree(away)
+            # Renamed first, so that an interrupted removal leaves no partial bundle.
+            removed = self._folder / f".unfinished-{secrets.token_hex(8)}"
+            (self._folder / bundle_id).rename(removed)
+            shutil.rmtree(removed)
         return names
 
     def read_names(self) -> dict[str, str]:
-        """Ids by name."""
+        """Read the ids by name."""
         with translate_errors("bundles"):
             files = sorted((self._folder / "names").glob("[!.]*"))
             return {file.name: file.read_bytes().decode(errors="replace").strip() for file in files}
 
     def list_ids(self) -> list[str]:
-        """Ids of all bundles."""
+        """List the ids of all bundles, sorted."""
         with translate_errors("bundles"):
             names = [entry.name for entry in os.scandir(self._folder)]
         return sorted(name for name in names if _WHOLE_ID.fullmatch(name))
 
     def resolve(self, reference: str) -> str:
-        """The id that a reference means.
+        """Return the id that a reference means.
 
         Raises
         ------
         UnknownNameError
-            It means none, or several.
+            The reference means no bundle, or several.
         """
         names = self.read_names()
         wanted = names.get(reference) or reference.rpartition("@")[2]
-        found = [one for one in self.list_ids() if _ID.fullmatch(wanted) and one.startswith(wanted)]
-        if len(found) == 1:
-            return found[0]
-        if found:
+        is_id = _ID.fullmatch(wanted) is not None
+        matches = [each for each in self.list_ids() if is_id and each.startswith(wanted)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
             raise UnknownNameError(
-                f"{reference!r} means several bundles", "Give more digits: " + ", ".join(found)
+                f"{reference!r} means several bundles",
+                "Give more digits of one of: " + ", ".join(matches),
             )
-        known = list(names)
-        close = difflib.get_close_matches(reference, known, n=3, cutoff=0.5)
-        listed = ", ".join([*close, *(name for name in known if name not in close)])
+        close = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
+        listed = ", ".join([*close, *(name for name in names if name not in close)])
         raise UnknownNameError(
             f"there is no bundle {reference!r}",
-            f"Bundles: {listed}." if listed else "None is pinned yet: `lake bundle pin --help`.",
+            f"Bundles: {listed}."
+            if listed
+            else "No bundle is pinned yet; `lake bundle pin` makes one.",
         )
 
     def open(self, reference: str) -> Contents:
-        """The bundle that a reference means.
+        """Open the bundle that a reference means.
 
         Raises
         ------
         DamagedError
-            Its manifest was changed, or is in the folder of another.
+            The manifest was changed, or is in the folder of another bundle.
         """
         folder = self._folder / self.resolve(reference)
         contents = Contents.open(folder, self.root.id, self.root.tables)

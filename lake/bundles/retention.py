@@ -1,4 +1,4 @@
-"""What the bundles of a lake need of its tables, for those who delete files."""
+"""The files of a lake's tables that its bundles need, so that nothing deletes them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from lake.store.vacuum import BundleFiles
 
 
 def list_bundle_files(repository: Repository) -> list[BundleFiles]:
-    """One hold a bundle and table; imported bundles bring their own files and need none.
+    """List the needed files, by bundle and table; imported bundles have their own files.
 
     Raises
     ------
     DamagedError
-        A bundle cannot be read, so that nobody knows what it needs.
+        A bundle cannot be read, so the files that it needs are not known.
     """
     names = {bundle_id: name for name, bundle_id in repository.read_names().items()}
-    found: list[BundleFiles] = []
+    needed: list[BundleFiles] = []
     for bundle_id in repository.list_ids():
         try:
             contents = repository.open(bundle_id)
         except LakeError as error:
             raise DamagedError(
-                f"bundle {names.get(bundle_id, bundle_id)} cannot be read, so that what it needs "
-                f"is not known: {error.message}",
-                "Restore it from a backup, or give it up: `lake bundle rm`.",
+                f"bundle {names.get(bundle_id, bundle_id)} cannot be read, so the files that it "
+                f"needs are not known: {error.message}",
+                "Restore it from a backup, or remove it with `lake bundle rm`.",
             ) from error
         if not contents.owns_data:
-            found.extend(_list_table_files(contents, names.get(bundle_id, bundle_id[:12])))
-    return found
+            needed.extend(_list_table_files(contents, names.get(bundle_id, bundle_id[:12])))
+    return needed
 
 
 def _list_table_files(contents: Contents, name: str) -> list[BundleFiles]:

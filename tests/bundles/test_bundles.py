@@ -234,7 +234,7 @@ def test_the_access_examples_work(filled: Lake, monkeypatch: pytest.MonkeyPatch)
 def test_a_name_keeps_its_rows_unless_it_is_moved(filled: Lake) -> None:
     old = filled.bundles.pin("b", table="trades")
     write(filled, "trades", trades(1, first=50))
-    with pytest.raises(UsageError, match="b exists already, and holds other rows") as caught:
+    with pytest.raises(UsageError, match="b exists already and holds other rows") as caught:
         filled.bundles.pin("b", table="trades")
     assert f"b@{old.id[:12]}" in caught.value.hint
     assert filled.bundles.open("b").id == old.id

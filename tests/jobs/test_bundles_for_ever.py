@@ -175,7 +175,7 @@ def test_a_vacuum_refuses_where_a_bundle_cannot_be_read(new_lake: NewLake) -> No
     content = manifest.read_bytes()
     manifest.write_bytes(content[:100])
     now.ahead = timedelta(days=400)
-    with pytest.raises(DamagedError, match="bundle b cannot be read, so that what it needs"):
+    with pytest.raises(DamagedError, match="bundle b cannot be read, so the files that it needs"):
         lake.maintenance.vacuum()
     manifest.write_bytes(content)
     lake.maintenance.vacuum()
