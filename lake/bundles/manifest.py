@@ -1,4 +1,4 @@
-"""The manifest of a bundle: which rows of which table version, and what they must add up to."""
+"""The manifest of a bundle: rows of table versions, and the digests that they must have."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Part(BaseModel):
 
 
 class SelectionPart(_Part):
-    """Which rows: exchanges, symbols, and `[start, end)`; a bound of None is open."""
+    """The selected rows: exchanges, symbols, and the range `[start, end)`; null means no bound."""
 
     exchanges: tuple[str, ...]
     symbols: tuple[str, ...]
@@ -49,13 +49,13 @@ class Ref(_Part):
     Attributes
     ----------
     table, table_id, uri, version
-        The Delta table (URI relative to the lake) and the version that is read.
+        The Delta table (URI relative to the lake) and the pinned version.
     rows, files, bytes
-        Rows of the selection, and number and size of the data files that hold them.
+        The number of selected rows, and number and size of the data files that hold them.
     first, last
-        Time of the first and of the last row.
+        The times of the first and the last row.
     schema_fingerprint, digest
-        What the columns and the rows must add up to; `lake.model.digest` says how.
+        The digests of the columns and of the rows; `lake.model.digest` defines them.
     """
 
     table: str
@@ -73,18 +73,18 @@ class Ref(_Part):
 
 
 class DateRange(_Part):
-    """Times of the first and of the last row."""
+    """The times of the first and the last row."""
 
     start: AwareDatetime
     end: AwareDatetime
 
 
 class Metadata(_Part):
-    """What the bundle is, in short.
+    """A summary of the bundle.
 
-    `as_of` is the time of the past that was pinned, and null where it was the present.
-    `data_quality_score` (0 to 1) is that of the rows that are pinned, and null where no check has
-    run; `lake/quality/score.py` has its formula.
+    `as_of` is the pinned time in the past, or null for the present. `data_quality_score` (0 to 1)
+    is the score of the pinned rows, or null if no check was run; `lake/quality/score.py` has its
+    formula.
     """
 
     symbols: tuple[str, ...]
@@ -108,11 +108,11 @@ class ColumnPart(_Part):
 
 
 class DatasetPart(_Part):
-    """A table in the data dictionary: all that is needed to read and replay it without its lake.
+    """A table in the data dictionary, complete enough to read and replay it without its lake.
 
     The keys are those of a dataset file, which `lake.model.dataset_file` describes; `family` is the
-    name of the file. `event` gives the class of the rows in a replay, `rank` their place among rows
-    of one instant.
+    name of the file. `event` is the class of the rows in a replay, `rank` their place among rows of
+    one instant.
     """
 
     family: str
@@ -156,7 +156,7 @@ class DatasetPart(_Part):
         )
 
     def dataset(self, name: str) -> Dataset:
-        """The dataset as it was when it was pinned."""
+        """Return the dataset at the time of the pin."""
         return Dataset(
             name=name,
             family=self.family,
@@ -176,7 +176,7 @@ class DatasetPart(_Part):
 
 
 class CoveragePart(_Part):
-    """An interval of which the source's answer was known: what is not in it is not in it at all."""
+    """A covered interval: rows that it does not have did not exist at the source."""
 
     table: str
     exchange: str
@@ -205,7 +205,7 @@ class ListPart(FilePart):
 class Beside(_Part):
     """The files beside the manifest: `files.parquet`, `days.parquet` and `quality.json`.
 
-    The last one is the report on quality, and null where no check has run.
+    The last one is the quality report, or null if no check was run.
     """
 
     files: ListPart
@@ -213,7 +213,7 @@ class Beside(_Part):
     quality: FilePart | None = None
 
     def parts(self) -> dict[str, FilePart]:
-        """The files by name."""
+        """Return the files by name."""
         parts = {FILES: self.files, DAYS_FILE: self.days, QUALITY_FILE: self.quality}
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -221,13 +221,13 @@ class Beside(_Part):
 class Manifest(_Part):
     """A market data bundle.
 
-    `version` is when it was pinned. `id` is the digest of what it selects and of the rows
-    themselves: the same selection of the same rows has the same id, whatever section holds a table.
-    It is the SHA-256 of a list as JSON with sorted keys and no spaces: for each table, in order of
-    name, the keys `table`, `selection`, `rows`, `schema_fingerprint` and `digest` of its ref.
-    `beside` seals the lists of data files and of market-days, and the report on quality, whose name
-    is `quality_report`. `checksum` is the SHA-256 of this document without it, as JSON with sorted
-    keys and no spaces.
+    `version` is the time of the pin. `id` is the digest of the selection and of the selected rows:
+    the same selection of the same rows has the same id, whatever section holds a table. It is the
+    SHA-256 of a list as JSON with sorted keys and no spaces: for each table, in order of name, the
+    keys `table`, `selection`, `rows`, `schema_fingerprint` and `digest` of its ref. `beside` seals
+    the lists of data files and of market-days, and the quality report, whose file name is
+    `quality_report`. `checksum` is the SHA-256 of this document without the key `checksum`, as JSON
+    with sorted keys and no spaces.
     """
 
     format: Literal[1] = FORMAT
@@ -249,7 +249,7 @@ class Manifest(_Part):
     checksum: str = ""
 
     def refs(self) -> Iterator[tuple[str, Ref]]:
-        """Every ref with its place in the manifest, as `bars.1m`."""
+        """Yield every ref with its place in the manifest, such as `bars.1m`."""
         for section in ("bars", "chain", "other"):
             for key, ref in getattr(self, section).items():
                 yield f"{section}.{key}", ref
@@ -259,17 +259,17 @@ class Manifest(_Part):
                 yield section, ref
 
     def compute_id(self) -> str:
-        """What `id` must be."""
+        """Compute the value that `id` must have."""
         fields = {"table", "selection", "rows", "schema_fingerprint", "digest"}
         refs = sorted((ref for _, ref in self.refs()), key=lambda ref: ref.table)
         return _hash([ref.model_dump(mode="json", include=fields) for ref in refs])
 
     def compute_checksum(self) -> str:
-        """What `checksum` must be."""
+        """Compute the value that `checksum` must have."""
         return _hash(self.model_dump(mode="json", exclude={"checksum"}))
 
     def seal(self) -> Manifest:
-        """The manifest with id and checksum filled in."""
+        """Return the manifest with id and checksum filled in."""
         named = self.model_copy(update={"id": self.compute_id()})
         return named.model_copy(update={"checksum": named.compute_checksum()})
 
@@ -278,7 +278,7 @@ class Manifest(_Part):
 
 
 def place_refs(refs: Iterable[tuple[Dataset, Ref]]) -> dict[str, Any]:
-    """The sections of a manifest with the refs of tables, by the section of each dataset."""
+    """Place the refs of tables into the sections of a manifest, by the section of each dataset."""
     sections: dict[str, Any] = {"bars": {}, "chain": {}, "other": {}}
     for dataset, ref in refs:
         if dataset.section == "bars":
@@ -291,14 +291,14 @@ def place_refs(refs: Iterable[tuple[Dataset, Ref]]) -> dict[str, Any]:
 
 
 def parse_manifest(text: bytes, where: str) -> Manifest:
-    """The manifest of a file.
+    """Parse the text of a manifest file.
 
     Raises
     ------
     ConfigError
-        It is of a newer format.
+        The format is newer than this version reads.
     DamagedError
-        It is no manifest.
+        The text is not a manifest.
     """
     try:
         values = json.loads(text)
@@ -311,9 +311,15 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise DamagedError(f"{where} is damaged: {place}: {first['msg']}") from error
+        raise DamagedError(
+            f"{where} is damaged: {place}: {first['msg']}",
+            "Restore it from a backup or from another export of the bundle.",
+        ) from error
     except (ValueError, TypeError) as error:
-        raise DamagedError(f"{where} is not a manifest: {error}") from error
+        raise DamagedError(
+            f"{where} is not a manifest: {error}",
+            "Restore it from a backup or from another export of the bundle.",
+        ) from error
 
 
 def _hash(content: dict[str, Any] | list[dict[str, Any]]) -> str:

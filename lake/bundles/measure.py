@@ -15,7 +15,7 @@ from lake.store.reader import TableReader
 
 
 def measure_days(rows: TableReader, selection: Selection, progress: Progress) -> pl.DataFrame:
-    """Return count, times, delays and digest of each market-day: `DAYS`, sorted by market and day."""
+    """Return count, times, delays and digest of each market-day (`DAYS`), sorted by both."""
     files = rows.files(selection)
     progress.begin(f"reading {rows.dataset.name}", int(files["rows"].sum()))
     days = [pl.DataFrame(schema=DAYS)]

@@ -1,4 +1,4 @@
-"""Pinning: capture table versions, measure the selection, and draft what it must add up to."""
+"""Pinning: capture table versions, measure the selection and draft the bundle."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ class PinRequest:
     Attributes
     ----------
     name
-        By which it is opened.
+        The name of the bundle.
     tables, selection
-        Which rows.
+        The tables, and the rows of each.
     as_of
-        The time of the past to pin; None for the present.
+        The time in the past to pin; None for the present.
     require_complete
-        Refuse where an interval was never answered.
+        Refuse a selection that is not covered completely.
     min_quality
-        Refuse below this score, or where none is known: without a check.
+        Refuse a lower quality score, and a selection without a score.
     check
-        Run the checks over what is pinned, and keep score and report.
+        Run the checks over the pinned rows, and store score and report.
     note
-        For the manifest.
+        A text for the manifest.
     move
-        Let a name that exists point to the new bundle.
+        Move the name to the new bundle if it exists already.
     """
 
     name: str
@@ -77,7 +77,7 @@ class PinRequest:
 
 @dataclass(frozen=True)
 class MeasuredTable:
-    """What a selection of a table is at a version: its ref, its days (`DAYS`) and its files."""
+    """The selection of a table at a version: its ref, its days (`DAYS`) and its files."""
 
     snapshot: Snapshot
     ref: Ref
@@ -87,16 +87,16 @@ class MeasuredTable:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is about to be pinned.
+    """The measured tables of a pin request.
 
     Attributes
     ----------
     now
-        When it was captured.
+        The time of the capture.
     tables
-        Each at a version that was current at one moment.
+        The tables, at versions that were current at one moment.
     coverage
-        The covered intervals of what is pinned.
+        The covered intervals of the pinned tables and ranges.
     """
 
     request: PinRequest
@@ -111,15 +111,15 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
     Raises
     ------
     UnknownNameError
-        A table does not exist, or holds no row of one of the markets in the range.
+        A table does not exist, or has no row of a named market in the range.
     QualityError
-        An interval is missing, and the request does not accept that.
+        An interval is not covered, and the request requires complete coverage.
     CommitConflictError
-        Writers were too quick to capture one moment.
+        Writers committed too often to capture versions of one moment.
     """
     now = store.now()
     datasets = _require_valid(store, request, now)
-    # Before the versions: coverage is written after its rows, so it never claims too much.
+    # Read before the versions: coverage is written after its rows, so it never claims too much.
     markets = Selection(request.selection.exchanges, request.selection.symbols)
     covered = read_coverage(store, (), markets, request.as_of)
     tables = tuple(
@@ -139,14 +139,14 @@ def build_draft(
     assessment: Assessment | None,
     progress: Progress,
 ) -> Draft:
-    """The draft of a bundle of what was measured.
+    """Build the draft of a bundle from a measurement.
 
     Parameters
     ----------
     hashes
         By table, the data files whose SHA-256 is known: `path`, `bytes`, `sha256`.
     assessment
-        The quality of what is pinned; None where it was not checked.
+        The quality of the pinned rows; None if no check was run.
     """
     tables, request = measurement.tables, measurement.request
     datasets = [table.snapshot.dataset for table in tables]
@@ -168,9 +168,9 @@ def build_draft(
 
 
 def _require_valid(store: Store, request: PinRequest, now: datetime) -> list[Dataset]:
-    """The datasets of a request that can be met."""
+    """Return the datasets of a request, after checking that the request is valid."""
     if not request.tables:
-        raise UsageError("a bundle needs a dataset", "Name at least one, as bars_1m.")
+        raise UsageError("a bundle needs a dataset", "Name at least one, such as bars_1m.")
     if request.as_of is not None and in_utc(request.as_of) > now:
         raise UsageError(f"{iso(request.as_of)} is in the future", "Pin a time that has passed.")
     return [store.catalog.dataset(name) for name in dict.fromkeys(request.tables)]
@@ -179,9 +179,9 @@ def _require_valid(store: Store, request: PinRequest, now: datetime) -> list[Dat
 def capture_versions(
     store: Store, datasets: Sequence[Dataset], as_of: datetime | None
 ) -> list[Snapshot]:
-    """Tables at versions that were current at one moment: now, or at a time of the past.
+    """Return tables at versions that were current at one moment: now, or a time in the past.
 
-    Tables have no common transaction, so the versions are looked at until two looks agree.
+    Tables have no common transaction, so the versions are read until two readings agree.
     """
     if as_of is not None:
         return [store.snapshot(dataset, as_of=as_of) for dataset in datasets]
@@ -191,8 +191,8 @@ def capture_versions(
             pairs = zip(datasets, versions, strict=True)
             return [store.snapshot(dataset, version=version) for dataset, version in pairs]
     raise CommitConflictError(
-        f"writers kept committing while {len(datasets)} tables were looked at",
-        "Run the same command again, or pin a moment of the past: --as-of.",
+        f"writers kept committing while the versions of {len(datasets)} tables were read",
+        "Run the same command again, or pin a time in the past with --as-of.",
     )
 
 
@@ -226,16 +226,16 @@ def _measure_table(snapshot: Snapshot, selection: Selection, progress: Progress)
     return MeasuredTable(snapshot, ref, days, files)
 
 
-def _hash_files(table: MeasuredTable, known: pl.DataFrame, progress: Progress) -> pl.DataFrame:
-    """The file index of a table: each data file's SHA-256 is computed once in its life."""
-    files = table.files.join(known, on=["path", "bytes"], how="left", maintain_order="left")
+def _hash_files(table: MeasuredTable, hashes: pl.DataFrame, progress: Progress) -> pl.DataFrame:
+    """Build the file index of a table; hash only files whose SHA-256 is not known yet."""
+    files = table.files.join(hashes, on=["path", "bytes"], how="left", maintain_order="left")
     new = files.filter(pl.col("sha256").is_null())["path"]
     progress.begin(f"hashing {table.ref.table}", len(new))
-    fresh = iter(hash_files([Path(table.snapshot.uri, path) for path in new], progress))
+    new_hashes = iter(hash_files([Path(table.snapshot.uri, path) for path in new], progress))
     progress.end()
-    hashes = [digest or next(fresh) for digest in files["sha256"]]
+    all_hashes = [digest or next(new_hashes) for digest in files["sha256"]]
     return files.with_columns(
-        sha256=pl.Series(hashes, dtype=pl.String), table=pl.lit(table.ref.table)
+        sha256=pl.Series(all_hashes, dtype=pl.String), table=pl.lit(table.ref.table)
     ).select(list(SCHEMA))
 
 
@@ -245,13 +245,14 @@ def _build_metadata(
     measured: Sequence[MeasuredTable],
     assessment: Assessment | None,
 ) -> Metadata:
-    markets = pl.concat([one.days.select(MARKET_COLUMNS) for one in measured])
+    markets = pl.concat([table.days.select(MARKET_COLUMNS) for table in measured])
     return Metadata(
         symbols=tuple(markets["symbol"].unique().sort()),
         exchanges=tuple(markets["exchange"].unique().sort()),
-        datasets=tuple(one.ref.table for one in measured),
+        datasets=tuple(table.ref.table for table in measured),
         date_range=DateRange(
-            start=min(one.ref.first for one in measured), end=max(one.ref.last for one in measured)
+            start=min(table.ref.first for table in measured),
+            end=max(table.ref.last for table in measured),
         ),
         data_quality_score=assessment.score if assessment else None,
         note=request.note,
@@ -262,7 +263,7 @@ def _build_metadata(
 
 
 def _cut_open_bars(snapshot: Snapshot, selection: Selection) -> Selection:
-    """The selection, cut before the first bar that was still open: it is not final yet."""
+    """Cut a selection before its first open bar, because an open bar is not final."""
     if "closed" not in snapshot.dataset.polars_schema:
         return selection
     time = snapshot.dataset.time_column
@@ -274,29 +275,31 @@ def _cut_open_bars(snapshot: Snapshot, selection: Selection) -> Selection:
         raise UnknownNameError(
             f"{snapshot.dataset.name} has no closed bar in the selection, so there is nothing to "
             "pin",
-            "Bars that are still open are not final; ingest again after they have closed.",
+            "Open bars are not final; ingest again after they have closed, then pin.",
         )
     return Selection(selection.exchanges, selection.symbols, selection.start, first_open)
 
 
 def _require_markets(dataset: Dataset, selection: Selection, days: pl.DataFrame) -> None:
-    there = {*days["exchange"].unique(), *days["symbol"].unique()}
-    missing = [name for name in (*selection.exchanges, *selection.symbols) if name not in there]
+    pinned_names = {*days["exchange"].unique(), *days["symbol"].unique()}
+    missing = [
+        name for name in (*selection.exchanges, *selection.symbols) if name not in pinned_names
+    ]
     if missing or days.is_empty():
-        what = " of " + ", ".join(missing) if missing else ""
+        markets = " of " + ", ".join(missing) if missing else ""
         raise UnknownNameError(
-            f"{dataset.name} has no rows{what} in the selection, so there is nothing to pin",
-            "`lake status` shows what is there; ingest it first, or leave it out.",
+            f"{dataset.name} has no rows{markets} in the selection, so there is nothing to pin",
+            "`lake status` lists the stored markets; ingest the rows first, or select other ones.",
         )
 
 
 def _list_coverage_parts(
     covered: pl.DataFrame, measured: Sequence[MeasuredTable]
 ) -> tuple[CoveragePart, ...]:
-    """Covered intervals of the tables and ranges that are pinned."""
+    """List the covered intervals of the pinned tables and ranges."""
     parts = []
     for table, exchange, symbol, start, end in covered.iter_rows():
-        for ref in (one.ref for one in measured if one.ref.table == table):
+        for ref in (item.ref for item in measured if item.ref.table == table):
             pinned = ref.selection
             low = max(filter(None, (start, pinned.start)))
             high = min(filter(None, (end, pinned.end)))
@@ -311,10 +314,10 @@ def _list_coverage_parts(
 def _read_instruments(
     store: Store, measured: Sequence[MeasuredTable], as_of: datetime | None, now: datetime
 ) -> tuple[dict[str, Any], ...]:
-    """The specification of each market that held then, where one is known."""
+    """Read the specification of each market that was valid then, if it has one."""
     dataset = store.catalog.dataset("instruments")
     rows = store.read(dataset, as_of=as_of)
-    markets = pl.concat([one.days.select(MARKET_COLUMNS) for one in measured]).unique()
+    markets = pl.concat([table.days.select(MARKET_COLUMNS) for table in measured]).unique()
     current = (
         rows.filter(pl.col("valid_from") <= (as_of or now))
         .join(markets, on=MARKET_COLUMNS)

@@ -121,7 +121,7 @@ class Repository:
         if points_to not in (None, bundle_id) and not move:
             raise UsageError(
                 f"bundle {name} exists already and holds other rows",
-                f"Use another name, or add --move; {name}@{points_to[:12]} then names the old bundle.",
+                f"Use another name, or add --move; the old bundle is then {name}@{points_to[:12]}.",
             )
 
     def point(self, name: str, bundle_id: str) -> None:
