@@ -1,4 +1,4 @@
-"""One source on a grid: what it says at each point, and whether that is observed or filled in."""
+"""Place one source on a grid: its value at each point, and whether that is observed or filled."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from lake.align.policies import Aggregate, AsOf, How, Resample
 from lake.errors import UsageError
 from lake.model.ohlcv import PRICES, aggregate_price, sum_all
 
-# The method by which a repair filled a row in; null: it is as the source sent it.
+# The method by which a repair filled a row; null if the source sent the row.
 STORED = "stored fill"
-_KNOWN = "known at"
+_KNOWN_AT = "known at"
 _STEP_END = "end of step"
 _BEFORE = "before "
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Times, the time before the first, and the points: times, or times by market."""
+    """Times, the grid time before the first, and the points: each time, or each time and market."""
 
     times: pl.Series
     before: datetime
@@ -31,7 +31,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Rows with `available_at` and `STORED`, how they get onto a grid, and what is wanted."""
+    """Rows with `available_at` and `STORED`, the policy to apply, and the columns to place."""
 
     name: str
     rows: pl.LazyFrame
@@ -45,13 +45,13 @@ class Source:
 
     @property
     def added_columns(self) -> tuple[str, ...]:
-        """The columns that it adds to the points."""
+        """The columns that the source adds to the points."""
         count = ("rows",) if isinstance(self.how, Resample) else ()
         return tuple(self.prefix + name for name in (*self.columns, "age", *count, "fill"))
 
 
 def place_on_grid(source: Source, grid: Grid) -> pl.DataFrame:
-    """The columns that a source adds to the points, in their order: see `Aligned`."""
+    """Return the columns that a source adds, one row per point: see `Aligned`."""
     rows = _read_rows(source, grid)
     if isinstance(source.how, AsOf):
         return _join_as_of(source, source.how, rows, grid)
@@ -59,52 +59,52 @@ def place_on_grid(source: Source, grid: Grid) -> pl.DataFrame:
 
 
 def _read_rows(source: Source, grid: Grid) -> pl.DataFrame:
-    """The rows that can count at a point, in the order in which they became known."""
-    known = pl.col(AVAILABLE_AT)
-    inside = known <= grid.times[-1]
+    """Read the rows that can count at a point, in the order in which they became known."""
+    available_at = pl.col(AVAILABLE_AT)
+    inside = available_at <= grid.times[-1]
     oldest = source.how.oldest(grid.times[0], grid.before)
     if oldest is not None:
-        inside &= known >= oldest
-    flat = ("close",) if source.how.fill == "flat" else ()
-    wanted = dict.fromkeys([*source.by, AVAILABLE_AT, *source.columns, *flat, STORED])
-    rows = source.rows.filter(inside | known.is_null()).select(list(wanted)).collect()
-    unknown = rows[AVAILABLE_AT].null_count()
-    if unknown:
+        inside &= available_at >= oldest
+    extra = ("close",) if source.how.fill == "flat" else ()
+    wanted = dict.fromkeys([*source.by, AVAILABLE_AT, *source.columns, *extra, STORED])
+    rows = source.rows.filter(inside | available_at.is_null()).select(list(wanted)).collect()
+    nulls = rows[AVAILABLE_AT].null_count()
+    if nulls:
         raise UsageError(
-            f"source {source.name!r}: column {AVAILABLE_AT!r} is null in {unknown} rows",
-            "Fill them in, or leave those rows out.",
+            f"source {source.name!r}: column {AVAILABLE_AT!r} is null in {nulls} rows",
+            "Set the column in those rows, or leave the rows out.",
         )
     return rows.sort(AVAILABLE_AT, maintain_order=True)
 
 
 def _join_as_of(source: Source, how: AsOf, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
-    found = _join_newest(source, rows, grid, how.reach, [*source.columns, STORED])
+    joined = _join_newest(source, rows, grid, how.reach, [*source.columns, STORED])
     age = pl.col(f"{source.prefix}age")
-    there = age.is_not_null()
-    fresh = there if how.fresh is None else there & (age <= how.fresh)
+    has_value = age.is_not_null()
+    fresh = has_value if how.fresh is None else has_value & (age <= how.fresh)
     values = [pl.col(source.prefix + name) for name in source.columns]
     if how.fill == "zero":
-        values = [_fill_zero(there, value, found.schema) for value in values]
-    return found.select(*values, age, _mark_fill(source, fresh, there))
+        values = [_fill_zero(has_value, value, joined.schema) for value in values]
+    return joined.select(*values, age, _mark_fill(source, fresh, has_value))
 
 
 def _resample(source: Source, how: Resample, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
     prefix = source.prefix
-    found = _aggregate_steps(source, how, rows, grid)
+    steps = _aggregate_steps(source, how, rows, grid)
     count, age = pl.col(f"{prefix}rows"), pl.col(f"{prefix}age")
     fresh, carried = count.is_not_null(), pl.lit(value=False)
     values = [pl.col(prefix + name) for name in source.columns]
     if how.carries:
         last = ["close"] if how.fill == "flat" else source.columns
         newest = _join_newest(source, rows, grid, how.reach, last).rename(_BEFORE.__add__)
-        found = found.hstack(newest)
+        steps = steps.hstack(newest)
         carried = pl.col(f"{_BEFORE}{prefix}age").is_not_null()
-        values = [_fill_carried(source, how, name, found.schema) for name in source.columns]
+        values = [_fill_carried(source, how, name, steps.schema) for name in source.columns]
         age = pl.coalesce(age, f"{_BEFORE}{prefix}age")
     elif how.fill == "zero":
-        values = [_fill_zero(fresh, value, found.schema) for value in values]
-    counted = count.fill_null(0).cast(pl.Int64)
-    return found.select(*values, age, counted, _mark_fill(source, fresh, carried))
+        values = [_fill_zero(fresh, value, steps.schema) for value in values]
+    row_count = count.fill_null(0).cast(pl.Int64)
+    return steps.select(*values, age, row_count, _mark_fill(source, fresh, carried))
 
 
 def _join_newest(
@@ -114,7 +114,7 @@ def _join_newest(
     staleness: timedelta | None,
     columns: Sequence[str],
 ) -> pl.DataFrame:
-    """Of the newest row that was known at each point: columns and age."""
+    """Return columns and age of the newest row that was known at each point."""
     prefix = source.prefix
     joined = as_of_join(
         grid.points, rows, staleness=staleness, by=source.by, columns=columns, prefix=prefix
@@ -123,12 +123,12 @@ def _join_newest(
 
 
 def _aggregate_steps(source: Source, how: Resample, rows: pl.DataFrame, grid: Grid) -> pl.DataFrame:
-    """Of what became known in the step up to each point: columns, rows, age; else nulls."""
+    """Aggregate the rows that became known in the step up to each point; else nulls."""
     inside = rows.filter(pl.col(AVAILABLE_AT) > grid.before)
-    place = grid.times.search_sorted(inside[AVAILABLE_AT], side="left")
+    step = grid.times.search_sorted(inside[AVAILABLE_AT], side="left")
     prefix = source.prefix
-    made = (
-        inside.with_columns(grid.times.gather(place).alias(_STEP_END))
+    aggregated = (
+        inside.with_columns(grid.times.gather(step).alias(_STEP_END))
         .group_by(_STEP_END, *source.by)
         .agg(
             *(
@@ -136,18 +136,18 @@ def _aggregate_steps(source: Source, how: Resample, rows: pl.DataFrame, grid: Gr
                 for name in source.columns
             ),
             pl.len().alias(f"{prefix}rows"),
-            pl.col(AVAILABLE_AT).last().alias(_KNOWN),
+            pl.col(AVAILABLE_AT).last().alias(_KNOWN_AT),
             pl.col(STORED).drop_nulls().last().alias(prefix + STORED),
         )
     )
     steps = grid.points.join(
-        made,
+        aggregated,
         left_on=["time", *source.by],
         right_on=[_STEP_END, *source.by],
         how="left",
         maintain_order="left",
     )
-    return steps.with_columns((pl.col("time") - pl.col(_KNOWN)).alias(f"{prefix}age"))
+    return steps.with_columns((pl.col("time") - pl.col(_KNOWN_AT)).alias(f"{prefix}age"))
 
 
 def _build_aggregate(aggregate: Aggregate, name: str, dtype: pl.DataType) -> pl.Expr:
@@ -158,29 +158,29 @@ def _build_aggregate(aggregate: Aggregate, name: str, dtype: pl.DataType) -> pl.
         return column.mean()
     if aggregate == "last":
         return column.last()
-    # Integers of 32 bits would run over without a word.
+    # A sum of 32-bit integers would overflow silently.
     return sum_all(column.cast(pl.Int64) if dtype in (pl.Int32, pl.UInt32) else column)
 
 
-def _fill_zero(there: pl.Expr, value: pl.Expr, schema: pl.Schema) -> pl.Expr:
+def _fill_zero(has_value: pl.Expr, value: pl.Expr, schema: pl.Schema) -> pl.Expr:
     name = value.meta.output_name()
-    return pl.when(there).then(value).otherwise(pl.lit(0, schema[name])).alias(name)
+    return pl.when(has_value).then(value).otherwise(pl.lit(0, schema[name])).alias(name)
 
 
 def _fill_carried(source: Source, how: Resample, name: str, schema: pl.Schema) -> pl.Expr:
-    """A value of a step, or where it had no rows, the one that is carried on."""
+    """Take the value of a step, or the carried value if the step has no rows."""
     prefix = source.prefix
     carried = pl.col(f"{_BEFORE}{prefix}age").is_not_null()
     last = pl.col(_BEFORE + prefix + name)
     if how.fill == "flat":
         price = pl.col(f"{_BEFORE}{prefix}close")
         last = price if name in PRICES else pl.lit(0, schema[prefix + name])
-    made = pl.when(pl.col(f"{prefix}rows").is_not_null()).then(pl.col(prefix + name))
-    return made.when(carried).then(last).alias(prefix + name)
+    observed = pl.when(pl.col(f"{prefix}rows").is_not_null()).then(pl.col(prefix + name))
+    return observed.when(carried).then(last).alias(prefix + name)
 
 
 def _mark_fill(source: Source, fresh: pl.Expr, carried: pl.Expr) -> pl.Expr:
-    """Null where the value is observed, else what it was filled with."""
+    """Mark how each value was filled; null if the value is observed."""
     fill = source.how.fill
     stored = pl.lit("stored:") + pl.col(source.prefix + STORED)
     rest = "zero" if fill == "zero" else "none"

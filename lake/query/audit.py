@@ -92,12 +92,12 @@ def list_commits(store: Store, commit_filter: AuditFilter, limit: int | None) ->
 
 
 def list_jobs(store: Store, selection: Selection, job: str | None = None) -> pl.DataFrame:
-    """Rows of `jobs`, oldest first: those that started in a range, whose id begins so.
+    """Return rows of `jobs`, oldest first, by start time and by job ID or prefix.
 
     Raises
     ------
     UnknownNameError
-        No job has such an id: names the closest.
+        No job matches; the hint lists the closest ids.
     """
     jobs = Ledger(store).read_jobs()
     if job is not None:

@@ -1,4 +1,4 @@
-"""Which tables and markets of a lake the names of a user mean, and the closest where none."""
+"""Find the tables and markets of a lake by the names that a user gives, or the closest names."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from lake.store.reader import EVERYTHING, TableReader
 from lake.store.store import Store
 
 Missing = Literal["error", "empty"]
-"""What to do about a market that a table does not hold: raise, or give no rows."""
+"""The result for a market that a table does not hold: an error, or no rows."""
 
 
 def find_dataset(store: Store, table: str, timeframe: str | None = None) -> Dataset:
-    """The dataset of a table, whether it exists or not.
+    """Return the dataset of a table, which need not exist yet.
 
     Raises
     ------
     UnknownNameError
-        There is none: names the closest.
+        There is no such dataset; the hint lists the closest names.
     UsageError
-        It has one table a timeframe, and none is given.
+        The dataset has one table per timeframe, and no timeframe is given.
     """
     families = _group_tables(store)
     name = expand_table(table, timeframe, families)
@@ -41,14 +41,14 @@ def find_dataset(store: Store, table: str, timeframe: str | None = None) -> Data
 
 
 def find_table(store: Store, table: str, timeframe: str | None = None) -> Dataset:
-    """The dataset of a table that exists.
+    """Return the dataset of an existing table.
 
     Raises
     ------
     UnknownNameError
-        There is no such table: names the closest.
+        There is no such table; the hint lists the closest names.
     UsageError
-        It has one table a timeframe, and none is given.
+        The dataset has one table per timeframe, and no timeframe is given.
     """
     name = expand_table(table, timeframe, _group_tables(store))
     _require_datasets(store, [name], _list_data_tables(store))
@@ -63,12 +63,12 @@ def find_tables(
     *,
     must_exist: bool = True,
 ) -> tuple[str, ...]:
-    """The tables that names mean; no name stays none, which means all.
+    """Return the tables that names mean; no names give no tables, which means all.
 
     Raises
     ------
     UnknownNameError
-        There is no such table: names the closest.
+        There is no such table; the hint lists the closest names.
     UsageError
         A timeframe is given without a dataset that has timeframes.
     """
@@ -82,38 +82,38 @@ def find_tables(
 def require_markets(
     store: Store, tables: Iterable[TableReader], selection: Selection, missing: Missing
 ) -> None:
-    """Refuse exchanges and symbols of which no table holds, or covers, anything.
+    """Refuse exchanges and symbols that no table stores or covers.
 
     Parameters
     ----------
     missing
-        `empty` lets all through.
+        `empty` accepts all.
 
     Raises
     ------
     UnknownNameError
-        One is held by none of the tables: names the closest.
+        No table has one of them; the hint lists the closest names.
     """
     if missing == "empty" or not (selection.exchanges or selection.symbols):
         return
     data = [table for table in tables if table.dataset.kind != "record"]
     if not data or not names.list_absent(_list_stored_markets(data, selection), selection):
         return
-    of_tables = [table.dataset.name for table in data]
-    held = _list_stored_markets(data, EVERYTHING) | _list_covered_markets(store, of_tables)
-    names.require_markets(", ".join(of_tables), held, selection)
+    table_names = [table.dataset.name for table in data]
+    markets = _list_stored_markets(data, EVERYTHING) | _list_covered_markets(store, table_names)
+    names.require_markets(", ".join(table_names), markets, selection)
 
 
 def _list_stored_markets(
     tables: Sequence[TableReader], selection: Selection
 ) -> set[tuple[str, str]]:
-    of_any_time = Selection(selection.exchanges, selection.symbols)
-    files = [table.files(of_any_time).select(MARKET_COLUMNS).unique() for table in tables]
+    any_time = Selection(selection.exchanges, selection.symbols)
+    files = [table.files(any_time).select(MARKET_COLUMNS).unique() for table in tables]
     return set(pl.concat(files).iter_rows())
 
 
 def _list_covered_markets(store: Store, tables: Sequence[str]) -> set[tuple[str, str]]:
-    """Markets that were asked for: that there is nothing of them is known."""
+    """List the covered markets: a covered market may have no rows."""
     covered = read_coverage(store, tables, EVERYTHING)
     return set(covered.select(MARKET_COLUMNS).iter_rows())
 
@@ -128,7 +128,7 @@ def _group_tables(store: Store) -> Families:
 
 
 def _list_data_tables(store: Store) -> tuple[str, ...]:
-    """The tables that exist, without the lake's own record."""
+    """List the existing tables except those of the lake's own records."""
     return tuple(name for name in store.tables() if store.catalog.dataset(name).kind != "record")
 
 
@@ -151,4 +151,8 @@ def _require_tables(store: Store, tables: Sequence[str]) -> None:
 
 
 def _build_hint(name: str, listed: Sequence[str]) -> str:
-    return f"Tables: {list_closest(name, listed)}." if listed else "There is none: ingest one."
+    return (
+        f"Tables: {list_closest(name, listed)}."
+        if listed
+        else "The lake has no tables yet; run `lake ingest` first."
+    )

@@ -1,4 +1,4 @@
-"""What a lake holds, as frames: tables, markets, coverage."""
+"""Overviews of a lake as frames: tables, markets, coverage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lake.store.store import Store
 
 
 def describe_columns(dataset: Dataset) -> pl.DataFrame:
-    """The data dictionary of a dataset: column, type, unit, nullable, key, meaning."""
+    """Return the data dictionary of a dataset: column, type, unit, nullable, key, meaning."""
     return pl.DataFrame(
         [
             {

@@ -52,12 +52,12 @@ class View:
 
 
 def list_views(store: Store, versions: Mapping[str, int]) -> dict[str, View]:
-    """By name, the tables of a lake as SQL sees them: some at a version, the others at the latest.
+    """Return the views of a lake's tables by name: at the given versions, or at the latest.
 
     Raises
     ------
     UnknownNameError
-        There is no dataset of such a name.
+        No dataset has such a name.
     """
     datasets = {name: store.catalog.dataset(name) for name in (*versions, *store.tables())}
     return {

@@ -1,8 +1,8 @@
 """Typed events: the rows of a replay as named tuples, one at a time.
 
-An event has the columns of its dataset in their order, without `date`, after `table`, `position`
-(its number in the whole replay) and `available_at_us`. A time is an integer of microseconds since
-1970 in a field that ends in `_us`; the property without that ending gives it as a UTC datetime.
+The fields of an event are `table`, `position` (its number in the whole replay), `available_at_us`,
+and the columns of its dataset in their order, without `date`. A time is an integer in microseconds
+since 1970 in a field that ends in `_us`; the property without that ending is a UTC datetime.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _SLICE_ROWS = 2048
 
 
 class Event(Protocol):
-    """What every event has."""
+    """The fields that every event has."""
 
     @property
     def table(self) -> str:
-        """The table, as `bars_1m`."""
+        """The table, such as `bars_1m`."""
 
     @property
     def position(self) -> int:
-        """Number in the whole replay, from 0."""
+        """The number in the whole replay, from 0."""
 
     @property
     def available_at_us(self) -> int:
-        """When it could first be known: microseconds since 1970."""
+        """The time from which it could be known, in microseconds since 1970."""
 
     @property
     def available_at(self) -> datetime:
-        """When it could first be known: UTC."""
+        """The time from which it could be known, UTC."""
 
     @property
     def exchange(self) -> str:
@@ -175,10 +175,10 @@ _CLASSES: Mapping[EventKind, type[Event]] = {
 
 
 def read_events(batches: Iterable[Batch]) -> Iterator[Event]:
-    """The rows of batches, one at a time, in order.
+    """Yield the rows of batches one at a time, in order.
 
-    Gives `Bar`, `Trade`, `OrderBook` and `Funding`, by the `event` of each dataset; rows of a
-    dataset without one are of a class that is made from its columns (`build_event_class`).
+    Yields `Bar`, `Trade`, `OrderBook` and `Funding` by the `event` of each dataset. Rows of a
+    dataset without an `event` have a class built from its columns (`build_event_class`).
 
     Raises
     ------
@@ -189,7 +189,7 @@ def read_events(batches: Iterable[Batch]) -> Iterator[Event]:
 
 
 def read_batch(batch: Batch) -> Iterator[Event]:
-    """The rows of one batch in order; raises what `events` does."""
+    """Yield the rows of one batch in order; raise as `read_events` does."""
     tables = np.empty(batch.rows, dtype=np.int64)
     for number, frame in enumerate(batch.frames.values()):
         tables[frame[POSITION].to_numpy() - batch.first] = number
@@ -199,21 +199,21 @@ def read_batch(batch: Batch) -> Iterator[Event]:
 
 @lru_cache(maxsize=256)
 def build_event_class(dataset: Dataset) -> type[Event]:
-    """The class of the events of a dataset: a named tuple.
+    """Return the class of the events of a dataset, a named tuple.
 
-    A column whose name is a word of Python's gets an underscore: `from_`.
+    A column whose name is a Python keyword gets an underscore: `from_`.
 
     Raises
     ------
     SchemaError
-        Two columns would be one field, or the columns are not those of the class that the
-        dataset's `event` names.
+        Two columns would have the same field, or the columns differ from those of the class
+        that the dataset's `event` names.
     """
     fields = ["table", *(_name_field(*column) for column in _list_columns(dataset))]
-    if twice := sorted({name for name in fields if fields.count(name) > 1}):
+    if duplicates := sorted({name for name in fields if fields.count(name) > 1}):
         raise SchemaError(
-            f"table {dataset.name}: {twice[0]!r} would be two fields of its events",
-            "Read it in batches, where columns keep their names.",
+            f"table {dataset.name}: {duplicates[0]!r} would be two fields of its events",
+            "Replay it in batches, where columns keep their names.",
         )
     if dataset.event is None:
         return _build_class(dataset, fields)
@@ -221,13 +221,13 @@ def build_event_class(dataset: Dataset) -> type[Event]:
     if fields != list(getattr(class_, "_fields", ())):
         raise SchemaError(
             f"table {dataset.name} has other columns than {class_.__name__}: {', '.join(fields)}",
-            "Read it in batches, or with the version of lake that wrote it.",
+            "Replay it in batches, or with the version of lake that wrote it.",
         )
     return class_
 
 
 def _list_columns(dataset: Dataset) -> list[tuple[str, str]]:
-    """Columns of a batch's frame that are fields, after `table`, and their types."""
+    """List the columns of a batch's frame that are fields after `table`, with their types."""
     other = ("date", AVAILABLE_AT)
     own = [(column.name, column.type) for column in dataset.columns if column.name not in other]
     return [(POSITION, "int64"), (AVAILABLE_AT, "timestamp"), *own]
@@ -257,17 +257,17 @@ def _to_datetime(microseconds: int) -> datetime:
 
 
 def _build_events(dataset: Dataset, frame: pl.DataFrame) -> Iterator[Event]:
-    """The events of one table."""
-    # Twice as fast as `_make`, which counts the fields of each row once more.
-    make = cast("Callable[..., Event]", partial(tuple.__new__, build_event_class(dataset)))
+    """Yield the events of one table."""
+    # Twice as fast as `_make`, which counts the fields of each row again.
+    build = cast("Callable[..., Event]", partial(tuple.__new__, build_event_class(dataset)))
     names = [name for name, _ in _list_columns(dataset)]
-    # A few at a time: garbage collection looks at every tuple that there is.
+    # In small slices, because garbage collection visits every live tuple.
     return chain.from_iterable(
-        map(make, zip(repeat(dataset.name), *map(_to_values, part.iter_columns()), strict=False))
+        map(build, zip(repeat(dataset.name), *map(_to_values, part.iter_columns()), strict=False))
         for part in frame.select(names).iter_slices(_SLICE_ROWS)
     )
 
 
 def _to_values(column: pl.Series) -> list[Any]:
-    """A column as Python values; times as integers."""
+    """Convert a column to Python values; times become integers."""
     return (column.to_physical() if column.dtype == pl.Datetime else column).to_list()

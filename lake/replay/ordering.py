@@ -1,15 +1,15 @@
-"""The order of a replay's rows that have one ordering time: the tie rule.
+"""The tie rule: the order of a replay's rows that have the same ordering time.
 
-1. The rank of the dataset, then the shorter timeframe, then the name of the table. By their dataset
-   files bars come first, because they describe the time before; then funding, trades, order books,
+1. The rank of the dataset, then the shorter timeframe, then the name of the table. The dataset
+   files rank bars first, because they describe the time before; then funding, trades, order books,
    then others.
 2. Exchange, then symbol.
 3. The sort columns of the dataset, then its key. Nulls come first, and a shorter string comes
    before a longer one (in bytes of UTF-8), so that decimal ids are in numeric order: `999` before
    `1000`. Strings of one length are in order of their code points.
 
-So no two rows have the same place, and the order depends neither on the layout of files, nor on the
-order of arguments, nor on the size of batches.
+No two rows have the same place, and the order does not depend on the layout of files, the order of
+arguments, or the size of batches.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from lake.model.frames import sort_by
 
 
 def rank_dataset(dataset: Dataset) -> tuple[int, int, str]:
-    """Sort key of datasets: the order in which their rows of one instant come."""
+    """Return the sort key of a dataset: the order of datasets among rows of one instant."""
     seconds = dataset.timeframe.seconds if dataset.timeframe else 0
     return dataset.rank, seconds, dataset.name
 
 
 def read_times(frame: pl.DataFrame, column: str) -> NDArray[np.int64]:
-    """A column of times in microseconds since 1970."""
+    """Return a column of times as microseconds since 1970, int64."""
     return frame[column].to_physical().to_numpy()
 
 
 def arrange(dataset: Dataset, frames: Sequence[pl.DataFrame], column: str) -> pl.DataFrame:
-    """The rows of one table in order of the times in a column.
+    """Sort the rows of one table by the times in a column, then by the tie rule.
 
-    `frames`: those of each market, in order of exchange and symbol.
+    `frames` has one frame per market, in order of exchange and symbol.
     """
     frame = pl.concat(frames, rechunk=True)
     times = read_times(frame, column)
@@ -53,7 +53,7 @@ def arrange(dataset: Dataset, frames: Sequence[pl.DataFrame], column: str) -> pl
 def _break_ties(
     dataset: Dataset, frame: pl.DataFrame, order: NDArray[np.intp], level: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
-    """The order with ties broken; `level`: rows of the time and market of the row before."""
+    """Break ties of an order; `level` marks rows with time and market of the row before."""
     if not level.any():
         return order
     runs = np.concatenate([[0], np.cumsum(~level)])
@@ -66,13 +66,13 @@ def _break_ties(
         *(key for name in names for key in _build_sort_keys(name, columns[name].type)),
         pl.Series("row number", rows),
     )
-    broken = order.copy()
-    broken[places] = sort_by(keys, keys.columns)["row number"].to_numpy()
-    return broken
+    total_order = order.copy()
+    total_order[places] = sort_by(keys, keys.columns)["row number"].to_numpy()
+    return total_order
 
 
 def _build_sort_keys(name: str, kind: str) -> list[pl.Expr]:
-    """Expressions that compare a column: they are never null, and nulls come first."""
+    """Build the sort keys of a column: they are never null, and nulls come first."""
     column = pl.col(name)
     if kind == "string":
         length = column.str.len_bytes().cast(pl.Int64).fill_null(-1)
