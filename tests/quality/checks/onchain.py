@@ -260,6 +260,7 @@ def v2_swaps(count: int, minted: Mapping[int, int] | None = None) -> pl.DataFram
     return pl.DataFrame(rows)
 
 
+@cache
 def chain_of(count: int, start: datetime = T0) -> pl.DataFrame:
     """Blocks of 12 seconds."""
     return pl.DataFrame(
@@ -340,6 +341,7 @@ class V3Pool:
         return -(-apart // Q96) if rises else -(-(apart * Q96) // (root * edge))
 
 
+@cache
 def root_at(tick: int) -> int:
     """The root of the price of a tick, with 96 binary digits after the point."""
     return round(math.pow(1.0001, tick / 2) * Q96)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
 
 import polars as pl
 import pytest
@@ -22,6 +23,7 @@ COUNTS = st.sets(st.integers(0, COUNT - 1), min_size=1, max_size=10)
 NOW = T0 + timedelta(minutes=COUNT)
 
 
+@cache
 def minutes(table: str = "bars_1m") -> Slice:
     """Sound rows of every minute."""
     frame = bars(COUNT) if table == "bars_1m" else trades(COUNT, step=MINUTE)
