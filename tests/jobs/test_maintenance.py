@@ -24,7 +24,7 @@ from lake.settings import Settings
 from lake.store.locks import lock_for_deletion, lock_for_pin
 from lake.store.root import Root
 from lake.store.store import Store
-from tests.conftest import DAY, MINUTE, NAIVE, T0, bars, store_of, trades, write
+from tests.conftest import DAY, MINUTE, NAIVE, T0, NewLake, bars, copy_lake, store_of, trades, write
 from tests.jobs import maintenance_children as children
 from tests.jobs.maintenance_children import maintainer
 
@@ -36,8 +36,10 @@ def later(root: Root) -> Store:
     return Store(root, lambda: utc_now() + children.LATER)
 
 
-def fill(lake: Lake) -> int:
-    """Trades in many files, and revised bars; gives the version before that, which is pinned."""
+@pytest.fixture(scope="module")
+def origin(new_lake: NewLake) -> Lake:
+    """Trades in many files, and revised bars whose first version is pinned."""
+    lake = new_lake()
     store = store_of(lake)
     for part in range(3):
         for symbol in SYMBOLS:
@@ -50,8 +52,17 @@ def fill(lake: Lake) -> int:
         for symbol in SYMBOLS:
             write(store, "bars_1m", bars(8, step=DAY, symbol=symbol, volume=[volume] * 8))
         if volume == 1.0:
-            held = lake.bundles.pin("held", table="bars_1m", check=False)
-    return held.contents.ref("bars_1m").version
+            lake.bundles.pin("held", table="bars_1m", check=False)
+    return lake
+
+
+@pytest.fixture
+def filled(origin: Lake, tmp_path: Path) -> Lake:
+    return copy_lake(origin, tmp_path / "lake")
+
+
+def held_version(lake: Lake) -> int:
+    return lake.bundles.open("held").contents.ref("bars_1m").version
 
 
 def content(path: Path, version: int) -> list[pl.DataFrame]:
@@ -98,29 +109,31 @@ def require_killed_at_random_is_harmless(
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_compaction_that_is_killed_at_any_moment_changes_no_row(tmp_path: Path, lake: Lake) -> None:
-    version = fill(lake)
-    progress = require_killed_at_random_is_harmless(tmp_path, lake, version, children.optimize)
+def test_compaction_that_is_killed_at_any_moment_changes_no_row(
+    tmp_path: Path, filled: Lake
+) -> None:
+    version = held_version(filled)
+    progress = require_killed_at_random_is_harmless(tmp_path, filled, version, children.optimize)
     assert len(progress) > 2, "the moments were not random enough"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_vacuum_that_is_killed_at_any_moment_breaks_no_bundle(tmp_path: Path, lake: Lake) -> None:
-    version = fill(lake)
-    maintainer(store_of(lake)).optimize()
-    progress = require_killed_at_random_is_harmless(tmp_path, lake, version, children.vacuum)
+def test_vacuum_that_is_killed_at_any_moment_breaks_no_bundle(tmp_path: Path, filled: Lake) -> None:
+    version = held_version(filled)
+    maintainer(store_of(filled)).optimize()
+    progress = require_killed_at_random_is_harmless(tmp_path, filled, version, children.vacuum)
     assert len(progress) > 2, "the moments were not random enough"
 
 
 @pytest.mark.timeout(120)
-def test_all_maintenance_runs_beside_an_ingestion_of_the_same_dates(lake: Lake) -> None:
-    version = fill(lake)
+def test_all_maintenance_runs_beside_an_ingestion_of_the_same_dates(filled: Lake) -> None:
+    version = held_version(filled)
     rounds = 10
-    held = lake.scan("bars_1m", version=version).collect()
-    child, begun = children.start(children.ingest, lake.root.path, rounds)
+    held = filled.scan("bars_1m", version=version).collect()
+    child, begun = children.start(children.ingest, filled.root.path, rounds)
     begun.wait(60)
-    store = store_of(lake)
+    store = store_of(filled)
     maintenance = maintainer(store)
     commits = 0
     while child.is_alive():
@@ -132,13 +145,13 @@ def test_all_maintenance_runs_beside_an_ingestion_of_the_same_dates(lake: Lake) 
     assert commits
 
     maintenance.optimize()
-    maintainer(later(lake.root)).vacuum()
-    found = lake.scan("trades").collect()
+    maintainer(later(filled.root)).vacuum()
+    found = filled.scan("trades").collect()
     assert found.height == 3 * 3 * 4 * 5 + 2 * 3 * rounds
     assert found.unique(["symbol", "trade_id"]).height == found.height
-    begin = lake.scan("bars_1m", symbol=SYMBOLS[0], until=T0 + DAY).collect()
+    begin = filled.scan("bars_1m", symbol=SYMBOLS[0], until=T0 + DAY).collect()
     assert begin["volume"].to_list() == [*(float(n) for n in range(rounds)), *[rounds - 1.0] * 4]
-    assert_frame_equal(lake.scan("bars_1m", version=version).collect(), held)
+    assert_frame_equal(filled.scan("bars_1m", version=version).collect(), held)
 
 
 def test_nothing_runs_the_maintenance_of_deltalake_around_this_one() -> None:
@@ -155,10 +168,9 @@ def test_nothing_runs_the_maintenance_of_deltalake_around_this_one() -> None:
     assert {one for one in found if one[1] in calls} == {("store/delta.py", "create_checkpoint")}
 
 
-def test_what_was_done_is_told_and_recorded(lake: Lake) -> None:
-    fill(lake)
-    maintenance = maintainer(later(lake.root))
-    rows = lake.scan("trades").collect()
+def test_what_was_done_is_told_and_recorded(filled: Lake) -> None:
+    maintenance = maintainer(later(filled.root))
+    rows = filled.scan("trades").collect()
 
     optimized = maintenance.optimize(["trades"])
     figures = optimized.select("table", "dates", "rows", "files_before", "files_after", "commits")
@@ -167,57 +179,53 @@ def test_what_was_done_is_told_and_recorded(lake: Lake) -> None:
     told = maintenance.vacuum(dry_run=True)
     done = maintenance.vacuum()
     assert done.files["path"].to_list() == told.files["path"].to_list()
-    assert done.held.row(0)[:4] == (lake.bundles.resolve("held"), "held", "bars_1m", 24)
+    assert done.held.row(0)[:4] == (filled.bundles.resolve("held"), "held", "bars_1m", 24)
     assert maintenance.checkpoint(["trades"]).rows() == [
-        ("trades", store_of(lake).snapshot(lake.dataset("trades")).version)
+        ("trades", store_of(filled).snapshot(filled.dataset("trades")).version)
     ]
-    assert_frame_equal(lake.scan("trades").collect(), rows)
+    assert_frame_equal(filled.scan("trades").collect(), rows)
 
-    jobs = lake.jobs()
+    jobs = filled.jobs()
     assert jobs["command"].to_list() == [
         f"maintain {verb}" for verb in ("optimize", "vacuum", "checkpoint")
     ]
     assert set(jobs["status"]) == {"ok"}
     assert jobs["rows"].to_list() == [180, 0, 0]
-    commit = lake.audit("trades", limit=1).row(0, named=True)
+    commit = filled.audit("trades", limit=1).row(0, named=True)
     assert (commit["job"], commit["source"]) == (jobs["job_id"][0], "lake")
 
 
-def test_bundles_are_read_when_none_can_be_made_any_more(lake: Lake) -> None:
+def test_bundles_are_read_when_none_can_be_made_any_more(filled: Lake) -> None:
     """A bundle that is made just before is known; one that comes later finds what it needs."""
-    fill(lake)
     reads: list[int] = []
 
     class Watched(Repository):
         def list_ids(self) -> list[str]:
-            with pytest.raises(CommitConflictError), lock_for_pin(lake.root, timedelta(0)):
+            with pytest.raises(CommitConflictError), lock_for_pin(filled.root, timedelta(0)):
                 pass
             reads.append(len(super().list_ids()))
             return super().list_ids()
 
-    Maintainer(later(lake.root), Watched(lake.root)).vacuum()
+    Maintainer(later(filled.root), Watched(filled.root)).vacuum()
     assert set(reads) == {1}
 
 
-def test_a_dry_run_waits_for_nobody(lake: Lake) -> None:
-    fill(lake)
-    with lock_for_deletion(lake.root):
-        assert not maintainer(later(lake.root)).vacuum(dry_run=True).files.is_empty()
+def test_a_dry_run_waits_for_nobody(filled: Lake) -> None:
+    with lock_for_deletion(filled.root):
+        assert not maintainer(later(filled.root)).vacuum(dry_run=True).files.is_empty()
 
 
-def test_a_refused_vacuum_is_recorded_with_its_reason(lake: Lake) -> None:
-    fill(lake)
-    maintenance = maintainer(later(lake.root))
-    (lake.root.bundles / lake.bundles.resolve("held") / "manifest.json").write_text("{}")
+def test_a_refused_vacuum_is_recorded_with_its_reason(filled: Lake) -> None:
+    maintenance = maintainer(later(filled.root))
+    (filled.root.bundles / filled.bundles.resolve("held") / "manifest.json").write_text("{}")
     with pytest.raises(DamagedError, match="bundle held"):
         maintenance.vacuum()
-    job = lake.jobs().row(0, named=True)
+    job = filled.jobs().row(0, named=True)
     assert job["status"] == "failed"
     assert "bundle held" in job["error"]
 
 
-def test_progress_is_told_by_dates(lake: Lake) -> None:
-    fill(lake)
+def test_progress_is_told_by_dates(filled: Lake) -> None:
     heard: list[object] = []
 
     class Listener:
@@ -230,7 +238,7 @@ def test_progress_is_told_by_dates(lake: Lake) -> None:
         def end(self, _outcome: object | None = None, /) -> None:
             heard.append("end")
 
-    maintainer(store_of(lake)).optimize(["trades"], progress=Listener())
+    maintainer(store_of(filled)).optimize(["trades"], progress=Listener())
     assert heard == [("compacting trades", 12), 4, 4, 4, "end"]
 
 
