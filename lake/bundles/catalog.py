@@ -44,13 +44,13 @@ def list_bundles(repository: Repository) -> pl.DataFrame:
     for bundle_id in repository.list_ids():
         record = {"name": ", ".join(names.get(bundle_id, [])) or None, "id": bundle_id}
         try:
-            records.append(record | _describe(repository.open(bundle_id).manifest))
+            records.append(record | _describe_bundle(repository.open(bundle_id).manifest))
         except LakeError as error:
             records.append(record | {"problem": error.message})
     return pl.DataFrame(records, schema=_LISTED).sort("pinned_at", "id")
 
 
-def _describe(manifest: Manifest) -> dict[str, Any]:
+def _describe_bundle(manifest: Manifest) -> dict[str, Any]:
     refs = [ref for _, ref in manifest.refs()]
     return {
         "pinned_at": manifest.version,

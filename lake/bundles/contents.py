@@ -85,12 +85,12 @@ class Contents:
     @cached_property
     def files(self) -> FileIndex:
         """The data files of the selection."""
-        return FileIndex(self.folder / FILES, self.manifest.beside.files.sealed)
+        return FileIndex(self.folder / FILES, self.manifest.beside.files.seal)
 
     @cached_property
     def days(self) -> pl.DataFrame:
         """Count, times, delays and digest of each market-day: `DAYS`."""
-        return read_checked(self.folder / DAYS_FILE, self.manifest.beside.days.sealed, DAYS)
+        return read_checked(self.folder / DAYS_FILE, self.manifest.beside.days.seal, DAYS)
 
     @cached_property
     def quality(self) -> Report | None:

@@ -161,7 +161,7 @@ def _diff_rows(before: Contents, after: Contents, days: pl.DataFrame) -> Iterato
     checked = FileChecker()
     for (name,), group in days.group_by("table", maintain_order=True):
         pinned = [
-            PinnedTable.of(contents, str(name), checked) if name in map_refs(contents) else None
+            PinnedTable.open(contents, str(name), checked) if name in map_refs(contents) else None
             for contents in (before, after)
         ]
         dataset = next(table.dataset for table in pinned if table is not None)

@@ -26,7 +26,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @field_serializer("*", mode="wrap", when_used="json")
-    def _iso_times(self, value: Any, handler: Any) -> Any:
+    def _render_times(self, value: Any, handler: Any) -> Any:
         return iso(value) if hasattr(value, "astimezone") else handler(value)
 
 
@@ -130,7 +130,7 @@ class DatasetPart(_Part):
     columns: dict[str, ColumnPart]
 
     @classmethod
-    def of(cls, dataset: Dataset) -> DatasetPart:
+    def from_dataset(cls, dataset: Dataset) -> DatasetPart:
         return cls(
             family=dataset.family,
             timeframe=str(dataset.timeframe) if dataset.timeframe else None,
@@ -198,7 +198,7 @@ class ListPart(FilePart):
     tail_sha256: str
 
     @property
-    def sealed(self) -> FileSeal:
+    def seal(self) -> FileSeal:
         return FileSeal(self.bytes, self.sha256, self.tail_sha256)
 
 
@@ -212,7 +212,7 @@ class Beside(_Part):
     days: ListPart
     quality: FilePart | None = None
 
-    def parts(self) -> dict[str, FilePart]:
+    def list_parts(self) -> dict[str, FilePart]:
         """Return the files by name."""
         parts = {FILES: self.files, DAYS_FILE: self.days, QUALITY_FILE: self.quality}
         return {name: part for name, part in parts.items() if part is not None}

@@ -156,7 +156,9 @@ def build_draft(
             "version": measurement.now,
             "metadata": _build_metadata(store, request, tables, assessment),
             "quality_report": QUALITY_FILE if assessment else None,
-            "data_dictionary": {dataset.name: DatasetPart.of(dataset) for dataset in datasets},
+            "data_dictionary": {
+                dataset.name: DatasetPart.from_dataset(dataset) for dataset in datasets
+            },
             "instruments": _read_instruments(store, tables, request.as_of, measurement.now),
             "coverage": measurement.coverage,
             **place_refs((table.snapshot.dataset, table.ref) for table in tables),

@@ -255,7 +255,7 @@ class ReadableBundle:
 
     def _table(self, table: str) -> PinnedTable:
         if table not in self._opened:
-            self._opened[table] = PinnedTable.of(
+            self._opened[table] = PinnedTable.open(
                 self.contents, table, self._checked, self._cache, self._filler
             )
         return self._opened[table]

@@ -127,15 +127,15 @@ class Repository:
     def point(self, name: str, bundle_id: str) -> None:
         """Point a name to a bundle."""
         with translate_errors(f"bundle {name}"):
-            self._name_path(name).parent.mkdir(exist_ok=True)
-            replace_file(self._name_path(name), bundle_id.encode() + b"\n")
+            self._build_name_path(name).parent.mkdir(exist_ok=True)
+            replace_file(self._build_name_path(name), bundle_id.encode() + b"\n")
 
     def remove(self, bundle_id: str) -> list[str]:
         """Remove a bundle and the names that point to it; return those names."""
         names = [name for name, points_to in self.read_names().items() if points_to == bundle_id]
         with translate_errors(f"bundle {bundle_id[:12]}"):
             for name in names:
-                self._name_path(name).unlink(missing_ok=True)
+                self._build_name_path(name).unlink(missing_ok=True)
             # Renamed first, so that an interrupted removal leaves no partial bundle.
             removed = self._folder / f".unfinished-{secrets.token_hex(8)}"
             (self._folder / bundle_id).rename(removed)
@@ -199,7 +199,7 @@ class Repository:
             )
         return contents
 
-    def _name_path(self, name: str) -> Path:
+    def _build_name_path(self, name: str) -> Path:
         return self._folder / "names" / name
 
 

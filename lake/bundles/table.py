@@ -48,17 +48,17 @@ class PinnedTable(TableReader):
     folder: Path
     index: FileIndex
     pinned: Selection
-    checked: FileChecker
+    checker: FileChecker
     bundle_id: str
     cache: Cache | None
     cache_writer: CacheWriter
 
     @classmethod
-    def of(
+    def open(
         cls,
         contents: Contents,
         table: str,
-        checked: FileChecker | None = None,
+        checker: FileChecker | None = None,
         cache: Cache | None = None,
         cache_writer: CacheWriter | None = None,
     ) -> PinnedTable:
@@ -68,7 +68,7 @@ class PinnedTable(TableReader):
             folder=contents.tables / table,
             index=contents.files,
             pinned=contents.ref(table).selection.selection,
-            checked=checked or FileChecker(),
+            checker=checker or FileChecker(),
             bundle_id=contents.id,
             cache=cache,
             cache_writer=cache_writer or CacheWriter(),
@@ -97,7 +97,7 @@ class PinnedTable(TableReader):
             ExpectedFile(f"{self.uri}/{path}", size, digest)
             for path, size, digest in files.select("path", "bytes", "sha256").iter_rows()
         )
-        mismatches = self.checked.find_wrong(expected)
+        mismatches = self.checker.find_wrong(expected)
         if mismatches:
             names = ", ".join(sorted(file.path for file in mismatches))
             raise DamagedError(
@@ -115,7 +115,9 @@ class PinnedTable(TableReader):
         if self.cache is None:
             return self._read_files(within, wanted, predicate)
         columns = wanted if predicate is None else None
-        results = [self._read_cached(market, within, columns) for market in self._markets(within)]
+        results = [
+            self._read_cached(market, within, columns) for market in self._list_markets(within)
+        ]
         cached = [rows for rows in results if rows is not None]
         if not cached or len(cached) < len(results):
             return self._read_files(within, wanted, predicate)
@@ -124,7 +126,7 @@ class PinnedTable(TableReader):
             rows = rows.lazy().filter(predicate).collect()
         return rows.select(wanted)
 
-    def _markets(self, selection: Selection) -> list[tuple[str, str]]:
+    def _list_markets(self, selection: Selection) -> list[tuple[str, str]]:
         if len(selection.exchanges) == len(selection.symbols) == 1:
             return [(selection.exchanges[0], selection.symbols[0])]
         return [
@@ -142,7 +144,7 @@ class PinnedTable(TableReader):
             return None
         time = self.dataset.time_column
         columns = None if wanted is None else list(dict.fromkeys([*wanted, time]))
-        rows = self.cache.get(self._cache_key(market), columns)
+        rows = self.cache.get(self._build_cache_key(market), columns)
         if rows is None:
             self._fill_later(market)
             return None
@@ -169,11 +171,11 @@ class PinnedTable(TableReader):
         StorageError
             The rows do not fit into the cache.
         """
-        if self.cache is None or self.cache.get(self._cache_key(market)) is not None:
+        if self.cache is None or self.cache.get(self._build_cache_key(market)) is not None:
             return 0
-        return self.cache.put(self._cache_key(market), self.pieces(market))
+        return self.cache.put(self._build_cache_key(market), self.read_pieces(market))
 
-    def pieces(self, market: tuple[str, str]) -> Iterator[pl.DataFrame]:
+    def read_pieces(self, market: tuple[str, str]) -> Iterator[pl.DataFrame]:
         """Yield the rows of a market in order, about a million at a time."""
         pinned = Selection((market[0],), (market[1],), self.pinned.start, self.pinned.end)
         columns = list(self.dataset.polars_schema)
@@ -187,7 +189,7 @@ class PinnedTable(TableReader):
         market_selection = Selection((market[0],), (market[1],))
         rows = int(self.index.files(self.dataset.name, market_selection)["rows"].sum())
         if rows * len(self.dataset.columns) * _CELL_BYTES <= cache.fill_bytes:
-            self.cache_writer.submit(self._cache_key(market).path, lambda: self.warm(market))
+            self.cache_writer.submit(self._build_cache_key(market).path, lambda: self.warm(market))
 
-    def _cache_key(self, market: tuple[str, str]) -> CacheKey:
+    def _build_cache_key(self, market: tuple[str, str]) -> CacheKey:
         return CacheKey(self.bundle_id, self.dataset.name, *market)

@@ -54,7 +54,7 @@ def verify(contents: Contents, *, deep: bool, progress: Progress) -> list[Proble
 
 
 def _verify_side_files(contents: Contents) -> Iterator[Problem]:
-    for name, part in contents.manifest.beside.parts().items():
+    for name, part in contents.manifest.beside.list_parts().items():
         yield from _verify_file(contents.folder / name, part)
 
 
@@ -93,7 +93,7 @@ def _find_foreign_files(contents: Contents) -> Iterator[Problem]:
     """Find files in an exported bundle that it does not list."""
     listed = contents.files.read_all().select(pl.format("{}/{}", "table", "path")).to_series()
     listed_paths = {
-        contents.folder / name for name in (MANIFEST, *contents.manifest.beside.parts())
+        contents.folder / name for name in (MANIFEST, *contents.manifest.beside.list_parts())
     }
     listed_paths |= {contents.tables / path for path in listed}
     for path in sorted(contents.folder.rglob("*")):
@@ -125,7 +125,7 @@ def _verify_log(contents: Contents) -> Iterator[Problem]:
 def _verify_rows(contents: Contents, progress: Progress, broken: set[str]) -> Iterator[Problem]:
     """Verify the digest of each market-day; skip markets with broken files, already reported."""
     for place, ref in contents.manifest.refs():
-        table = PinnedTable.of(contents, ref.table)
+        table = PinnedTable.open(contents, ref.table)
         for exchange, symbol in table.markets:
             pinned = Selection((exchange,), (symbol,), table.pinned.start, table.pinned.end)
             paths = contents.files.files(ref.table, pinned)["path"]

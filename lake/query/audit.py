@@ -179,12 +179,12 @@ def _touches_markets(store: Store, commit: Mapping[str, Any], selection: Selecti
         return True
     for entry in read_actions(store.root.tables / commit["table"], commit["version"]):
         file = entry.get("add") or entry.get("remove")
-        if file and _is_of_markets(file, selection):
+        if file and _is_in_markets(file, selection):
             return True
     return False
 
 
-def _is_of_markets(file: Mapping[str, Any], selection: Selection) -> bool:
+def _is_in_markets(file: Mapping[str, Any], selection: Selection) -> bool:
     # The log may name a removed file by its path alone.
     partition = file.get("partitionValues") or _parse_partition(file["path"])
     return (not selection.exchanges or partition.get("exchange") in selection.exchanges) and (

@@ -31,7 +31,7 @@ class Member:
 
 def list_side_files(manifest: Manifest) -> list[Member]:
     """List the files beside the manifest."""
-    parts = manifest.beside.parts()
+    parts = manifest.beside.list_parts()
     return [Member(name, part.bytes, part.sha256) for name, part in parts.items()]
 
 
