@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 import polars as pl
 
@@ -21,9 +21,6 @@ from lake.model.time import Time
 from lake.quality.report.document import Report
 from lake.replay.events import Event, read_events
 from lake.replay.merge import Batch, Order, replay
-
-if TYPE_CHECKING:
-    pass
 
 
 class Bundle(ReadableBundle):

@@ -63,13 +63,13 @@ class Contents:
             return cls(folder, manifest, own)
         if tables is None:
             raise ConfigError(
-                f"{folder} has a manifest, but no data: it belongs into a lake",
-                "Open it by name in its lake, or export it there: `lake bundle export`.",
+                f"{folder} has a manifest but no data; its data is in the tables of a lake",
+                "Open the bundle by name in its lake, or export it there with `lake bundle export`.",
             )
         if manifest.metadata.lake_id != lake_id:
             raise ConfigError(
                 f"{folder} pins tables of another lake ({manifest.metadata.lake_id})",
-                "Export it there, and import it here: `lake bundle export`, `lake bundle import`.",
+                "Run `lake bundle export` in that lake, then `lake bundle import` here.",
             )
         return cls(folder, manifest, tables)
 

@@ -144,7 +144,7 @@ def build_draft(
     Parameters
     ----------
     hashes
-        By table, the data files whose SHA-256 is known: `path`, `bytes`, `sha256`.
+        By table, the SHA-256 of files that a bundle lists already: `path`, `bytes`, `sha256`.
     assessment
         The quality of the pinned rows; None if no check was run.
     """

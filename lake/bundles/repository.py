@@ -170,16 +170,14 @@ class Repository:
             return matches[0]
         if matches:
             raise UnknownNameError(
-                f"{reference!r} means several bundles",
+                f"{reference!r} matches several bundles",
                 "Give more digits of one of: " + ", ".join(matches),
             )
         close = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
         listed = ", ".join([*close, *(name for name in names if name not in close)])
         raise UnknownNameError(
             f"there is no bundle {reference!r}",
-            f"Bundles: {listed}."
-            if listed
-            else "No bundle is pinned yet; `lake bundle pin` makes one.",
+            f"Bundles: {listed}." if listed else "No bundle is pinned yet; run `lake bundle pin`.",
         )
 
     def open(self, reference: str) -> Contents:

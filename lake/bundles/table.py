@@ -38,10 +38,10 @@ class PinnedTable(TableReader):
         The index of the files that hold the selection.
     pinned
         The pinned selection.
-    checked
-        The files that are already verified.
-    bundle_id, cache, filler
-        The cache of mapped rows, or None, and the task queue that fills it.
+    checker
+        Checks files against their SHA-256 and remembers the right ones.
+    bundle_id, cache, cache_writer
+        The id of the bundle, the cache of mapped rows or None, and the queue that fills it.
     """
 
     dataset: Dataset

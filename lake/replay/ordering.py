@@ -77,4 +77,4 @@ def _build_sort_keys(name: str, kind: str) -> list[pl.Expr]:
     if kind == "string":
         length = column.str.len_bytes().cast(pl.Int64).fill_null(-1)
         return [length.alias(f"{name} length"), column.fill_null("")]
-    return [column.is_not_null().alias(f"{name} known"), column.fill_null(strategy="zero")]
+    return [column.is_not_null().alias(f"{name} is set"), column.fill_null(strategy="zero")]
