@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -76,17 +76,22 @@ def _require_known_columns(path: Path, spec: DatasetFile) -> None:
             raise build_error(
                 path, f"columns.{name}.type", f"{column.type!r} is none of {', '.join(TYPES)}"
             )
-    named = {"time_column": [spec.time_column], "key": spec.key, "sort": spec.sort}
-    for key, names in named.items():
-        for name in names:
-            if name not in spec.columns:
-                raise build_error(path, key, f"{name!r} is not among the columns")
-            if key != "sort" and spec.columns[name].nullable:
-                raise build_error(path, key, f"column {name!r} must not be nullable")
-            if spec.columns[name].type.startswith("list"):
-                raise build_error(path, key, f"column {name!r} is a list")
+    _require_usable_columns(path, spec, "time_column", [spec.time_column])
+    _require_usable_columns(path, spec, "key", spec.key)
+    _require_usable_columns(path, spec, "sort", spec.sort)
     if spec.columns[spec.time_column].type != "timestamp":
         raise build_error(path, "time_column", f"column {spec.time_column!r} is not a timestamp")
+
+
+def _require_usable_columns(path: Path, spec: DatasetFile, key: str, names: Sequence[str]) -> None:
+    """Require columns that exist, have an order, and, unless only sorted by, are never null."""
+    for name in names:
+        if name not in spec.columns:
+            raise build_error(path, key, f"{name!r} is not among the columns")
+        if key != "sort" and spec.columns[name].nullable:
+            raise build_error(path, key, f"column {name!r} must not be nullable")
+        if spec.columns[name].type.startswith("list"):
+            raise build_error(path, key, f"column {name!r} is a list")
 
 
 def _require_known_availability(path: Path, spec: DatasetFile) -> None:

@@ -19,6 +19,11 @@ def severity_rank(severity: str = "severity") -> pl.Expr:
     ----------
     severity
         Name of the column that holds severities.
+
+    Raises
+    ------
+    polars.exceptions.InvalidOperationError
+        When the expression is evaluated: the column holds a value that is not a severity.
     """
     ranks = {name: number for number, name in enumerate(SEVERITIES)}
     return pl.col(severity).replace_strict(ranks, return_dtype=pl.Int8)
