@@ -1,4 +1,4 @@
-"""The datasets of a lake, read from `schemas/*.toml`: the product's own and the user's."""
+"""The datasets of a lake, read from `schemas/*.toml`: built-in ones and the user's."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Catalog:
     Parameters
     ----------
     files
-        Dataset files; the name of each must be its own.
+        Dataset files; their names must be unique.
     granularity
-        Of single tables (by name), what differs from their file: `{"funding": "day"}`.
+        By table, the granularity that overrides the dataset file: `{"funding": "day"}`.
 
     Raises
     ------
     SchemaError
-        A file is malformed: says file, key and reason.
+        A file is malformed; the message names file, key and reason.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class Catalog:
             if spec.name in self._files:
                 raise SchemaError(
                     f"{path}: name: a dataset called {spec.name!r} exists already",
-                    "Give it another name; the datasets of the product cannot be replaced.",
+                    "Choose another name; built-in datasets cannot be replaced.",
                 )
-            self._require_place_of_its_own(path, spec)
+            self._require_unique_place(path, spec)
             self._files[spec.name] = spec
             if self._is_table_of_family(spec.name):
                 raise build_error(path, "name", f"{spec.name!r} is a table of another dataset")
@@ -58,33 +58,33 @@ class Catalog:
 
     @property
     def records(self) -> tuple[str, ...]:
-        """Names of the tables that are the lake's own record."""
+        """Names of the tables of internal records."""
         return tuple(name for name in self.families if self._files[name].kind == "record")
 
     @property
     def fetch_methods(self) -> dict[str, FetchMethod]:
-        """ccxt's methods that give rows, by family, in the order of a replay."""
+        """The ccxt methods that fetch rows, by family, in the order of a replay."""
         files = [spec for spec in self._files.values() if spec.fetch is not None]
         ordered = sorted(files, key=lambda s: (s.place, s.name))
         return {spec.name: spec.fetch.method for spec in ordered if spec.fetch is not None}
 
     @property
     def fetched_by_range(self) -> tuple[str, ...]:
-        """Families of which exchanges give the rows of a range, in the order of a replay."""
+        """Families that are fetched by range, in the order of a replay."""
         return tuple(n for n, method in self.fetch_methods.items() if method not in PRESENT_METHODS)
 
     @property
     def fetched_as_present(self) -> tuple[str, ...]:
-        """Families of which exchanges give only what is now, in the order of a replay."""
+        """Families of which only the present is fetched, in the order of a replay."""
         return tuple(n for n, method in self.fetch_methods.items() if method in PRESENT_METHODS)
 
     def dataset(self, name: str) -> Dataset:
-        """The dataset of a table's name, as `trades` or `bars_1m`.
+        """Return the dataset of a table, such as `trades` or `bars_1m`.
 
         Raises
         ------
         UnknownNameError
-            There is none: names the closest.
+            It does not exist; the hint suggests similar names.
         """
         if name not in self._resolved:
             self._resolved[name] = self._find(name)
@@ -103,8 +103,8 @@ class Catalog:
                 raise UnknownNameError(f"there is no dataset {name!r}", error.message) from None
         raise UnknownNameError(f"there is no dataset {name!r}", self._suggest_names(name))
 
-    def _require_place_of_its_own(self, path: Path, spec: DatasetFile) -> None:
-        """Some sections of a manifest, and what is fetched as it is now, are one dataset's each."""
+    def _require_unique_place(self, path: Path, spec: DatasetFile) -> None:
+        """Require that no other dataset has the same section or the same method of the present."""
         for other in self._files.values():
             if spec.section == other.section and spec.section not in SHARED_SECTIONS:
                 reason = f"{spec.section!r} is the section of dataset {other.name!r}"
@@ -120,7 +120,7 @@ class Catalog:
         return False
 
     def has_timeframes(self, family: str) -> bool:
-        """Whether the family has one table a timeframe."""
+        """Return whether the family has one table per timeframe."""
         spec = self._files.get(family)
         return spec is not None and spec.has_timeframes
 
@@ -135,22 +135,22 @@ class Catalog:
 
 
 def builtin_files() -> tuple[Path, ...]:
-    """The product's dataset files: in the installed package, or beside it in a checkout."""
+    """Return the built-in dataset files: in the package, or beside it in a checkout."""
     package = Path(str(resources.files("lake")))
     for folder in (package / "schemas", package.parent / "schemas"):
         if folder.is_dir():
             return tuple(sorted(folder.glob("*.toml")))
-    raise SchemaError("the dataset files of lake are missing", "Install the package again.")
+    raise SchemaError("the built-in dataset files are missing", "Install the package again.")
 
 
 @cache
 def builtin() -> Catalog:
-    """The product's own datasets."""
+    """Return the catalog of built-in datasets."""
     return Catalog(builtin_files())
 
 
 def parse_granularity(text: str) -> tuple[str, Granularity]:
-    """The table and granularity of `TABLE=day` or `TABLE=year`."""
+    """Read table and granularity from `TABLE=day` or `TABLE=year`."""
     name, _, value = text.partition("=")
     for granularity in get_args(Granularity):
         if name and value == granularity:

@@ -1,4 +1,4 @@
-"""A dataset: the columns, key and rules of one Delta table. It is data, not code."""
+"""Datasets: the columns, key and rules of one Delta table each, as data and not as code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TYPES: Mapping[str, pl.DataType] = {
     "list<string>": pl.List(pl.String()),
 }
 SHARED_SECTIONS: tuple[Section, ...] = ("chain", "other")
-"""Sections of a bundle's manifest with room for any table; the others are of one dataset each."""
+"""Sections of a bundle's manifest that hold any table; each other section holds one dataset."""
 FETCHED_EVENTS: Mapping[FetchMethod, EventKind | None] = {
     "fetchOHLCV": "bar",
     "fetchTrades": "trade",
@@ -48,9 +48,9 @@ FETCHED_EVENTS: Mapping[FetchMethod, EventKind | None] = {
     "fetchOrderBook": "order_book",
     "fetchMarkets": None,
 }
-"""What the rows of each method are; None: specifications of markets."""
+"""The kind of event that each method fetches; None: specifications of markets."""
 PRESENT_METHODS: tuple[FetchMethod, ...] = ("fetchOrderBook", "fetchMarkets")
-"""Methods that give only what is now; the others give a range."""
+"""Methods that fetch only the present; the others fetch a range."""
 PARTITIONS = (*MARKET_COLUMNS, "date")
 END = "end"
 """Value of `available_at` for rows that describe a timeframe and are known at its end."""
@@ -58,7 +58,7 @@ END = "end"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its type (a name of `TYPES`), unit, whether it may be null, what it means."""
+    """A column: its type (a name of `TYPES`), meaning, unit, and whether it may be null."""
 
     name: str
     type: str
@@ -68,37 +68,39 @@ class Column:
 
     @property
     def dtype(self) -> pl.DataType:
+        """Polars type of the column."""
         return TYPES[self.type]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A condition that every stored row passes (null passes): Polars SQL over the columns."""
+    """A condition that every stored row meets: Polars SQL over the columns. Null passes."""
 
     name: str
     condition: str
 
     @property
     def expression(self) -> pl.Expr:
+        """The condition as a Polars expression."""
         return pl.sql_expr(self.condition)
 
 
 @dataclass(frozen=True)
 class Check:
-    """A check of stored rows: one of `lake.quality` by name, or a user's own.
+    """A check of stored rows: a built-in check of `lake.quality`, or a custom one.
 
     Attributes
     ----------
     severity
-        Severity of a finding, unless the check itself gives one.
+        Severity of findings, unless the check sets one for each.
     thresholds
         Parameters by name.
     sql
-        The query over `rows` of a user's own check.
+        Query over `rows` of a custom check.
     python
-        The function of a user's own check, as `package.module:function`.
+        Function of a custom check, as `package.module:function`.
     dimension
-        Which part of the score the findings of a user's own check lower.
+        Part of the score that findings of a custom check lower.
     enabled
         Whether the check runs.
     """
@@ -119,9 +121,9 @@ class Fetch:
     Attributes
     ----------
     method
-        The method of ccxt that gives them, by its unified name.
+        The ccxt method that fetches them, by its unified name.
     window
-        How much time one fetch spans; None: the exchange gives only the present.
+        Length of time that one fetch covers; None: the exchange serves only the present.
     """
 
     method: FetchMethod
@@ -135,13 +137,13 @@ class RepairPolicy:
     Attributes
     ----------
     interpolate
-        How a missing row may be filled in where a user asks for it; its column `fill` says so.
-        `flat`: the last price, no volume. `linear`: between its neighbours. `last`: the one before.
+        How a missing row may be filled when the user requests it; its column `fill` records this.
+        `flat`: last price, no volume. `linear`: between its neighbours. `last`: the previous row.
     margin
-        How much is fetched again before and after the interval of a finding: a missing row may have
-        the time of its neighbours, or miss the time of the schedule by a little.
+        Length of time to refetch before and after the interval of a finding: a missing row may have
+        the time of its neighbours, or be slightly off schedule.
     join_within
-        Findings that are at most this far apart are fetched again in one window.
+        Findings at most this far apart are refetched in one window.
     """
 
     interpolate: Interpolation | None = None
@@ -151,57 +153,57 @@ class RepairPolicy:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What one table holds.
+    """The description of one table.
 
     Attributes
     ----------
     name
         The table: `trades`, `bars_1m`.
     family
-        The dataset file that it comes from: `trades`, `bars`.
+        The dataset file that describes it: `trades`, `bars`.
     columns
         All columns in order, `exchange`, `symbol` and `date` first.
     key
-        Columns beside exchange and symbol that make a row unique, the time column or an id.
+        Columns that make a row unique, besides exchange and symbol: the time column or an id.
     time_column
-        The column that ranges and `date` refer to.
+        The column to which ranges and `date` refer.
     sort
         Order of the rows in a file.
     granularity
-        `day`: `date` is the UTC day of the time column. `year`: it is the first day of its year
-        in storage, because a file a day would hold a handful of rows; every read shows the day.
+        `day`: `date` is the UTC day of the time column. `year`: storage holds the first day of the
+        year, because a file per day would hold few rows; every read shows the day.
     rows
-        `immutable`: a stored row is never touched. `revisable`: a row of the same key replaces
-        it where a value differs.
+        `immutable`: a stored row never changes. `revisable`: a new row with the same key replaces
+        it if a value differs.
     rules
-        What a row must pass to be stored; others go to quarantine.
+        Conditions that a row must meet to be stored; other rows go to quarantine.
     checks
         Checks of stored rows.
     keep_when
-        For revisable rows: an SQL condition over the stored row `t` and the new row `s`
-        under which the stored one stays, whatever the new one holds.
+        For revisable rows: an SQL condition over the stored row `t` and the new row `s`. If it is
+        true, the stored row stays.
     timeframe
         The timeframe of the table, in a family with one table per timeframe.
     kind
         `data`: rows about markets, which are checked and scored. `reference`: descriptions of
-        markets. `record`: the lake's own record, which only the lake writes.
+        markets. `record`: internal records, which only the lake writes.
     source_kind
-        Where rows come from: `exchange`, `chain`, `file` (the user writes them) or `lake`.
+        Origin of rows: `exchange`, `chain`, `file` (the user writes them) or `lake`.
     section
-        The key of a bundle's manifest that holds its tables.
+        Key of a bundle's manifest that holds the tables.
     rank
-        Place in a replay among rows of one instant: lower ranks come first.
+        Order in a replay among rows of the same instant: lower ranks first.
     event
-        What a row is, if sources, checks, repairs and replays know such rows.
+        Kind of event, if sources, checks, repairs and replays support such rows.
     margin
-        How far before and after a judged range checks see rows of the market.
+        Length of time before and after a range of which checks also read the rows.
     fetch
-        How rows are fetched from exchanges; None: exchanges do not give them.
+        How rows are fetched from exchanges; None: exchanges do not serve them.
     repair
         How rows are repaired.
     available_at
-        When a row could first be known. `end`: at the time column plus the timeframe. A column:
-        at its time, and where it is null at the time column. None: at the time column.
+        When a row first became available. `end`: at the time column plus the timeframe. A column:
+        at its time, or at the time column if it is null. None: at the time column.
     """
 
     name: str
@@ -230,37 +232,40 @@ class Dataset:
 
     @property
     def is_fetched_by_range(self) -> bool:
-        """Whether exchanges give the rows of a range."""
+        """Whether exchanges serve the rows of a range."""
         return self.fetch is not None and self.fetch.window is not None
 
     @property
     def is_fetched_as_present(self) -> bool:
-        """Whether exchanges give only what is now."""
+        """Whether exchanges serve only the present."""
         return self.fetch is not None and self.fetch.window is None
 
     @property
     def polars_schema(self) -> pl.Schema:
+        """Names and Polars types of all columns, in order."""
         return pl.Schema({column.name: column.dtype for column in self.columns})
 
     @property
     def full_key(self) -> tuple[str, ...]:
+        """The key, exchange and symbol first."""
         return (*MARKET_COLUMNS, *self.key)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over names, types and nullability of the columns, and the key."""
+        """SHA-256 of the key and of the columns' names, types and nullability."""
         facts = [[c.name, c.type, c.nullable] for c in self.columns]
         text = json.dumps([facts, list(self.full_key)], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def empty(self) -> pl.DataFrame:
+        """Return a frame with all columns and no rows."""
         return pl.DataFrame(schema=self.polars_schema)
 
     def availability(self) -> pl.Expr:
-        """When a row could first be known: `available_at`, in microseconds of UTC.
+        """Return an expression for the time when a row first became available.
 
-        Months are those of the calendar: a bar of `1M` that opens on 1 January is known on
-        1 February.
+        Its name is `available_at`, its type Datetime us UTC. Months are calendar months: a `1M` bar
+        that opens on 1 January is available on 1 February.
         """
         time = pl.col(self.time_column)
         if self.available_at == END and self.timeframe is not None:
@@ -270,10 +275,10 @@ class Dataset:
         return time.alias("available_at")
 
     def partition_date(self) -> pl.Expr:
-        """The stored `date` of a row."""
+        """Return an expression for the stored `date` of a row."""
         day = pl.col(self.time_column).dt.date()
         return (day if self.granularity == "day" else day.dt.truncate("1y")).alias("date")
 
     def partition_date_of(self, time: datetime) -> date:
-        """The stored `date` of rows at `time`."""
+        """Return the stored `date` of rows at `time`."""
         return time.date() if self.granularity == "day" else date(time.year, 1, 1)

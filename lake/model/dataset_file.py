@@ -36,7 +36,7 @@ PARTITION_COLUMNS = (
     Column("date", "date", "UTC calendar day of the time column.", unit="day"),
 )
 _SPARSE_FROM_SECONDS = 3600
-# What holds by default without timeframes, and with them.
+# Defaults without timeframes, and with them.
 _RANKS = (100, 10)
 _MARGINS = (Length(1, "h"), Length(500, "slots"))
 _NOTHING, _CLOSE_SLOTS = Length(0, "s"), Length(60, "slots")
@@ -63,7 +63,7 @@ class _ColumnFile(BaseModel):
 
 
 class _CheckFile(BaseModel):
-    """A check in a dataset file or in the settings; what else it holds are its thresholds."""
+    """A check in a dataset file or in the settings; all other keys are thresholds."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, Threshold]
@@ -74,6 +74,7 @@ class _CheckFile(BaseModel):
     dimension: Dimension | None = None
 
     def check(self, name: str) -> Check:
+        """Return the check, under a name."""
         thresholds = dict(self.__pydantic_extra__)
         return Check(
             name,
@@ -94,6 +95,7 @@ class FetchFile(BaseModel):
     window: _Length | None = None
 
     def resolve(self, timeframe: Timeframe | None) -> Fetch:
+        """Return how rows of a table with a timeframe, or without one, are fetched."""
         return Fetch(self.method, self.window.duration(timeframe) if self.window else None)
 
 
@@ -106,6 +108,7 @@ class RepairFile(BaseModel):
     join_within: _Length | None = None
 
     def resolve(self, timeframe: Timeframe | None) -> RepairPolicy:
+        """Return how rows of a table with a timeframe, or without one, are repaired."""
         join_within = self.join_within or (_CLOSE_SLOTS if timeframe else _NOTHING)
         return RepairPolicy(
             self.interpolate, self.margin.duration(timeframe), join_within.duration(timeframe)
@@ -118,58 +121,58 @@ class DatasetFile(BaseModel):
     Attributes
     ----------
     name
-        The table, and the name of the file; with `date = "by_timeframe"` the family of tables
-        `NAME_1m`, `NAME_1h`, ….
+        Name of the table and of the file; with `date = "by_timeframe"`, name of the family of
+        tables `NAME_1m`, `NAME_1h`, ….
     title, description
-        For people.
+        Text for users.
     rows
-        `immutable`: a stored row is never touched. `revisable`: a row of the same key replaces it.
+        `immutable`: a stored row never changes. `revisable`: a new row of the same key replaces it.
     date
-        Partitions: `day`, `year`, or `by_timeframe`: by day below one hour, else by year.
+        Partitions: `day`, `year` or `by_timeframe` (by day below one hour, else by year).
     time_column
-        The column that ranges and `date` refer to.
+        The column to which ranges and `date` refer.
     available_at
-        When a row could first be known: a column, or `end` (of the timeframe); by default at the
+        When a row first became available: a column, or `end` (of the timeframe). Default: at the
         time column.
     key
-        Columns beside exchange and symbol that make a row unique.
+        Columns that make a row unique, besides exchange and symbol.
     sort
-        Order of the rows of a market; by default the time column, then the key.
+        Order of the rows of a market. Default: the time column, then the key.
     keep_when
-        Condition over the stored row `t` and the new row `s` under which the stored one stays.
+        Condition over the stored row `t` and the new row `s`; if true, the stored row stays.
     kind
         `data` (rows about markets: checked, scored, part of the status), `reference` (descriptions
-        of markets) or `record` (the lake's own record).
+        of markets) or `record` (internal records of the lake).
     from
-        Where rows come from: `exchange` (by `[fetch]`), `chain`, `file` (the user writes them: the
-        default) or `lake` (its own record).
+        Origin of rows: `exchange` (by `[fetch]`), `chain`, `file` (the user writes them; default)
+        or `lake` (internal records).
     section
-        The key of a bundle's manifest that holds the table: `chain`, or `other` by default; `bars`,
+        Key of a bundle's manifest that holds the table: `chain` or `other` (default). `bars`,
         `trades`, `orderbooks` and `funding` hold one dataset each.
     rank
-        Place in a replay among rows of one instant; lower ranks come first, then shorter
-        timeframes, then names. 10 by default where there are timeframes, else 100.
+        Order in a replay among rows of the same instant: lower ranks first, then shorter
+        timeframes, then names. Default: 10 with timeframes, else 100.
     event
-        `bar`, `trade`, `order_book` or `funding`, for rows that have its columns.
+        `bar`, `trade`, `order_book` or `funding`; the rows need the columns of the event.
     margin
-        How far around a judged range checks see rows: `1h`, and `500 slots` where there are
-        timeframes, by default.
+        Length of time before and after a range of which checks also read the rows. Default:
+        `500 slots` with timeframes, else `1h`.
     fetch
-        How rows are fetched from exchanges: ccxt's `method`, and the `window` that one fetch spans
-        (a handful of pages: few enough to run many fetches at once, enough to be worth one);
-        without a window only the present is fetched.
+        How rows are fetched from exchanges: the ccxt `method`, and the `window` that one fetch
+        covers (a few pages, so that many fetches can run at once). Without a window, only the
+        present is fetched.
     columns
         By name: `type`, `meaning`, `unit`, `nullable`.
     rules
-        Conditions that every row must pass to be stored, by name.
+        Conditions that every row must meet to be stored, by name.
     checks
-        Checks of stored rows by name: severity and thresholds, and `sql` or `python` for a check of
-        one's own.
+        Checks of stored rows by name: severity and thresholds, and `sql` or `python` for a custom
+        check.
     repair
-        `interpolate`: how a missing row may be filled in where a user asks for it: `linear` or
-        `last`, and `flat` for bars. `margin`: how much is fetched again before and after a finding;
-        `0s` by default. `join_within`: findings at most this far apart are fetched again in one
-        window; `60 slots` where there are timeframes, else `0s`, by default.
+        `interpolate`: how a missing row may be filled when the user requests it: `linear` or
+        `last`, or `flat` for bars. `margin`: length of time to refetch before and after a finding;
+        default `0s`. `join_within`: findings at most this far apart are refetched in one window;
+        default `60 slots` with timeframes, else `0s`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -197,20 +200,20 @@ class DatasetFile(BaseModel):
 
     @property
     def has_timeframes(self) -> bool:
-        """Whether there is one table a timeframe."""
+        """Whether there is one table per timeframe."""
         return self.date == "by_timeframe"
 
     @property
     def place(self) -> int:
-        """The rank, also where the file does not give one."""
+        """The rank, or its default if the file does not set one."""
         return _RANKS[self.has_timeframes] if self.rank is None else self.rank
 
     def table(self, timeframe: Timeframe | None) -> str:
-        """The name of one of its tables."""
+        """Return the name of the table of a timeframe."""
         return f"{self.name}_{timeframe.table_suffix}" if timeframe else self.name
 
     def dataset(self, timeframe: Timeframe | None, granularity: Granularity | None) -> Dataset:
-        """The dataset of one of its tables; `granularity`: where it differs from the file."""
+        """Return the dataset of the table of a timeframe; `granularity` overrides the file."""
         columns = [Column(name=key, **column.model_dump()) for key, column in self.columns.items()]
         return Dataset(
             name=self.table(timeframe),

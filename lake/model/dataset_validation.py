@@ -1,4 +1,4 @@
-"""Reading of dataset files: each is sound, or its error says file, key and reason."""
+"""Read and validate dataset files; an error names file, key and reason."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from lake.model.event_columns import EVENT_COLUMNS
 
 
 def read_dataset_file(path: Path) -> DatasetFile:
-    """The dataset file at a path.
+    """Read and validate the dataset file at a path.
 
     Raises
     ------
     SchemaError
-        It is malformed: says file, key and reason.
+        The file is unreadable or malformed; the message names file, key and reason.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -71,7 +71,7 @@ def _parse(path: Path, text: str) -> DatasetFile:
 def _require_known_columns(path: Path, spec: DatasetFile) -> None:
     for name, column in spec.columns.items():
         if name in PARTITIONS:
-            raise build_error(path, f"columns.{name}", "every dataset has it already; leave it out")
+            raise build_error(path, f"columns.{name}", "every dataset has it already; remove it")
         if column.type not in TYPES:
             raise build_error(
                 path, f"columns.{name}.type", f"{column.type!r} is none of {', '.join(TYPES)}"
@@ -109,14 +109,12 @@ def _require_known_availability(path: Path, spec: DatasetFile) -> None:
 
 def _require_fitting_kind(path: Path, spec: DatasetFile) -> None:
     if (spec.kind == "record") != (spec.source_kind == "lake"):
-        raise build_error(
-            path, "from", "'lake' and kind = 'record' go together: the lake's own record"
-        )
+        raise build_error(path, "from", "'lake' requires kind = 'record', and the reverse")
     if (spec.fetch is None) == (spec.source_kind == "exchange"):
-        raise build_error(path, "from", "'exchange' and [fetch] go together: how rows are fetched")
+        raise build_error(path, "from", "'exchange' requires [fetch], and the reverse")
     if spec.checks and spec.kind != "data":
         raise build_error(
-            path, "checks", f"rows of kind {spec.kind!r} are not checked; leave them out"
+            path, "checks", f"rows of kind {spec.kind!r} are not checked; remove them"
         )
 
 
@@ -124,7 +122,7 @@ def _require_fitting_section(path: Path, spec: DatasetFile) -> None:
     if spec.section in SHARED_SECTIONS:
         return
     if (spec.section == "bars") != spec.has_timeframes:
-        needed = "needs" if spec.section == "bars" else "has one table, so it does not go with"
+        needed = "needs" if spec.section == "bars" else "holds one table; it cannot have"
         raise build_error(path, "section", f"{spec.section!r} {needed} date = 'by_timeframe'")
 
 
@@ -140,7 +138,7 @@ def _require_columns_of_event(path: Path, spec: DatasetFile) -> None:
     if spec.time_column != "timestamp":
         raise build_error(path, "event", f"{spec.event!r} needs time_column = 'timestamp'")
     if (spec.event == "bar") != spec.has_timeframes:
-        raise build_error(path, "event", "'bar' and date = 'by_timeframe' go together")
+        raise build_error(path, "event", "'bar' requires date = 'by_timeframe', and the reverse")
 
 
 def _require_fetchable(path: Path, spec: DatasetFile) -> None:
@@ -151,10 +149,12 @@ def _require_fetchable(path: Path, spec: DatasetFile) -> None:
         needed = f"event = {event!r}" if event else "no event"
         raise build_error(path, "fetch.method", f"{method!r} needs {needed}")
     if method in PRESENT_METHODS and spec.fetch.window is not None:
-        raise build_error(path, "fetch.window", f"{method!r} gives only the present; leave it out")
+        raise build_error(path, "fetch.window", f"{method!r} fetches only the present; remove it")
     if method not in PRESENT_METHODS and spec.fetch.window is None:
         raise build_error(
-            path, "fetch.window", f"{method!r} needs one: how much time one fetch spans"
+            path,
+            "fetch.window",
+            f"{method!r} needs one; write the time that one fetch covers, as 1h",
         )
 
 
@@ -164,7 +164,7 @@ def _require_fitting_interpolation(path: Path, spec: DatasetFile) -> None:
         raise build_error(path, "repair.interpolate", "'flat' needs event = 'bar'")
     if how in ("linear", "last") and spec.has_timeframes:
         raise build_error(
-            path, "repair.interpolate", f"{how!r} does not go with date = 'by_timeframe'"
+            path, "repair.interpolate", f"{how!r} cannot be used with date = 'by_timeframe'"
         )
 
 
@@ -179,7 +179,7 @@ def _require_lengths(path: Path, spec: DatasetFile) -> None:
         if length is not None and length.is_in_slots and not spec.has_timeframes:
             raise build_error(path, key, "slots need date = 'by_timeframe'; write 90s, 1h or 30d")
     if window is not None and window.count == 0:
-        raise build_error(path, "fetch.window", "must be longer than nothing")
+        raise build_error(path, "fetch.window", "must be longer than zero")
 
 
 def _require_working_rules(path: Path, spec: DatasetFile) -> None:
@@ -192,7 +192,7 @@ def _require_working_rules(path: Path, spec: DatasetFile) -> None:
     if spec.keep_when is None:
         return
     if spec.rows == "immutable":
-        raise build_error(path, "keep_when", "immutable rows are always kept; leave it out")
+        raise build_error(path, "keep_when", "immutable rows are always kept; remove it")
     pairs = f"SELECT {spec.keep_when} FROM t CROSS JOIN s"  # noqa: S608 - over empty frames
     with _explain_condition_errors(path, "keep_when", spec.keep_when):
         _require_boolean(pl.SQLContext(t=empty, s=empty).execute(pairs, eager=True))
@@ -200,12 +200,12 @@ def _require_working_rules(path: Path, spec: DatasetFile) -> None:
 
 def _require_boolean(result: pl.DataFrame) -> None:
     if result.dtypes != [pl.Boolean]:
-        raise SchemaError(f"it gives {result.dtypes[0]}, not true or false")
+        raise SchemaError(f"it gives {result.dtypes[0]}, not a boolean")
 
 
 @contextmanager
 def _explain_condition_errors(path: Path, key: str, text: str) -> Iterator[None]:
-    """Turn what goes wrong with a condition into an error that says where it stands."""
+    """Raise errors of a condition as an error that names file and key."""
     try:
         yield
     except (PolarsError, SchemaError) as error:
@@ -214,7 +214,7 @@ def _explain_condition_errors(path: Path, key: str, text: str) -> Iterator[None]
 
 
 def build_error(path: Path, key: str, reason: str) -> SchemaError:
-    """The error of a key that a dataset file must not have so."""
+    """Return the error of a key of a dataset file."""
     return SchemaError(f"{path}: {key}: {reason}")
 
 

@@ -1,7 +1,7 @@
-"""What rows can be beyond columns with names: bars, trades, order books, funding.
+"""Kinds of events and their columns: bars, trades, order books, funding.
 
-A dataset file says so by `event`. Such rows have a class of their own in a replay, sources know how
-to fetch them, and checks and repairs may take the rows of one table for evidence about another.
+A dataset file sets `event`. Each kind of event has its own class in a replay, sources can fetch it,
+and checks and repairs may use the rows of one table as evidence about another.
 """
 
 from __future__ import annotations
@@ -52,4 +52,4 @@ EVENT_COLUMNS: Mapping[EventKind, Mapping[str, str]] = {
         "fill": "string",
     },
 }
-"""By kind of event, the columns of its rows in order, and their types."""
+"""By kind of event: names and types of its columns, in order."""

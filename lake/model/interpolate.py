@@ -1,6 +1,6 @@
-"""Rows filled in by rule where the venue gave none. Pure.
+"""Fill missing rows by rule. Pure functions.
 
-No such row is data: each says in `fill` by which rule it was made, and none is made over another.
+Filled rows are not data: the column `fill` of each names its rule, and none replaces another row.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ _MINUTE_US = 60_000_000
 
 
 FLAT = f"{INTERPOLATED}flat"
-"""What `fill` says of a bar of an interval in which nothing was traded."""
+"""Value of `fill` for a bar of an interval without trades."""
 
 
 def is_guess(fill: pl.Expr) -> pl.Expr:
-    """Whether a row was filled in by a rule alone: something happened, and nobody has it."""
+    """Return whether a row is a guess: filled by a rule although an event took place."""
     return (fill.str.starts_with(INTERPOLATED) & (fill != FLAT)).fill_null(value=False)
 
 
 def build_flat_bars(bars: pl.DataFrame, opens: pl.Series, timeframe: Timeframe) -> pl.DataFrame:
-    """Bars without trades: all prices are the close of the bar before, all volumes zero.
+    """Build bars without trades: all prices are the previous close, all volumes zero.
 
-    A bar is made only where the one right before it is stored, or made here: beyond an interval
-    of which nothing is known, the last price is not known either.
+    A bar is built only if the bar directly before it is stored or built here: after an unknown
+    interval, the last price is unknown too.
 
     Parameters
     ----------
     bars
-        Stored bars of one market, in and before the intervals.
+        Stored bars of one market, within and before the intervals.
     opens
         Open times of the intervals without trades, in order.
 
@@ -68,30 +68,30 @@ def build_flat_bars(bars: pl.DataFrame, opens: pl.Series, timeframe: Timeframe) 
 
 
 def find_obstacle(dataset: Dataset) -> str:
-    """Why no row of a dataset may be filled in by its policy; empty where it may.
+    """Return why rows of a dataset cannot be filled by its policy; empty if they can.
 
-    Nobody must take such a row for an observed one, nor may it stand in the way of one: whatever
-    is written when, the dataset has to keep the observed.
+    A filled row must never pass for an observed one, nor replace it: whatever the order of writes,
+    the dataset must keep the observed row.
     """
     columns = {column.name: column for column in dataset.columns}
     fill = columns.get("fill")
     if dataset.repair.interpolate is None:
-        return "its dataset file does not say how to fill in"
+        return "its dataset file does not set `repair.interpolate`"
     if fill is None or fill.type != "string" or not fill.nullable:
-        return "its dataset file has no column `fill` (a string, nullable) that could say so"
+        return "its dataset file has no column `fill` (a string, nullable) to mark filled rows"
     if dataset.key != (dataset.time_column,):
-        return "its rows have more of a key than their time"
+        return "its key has more columns than the time"
     if dataset.rows != "revisable":
-        return "its rows are immutable: an observed one could not replace what was filled in"
+        return "its rows are immutable: an observed row could not replace a filled one"
     if not _keeps_stored_row(dataset, stored=None, new="") or _keeps_stored_row(
         dataset, stored="", new=None
     ):
-        return "its `keep_when` must keep observed rows, where `fill` is null, and those only"
+        return "its `keep_when` must keep observed rows (`fill` is null), and no others"
     return ""
 
 
 def _keeps_stored_row(dataset: Dataset, stored: str | None, new: str | None) -> bool:
-    """Whether `keep_when` keeps a stored row, if all it knows of two is how they were filled in."""
+    """Return whether `keep_when` keeps a stored row, given only `fill` of it and of the new row."""
     if dataset.keep_when is None:
         return False
     empty = pl.DataFrame(
@@ -106,15 +106,16 @@ def _keeps_stored_row(dataset: Dataset, stored: str | None, new: str | None) -> 
 
 
 def find_due_times(times: pl.Series, window: TimeRange) -> pl.Series:
-    """Times in a range at which a row is missing, by the schedule of the rows around it.
+    """Return the times in a range at which a row is missing, by the schedule of nearby rows.
 
-    The schedule is the most common distance between rows, in whole minutes, and the most common
-    of its phases: venues send times some milliseconds off. Without two rows there is none.
+    The schedule is the most common distance between rows, in whole minutes, and its most common
+    phase; venues send times that are some milliseconds off. With fewer than two rows, there is no
+    schedule and the result is empty.
 
     Parameters
     ----------
     times
-        Of the stored rows in and around the range, in order.
+        Times of the stored rows in and around the range, in order.
     """
     empty = pl.Series("timestamp", [], dtype=TIMESTAMP)
     minutes = ((times.to_physical() + _MINUTE_US // 2) // _MINUTE_US).unique(maintain_order=True)
@@ -134,22 +135,22 @@ def find_due_times(times: pl.Series, window: TimeRange) -> pl.Series:
 def interpolate_rows(
     dataset: Dataset, rows: pl.DataFrame, times: pl.Series, how: Interpolation
 ) -> pl.DataFrame:
-    """Rows at the times, from those that the venue sent before (`last`) or around (`linear`).
+    """Build rows at the times from the observed row before (`last`) or both neighbours (`linear`).
 
-    Numbers that may be null are: what the venue did not say is not made up where it need not be.
-    At times without the rows that the rule needs, none is made.
+    Nullable columns are null: no value is invented without need. Times without the observed rows
+    that the rule needs get no row.
 
     Parameters
     ----------
     rows
-        Stored rows of one market, in order. Those that were filled in are no ground for others.
+        Stored rows of one market, in order. Filled rows are ignored.
     how
         `last` or `linear`.
 
     Returns
     -------
     DataFrame
-        Columns of the dataset but the market; `fill` is `interpolated:last` or `:linear`.
+        Time column, non-nullable columns and `fill` (`interpolated:last` or `:linear`).
     """
     key, fill_mark = dataset.time_column, f"{INTERPOLATED}{how}"
     wanted = pl.DataFrame({key: times}).sort(key)

@@ -22,12 +22,12 @@ class Length:
 
     @classmethod
     def parse(cls, text: str) -> Length:
-        """The length of a text such as `0s`, `10m`, `30d` or `500 slots`.
+        """Read a length such as `0s`, `10m`, `30d` or `500 slots`.
 
         Raises
         ------
         UsageError
-            It is no such text.
+            The text is not a length of time.
         """
         match = _TEXT.fullmatch(text)
         if match is None:
@@ -38,12 +38,19 @@ class Length:
 
     @property
     def is_in_slots(self) -> bool:
+        """Whether the unit is slots of the table's timeframe."""
         return self.unit == "slots"
 
     def duration(self, timeframe: Timeframe | None) -> timedelta:
-        """The duration, in a table of a timeframe; a month counts as its shortest."""
+        """Return the duration in a table of a timeframe; a month counts as the shortest month.
+
+        Raises
+        ------
+        UsageError
+            The length is in slots, and the table has no timeframe.
+        """
         if not self.is_in_slots:
             return timedelta(seconds=self.count * _SECONDS[self.unit])
         if timeframe is None:
-            raise UsageError(f"{self.count} slots need a timeframe", "Write it as 90s, 1h or 30d.")
+            raise UsageError(f"{self.count} slots need a timeframe", "Write 90s, 1h or 30d.")
         return timedelta(seconds=self.count * timeframe.seconds)

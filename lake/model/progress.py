@@ -1,4 +1,4 @@
-"""How far a long piece of work is, for whoever wants to show it."""
+"""Progress of long operations, for displays to follow."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Follows a piece of work: what is done, of how many units, and what came of it.
+    """Receives the progress of an operation.
 
-    `begin` gives the number of units; they are files, rows, days or markets, and seconds of market
-    time in an ingestion. `advance` says that units are done, how many rows came with them, and
-    what the work has turned to. `end` comes last, also where the work fails, with the report of
-    the work where there is one.
+    `begin` gives the total number of units: files, rows, days or markets; in an ingestion, seconds
+    of market time. `advance` reports completed units, their number of rows, and what the operation
+    works on now. `end` comes last, also after a failure, with the report of the operation if there
+    is one.
     """
 
     def begin(self, what: str, total: float, /) -> None: ...
@@ -22,7 +22,7 @@ class Progress(Protocol):
 
 
 class NoProgress:
-    """Progress that shows nothing."""
+    """Ignores progress."""
 
     def begin(self, what: str, total: float, /) -> None: ...
 

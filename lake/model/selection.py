@@ -17,7 +17,7 @@ from lake.model.time import in_utc, iso
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Rows of these exchanges and symbols (none named: all), in `[start, end)` (None: open)."""
+    """Exchanges and symbols (empty: all) in the range `[start, end)` (None: unbounded)."""
 
     exchanges: tuple[str, ...] = ()
     symbols: tuple[str, ...] = ()
@@ -36,18 +36,18 @@ class Selection:
             )
 
     def within(self, outer: Selection) -> Selection:
-        """The part of this selection that lies in another.
+        """Return the part of this selection that lies in another.
 
         Raises
         ------
         UnknownNameError
-            They have no exchange, symbol or time in common.
+            The selections have no exchange, symbol or time in common.
         """
         start = max(filter(None, (self.start, outer.start)), default=None)
         end = min(filter(None, (self.end, outer.end)), default=None)
         if start is not None and end is not None and start >= end:
             raise UnknownNameError(
-                f"the range asked for is outside {_format_bound(outer.start)} "
+                f"the requested range is outside {_format_bound(outer.start)} "
                 f"to {_format_bound(outer.end)}"
             )
         return Selection(
@@ -58,7 +58,7 @@ class Selection:
         )
 
     def predicate(self, dataset: Dataset) -> pl.Expr | None:
-        """The selection over stored rows, bounds on `date` included so that files are pruned."""
+        """Return the condition on stored rows, with bounds on `date` that prune files."""
         terms = []
         if self.exchanges:
             terms.append(pl.col("exchange").is_in(list(self.exchanges)))
@@ -74,7 +74,7 @@ class Selection:
 
 
 def as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
-    """One name or several, as several."""
+    """Return one name or several as a tuple."""
     return (names,) if isinstance(names, str) else tuple(names)
 
 

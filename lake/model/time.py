@@ -14,10 +14,10 @@ MILLISECOND = timedelta(milliseconds=1)
 MICROSECOND = timedelta(microseconds=1)
 DAY = timedelta(days=1)
 FIRST_TIME = datetime(2009, 1, 3, tzinfo=UTC)
-"""The first block of Bitcoin: nothing was traded before."""
+"""Time of the first Bitcoin block; no crypto trade is older."""
 
 Time = datetime | str
-"""A time as users give it: with a zone, or as text that `parse_time` understands."""
+"""A time as users give it: a datetime with a zone, or text that `parse_time` accepts."""
 _DURATION = re.compile(r"(\d{1,6})(s|m|h|d|w)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -43,6 +43,7 @@ class TimeRange:
 
     @property
     def duration(self) -> timedelta:
+        """Length of the range."""
         return self.end - self.start
 
     def __str__(self) -> str:
@@ -50,12 +51,12 @@ class TimeRange:
 
 
 def in_utc(time: datetime) -> datetime:
-    """The same time in UTC.
+    """Convert a time to UTC.
 
     Raises
     ------
     UsageError
-        It has no zone, so that nobody knows which time it is.
+        The time has no zone.
     """
     if time.tzinfo is None:
         raise UsageError(f"{time} has no time zone", "Give times with tzinfo=datetime.UTC.")
@@ -63,22 +64,22 @@ def in_utc(time: datetime) -> datetime:
 
 
 def from_ms(milliseconds: int) -> datetime:
-    """UTC time of a Unix time in milliseconds."""
+    """Return the UTC time of a Unix time in milliseconds."""
     return EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def to_ms(time: datetime) -> int:
-    """Unix time in milliseconds, rounded down."""
+    """Return the Unix time in milliseconds, rounded down."""
     return (time - EPOCH) // MILLISECOND
 
 
 def to_ms_ceiling(time: datetime) -> int:
-    """Unix time in milliseconds, rounded up."""
+    """Return the Unix time in milliseconds, rounded up."""
     return -((EPOCH - time) // MILLISECOND)
 
 
 def iso(time: datetime) -> str:
-    """ISO-8601 with `Z`, as short as is exact: `2026-01-01T00:00:00Z`."""
+    """Format a time as ISO-8601 with `Z`, as short as is exact: `2026-01-01T00:00:00Z`."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -91,34 +92,35 @@ def resolve_time(time: Time | None, now: datetime) -> datetime | None: ...
 
 
 def resolve_time(time: Time | None, now: datetime) -> datetime | None:
-    """UTC time of what a user gave; None, for no bound, stays None.
+    """Return the UTC time of a user's datetime or text; None, for no bound, stays None.
 
     Parameters
     ----------
     now
-        The present, for text as `7d`; the bounds of one range take the same.
+        The present, for text such as `7d`; pass the same for both bounds of a range.
 
     Raises
     ------
     UsageError
-        It is no time, or has no zone.
+        The value is not a time, or has no zone.
     """
     if isinstance(time, str):
         return parse_time(time, now)
     if time is not None and not isinstance(time, datetime):
         raise UsageError(
-            f"{time!r} is not a time", "Give a datetime with tzinfo=datetime.UTC, or text as 7d."
+            f"{time!r} is not a time",
+            "Give a datetime with tzinfo=datetime.UTC, or text such as 7d.",
         )
     return None if time is None else in_utc(time)
 
 
 def parse_duration(text: str) -> timedelta:
-    """How long a text as `90s`, `30m`, `12h`, `7d` or `2w` means.
+    """Read a duration such as `90s`, `30m`, `12h`, `7d` or `2w`.
 
     Raises
     ------
     UsageError
-        It is none of these.
+        The text is not a duration.
     """
     parts = _DURATION.fullmatch(text.strip())
     if parts is None:
@@ -127,20 +129,20 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_time(text: str, now: datetime) -> datetime:
-    """UTC time of what a user typed.
+    """Read a time from text.
 
     Parameters
     ----------
     text
-        `2026-01-01`, `2026-01-01T12:00Z` (any ISO-8601; without a zone it is UTC), `now`,
-        or a time ago: `90s`, `30m`, `12h`, `7d`, `2w`.
+        `2026-01-01`, `2026-01-01T12:00Z` (any ISO-8601; UTC if it has no zone), `now`, or a
+        duration before now: `90s`, `30m`, `12h`, `7d`, `2w`.
     now
-        The present, for `now` and times ago.
+        The present, for `now` and durations before it.
 
     Raises
     ------
     UsageError
-        The text is none of these.
+        The text is not a time.
     """
     text = text.strip()
     if text == "now":

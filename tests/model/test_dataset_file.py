@@ -103,17 +103,17 @@ MALFORMED = {
     "a record that is not the lake's": (
         'rows = "immutable"',
         'kind = "record"\nrows = "immutable"',
-        "from: 'lake' and kind = 'record' go together",
+        "from: 'lake' requires kind = 'record'",
     ),
     "rows of an exchange that nobody fetches": (
         'rows = "immutable"',
         'from = "exchange"\nrows = "immutable"',
-        "from: 'exchange' and [fetch] go together",
+        "from: 'exchange' requires [fetch]",
     ),
     "rows of a file that are fetched": (
         "[columns]",
         '[fetch]\nmethod = "fetchMarkets"\n[columns]',
-        "from: 'exchange' and [fetch] go together",
+        "from: 'exchange' requires [fetch]",
     ),
     "checks of a reference": (
         "[columns]",
@@ -123,7 +123,7 @@ MALFORMED = {
     "a section of one table by timeframe": (
         'date = "day"',
         'date = "by_timeframe"\nsection = "trades"',
-        "section: 'trades' has one table, so it does not go with date = 'by_timeframe'",
+        "section: 'trades' holds one table; it cannot have date = 'by_timeframe'",
     ),
     **{
         f"repair.{key} = {value}": (
@@ -143,7 +143,7 @@ MALFORMED = {
     "rows between others by timeframe": (
         'date = "day"',
         'date = "by_timeframe"\nrepair = { interpolate = "last" }',
-        "repair.interpolate: 'last' does not go with date = 'by_timeframe'",
+        "repair.interpolate: 'last' cannot be used with date = 'by_timeframe'",
     ),
     "a method that nobody can read": (
         "[columns]",
@@ -158,7 +158,7 @@ MALFORMED = {
     "a window of the present": (
         "[columns]",
         'from = "exchange"\n[fetch]\nmethod = "fetchMarkets"\nwindow = "1h"\n[columns]',
-        "fetch.window: 'fetchMarkets' gives only the present",
+        "fetch.window: 'fetchMarkets' fetches only the present",
     ),
 }
 
@@ -190,7 +190,7 @@ OTHER_SECTION = ('section = "trades"', 'section = "other"')
     ("old", "new", "reason"),
     [
         ('window = "6h"', "", "fetch.window: 'fetchTrades' needs one"),
-        ('window = "6h"', 'window = "0s"', "fetch.window: must be longer than nothing"),
+        ('window = "6h"', 'window = "0s"', "fetch.window: must be longer than zero"),
         ('window = "6h"', 'window = "9 slots"', "fetch.window: slots need date = 'by_timeframe'"),
         ('price = { type = "float64"', 'price = { type = "int64"', "event: 'trade' has these"),
     ],
@@ -224,7 +224,7 @@ def test_bars_without_timeframes_are_refused(tmp_path: Path) -> None:
         ('section = "bars"', ""),
     ]
     path = variant(tmp_path, "bars", "candles", *changes)
-    with pytest.raises(SchemaError, match="event: 'bar' and date = 'by_timeframe' go together"):
+    with pytest.raises(SchemaError, match="event: 'bar' requires date = 'by_timeframe'"):
         Catalog([*builtin_files(), path])
 
 

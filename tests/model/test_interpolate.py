@@ -110,8 +110,8 @@ def test_due_times_are_those_of_a_naive_loop(there: set[int], start: int, length
 
 
 CHANGED = {
-    "no policy": ({"repair": RepairPolicy()}, "how to fill in"),
-    "a longer key": ({"key": ("timestamp", "funding_rate")}, "more of a key"),
+    "no policy": ({"repair": RepairPolicy()}, "repair.interpolate"),
+    "a longer key": ({"key": ("timestamp", "funding_rate")}, "more columns than the time"),
     "immutable rows": ({"rows": "immutable", "keep_when": None}, "immutable"),
     "nothing is kept": ({"keep_when": None}, "keep_when"),
     "observed rows are not kept": ({"keep_when": "t.fill IS NOT NULL"}, "keep_when"),
