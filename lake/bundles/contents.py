@@ -64,7 +64,7 @@ class Contents:
         if tables is None:
             raise ConfigError(
                 f"{folder} has a manifest but no data; its data is in the tables of a lake",
-                "Open the bundle by name in its lake, or export it there with `lake bundle export`.",
+                "Open the bundle by name in its lake, or run `lake bundle export` there.",
             )
         if manifest.metadata.lake_id != lake_id:
             raise ConfigError(
