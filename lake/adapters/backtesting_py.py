@@ -54,7 +54,7 @@ def ohlcv(
         The table holds no bars, or pandas is not installed.
     """
     pandas = require_package("pandas", "backtesting")
-    selection = bundle.select(exchange, symbol, since, until)
+    selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
     bars = read_closed_bars(bundle, table, OHLCV, selection)
     times = bars["timestamp"].dt.replace_time_zone(None).dt.cast_time_unit("ns").to_numpy()
     return pandas.DataFrame(

@@ -75,7 +75,7 @@ def write(
     StorageError
         The folder cannot be written.
     """
-    selection = bundle.select(exchange, symbol, since, until)
+    selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
     rows = _read_rows(bundle, table, selection)
     timeframe = (
         Timeframe.parse(funding_timeframe)

@@ -89,7 +89,7 @@ def bars(
     """
     data = require_package("nautilus_trader.model.data", "nautilus")
     market = specification or instrument(bundle, exchange, symbol)
-    selection = bundle.select(exchange, symbol, since, until)
+    selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
     frame = read_closed_bars(bundle, table, OHLCV, selection)
     _require_exact(frame, PRICES, ("volume",), market)
     timeframe = find_bar_timeframe(bundle, table)
@@ -139,7 +139,7 @@ def trade_ticks(
     """
     data = require_package("nautilus_trader.model.data", "nautilus")
     market = specification or instrument(bundle, exchange, symbol)
-    selection = bundle.select(exchange, symbol, since, until)
+    selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
     columns = ("timestamp", "received_at", "trade_id", "price", "amount", "side")
     known_at = pl.max_horizontal("timestamp", "received_at").alias("known_at")
     frame = read_rows(bundle, _TRADES, columns, selection).with_columns(known_at)

@@ -64,7 +64,7 @@ def prices(
     UsageError
         The table holds no bars, the column is not numeric, or pandas is not installed.
     """
-    selection = bundle.select(exchange, symbol, since, until)
+    selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
     return _pivot_columns(bundle, table, (column,), selection)[column]
 
 
@@ -82,7 +82,7 @@ def ohlcv(
     Each frame is like the result of `prices`; all have the same index and columns. Parameters and
     errors are those of `prices`.
     """
-    selection = bundle.select(exchange, symbol, since, until)
+    selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
     return _pivot_columns(bundle, table, OHLCV, selection)
 
 

@@ -148,7 +148,7 @@ class Bundle(ReadableBundle):
         DamagedError
             A file is missing or differs from the pinned file.
         """
-        selection = self.select(exchange, symbol, since, until)
+        selection = self.select(exchange, symbol=symbol, since=since, until=until)
         source = PinnedSource(self.contents, self._table)
         chosen = self._expand(table, timeframe)
         if batch is None:

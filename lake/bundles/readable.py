@@ -81,7 +81,7 @@ class ReadableBundle:
             When it is collected: a file is missing, or not what was pinned.
         """
         pinned = self._table(self._find(table, timeframe).name)
-        wanted = self.select(exchange, symbol, since, until)
+        wanted = self.select(exchange, symbol=symbol, since=since, until=until)
         narrowed = wanted.within(pinned.pinned)
         require_markets(pinned.dataset.name, pinned.markets, wanted)
         return pinned.scan(narrowed, columns=columns)
@@ -238,6 +238,7 @@ class ReadableBundle:
     def select(
         self,
         exchange: str | Sequence[str] = (),
+        *,
         symbol: str | Sequence[str] = (),
         since: Time | None = None,
         until: Time | None = None,

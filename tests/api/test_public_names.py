@@ -14,6 +14,10 @@ import lake as package
 from lake import errors
 from lake.align.policies import AsOf
 from lake.api import Lake
+from lake.api.alerts import Alerts
+from lake.api.bundles import Bundles
+from lake.api.maintenance import Maintenance
+from lake.api.quality import Quality
 from lake.replay.events import Event
 from tests.conftest import DAY, T0, bars, trades, write
 
@@ -122,3 +126,34 @@ def test_reads_have_parameters_that_tools_know(owner: type) -> None:
         assert kinds == {inspect.Parameter.KEYWORD_ONLY}
         with pytest.raises(TypeError, match="symbl"):
             getattr(owner, method)(None, "trades", symbl="BTC/USDT")
+
+
+METHODS = {
+    package.Lake: "align at audit available coverage create dataset describe ingest instruments "
+    "jobs latest order_books scan sql status tables to_pandas versions write",
+    Bundles: "diff export import_ ls open pin resolve rm verify warm",
+    Quality: "check finding findings gaps repair repairs report scores undo",
+    Alerts: "ls run test",
+    Maintenance: "checkpoint gc optimize vacuum",
+}
+ORDER = ("table", "timeframe", "exchange", "symbol", "since", "until")
+
+
+@pytest.mark.parametrize("owner", METHODS)
+def test_a_lake_and_its_namespaces_have_these_methods(owner: type) -> None:
+    public = [name for name in dir(owner) if not name.startswith("_")]
+    assert public == METHODS[owner].split()
+
+
+@pytest.mark.parametrize("owner", [*METHODS, package.Bundle])
+def test_parameters_have_one_set_of_names_in_one_order(owner: type) -> None:
+    for name in dir(owner):
+        method = inspect.getattr_static(owner, name)
+        if name.startswith("_") or not inspect.isfunction(method):
+            continue
+        parameters = inspect.signature(method).parameters
+        assert not {"start", "end", "tables", "datasets", "meter"} & parameters.keys(), name
+        shared = [parameter for parameter in parameters if parameter in ORDER]
+        assert shared == sorted(shared, key=ORDER.index), name
+        for parameter in shared[1:]:
+            assert parameters[parameter].kind is inspect.Parameter.KEYWORD_ONLY, name
