@@ -1,4 +1,4 @@
-"""What the report on quality draws: candles around findings, and prices of venues apart."""
+"""Build the charts of the quality report: candles around findings, and deviations of venues."""
 
 from __future__ import annotations
 
@@ -29,18 +29,17 @@ _DEVIATION = "venue_deviation"
 
 
 def build_charts(inputs: CheckInputs, findings: pl.DataFrame) -> tuple[Chart, ...]:
-    """Candles around the worst findings of bars: of each check some, of many markets."""
-    bars = [name for name, rows in inputs.tables.items() if rows.dataset.event == "bar"]
-    shown = findings.filter(
+    """Build charts of candles around the worst findings of bars, from all checks and markets."""
+    bars = [name for name, reader in inputs.tables.items() if reader.dataset.event == "bar"]
+    suitable = findings.filter(
         pl.col("dataset").is_in(bars)
         & pl.col("check").is_in(_CHECKS)
-        # Where many are told as one, what is wrong lies here and there in its interval.
+        # A finding that stands for many others has wrong rows scattered in its interval.
         & ~pl.col("message").str.contains(FOLDED_PATTERN)
     )
-    drawn = (
-        _build_chart(inputs, row) for row in _select_worst(_join_days(shown)).iter_rows(named=True)
-    )
-    return tuple(chart for chart in drawn if chart is not None)
+    worst = _select_worst(_join_days(suitable))
+    charts = (_build_chart(inputs, row) for row in worst.iter_rows(named=True))
+    return tuple(chart for chart in charts if chart is not None)
 
 
 def build_deviations(
@@ -49,36 +48,36 @@ def build_deviations(
     findings: pl.DataFrame,
     threshold_bps: Callable[[Dataset], float],
 ) -> tuple[Deviation, ...]:
-    """How far the closes of one symbol are apart on two venues, in the finest bars of both.
+    """Build the deviations of the closes of a symbol on two venues, in the finest bars of both.
 
-    Pairs with findings come first. Of a long range, 400 spans are told by their mean, lowest and
-    highest deviation, so that no minute is lost in a mean.
+    Pairs with findings come first. A long range is reduced to 400 spans with their mean, lowest and
+    highest deviation, so that no minute disappears in a mean.
     """
-    told = findings.filter(pl.col("check") == _DEVIATION)
+    deviating = findings.filter(pl.col("check") == _DEVIATION)
     names = pl.concat_str("exchange", "symbol", separator=" ")
-    named = {frozenset(pair) for pair in told.select(names, "against").iter_rows()}
+    with_findings = {frozenset(pair) for pair in deviating.select(names, "against").iter_rows()}
 
     def order(pair: tuple[Dataset, Market, Market]) -> tuple[bool, int]:
         dataset, *markets = pair
-        return frozenset(map(str, markets)) not in named, _step(dataset) // MICROSECOND
+        return frozenset(map(str, markets)) not in with_findings, _step(dataset) // MICROSECOND
 
-    found: dict[tuple[Market, Market], Deviation] = {}
+    deviations: dict[tuple[Market, Market], Deviation] = {}
     for dataset, *markets in sorted(_pair_venues(inputs, selection), key=order):
         first, second = markets
-        if len(found) < _PAIRS and (first, second) not in found:
+        if len(deviations) < _PAIRS and (first, second) not in deviations:
             line = _build_deviation(
                 inputs, dataset, first, second, selection, threshold_bps(dataset)
             )
             if line is not None:
-                found[first, second] = line
-    return tuple(found.values())
+                deviations[first, second] = line
+    return tuple(deviations.values())
 
 
-def _join_days(found: pl.DataFrame) -> pl.DataFrame:
-    """Findings that follow each other as one: checks cut what they find at midnight."""
+def _join_days(findings: pl.DataFrame) -> pl.DataFrame:
+    """Join adjacent findings, because checks cut them at midnight."""
     same = (*DATASET_MARKET, "check", "against", "reason")
     begins = (pl.col("timestamp") != pl.col("end").shift(1)).fill_null(value=True)
-    runs = found.sort(*same, "timestamp").with_columns(
+    runs = findings.sort(*same, "timestamp").with_columns(
         _run=begins.cast(pl.Int64).cum_sum().over(same)
     )
     return runs.group_by(*same, "_run", maintain_order=True).agg(
@@ -88,12 +87,12 @@ def _join_days(found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _select_worst(found: pl.DataFrame) -> pl.DataFrame:
-    """By turns of each check, and within it of each market, the worst and longest first."""
+def _select_worst(findings: pl.DataFrame) -> pl.DataFrame:
+    """Select findings of all checks and markets in turn, the worst and longest first."""
     turn = pl.int_range(pl.len())
     rank = severity_rank()
     return (
-        found.with_columns(_rank=rank)
+        findings.with_columns(_rank=rank)
         .sort("_rank", "rows", "timestamp", descending=[True, True, False])
         .with_columns(_turn=turn.over("check", "_rank", *DATASET_MARKET))
         .sort("_rank", "_turn", descending=[True, False], maintain_order=True)
@@ -148,7 +147,7 @@ def _build_chart(inputs: CheckInputs, row: dict[str, object]) -> Chart | None:
 def _read_candles(
     inputs: CheckInputs, dataset: Dataset, market: Market, start: datetime, end: datetime
 ) -> pl.DataFrame:
-    """Candles before, in and after an interval; of a long one not those of its middle."""
+    """Read the candles before, in and after an interval, without the middle of a long one."""
     step = _step(dataset)
     parts = [(start - _AROUND * step, end + _AROUND * step)]
     if end - start > _LONG * step:
@@ -160,7 +159,7 @@ def _read_candles(
 def _read_reference(
     inputs: CheckInputs, dataset: Dataset, market: Market, against: str, times: pl.Series
 ) -> Line | None:
-    """Closes at the same times, of the market's trades or finer bars, or of another market."""
+    """Read closes at the same times, from trades or finer bars of the market, or another market."""
     first, last = times[0], times[-1]
     if against in inputs.tables:
         table, other = against, market
@@ -171,12 +170,12 @@ def _read_reference(
         table, other = dataset.name, StoredMarket(exchange, symbol)
     if inputs.listing.span(table, other) is None or dataset.timeframe is None:
         return None
-    witness = inputs.tables[table].dataset
-    price = "price" if "price" in witness.polars_schema else "close"
+    reference = inputs.tables[table].dataset
+    price = "price" if "price" in reference.polars_schema else "close"
     rows = _read_columns(
-        inputs, table, other, first, last + _step(dataset), (witness.time_column, price)
+        inputs, table, other, first, last + _step(dataset), (reference.time_column, price)
     )
-    slot = pl.col(witness.time_column).dt.truncate(dataset.timeframe.table_suffix).alias("slot")
+    slot = pl.col(reference.time_column).dt.truncate(dataset.timeframe.table_suffix).alias("slot")
     closes = rows.group_by(slot, maintain_order=True).agg(pl.col(price).last())
     joined = times.alias("slot").to_frame().join(closes, on="slot", how="left")
     return Line(against, tuple(joined[price].to_list()))
@@ -223,7 +222,7 @@ def _build_deviation(
 def _read_closes(
     inputs: CheckInputs, dataset: Dataset, market: Market, selection: Selection
 ) -> pl.DataFrame:
-    """Closes that the venue sent, of bars that are over."""
+    """Read the closes of closed bars that the venue sent."""
     columns = (dataset.time_column, "close", "closed", "fill")
     rows = _read_columns(inputs, dataset.name, market, selection.start, selection.end, columns)
     return rows.filter(pl.col("closed") & pl.col("fill").is_null()).drop("closed", "fill")

@@ -1,4 +1,4 @@
-"""The data files of tables with their times, some of which may be impossible."""
+"""List the data files of tables with their times, some of which may be impossible."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _COLUMNS = ("exchange", "symbol", "rows", "bytes", "first", "last")
 
 @dataclass(frozen=True)
 class Listing:
-    """What the files of tables hold, at one moment; read once a table."""
+    """The data files of tables at one moment; each table is listed once."""
 
     tables: Mapping[str, TableReader]
     now: datetime
     _files: dict[str, pl.DataFrame] = field(default_factory=dict)
 
     def files(self, table: str) -> pl.DataFrame:
-        """The data files of a table, each with its times.
+        """List the data files of a table with their times.
 
-        Of a market with rows of impossible times, or with files that another engine wrote without
-        statistics, its days instead: possible and impossible times apart.
+        Markets with rows of impossible times, and markets with files that another engine wrote
+        without statistics, have one row per day instead, possible and impossible times apart.
 
         Returns
         -------
@@ -47,11 +47,11 @@ class Listing:
         return self._files[table]
 
     def valid_files(self, table: str, market: Market) -> pl.DataFrame:
-        """The files of a market that hold rows of possible times."""
+        """List the files of a market that hold rows of possible times."""
         return self.files(table).filter(matches_market(market) & has_possible_times(self.now))
 
     def span(self, table: str, market: Market) -> TimeRange | None:
-        """From a market's first to its last row; rows of impossible times do not count."""
+        """Return the span from a market's first to its last row, without impossible times."""
         files = self.valid_files(table, market)
         first, last = files["first"].min(), files["last"].max()
         if not isinstance(first, datetime) or not isinstance(last, datetime):
@@ -60,16 +60,16 @@ class Listing:
 
 
 def matches_market(market: Market) -> pl.Expr:
-    """Whether a row or file is of a market."""
+    """Whether a row or file belongs to a market."""
     return (pl.col("exchange") == market.exchange) & (pl.col("symbol") == market.symbol)
 
 
-def _list_days(rows: TableReader, market: tuple[str, str], now: datetime) -> pl.DataFrame:
-    time, selection = pl.col(rows.dataset.time_column), Selection(market[:1], market[1:])
+def _list_days(reader: TableReader, market: tuple[str, str], now: datetime) -> pl.DataFrame:
+    time, selection = pl.col(reader.dataset.time_column), Selection(market[:1], market[1:])
     step = TIME_STEP // MICROSECOND
     return (
-        rows.scan(selection, columns=[rows.dataset.time_column])
-        .group_by(time.dt.date().alias("_day"), (time <= now + AHEAD).alias("_sound"))
+        reader.scan(selection, columns=[reader.dataset.time_column])
+        .group_by(time.dt.date().alias("_day"), (time <= now + AHEAD).alias("_possible"))
         .agg(
             exchange=pl.lit(market[0]),
             symbol=pl.lit(market[1]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from lake.jobs.quality.report import ReportInputs, build_report
+from lake.jobs.quality.report import ReportData, build_report
 from lake.jobs.quality.run import open_inputs
 from lake.model.selection import Selection
 from lake.quality.report.document import Report
@@ -24,7 +24,7 @@ def report_lake(store: Store, settings: Settings, selection: Selection) -> Repor
     """
     days = widen_to_days(selection)
     inputs = open_inputs(store, settings, store.now())
-    facts = ReportInputs(
+    data = ReportData(
         title=f"Lake {store.root.path.name}",
         lake_id=store.root.id,
         made_at=store.now(),
@@ -35,4 +35,4 @@ def report_lake(store: Store, settings: Settings, selection: Selection) -> Repor
         repairs=store.read(store.catalog.dataset("repairs"), days),
         jobs=Ledger(store).read_jobs(),
     )
-    return build_report(facts, inputs, settings.quality.checks)
+    return build_report(data, inputs, settings.quality.checks)

@@ -1,4 +1,4 @@
-"""The quality of what is about to be pinned: checked as it is pinned, not as it was once."""
+"""Assess the quality of the tables of a new bundle, at the pinned versions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import datetime
 import polars as pl
 
 from lake.bundles.draft import Assessment
-from lake.jobs.quality.report import ReportInputs, build_report
-from lake.jobs.quality.run import check_tables, open_inputs
+from lake.jobs.quality.report import ReportData, build_report
+from lake.jobs.quality.run import MarketResult, check_tables, open_inputs
 from lake.model.dataset import TIMESTAMP
 from lake.model.progress import Progress
 from lake.model.selection import Selection
@@ -31,35 +31,35 @@ def assess(
     as_of: datetime | None,
     progress: Progress,
 ) -> Assessment:
-    """Check selections of tables as they are, and report on them; nothing is recorded.
+    """Check selections of snapshots, and report on them; nothing is recorded.
 
-    Other tables of the lake testify, as they are now or were at `as_of`.
+    References are the other tables of the lake, as they are now or were at `as_of`.
     """
     tables = {snapshot.dataset.name: snapshot for snapshot in snapshots}
     inputs = open_inputs(store, settings, store.now(), tables, as_of)
     overrides = settings.quality.checks
-    scores, found = [], [store.catalog.dataset("findings").empty()]
+    scores, findings = [], [store.catalog.dataset("findings").empty()]
     for table, selection in zip(tables, selections, strict=True):
-        for seen in check_tables(inputs, [table], selection, overrides, progress, exactly=True):
-            scores.append(seen.named_scores)
-            found.append(
-                as_rows(seen.table, seen.market, seen.findings).with_columns(
-                    status=pl.lit("open"),
-                    job_id=pl.lit("pin"),
-                    found_at=pl.lit(inputs.now, dtype=TIMESTAMP),
-                )
-            )
-    facts = ReportInputs(
+        for result in check_tables(inputs, [table], selection, overrides, progress, exactly=True):
+            scores.append(result.named_scores)
+            findings.append(_to_open_findings(result, inputs.now))
+    data = ReportData(
         title=title,
         lake_id=store.root.id,
         made_at=store.now(),
         scores=pl.concat(scores),
-        findings=pl.concat(found, how="diagonal"),
+        findings=pl.concat(findings, how="diagonal"),
         repairs=store.read(store.catalog.dataset("repairs"), as_of=as_of).filter(
             pl.col("dataset").is_in(list(tables))
         ),
         jobs=Ledger(store).read_jobs(),
     )
     return Assessment(
-        combine_scores(facts.scores)["score"], to_json(build_report(facts, inputs, overrides))
+        combine_scores(data.scores)["score"], to_json(build_report(data, inputs, overrides))
+    )
+
+
+def _to_open_findings(result: MarketResult, now: datetime) -> pl.DataFrame:
+    return as_rows(result.table, result.market, result.findings).with_columns(
+        status=pl.lit("open"), job_id=pl.lit("pin"), found_at=pl.lit(now, dtype=TIMESTAMP)
     )

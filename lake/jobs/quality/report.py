@@ -1,4 +1,4 @@
-"""The report on quality of a lake, or of what is pinned, out of scores, findings and repairs."""
+"""Build the quality report of a lake, or of a bundle, from scores, findings and repairs."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ from lake.store.snapshot import Snapshot
 from lake.version import VERSION
 
 _REASONS: tuple[Reason, ...] = get_args(Reason)
-_FINDINGS, _CONTEXT, _REPAIRS, _JOBS = 1_000, 9, 500, 100  # of context, all that is kept
+_FINDINGS, _CONTEXT, _REPAIRS, _JOBS = 1_000, 9, 500, 100  # findings keep at most 9 context rows
 _DEVIATION_BPS = 50.0
 
 
 @dataclass(frozen=True)
-class ReportInputs:
-    """What a report is made of.
+class ReportData:
+    """The rows of the lake's own tables that a report shows.
 
     Attributes
     ----------
     scores, findings, repairs, jobs
-        Rows of those tables; of findings, the open ones.
+        Rows of these tables; only open findings.
     """
 
     title: str
@@ -67,49 +67,47 @@ class ReportInputs:
     bundle_id: str | None = None
 
 
-def build_report(facts: ReportInputs, inputs: CheckInputs, overrides: Overrides) -> Report:
-    """The report on what was checked.
+def build_report(data: ReportData, inputs: CheckInputs, overrides: Overrides) -> Report:
+    """Build the report on the checked tables.
 
     Raises
     ------
     QualityError
-        Nothing was.
+        Nothing was checked.
     """
-    if facts.scores.is_empty():
+    if data.scores.is_empty():
         raise QualityError(
             "there is nothing to report: no check has run over this selection",
             "Run `lake quality check` first.",
         )
-    first, last = facts.scores.select(
-        pl.col("timestamp").min(), last=pl.col("timestamp").max()
-    ).row(0)
+    times = pl.col("timestamp")
+    first, last = data.scores.select(times.min(), last=times.max()).row(0)
     start, end = first.date(), last.date() + DAY
-    found = sort_by_severity(facts.findings)
+    findings = sort_by_severity(data.findings)
     selection = Selection(start=first, end=last + DAY)
+    threshold = partial(_find_threshold, overrides)
     return Report(
-        title=facts.title,
-        made_at=facts.made_at,
+        title=data.title,
+        made_at=data.made_at,
         made_by=f"lake {VERSION}",
-        lake_id=facts.lake_id,
-        bundle_id=facts.bundle_id,
+        lake_id=data.lake_id,
+        bundle_id=data.bundle_id,
         start=start,
         end=end,
-        totals=_sum_totals(facts.scores, found),
-        markets=tuple(_summarize_markets(facts.scores, found, start, end)),
-        findings=tuple(_to_finding(row) for row in found.head(_FINDINGS).iter_rows(named=True)),
-        findings_total=found.height,
-        charts=build_charts(inputs, found),
-        deviations=build_deviations(inputs, selection, found, partial(_find_threshold, overrides)),
-        repairs=tuple(
-            _to_repair(row) for row in facts.repairs.head(_REPAIRS).iter_rows(named=True)
-        ),
-        latency=tuple(_list_latencies(facts.scores, start)),
-        provenance=_build_provenance(facts, inputs),
+        totals=_sum_totals(data.scores, findings),
+        markets=tuple(_summarize_markets(data.scores, findings, start, end)),
+        findings=tuple(_to_finding(row) for row in findings.head(_FINDINGS).iter_rows(named=True)),
+        findings_total=findings.height,
+        charts=build_charts(inputs, findings),
+        deviations=build_deviations(inputs, selection, findings, threshold),
+        repairs=tuple(_to_repair(row) for row in data.repairs.head(_REPAIRS).iter_rows(named=True)),
+        latency=tuple(_list_latencies(data.scores, start)),
+        provenance=_build_provenance(data, inputs),
     )
 
 
-def build_summary(made: Report) -> pl.DataFrame:
-    """The report's figures a market."""
+def build_summary(report: Report) -> pl.DataFrame:
+    """Return the figures of each market of a report."""
     return pl.DataFrame(
         [
             {
@@ -123,18 +121,18 @@ def build_summary(made: Report) -> pl.DataFrame:
                 "findings": market.findings.total,
                 **{name: getattr(market.scores, name) for name in MEASURES},
             }
-            for market in made.markets
+            for market in report.markets
         ]
     )
 
 
-def build_overview(made: Report) -> pl.DataFrame:
-    """The same in few columns, the worst market first: `weakest` is the part that costs most."""
+def build_overview(report: Report) -> pl.DataFrame:
+    """Return the main figures of each market, the worst first; `weakest`: its lowest dimension."""
     score = pl.col("score")
     parts = pl.concat_list(DIMENSIONS)
     weakest = parts.list.arg_min().replace_strict(dict(enumerate(DIMENSIONS)), default=None)
     return (
-        build_summary(made)
+        build_summary(report)
         .sort("score", maintain_order=True)
         .select(
             pl.concat_str("exchange", "symbol", separator=" ").alias("market"),
@@ -150,10 +148,10 @@ def build_overview(made: Report) -> pl.DataFrame:
 
 
 def _summarize_markets(
-    scores: pl.DataFrame, found: pl.DataFrame, start: date, end: date
+    scores: pl.DataFrame, findings: pl.DataFrame, start: date, end: date
 ) -> Sequence[MarketFigures]:
-    by_market = found.partition_by(DATASET_MARKET, as_dict=True)
-    nothing = found.clear()
+    by_market = findings.partition_by(DATASET_MARKET, as_dict=True)
+    nothing = findings.clear()
     figures = []
     for key, days in scores.sort(*DATASET_MARKET, "timestamp").group_by(
         DATASET_MARKET, maintain_order=True
@@ -174,25 +172,23 @@ def _summarize_markets(
     return figures
 
 
-def _sum_totals(scores: pl.DataFrame, found: pl.DataFrame) -> Totals:
-    return Totals(
-        _combine_scores(scores), *_count_rows(scores), _count_missing(scores), _count_open(found)
-    )
+def _sum_totals(scores: pl.DataFrame, findings: pl.DataFrame) -> Totals:
+    missing, open_findings = _count_missing(scores), _count_open(findings)
+    return Totals(_combine_scores(scores), *_count_rows(scores), missing, open_findings)
 
 
 def _list_days(days: pl.DataFrame, start: date, end: date) -> Days:
     count = (end - start).days
-    shown: list[int | None] = [None] * count
+    scores: list[int | None] = [None] * count
     rows = [0] * count
     missing: list[tuple[int, Reason, int]] = []
     for row in days.iter_rows(named=True):
         number = (row["timestamp"].date() - start).days
-        shown[number] = int(
-            row["score"] * 10_000 + 1e-7
-        )  # rounded down: a loss never looks like none
+        # Rounded down, so that a small loss does not disappear.
+        scores[number] = int(row["score"] * 10_000 + 1e-7)
         rows[number] = row["rows"]
         missing.extend((number, reason, row[reason]) for reason in _REASONS if row[reason])
-    return Days(tuple(shown), tuple(rows), tuple(missing))
+    return Days(tuple(scores), tuple(rows), tuple(missing))
 
 
 def _combine_scores(days: pl.DataFrame) -> Scores:
@@ -207,8 +203,8 @@ def _count_missing(days: pl.DataFrame) -> MissingSlots:
     return MissingSlots(**{reason: int(days[reason].sum()) for reason in REASONS})
 
 
-def _count_open(found: pl.DataFrame) -> OpenFindings:
-    counts = dict(found.group_by("severity").len().iter_rows())
+def _count_open(findings: pl.DataFrame) -> OpenFindings:
+    counts = dict(findings.group_by("severity").len().iter_rows())
     return OpenFindings(**{name: counts.get(name, 0) for name in SEVERITIES})
 
 
@@ -229,7 +225,7 @@ def _to_repair(row: Mapping[str, Any]) -> Repair:
 
 
 def _list_latencies(scores: pl.DataFrame, start: date) -> Sequence[Latency]:
-    inputs = scores.filter(pl.col(DELAYS[0]).is_not_null()).sort(*DATASET_MARKET, "timestamp")
+    measured = scores.filter(pl.col(DELAYS[0]).is_not_null()).sort(*DATASET_MARKET, "timestamp")
     number = (pl.col("timestamp").dt.date() - start).dt.total_days().alias("number")
     return [
         Latency(
@@ -239,18 +235,18 @@ def _list_latencies(scores: pl.DataFrame, start: date) -> Sequence[Latency]:
             p90_ms=tuple(days["delay_p90_ms"].round(3)),
             p99_ms=tuple(days["delay_p99_ms"].round(3)),
         )
-        for key, days in inputs.group_by(DATASET_MARKET, maintain_order=True)
+        for key, days in measured.group_by(DATASET_MARKET, maintain_order=True)
     ]
 
 
-def _build_provenance(facts: ReportInputs, inputs: CheckInputs) -> Provenance:
-    rows = dict(facts.scores.group_by("dataset").agg(pl.col("rows").sum()).iter_rows())
+def _build_provenance(data: ReportData, inputs: CheckInputs) -> Provenance:
+    rows = dict(data.scores.group_by("dataset").agg(pl.col("rows").sum()).iter_rows())
     tables = tuple(
         TableVersion(name, table.table_id, table.version, rows[name])
         for name, table in sorted(inputs.tables.items())
         if name in rows and isinstance(table, Snapshot)
     )
-    jobs = facts.jobs.sort("timestamp", descending=True).head(_JOBS)
+    jobs = data.jobs.sort("timestamp", descending=True).head(_JOBS)
     return Provenance(
         tables,
         tuple(
@@ -263,12 +259,12 @@ def _build_provenance(facts: ReportInputs, inputs: CheckInputs) -> Provenance:
             )
             for row in jobs.iter_rows(named=True)
         ),
-        facts.jobs.height,
+        data.jobs.height,
     )
 
 
 def _find_threshold(overrides: Overrides, dataset: Dataset) -> float:
-    """What counts as apart, as the check across venues has it."""
+    """Find the threshold of the check `venue_deviation` for a table."""
     for check in configure(dataset, overrides):
         bound = check.thresholds.get("threshold_bps")
         if check.name == "venue_deviation" and isinstance(bound, (int, float)):

@@ -1,4 +1,4 @@
-"""Checks over the tables of a lake, or over what a bundle is about to pin: findings and scores."""
+"""Run checks over the tables of a lake, or over the tables of a new bundle."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from lake.store.store import Store
 
 @dataclass(frozen=True)
 class MarketResult:
-    """What checks say of one market of a table in a range.
+    """The result of the checks of one market of a table in a range.
 
     Attributes
     ----------
     findings
-        `lake.quality.run.FINDINGS`; gaps without a trade are not among them.
+        `lake.quality.run.FINDINGS`, without gaps in which nothing was traded.
     scores
-        One row a day: see `lake.quality.score.score_days`.
+        One row per day, by `lake.quality.score.score_days`.
     """
 
     table: str
@@ -62,41 +62,41 @@ def open_inputs(
     tables: Mapping[str, TableReader] | None = None,
     as_of: datetime | None = None,
 ) -> CheckInputs:
-    """What a lake knows: its tables as they are now, or were at `as_of`.
+    """Open the tables of a lake for checks, as they are now or were at `as_of`.
 
-    Where `tables` are given they are taken as they are, and of the others only those that can
-    testify about them.
+    If `tables` are given, they are used as they are, and of the other tables only those that
+    they can be compared with.
 
     Raises
     ------
     ConfigError
-        The settings change checks of a table that there is not.
+        The settings change checks of a table that does not exist.
     """
     _require_tables(store, settings.quality.checks)
-    found: dict[str, TableReader] = {}
+    opened: dict[str, TableReader] = {}
     for name in store.tables():
-        with suppress(UnknownNameError):  # it has no dataset file any more, or did not exist yet
+        with suppress(UnknownNameError):  # its dataset file is gone, or it did not exist yet
             dataset = store.catalog.dataset(name)
             if dataset.kind == "data" and (not tables or _is_reference(dataset, tables)):
-                found[name] = store.snapshot(dataset, as_of=as_of)
+                opened[name] = store.snapshot(dataset, as_of=as_of)
 
-    def omits(exchange: str) -> bool:
-        said = settings.exchanges.get(exchange)
-        if said is not None and said.omits_empty_bars is not None:
-            return said.omits_empty_bars
+    def omits_empty_bars(exchange: str) -> bool:
+        configured = settings.exchanges.get(exchange)
+        if configured is not None and configured.omits_empty_bars is not None:
+            return configured.omits_empty_bars
         return find_capabilities(exchange).omits_empty_bars
 
     return CheckInputs(
-        tables={**found, **(tables or {})},
+        tables={**opened, **(tables or {})},
         coverage=read_coverage(store, (), Selection(), as_of),
         quarantine=store.read(store.catalog.dataset("quarantine"), as_of=as_of).drop("row"),
         now=as_of or now,
-        omits_empty_bars=omits,
+        omits_empty_bars=omits_empty_bars,
     )
 
 
 def _is_reference(dataset: Dataset, tables: Mapping[str, TableReader]) -> bool:
-    """Whether checks compare some tables with a table that is not among them."""
+    """Whether a table is not among the given ones, but they can be compared with it."""
     return dataset.name not in tables and dataset.event in ("bar", "trade")
 
 
@@ -108,7 +108,7 @@ def _require_tables(store: Store, overrides: Overrides) -> None:
             except UnknownNameError as error:
                 raise ConfigError(
                     f"settings: quality.checks.{name}: {error.message}",
-                    f"Name a table as bars_1m, or one of {', '.join(store.catalog.families)}.",
+                    f"Give a table (bars_1m) or one of {', '.join(store.catalog.families)}.",
                 ) from None
 
 
@@ -122,36 +122,38 @@ def check_tables(
     *,
     exactly: bool = False,
 ) -> Iterator[MarketResult]:
-    """Check tables, a market and some days at a time.
+    """Check tables, one market and some days at a time.
 
     Raises
     ------
     UnknownNameError
         A table does not exist.
     ConfigError
-        A check, or a threshold, is wrong.
+        A check or a threshold is invalid.
     """
     checks = {name: configure_checks(inputs, name, overrides, own) for name in tables}
     for name in tables:
         progress.begin(f"checking {name}", inputs.estimate_rows(name, selection))
-        for rows in inputs.cut_slices(name, selection, exactly=exactly):
-            seen = run_checks(rows, checks[name])
-            progress.advance(int(seen.days["rows"].sum()))
-            telling = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
-            yield MarketResult(
-                name,
-                rows.market,
-                rows.range,
-                seen.findings.filter(telling),
-                score_days(seen.days, seen.findings),
-            )
+        for data in inputs.cut_slices(name, selection, exactly=exactly):
+            result = run_checks(data, checks[name])
+            progress.advance(int(result.days["rows"].sum()))
+            is_defect = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
+            findings = result.findings.filter(is_defect)
+            scores = score_days(result.days, result.findings)
+            yield MarketResult(name, data.market, data.range, findings, scores)
         progress.end()
 
 
 def configure_checks(
     inputs: CheckInputs, table: str, overrides: Overrides, own: OwnChecks | None = None
 ) -> tuple[ConfiguredCheck, ...]:
-    """The checks of a table that exists."""
+    """Configure the checks of a table.
+
+    Raises
+    ------
+    UnknownNameError
+        The table does not exist, or is not a table with data.
+    """
     if table not in inputs.tables:
         raise UnknownNameError(
             f"table {table} does not exist yet, or is the lake's own record",
@@ -161,42 +163,44 @@ def configure_checks(
 
 
 def find_gaps(inputs: CheckInputs, table: str, selection: Selection) -> pl.DataFrame:
-    """Missing bars that open in a selection, with the reason: those without a trade, too.
+    """Find missing bars that open in a selection, with the reason, including those without a trade.
 
     Returns
     -------
     DataFrame
-        `dataset`, `exchange`, `symbol`, `start`, `end`, `slots`, `reason`; intervals that touch,
-        of one reason, are one.
+        `GAPS`: adjacent intervals with the same reason are joined.
 
     Raises
     ------
     UsageError
-        The table holds no bars.
+        The table does not hold bars.
     """
     configure_checks(inputs, table, {})
     if inputs.tables[table].dataset.timeframe is None:
         raise UsageError(
-            f"{table} holds no bars, so that there are no slots to miss",
-            f"`lake quality findings {table}` lists what was never asked for.",
+            f"table {table} holds no bars, and gaps are missing bars",
+            f"`lake quality findings {table}` lists time that was never requested.",
         )
     parts = [
-        gaps(rows)
+        gaps(data)
         .select(
             pl.lit(table).alias("dataset"),
-            pl.lit(rows.market.exchange).alias("exchange"),
-            pl.lit(rows.market.symbol).alias("symbol"),
+            pl.lit(data.market.exchange).alias("exchange"),
+            pl.lit(data.market.symbol).alias("symbol"),
             "start",
             "end",
             pl.col("rows").alias("slots"),
             "reason",
         )
         .collect()
-        for rows in inputs.cut_slices(table, selection, exactly=True)
+        for data in inputs.cut_slices(table, selection, exactly=True)
     ]
-    if not parts:
-        return pl.DataFrame(schema=GAPS)
-    cut = pl.concat(parts).sort(*DATASET_MARKET, "start")
+    return _join_gaps(pl.concat(parts)) if parts else pl.DataFrame(schema=GAPS)
+
+
+def _join_gaps(gaps: pl.DataFrame) -> pl.DataFrame:
+    """Join adjacent intervals of one market and reason."""
+    cut = gaps.sort(*DATASET_MARKET, "start")
     same = pl.all_horizontal(
         pl.col(name) == pl.col(name).shift(1) for name in (*DATASET_MARKET, "reason")
     )
