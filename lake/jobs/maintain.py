@@ -111,7 +111,7 @@ class Maintainer:
         UsageError
             `keep` is too short.
         DamagedError
-            What is needed cannot be told: nothing was deleted.
+            The files that a bundle needs are unknown: nothing was deleted.
         CommitConflictError
             A bundle is being made.
         """

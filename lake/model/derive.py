@@ -1,6 +1,6 @@
-"""Bars made from finer data: from trades, and from bars of a finer timeframe. Pure.
+"""Derive bars from finer data: from trades, and from bars of a finer timeframe. Pure.
 
-What is made says so in `fill`, and is made only where nothing is missing below it.
+A derived bar has its method in `fill`, and is derived only where no finer data are missing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lake.model.timeframe import Timeframe
 
 FROM_TRADES = "derived:trades"
 INTERPOLATED = "interpolated:"
-"""How `fill` begins where a value is no data of the venue's in any form."""
+"""Prefix of `fill` where a value is not made of data of the venue."""
 
 BARS = pl.Schema(
     {
@@ -36,15 +36,15 @@ BARS = pl.Schema(
         "fill": pl.String(),
     }
 )
-"""Columns of the bars that are made: those of the dataset `bars` but the market."""
+"""Columns of derived bars: those of the dataset `bars` without the market."""
 
 _DAY_SECONDS = 86400
-# Of venues that number their trades one by one; others number over all markets, or at random.
+# Share of steps of one between ids of a venue that numbers the trades of each market one by one.
 _CONSECUTIVE = 0.5
 
 
 def list_slots(window: TimeRange, timeframe: Timeframe) -> pl.Series:
-    """Open times of all bars that open in a range."""
+    """List the open times of all bars that open in a range."""
     first = timeframe.ceiling(window.start)
     if timeframe.unit == "M":
         opens = []
@@ -52,14 +52,14 @@ def list_slots(window: TimeRange, timeframe: Timeframe) -> pl.Series:
             opens.append(first)
             first = timeframe.after(first)
         return pl.Series("timestamp", opens, dtype=TIMESTAMP)
-    # Polars' own range of times takes five times as long, which tells where there are many windows.
+    # Polars' own range of times is five times slower, which matters for many windows.
     start, end = ((time - EPOCH) // MICROSECOND for time in (first, max(first, window.end)))
     every = np.arange(start, end, timeframe.seconds * 1_000_000, dtype=np.int64)
     return pl.Series("timestamp", every).cast(TIMESTAMP)
 
 
 def floor_times(times: pl.Series, timeframe: Timeframe) -> pl.Series:
-    """Open time of the bar that holds each time."""
+    """Round times down to the open time of their bar."""
     if timeframe.unit == "M":
         months = times.dt.truncate("1mo")
         opens = {month: timeframe.floor(month) for month in months.unique()}
@@ -71,11 +71,11 @@ def floor_times(times: pl.Series, timeframe: Timeframe) -> pl.Series:
 
 
 def derive_from_trades(trades: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """Bars of trades, one for each interval with a trade.
+    """Derive bars from trades, one for each interval with a trade.
 
-    Left out are those whose first or last price cannot be known: several trades of one time, at
-    different prices, whose ids do not tell their order. Sums are of doubles, so that they differ
-    from the venue's decimals by some units in the last place.
+    Bars whose first or last price is unknown are omitted: several trades have the same time and
+    different prices, and their ids do not define an order. Sums are of doubles: they differ from
+    the venue's decimals by some units in the last place.
 
     Parameters
     ----------
@@ -89,29 +89,29 @@ def derive_from_trades(trades: pl.DataFrame, timeframe: Timeframe) -> pl.DataFra
     """
     number = pl.col("trade_id").cast(pl.Int64, strict=False).alias("_number")
     rows = trades.with_columns(number)
-    known = rows["_number"].null_count() == 0
-    rows = rows.sort("_number" if known else "timestamp", maintain_order=True)
+    is_numbered = rows["_number"].null_count() == 0
+    rows = rows.sort("_number" if is_numbered else "timestamp", maintain_order=True)
     rows = rows.with_columns(
         floor_times(rows["timestamp"], timeframe).alias("_opens"), **weigh_trades()
     )
     price, time = pl.col("price"), pl.col("timestamp")
     unsure = [price.filter(time == end).n_unique() > 1 for end in (time.min(), time.max())]
     counts = {"trade_count": pl.coalesce("_inside", 1).sum()}
-    made = rows.group_by("_opens").agg(
+    bars = rows.group_by("_opens").agg(
         **{**aggregate_trades(), **counts},
-        _unsure=pl.lit(value=False) if known else pl.any_horizontal(unsure),
+        _unsure=pl.lit(value=False) if is_numbered else pl.any_horizontal(unsure),
     )
-    return _finish_bars(made.filter(~pl.col("_unsure")), FROM_TRADES)
+    return _finish_bars(bars.filter(~pl.col("_unsure")), FROM_TRADES)
 
 
 def find_complete_slots(
     trades: pl.DataFrame, opens: pl.Series, timeframe: Timeframe, covered: RangeSet
 ) -> pl.Series:
-    """Whether all trades of a bar are there.
+    """Find bars of which all trades are stored.
 
-    They are if the venue has answered for the whole bar, or if ids follow each other from a trade
-    before the bar to one after it. Where ids mostly follow each other, one that is left out
-    within the bar speaks against it in both cases.
+    They are if the venue has answered for the whole bar, or if ids are consecutive from a trade
+    before the bar to one after it. Where ids are mostly consecutive, a missing id within the bar
+    excludes it in both cases.
 
     Parameters
     ----------
@@ -120,12 +120,12 @@ def find_complete_slots(
     opens
         Open times of bars, sorted.
     covered
-        What of the trades has been asked for and answered.
+        Ranges of trades that were fetched.
 
     Returns
     -------
     Series
-        Booleans, one an open time.
+        One boolean per open time.
     """
     starts = opens.to_physical().to_numpy()
     ends = _find_ends(opens, timeframe)
@@ -155,10 +155,10 @@ def nests(finer: Timeframe, coarser: Timeframe) -> bool:
 
 
 def derive_from_bars(bars: pl.DataFrame, finer: Timeframe, timeframe: Timeframe) -> pl.DataFrame:
-    """Bars of finer ones, one for each interval in which all finer bars are there.
+    """Derive bars from finer bars, one for each interval of which all finer bars are stored.
 
-    Prices are those of the finer bars with a volume, if there are any: a bar without trades tells
-    the last price from before. Bars that are still open, or were interpolated, count as missing.
+    Prices are those of finer bars with a volume, if there are any: a bar without trades repeats the
+    last price from before. Bars that are still open, or were interpolated, count as missing.
 
     Parameters
     ----------
@@ -175,21 +175,21 @@ def derive_from_bars(bars: pl.DataFrame, finer: Timeframe, timeframe: Timeframe)
     rows = rows.with_columns(
         floor_times(rows["timestamp"], timeframe).alias("_opens"), **mark_traded_prices()
     )
-    made = rows.group_by("_opens").agg(**aggregate_bars(), _there=pl.len())
-    due = [_count_parts(opens, finer, timeframe) for opens in made["_opens"]]
-    whole = made.filter(pl.col("_there") == pl.Series(due, dtype=pl.UInt32))
+    bars = rows.group_by("_opens").agg(**aggregate_bars(), _parts=pl.len())
+    parts = [_count_parts(opens, finer, timeframe) for opens in bars["_opens"]]
+    whole = bars.filter(pl.col("_parts") == pl.Series(parts, dtype=pl.UInt32))
     return _finish_bars(whole, f"derived:bars_{finer.table_suffix}")
 
 
-def _finish_bars(made: pl.DataFrame, fill: str) -> pl.DataFrame:
-    marked = made.with_columns(
+def _finish_bars(bars: pl.DataFrame, fill: str) -> pl.DataFrame:
+    marked = bars.with_columns(
         timestamp=pl.col("_opens"), closed=pl.lit(value=True), fill=pl.lit(fill)
     )
     return marked.select(BARS.names()).cast(BARS).sort("timestamp")
 
 
 def _count_parts(opens: datetime, finer: Timeframe, timeframe: Timeframe) -> int:
-    """How many finer bars a bar has."""
+    """Count the finer bars of a bar."""
     if finer.unit == "M":
         return timeframe.count // finer.count
     return (timeframe.after(opens) - opens) // timedelta(seconds=finer.seconds)
@@ -228,7 +228,7 @@ def _is_touched(
     before: np.ndarray[tuple[int], np.dtype[np.int64]],
     after: np.ndarray[tuple[int], np.dtype[np.int64]],
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Whether something may be missing in each interval, between the times before and after it."""
+    """Whether each interval touches a gap, given the times before and after each gap."""
     low, high = np.minimum(before, after), np.maximum(before, after)
     change = np.zeros(len(starts) + 1, dtype=np.int64)
     np.add.at(change, np.searchsorted(ends, low, side="right"), 1)

@@ -36,12 +36,12 @@ from lake.model.frames import sort_by
 
 
 def compute_digest(dataset: Dataset, frame: pl.DataFrame) -> str:
-    """Digest of rows of a dataset, 64 hex digits. The frame has its columns, in any order."""
+    """Compute the digest of rows of a dataset: 64 hex digits. Columns are in any order."""
     return combine_digests(digest_market_days(dataset, frame))
 
 
 def digest_market_days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
-    """The digest of each market-day of the rows: exchange, symbol, date, digest."""
+    """Compute the digest of each market-day of rows: exchange, symbol, date, digest."""
     day = pl.col(dataset.time_column).dt.date().alias("date")
     order = dict.fromkeys([*PARTITIONS, dataset.time_column, *dataset.key])
     rows = sort_by(frame.with_columns(day), order)
@@ -58,13 +58,13 @@ def digest_market_days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
         for head, encoded in columns:
             pieces.append(head)
             pieces.extend(encoded.slice_rows(start, end))
-        # Hashed at once: each long update would hand the interpreter to another thread.
+        # Hashed in one call: each long update would pass the interpreter to another thread.
         digests.append(hashlib.sha256(b"".join(pieces)).hexdigest())
     return runs.select(PARTITIONS).with_columns(digest=pl.Series(digests, dtype=pl.String))
 
 
 def combine_digests(days: pl.DataFrame) -> str:
-    """Digest of market-days, as `market_days` gives them; other columns do not count."""
+    """Combine digests of market-days, as `digest_market_days` returns them, to one."""
     line = pl.format("{}\t{}\t{}\t{}\n", *PARTITIONS, "digest").alias("line")
     lines = days.select(line.sort().str.join(""))["line"].item() if days.height else ""
     return hashlib.sha256(lines.encode()).hexdigest()
@@ -72,16 +72,16 @@ def combine_digests(days: pl.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class _EncodedColumn:
-    """A column as bytes, of which any run of rows can be cut.
+    """A column as bytes, from which any range of rows can be cut.
 
     Attributes
     ----------
     validity
-        A byte a row.
+        One byte per row.
     fixed
-        The values, `width` bytes a row; of strings and lists their lengths.
+        The values, `width` bytes per row; of strings and lists their lengths.
     starts
-        Of strings and lists: where the content of each row starts, and the last one ends.
+        Of strings and lists: where the content of each row starts, and where the last one ends.
     content
         Of strings: all of them in UTF-8. Of lists: their elements.
     """
@@ -112,7 +112,7 @@ class _EncodedColumn:
         return cls(validity, _to_words(values.to_physical()), 8)
 
     def slice_rows(self, start: int, end: int) -> Iterator[memoryview]:
-        """The rows `[start, end)`, to be hashed one after the other."""
+        """Cut the rows `[start, end)`: parts to be hashed one after the other."""
         yield memoryview(self.validity)[start:end]
         yield memoryview(self.fixed)[start * self.width : end * self.width]
         if self.starts is None:
@@ -135,7 +135,7 @@ def _find_starts(lengths: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64
 
 
 def _join_texts(texts: pl.Series) -> bytes:
-    """All texts in UTF-8, one after the other: what Arrow's large strings are in memory."""
+    """Join all texts in UTF-8, as Arrow's large strings are in memory."""
     array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     offsets, data = array.buffers()[1:]
     if data is None:

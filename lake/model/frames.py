@@ -1,4 +1,4 @@
-"""Small things that several parts do with frames."""
+"""Helpers for frames: sort rows that are mostly sorted, convert to pandas."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 def find_varying(frame: pl.DataFrame, columns: Iterable[str]) -> list[str]:
-    """The columns that do not hold one value throughout: constant ones cost much in sorting."""
+    """Return the columns with more than one value: constant ones make sorting slow."""
     return [name for name in columns if frame[name].min() != frame[name].max()]
 
 
 def sort_by(frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
-    """The rows in order of the columns, which hold no nulls; ties are in any order.
+    """Sort rows by columns without nulls; ties are in any order.
 
-    Rows mostly are in order already, and to see that costs a tenth of sorting them.
+    Rows are mostly sorted already, and checking that costs a tenth of a sort.
     """
     names = find_varying(frame, columns)
     return frame if _is_sorted(frame, names) else frame.sort(names)
 
 
 def to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
-    """The frame as a pandas frame; pandas is an extra.
+    """Convert a frame to a pandas frame; pandas is an extra.
 
     Raises
     ------
     UsageError
-        It is not installed.
+        pandas is not installed.
     """
     try:
         return frame.to_arrow().to_pandas()

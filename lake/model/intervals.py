@@ -11,7 +11,7 @@ RangeSet = tuple[TimeRange, ...]
 
 
 def union(ranges: Iterable[TimeRange]) -> RangeSet:
-    """The ranges as a set: sorted, with those that touch or overlap joined."""
+    """Join ranges that touch or overlap, and sort them."""
     joined: list[TimeRange] = []
     for item in sorted(ranges):
         if joined and item.start <= joined[-1].end:
@@ -21,33 +21,33 @@ def union(ranges: Iterable[TimeRange]) -> RangeSet:
     return tuple(joined)
 
 
-def subtract(wanted: Iterable[TimeRange], taken: Iterable[TimeRange]) -> RangeSet:
-    """What of `wanted` is not in `taken`."""
-    left: list[TimeRange] = []
-    takers = union(taken)
-    for item in union(wanted):
+def subtract(ranges: Iterable[TimeRange], others: Iterable[TimeRange]) -> RangeSet:
+    """Return the parts of ranges that are in none of the others."""
+    rest: list[TimeRange] = []
+    others = union(others)
+    for item in union(ranges):
         start = item.start
-        for taker in takers:
-            if taker.end <= start:
+        for other in others:
+            if other.end <= start:
                 continue
-            if taker.start >= item.end:
+            if other.start >= item.end:
                 break
-            if taker.start > start:
-                left.append(TimeRange(start, taker.start))
-            start = taker.end
+            if other.start > start:
+                rest.append(TimeRange(start, other.start))
+            start = other.end
         if start < item.end:
-            left.append(TimeRange(start, item.end))
-    return tuple(left)
+            rest.append(TimeRange(start, item.end))
+    return tuple(rest)
 
 
 def intersect(first: Iterable[TimeRange], second: Iterable[TimeRange]) -> RangeSet:
-    """What is in both."""
+    """Return the parts that are in both."""
     first = union(first)
     return subtract(first, subtract(first, second))
 
 
 def split(item: TimeRange, step: timedelta) -> Iterator[TimeRange]:
-    """Windows that tile the range, cut at multiples of `step` from the epoch."""
+    """Split a range at multiples of `step` from the epoch."""
     start = item.start
     while start < item.end:
         end = min(_find_next_multiple(start, step), item.end)

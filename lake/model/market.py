@@ -12,7 +12,7 @@ MARKET_COLUMNS = ("exchange", "symbol")
 DATASET_MARKET = ("dataset", *MARKET_COLUMNS)
 """Columns by which a row of the lake's own tables names a table and a market in it."""
 
-_LONGEST_SYMBOL = 60  # percent-encoded it still is a folder's name
+_LONGEST_SYMBOL = 60  # percent-encoded, it must still be the name of a folder
 _WRAPPED = {
     "WAVAX": "AVAX",
     "WBNB": "BNB",
@@ -56,11 +56,11 @@ class Market:
 
 
 class StoredMarket(Market):
-    """A market of stored rows, whatever it is called: a user's own rows may be of anything."""
+    """A market of stored rows, with any names: rows of a user may have names of their own."""
 
     def __post_init__(self) -> None: ...
 
 
 def unwrap_symbol(symbol: str) -> str:
-    """A symbol by the coins that its tokens wrap, as `ETH/USDC` of `WETH/USDC`."""
+    """Replace wrapped tokens of a symbol by their coins: `ETH/USDC` for `WETH/USDC`."""
     return "/".join(_WRAPPED.get(token, token) for token in symbol.split("/"))

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import polars as pl
 
 Severity = Literal["info", "warning", "error", "critical"]
+"""Severity of a finding, and minimum severity of what a check, a rule or a command counts."""
 
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """From the mildest to the worst."""

@@ -1,4 +1,4 @@
-"""Bars as whole numbers: the slots of a timeframe's grid, counted from the epoch."""
+"""Slots: the intervals of a timeframe's grid as whole numbers, counted from the epoch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MICROSECONDS = 1_000_000
 
 
 def slot_of(time: pl.Expr, timeframe: Timeframe) -> pl.Expr:
-    """Number (Int64) of the slot that holds a time."""
+    """Return the number (Int64) of the slot that contains a time."""
     if timeframe.unit == "M":
         months = time.dt.year().cast(pl.Int64) * _MONTHS_A_YEAR + time.dt.month() - 1
         return months // timeframe.count
@@ -25,7 +25,7 @@ def slot_of(time: pl.Expr, timeframe: Timeframe) -> pl.Expr:
 
 
 def start_of(slot: pl.Expr, timeframe: Timeframe) -> pl.Expr:
-    """Open time of a slot."""
+    """Return the open time of a slot."""
     if timeframe.unit == "M":
         months = slot * timeframe.count
         year, month = months // _MONTHS_A_YEAR, months % _MONTHS_A_YEAR + 1
@@ -35,7 +35,7 @@ def start_of(slot: pl.Expr, timeframe: Timeframe) -> pl.Expr:
 
 
 def slot_at(time: datetime, timeframe: Timeframe) -> int:
-    """Number of the slot that holds a time."""
+    """Return the number of the slot that contains a time."""
     if timeframe.unit == "M":
         return (time.year * _MONTHS_A_YEAR + time.month - 1) // timeframe.count
     since = (time - EPOCH) // MICROSECOND - _origin_us(timeframe)

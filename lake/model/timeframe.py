@@ -29,12 +29,12 @@ class Timeframe:
 
     @classmethod
     def parse(cls, name: str) -> Timeframe:
-        """The timeframe of a name such as `1m`, `4h`, `1d`, `1M`.
+        """Parse a name such as `1m`, `4h`, `1d`, `1M`.
 
         Raises
         ------
         UsageError
-            It is no such name.
+            It is not the name of a timeframe.
         """
         match = _NAME.fullmatch(name)
         if match is None:
@@ -46,7 +46,7 @@ class Timeframe:
 
     @classmethod
     def of_table_suffix(cls, suffix: str) -> Timeframe:
-        """The timeframe of a table's name: `1m`, and `1mo` for months."""
+        """Parse the suffix of a table name: `1m`, and `1mo` for months."""
         return cls.parse(suffix.removesuffix("mo") + "M" if suffix.endswith("mo") else suffix)
 
     def __str__(self) -> str:
@@ -54,23 +54,23 @@ class Timeframe:
 
     @property
     def table_suffix(self) -> str:
-        """Its name where case does not tell `1m` from `1M` (SQL, some file systems)."""
+        """Name where case does not count, so that `1m` and `1M` differ (SQL, some file systems)."""
         return f"{self.count}mo" if self.unit == "M" else str(self)
 
     @property
     def seconds(self) -> int:
-        """Its length; of a month, the shortest."""
+        """Length of a bar in seconds; of months, the shortest possible."""
         return self.count * (_SECONDS[self.unit] if self.unit != "M" else 28 * 86400)
 
     @property
     def longest(self) -> timedelta:
-        """Its length; of a month, the longest."""
+        """Length of a bar; of months, the longest possible."""
         if self.unit == "M":
             return self.count * _LONGEST_MONTH
         return timedelta(seconds=self.seconds)
 
     def floor(self, time: datetime) -> datetime:
-        """Open time of the bar that holds `time`."""
+        """Return the open time of the bar that contains `time`."""
         if self.unit == "M":
             months = time.year * _MONTHS_A_YEAR + time.month - 1
             return _to_month(months - months % self.count)
@@ -79,12 +79,12 @@ class Timeframe:
         return origin + (time - origin) // step * step
 
     def ceiling(self, time: datetime) -> datetime:
-        """The first open time at or after `time`."""
+        """Return the first open time at or after `time`."""
         floor = self.floor(time)
         return floor if floor == time else self.after(floor)
 
     def after(self, open_time: datetime, bars: int = 1) -> datetime:
-        """Open time of the bar that is `bars` later; with 1 also where this bar ends."""
+        """Return the open time of the bar that is `bars` later; for 1, the end of this bar."""
         if self.unit == "M":
             months = open_time.year * _MONTHS_A_YEAR + open_time.month - 1
             return _to_month(months + self.count * bars)

@@ -1,4 +1,4 @@
-"""What venues are known to do that no answer of theirs tells; each with where it is said."""
+"""Known behaviour of venues that their answers do not show, each with its source."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a venue does.
+    """Behaviour of a venue.
 
     Attributes
     ----------
     omits_empty_bars
-        It sends no bar for an interval in which nothing was traded: a bar that it left out of an
-        answer is no loss.
+        The venue sends no bar for an interval without trades: a bar that is missing in an answer
+        is no loss.
     """
 
     omits_empty_bars: bool = False
@@ -35,5 +35,5 @@ _KNOWN: Mapping[str, Capabilities] = {
 
 
 def find_capabilities(exchange: str) -> Capabilities:
-    """What is known of an exchange, by ccxt's id; of others nothing is assumed."""
+    """Return the known behaviour of an exchange, by ccxt's id; the defaults for others."""
     return _KNOWN.get(exchange, Capabilities())

@@ -1,4 +1,4 @@
-"""Rows of one market in chunks of whole UTC days, so that memory stays bounded."""
+"""Chunks: the rows of one market in parts of whole UTC days, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lake.model.time import FIRST_TIME, MICROSECOND, TimeRange
 from lake.store.reader import TIME_STEP, TableReader
 
 AHEAD = timedelta(minutes=1)
-"""How far clocks may disagree: rows that are farther ahead of the present are wrong."""
+"""Largest difference of clocks: rows that are farther ahead of the present are wrong."""
 _READ_ROWS = 500_000
 _CHECK_ROWS = 1_000_000
 
@@ -70,7 +70,7 @@ def has_possible_times(now: datetime) -> pl.Expr:
 
 
 def widen_to_days(selection: Selection) -> Selection:
-    """A selection with bounds within a day widened to all of it."""
+    """Widen the bounds of a selection to whole UTC days."""
     start, end = selection.start, selection.end
     return Selection(
         selection.exchanges,
@@ -81,17 +81,17 @@ def widen_to_days(selection: Selection) -> Selection:
 
 
 def to_day_number(time: datetime) -> int:
-    """Number of a UTC day."""
+    """Return the number of the UTC day of a time."""
     return time.astimezone(UTC).toordinal()
 
 
 def to_midnight(day: int) -> datetime:
-    """Start of a numbered day."""
+    """Return the start of a numbered day."""
     return datetime.fromordinal(day).replace(tzinfo=UTC)
 
 
 def _count_rows(listings: Iterable[pl.DataFrame]) -> Counter[int]:
-    """Count rows by day: those of a file are spread over the days from its first to its last."""
+    """Count rows by day: rows of a file are spread evenly over the days that it covers."""
     counts: Counter[int] = Counter()
     for files in listings:
         for first, last, rows in files.select("first", "last", "rows").iter_rows():
@@ -102,7 +102,7 @@ def _count_rows(listings: Iterable[pl.DataFrame]) -> Counter[int]:
 
 
 def _cut_days(days: range, counts: Counter[int], chunk_rows: int) -> Iterator[range]:
-    """Cut a run of days after each day with which enough rows have gathered."""
+    """Cut consecutive days into chunks of at least `chunk_rows` rows; the last may have fewer."""
     start, rows = days.start, 0
     for day in days:
         rows += counts[day]
@@ -119,7 +119,7 @@ def _find_bounds(files: pl.DataFrame, selection: Selection) -> tuple[datetime, d
 
 
 def _fill_times(reader: TableReader, files: pl.DataFrame, selection: Selection) -> pl.DataFrame:
-    """Give all files the times of their market's rows, because some have no statistics."""
+    """Replace the times of files by those of their market's rows: some files have no statistics."""
     time = pl.col(reader.dataset.time_column)
     times = (
         reader.scan(selection)
@@ -133,19 +133,19 @@ def _fill_times(reader: TableReader, files: pl.DataFrame, selection: Selection) 
 
 
 def _find_days(files: pl.DataFrame, more_days: Iterable[int], now: datetime) -> list[range]:
-    """List the days from the first to the last row, and days of impossible times one by one."""
+    """List the days from the first to the last row, and each day of impossible times by itself."""
     odd = {*more_days, *map(to_day_number, files.filter(~has_possible_times(now))["first"])}
     sound = files.filter(has_possible_times(now))
-    held = range(0)
+    possible = range(0)
     if sound.height:
         first, last = sound.select(pl.col("first").min(), pl.col("last").max()).row(0)
-        held = range(to_day_number(first), to_day_number(last) + 1)
-    days = [range(day, day + 1) for day in odd if day not in held]
-    return sorted([*days, *([held] if held else [])], key=lambda part: part.start)
+        possible = range(to_day_number(first), to_day_number(last) + 1)
+    days = [range(day, day + 1) for day in odd if day not in possible]
+    return sorted([*days, *([possible] if possible else [])], key=lambda part: part.start)
 
 
 def _clip_days(days: range, selection: Selection) -> range:
-    """The days that a selection touches."""
+    """Keep the days that a selection touches."""
     first, after = days.start, days.stop
     if selection.start is not None:
         first = max(first, to_day_number(selection.start))

@@ -1,4 +1,4 @@
-"""Compaction: the many files of a closed date become one, which holds the same rows."""
+"""Compaction: rewrite the many files of a closed date as one file with the same rows."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class CompactionBatch:
 
 @dataclass(frozen=True, slots=True)
 class CompactionResult:
-    """What a commit did: dates, files and their bytes before and after, rows; its digest.
+    """Result of one commit: dates, files and bytes before and after, rows and their digest.
 
-    `version` is the table's afterwards.
+    `version` is the version of the table afterwards.
     """
 
     version: int
@@ -64,7 +64,7 @@ class CompactionResult:
 
 @dataclass(slots=True)
 class _Staging:
-    """New files that are written and not yet committed, and what they replace."""
+    """New files that are written but not committed, and the files that they replace."""
 
     paths: list[str] = field(default_factory=list)
     added: list[DataFile] = field(default_factory=list)
@@ -90,7 +90,7 @@ class _Staging:
 
 
 def plan_batches(files: pl.DataFrame, dataset: Dataset, before: datetime) -> list[CompactionBatch]:
-    """What there is to compact: dates that ended by then and have more files than they need.
+    """Plan the compaction: dates that ended before a time and have more files than they need.
 
     Parameters
     ----------
@@ -101,15 +101,15 @@ def plan_batches(files: pl.DataFrame, dataset: Dataset, before: datetime) -> lis
     for (exchange, symbol), dates in _find_loose_partitions(files, dataset, before).group_by(
         ["exchange", "symbol"], maintain_order=True
     ):
-        chosen: list[date] = []
+        days: list[date] = []
         rows = 0
         for day, count in dates.select("date", "rows").iter_rows():
-            if chosen and (len(chosen) == _BATCH_DATES or rows + count > _BATCH_ROWS):
-                result.append(CompactionBatch(str(exchange), str(symbol), tuple(chosen)))
-                chosen, rows = [], 0
-            chosen.append(day)
+            if days and (len(days) == _BATCH_DATES or rows + count > _BATCH_ROWS):
+                result.append(CompactionBatch(str(exchange), str(symbol), tuple(days)))
+                days, rows = [], 0
+            days.append(day)
             rows += count
-        result.append(CompactionBatch(str(exchange), str(symbol), tuple(chosen)))
+        result.append(CompactionBatch(str(exchange), str(symbol), tuple(days)))
     return result
 
 
@@ -122,7 +122,7 @@ def compact(
     now: datetime,
     job_id: str,
 ) -> CompactionResult | None:
-    """Rewrite the dates of a batch, a file a date. Readers and writers may go on meanwhile.
+    """Rewrite the dates of a batch, one file per date, while others read and write.
 
     Before the commit, the new files are read back, and the digest of their rows must be that of
     the rows of the old ones. Rows that others add meanwhile stay in files of their own.
@@ -135,14 +135,14 @@ def compact(
     Returns
     -------
     Compacted or None
-        None: there was nothing left to do, or somebody else did it.
+        None: nothing is left to do, because the dates are compact already.
 
     Raises
     ------
     DamagedError
-        The rows read back are others, or an old file cannot be read: nothing was committed.
+        The new files hold other rows, or an old file cannot be read: nothing was committed.
     CommitConflictError
-        Others kept rewriting the same dates.
+        Other writers kept rewriting the same dates.
     """
     where = f"table {dataset.name}"
     try:
@@ -168,7 +168,7 @@ def compact(
 def _compact_once(
     snapshot: Snapshot, batch: CompactionBatch, before: datetime, now: datetime, job_id: str
 ) -> _Staging | None:
-    """Between reading and the commit, the handle must stay at its version: see `replace_files`."""
+    """Compact once; the handle must not move between read and commit: see `replace_files`."""
     files = snapshot.files(Selection((batch.exchange,), (batch.symbol,)))
     loose = _find_loose_partitions(files, snapshot.dataset, before)
     loose = loose.filter(pl.col("date").is_in(list(batch.dates)))
@@ -186,14 +186,14 @@ def _compact_once(
             "digest": staged.digest,
         }
         delta.replace_files(snapshot.table, staged.added, staged.removed, now, metadata)
-    except BaseException:  # Ctrl-C too: files that no commit names are of no use to anybody
+    except BaseException:  # Ctrl-C too: nobody uses files that no commit names
         _discard(snapshot, staged.paths)
         raise
     return staged
 
 
 def _find_loose_partitions(files: pl.DataFrame, dataset: Dataset, before: datetime) -> pl.DataFrame:
-    """Closed partitions with more files than their rows need, in order: PARTITIONS and `rows`."""
+    """Find closed partitions with more files than their rows need: `PARTITIONS`, `rows`."""
     last = _find_last_closed(dataset, before)
     needed = (pl.col("rows").fill_null(0).sum() / FILE_ROWS).ceil().clip(1)
     return (
@@ -207,14 +207,14 @@ def _find_loose_partitions(files: pl.DataFrame, dataset: Dataset, before: dateti
 
 
 def _find_last_closed(dataset: Dataset, before: datetime) -> date:
-    """The last stored `date` whose day, or year, had ended by then."""
+    """Return the last stored `date` whose day, or year, ended before a time."""
     end = before.astimezone(UTC)
     start = dataset.partition_date_of(end)
     return dataset.partition_date_of(datetime.combine(start, time(), UTC) - DAY)
 
 
 def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staging) -> None:
-    """Write the new files of one partition, and make sure that they hold the rows of the old."""
+    """Write the new files of one partition, and verify that they hold the rows of the old ones."""
     dataset, where = snapshot.dataset, f"table {snapshot.dataset.name}"
     partition = files.select(PARTITIONS).row(0, named=True)
     rows = sort_by(_read_rows(snapshot, files["path"], partition), dataset.sort)
@@ -250,19 +250,19 @@ def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staging) -> None:
 
 
 def _read_rows(snapshot: Snapshot, paths: Iterable[str], partition: dict[str, Any]) -> pl.DataFrame:
-    """The rows of files of one partition, with its columns."""
+    """Read the rows of files of one partition, with its partition columns."""
     full = [f"{snapshot.uri}/{path}" for path in paths]
     stored = pl.read_parquet(full, glob=False, hive_partitioning=False)
     return stored.with_columns(pl.lit(value).alias(name) for name, value in partition.items())
 
 
 def _select_stored(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
-    """The columns that are in a file; the others are in the names of its folders."""
+    """Select the columns that a file holds; the names of its folders hold the others."""
     return rows.select(name for name in dataset.polars_schema if name not in PARTITIONS)
 
 
 def write_rows(path: Path, rows: pl.DataFrame) -> int:
-    """Write rows as a Parquet file as delta-rs writes them, onto the disk; gives its bytes."""
+    """Write a Parquet file as delta-rs does, and sync it to disk; return its size in bytes."""
     with path.open("xb") as file:
         tables = _split_row_groups(rows)
         first = next(tables)
@@ -283,7 +283,7 @@ def write_rows(path: Path, rows: pl.DataFrame) -> int:
 
 
 def _split_row_groups(rows: pl.DataFrame) -> Iterator[pa.Table]:
-    """Row groups with Arrow's plain types, of which a string array holds up to 2 GB."""
+    """Split rows into row groups with Arrow's plain types, whose string arrays hold up to 2 GB."""
     for part in rows.iter_slices(delta.GROUP_ROWS):
         table = part.to_arrow(compat_level=pl.CompatLevel.oldest())
         fields = [pa.field(f.name, _simplify_type(f.type)) for f in table.schema]
@@ -299,7 +299,7 @@ def _simplify_type(kind: pa.DataType) -> pa.DataType:
 
 
 def compute_statistics(dataset: Dataset, rows: pl.DataFrame) -> dict[str, Any]:
-    """Of the time column and the key, as in Delta's log: what lets readers pass a file over."""
+    """Compute the statistics of a file for Delta's log: with them, readers skip files."""
     columns = [rows[name] for name in dict.fromkeys([dataset.time_column, *dataset.key])]
     bounded = [c for c in columns if not c.dtype.is_nested() and c.null_count() < len(c)]
     return {
@@ -311,14 +311,14 @@ def compute_statistics(dataset: Dataset, rows: pl.DataFrame) -> dict[str, Any]:
 
 
 def _format_bound(value: Any) -> Any:
-    """Times are cut down to milliseconds, as Delta's protocol wants it."""
+    """Format a bound for Delta's log: the protocol truncates times to milliseconds."""
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03}Z"
     return value.isoformat() if isinstance(value, date) else value
 
 
 def _discard(snapshot: Snapshot, paths: Sequence[str]) -> None:
-    """Delete staged files, unless a commit took them in spite of the error."""
+    """Delete staged files, except those that were committed in spite of the error."""
     table = Path(snapshot.uri)
     named: set[str] = set()
     for commit in read_commits(table, since=snapshot.version + 1):

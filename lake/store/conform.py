@@ -1,4 +1,4 @@
-"""Rows on their way into a table: fitted to the schema, checked, unique; the rest with reasons."""
+"""Conform rows to a dataset before they are stored; the others are rejected with a reason."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ REASON = "_reason"
 
 @dataclass(frozen=True)
 class ConformResult:
-    """Rows that may be stored, and those that may not.
+    """Rows that can be stored, and rows that cannot.
 
     Attributes
     ----------
     rows
-        Fit the dataset's schema, pass its rules, unique on its key, in its sort order.
+        They fit the dataset's schema, pass its rules, and are unique on its key; in its order.
     rejected
         The other rows, with their columns as they came, and `_reason`: the names of the rules
         that they break, comma-separated.
@@ -43,7 +43,7 @@ def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
     ----------
     frame
         Has `exchange`, `symbol` and the dataset's columns with exactly their types; nullable
-        columns may be missing; `date` is made anew from the time column.
+        columns may be missing; `date` is computed from the time column.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
 def build_quarantine_rows(
     dataset: Dataset, rejected: pl.DataFrame, job_id: str, now: datetime
 ) -> pl.DataFrame:
-    """Rejected rows as rows of `quarantine`."""
+    """Build rows of the table `quarantine` from rejected rows."""
     records = []
     temporal = {name: dtype for name, dtype in rejected.schema.items() if dtype.is_temporal()}
     plain = rejected.with_columns(pl.col(list(temporal)).to_physical())
@@ -96,11 +96,11 @@ def build_quarantine_rows(
 
 def _fit_frame(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     where = f"rows for {dataset.name}"
-    known = {column.name for column in dataset.columns}
-    if extra := [name for name in frame.columns if name not in known]:
+    names = {column.name for column in dataset.columns}
+    if extra := [name for name in frame.columns if name not in names]:
         raise SchemaError(
             f"{where}: unknown column {', '.join(extra)}",
-            f"The dataset has {', '.join(sorted(known))}.",
+            f"The dataset has {', '.join(sorted(names))}.",
         )
     fitted = [_fit_column(where, column, frame) for column in dataset.columns]
     result = frame.select(fitted)
@@ -130,7 +130,7 @@ def _fit_column(where: str, column: Column, frame: pl.DataFrame) -> pl.Expr:
 
 
 def _build_rule_checks(dataset: Dataset) -> dict[str, pl.Expr]:
-    """By name, an expression that is true where a row breaks the rule."""
+    """Build one expression per rule, by its name: true where a row breaks the rule."""
     broken: dict[str, pl.Expr] = {}
     for column in dataset.columns:
         if column.name in PARTITIONS:
@@ -159,10 +159,10 @@ def _join_reasons(broken: dict[str, pl.Expr]) -> pl.Expr:
 
 
 def _keep_unique(dataset: Dataset, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One row a key: the last of revisable rows, the first of immutable ones.
+    """Keep one row per key: the last of revisable rows, the first of immutable ones.
 
-    Immutable rows of one key that say different things are a contradiction: the later ones are
-    given back beside, with a reason.
+    Immutable rows with one key and different values are a contradiction: the later ones are
+    returned as the second frame, with a reason.
     """
     nothing = rows.clear().with_columns(pl.lit("").alias(REASON))
     key = find_varying(rows, dataset.full_key) or [dataset.key[0]]
@@ -174,14 +174,14 @@ def _keep_unique(dataset: Dataset, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl
     if dataset.rows == "revisable":
         return _keep_latest(dataset, rows, key), nothing
     kept = rows.unique(key, keep="first", maintain_order=True)
-    said = [c for c in rows.columns if c not in {*PARTITIONS, "received_at"}]
-    versions = rows.unique([*PARTITIONS[:2], *said], keep="first", maintain_order=True)
+    content = [c for c in rows.columns if c not in {*PARTITIONS, "received_at"}]
+    versions = rows.unique([*PARTITIONS[:2], *content], keep="first", maintain_order=True)
     later = versions.filter(~pl.struct(key).is_first_distinct())
     return kept, later.with_columns(pl.lit("contradicts_earlier_row").alias(REASON))
 
 
 def _keep_latest(dataset: Dataset, rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    """The last row of each key; where `keep_when` protects an earlier one from it, that one."""
+    """Keep the last row of each key, or an earlier one that `keep_when` protects from it."""
     if dataset.keep_when is None:
         return rows.unique(key, keep="last", maintain_order=True)
     turns = rows.with_columns(pl.int_range(pl.len()).over(key).alias("_turn"))
@@ -199,7 +199,7 @@ def _is_usable(time: datetime | date | int | None) -> bool:
 
 
 def _to_time(value: int | None, dtype: pl.DataType) -> datetime | date | int | None:
-    """A stored time as Python's; where those end, at the year 9999, the number itself."""
+    """Convert a stored time to a Python object; a number after the year 9999 stays a number."""
     if value is None:
         return None
     try:

@@ -27,6 +27,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from lake.errors import CommitConflictError, SchemaError, UnknownNameError
 from lake.model.dataset import PARTITIONS, Column, Dataset
 from lake.model.frames import find_varying
+from lake.model.market import MARKET_COLUMNS
 from lake.model.time import to_ms
 from lake.store.faults import translate_errors
 from lake.store.log import require_version
@@ -42,21 +43,21 @@ _DELTA_TYPES: Mapping[str, Any] = {
     "list<string>": {"type": "array", "elementType": "string", "containsNull": True},
 }
 GROUP_ROWS = 131_072
-# Prices and ids hardly repeat: without dictionaries, files are smaller and quicker to write.
+# Prices and ids rarely repeat: without dictionaries, files are smaller and written faster.
 WRITER = WriterProperties(
     compression="ZSTD",
     compression_level=3,
     max_row_group_size=GROUP_ROWS,
     default_column_properties=ColumnProperties(dictionary_enabled=False),
 )
-# Cleaning the log up after a commit would delete versions that a bundle has pinned.
+# A clean-up of the log after a commit would delete versions that a bundle pins.
 AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 _CONFLICT_ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class MergeResult:
-    """What a merge did: the table's version after it, and rows that were new or replaced."""
+    """Result of a merge: the version of the table afterwards, rows inserted, rows updated."""
 
     version: int
     inserted: int
@@ -78,7 +79,7 @@ class DataFile:
 
 
 class LocalTable(DeltaTable):
-    """A Delta table in a folder of any name: Delta gives its files percent-encoded, for URLs."""
+    """A Delta table in a folder of any name: Delta percent-encodes the paths of its files."""
 
     @property
     def folder(self) -> str:
@@ -95,7 +96,7 @@ class LocalTable(DeltaTable):
 
 
 def create_table(path: Path, dataset: Dataset) -> None:
-    """Make the table of a dataset, if there is none; another writer may be faster."""
+    """Create the table of a dataset if it does not exist; another writer may be faster."""
     fields = [_build_field(column) for column in dataset.columns]
     schema = Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
     statistics = dict.fromkeys([dataset.time_column, *dataset.key])
@@ -111,20 +112,20 @@ def create_table(path: Path, dataset: Dataset) -> None:
                 "delta.enableExpiredLogCleanup": "false",
                 "delta.dataSkippingStatsColumns": ",".join(statistics),
             },
-            # Tried again it would make the table anew, under another id, on top of the faster one.
+            # A retry would create the table again, with another id, over that of the faster writer.
             commit_properties=CommitProperties(max_commit_retries=0),
         )
 
 
 def open_table(path: Path, dataset: Dataset, version: int | None = None) -> LocalTable:
-    """The table of a dataset, at its latest version or at another.
+    """Open the table of a dataset, at its latest version or at another.
 
     Raises
     ------
     UnknownNameError
         There is no such table, or no such version.
     SchemaError
-        The table has other columns than the dataset.
+        The columns of the table differ from those of the dataset.
     DamagedError
         Its log cannot be read.
     """
@@ -147,21 +148,21 @@ def open_table(path: Path, dataset: Dataset, version: int | None = None) -> Loca
 def merge(
     table: DeltaTable, dataset: Dataset, rows: pl.DataFrame, metadata: Mapping[str, Any]
 ) -> MergeResult:
-    """Insert the rows whose key is new; replace revisable ones that differ. One commit, or none.
+    """Insert rows with new keys, and update revisable rows that differ, in one commit or none.
 
     Parameters
     ----------
     table
         A handle at any version; afterwards at the latest.
     rows
-        Conformed and not empty.
+        Conformed rows, at least one.
     metadata
-        Goes into the commit as `userMetadata`.
+        `userMetadata` of the commit.
 
     Raises
     ------
     CommitConflictError
-        Other writers won the race each time.
+        Other writers committed first at each attempt.
     """
     metrics: dict[str, Any] = {}
     with translate_errors(f"table {dataset.name}"):
@@ -190,23 +191,23 @@ def replace_files(
     now: datetime,
     metadata: Mapping[str, Any],
 ) -> None:
-    """Put data files in the place of others that hold the same rows, in one commit.
+    """Replace data files by others that hold the same rows, in one commit.
 
     Parameters
     ----------
     table
-        A handle at the very version from which the rows were read. What others have committed
-        since stays; if it removed one of our files, this commit fails. Were the handle newer,
-        such a removal would go unseen, and its rows would come back.
+        A handle at the version from which the rows were read. Later commits of others stay; if
+        one of them removed one of our files, this commit fails. With a newer handle, such a
+        removal would go unseen, and its rows would come back.
 
     Raises
     ------
     CommitFailedError
-        One of the files was replaced meanwhile: read again, and try again.
+        One of the files was replaced meanwhile: read the rows again, and retry.
     """
     now_ms = to_ms(now)
-    # Delta has a flag for commits that change no rows, and a MERGE that runs meanwhile trusts it:
-    # it would not see that a row it updates has moved to another file, and double it.
+    # Delta has a flag for commits that change no rows, and a concurrent MERGE trusts it: it would
+    # not see that a row that it updates has moved to another file, and would duplicate the row.
     changes = True
     adds = [
         AddAction(f.path, f.bytes, f.partition, now_ms, changes, json.dumps(f.statistics))
@@ -224,7 +225,7 @@ def replace_files(
 
 
 def write_checkpoint(path: Path, dataset: Dataset) -> int:
-    """Write a checkpoint of the table's latest version, and give that version."""
+    """Write a checkpoint of the latest version of a table; return that version."""
     table = open_table(path, dataset)
     with translate_errors(f"table {dataset.name}"):
         table.create_checkpoint()
@@ -256,9 +257,9 @@ def _merge_once(
 
 
 def _build_predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
-    """Keys are equal; and literals, without which a merge reads the whole table.
+    """Build the condition of a merge: equal keys, and literals that prune the table's files.
 
-    What the literals say already is not compared again: joining by strings costs most.
+    Columns that the literals fix are not compared again: joining by strings costs most.
     """
     terms = [
         f"t.{_quote(name)} IN ({', '.join(format_literal(v) for v in rows[name].unique().sort())})"
@@ -267,8 +268,8 @@ def _build_predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
     time = _quote(dataset.time_column)
     terms.append(f"t.{time} >= {format_literal(rows[dataset.time_column].min())}")
     terms.append(f"t.{time} <= {format_literal(rows[dataset.time_column].max())}")
-    said = () if dataset.time_column in dataset.key else ("date",)
-    keys = (*find_varying(rows, ("exchange", "symbol")), *said, *dataset.key)
+    day = () if dataset.time_column in dataset.key else ("date",)
+    keys = (*find_varying(rows, MARKET_COLUMNS), *day, *dataset.key)
     terms.extend(f"t.{_quote(name)} = s.{_quote(name)}" for name in keys)
     return " AND ".join(terms)
 
@@ -304,16 +305,14 @@ def _build_field(column: Column) -> dict[str, Any]:
 
 def _require_schema(table: DeltaTable, dataset: Dataset) -> None:
     stored = {field.name: field.type for field in table.schema().fields}
-    wanted = [(column.name, _DELTA_TYPES[column.type]) for column in dataset.columns]
-    for name, kind in wanted:
+    for name, kind in ((column.name, _DELTA_TYPES[column.type]) for column in dataset.columns):
         if name not in stored:
             raise SchemaError(
-                f"table {dataset.name} has no column {name!r}, but its dataset file has",
-                f"Restore schemas/{dataset.family}.toml to what it was when the table was made.",
+                f"table {dataset.name} has no column {name!r}, but its dataset file has it",
+                f"Restore schemas/{dataset.family}.toml to what it was when the table was created.",
             )
         if json.loads(stored[name].to_json()) != kind:
             raise SchemaError(
-                f"table {dataset.name}: column {name!r} is of another type than its dataset file "
-                "says",
-                f"Restore schemas/{dataset.family}.toml to what it was when the table was made.",
+                f"table {dataset.name}: column {name!r} has another type than in its dataset file",
+                f"Restore schemas/{dataset.family}.toml to what it was when the table was created.",
             )

@@ -1,4 +1,4 @@
-"""What storage and Delta raise, said in the lake's own errors."""
+"""Translate errors of storage, Delta and Polars to the lake's own errors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _DENIED = ("permission denied", "os error 13", "read-only file system", "os erro
 
 @contextmanager
 def translate_errors(where: str) -> Iterator[None]:
-    """Turn what goes wrong in the block into a `LakeError` that says where.
+    """Raise errors of the block as a `LakeError` that says where they happened.
 
-    A `CommitFailedError` passes: another writer was faster, and the caller tries again.
+    A `CommitFailedError` passes: another writer committed first, and the caller retries.
     """
     try:
         yield
@@ -31,7 +31,7 @@ def translate_errors(where: str) -> Iterator[None]:
 
 
 def explain_os_error(error: BaseException, where: str) -> LakeError:
-    """The `LakeError` that an error of storage, Delta or Polars amounts to."""
+    """Return the `LakeError` that describes an error of storage, Delta or Polars."""
     text = _COLOURS.sub("", str(error)).strip()
     low = text.lower()
     if any(word in low for word in _FULL):

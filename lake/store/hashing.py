@@ -1,4 +1,4 @@
-"""SHA-256 of data files: in parallel, and only once a process for files that stay as they are."""
+"""SHA-256 of data files: in parallel, and once per process for files that do not change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Stamp = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class ExpectedFile:
-    """A file, and what it must hold."""
+    """A file with the size and SHA-256 that it must have."""
 
     path: str
     bytes: int
@@ -27,54 +27,54 @@ class ExpectedFile:
 
 
 def hash_file(path: str | Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
+    """Return the SHA-256 of a file, as 64 hex digits."""
     # Below Python's file objects: with many small files, they take longer than hashing does.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         content = os.read(descriptor, min(os.fstat(descriptor).st_size, _READ_BYTES))
-        found = hashlib.sha256(content)
+        digest = hashlib.sha256(content)
         while content:
             content = os.read(descriptor, _READ_BYTES)
-            found.update(content)
-        return found.hexdigest()
+            digest.update(content)
+        return digest.hexdigest()
     finally:
         os.close(descriptor)
 
 
 def hash_files(paths: Sequence[Path], progress: Progress | None = None) -> list[str]:
-    """SHA-256 of each file, by all cores; progress advances by files."""
+    """Return the SHA-256 of each file, computed on all cores; progress advances by files."""
     progress = progress or NoProgress()
 
-    def one(path: Path) -> str:
-        found = hash_file(path)
+    def hash_one(path: Path) -> str:
+        digest = hash_file(path)
         progress.advance()
-        return found
+        return digest
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return list(threads.map(one, paths))
+        return list(threads.map(hash_one, paths))
 
 
 @dataclass
 class FileChecker:
-    """Remembers which files were found right, until something touches them. Safe for threads."""
+    """Compares files with their hashes, and once per file until it changes. Safe for threads."""
 
     _stamps: dict[tuple[str, str], _Stamp] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def find_wrong(self, files: Iterable[ExpectedFile]) -> list[ExpectedFile]:
-        """Files that are missing, or do not hold what is expected; all others are right."""
-        found: list[ExpectedFile] = []
+        """Return the files that are missing, or whose size or hash is not the expected one."""
+        wrong: list[ExpectedFile] = []
         unknown: list[tuple[ExpectedFile, _Stamp]] = []
         for file in files:
             stamp = _read_stamp(file.path)
             if stamp is None or stamp[1] != file.bytes:
-                found.append(file)
+                wrong.append(file)
             elif self._stamps.get((file.path, file.sha256)) != stamp:
                 unknown.append((file, stamp))
-        found.extend(
+        wrong.extend(
             file for part in _hash_in_parallel(unknown) for file in self._compare_hashes(part)
         )
-        return found
+        return wrong
 
     def _compare_hashes(
         self, part: Iterable[tuple[ExpectedFile, _Stamp, str]]
@@ -90,9 +90,9 @@ class FileChecker:
 def _hash_in_parallel(
     files: Sequence[tuple[ExpectedFile, _Stamp]],
 ) -> Iterator[list[tuple[ExpectedFile, _Stamp, str]]]:
-    """Files with their digests; large ones by all cores, a part a core.
+    """Hash files: large ones on all cores, one part per core.
 
-    Threads that hash small files wait for each other more than they hash.
+    Threads that hash small files spend more time waiting for each other than hashing.
     """
 
     def part(number: int) -> list[tuple[ExpectedFile, _Stamp, str]]:
@@ -117,9 +117,9 @@ def _hash_if_there(path: str) -> str:
 
 
 def _read_stamp(path: str) -> _Stamp | None:
-    """What changes when a file is written to, replaced, or renamed; None where it is missing."""
+    """Return facts that change with any write, replacement or renaming; None if it is missing."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - Path.stat takes twice the time
+        facts = os.stat(path)  # noqa: PTH116 - Path.stat takes twice the time
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns

@@ -1,7 +1,7 @@
 """The file index of a bundle: its data files in one sorted Parquet file, read in milliseconds.
 
-Whatever its length, opening it reads the footer, and a selection reads the row groups that it
-touches. Both are checked: the footer by the SHA-256 of the file's tail, the pages by their CRC.
+Opening it reads only the footer, and a selection reads only the row groups that it touches. Both
+are verified: the footer by the SHA-256 of the file's tail, the pages by their CRC.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HINT = "Restore it from a backup, or import the bundle again from an export."
 
 @dataclass(frozen=True, slots=True)
 class FileSeal:
-    """What a file must be: its size, its SHA-256, and that of its tail, the Parquet footer."""
+    """What a file must match: its size, its SHA-256, and that of its tail, the Parquet footer."""
 
     bytes: int
     sha256: str
@@ -40,7 +40,7 @@ class FileSeal:
 
 
 def write_sealed(path: Path, frame: pl.DataFrame) -> FileSeal:
-    """Write rows of a sorted list as Parquet whose pages carry checksums."""
+    """Write sorted rows as a Parquet file whose pages have checksums; return its seal."""
     import pyarrow.parquet as pq
 
     with path.open("xb") as file:
@@ -61,12 +61,12 @@ def write_sealed(path: Path, frame: pl.DataFrame) -> FileSeal:
 
 
 def open_checked(path: Path, sealed: FileSeal) -> Any:
-    """A Parquet file (of pyarrow) whose footer is as it was sealed; its pages check themselves.
+    """Open a Parquet file (of pyarrow) and verify its footer; reading verifies its pages.
 
     Raises
     ------
     DamagedError
-        It is missing, or its footer is another.
+        It is missing, or its footer is not the sealed one.
     """
     import pyarrow.parquet as pq
 
@@ -80,7 +80,7 @@ def open_checked(path: Path, sealed: FileSeal) -> Any:
 
 
 def read_checked(path: Path, sealed: FileSeal, schema: pl.Schema) -> pl.DataFrame:
-    """All rows of a sealed file."""
+    """Read all rows of a sealed file."""
     return _read_frame(path, open_checked(path, sealed), None, schema)
 
 
@@ -95,11 +95,11 @@ class FileIndex:
 
     @staticmethod
     def sort_rows(frame: pl.DataFrame) -> pl.DataFrame:
-        """Rows in the order of the index."""
+        """Sort rows in the order of the index."""
         return frame.select(list(SCHEMA)).sort(_ORDER)
 
     def files(self, table: str, selection: Selection = EVERYTHING) -> pl.DataFrame:
-        """Files of a table that may hold rows of a selection: `FILES` and `sha256`.
+        """Return files of a table that may hold rows of a selection: `FILES` and `sha256`.
 
         Raises
         ------
@@ -108,12 +108,12 @@ class FileIndex:
         """
         with self._one_at_a_time:
             groups = self._groups.filter(self._may_hold(table, selection))["group"].to_list()
-            found = _read_frame(self.path, self._file, groups, SCHEMA)
-        wanted = (pl.col("table") == table) & may_hold_rows(selection)
-        return found.filter(wanted).drop("table")
+            listed = _read_frame(self.path, self._file, groups, SCHEMA)
+        may_match = (pl.col("table") == table) & may_hold_rows(selection)
+        return listed.filter(may_match).drop("table")
 
     def read_all(self) -> pl.DataFrame:
-        """Every row."""
+        """Read every row."""
         with self._one_at_a_time:
             return _read_frame(self.path, self._file, None, SCHEMA)
 
@@ -123,7 +123,7 @@ class FileIndex:
 
     @cached_property
     def _groups(self) -> pl.DataFrame:
-        """The least and the greatest of each row group; null where its statistics do not say."""
+        """Smallest and largest values of each row group; null where it has no statistics."""
         metadata = self._file.metadata
         records = [
             {"group": number, **_read_bounds(metadata.row_group(number))}
@@ -164,27 +164,27 @@ _GROUPS = pl.Schema(
 
 
 def _may_contain(name: str, values: Any) -> pl.Expr:
-    """Whether one of the values lies between a row group's least and greatest."""
+    """Whether one of the values lies between the smallest and the largest of a row group."""
     low, high = pl.col(f"{name}_min"), pl.col(f"{name}_max")
     hits = [((low <= value) & (high >= value)).fill_null(value=True) for value in values]
     return pl.any_horizontal(hits)
 
 
 def _read_bounds(group: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    bounds: dict[str, Any] = {}
     for number in range(group.num_columns):
         column = group.column(number)
         statistics = column.statistics
-        # A file without times may hold any: a group that has one is never passed over.
+        # A file without times may hold any time: its row group is never skipped.
         if statistics is None or not statistics.has_min_max or statistics.null_count:
             continue
-        found[f"{column.path_in_schema}_min"] = statistics.min
-        found[f"{column.path_in_schema}_max"] = statistics.max
-    return {name: value for name, value in found.items() if name in _GROUPS}
+        bounds[f"{column.path_in_schema}_min"] = statistics.min
+        bounds[f"{column.path_in_schema}_max"] = statistics.max
+    return {name: value for name, value in bounds.items() if name in _GROUPS}
 
 
 def _read_tail(path: Path) -> bytes:
-    """The end of a Parquet file that says what is where in it."""
+    """Read the footer of a Parquet file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - _END_BYTES))

@@ -1,4 +1,4 @@
-"""A table as it is now, time after time: one handle that follows the commits."""
+"""The present state of a table, read through one handle that follows its commits."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lake.store.snapshot import Snapshot
 
 
 class LatestTable(TableReader):
-    """The latest rows of a table. What it reads is as new as the moment of the read.
+    """The latest rows of a table: each read sees what was committed before it.
 
-    A handle that stays open, with its list of files, is what makes a look-up take milliseconds.
-    Safe to share among threads.
+    The handle stays open, with its list of files, so that a look-up takes milliseconds. Safe to
+    share among threads.
     """
 
     def __init__(self, path: Path, dataset: Dataset) -> None:
@@ -40,15 +40,15 @@ class LatestTable(TableReader):
             return self._files.filter(may_hold_rows(selection))
 
     def _read(
-        self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
+        self, selection: Selection, columns: Sequence[str], predicate: pl.Expr | None
     ) -> pl.DataFrame:
         frame = self.scan_files(self.files(selection), selection)
         return self.sort_rows(
-            frame if predicate is None else frame.filter(predicate), selection, wanted
+            frame if predicate is None else frame.filter(predicate), selection, columns
         )
 
     def _follow(self) -> None:
-        """Take in what was committed since; the next commit's file tells whether there is any."""
+        """Load later commits; there are some if the log has a file for the next version."""
         after = self._path / "_delta_log" / f"{self._table.version() + 1:020}.json"
         if after.exists():
             with translate_errors(f"table {self.dataset.name}"):

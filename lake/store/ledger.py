@@ -1,4 +1,4 @@
-"""The lake's own record: which intervals are covered, which jobs ran, what each commit did."""
+"""The lake's own record: covered intervals, jobs, and what each commit did."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _DELETED = {
 
 @dataclass(frozen=True, slots=True)
 class CoveredRange:
-    """An interval that a source has answered for, and how many rows it gave."""
+    """An interval for which a source has answered, and the number of rows in the answer."""
 
     range: TimeRange
     rows: int
@@ -45,7 +45,7 @@ class CoveredRange:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job that is running; `finish` closes its record."""
+    """A running job; `Ledger.finish_job` closes its record."""
 
     id: str
     command: str
@@ -54,26 +54,26 @@ class Job:
 
 
 class Ledger:
-    """Reads and writes the tables `coverage` and `jobs`, and reads commits."""
+    """Record and read coverage and jobs; read commits."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def read_covered(self, table: str, market: Market) -> RangeSet:
-        """What is known of a table and market."""
+        """Return the covered ranges of a table and market."""
         rows = self.read_coverage(Selection((market.exchange,), (market.symbol,)))
         rows = rows.filter(pl.col("dataset") == table)
         pairs = rows.select("timestamp", "end").iter_rows()
         return union(TimeRange(start, end) for start, end in pairs)
 
     def read_coverage(self, selection: Selection, as_of: datetime | None = None) -> pl.DataFrame:
-        """Rows of `coverage`, as they are or as they were at a time."""
+        """Read rows of `coverage`, now or as of a time."""
         return self._store.read(self._store.catalog.dataset("coverage"), selection, as_of)
 
     def record_coverage(
-        self, table: str, market: Market, settled: Iterable[CoveredRange], origin: Origin
+        self, table: str, market: Market, ranges: Iterable[CoveredRange], origin: Origin
     ) -> None:
-        """Record settled intervals; neighbours of one kind become one."""
+        """Record answered intervals; adjacent ones of one kind are joined."""
         now = self._store.now()
         records = [
             {
@@ -88,7 +88,7 @@ class Ledger:
                 "job_id": origin.job_id,
                 "recorded_at": now,
             }
-            for item in join_neighbours(settled)
+            for item in join_neighbours(ranges)
         ]
         if records:
             times = dict.fromkeys(("timestamp", "end", "recorded_at"), TIMESTAMP)
@@ -113,20 +113,20 @@ class Ledger:
         self._write_job(job, status, {**counts, "error": error, "finished_at": self._store.now()})
 
     def read_jobs(self) -> pl.DataFrame:
-        """Rows of `jobs`, oldest first."""
+        """Read rows of `jobs`, oldest first."""
         return self._store.read(self._store.catalog.dataset("jobs"))
 
     def read_commits(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
-        """What each commit of a table did, newest first."""
+        """Return what each commit of a table did, newest first."""
         return list(islice(self.iterate_commits(table), limit or None))
 
     def iterate_commits(
         self, table: str, since: datetime | None = None, until: datetime | None = None
     ) -> Iterator[dict[str, Any]]:
-        """What each commit of a table did, newest first; only those that are taken are read.
+        """Iterate over what each commit of a table did, newest first; each is read when needed.
 
-        Those outside `[since, until)` are left out where that saves reading them: one that is up
-        to an hour outside is there, since writers' clocks differ.
+        Commits outside `[since, until)` are skipped, except those up to an hour outside: the clocks
+        of writers differ.
         """
         path = self._store.root.tables / table
         with translate_errors(f"table {table}"):
@@ -156,10 +156,10 @@ class Ledger:
         self._store.write(self._store.catalog.dataset("jobs"), frame, Origin(job.id, "lake"))
 
 
-def join_neighbours(settled: Iterable[CoveredRange]) -> list[CoveredRange]:
-    """Intervals in order, neighbours that both have rows, or both have none, made one."""
+def join_neighbours(ranges: Iterable[CoveredRange]) -> list[CoveredRange]:
+    """Sort intervals, and join adjacent ones that both have rows, or both have none."""
     result: list[CoveredRange] = []
-    for item in sorted(settled, key=lambda covered: covered.range):
+    for item in sorted(ranges, key=lambda covered: covered.range):
         last = result[-1] if result else None
         if last and last.range.end == item.range.start and bool(last.rows) == bool(item.rows):
             merged = TimeRange(last.range.start, item.range.end)
@@ -170,9 +170,10 @@ def join_neighbours(settled: Iterable[CoveredRange]) -> list[CoveredRange]:
 
 
 def _describe_commit(table: str, version: int, info: Mapping[str, Any]) -> dict[str, Any]:
-    """Counts are null where the commit does not say: one that overwrites tells not what was there.
+    """Describe a commit: when, by which job, and its counts of rows.
 
-    It may say so itself: `deleted` in its `userMetadata`.
+    Counts that the commit does not state are null. A commit that overwrites states no deleted rows,
+    unless `userMetadata` has `deleted`.
     """
     metrics, operation = info.get("operationMetrics") or {}, info.get("operation") or ""
     own = parse_metadata(info)
@@ -193,5 +194,5 @@ def _describe_commit(table: str, version: int, info: Mapping[str, Any]) -> dict[
 
 
 def _read_count(metrics: Mapping[str, Any], *names: str) -> int | None:
-    found = next((metrics[name] for name in names if name in metrics), None)
-    return None if found is None else int(found)
+    count = next((metrics[name] for name in names if name in metrics), None)
+    return None if count is None else int(count)

@@ -50,16 +50,16 @@ class FileLock:
 def lock_file(
     path: Path, *, shared: bool = False, folder: bool = False, timeout: timedelta | None = None
 ) -> Iterator[FileLock]:
-    """Hold the lock of a file in the block. It is created where it is not there, and stays.
+    """Hold the lock of a file in the block. A file that does not exist is created, and stays.
 
     Parameters
     ----------
     shared
-        Any number may hold it at once, but nobody together with one who does not share it.
+        Several holders may share it, but not together with one that does not share.
     folder
-        What is locked, and created, is a folder.
+        Lock, and create, a folder instead of a file.
     timeout
-        How long to wait for others; None: until they have ended.
+        How long to wait for other holders; None: without end.
 
     Raises
     ------
@@ -75,32 +75,32 @@ def lock_file(
 
 
 def lock_for_pin(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
-    """Hold the lake while a bundle is made: nothing is deleted meanwhile. Any number may.
+    """Lock a lake while a bundle is made, so that nothing is deleted. Several may share the lock.
 
-    It is not reentrant: who holds it must not call `lock_for_deletion`.
+    Do not call `lock_for_deletion` in the block: it would wait for itself.
 
     Raises
     ------
     CommitConflictError
-        Somebody has it alone, and still had it after the timeout.
+        Files are being deleted, and still were after the timeout.
     StorageError
-        The lock cannot be opened: the lake is read-only, or its folder `bundles` is gone.
+        The lock cannot be opened: the lake is read-only, or its folder `bundles` is missing.
     """
     return _lock_lake(root, LOCK, timeout, "files are being deleted", shared=True)
 
 
 def lock_for_deletion(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
-    """Have the lake alone, to delete what nobody needs: no bundle is being made meanwhile.
+    """Lock a lake to delete files, so that no bundle is made meanwhile.
 
-    Raises as `shared` does.
+    Raises as `lock_for_pin` does.
     """
     return _lock_lake(root, LOCK, timeout, "a bundle is being made")
 
 
 def lock_for_repair(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContextManager[None]:
-    """Be the only one that repairs, or undoes a repair: whoever began to before is dead.
+    """Lock a lake to repair it, or to undo a repair: an earlier unfinished repair has crashed.
 
-    Raises as `shared` does.
+    Raises as `lock_for_pin` does.
     """
     return _lock_lake(root, _REPAIR_LOCK, timeout, "it is being repaired")
 
@@ -130,7 +130,7 @@ def _acquire(path: Path, kind: int, give_up: float | None, *, folder: bool) -> F
             raise
         if is_done:
             return lock
-        os.close(descriptor)  # its last holder has moved it away: what is there now counts
+        os.close(descriptor)  # its last holder has moved it away: lock what is there now
 
 
 def _open(path: Path, *, folder: bool) -> int:

@@ -1,4 +1,4 @@
-"""The log of a table, read from its files: versions, commits, and what they say of themselves."""
+"""Read the log of a table from its files: versions, commits, and the metadata of commits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Commit:
 
 
 def has_table(path: Path) -> bool:
-    """Whether there is a table: a creation that failed leaves an empty log."""
+    """Whether a folder holds a table: a creation that failed leaves an empty log."""
     try:
         with os.scandir(path / "_delta_log") as entries:
             return any(entry.name.endswith((".json", ".parquet")) for entry in entries)
@@ -43,7 +43,7 @@ def has_table(path: Path) -> bool:
 
 
 def read_latest_version(path: Path) -> int:
-    """The table's newest version, from its log's file names."""
+    """Read the latest version of a table from the file names of its log."""
     versions = [int(file.stem) for file in (path / "_delta_log").glob("[0-9]*.json")]
     if not versions:
         raise DamagedError(
@@ -61,16 +61,16 @@ def require_version(path: Path, dataset: Dataset, version: int) -> None:
 
 
 def find_version(path: Path, dataset: Dataset, time: datetime) -> int:
-    """The last version committed at or before a time, by the times in the commits themselves.
+    """Find the last version committed at or before a time, by the times in the commits.
 
-    The times of log files are not used: copying or restoring a lake changes them.
+    Times of log files are not used: copying or restoring a lake changes them.
 
     Raises
     ------
     UnknownNameError
-        The table is younger than that.
+        The table did not exist at that time.
     UsageError
-        The time has no zone.
+        The time has no time zone.
     """
     time = in_utc(time)
     with translate_errors(f"table {dataset.name}"):
@@ -90,19 +90,19 @@ def find_version(path: Path, dataset: Dataset, time: datetime) -> int:
 
 
 def read_commits(path: Path, since: int = 0) -> Iterator[Commit]:
-    """The commits of a table, from a version to the latest.
+    """Read the commits of a table, from a version to the latest.
 
     Raises
     ------
     DamagedError
-        One of them is missing or cannot be read.
+        A commit is missing or cannot be read.
     """
     for version in range(since, read_latest_version(path) + 1):
         yield _read_commit(path, version)
 
 
 def read_actions(table: Path, version: int) -> list[dict[str, Any]]:
-    """What a commit says: `commitInfo`, `metaData`, `add`, `remove`, each an object of one key.
+    """Read the actions of a commit: `commitInfo`, `metaData`, `add`, `remove`, one key each.
 
     Raises
     ------
@@ -117,9 +117,9 @@ def read_actions(table: Path, version: int) -> list[dict[str, Any]]:
 
 
 def read_commit_info(table: Path, version: int) -> dict[str, Any]:
-    """The `commitInfo` of a version: `timestamp` (ms), operation, metrics, userMetadata.
+    """Read the `commitInfo` of a version: `timestamp` (ms), operation, metrics, userMetadata.
 
-    Other engines need not write one, nor a time into it: then that of the file counts.
+    Other engines may write none, or one without a time: then the time of the file counts.
 
     Raises
     ------
@@ -140,26 +140,26 @@ def read_commit_info(table: Path, version: int) -> dict[str, Any]:
 
 
 def locate_log_file(table: Path, version: int) -> Path:
-    """Where a version of a table is told."""
+    """Return the path of the log file of a version."""
     return table / "_delta_log" / f"{version:020}.json"
 
 
 def add_time(info: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """A `commitInfo` with a `timestamp`: its own, or that of the file."""
+    """Return a `commitInfo` with a `timestamp`: its own, or that of its file."""
     if type(info.get("timestamp")) is int:
         return dict(info)
     return {**info, "timestamp": file.stat().st_mtime_ns // 1_000_000}
 
 
 def read_commit_time(table: Path, version: int) -> datetime:
-    """When a version was committed."""
+    """Read when a version was committed."""
     return from_ms(read_commit_info(table, version)["timestamp"])
 
 
 def parse_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What the lake's own commits say of themselves: job, source, counts; others say nothing.
+    """Parse the metadata of a commit of the lake: job, source, counts; empty for other commits.
 
-    They may have a `userMetadata` too, in which stands what they like.
+    Commits of other engines may have a `userMetadata` with any content.
     """
     with suppress(ValueError, TypeError):
         ours = orjson.loads(info.get("userMetadata") or "{}")
@@ -169,18 +169,19 @@ def parse_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_unreadable_error(table: Path, version: int) -> DamagedError:
-    """The error of a commit that is missing, or no JSON."""
+    """Build the error for a commit that is missing or not JSON."""
     return DamagedError(
         f"table {table.name}: commit {version} cannot be read", "Restore its log from a backup."
     )
 
 
 def _read_commit(table: Path, version: int) -> Commit:
-    told = read_actions(table, version)
-    info: dict[str, Any] = next((one["commitInfo"] for one in told if "commitInfo" in one), {})
+    actions = read_actions(table, version)
+    infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
+    info: dict[str, Any] = next(infos, {})
     try:
-        # The log encodes paths once more than the disk does.
-        added = frozenset(unquote(action["add"]["path"]) for action in told if "add" in action)
+        # Paths in the log are percent-encoded once more than on disk.
+        added = frozenset(unquote(action["add"]["path"]) for action in actions if "add" in action)
         time = from_ms(add_time(info, locate_log_file(table, version))["timestamp"])
     except (AttributeError, KeyError, TypeError) as error:
         raise build_unreadable_error(table, version) from error

@@ -1,4 +1,4 @@
-"""Reading rows out of the data files of one table, in order, without opening files in vain."""
+"""Read rows from the data files of one table, in order; only files that may hold them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lake.model.selection import Selection
 from lake.store.faults import translate_errors
 
 EVERYTHING = Selection()
-# Delta's log cuts the times of its statistics down to milliseconds.
+# Delta's log truncates the times of its statistics to milliseconds.
 TIME_STEP = timedelta(milliseconds=1)
 
 FILES = pl.Schema(
@@ -34,7 +34,7 @@ FILES = pl.Schema(
 
 
 class TableReader(ABC):
-    """The rows of one table, in a state that does not change.
+    """Reader of one table, in a state that does not change.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class TableReader(ABC):
 
     @abstractmethod
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
-        """The data files that may hold rows of a selection.
+        """List the data files that may hold rows of a selection.
 
         Returns
         -------
@@ -63,9 +63,9 @@ class TableReader(ABC):
 
     @abstractmethod
     def _read(
-        self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
+        self, selection: Selection, columns: Sequence[str], predicate: pl.Expr | None
     ) -> pl.DataFrame:
-        """Rows in order, of these columns, that a predicate lets through."""
+        """Read sorted rows of these columns that match a predicate."""
 
     def scan(
         self,
@@ -73,18 +73,18 @@ class TableReader(ABC):
         *,
         columns: Sequence[str] | None = None,
     ) -> pl.LazyFrame:
-        """The rows of a selection, by exchange, symbol and time; files outside are not opened."""
+        """Scan a selection, sorted by exchange, symbol and time; other files are not opened."""
         self.require_columns(columns or ())
         schema = self.dataset.polars_schema
 
         def read(
-            wanted: list[str] | None,
+            projection: list[str] | None,
             predicate: pl.Expr | None,
             limit: int | None,
             _batch_rows: int | None,
         ) -> Iterator[pl.DataFrame]:
             with translate_errors(f"table {self.dataset.name}"):
-                rows = self._read(selection, wanted or list(schema), predicate)
+                rows = self._read(selection, projection or list(schema), predicate)
             yield rows.head(rows.height if limit is None else limit)
 
         frame = register_io_source(read, schema=schema, is_pure=True)
@@ -93,11 +93,11 @@ class TableReader(ABC):
     def collect(
         self, selection: Selection = EVERYTHING, *, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
-        """The rows of a selection, read now, in order."""
+        """Read the rows of a selection, sorted as by `scan`."""
         return self.scan(selection, columns=columns).collect()
 
     def require_columns(self, columns: Sequence[str]) -> None:
-        """Refuse names of columns that the table does not have."""
+        """Raise an error for columns that the table does not have."""
         schema = self.dataset.polars_schema
         for name in columns:
             if name not in schema:
@@ -107,21 +107,21 @@ class TableReader(ABC):
                 )
 
     def sort_rows(
-        self, frame: pl.LazyFrame, selection: Selection, wanted: Sequence[str]
+        self, frame: pl.LazyFrame, selection: Selection, columns: Sequence[str]
     ) -> pl.DataFrame:
-        """Rows in order. Files mostly are, so that a look is cheaper than the sort it saves."""
+        """Collect sorted rows. Most files are sorted, and checking that is cheaper than a sort."""
         one_market = len(selection.exchanges) == 1 and len(selection.symbols) == 1
         market = [] if one_market else ["exchange", "symbol"]
         order = [*market, *self.dataset.sort]
-        needed = dict.fromkeys([*wanted, *order])
+        needed = dict.fromkeys([*columns, *order])
         if len(needed) < len(self.dataset.columns):  # to select all would copy them
             frame = frame.select(list(needed))
-        # Inside the read of an IO source, the in-memory engine is the quicker one.
+        # Inside an IO source, the in-memory engine is faster.
         rows = frame.collect(engine="in-memory")
-        return sort_by(rows, order).select(wanted)
+        return sort_by(rows, order).select(columns)
 
     def scan_files(self, files: pl.DataFrame, selection: Selection) -> pl.LazyFrame:
-        """The rows of a selection in the data files that may hold them, in the files' order."""
+        """Scan data files for the rows of a selection, in the order of the files."""
         if files.is_empty():
             return self.dataset.empty().lazy()
         paths = [f"{self.uri}/{path}" for path in files["path"]]
@@ -130,7 +130,7 @@ class TableReader(ABC):
         return self.select_rows(frame, self._find_remaining(files, selection))
 
     def _find_remaining(self, files: pl.DataFrame, selection: Selection) -> Selection:
-        """What rows are still to be asked, when the files were chosen by market and time."""
+        """Return the part of a selection that the choice of files does not fulfil."""
         first, last, unknown = files.select(
             pl.col("first").min(),
             pl.col("last").max() + TIME_STEP,
@@ -143,7 +143,7 @@ class TableReader(ABC):
         )
 
     def select_rows(self, frame: pl.LazyFrame, selection: Selection) -> pl.LazyFrame:
-        """Stored rows cut to a selection; `date` becomes the calendar day."""
+        """Filter stored rows by a selection; `date` becomes the calendar day."""
         predicate = selection.predicate(self.dataset)
         if predicate is not None:
             frame = frame.filter(predicate)
@@ -154,7 +154,7 @@ class TableReader(ABC):
 
 
 def may_hold_rows(selection: Selection) -> pl.Expr:
-    """Whether a file may hold rows; one that another engine wrote without statistics may."""
+    """Whether a file may hold rows of a selection; a file without statistics may."""
     terms = [pl.lit(value=True)]
     if selection.exchanges:
         terms.append(pl.col("exchange").is_in(list(selection.exchanges)))

@@ -1,7 +1,7 @@
-"""The other write path: rows of one market in a range are replaced by others, in one commit.
+"""The second write path: replace the rows of one market in a range, in one commit.
 
-A merge never deletes. To undo a repair is to delete what it inserted and to bring back what it
-replaced; that is what this is for.
+A merge never deletes. Undoing a repair deletes the rows that it inserted, and restores the rows
+that it replaced.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from lake.store.faults import translate_errors
 from lake.store.snapshot import Snapshot
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]
-"""From the rows of a market in a range as they are, those that shall be there."""
+"""Takes the present rows of a market in a range, and returns the rows to store instead."""
 
 _ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
 class ReplaceResult:
-    """What a replacement did.
+    """Result of a replacement.
 
     Attributes
     ----------
     version
-        Of the table, afterwards.
+        The version of the table afterwards.
     before, after
         The rows in the range; equal where nothing was committed.
     """
@@ -65,22 +65,21 @@ def replace_rows(
     change: Change,
     metadata: Mapping[str, Any],
 ) -> ReplaceResult:
-    """Replace the rows of a market in a range by what `change` makes of them. One commit, or none.
+    """Replace the rows of a market in a range by those that `change` returns; one commit, or none.
 
-    Where anybody commits to a date that is rewritten between the read and the commit, both are
-    done again: no row of another writer is lost, and `change` has seen the very rows that it
-    replaces.
+    If another writer commits to a rewritten date between the read and the commit, both are
+    repeated: no row of another writer is lost, and `change` sees exactly the rows that it replaces.
 
     Parameters
     ----------
     table
         A handle that nobody else uses meanwhile; afterwards at the latest version.
     change
-        Called with the rows, in order; perhaps several times. What it gives has the columns of
-        the dataset. Rows are stored although a rule of the dataset refuses them: to restore a
-        row is not to judge it.
+        Called with the sorted rows, possibly several times; returns rows with the columns of the
+        dataset. They are stored even if they break a rule of the dataset: a restored row is not
+        checked again.
     metadata
-        Goes into the commit as `userMetadata`, beside the number of rows and their digest.
+        `userMetadata` of the commit, beside the number of rows and their digest.
 
     Raises
     ------
@@ -88,7 +87,7 @@ def replace_rows(
         The new rows do not fit the dataset, are of another market or outside the range, or two
         have one key.
     CommitConflictError
-        Others kept committing first: nothing was changed.
+        Other writers kept committing first: nothing was changed.
     """
     where = f"table {dataset.name}"
     try:
@@ -123,18 +122,18 @@ def _replace_once(
     around = [snapshot.collect(_select(market, _find_range(dataset, day))) for day in dates]
     outside = pl.concat(around).filter(~_is_within(dataset, window))
     inside = after.filter(dataset.partition_date().is_in(dates))
-    # Whole dates are given, so that the rows in a file stay sorted; delta-rs would put new rows
+    # Whole dates are written, so that the rows of a file stay sorted; delta-rs would put new rows
     # before those that it keeps.
     rows = sort_by(pl.concat([outside, inside]), (dataset.time_column, *dataset.sort))
-    said = {**metadata, "rows": inside.height, "digest": compute_digest(dataset, inside)}
+    own_metadata = {**metadata, "rows": inside.height, "digest": compute_digest(dataset, inside)}
     write_deltalake(
         table,
         rows.with_columns(dataset.partition_date()),
         mode="overwrite",
         predicate=_build_predicate(market, dates),
         writer_properties=delta.WRITER,
-        # What others commit to other dates and markets passes; on these dates, Delta refuses ours.
-        commit_properties=delta.build_commit_properties(said, max_commit_retries=_ATTEMPTS),
+        # Commits of others to other dates and markets pass; after one to these dates, ours fails.
+        commit_properties=delta.build_commit_properties(own_metadata, max_commit_retries=_ATTEMPTS),
         post_commithook_properties=delta.AFTER_COMMIT,
     )
     return ReplaceResult(table.version(), before, after)
@@ -160,19 +159,19 @@ def _conform_rows(
 def _find_differing_dates(
     dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame
 ) -> list[date]:
-    """The stored dates on which the rows differ."""
+    """Find the stored dates on which the rows differ."""
     if before.equals(after):
         return []
-    said = [name for name in before.columns if name not in PARTITIONS]
-    # Counted, for another engine may have stored a row twice.
+    content = [name for name in before.columns if name not in PARTITIONS]
+    # Rows are counted, because another engine may have stored a row twice.
     signed = [rows.with_columns(_sign=sign) for rows, sign in ((before, 1), (after, -1))]
-    counted = pl.concat(signed).group_by(said).agg(pl.col("_sign").sum())
+    counted = pl.concat(signed).group_by(content).agg(pl.col("_sign").sum())
     differing = counted.filter(pl.col("_sign") != 0)
     return differing.select(dataset.partition_date().unique().sort())["date"].to_list()
 
 
 def _find_range(dataset: Dataset, day: date) -> TimeRange:
-    """The times whose stored date it is."""
+    """Return the range of times with a stored date."""
     start = datetime.combine(day, time(), UTC)
     if dataset.granularity == "year":
         return TimeRange(start, start.replace(year=start.year + 1))

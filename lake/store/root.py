@@ -1,4 +1,4 @@
-"""The root of a lake: a folder with a marker, where its tables and bundles are."""
+"""The root of a lake: a folder with a marker file, with its tables and bundles."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Root:
     id
         Unique for ever, in every manifest of the lake.
     granularity
-        Tables whose `date` differs from their dataset file, decided when the lake was made.
+        Tables whose granularity of `date` differs from their dataset file, set at creation.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Root:
     def create(
         cls, uri: str, now: datetime, granularity: Mapping[str, Granularity] | None = None
     ) -> Root:
-        """Make a lake in a new or empty folder.
+        """Create a lake in a new or empty folder.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class Root:
         """
         path = _parse_uri(uri)
         catalog = Catalog(builtin_files())
-        chosen = {
+        granularities = {
             catalog.dataset(name).name: parse_granularity(f"{name}={value}")[1]
             for name, value in (granularity or {}).items()
         }
@@ -71,7 +71,7 @@ class Root:
             "format": FORMAT,
             "id": str(uuid.uuid4()),
             "created_at": iso(now),
-            "granularity": chosen,
+            "granularity": granularities,
         }
         try:
             for folder in ("tables", "bundles", "schemas"):
@@ -83,12 +83,12 @@ class Root:
 
     @classmethod
     def open(cls, uri: str) -> Root:
-        """Find the lake at a URI.
+        """Open the lake at a URI.
 
         Raises
         ------
         ConfigError
-            There is none, or it is of a newer format.
+            There is none, or its format is newer than this version.
         DamagedError
             Its marker cannot be read.
         """
@@ -119,29 +119,29 @@ class Root:
         return self.path / "bundles"
 
     def read_catalog(self) -> Catalog:
-        """The datasets of the product, and those of the lake's own `schemas/`."""
+        """Read the built-in datasets, and those in the `schemas/` folder of the lake."""
         own = sorted((self.path / "schemas").glob("*.toml"))
         return Catalog([*builtin_files(), *own], self.granularity)
 
 
 def write_new_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a new file, completely or not at all.
 
     Raises
     ------
     FileExistsError
-        There is one already; it is left as it is.
+        The file exists already; it is not changed.
     """
     _write_aside(path, content, os.link)
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, in the place of what is there."""
+    """Write a file, completely or not at all; replace one that exists."""
     _write_aside(path, content, os.replace)
 
 
 def sync_folder(path: Path) -> None:
-    """Let what was created in a folder survive a power cut."""
+    """Sync a folder to disk, so that files created in it survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -181,8 +181,8 @@ def _parse_uri(uri: str) -> Path:
 def _parse_marker(path: Path, text: bytes) -> dict[str, Any]:
     with suppress(ValueError, KeyError, TypeError):
         marker: dict[str, Any] = json.loads(text)
-        known = isinstance(marker["format"], int) and isinstance(marker["id"], str)
-        if known and isinstance(marker.setdefault("granularity", {}), dict):
+        is_marker = isinstance(marker["format"], int) and isinstance(marker["id"], str)
+        if is_marker and isinstance(marker.setdefault("granularity", {}), dict):
             return marker
     raise DamagedError(
         f"{path / MARKER} is damaged", "Restore it from a backup; the tables are not affected."

@@ -1,4 +1,4 @@
-"""One table at one version: what every read of a lake starts from."""
+"""One table at one version: every read of a lake starts here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lake.store.reader import EVERYTHING, FILES, TableReader, may_hold_rows
 
 @dataclass(frozen=True)
 class Snapshot(TableReader):
-    """A table at a version. Later commits do not change what it gives.
+    """A table at a version. Later commits do not change its rows.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Snapshot(TableReader):
 
     @property
     def table_id(self) -> str:
-        """Unique for ever: a table made anew under the same name has another."""
+        """Unique for ever: a table that is created again under the same name has another id."""
         return str(self.table.metadata().id)
 
     @property
@@ -44,20 +44,20 @@ class Snapshot(TableReader):
     def scan_unordered(
         self, selection: Selection = EVERYTHING, *, columns: Sequence[str] | None = None
     ) -> pl.LazyFrame:
-        """The rows of a selection in any order; a filter put on it prunes files, by the log."""
+        """Scan a selection in any order; a filter on the result skips files by their statistics."""
         self.require_columns(columns or ())
         with translate_errors(f"table {self.dataset.name}"):
             frame = self.select_rows(pl.scan_delta(self.table), selection)
         return frame.select(columns) if columns else frame
 
     def _read(
-        self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
+        self, selection: Selection, columns: Sequence[str], predicate: pl.Expr | None
     ) -> pl.DataFrame:
         if predicate is None:
             frame = self.scan_files(self.files(selection), selection)
         else:
             frame = self.scan_unordered(selection).filter(predicate)
-        return self.sort_rows(frame, selection, wanted)
+        return self.sort_rows(frame, selection, columns)
 
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
         with translate_errors(f"table {self.dataset.name}"):
@@ -66,7 +66,7 @@ class Snapshot(TableReader):
         if actions.is_empty():
             return pl.DataFrame(schema=FILES)
         files = actions.select(
-            # The log encodes paths once more than the disk does.
+            # Paths in the log are percent-encoded once more than on disk.
             pl.col("path").map_elements(unquote, return_dtype=pl.String),
             *(pl.col(f"partition.{name}").alias(name) for name in PARTITIONS),
             rows=pl.col("num_records"),

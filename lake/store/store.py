@@ -1,4 +1,4 @@
-"""The store of one lake: its tables, and the one path by which rows get into them."""
+"""The store of one lake: its tables, and the only path by which rows are written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lake.version import VERSION
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where rows come from: the job that brings them and the source that gave them."""
+    """Origin of rows: the job that writes them, and the source that sent them."""
 
     job_id: str
     source: str
@@ -36,9 +36,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What became of rows: new, replaced an older form, refused; the rest was there already.
+    """Result of a write: rows inserted, updated and rejected; the others were stored already.
 
-    `version` is the table's afterwards; None where all rows were refused before it existed.
+    `version` is that of the table afterwards; None if it does not exist, as all were rejected.
     """
 
     rows: int
@@ -53,14 +53,14 @@ class WriteResult:
 
 
 class Store:
-    """Tables of a lake. Safe to share among threads; writes of one table wait for each other.
+    """Tables of a lake. Safe to share among threads: writes to one table wait for each other.
 
     Parameters
     ----------
     root
         The lake.
     now
-        The present.
+        Returns the present time.
     """
 
     def __init__(self, root: Root, now: Callable[[], datetime]) -> None:
@@ -68,17 +68,17 @@ class Store:
         self.catalog = root.read_catalog()
         self.now = now
         self._handles: dict[str, LocalTable] = {}
-        self._live: dict[str, LatestTable] = {}
+        self._latest: dict[str, LatestTable] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
     def tables(self) -> tuple[str, ...]:
-        """Names of the tables that exist."""
+        """List the names of the tables that exist."""
         folders = self.root.tables.glob("*")
         return tuple(sorted(folder.name for folder in folders if log.has_table(folder)))
 
     def data_tables(self) -> tuple[str, ...]:
-        """Names of the tables that exist and hold data: no reference, and no record of the lake."""
+        """List the names of tables with data: neither references nor records of the lake."""
         names = self.tables()
         return tuple(name for name in names if self.catalog.dataset(name).kind == "data")
 
@@ -86,9 +86,9 @@ class Store:
         return log.has_table(self.root.tables / name)
 
     def write(self, dataset: Dataset, frame: pl.DataFrame, origin: Origin) -> WriteResult:
-        """Conform, quarantine, make unique, merge: the one way in.
+        """Conform rows, quarantine the rejected ones, and merge the others into the table.
 
-        Rows that are in the table already change nothing, so writing twice is harmless.
+        Rows that are stored already change nothing: writing them twice is safe.
 
         Parameters
         ----------
@@ -98,9 +98,9 @@ class Store:
         Raises
         ------
         SchemaError
-            The frame as a whole does not fit.
+            The frame as a whole does not fit the dataset.
         CommitConflictError, StorageError, DamagedError
-            Nothing of it was written, except refused rows into quarantine.
+            No row was written, except rejected rows to quarantine.
         """
         conformed = conform(dataset, frame)
         rejected = conformed.rejected.height
@@ -124,7 +124,7 @@ class Store:
     def replace(
         self, dataset: Dataset, market: Market, window: TimeRange, change: Change, origin: Origin
     ) -> ReplaceResult:
-        """Put rows in the place of all that a market has in a range: what undoes and deletes.
+        """Replace all rows of a market in a range, to undo or to delete.
 
         See `lake.store.replace.replace_rows`.
         """
@@ -136,7 +136,7 @@ class Store:
     def snapshot(
         self, dataset: Dataset, *, version: int | None = None, as_of: datetime | None = None
     ) -> Snapshot:
-        """A table at its latest version, at another, or as it was at a time.
+        """Open a table at its latest version, at another, or as of a time.
 
         Raises
         ------
@@ -157,16 +157,16 @@ class Store:
         return delta.open_table(self.root.tables / dataset.name, dataset, version)
 
     def latest(self, dataset: Dataset) -> LatestTable:
-        """A table as it is whenever it is asked: opened once, then followed."""
+        """Return the reader of the latest rows of a table, which stays open."""
         path = self.root.tables / dataset.name
         with self._get_lock(dataset.name):
-            known = self._live.get(dataset.name)
-            if known is None or not self.exists(dataset.name):
-                known = self._live[dataset.name] = LatestTable(path, dataset)
-            return known
+            latest = self._latest.get(dataset.name)
+            if latest is None or not self.exists(dataset.name):
+                latest = self._latest[dataset.name] = LatestTable(path, dataset)
+            return latest
 
     def version(self, dataset: Dataset) -> int:
-        """The latest version of a table, without opening it."""
+        """Read the latest version of a table, without opening it."""
         if not self.exists(dataset.name):
             return self.snapshot(dataset).version
         return log.read_latest_version(self.root.tables / dataset.name)
@@ -174,7 +174,7 @@ class Store:
     def read(
         self, dataset: Dataset, selection: Selection = EVERYTHING, as_of: datetime | None = None
     ) -> pl.DataFrame:
-        """Rows of a table now or at a time; none where it did not exist."""
+        """Read rows of a table, now or as of a time; empty if it did not exist."""
         try:
             snapshot = self.snapshot(dataset, as_of=as_of)
         except UnknownNameError:

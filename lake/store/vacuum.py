@@ -1,7 +1,7 @@
-"""Vacuum: data files that nobody needs any more go; those that a bundle needs never do.
+"""Vacuum: delete data files that nobody needs, and never those that a bundle needs.
 
-Delta's own vacuum is not used: what it keeps depends on properties of the table, which anybody
-can set. Here, one rule decides: a file goes if nothing on a list of needs names it.
+Delta's own vacuum is not used: it depends on properties of the table, which any engine can set.
+Here one rule decides: a file is deleted if no version that is kept and no bundle names it.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from lake.store.store import Store
 
 LEAST_KEEP = timedelta(hours=1)
 Reason = Literal["older version", "never committed"]
-# Of a file that was being written when its writer died, the name may still have a number.
+# The name of a file whose writer was killed may still end in a number.
 _DATA_FILE = re.compile(r".*\.parquet(#\d+)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class BundleFiles:
-    """What one bundle needs of one table.
+    """The files of one table that one bundle needs.
 
     Attributes
     ----------
     bundle, name
-        The bundle's id, and how users call it.
+        Its id and its name.
     table, table_id, version
-        What it pins.
+        The table that it pins, and the version.
     paths
-        Gives the data files in its own file index: relative to the table, and as on disk.
+        Returns the data files in the bundle's file index: relative to the table, as on disk.
     """
 
     bundle: str
@@ -55,7 +55,7 @@ class BundleFiles:
 
 @dataclass(frozen=True, slots=True)
 class DiskFile:
-    """A data file on disk, its path relative to the table."""
+    """A data file on disk; its path is relative to the table."""
 
     path: str
     bytes: int
@@ -64,7 +64,7 @@ class DiskFile:
 
 @dataclass(frozen=True, slots=True)
 class UnneededFile:
-    """A data file that may go, and why nobody needs it."""
+    """A data file that can be deleted, and the reason."""
 
     file: DiskFile
     reason: Reason
@@ -72,7 +72,7 @@ class UnneededFile:
 
 @dataclass(frozen=True)
 class VacuumPlan:
-    """Of one table: what goes, and by bundle and name what would go but for the bundle."""
+    """Plan for one table: files to delete; by bundle id and name, files that only bundles keep."""
 
     unneeded: tuple[UnneededFile, ...]
     held: Mapping[tuple[str, str], tuple[DiskFile, ...]]
@@ -80,15 +80,15 @@ class VacuumPlan:
 
 @dataclass(frozen=True)
 class VacuumReport:
-    """What a vacuum did, or would do.
+    """Result of a vacuum, or of its dry run.
 
     Attributes
     ----------
     files
         `table`, `path`, `bytes`, `reason` (`older version`, `never committed`), `deleted`.
     held
-        By bundle and table, how many `files` and `bytes` would go if the bundle were not there:
-        `bundle`, `name`, `table`, `files`, `bytes`. What two bundles hold is counted for both.
+        The `files` and `bytes` that only bundles keep, by bundle and table: `bundle`, `name`,
+        `table`, `files`, `bytes`. Files that two bundles keep are counted for both.
     """
 
     files: pl.DataFrame
@@ -121,35 +121,35 @@ HELD = pl.Schema(
 def vacuum(
     store: Store,
     datasets: Sequence[Dataset],
-    holds: Sequence[BundleFiles],
+    bundles: Sequence[BundleFiles],
     *,
     keep: timedelta,
     dry_run: bool,
 ) -> VacuumReport:
-    """Delete the data files of some tables that nobody needs.
+    """Delete data files of some tables that nobody needs.
 
-    Needed are those of the latest version, of every version that was the latest within `keep`,
-    and of every hold: by the version that it pins, and by its own list of files.
+    Files of the latest version are needed, those of every version that was the latest within
+    `keep`, and those of every bundle: of the version that it pins, and in its own list of files.
 
     Parameters
     ----------
-    holds
-        What bundles need. Hold `locks.lock_for_deletion` from before it is read until the end, so
-        that no bundle is made meanwhile.
+    bundles
+        The files that bundles need. Hold `locks.lock_for_deletion` while you read them and until
+        the end, so that no bundle is made meanwhile.
 
     Raises
     ------
     UsageError
-        `keep` is so short that files of commits in flight could go.
+        `keep` is so short that files of unfinished commits could be deleted.
     DamagedError
-        What is needed cannot be told: nothing was deleted.
+        The files that a bundle needs are unknown: nothing was deleted.
     """
     if keep < LEAST_KEEP:
         raise UsageError(
-            f"vacuum cannot keep only the last {keep}: files of writers at work could go",
+            f"vacuum cannot keep only the last {keep}: files of running writers could be deleted",
             "Keep one hour or more; the default is seven days.",
         )
-    plans = _plan_tables(store, datasets, holds, keep)
+    plans = _plan_tables(store, datasets, bundles, keep)
     if not dry_run:
         for dataset, plan in plans:
             _delete(store.root.tables / dataset.name, plan.unneeded)
@@ -160,10 +160,10 @@ def plan_vacuum(
     disk: Iterable[DiskFile],
     history: Sequence[Commit],
     files_at: Callable[[int], frozenset[str]],
-    holds: Mapping[tuple[str, str], frozenset[str]],
+    bundles: Mapping[tuple[str, str], frozenset[str]],
     cutoff: datetime,
 ) -> VacuumPlan:
-    """What of a table may go.
+    """Plan which data files of a table to delete.
 
     Parameters
     ----------
@@ -172,58 +172,58 @@ def plan_vacuum(
     history
         Its commits, oldest first, at least one.
     files_at
-        Gives the files of a version.
-    holds
-        The files that each bundle needs.
+        Returns the files of a version.
+    bundles
+        The files that each bundle needs, by its id and name.
     cutoff
-        What was there then, or since, is kept.
+        Files of versions that were current then, or later, are kept.
     """
     recent = _select_recent(history, cutoff)
     needed = files_at(history[-1].version) | files_at(recent[0].version)
     needed = needed.union(*(commit.added for commit in recent))
     named = frozenset[str]().union(*(commit.added for commit in history))
-    spare = [
+    unneeded = [
         UnneededFile(file, "older version" if file.path in named else "never committed")
         for file in disk
         if file.path not in needed and (file.path in named or file.modified < cutoff)
     ]
-    held = frozenset[str]().union(*holds.values())
+    in_bundles = frozenset[str]().union(*bundles.values())
     return VacuumPlan(
-        tuple(one for one in spare if one.file.path not in held),
+        tuple(spare for spare in unneeded if spare.file.path not in in_bundles),
         {
-            bundle: tuple(one.file for one in spare if one.file.path in paths)
-            for bundle, paths in holds.items()
+            bundle: tuple(spare.file for spare in unneeded if spare.file.path in paths)
+            for bundle, paths in bundles.items()
         },
     )
 
 
 def _select_recent(history: Sequence[Commit], cutoff: datetime) -> Sequence[Commit]:
-    """The version that was current at the cutoff, and all later ones.
+    """Select the version that was current at the cutoff, and all later ones.
 
-    The clocks of writers may differ, so that times go back: the first later commit decides.
+    Clocks of writers differ, so that times may go back: the first later commit decides.
     """
     later = (number for number, commit in enumerate(history) if commit.time > cutoff)
     return history[max(0, next(later, len(history)) - 1) :]
 
 
 def _plan_tables(
-    store: Store, datasets: Sequence[Dataset], holds: Sequence[BundleFiles], keep: timedelta
+    store: Store, datasets: Sequence[Dataset], bundles: Sequence[BundleFiles], keep: timedelta
 ) -> list[tuple[Dataset, VacuumPlan]]:
     now = store.now()
     cutoff = now - min(keep, now - EPOCH)
     plans = []
     for dataset in datasets:
-        own = [hold for hold in holds if hold.table == dataset.name]
+        own = [bundle for bundle in bundles if bundle.table == dataset.name]
         with translate_errors(f"table {dataset.name}"):
             plans.append((dataset, _plan_table(store, dataset, own, cutoff)))
     return plans
 
 
 def _plan_table(
-    store: Store, dataset: Dataset, holds: Sequence[BundleFiles], cutoff: datetime
+    store: Store, dataset: Dataset, bundles: Sequence[BundleFiles], cutoff: datetime
 ) -> VacuumPlan:
     latest = store.snapshot(dataset)
-    # Listed before the log is read: what a commit takes in later is not on the list.
+    # Listed before the log is read, so that files of later commits are not on the list.
     disk = list(list_data_files(Path(latest.uri)))
     history = list(read_commits(Path(latest.uri)))
     _require_whole(latest, disk)
@@ -232,31 +232,31 @@ def _plan_table(
         return _list_paths(store.snapshot(dataset, version=version))
 
     needs: dict[tuple[str, str], frozenset[str]] = {}
-    for hold in holds:
-        bundle = (hold.bundle, hold.name)
-        needs[bundle] = needs.get(bundle, frozenset()) | _find_needed(latest, hold, files_at)
+    for files in bundles:
+        bundle = (files.bundle, files.name)
+        needs[bundle] = needs.get(bundle, frozenset()) | _find_needed(latest, files, files_at)
     return plan_vacuum(disk, history, files_at, needs, cutoff)
 
 
 def _find_needed(
-    latest: Snapshot, hold: BundleFiles, files_at: Callable[[int], frozenset[str]]
+    latest: Snapshot, files: BundleFiles, files_at: Callable[[int], frozenset[str]]
 ) -> frozenset[str]:
-    """What a bundle needs. A table made anew shares no version with the one that it pinned."""
-    if hold.table_id != latest.table_id:
-        return hold.paths()
+    """Find the files that a bundle needs. A table created again has none of the pinned versions."""
+    if files.table_id != latest.table_id:
+        return files.paths()
     try:
-        return files_at(hold.version) | hold.paths()
+        return files_at(files.version) | files.paths()
     except LakeError as error:
         raise DamagedError(
-            f"table {hold.table}: what bundle {hold.name} ({hold.bundle[:12]}) needs cannot be "
-            f"told, so nothing is deleted: {error.message}",
+            f"table {files.table}: the files that bundle {files.name} ({files.bundle[:12]}) needs "
+            f"are unknown, so nothing is deleted: {error.message}",
             "Restore the table's log or the bundle from a backup, or remove the bundle: "
-            f"`lake bundle rm {hold.name}`.",
+            f"`lake bundle rm {files.name}`.",
         ) from error
 
 
 def _require_whole(latest: Snapshot, disk: Iterable[DiskFile]) -> None:
-    """Refuse where the log and the disk do not speak of the same files: no rule would hold."""
+    """Raise an error if files of the latest version are missing: then no rule is reliable."""
     missing = _list_paths(latest) - {file.path for file in disk}
     if missing:
         raise DamagedError(
@@ -271,7 +271,7 @@ def _list_paths(snapshot: Snapshot) -> frozenset[str]:
 
 
 def list_data_files(table: Path) -> Iterator[DiskFile]:
-    """The data files in a table's folder; the log and hidden files are none."""
+    """List the data files in the folder of a table; the log and hidden files are not data files."""
     for folder, folders, names in os.walk(table):
         folders[:] = [name for name in folders if not name.startswith(("_", "."))]
         for name in names:
@@ -285,17 +285,17 @@ def list_data_files(table: Path) -> Iterator[DiskFile]:
 
 
 def _delete(table: Path, unneeded: Iterable[UnneededFile]) -> None:
-    """One by one: wherever it is cut off, what remains is as good as before."""
+    """Delete files one by one: an interruption leaves a valid table."""
     with translate_errors(f"table {table.name}"):
-        for one in unneeded:
-            (table / one.file.path).unlink(missing_ok=True)
-    for folder in {(table / one.file.path).parent for one in unneeded}:
+        for spare in unneeded:
+            (table / spare.file.path).unlink(missing_ok=True)
+    for folder in {(table / spare.file.path).parent for spare in unneeded}:
         _remove_empty(folder, table)
 
 
 def _remove_empty(folder: Path, table: Path) -> None:
-    """Remove a folder without files, and those above it that then have none."""
-    with suppress(OSError):  # it holds files: that is the usual case
+    """Remove a folder without files, and folders above it that become empty."""
+    with suppress(OSError):  # usually it holds files
         while folder != table:
             folder.rmdir()
             folder = folder.parent
@@ -305,13 +305,13 @@ def _build_report(plans: Iterable[tuple[Dataset, VacuumPlan]], *, deleted: bool)
     files = [
         {
             "table": dataset.name,
-            "path": one.file.path,
-            "bytes": one.file.bytes,
-            "reason": one.reason,
+            "path": spare.file.path,
+            "bytes": spare.file.bytes,
+            "reason": spare.reason,
             "deleted": deleted,
         }
         for dataset, plan in plans
-        for one in plan.unneeded
+        for spare in plan.unneeded
     ]
     held = [
         {

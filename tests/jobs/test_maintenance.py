@@ -259,7 +259,7 @@ def test_what_cannot_be_is_refused(lake: Lake) -> None:
         maintenance.optimize(before=utc_now() + DAY)
     with pytest.raises(UsageError, match="no time zone"):
         maintenance.optimize(before=NAIVE)
-    with pytest.raises(UsageError, match="writers at work"):
+    with pytest.raises(UsageError, match="running writers"):
         maintenance.vacuum(keep=timedelta(minutes=59))
     for verb in (maintenance.optimize, maintenance.vacuum, maintenance.checkpoint):
         with pytest.raises(UnknownNameError, match="bars_1m does not exist yet"):

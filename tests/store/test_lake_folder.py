@@ -167,7 +167,7 @@ def test_a_dataset_file_that_no_longer_fits_its_table_is_named(new_lake: NewLake
     path.write_text(
         TEXT.replace('count = { type = "int64"', 'count = { type = "string"'), encoding="utf-8"
     )
-    with pytest.raises(SchemaError, match="column 'count' is of another type"):
+    with pytest.raises(SchemaError, match="column 'count' has another type"):
         lake.open(own.root.path).scan("everything")
 
 

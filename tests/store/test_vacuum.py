@@ -139,12 +139,12 @@ def test_versions_of_the_time_that_is_kept_stay_readable(lake: Lake, keep: timed
 
 @pytest.mark.parametrize("keep", [timedelta(0), -DAY, HOUR - timedelta(microseconds=1)])
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_so_short_a_time_that_writers_at_work_lose_files_is_refused(
+def test_a_time_so_short_that_running_writers_lose_files_is_refused(
     lake: Lake, keep: timedelta, dry_run: bool
 ) -> None:
     revise(store_of(lake))
     before = on_disk(store_of(lake), "bars_1m")
-    with pytest.raises(UsageError, match="writers at work") as caught:
+    with pytest.raises(UsageError, match="running writers") as caught:
         clean(later(lake), keep=keep, dry_run=dry_run)
     assert "one hour" in caught.value.hint
     assert on_disk(store_of(lake), "bars_1m") == before
