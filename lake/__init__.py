@@ -115,7 +115,7 @@ __all__ = [
     "open_bundle",
 ]
 
-# What needs Polars, ccxt or DuckDB is loaded when it is asked for.
+# Modules that need Polars, ccxt or DuckDB are imported on first use.
 _NAMES_BY_MODULE = {
     "lake.align.align": "AlignInput Aligned",
     "lake.align.asof": "as_of_join",
@@ -145,8 +145,8 @@ _NAMES_BY_MODULE = {
 }
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
 
-# The package `lake.align` must not take the place of the function of its name: what is imported
-# before is not bound here by a later import.
+# The package `lake.align` must not replace the function of the same name: a package that is already
+# imported is not bound here by a later import.
 import_module("lake.align")
 del globals()["align"]
 
@@ -157,14 +157,14 @@ def open(uri: str | Path | None = None, *, config: Path | None = None) -> Lake: 
     Parameters
     ----------
     uri
-        Its folder; by default what `LAKE_URI` or the nearest `lake.toml` says.
+        Folder of the lake. Default: the setting of `LAKE_URI` or the nearest `lake.toml`.
     config
         A settings file to read instead of the nearest `lake.toml`.
 
     Raises
     ------
     ConfigError
-        There is no lake there, or a setting is wrong.
+        There is no lake at the URI, or a setting is invalid.
     """
     from lake.api import open_lake
 
@@ -174,27 +174,27 @@ def open(uri: str | Path | None = None, *, config: Path | None = None) -> Lake: 
 def open_bundle(
     reference: str | Path, uri: str | Path | None = None, *, cache: bool = True
 ) -> Bundle:
-    """Open a pinned bundle of a lake, or one that was exported, for which no lake is needed.
+    """Open a pinned bundle of a lake, or an exported bundle, which needs no lake.
 
     Parameters
     ----------
     reference
-        Its name, its id (at least eight digits), or `NAME@ID`; or the path of an export, a
-        `.tar.zst` or a folder. Text without a slash is a path where it names an export that is
-        there and no `uri` is given.
+        Name, id (at least eight digits) or `NAME@ID` of a bundle; or the path of an export, a
+        `.tar.zst` file or a folder. Text without a slash is a path only if an export exists there
+        and no `uri` is given.
     uri
-        The folder of the lake; by default what `LAKE_URI` or the nearest `lake.toml` says.
+        Folder of the lake. Default: the setting of `LAKE_URI` or the nearest `lake.toml`.
     cache
-        Whether rows are kept mapped for the next read, and archives unpacked.
+        Whether to keep rows memory-mapped, and archives unpacked, for the next read.
 
     Raises
     ------
     UnknownNameError
-        The lake has no such bundle, or there is nothing at the path.
+        The bundle or the path does not exist.
     ConfigError
-        There is no lake there.
+        There is no lake at the URI.
     DamagedError
-        It is not as it was pinned, or not as it was exported.
+        The bundle has changed since it was pinned or exported.
     """
     from lake.api import utc_now
     from lake.bundles.archive.opening import is_export_path, open_exported

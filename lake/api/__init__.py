@@ -12,6 +12,6 @@ __all__ = ["Lake", "open_lake", "utc_now"]
 
 
 def open_lake(uri: str | Path | None = None, *, config: Path | None = None) -> Lake:
-    """See `lake.open`."""
+    """Open a lake: see `lake.open`."""
     overrides = {} if uri is None else {"uri": str(uri)}
     return Lake(load_settings(overrides, config=config))

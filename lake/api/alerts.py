@@ -1,4 +1,4 @@
-"""`Lake.alerts`: notify channels of what goes wrong, test them, list what was sent."""
+"""`Lake.alerts`: evaluate rules, notify and test channels, list sent alerts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lake.jobs.alerts import AlertReport, list_alerts, run_alerts, try_channels
 
 
 class Alerts:
-    """Alerts of a lake, by the rules of its settings."""
+    """Alerts of a lake, by the rules in its settings."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -18,17 +18,17 @@ class Alerts:
         return f"<Lake.alerts of {self._context.root.path}>"
 
     def ls(self) -> pl.DataFrame:
-        """What was sent to whom, in order of time: rows of the table `alerts`.
+        """Return the sent alerts in order of time: rows of the table `alerts`.
 
-        One row a rule, channel, table and market, from when a condition held until it held no more.
+        There is one row per rule, channel, table and market, for the time that a condition holds.
         """
         return list_alerts(self._context.store)
 
     def run(self) -> AlertReport:
         """Evaluate the rules; notify the channels of new and resolved alerts.
 
-        What was sent is not sent again by the next run, before `repeat_seconds` have passed. A
-        channel that fails raises nothing: see `failed` of the report.
+        An alert is not sent again before `repeat_seconds` have passed. A channel that fails raises
+        no error: see `failed` of the report.
 
         Raises
         ------
@@ -38,13 +38,13 @@ class Alerts:
         return run_alerts(self._context.store, self._context.settings)
 
     def test(self, channel: str | None = None) -> pl.DataFrame:
-        """Send a test message to all channels or to one: channel, outcome, error.
+        """Send a test message to all channels or to one; return channel, outcome and error.
 
         Raises
         ------
         ConfigError
-            apprise is needed, and not installed.
+            A channel needs apprise, which is not installed.
         UnknownNameError
-            There is no such channel.
+            The channel does not exist.
         """
         return try_channels(self._context.settings, channel)

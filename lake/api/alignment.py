@@ -1,4 +1,4 @@
-"""`lake.align` and `lake.grid`: the alignment of frames, with times as users give them."""
+"""`lake.align` and `lake.grid`: align frames, with times as datetimes or text."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ def align(
     how: How | Mapping[str, How],
     by: str | Sequence[str] = (),
 ) -> Aligned:
-    """Put several sources on one grid; at each time only what was known by then counts.
+    """Align several sources to one grid, without look-ahead.
 
-    Rows whose `closed` is not true are left out: such a bar may not be final at its end.
+    Each time of the grid uses only rows that were available by then. Rows whose `closed` is not
+    true are excluded, because such bars may not be final.
 
     Parameters
     ----------
     sources
-        By name, rows with `available_at`, as `Bundle.available` gives them, in order of their
-        events. The same rows may be there under two names, with another `how` each.
+        By name, rows with `available_at`, as `Bundle.available` returns them, in order of their
+        events. The same rows may occur under two names, with a different `how` for each.
     every
-        The step: a duration, or a timeframe such as `5m`, `1d`, `1M` (months of the calendar).
+        The step: a duration, or a timeframe such as `5m`, `1d`, `1M` (calendar months).
     since, until
-        Times of the grid are in `[since, until)`, from `since` on: datetimes with a zone, or text
-        as `2026-01-01`, `7d` (ago) or `now`.
+        Range `[since, until)` of the grid, which starts at `since`: datetimes with a zone, or text
+        such as `2026-01-01`, `7d` (ago) or `now`.
     how
-        How each source gets onto the grid, or one way for all: `AsOf` or `Resample`.
+        How to align each source, or all of them: `AsOf` or `Resample`.
     by
-        Columns that all sources have and that tell markets apart: then there is a row a time and
-        market, from when the first of its rows is known in any source. Without, each source is of
-        one market, and there is a row a time.
+        Columns that identify markets in all sources. The result has one row per time and market,
+        from the time when the first row of the market is available in any source. By default, each
+        source holds one market, and the result has one row per time.
 
     Raises
     ------
     UsageError
-        The range, step or a policy cannot be; a column is missing, no number, or would be there
-        twice; times are not in UTC; a source has several markets that nothing tells apart.
+        The range, the step or a policy is invalid; a column is missing, not a number, or would
+        occur twice; times are not in UTC; a source holds several markets without `by`.
     """
     now = utc_now()
     first, last = resolve_time(since, now), resolve_time(until, now)
@@ -57,15 +58,15 @@ def align(
 
 
 def grid(every: timedelta | str, *, since: Time, until: Time) -> pl.DataFrame:
-    """Times from `since` on, `every` apart, before `until`.
+    """Return the times from `since`, one step apart, before `until`.
 
     Parameters
     ----------
     every
-        The step: a duration, or a timeframe such as `5m`, `1d`, `1M` (months of the calendar).
+        The step: a duration, or a timeframe such as `5m`, `1d`, `1M` (calendar months).
     since, until
-        The range `[since, until)`: datetimes with a zone, or text as `2026-01-01`, `7d` (ago) or
-        `now`.
+        The range `[since, until)`: datetimes with a zone, or text such as `2026-01-01`, `7d` (ago)
+        or `now`.
 
     Returns
     -------
@@ -75,7 +76,7 @@ def grid(every: timedelta | str, *, since: Time, until: Time) -> pl.DataFrame:
     Raises
     ------
     UsageError
-        The range is empty, a bound has no zone, or the step is not positive or no timeframe.
+        The range is empty, a bound has no zone, or the step is invalid.
     """
     now = utc_now()
     first, last = resolve_time(since, now), resolve_time(until, now)

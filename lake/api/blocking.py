@@ -1,4 +1,4 @@
-"""Coroutines run to their end, wherever they are called."""
+"""Run coroutines from synchronous code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Result = TypeVar("_Result")
 
 
 def run(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of a coroutine, also where an event loop runs already, as in a notebook."""
+    """Run a coroutine and return its result, also inside a running event loop (notebooks)."""
     if not _inside_event_loop():
         return asyncio.run(work)
     with ThreadPoolExecutor(1) as thread:

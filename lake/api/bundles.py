@@ -54,31 +54,31 @@ class Bundles:
         move: bool = False,
         progress: Progress | None = None,
     ) -> Bundle:
-        """Pin a selection of tables under a name: as they are now, or as they were.
+        """Pin a selection of tables under a name, as they are now or were at a time.
 
-        The same selection of the same rows has the same id.
+        The same selection of the same rows always has the same id.
 
         Parameters
         ----------
         as_of
             Pin the tables as they were at this time.
         require_complete
-            Refuse where an interval of the selection was never answered by its source.
+            Refuse if an interval of the selection is not covered.
         min_quality
-            Refuse where the quality score (0 to 1) is lower.
+            Refuse if the quality score (0 to 1) is lower.
         check
-            Run the checks over what is pinned, and keep score and report with the bundle.
+            Check the pinned rows, and keep score and report with the bundle.
         move
-            Let a name that exists point to the new bundle; the old one stays, as `NAME@ID`.
+            Move an existing name to the new bundle; the old one stays available as `NAME@ID`.
 
         Raises
         ------
         UnknownNameError
             A table or market has no rows in the selection.
         QualityError
-            What is there falls short of what is demanded: says where.
+            The rows do not meet the requirements; the message names the intervals.
         UsageError
-            The name is taken by other rows.
+            The name belongs to a bundle with other rows.
         """
         request = PinRequest(
             name=name,
@@ -103,36 +103,36 @@ class Bundles:
         Parameters
         ----------
         cache
-            Whether rows that were read once are kept mapped for the next read.
+            Whether to keep rows memory-mapped for the next read.
 
         Raises
         ------
         UnknownNameError
-            The reference means none, or several.
+            The reference matches no bundle, or several.
         DamagedError
-            It is not as it was pinned.
+            The bundle has changed since it was pinned.
         """
         contents = self._context.repository.open(reference)
         return self._build_bundle(contents, cache=cache)
 
     def ls(self) -> pl.DataFrame:
-        """The bundles: name, id, when pinned, what of, range, rows, bytes, score, problem."""
+        """List bundles: name, id, time of the pin, contents, range, rows, bytes, score, problem."""
         return list_bundles(self._context.repository)
 
     def resolve(self, reference: str) -> str:
-        """The id that a reference means.
+        """Return the id of a bundle.
 
         Raises
         ------
         UnknownNameError
-            It means none, or several.
+            The reference matches no bundle, or several.
         """
         return self._context.repository.resolve(reference)
 
     def verify(
         self, reference: str, *, deep: bool = False, progress: Progress | None = None
     ) -> list[Problem]:
-        """Everything that is not as it was pinned: see `Bundle.verify`."""
+        """Return all differences from the pinned state: see `Bundle.verify`."""
         return self.open(reference).verify(deep=deep, progress=progress)
 
     @overload
@@ -166,17 +166,17 @@ class Bundles:
         timeframe: Names = (),
         rows: bool = False,
     ) -> pl.DataFrame | Iterator[pl.DataFrame]:
-        """What is not the same in two bundles: market-days, and which jobs wrote into them.
+        """Compare two bundles: return the market-days that differ, and the jobs that wrote them.
 
-        `lake.bundles.diff.diff_days` says what the columns mean.
+        `lake.bundles.diff.diff_days` documents the columns.
 
         Parameters
         ----------
         table
             One or several; all by default.
         rows
-            Give instead the rows and values that are not the same, a part at a time:
-            `lake.bundles.diff.diff_rows` says what the columns mean.
+            Return the rows and values that differ instead, in parts:
+            `lake.bundles.diff.diff_rows` documents the columns.
         """
         repository = self._context.repository
         contents = repository.open(before), repository.open(after)
@@ -184,7 +184,7 @@ class Bundles:
         return (diff_rows if rows else diff_days)(*contents, tables)
 
     def export(self, reference: str, path: str | Path, *, progress: Progress | None = None) -> Path:
-        """Write all of a bundle to one file or folder that opens anywhere: see `Bundle.export`."""
+        """Write a bundle to a file or folder that opens without a lake: see `Bundle.export`."""
         return self.open(reference, cache=False).export(path, progress=progress)
 
     def import_(
@@ -195,27 +195,27 @@ class Bundles:
         move: bool = False,
         progress: Progress | None = None,
     ) -> Bundle:
-        """Put an exported bundle into this lake, after checking all of it.
+        """Import an exported bundle into this lake, after verifying all of it.
 
-        A bundle that is here already stays as it is, unless it is damaged: then it is replaced.
+        A bundle that exists already stays as it is, unless it is damaged: then it is replaced.
 
         Parameters
         ----------
         path
-            What `Bundle.export` wrote: a `.tar.zst` or a folder.
+            Output of `Bundle.export`: a `.tar.zst` file or a folder.
         name
-            By which it is opened; by its id alone otherwise.
+            Name of the bundle. Default: none, and the bundle is opened by its id.
         move
-            Let a name that exists point to it; the old one stays, as `NAME@ID`.
+            Move an existing name to this bundle; the old one stays available as `NAME@ID`.
 
         Raises
         ------
         UnknownNameError
-            There is nothing at the path.
+            The path does not exist.
         DamagedError
-            It is not whole, or no exported bundle; nothing is left in the lake.
+            The file or folder is incomplete, or not an exported bundle; the lake stays unchanged.
         UsageError
-            The name is taken by other rows.
+            The name belongs to a bundle with other rows.
         """
         source = Path(path).expanduser()
         contents = import_bundle(
@@ -224,7 +224,7 @@ class Bundles:
         return self._build_bundle(contents)
 
     def rm(self, reference: str) -> tuple[str, list[str]]:
-        """Release a bundle: what only it needs may be vacuumed. Gives its id and its names."""
+        """Remove a bundle, so that a vacuum may delete its files; return its id and its names."""
         return remove_bundle(self._context.repository, self._open_cache(), reference)
 
     def warm(
@@ -235,7 +235,7 @@ class Bundles:
         timeframe: Names = (),
         progress: Progress | None = None,
     ) -> int:
-        """Put a bundle's rows into the cache; gives the bytes that it took: see `Bundle.warm`."""
+        """Read a bundle's rows into the cache; return their size in bytes: see `Bundle.warm`."""
         return self.open(reference).warm(table, timeframe=timeframe, progress=progress)
 
     def _build_bundle(self, contents: Contents, *, cache: bool = True) -> Bundle:

@@ -1,4 +1,4 @@
-"""What all parts of the API work on: a lake that is open."""
+"""An open lake, shared by all parts of the API."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Names = str | Sequence[str]
 
 
 def utc_now() -> datetime:
-    """The present, in UTC."""
+    """Return the present time in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Context:
-    """A lake that is open: where it is, its tables, its record, its bundles, its settings."""
+    """An open lake: its root, tables, ledger, bundles and settings."""
 
     root: Root
     store: Store
@@ -41,38 +41,38 @@ class Context:
         Raises
         ------
         ConfigError
-            There is none.
+            There is no lake at the URI.
         """
         root = Root.open(settings.uri)
         store = Store(root, now)
         return cls(root, store, Ledger(store), Repository(root), settings, now)
 
     def tables(self, names: Names, timeframe: Names = ()) -> tuple[str, ...]:
-        """The tables that users mean; none where they name none.
+        """Return the names of tables for the names that users give; none for none.
 
         Raises
         ------
         UnknownNameError, UsageError
-            There is no such table: names the closest.
+            A table does not exist; the hint suggests similar names.
         """
         return find_tables(self.store, as_tuple(names), as_tuple(timeframe))
 
     def require_markets(
         self, tables: Sequence[str], selection: Selection, missing: Missing = "error"
     ) -> None:
-        """Refuse markets that none of the tables holds; without tables, none of the data.
+        """Refuse markets that none of the tables holds; without tables, of all data tables.
 
         Raises
         ------
         UnknownNameError
-            Names the closest.
+            A market does not exist; the hint suggests similar names.
         """
         names = tables or self.store.data_tables()
         readers = [self.store.snapshot(self.store.catalog.dataset(name)) for name in names]
         require_markets(self.store, readers, selection, missing)
 
     def time(self, time: Time | None) -> datetime | None:
-        """A time as users give it, in UTC."""
+        """Return a user's time in UTC."""
         return resolve_time(time, self.now())
 
     def select(
@@ -82,12 +82,12 @@ class Context:
         since: Time | None = None,
         until: Time | None = None,
     ) -> Selection:
-        """The rows that users mean by names and a range.
+        """Return the selection of names and a range.
 
         Raises
         ------
         UsageError
-            The range is empty, or a bound is no time.
+            The range is empty, or a bound is not a time.
         """
         now = self.now()
         start, end = resolve_time(since, now), resolve_time(until, now)

@@ -1,4 +1,4 @@
-"""A lake: its tables, what brings data into them, and its namespaces."""
+"""`Lake`: write, ingest and describe tables; bundles, quality, alerts and maintenance."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 
 class Lake(Readable):
-    """A lake: its tables, its bundles, and what brings data into it.
+    """A lake: its tables, its bundles, and the ways to add data.
 
-    Made by `lake.open(uri)`. All times are UTC, all ranges `[since, until)`.
+    Open one with `lake.open(uri)`. All times are UTC, all ranges `[since, until)`.
 
     Parameters
     ----------
     settings
-        Its `uri` says where the lake is.
+        The settings; `uri` is the location of the lake.
     now
-        The present; replaced in tests.
+        Returns the present time; replaced in tests.
 
     Attributes
     ----------
     bundles, quality, alerts, maintenance
-        What can be done beside reading and writing.
+        Operations other than reading and writing.
 
     Raises
     ------
@@ -75,14 +75,14 @@ class Lake(Readable):
     ) -> Lake:
         """Make a new lake at the URI of the settings.
 
-        `granularity` says for single tables whether `date` is a `day` or a `year` in storage.
+        `granularity` sets, by table, whether storage is partitioned by `day` or by `year`.
 
         Raises
         ------
         ConfigError
-            There is one already, or the folder is not empty.
+            A lake exists already, or the folder is not empty.
         StorageError
-            It cannot be written.
+            The lake cannot be written.
         """
         Root.create(settings.uri, now(), granularity)
         return cls(settings, now)
@@ -98,27 +98,27 @@ class Lake(Readable):
         timeframe: str | None = None,
         source: str = "python",
     ) -> WriteResult:
-        """Put rows of one's own into a table, by the same way as all others: checked, merged once.
+        """Write rows into a table, with the same rules and merge as ingested rows.
 
         Parameters
         ----------
         rows
             `exchange`, `symbol` and the columns of the dataset, with exactly their types; nullable
-            ones may be missing. Rows that break a rule go to the table `quarantine`.
+            columns may be missing. Rows that break a rule go to the table `quarantine`.
         source
-            Where they come from, for the audit.
+            Origin of the rows, for the audit.
 
         Returns
         -------
         WriteResult
-            Counts of rows that were new, replaced another, were refused, or were there already.
+            Counts of rows that were inserted, updated, rejected or already stored.
 
         Raises
         ------
         SchemaError
             The frame as a whole does not fit the dataset.
         UsageError
-            The table is the lake's own record.
+            The table holds internal records of the lake.
         """
         dataset = self.dataset(table, timeframe=timeframe)
         return write_rows(self._context.store, dataset, rows, source)
@@ -135,30 +135,30 @@ class Lake(Readable):
         refetch: bool = False,
         progress: Progress | None = None,
     ) -> IngestReport:
-        """Fetch what of a range is not covered yet, store it, and check what that touched.
+        """Fetch the uncovered parts of a range, store the rows, and check them.
 
-        Without arguments it goes on with everything that is covered; a table or an exchange alone
-        narrows that.
+        Without arguments, continue all covered tables and markets up to now; a table or an exchange
+        alone restricts this.
 
         Parameters
         ----------
         table
             `trades`, `funding`, `bars_1m`; one or several.
         timeframe
-            Of `bars`: `1m` by default; one or several.
+            Timeframes of `bars`, one or several. Default: `1m`.
         exchange, symbol
-            Markets in ccxt's names; without symbols, those of which something is covered.
+            Markets, named as in ccxt. Without symbols: those with coverage.
         since, until
-            The range; without `since` it goes on from what is covered, without `until` up to now.
+            The range. Without `since`: from the end of coverage; without `until`: up to now.
         refetch
-            Ask again for what is covered: a venue's revisions replace bars that differ.
+            Fetch covered parts again; a venue's revisions replace bars that differ.
 
         Raises
         ------
         SourceUnavailableError
-            The venue stays down; what it gave is stored, and the same call goes on from there.
+            The venue stays down; fetched rows are stored, and the same call continues from there.
         UnknownNameError, UsageError
-            The exchange, market, timeframe or range cannot be met, or nothing is covered yet.
+            An exchange, market, timeframe or the range is invalid, or nothing is covered yet.
         """
         context = self._context
         now = context.now()
@@ -179,33 +179,33 @@ class Lake(Readable):
     def order_books(
         self, exchange: str, *, symbol: Names, depth: int | None = None
     ) -> IngestReport:
-        """Fetch and store order books as they are now.
+        """Fetch and store the present order books.
 
-        `depth`: in levels a side; None: the venue's own.
+        `depth`: levels per side; None: the default of the venue.
         """
         context = self._context
         symbols = as_tuple(symbol)
         return run(fetch_order_books(context.store, context.settings, exchange, symbols, depth))
 
     def instruments(self, exchange: str, *, symbol: Names = ()) -> IngestReport:
-        """Fetch the specifications of markets and store those that changed; all by default."""
+        """Fetch specifications of markets, all by default, and store those that changed."""
         context = self._context
         return run(fetch_instruments(context.store, context.settings, exchange, as_tuple(symbol)))
 
     def describe(self, table: str, *, timeframe: str | None = None) -> pl.DataFrame:
-        """The data dictionary of a table: one row a column (column, type, unit, null, meaning)."""
+        """Describe the columns of a table: column, type, unit, null, meaning."""
         return describe_columns(self.dataset(table, timeframe=timeframe))
 
     def tables(self) -> pl.DataFrame:
-        """The tables that exist: rows, markets, first and last time, size in bytes, version."""
+        """List the tables: rows, markets, first and last time, size in bytes, version."""
         return list_tables(self._context.store)
 
     def status(self) -> pl.DataFrame:
-        """By table and market: rows, what is covered, how many holes, the age of the newest."""
+        """List rows, coverage, number of holes and age of the newest row, by table and market."""
         return read_status(self._context.store)
 
     def versions(self, table: str, *, timeframe: str | None = None) -> pl.DataFrame:
-        """The commits of a table, newest first: time, operation, rows, job, source."""
+        """List the commits of a table, newest first: time, operation, rows, job, source."""
         store = self._context.store
         return list_versions(store, find_table(store, table, timeframe).name)
 
@@ -223,34 +223,34 @@ class Lake(Readable):
         operation: str | None = None,
         limit: int | None = None,
     ) -> pl.DataFrame:
-        """Who wrote what, when and why: the commits of some tables or of all, newest first.
+        """List the commits of tables, newest first: who wrote what, when and why.
 
         Parameters
         ----------
         table
             One or several; all by default.
         exchange, symbol
-            Files of these markets were added or removed, be it to store the same rows otherwise.
+            Commits that added or removed files of these markets, including compactions.
         since, until
-            Committed in `[since, until)`.
+            Commits in `[since, until)`.
         job
-            A job's id, or how it begins: `20260131` means all jobs of that day.
+            Job id or prefix: `20260131` matches all jobs of that day.
         source, operation
-            As the result has them: `ccxt:binance`; `merge`, in any case.
+            Values as in the result: `ccxt:binance`; `merge`, in upper or lower case.
         limit
-            The newest so many. Without other choices, only about as many are read.
+            Maximum number of commits, newest first. Without other filters, few more are read.
 
         Returns
         -------
         DataFrame
-            `time`, `table`, `version`, `operation`; `job` and `source`; `rows` that were given,
-            and of these `inserted`, `updated` and `rejected` ones; `deleted` rows; `digest` of the
-            rows; `why`: what the job was asked for. Null is what a commit does not say.
+            `time`, `table`, `version`, `operation`; `job` and `source`; `rows` passed to the write,
+            and of these `inserted`, `updated` and `rejected`; `deleted` rows; `digest` of the rows;
+            `why`: the request of the job. A value that a commit does not record is null.
 
         Raises
         ------
         UnknownNameError
-            There is no such table or job: names the closest.
+            A table or job does not exist; the hint suggests similar names.
         UsageError
             The range is reversed, or not in UTC.
         """
@@ -266,19 +266,19 @@ class Lake(Readable):
         until: Time | None = None,
         job: str | None = None,
     ) -> pl.DataFrame:
-        """What has run, oldest first.
+        """List the jobs, oldest first.
 
         Parameters
         ----------
         since, until
-            Started in `[since, until)`.
+            Jobs that started in `[since, until)`.
         job
-            A job's id, or how it begins.
+            Job id or prefix.
 
         Raises
         ------
         UnknownNameError
-            There is no such job: names the closest.
+            The job does not exist; the hint suggests similar names.
         """
         return list_jobs(self._context.store, self._context.select((), (), since, until), job)
 
@@ -290,7 +290,7 @@ class Lake(Readable):
         exchange: Names = (),
         symbol: Names = (),
     ) -> pl.DataFrame:
-        """Covered intervals, neighbours joined: table, exchange, symbol, start, end."""
+        """List covered intervals, adjacent ones joined: table, exchange, symbol, start, end."""
         store, selection = self._context.store, self._context.select(exchange, symbol)
         tables = find_tables(store, as_tuple(table), as_tuple(timeframe), must_exist=False)
         return read_coverage(store, tables, selection)

@@ -1,4 +1,4 @@
-"""`Lake.maintenance`: compact tables, delete what nobody needs. It changes no row of a bundle."""
+"""`Lake.maintenance`: compact tables, delete unneeded files. No row of a bundle changes."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Maintenance:
     ) -> pl.DataFrame:
         """Compact each closed date into one file; the rows stay the same.
 
-        Old files stay until a vacuum takes them. Ingestion and reads may go on meanwhile.
+        Old files stay until a vacuum deletes them. Ingestion and reads may run at the same time.
 
         Parameters
         ----------
         table
             One or several; all by default.
         before
-            Dates that ended by then are closed; by default those before today.
+            Compact the dates that ended by then. Default: all dates before today.
 
         Returns
         -------
@@ -51,9 +51,9 @@ class Maintenance:
         Raises
         ------
         DamagedError
-            Rows would have changed, or cannot be read: that date is as it was.
+            Rows cannot be read, or would change; the date stays as it was.
         CommitConflictError
-            Others kept rewriting the same dates.
+            Other writers changed the same dates in each attempt.
         UsageError
             `before` is in the future, or has no time zone.
         """
@@ -78,19 +78,19 @@ class Maintenance:
         table
             One or several; all by default.
         keep
-            Versions that were the latest within this time stay readable: a duration or text as
-            `7d`; one hour or more.
+            Versions that were the latest within this time stay readable: a duration, or text such
+            as `7d`; one hour or more.
         dry_run
-            Only list what would be deleted, and which bundle holds what back.
+            Only list what would be deleted, and which bundles need which files.
 
         Raises
         ------
         UsageError
             `keep` is too short.
         DamagedError
-            It cannot be known what is needed: nothing was deleted.
+            The needed files cannot be determined; nothing was deleted.
         CommitConflictError
-            A bundle is being made.
+            A bundle is being pinned.
         """
         keep_duration = parse_duration(keep) if isinstance(keep, str) else keep
         return self._maintainer.vacuum(
@@ -98,14 +98,14 @@ class Maintenance:
         )
 
     def checkpoint(self, table: Names = (), *, timeframe: Names = ()) -> pl.DataFrame:
-        """Write checkpoints, which make tables quicker to open: table, version.
+        """Write checkpoints, so that tables open faster; return table and version.
 
-        Delta writes one by itself every hundred commits.
+        Delta writes a checkpoint every hundred commits by itself.
         """
         return self._maintainer.checkpoint(self._context.tables(table, timeframe))
 
     def gc(self, *, dry_run: bool = False) -> pl.DataFrame:
-        """Delete what crashes have left beside the tables, if it is older than an hour.
+        """Delete files that crashes left beside the tables, if older than an hour.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""`Lake.quality`: check, look at findings and scores, repair, report."""
+"""`Lake.quality`: check tables, read findings and scores, repair, report."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from lake.query.names import Missing, find_table
 
 
 class Quality:
-    """Quality of what a lake holds."""
+    """Quality of the rows of a lake."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -51,26 +51,26 @@ class Quality:
         own: OwnChecks | None = None,
         progress: Progress | None = None,
     ) -> CheckReport:
-        """Look for defects in stored rows, and record findings and scores.
+        """Check stored rows, and record findings and scores.
 
-        Whole UTC days are checked. What is not found any more is closed; a check that finds what
-        the one before found changes nothing.
+        Whole UTC days are checked. Findings are closed when resolved; a check with the same results
+        as the previous one changes nothing.
 
         Parameters
         ----------
         table
             One or several; all by default.
         own
-            Checks of one's own by name, beside those of the dataset files and of the settings:
-            `function(slice)` gets a `lake.quality.slice.Slice`, whose `rows` is a LazyFrame of one
-            market, and gives a LazyFrame with at least `start`.
+            Custom checks by name, in addition to those of dataset files and settings:
+            `function(slice)` takes a `lake.quality.slice.Slice`, whose `rows` is a LazyFrame of one
+            market, and returns a LazyFrame with at least `start`.
 
         Raises
         ------
         UnknownNameError
-            A table does not exist, or nothing is in the selection: names the closest.
+            A table does not exist, or the selection has no rows; the hint suggests similar names.
         ConfigError
-            A check of the settings is wrong.
+            A check in the settings is invalid.
         """
         selection = self._context.select(exchange, symbol, since, until)
         return check(
@@ -96,25 +96,25 @@ class Quality:
         status: str | None = "open",
         missing: Missing = "error",
     ) -> pl.DataFrame:
-        """Rows of `findings`, worst first.
+        """Return rows of `findings`, worst first.
 
         Parameters
         ----------
         table
             One or several; all by default.
         since, until
-            They begin in `[since, until)`.
+            Findings that begin in `[since, until)`.
         severity
-            The least: `info`, `warning`, `error` or `critical`.
+            Minimum severity: `info`, `warning`, `error` or `critical`.
         status
             `open` or `closed`; None: both.
         missing
-            What to do about a market that no table holds: `error`, or `empty` to give no rows.
+            For a market that no table holds: `error` raises, `empty` returns no rows.
 
         Raises
         ------
         UnknownNameError
-            There is no such table or market: names the closest.
+            A table or market does not exist; the hint suggests similar names.
         """
         tables = self._context.tables(table, timeframe)
         selection = self._context.select(exchange, symbol, since, until)
@@ -123,12 +123,12 @@ class Quality:
         return read_findings(self._context.store, wanted)
 
     def finding(self, finding_id: str) -> dict[str, object]:
-        """One finding by its id, or by the beginning of it.
+        """Return a finding by its id, or by a prefix of it.
 
         Raises
         ------
         UnknownNameError
-            There is none, or there are several.
+            No finding matches, or several do.
         """
         return find_finding(self._context.store, finding_id)
 
@@ -143,7 +143,7 @@ class Quality:
         until: Time | None = None,
         missing: Missing = "error",
     ) -> pl.DataFrame:
-        """Missing bars that open in a range, and why, as it is now: also those without a trade.
+        """Return bars that are now missing in a range, with reasons, also those without trades.
 
         Returns
         -------
@@ -153,7 +153,7 @@ class Quality:
         Raises
         ------
         UnknownNameError
-            There is no such table or market: names the closest.
+            A table or market does not exist; the hint suggests similar names.
         UsageError
             The table holds no bars.
         """
@@ -174,9 +174,9 @@ class Quality:
         until: Time | None = None,
         missing: Missing = "error",
     ) -> pl.DataFrame:
-        """Rows of `scores`: the quality of each market-day that was checked.
+        """Return rows of `scores`: the quality of each checked market-day.
 
-        Parameters are those of `findings`.
+        The parameters are those of `findings`.
         """
         tables = self._context.tables(table, timeframe)
         selection = self._context.select(exchange, symbol, since, until)
@@ -191,9 +191,9 @@ class Quality:
         since: Time | None = None,
         until: Time | None = None,
     ) -> Report:
-        """What was checked in a selection, as a report; of a bundle see `Bundle.quality`.
+        """Build a report on the checked rows of a selection; for bundles, see `Bundle.quality`.
 
-        `lake.quality.report.page.html` makes a page of it, `document.to_json` JSON.
+        `lake.quality.report.page.html` renders it as a page, `document.to_json` as JSON.
 
         Raises
         ------
@@ -218,29 +218,29 @@ class Quality:
         offline: bool = False,
         progress: Progress | None = None,
     ) -> RepairReport:
-        """Repair what is found and open: ask the source again, then derive from finer data.
+        """Repair open findings: fetch again from the source, then derive from finer data.
 
-        What was repaired is checked anew, so that its findings are closed.
+        Repaired rows are checked again, which closes their findings.
 
         Parameters
         ----------
         dry_run
-            Only tell what would be done: no source is asked, nothing is written.
+            Only return the plan: no source is queried, nothing is written.
         interpolate
-            Fill in by the policy of the dataset what neither gives: flat bars where nothing was
-            traded, the last funding rate. The column `fill` says so, and no observed row is
-            replaced.
+            Fill rows that neither provides, by the policy of the dataset: flat bars for intervals
+            without trades, the last funding rate. The column `fill` marks them, and no observed row
+            is replaced.
         again
-            Ask the source also for what it confirmed before.
+            Also query the source for findings that it confirmed before.
         offline
-            Ask no source: derive, and fill in, what can be at once. What was derived is not asked
-            for by later repairs; to ingest it again brings the venue's own.
+            Query no source; only derive and fill. Later repairs do not query the source for derived
+            rows; ingest them again with `refetch` to get the venue's rows.
 
         Raises
         ------
         SourceUnavailableError
-            A source stays down, and its fallback too; what was repaired before, and of other
-            exchanges, is recorded, and the same call goes on.
+            A source and its fallback stay down. Finished repairs, also of other exchanges, are
+            recorded, and the same call continues.
         """
         tables = self._context.tables(table, timeframe)
         selection = self._context.select(exchange, symbol, since, until)
@@ -260,17 +260,17 @@ class Quality:
         )
 
     def undo(self, repair_id: str) -> UndoReport:
-        """Restore the rows that a repair changed, and check them anew.
+        """Restore the rows that a repair changed, and check them again.
 
-        Rows that were changed again since stay as they are, and are told.
+        Rows that changed again since the repair stay as they are, and are reported.
 
         Raises
         ------
         UnknownNameError
-            There is no such repair.
+            The repair does not exist.
         """
         return undo_and_check(self._context.store, self._context.settings, repair_id)
 
     def repairs(self) -> pl.DataFrame:
-        """Rows of `repairs`, newest first: what was changed, why, and from what to what."""
+        """Return rows of `repairs`, newest first: what changed, why, old and new values."""
         return read_repairs(self._context.store)

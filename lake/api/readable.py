@@ -1,4 +1,4 @@
-"""Reading a lake: scans, look-ups, alignment, SQL."""
+"""Read a lake: scans, look-ups, alignment, SQL."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class Readable:
-    """What reads the rows of a lake."""
+    """Reads the rows of a lake."""
 
     _context: Context
 
     def dataset(self, table: str, *, timeframe: str | None = None) -> Dataset:
-        """The dataset of a table: columns with types, units and meanings, key, checks."""
+        """Return the dataset of a table: columns with types, units and meanings, key, checks."""
         return find_dataset(self._context.store, table, timeframe)
 
     def scan(
@@ -49,34 +49,34 @@ class Readable:
         ordered: bool = True,
         missing: Missing = "error",
     ) -> pl.LazyFrame:
-        """Rows of a table, as `trades` or `bars_1m`.
+        """Return rows of a table, such as `trades` or `bars_1m`.
 
         Parameters
         ----------
         timeframe
-            Of `bars`: `scan("bars", timeframe="1m")` is `scan("bars_1m")`.
+            Timeframe of `bars`: `scan("bars", timeframe="1m")` equals `scan("bars_1m")`.
         exchange, symbol, since, until
-            Which rows: their time is in `[since, until)`; files outside are not opened.
+            Markets and range: times are in `[since, until)`; other files are not opened.
         version, as_of
             Time travel: a version of the table, or the table as it was at a time.
         columns
-            All by default.
+            Names of columns; all by default.
         ordered
-            By exchange, symbol and time. Aggregations are a little quicker without.
+            Sort by exchange, symbol and time. Aggregations are slightly faster without.
         missing
-            What to do about a market that the table does not hold: `error`, or `empty` to give no
-            rows. One of which nothing happened in the range is not missing.
+            For a market that the table does not hold: `error` raises, `empty` returns no rows. A
+            market without rows in the range is not missing.
 
         Returns
         -------
         LazyFrame
-            The dataset's columns; `date` is the UTC day of the time column. Filters put on it
-            prune files, too.
+            The dataset's columns; `date` is the UTC day of the time column. Filters on the
+            LazyFrame also prune files.
 
         Raises
         ------
         UnknownNameError
-            There is no such table, market, version or column: names the closest.
+            A table, market, version or column does not exist; the hint suggests similar names.
         """
         store, context = self._context.store, self._context
         dataset = self._find(table, timeframe)
@@ -99,7 +99,7 @@ class Readable:
         as_of: Time | None = None,
         missing: Missing = "error",
     ) -> pl.LazyFrame:
-        """The rows that `scan` gives, after a column `available_at`: when each could be known."""
+        """Return the rows of `scan` after a column `available_at`: when each became available."""
         dataset = self._find(table, timeframe)
         rows = self.scan(
             dataset.name,
@@ -127,12 +127,12 @@ class Readable:
         columns: Sequence[str] | None = None,
         missing: Missing = "error",
     ) -> pd.DataFrame:
-        """The rows that `scan` gives, as a pandas frame; pandas is an extra.
+        """Return the rows of `scan` as a pandas frame; pandas is an extra.
 
         Raises
         ------
         UsageError
-            It is not installed.
+            pandas is not installed.
         """
         rows = self.scan(
             table,
@@ -158,7 +158,7 @@ class Readable:
         how: How | Mapping[str, How],
         by: Names = (),
     ) -> Aligned:
-        """Tables on one grid of times: see `lake.align`; only the range that is needed is read."""
+        """Align tables to one grid of times, and read only the needed range: see `lake.align`."""
         now = self._context.now()
         return align_tables(
             self.available,
@@ -181,14 +181,14 @@ class Readable:
         n: int = 1,
         missing: Missing = "error",
     ) -> pl.DataFrame:
-        """The last `n` rows of a market, in order of time; of bars, also one that is still open.
+        """Return the last `n` rows of a market, in order of time, including an open bar.
 
-        The table stays open between calls, so that they take milliseconds.
+        The table stays open between calls, so that each takes milliseconds.
 
         Raises
         ------
         UnknownNameError
-            There is no such table or market: names the closest.
+            The table or market does not exist; the hint suggests similar names.
         """
         rows = self._follow(table, timeframe, exchange, symbol, missing)
         return read_latest(rows, exchange, symbol, n)
@@ -203,16 +203,16 @@ class Readable:
         time: Time,
         missing: Missing = "error",
     ) -> pl.DataFrame:
-        """The newest row of a market that was known at a time: one row, or none.
+        """Return the newest row of a market that was available at a time: one row, or none.
 
-        A bar is known at its end, a trade or an order book when it was received where that is
-        recorded, anything else at its time. A later row, or a later revision, may be what was
-        stored since: for the state of the table at a time, see `as_of` of `scan`.
+        A bar is available at its end, a trade or an order book at its recorded time of receipt, any
+        other row at its time. Rows may have been stored or revised since: for the state of the
+        table at a time, see `as_of` of `scan`.
 
         Raises
         ------
         UnknownNameError
-            There is no such table or market: names the closest.
+            The table or market does not exist; the hint suggests similar names.
         """
         rows = self._follow(table, timeframe, exchange, symbol, missing)
         return read_row_at(rows, exchange, symbol, resolve_time(time, self._context.now()))
@@ -224,7 +224,7 @@ class Readable:
         *,
         at: dict[str, int] | None = None,
     ) -> duckdb.DuckDBPyRelation:
-        """The result of an SQL query in which every table is a view, as a DuckDB relation.
+        """Run an SQL query in which every table is a view; return a DuckDB relation.
 
         `.pl()`, `.arrow()`, `.df()` and `.fetchall()` fetch it.
 
@@ -238,9 +238,9 @@ class Readable:
         Raises
         ------
         UsageError
-            It is not a query: a lake is never written by SQL.
+            The text is not a query; SQL cannot write to a lake.
         UnknownNameError
-            It names a table that is not there.
+            The query names a table that does not exist.
         """
         return query(query_text, list_views(self._context.store, at or {}), parameters)
 
@@ -250,7 +250,7 @@ class Readable:
     def _follow(
         self, table: str, timeframe: str | None, exchange: str, symbol: str, missing: Missing
     ) -> LatestTable:
-        """A table that stays open, which holds a market."""
+        """Return a table that stays open between calls, and require that it holds the market."""
         rows = self._context.store.latest(self._find(table, timeframe))
         market = Selection((exchange,), (symbol,))
         require_markets(self._context.store, [rows], market, missing)
