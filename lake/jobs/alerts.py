@@ -1,7 +1,7 @@
-"""Alerts of a lake: look which rules hold, tell the channels, remember what was told.
+"""Alerts of a lake: evaluate rules, notify channels, record what was sent.
 
-A message is sent first, and recorded as sent after that: whoever is killed between the two sends it
-again in the next run. Twice told is better than never.
+A message is recorded after it is sent. A run that is killed between the two sends the message again
+in the next run: a duplicate is better than a lost alert.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ OUTCOMES = pl.Schema(
 
 @dataclass(frozen=True, slots=True)
 class AlertOutcome:
-    """A message, and why it could not be delivered; None: it was."""
+    """A message, and the error of its delivery; None: it was delivered."""
 
     message: Message
     error: str | None
@@ -64,18 +64,18 @@ class AlertOutcome:
 
 @dataclass(frozen=True, slots=True)
 class AlertReport:
-    """What a run did.
+    """Result of a run.
 
     Attributes
     ----------
     conditions
-        How many hold.
+        Number of conditions that hold.
     outcomes
-        By message.
+        One per message.
     held_back
-        Alerts of which something is to be told, but not so soon after the last message.
+        Number of alerts that wait, because the last message was sent a short time ago.
     busy
-        Another run was under way, and stayed so: nothing was done.
+        Whether another run held the lock for too long; then nothing was done.
     """
 
     conditions: int = 0
@@ -89,10 +89,11 @@ class AlertReport:
 
     @property
     def failed(self) -> tuple[AlertOutcome, ...]:
+        """Messages that were not delivered."""
         return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
 
     def frame(self) -> pl.DataFrame:
-        """One row a message: rule, channel, counts of what it tells, error."""
+        """Return one row per message: rule, channel, counts of alerts, error."""
         rows = [
             {
                 "rule": outcome.message.rule,
@@ -108,25 +109,23 @@ class AlertReport:
 
 
 def run_alerts(store: Store, settings: Settings) -> AlertReport:
-    """Tell the channels which rules hold now, and which do not any more.
+    """Notify the channels of new and resolved alerts.
 
-    Without rules, and where nothing changes, nothing is written. A channel that fails raises
-    nothing: it is logged and recorded, and told in the next run. Runs of one lake wait for each
+    Nothing is written if there are no rules or no changes. A channel that fails raises no error:
+    the failure is logged and recorded, and the next run tries again. Runs of one lake wait for each
     other.
 
     Raises
     ------
     StorageError, DamagedError, CommitConflictError
-        The lake cannot be read or written; what was delivered is delivered again.
+        The lake cannot be read or written; the next run may repeat delivered messages.
     """
     alerts = settings.alerts
     if not alerts.rules:
         return AlertReport()
     with lock_file(store.root.path / _LOCK, timeout=_estimate_longest_run(alerts)) as lock:
         if not lock.is_held:
-            _log.warning(
-                "alerts not looked at: another run is under way", lake=str(store.root.path)
-            )
+            _log.warning("alerts not evaluated: another run is active", lake=str(store.root.path))
             return AlertReport(busy=True)
         return _run(store, alerts)
 
@@ -137,14 +136,14 @@ def try_channels(settings: Settings, channel: str | None = None) -> pl.DataFrame
     Returns
     -------
     DataFrame
-        One row a channel: channel, outcome (`sent` or `failed`), error.
+        One row per channel: `channel`, `outcome` (`sent` or `failed`), `error`.
 
     Raises
     ------
     ConfigError
-        apprise is needed, and not installed.
+        A channel needs apprise, which is not installed.
     UnknownNameError
-        There is no such channel.
+        The channel does not exist.
     """
     targets = settings.alerts.targets
     if channel is not None and channel not in targets:
@@ -173,12 +172,14 @@ def try_channels(settings: Settings, channel: str | None = None) -> pl.DataFrame
 
 
 def list_alerts(store: Store) -> pl.DataFrame:
-    """Rows of `alerts` in order of time: what was sent to whom."""
+    """Return the rows of `alerts` in order of time: what was sent to which channel."""
     return store.read(store.catalog.dataset("alerts")).sort("timestamp", maintain_order=True)
 
 
 def _run(store: Store, alerts: AlertSettings) -> AlertReport:
-    now = store.now()  # and not before the lock was got: an earlier run may have told things since
+    now = (
+        store.now()
+    )  # after taking the lock: another run may have sent messages while this one waited
     dataset = store.catalog.dataset("alerts")
     min_interval = timedelta(seconds=alerts.min_interval_seconds)
     conditions = find_conditions(
@@ -200,7 +201,7 @@ def _run(store: Store, alerts: AlertSettings) -> AlertReport:
 
 
 def _read_open_findings(store: Store) -> pl.DataFrame:
-    """What conditions need of open findings: their context rows may be many."""
+    """Read the columns of open findings that conditions need; context columns may be large."""
     dataset = store.catalog.dataset("findings")
     if not store.exists(dataset.name):
         return dataset.empty().select(_FINDING_COLUMNS)
@@ -209,7 +210,7 @@ def _read_open_findings(store: Store) -> pl.DataFrame:
 
 
 def _read_newest_times(store: Store, rules: Sequence[AlertRule]) -> pl.DataFrame:
-    """When the newest row was known, of the tables that a rule of freshness is about."""
+    """Read when the newest row became known, for tables with a rule of freshness."""
     patterns = [rule.dataset for rule in rules if rule.freshness_seconds is not None]
     frames = [pl.DataFrame(schema=NEWEST)]
     for name in store.tables():
@@ -250,7 +251,7 @@ def _record(
 def _deliver_messages(
     messages: Sequence[Message], alerts: AlertSettings
 ) -> dict[Address, str | None]:
-    """By address why a message was not delivered, or None; channels do not wait for each other."""
+    """Send messages, all channels at once; return the error, or None, by address."""
     by_channel: dict[str, list[Message]] = defaultdict(list)
     for message in messages:
         by_channel[message.channel].append(message)
@@ -270,13 +271,13 @@ def _deliver_messages(
 def _deliver_to_channel(
     messages: Iterable[Message], alerts: AlertSettings
 ) -> dict[Address, str | None]:
-    """Send messages to their channel one after the other; all of them together have the timeout."""
+    """Send messages to their channel in turn; the timeout applies to all of them together."""
     errors: dict[Address, str | None] = {}
     silent: str | None = None
     spent = 0.0
     for message in messages:
         if silent is None and spent >= alerts.timeout_seconds:
-            silent = f"channel {message.channel!r} had no time left: it took those before slowly"
+            silent = f"channel {message.channel!r} had no time left: earlier messages took too long"
         begun = time.monotonic()
         try:
             if silent is None:
@@ -294,7 +295,7 @@ def _deliver_to_channel(
 
 def _send(message: Message, alerts: AlertSettings, timeout_seconds: float) -> None:
     target = alerts.targets.get(message.channel)
-    if target is None:  # settings that were made in Python
+    if target is None:  # settings built in Python are not validated
         raise ConfigError(f"there is no channel {message.channel!r}")
     deliver(
         Channel(message.channel, target),
@@ -315,5 +316,5 @@ def _send_test_message(channel: Channel, timeout_seconds: float) -> str | None:
 
 
 def _estimate_longest_run(alerts: AlertSettings) -> timedelta:
-    """How long another run may take: its channels, which go at once, and reading and writing."""
+    """Return how long another run may take: to notify its channels, to read and to write."""
     return timedelta(seconds=2 * alerts.timeout_seconds + 10)

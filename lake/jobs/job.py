@@ -1,4 +1,4 @@
-"""A job's entry in the ledger: running, then how it ended."""
+"""Record jobs in the ledger: their start, and how they ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Status = Literal["ok", "failed", "interrupted"]
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
-    """Of one table: rows that arrived, and what became of them; its version afterwards."""
+    """Counts of the rows that a job wrote to a table, and the table's version afterwards."""
 
     table: str
     rows: int
@@ -31,11 +31,12 @@ class TableReport:
 
 @dataclass
 class WriteCounts:
-    """Adds up what was written, by table."""
+    """Sums of written rows, by table."""
 
     tables: dict[str, TableReport] = field(default_factory=dict)
 
     def add(self, table: str, written: WriteResult) -> None:
+        """Add the counts of a write, and keep its version."""
         previous = self.tables.get(table, TableReport(table, 0, 0, 0, 0, None))
         self.tables[table] = TableReport(
             table,
@@ -47,7 +48,7 @@ class WriteCounts:
         )
 
     def counts(self) -> dict[str, int]:
-        """Sums over all tables, as the ledger records them."""
+        """Return the sums over all tables, as the ledger records them."""
         names: Sequence[str] = ("rows", "inserted", "updated", "rejected")
         return {name: sum(getattr(t, name) for t in self.tables.values()) for name in names}
 
@@ -56,17 +57,17 @@ class WriteCounts:
 def record_job(
     ledger: Ledger, command: str, arguments: Mapping[str, Any], tally: WriteCounts
 ) -> Iterator[Job]:
-    """Record the block as a job; what it raises is recorded and goes on."""
+    """Record the block as a job; an error is recorded and raised again."""
     job = ledger.start_job(command, arguments)
     try:
         yield job
-    except BaseException as error:  # a kill by Ctrl-C too: recorded, and raised again
+    except BaseException as error:  # Ctrl-C too: recorded, and raised again
         stopped = isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
         status: Status = "interrupted" if stopped else "failed"
         try:
             ledger.finish_job(job, status, tally.counts(), str(error) or type(error).__name__)
         except LakeError as record_error:
-            # The first error tells more than that its record could not be written either.
+            # The first error matters more than the failure to record it.
             _log.error("job not recorded", job=job.id, reason=record_error.message)
         raise
     ledger.finish_job(job, "ok", tally.counts())

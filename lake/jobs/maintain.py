@@ -1,4 +1,4 @@
-"""Maintenance of a lake: the one way to compact tables, and to delete what nobody needs."""
+"""Maintenance of a lake: compact tables, and delete files that are no longer needed."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _TEMPORARY = ".*.tmp"
 
 
 class Maintainer:
-    """Looks after the tables of a lake. Nothing that it does can change what a bundle reads.
+    """Maintains the tables of a lake, and never changes what a bundle reads.
 
     Parameters
     ----------
     store
-        The lake's tables.
+        Tables of the lake.
     repository
-        The lake's bundles: what they need stays.
+        Bundles of the lake; the files that they need stay.
     """
 
     def __init__(self, store: Store, repository: Repository) -> None:
@@ -57,16 +57,16 @@ class Maintainer:
         before: datetime | None = None,
         progress: Progress | None = None,
     ) -> pl.DataFrame:
-        """Make one file of the many of each date that is closed; the rows stay the same.
+        """Compact each closed date into one file; the rows stay the same.
 
-        Old files stay until a vacuum takes them. Ingestion and reads may go on meanwhile.
+        Old files stay until a vacuum deletes them. Ingestion and reads may run at the same time.
 
         Parameters
         ----------
         tables
             All by default.
         before
-            Dates that ended by then are closed; by default those before today.
+            Compact the dates that ended by then. Default: all dates before today.
 
         Returns
         -------
@@ -77,9 +77,9 @@ class Maintainer:
         Raises
         ------
         DamagedError
-            Rows would have changed, or cannot be read: that date is as it was.
+            Rows cannot be read, or would change; the date stays as it was.
         CommitConflictError
-            Others kept rewriting the same dates.
+            Other writers changed the same dates in each attempt.
         UsageError
             `before` is in the future, or has no time zone.
         """
@@ -104,7 +104,7 @@ class Maintainer:
         keep
             Versions that were the latest within this time stay readable; one hour or more.
         dry_run
-            Only tell what would go, and which bundle holds what back.
+            Only list what would be deleted, and which bundles need which files.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class Maintainer:
         DamagedError
             The files that a bundle needs are unknown: nothing was deleted.
         CommitConflictError
-            A bundle is being made.
+            A bundle is being pinned.
         """
         datasets = self._resolve_datasets(tables)
         if dry_run:
@@ -127,15 +127,15 @@ class Maintainer:
             record_job(self._ledger, "maintain vacuum", arguments, WriteCounts()),
             lock_for_deletion(
                 self._store.root
-            ),  # before the bundles are read: none is made any more
+            ),  # before reading the bundles, so that no new one is pinned meanwhile
         ):
             holds = list_bundle_files(self._repository)
             return vacuum(self._store, datasets, holds, keep=keep, dry_run=False)
 
     def checkpoint(self, tables: Sequence[str] = ()) -> pl.DataFrame:
-        """Write checkpoints, which make tables quicker to open: table, version.
+        """Write checkpoints, so that tables open faster; return table and version.
 
-        Delta writes one by itself every hundred commits.
+        Delta writes a checkpoint every hundred commits by itself.
         """
         datasets = self._resolve_datasets(tables)
         arguments = {"tables": [dataset.name for dataset in datasets]}
@@ -147,7 +147,7 @@ class Maintainer:
         return pl.DataFrame(rows, schema={"table": pl.String(), "version": pl.Int64()})
 
     def gc(self, *, dry_run: bool = False) -> pl.DataFrame:
-        """Delete what crashes have left beside the tables, if it is older than an hour.
+        """Delete files that crashes left beside the tables, if older than an hour.
 
         Returns
         -------
@@ -185,7 +185,7 @@ class Maintainer:
         return asdict(total)
 
     def _resolve_datasets(self, tables: Sequence[str]) -> list[Dataset]:
-        """Datasets of tables that exist."""
+        """Return the datasets of existing tables."""
         names = (tables,) if isinstance(tables, str) else tuple(tables)
         chosen = [self._store.catalog.dataset(name) for name in names or self._store.tables()]
         unique = list({dataset.name: dataset for dataset in chosen}.values())
@@ -200,8 +200,8 @@ class Maintainer:
         before = in_utc(before)
         if before > now:
             raise UsageError(
-                f"{iso(before)} is in the future: its dates are not closed",
-                "Leave it out: dates before today are compacted.",
+                f"{iso(before)} is in the future, so its dates are not closed",
+                "Give a past time, or none to compact all dates before today.",
             )
         return before
 
@@ -215,7 +215,7 @@ class Maintainer:
         files = [path for path in temporary if not any(path.is_relative_to(u) for u in unfinished)]
         leftovers: list[_Leftover] = []
         for path in (*unfinished, *files):
-            with suppress(FileNotFoundError):  # its writer has just finished
+            with suppress(FileNotFoundError):  # its writer finished meanwhile
                 leftovers.append(_Leftover.of(path, root.path))
         latest = self._store.now() - _LEFTOVER_AGE
         return sorted(
@@ -225,7 +225,7 @@ class Maintainer:
 
 @dataclass(frozen=True, slots=True)
 class _Total:
-    """What an optimization did to a table."""
+    """What an optimization changed in a table."""
 
     table: str
     dates: int = 0
@@ -237,6 +237,7 @@ class _Total:
     commits: int = 0
 
     def add(self, result: CompactionResult) -> _Total:
+        """Return the total with the result of one more commit."""
         return _Total(
             self.table,
             self.dates + result.dates,
@@ -270,7 +271,7 @@ _OPTIMIZE_SCHEMA = pl.Schema(
 
 @dataclass(frozen=True, slots=True)
 class _Leftover:
-    """What a crash left; `modified` is the time of the newest thing in it."""
+    """A file or folder that a crash left; `modified` is the newest time in it."""
 
     path: str
     bytes: int

@@ -1,4 +1,4 @@
-"""Pinning as a job: measure, check, draft, store under a name; and its release."""
+"""Pin bundles (measure, check, draft, store under a name), and remove them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def pin(
     request: PinRequest,
     progress: Progress,
 ) -> Contents:
-    """Pin a selection of tables under a name; nothing is deleted from the lake meanwhile.
+    """Pin a selection of tables under a name; the lake deletes no files meanwhile.
 
     Raises
     ------
     UnknownNameError
-        A table does not exist, or holds no row of one of the markets in the range.
+        A table does not exist, or has no rows of a market in the range.
     QualityError
-        An interval is missing, or the score is too low, and the request does not accept that.
+        An interval is missing or the score is too low for the request.
     UsageError
-        The name is taken by other rows, or cannot name a bundle.
+        The name is invalid, or names a bundle with other rows.
     CommitConflictError
-        Writers were too quick to capture one moment, or files are being deleted.
+        Tables changed too often to read them at one moment, or files are being deleted.
     """
     repository.require_name(request.name)
     with locks.lock_for_pin(store.root):
@@ -57,14 +57,14 @@ def pin(
 def remove_bundle(
     repository: Repository, cache: Cache | None, reference: str
 ) -> tuple[str, list[str]]:
-    """Release a bundle: what only it needs may be vacuumed. Gives its id and its names.
+    """Remove a bundle, so that a vacuum may delete its files; return its id and its names.
 
     Raises
     ------
     UnknownNameError
-        The reference means none, or several.
+        The reference matches no bundle, or several.
     CommitConflictError
-        A bundle is being made.
+        A bundle is being pinned.
     """
     with locks.lock_for_deletion(repository.root):
         bundle_id = repository.resolve(reference)

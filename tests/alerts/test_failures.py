@@ -142,7 +142,7 @@ def test_a_slow_channel_has_its_timeout_for_all_its_messages(
     assert len(report.failed) >= 5
     assert report.failed[-1].error in {
         "channel 'chat' did not accept the message: no answer in time",
-        "channel 'chat' had no time left: it took those before slowly",
+        "channel 'chat' had no time left: earlier messages took too long",
     }
     receiver.slow_seconds = 0
     patient = watched(str(lake.root.path), timeout_seconds=60, **alerts)
@@ -166,7 +166,7 @@ def test_an_answer_that_comes_late_leaves_no_time_for_the_next(
     )
     assert [one.error for one in lake.alerts.run().outcomes] == [
         None,
-        "channel 'chat' had no time left: it took those before slowly",
+        "channel 'chat' had no time left: earlier messages took too long",
     ]
 
 
@@ -235,7 +235,7 @@ def test_a_run_that_waits_in_vain_for_another_does_nothing_and_says_so(
     put(lake, findings(1))
     receiver.hang = True
     # Waiting takes half a minute otherwise.
-    monkeypatch.setattr(alerts, "_longest_run", lambda _: timedelta(seconds=0.2))
+    monkeypatch.setattr(alerts, "_estimate_longest_run", lambda _: timedelta(seconds=0.2))
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(lake.alerts.run)
         wait_for(lambda: len(receiver.requests) == 1)

@@ -74,7 +74,7 @@ def test_a_sound_market_exits_with_0(cli: Cli) -> None:
         (("check", "--since", "2030-01-01"), "no rows in the selection"),
         (("check", "--since", "soon"), "'soon' is not a time"),
         (("findings", "nothing"), "nothing"),
-        (("show", "ffff"), "is no finding"),
+        (("show", "ffff"), "matches no finding"),
         (("gaps", "trades"), "trades holds no bars"),
         (("report", "--bundle", "none"), "none"),
         (("report", "--bundle", "none", "-e", "binance"), "covers all that it pins"),

@@ -1,4 +1,4 @@
-"""The check job: look for defects in selections of tables, record findings and scores, alert."""
+"""Check selections of tables as a job: record findings and scores, evaluate alert rules."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from lake.store.store import Store
 
 _log = get_logger(__name__)
 TableSelection = tuple[str, Selection]
-"""The name of a table, and which of its rows."""
+"""The name of a table, and a selection of its rows."""
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check did.
+    """Result of a check.
 
     Attributes
     ----------
     findings
-        Rows of `findings` that are open now in what was checked.
+        Open rows of `findings` in the checked selections.
     scores
-        The five measures over all that was checked; None each where nothing was.
+        The five scores over all checked rows; None if no rows were checked.
     rows
-        Rows that were checked.
+        Number of checked rows.
     """
 
     job_id: str
@@ -58,7 +58,7 @@ class CheckReport:
         return f"<CheckReport {self.job_id}: {self.rows:,} rows, {summary}>"
 
     def worst(self, least: str) -> int:
-        """How many open findings are of a severity, or worse."""
+        """Return the number of open findings of a severity, or worse."""
         return self.findings.filter(pl.col("severity").is_in(severities_from(least))).height
 
 
@@ -71,14 +71,14 @@ def check(
     own: OwnChecks | None,
     progress: Progress,
 ) -> CheckReport:
-    """Check tables, all by default, as one job; then evaluate the rules of alerts.
+    """Check tables, all by default, as one job; then evaluate alert rules.
 
     Raises
     ------
     UnknownNameError
-        A table does not exist, or nothing is in the selection.
+        A table does not exist, or the selection has no rows.
     ConfigError
-        A check of the settings is wrong.
+        A check in the settings is invalid.
     """
     inputs = open_inputs(store, settings, store.now())
     names = tables or tuple(inputs.tables)
@@ -90,14 +90,14 @@ def check(
 
 
 def check_ingested(store: Store, settings: Settings, job_id: str) -> CheckReport | None:
-    """Check what an ingestion touched; None where that failed, which is logged."""
+    """Check the ranges that an ingestion fetched; log a failure, and return None."""
     return check_or_log(store, settings, _select_ingested(store, job_id))
 
 
 def check_order_books(
     store: Store, settings: Settings, exchange: str, symbols: tuple[str, ...]
 ) -> CheckReport | None:
-    """Check the order books of today; None where that failed, which is logged."""
+    """Check the order books of today; log a failure, and return None."""
     now = store.now()
     today = Selection((exchange,), symbols, now, now + MICROSECOND)
     return check_or_log(store, settings, [("orderbooks", today)])
@@ -106,7 +106,7 @@ def check_order_books(
 def check_or_log(
     store: Store, settings: Settings, wanted: Sequence[TableSelection]
 ) -> CheckReport | None:
-    """Check what was stored; what goes wrong is logged, for the rows are stored all the same."""
+    """Check stored rows; log a failure, and return None, because the rows stay stored."""
     try:
         inputs = open_inputs(store, settings, store.now())
         report = _run(store, settings, inputs, wanted)
@@ -118,7 +118,7 @@ def check_or_log(
 
 
 def _alert_or_log(store: Store, settings: Settings) -> None:
-    """Alert the channels; what goes wrong with that is logged, and stops nothing."""
+    """Evaluate alert rules and notify channels; log a failure."""
     try:
         run_alerts(store, settings)
     except LakeError as error:
@@ -134,7 +134,7 @@ def _run(
     own: OwnChecks | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
-    """Check selections of tables as one job, a market and some days at a time."""
+    """Check selections of tables as one job, one market and some days at a time."""
     progress, overrides = progress or NoProgress(), settings.quality.checks
     counts, recorded, days = WriteCounts(), FindingCounts(), []
     command = f"check {' '.join(dict.fromkeys(table for table, _ in wanted))}"
@@ -168,7 +168,7 @@ def _read_open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.Da
 
 
 def _select_ingested(store: Store, job_id: str) -> list[TableSelection]:
-    """What an ingestion has to have checked: what it fetched, and bars that depend on it."""
+    """Select the ranges that an ingestion fetched, also in bars that depend on them."""
     rows = Ledger(store).read_coverage(Selection()).filter(pl.col("job_id") == job_id)
     tables = store.data_tables()
     bars = [name for name in tables if store.catalog.dataset(name).event == "bar"]
@@ -188,7 +188,7 @@ def _select_ingested(store: Store, job_id: str) -> list[TableSelection]:
 
 
 def _require_rows(inputs: CheckInputs, tables: Sequence[str], selection: Selection) -> None:
-    """Refuse a selection in which nothing is: it would look as if all were well."""
+    """Refuse a selection without rows: its check would look like a success."""
     markets = {
         market for table in tables for market in inputs.find_checked_markets(table, selection)
     }
@@ -198,12 +198,12 @@ def _require_rows(inputs: CheckInputs, tables: Sequence[str], selection: Selecti
         what = f" of {', '.join(missing)}" if missing else ""
         raise UnknownNameError(
             f"there are no rows{what} in the selection, so there is nothing to check",
-            "`lake status` shows what is there.",
+            "`lake status` lists tables and markets.",
         )
 
 
 def _build_arguments(wanted: Sequence[TableSelection]) -> dict[str, object]:
-    """What the job was asked for, as the ledger records it; a bound that some lack is None."""
+    """Return the job's arguments for the ledger; a bound that a selection lacks is None."""
     selections = [selection for _, selection in wanted]
     starts = [selection.start for selection in selections]
     ends = [selection.end for selection in selections]

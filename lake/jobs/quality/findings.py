@@ -1,4 +1,4 @@
-"""Keeps the record of findings and scores: opens, keeps and closes, and logs what is new."""
+"""Record findings and scores: open, keep and close findings, and log the changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _JOB_COLUMNS = ("job_id", "checked_at")
 
 @dataclass(frozen=True, slots=True)
 class FindingCounts:
-    """How many findings are new, still there, or gone."""
+    """Numbers of findings that are new, still open, or closed."""
 
     opened: int = 0
     kept: int = 0
@@ -42,14 +42,14 @@ class FindingCounts:
 def record_findings(
     store: Store, table: str, market: Market, judged: TimeRange, findings: pl.DataFrame, job_id: str
 ) -> FindingCounts:
-    """Record what checks found of a market in a range, and close what they found before.
+    """Record the findings of a market in a range, and close those that checks no longer report.
 
-    What was found before, and is the same, stays as it is: a second check changes nothing.
+    Unchanged findings stay as they are: repeating a check changes nothing.
 
     Parameters
     ----------
     findings
-        `lake.quality.run.FINDINGS`.
+        All findings of the checks, in columns of `lake.quality.run.FINDINGS`.
     """
     dataset = store.catalog.dataset("findings")
     now = pl.lit(store.now(), dtype=TIMESTAMP)
@@ -68,7 +68,7 @@ def record_findings(
         *(pl.col(f"_{name}").alias(name) for name in _KEPT),
     )
     closed = _mark_closed(store, stored.join(current, on="finding_id", how="anti"), job_id)
-    # What only was found again as it was need not be written.
+    # Unchanged findings need not be written.
     columns = [name for name in dataset.polars_schema if name != "date"]
     updated = kept.join(stored.drop("date"), on=kept.columns, how="anti", nulls_equal=True)
     changed = pl.concat(
@@ -78,7 +78,7 @@ def record_findings(
         written = store.write(dataset, changed.select(columns), Origin(job_id, "lake"))
         if written.rejected:
             _log.error(
-                "findings cannot be recorded, they are in quarantine",
+                "findings cannot be recorded, and are in quarantine",
                 findings=written.rejected,
                 table=table,
                 exchange=market.exchange,
@@ -99,12 +99,12 @@ def close_findings(
     judged: Mapping[Market, Sequence[TimeRange]],
     job_id: str,
 ) -> FindingCounts:
-    """Close what was found of days of a selection in which there is nothing to judge any more.
+    """Close the findings of a selection on days that no longer have rows to check.
 
     Parameters
     ----------
     judged
-        By market, what was judged of the selection.
+        By market, the ranges that were checked.
     """
     dataset = store.catalog.dataset("findings")
     stored = store.read(dataset, selection).filter(
@@ -130,12 +130,12 @@ def close_findings(
 
 
 def record_scores(store: Store, days: pl.DataFrame, job_id: str) -> None:
-    """Record the scores of market-days in one commit; those that are as before stay as they are.
+    """Record the scores of market-days in one commit, except those that did not change.
 
     Parameters
     ----------
     days
-        As `lake.quality.score.scores` gives them, with `dataset`, `exchange` and `symbol`.
+        Rows of `lake.quality.score.score_days`, with `dataset`, `exchange` and `symbol`.
     """
     if days.is_empty():
         return
@@ -173,14 +173,14 @@ def _complete_columns(dataset: Dataset, frame: pl.DataFrame) -> list[pl.Expr]:
 
 
 def _log_finding(event: str, row: Mapping[str, object], *, quietly: bool) -> None:
-    """An anomaly as one structured line: errors as warnings of the log, critical as its errors."""
+    """Log a finding as one structured line: errors as warnings, critical ones as errors."""
     levels = {} if quietly else {"critical": _findings_log.error, "error": _findings_log.warning}
     levels.get(str(row["severity"]), _findings_log.info)(event, **_build_log_fields(row))
 
 
 def _build_log_fields(row: Mapping[str, object]) -> dict[str, object]:
     skipped = {"date", "status", "closed_by", "closed_at"}
-    # A log line has a timestamp of its own: when it was written.
+    # A log line has its own timestamp: when it was written.
     return {
         "start" if name == "timestamp" else name: iso(value)
         if isinstance(value, datetime)

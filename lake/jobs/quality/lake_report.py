@@ -1,4 +1,4 @@
-"""The report on quality of what is stored in a lake, as it was checked last."""
+"""Build the quality report of a lake from its latest checks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lake.store.store import Store
 
 
 def report_lake(store: Store, settings: Settings, selection: Selection) -> Report:
-    """The report on what was checked in a selection.
+    """Build the report on the checked rows of a selection.
 
     Raises
     ------
     QualityError
-        No check has run over it.
+        No check has run over the selection.
     """
     days = widen_to_days(selection)
     inputs = open_inputs(store, settings, store.now())

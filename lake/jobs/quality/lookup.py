@@ -1,4 +1,4 @@
-"""Reads of quality: findings and scores that checks have recorded, and gaps as they are now."""
+"""Read findings and scores that checks recorded, and current gaps."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from lake.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class FindingFilter:
-    """Which findings to read; what is not given lets all through.
+    """Which findings to read; an omitted field matches all.
 
     Attributes
     ----------
     tables, selection
-        Of these tables; that begin in the selection.
+        Findings of these tables that begin in the selection.
     checks
-        Of these checks.
+        Names of checks.
     severity
-        Of this severity, or worse.
+        Minimum severity.
     status
-        `open` or `closed`.
+        `open` or `closed`; None: both.
     """
 
     tables: tuple[str, ...]
@@ -41,7 +41,7 @@ class FindingFilter:
 
 
 def read_findings(store: Store, wanted: FindingFilter) -> pl.DataFrame:
-    """Rows of `findings`, worst first."""
+    """Return rows of `findings`, worst first."""
     rows = store.read(store.catalog.dataset("findings"), wanted.selection)
     if wanted.tables:
         rows = rows.filter(pl.col("dataset").is_in(wanted.tables))
@@ -55,23 +55,23 @@ def read_findings(store: Store, wanted: FindingFilter) -> pl.DataFrame:
 
 
 def find_finding(store: Store, finding_id: str) -> dict[str, object]:
-    """One finding by its id, or by the beginning of it.
+    """Return a finding by its id, or by a prefix of it.
 
     Raises
     ------
     UnknownNameError
-        There is none, or there are several.
+        No finding matches, or several do.
     """
     rows = store.read(store.catalog.dataset("findings"))
     matches = rows.filter(pl.col("finding_id").str.starts_with(finding_id))
     if matches.height != 1:
-        what = "means several findings" if matches.height else "is no finding"
+        what = "matches several findings" if matches.height else "matches no finding"
         raise UnknownNameError(f"{finding_id!r} {what}", "`lake quality findings` lists ids.")
     return matches.row(0, named=True)
 
 
 def read_scores(store: Store, tables: Sequence[str], selection: Selection) -> pl.DataFrame:
-    """Rows of `scores`: the quality of each market-day of a selection that was checked."""
+    """Return rows of `scores`: the quality of each checked market-day of a selection."""
     rows = store.read(store.catalog.dataset("scores"), widen_to_days(selection))
     if tables:
         rows = rows.filter(pl.col("dataset").is_in(tables))
@@ -79,18 +79,18 @@ def read_scores(store: Store, tables: Sequence[str], selection: Selection) -> pl
 
 
 def read_gaps(store: Store, settings: Settings, table: str, selection: Selection) -> pl.DataFrame:
-    """Missing bars that open in a selection, and why, as it is now: see `missing`."""
+    """Return the bars that are now missing in a selection, with reasons (check `missing`)."""
     return find_gaps(open_inputs(store, settings, store.now()), table, selection)
 
 
 def severities_from(least: str) -> tuple[str, ...]:
-    """A severity and the worse ones.
+    """Return a severity and all worse ones.
 
     Raises
     ------
     UsageError
-        It is none.
+        The severity does not exist.
     """
     if least not in SEVERITIES:
-        raise UsageError(f"{least!r} is no severity", f"There are {', '.join(SEVERITIES)}.")
+        raise UsageError(f"{least!r} is not a severity", f"Severities are {', '.join(SEVERITIES)}.")
     return SEVERITIES[SEVERITIES.index(least) :]
