@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -223,14 +224,18 @@ class ReadableBundle:
         require_markets(rows.dataset.name, rows.markets, Selection((exchange,), (symbol,)))
         return read_row_at(rows, exchange, symbol, resolve_time(time, self._now()))
 
+    @cached_property
+    def _families(self) -> dict[str, list[str]]:
+        return group_tables(self.contents)
+
     def _find(self, table: str, timeframe: str | None) -> Dataset:
-        return self.contents.dataset(expand_table(table, timeframe, group_tables(self.contents)))
+        return self._table(expand_table(table, timeframe, self._families)).dataset
 
     def _expand(
         self, table: str | Sequence[str], timeframe: str | Sequence[str]
     ) -> tuple[str, ...]:
         """The pinned tables that names mean; all of them where none is named."""
-        names = expand_tables(as_tuple(table), as_tuple(timeframe), group_tables(self.contents))
+        names = expand_tables(as_tuple(table), as_tuple(timeframe), self._families)
         for name in names:
             self.contents.ref(name)
         return names or self.tables
