@@ -1,4 +1,4 @@
-"""What a report on quality says: plain values, to be kept as JSON and shown as a page."""
+"""Define the quality report: plain values that are stored as JSON and shown as a page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lake.model.severity import Severity
 from lake.model.time import DAY
 
 Reason = Literal["no_trade", "venue_outage", "not_fetched", "unknown", "lost"]
-"""Why slots are missing; see `Missing`."""
+"""Why slots are missing; see `MissingSlots`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class MissingSlots:
 
     @property
     def losses(self) -> int:
-        """Slots that should hold a row, as far as anybody can prove."""
+        """Number of slots that should have a row."""
         return self.not_fetched + self.unknown + self.lost
 
 
@@ -46,13 +46,13 @@ class OpenFindings:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Number of findings of all severities."""
         return self.critical + self.error + self.warning + self.info
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The score and its parts, each from 0 to 1; None where nothing was checked."""
+    """The score and its dimensions, each from 0 to 1; None if nothing was checked."""
 
     score: float | None = None
     completeness: float | None = None
@@ -63,7 +63,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Figures of the whole range; `expected` is the rows and the real losses."""
+    """Figures of the whole range; `expected` is the number of rows and losses."""
 
     scores: Scores
     rows: int
@@ -79,11 +79,11 @@ class Days:
     Attributes
     ----------
     score
-        One a day, in ten-thousandths (9987 is 0.9987); None where nothing was checked.
+        One per day, in ten-thousandths (9987 is 0.9987); None if nothing was checked.
     rows
-        One a day.
+        One per day.
     missing
-        `(day, reason, slots)` where slots are missing; the first day of the range is 0.
+        `(day, reason, slots)` for days with missing slots; the first day of the range is 0.
     """
 
     score: tuple[int | None, ...]
@@ -108,7 +108,7 @@ class MarketFigures:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A row of the table `findings`; `context` holds the rows around it, as plain JSON values."""
+    """A row of the table `findings`; `context` has the neighbouring rows as JSON values."""
 
     finding_id: str
     dataset: str
@@ -133,7 +133,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What another source says about the closes of a chart: one value, or None, a candle."""
+    """Closes of a reference at the times of a chart: one value, or None, per candle."""
 
     name: str
     values: tuple[float | None, ...]
@@ -146,20 +146,20 @@ class Chart:
     Attributes
     ----------
     finding_id
-        The finding that it shows.
+        The finding that the chart shows.
     kind
-        What is shown, as `gap` or `spike`.
+        Kind of the finding, such as `gap` or `spike`.
     title
-        One line for people: the market, and what is wrong.
+        One line: market and table.
     times
-        Start of each slot, in seconds since 1970, ascending; slots without a bar may be left out,
-        or be there with None in the columns. Of a long marked interval the middle is left out.
+        Start of each slot, in seconds since 1970, ascending. Slots without a bar are absent, or
+        have None in the columns. The middle of a long marked interval is absent.
     open, high, low, close, volume
-        One value a time.
+        One value per time.
     mark_start, mark_end
-        The interval `[mark_start, mark_end)` that is shaded, in seconds since 1970.
+        The shaded interval `[mark_start, mark_end)`, in seconds since 1970.
     second_opinion
-        Closes of another source at the same times.
+        Closes of a reference at the same times.
     """
 
     finding_id: str
@@ -178,17 +178,17 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """How far the price on `first` is above that on `second`, in basis points, by spans of time.
+    """The price on `first` minus the price on `second`, in basis points, by spans of time.
 
     Attributes
     ----------
     times
         Start of each span, in seconds since 1970, ascending.
     bps, low, high
-        The mean, the lowest and the highest of each span.
+        Mean, lowest and highest deviation of each span.
     compared, apart
-        Bars that both have, and how many of them are apart by more than `threshold_bps`, either
-        way.
+        Number of bars that both venues have, and of those that differ by more than
+        `threshold_bps` in either direction.
     """
 
     dataset: str
@@ -206,7 +206,7 @@ class Deviation:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """A row of the table `repairs`, of the interval `[start, end)`."""
+    """A row of the table `repairs`, for the interval `[start, end)`."""
 
     repair_id: str
     dataset: str
@@ -225,10 +225,10 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Receive time less venue time of one market: quantiles in ms, of the days that have them.
+    """Receive time minus venue time of one market: quantiles in ms, for days with receive times.
 
-    `days` are numbers of days of the range (the first is 0), ascending; the quantiles are one a
-    day of `days`.
+    `days` are numbers of days of the range (the first is 0), ascending; quantiles have one value
+    per day of `days`.
     """
 
     dataset: str
@@ -242,7 +242,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class TableVersion:
-    """A table as it was read: its Delta id, its version, and the rows that belong to the report."""
+    """A table of the report: its Delta id, the version that was read, and its number of rows."""
 
     table: str
     id: str
@@ -252,7 +252,7 @@ class TableVersion:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job that ran in the lake until then."""
+    """A job that ran in the lake before the report was made."""
 
     job_id: str
     command: str
@@ -263,7 +263,7 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What the report was made from; `jobs` may be the latest of `jobs_total`."""
+    """The tables and jobs of a report; `jobs` has the latest ones of `jobs_total`."""
 
     tables: tuple[TableVersion, ...] = ()
     jobs: tuple[JobRecord, ...] = ()
@@ -274,8 +274,8 @@ class Provenance:
 class Report:
     """A report on the days `[start, end)` (UTC) of a lake, or of a bundle.
 
-    `findings` may be the worst of more: `findings_total` says how many there are.
-    `made_by` is a program and its version, as `lake 0.1.0`.
+    `findings` has the worst ones of `findings_total`. `made_by` is a program and its version, such
+    as `lake 0.1.0`.
     """
 
     title: str
@@ -303,22 +303,22 @@ class Report:
 
     @property
     def days(self) -> int:
-        """Length of the range."""
+        """Length of the range in days."""
         return (self.end - self.start) // DAY
 
 
 def to_json(report: Report) -> bytes:
-    """The report as compact JSON: times are ISO-8601 with `Z`, what is no number is null."""
+    """Convert a report to compact JSON: times are ISO-8601 with `Z`, NaN is null."""
     return orjson.dumps(report, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
 
 
 def from_json(text: bytes) -> Report:
-    """The report that `to_json` wrote.
+    """Read a report that `to_json` wrote.
 
     Raises
     ------
     DamagedError
-        It is no JSON, or no report of this format.
+        The text is not JSON, or not a report of this format.
     """
     try:
         return _reader().validate_json(text)
@@ -326,8 +326,8 @@ def from_json(text: bytes) -> Report:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise DamagedError(
-            f"this is no report on quality: {first['msg']}" + (f" (at {place})" if place else ""),
-            "Make it again with `lake quality report`.",
+            f"this is not a quality report: {first['msg']}" + (f" (at {place})" if place else ""),
+            "Create it again with `lake quality report`.",
         ) from error
 
 

@@ -1,8 +1,8 @@
-"""The report as a page: one HTML file that opens offline and asks nobody for anything.
+"""Render a report as a page: one HTML file that opens offline and makes no requests.
 
 The document is in the page as compressed JSON in base64, so that a year of fifty markets stays
-under a megabyte with nothing left out, and so that no text of a venue can end the element that it
-is in. The summary is in the HTML itself, for readers without JavaScript.
+under a megabyte, and so that no text of a venue can close the element that contains it. The summary
+is in the HTML itself, for readers without JavaScript.
 """
 
 from __future__ import annotations
@@ -35,13 +35,10 @@ _SCRIPTS = (
     "script/main.js",
 )
 _DIMENSIONS = (
-    ("completeness", "Rows that are there, of those that should be; only real losses count."),
-    (
-        "accuracy",
-        "Rows whose values can be true: in bounds, in order, not frozen, no false spikes.",
-    ),
+    ("completeness", "Share of the expected rows that are stored; only real losses count."),
+    ("accuracy", "Rows with plausible values: within limits, in order, not frozen, no spikes."),
     ("consistency", "Rows that agree with finer data, other tables and other venues."),
-    ("timeliness", "Rows that came when they should, with clocks that agree."),
+    ("timeliness", "Rows that arrived in time, with clocks that agree."),
 )
 _SEVERITIES = (
     ("critical", "critical", "critical"),
@@ -50,8 +47,8 @@ _SEVERITIES = (
     ("info", "note", "notes"),
 )
 _REASONS = (
-    ("not_fetched", "never asked for"),
-    ("unknown", "unknown"),
+    ("not_fetched", "never requested"),
+    ("unknown", "for unknown reasons"),
     ("lost", "lost"),
     ("no_trade", "without a trade"),
     ("venue_outage", "in outages of the venue"),
@@ -61,7 +58,7 @@ _LOSSES = ("not_fetched", "unknown", "lost")
 
 
 def render_page(report: Report) -> str:
-    """The page: HTML with everything in it, to be written as UTF-8."""
+    """Render the page: self-contained HTML, to be written as UTF-8."""
     style = _read_styles()
     plot = _read_part("uplot/uPlot.iife.min.js")
     own = "\n".join(_read_part(name) for name in _SCRIPTS)
@@ -83,7 +80,7 @@ def render_page(report: Report) -> str:
 
 
 def write_lead(report: Report) -> str:
-    """The report in two or three sentences."""
+    """Write the summary of a report in three sentences."""
     totals = report.totals
     if not report.markets:
         return "No market was checked in this range."
@@ -98,9 +95,9 @@ def write_lead(report: Report) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """The mean score of all markets by day: a path in a box of `width` by 40, and bounds.
+    """The mean score of all markets by day: an SVG path in a box of `width` by 40, and its range.
 
-    A day is one wide; a pause of more than a month is shortened.
+    A day has width 1; pauses of more than a month are shortened.
     """
 
     path: str
@@ -111,18 +108,13 @@ class Trend:
 
 
 def draw_trend(report: Report) -> Trend | None:
-    """How the score went, as steps; None where no day was checked."""
-    means: dict[int, float] = {}
-    for index in range(report.days):
-        scores = [market.days.score[index] for market in report.markets]
-        checked = [value / 10_000 for value in scores if value is not None]
-        if checked:
-            means[index] = sum(checked) / len(checked)
+    """Draw the score by day as steps; None if no day was checked."""
+    means = _average_days(report)
     if not means:
         return None
     lowest_day = min(means, key=lambda index: (means[index], index))
     lowest, highest = means[lowest_day], max(means.values())
-    # A spread under a hundredth of a per cent is none that should fill the picture.
+    # A spread of less than 0.01 % should not fill the picture.
     spread = max(highest - lowest, 0.0001)
     path, x, before = "", -1, -1
     for index, mean in means.items():
@@ -135,20 +127,31 @@ def draw_trend(report: Report) -> Trend | None:
     return Trend(path, x + 1, lowest, day, highest)
 
 
+def _average_days(report: Report) -> dict[int, float]:
+    """Average the scores of all markets for each day that was checked."""
+    means = {}
+    for index in range(report.days):
+        scores = [market.days.score[index] for market in report.markets]
+        checked = [score / 10_000 for score in scores if score is not None]
+        if checked:
+            means[index] = sum(checked) / len(checked)
+    return means
+
+
 def format_count(number: int) -> str:
-    """A whole number with its thousands apart."""
+    """Format a whole number with separated thousands."""
     return f"{number:,}"
 
 
 def format_score(value: float | None) -> str:
-    """A score with four digits, rounded down: only a perfect one reads 1."""
+    """Format a score with four digits, rounded down, so that only a perfect score is 1."""
     if value is None:
         return "\N{EN DASH}"
     return "1" if value >= 1 else f"{math.floor(value * 10_000 + 1e-7) / 10_000:.4f}"
 
 
 def format_share(part: int, whole: int) -> str:
-    """A part in per cent, with as many digits as a small one needs."""
+    """Format a share in per cent; small shares keep their digits."""
     percent = 100 * part / whole if whole else 0.0
     if percent == 0:
         return "0 %"
@@ -159,43 +162,43 @@ def format_share(part: int, whole: int) -> str:
 def _describe_losses(totals: Totals) -> str:
     losses = totals.missing.losses
     if losses == 0:
-        return "No row that should be there is missing."
-    slots = f"{format_count(losses)} {_pluralize(losses, 'row is', 'rows are')}"
+        return "No expected row is missing."
+    rows = f"{format_count(losses)} {_pluralize(losses, 'row is', 'rows are')}"
     part, whole = format_share(losses, totals.expected), format_count(totals.expected)
-    return f"{slots} really missing, {part} of the {whole} that should be there."
+    return f"{rows} missing, {part} of the {whole} expected rows."
 
 
 def _describe_findings(totals: Totals) -> str:
     if totals.findings.total == 0:
         return "No finding is open."
     parts = [
-        f"{format_count(number)} {one if number == 1 else many}"
-        for name, one, many in _SEVERITIES
+        f"{format_count(number)} {_pluralize(number, singular, plural)}"
+        for name, singular, plural in _SEVERITIES
         if (number := getattr(totals.findings, name))
     ]
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
     return f"Open findings: {listed}."
 
 
-def _pluralize(number: int, one: str, many: str = "") -> str:
-    return one if number == 1 else (many or f"{one}s")
+def _pluralize(number: int, singular: str, plural: str = "") -> str:
+    return singular if number == 1 else (plural or f"{singular}s")
 
 
 def _read_styles() -> str:
     dark = _read_part("style/dark.css")
-    chosen = f':root[data-theme="dark"] {{\n{dark}\n}}'
+    explicit = f':root[data-theme="dark"] {{\n{dark}\n}}'
     system = f':root:not([data-theme="light"]) {{\n{dark}\n}}'
-    themes = (chosen, f"@media (prefers-color-scheme: dark) {{\n{system}\n}}")
+    themes = (explicit, f"@media (prefers-color-scheme: dark) {{\n{system}\n}}")
     return "\n".join([*(_read_part(name) for name in _STYLES), *themes])
 
 
 def _compress(text: bytes) -> str:
-    # No time of writing, so that the same report gives the same page.
+    # Without the time of writing, so that the same report gives the same page.
     return base64.b64encode(gzip.compress(text, mtime=0)).decode()
 
 
 def _hash_source(text: str) -> str:
-    """An inline element's name in a Content-Security-Policy."""
+    """Return the source expression of an inline element for a Content-Security-Policy."""
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return f"'sha256-{digest}'"
 

@@ -95,7 +95,7 @@ def test_filters_keep_what_fits_and_say_how_many(opened: Opened) -> None:
     report = sample.report(markets=4, days=30, findings=120)
     page = opened(report)
     shown = page.locator("#findings .shown")
-    assert shown.inner_text() == "120 of 120 findings. This page holds the worst of 157."
+    assert shown.inner_text() == "120 of 120 findings. This page has the worst of 157."
 
     page.get_by_label("Severity", exact=True).select_option("error")
     errors = [found for found in report.findings if found.severity == "error"]
@@ -110,7 +110,7 @@ def test_filters_keep_what_fits_and_say_how_many(opened: Opened) -> None:
     assert findings(page).count() == len(kept) > 0
 
     page.get_by_label("Search").fill("no such words")
-    assert "No finding fits the filters" in shown.inner_text()
+    assert "No finding matches the filters" in shown.inner_text()
     page.get_by_role("button", name="Clear filters").click()
     assert shown.inner_text().startswith("120 of 120")
 
@@ -264,7 +264,7 @@ def test_what_is_not_there_is_said_in_words(opened: Opened) -> None:
 
     assert "No findings: every check passed." in text
     assert "No repairs" in text
-    assert "No gap and no spike" in text
+    assert "No gaps and no spikes" in text
     assert page.locator("#score canvas").is_visible()
 
 

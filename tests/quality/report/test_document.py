@@ -39,7 +39,7 @@ def test_only_slots_that_should_hold_a_row_are_losses() -> None:
 def test_a_cut_document_is_damaged(seed: int) -> None:
     text = to_json(sample.report(markets=2, days=3, findings=2))
 
-    with pytest.raises(DamagedError, match="no report on quality"):
+    with pytest.raises(DamagedError, match="not a quality report"):
         from_json(text[: random.Random(seed).randrange(len(text))])
 
 

@@ -219,10 +219,9 @@ def test_the_lead_says_what_matters() -> None:
     few = replace(report.totals, missing=MissingSlots(unknown=1, no_trade=7))
 
     assert write_lead(report) == (
-        "4,320 rows in 1 series were checked. No row that should be there is missing. "
-        "No finding is open."
+        "4,320 rows in 1 series were checked. No expected row is missing. No finding is open."
     )
-    assert "1 row is really missing" in write_lead(replace(report, totals=few))
+    assert "1 row is missing" in write_lead(replace(report, totals=few))
 
 
 def test_the_trend_names_the_worst_day() -> None:

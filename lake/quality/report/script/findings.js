@@ -29,9 +29,9 @@ function contextTable(rows) {
   const names = [...new Set(rows.flatMap(Object.keys))];
   const numeric = (name) => rows.some((row) => typeof row[name] === "number");
   const cell = (row, name) => element("td", { class: numeric(name) ? "number" : "text" }, asText(row[name]));
-  return element("div", { class: "table context", role: "region", "aria-label": "Rows around the finding", tabindex: "0" },
+  return element("div", { class: "table context", role: "region", "aria-label": "Neighbouring rows of the finding", tabindex: "0" },
     element("table", {},
-      element("caption", { class: "unseen" }, "Rows around the finding"),
+      element("caption", { class: "unseen" }, "Neighbouring rows of the finding"),
       element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col", class: numeric(name) ? "number" : "text" }, words(name))))),
       element("tbody", {}, ...rows.map((row) => element("tr", {}, ...names.map((name) => cell(row, name)))))));
 }
@@ -42,13 +42,13 @@ function findingDetail(finding) {
   const [start, end] = [Date.parse(finding.start), Date.parse(finding.end)];
   return element("div", { class: "finding" },
     element("dl", { class: "facts" },
-      fact("Market", seriesName(finding)), fact("From", time(start)), fact("To before", time(end)), fact("Lasts", duration(end - start)),
+      fact("Market", seriesName(finding)), fact("From", time(start)), fact("Until", time(end)), fact("Duration", duration(end - start)),
       fact("Measured", isNothing(finding.measured) ? null : number(finding.measured)),
       fact("Expected", isNothing(finding.expected) ? null : number(finding.expected)),
-      fact("Class", finding.reason && words(finding.reason)), fact("Testified by", finding.against),
-      fact("Lowers", finding.dimension), fact("Found", time(Math.floor(Date.parse(finding.found_at) / 1000) * 1000)),
+      fact("Reason", finding.reason && words(finding.reason)), fact("Reference", finding.against),
+      fact("Dimension", finding.dimension), fact("Opened", time(Math.floor(Date.parse(finding.found_at) / 1000) * 1000)),
       fact("Status", finding.status), fact("Job", finding.job_id, "code"), fact("Finding", finding.finding_id, "code")),
-    finding.context.length ? contextTable(finding.context) : element("p", { class: "note" }, "No rows were kept with this finding."));
+    finding.context.length ? contextTable(finding.context) : element("p", { class: "note" }, "This finding has no stored neighbouring rows."));
 }
 
 function findingTable(findings) {
@@ -59,7 +59,7 @@ function findingTable(findings) {
       timeColumn("From", (row) => row.start),
       seriesColumn(),
       textColumn("Check", checkName, (row) => (row.reason ? twoLines(words(row.check), words(row.reason)) : words(row.check))),
-      { ...textColumn("What is wrong", (row) => row.message), kind: "prose" },
+      { ...textColumn("Message", (row) => row.message), kind: "prose" },
       numberColumn("Rows", (row) => row.rows, (row) => count(row.rows)),
       numberColumn("Measured", (row) => row.measured),
       numberColumn("Expected", (row) => row.expected),
@@ -142,7 +142,7 @@ function findingSection(report, startMs) {
 
 function shownText(kept, report) {
   const listed = report.findings.length;
-  const rest = report.findings_total > listed ? ` This page holds the worst of ${count(report.findings_total)}.` : "";
-  if (!kept) return `No finding fits the filters; there are ${count(listed)}.${rest}`;
+  const rest = report.findings_total > listed ? ` This page has the worst of ${count(report.findings_total)}.` : "";
+  if (!kept) return `No finding matches the filters; there are ${count(listed)}.${rest}`;
   return `${count(kept)} of ${plural(listed, "finding")}.${rest}`;
 }

@@ -18,7 +18,7 @@ const edge = (place, size) => Math.round(place * size);
    height(width)   a cell's height */
 function grid(shape) {
   const canvas = element("canvas", {
-    tabindex: "0", role: "application", "aria-roledescription": "chart", "aria-label": `${shape.name}. Arrow keys move between cells${shape.choose ? ", Enter shows the findings of one" : ""}.`,
+    tabindex: "0", role: "application", "aria-roledescription": "chart", "aria-label": `${shape.name}. Arrow keys move between cells${shape.choose ? ", Enter shows the findings of a cell" : ""}.`,
   });
   const ring = element("div", { class: "grid-ring", hidden: true });
   const spoken = element("div", { class: "unseen", "aria-live": "polite" });

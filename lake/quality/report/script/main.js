@@ -71,8 +71,8 @@ function complain(error) {
   const box = document.getElementById("trouble");
   const old = typeof DecompressionStream === "undefined";
   box.textContent = old
-    ? "These are the totals. The rest of this page is compressed, and this browser is too old to unpack it."
-    : `These are the totals. The rest of this page cannot be shown: ${error.message}`;
+    ? "This page shows only the totals. The rest is compressed, and this browser is too old to decompress it."
+    : `This page shows only the totals. The rest cannot be shown: ${error.message}`;
   box.hidden = false;
 }
 

@@ -7,11 +7,11 @@ const PARTS = ["completeness", "accuracy", "consistency", "timeliness"];
 const REASONS = ["lost", "not_fetched", "unknown", "venue_outage", "no_trade"];
 const LOSSES = new Set(["lost", "not_fetched", "unknown"]);
 const MEANINGS = {
-  lost: ["Lost", "Trades prove that there should be a row."],
-  not_fetched: ["Not fetched", "The source was never asked for this time."],
-  unknown: ["Unknown", "Asked and answered without it; nothing proves why. It counts as a loss."],
-  venue_outage: ["Venue outage", "All markets of the venue were silent. No loss."],
-  no_trade: ["No trade", "It is proved that nothing was traded. No loss."],
+  lost: ["Lost", "The market traded, so there should be a row."],
+  not_fetched: ["Not fetched", "This time was never requested from the source."],
+  unknown: ["Unknown", "The source answered without these rows, and the reason is unknown. Counts as a loss."],
+  venue_outage: ["Venue outage", "No market of the venue had data. Not a loss."],
+  no_trade: ["No trade", "Provably nothing was traded. Not a loss."],
 };
 
 async function unpacked(base64) {

@@ -44,7 +44,7 @@ function scoreSection(report, startMs, days, filterBy) {
   });
   const scale = GRADES.map((text, place) => [`grade-${place}`, text]);
   const table_ = element("details", { class: "more-figures" }, element("summary", {}, "Figures by market"), marketTable(markets));
-  const paused = columns.includes(null) ? element("p", { class: "note" }, `Pauses of more than ${PAUSE_DAYS} days are left out.`) : null;
+  const paused = columns.includes(null) ? element("p", { class: "note" }, `Pauses of more than ${PAUSE_DAYS} days are omitted.`) : null;
   place.append(...[legend([...scale, ["none", "not checked"]]), heat.root, paused, table_].filter(Boolean));
 }
 
@@ -136,14 +136,14 @@ function reasonList(totals) {
     element("div", {}, element("strong", {}, title), isNothing(amount) ? null : element("b", {}, count(amount)), element("p", {}, meaning)));
   return element("ul", { class: "reasons" },
     ...REASONS.map((reason) => entry(reason, ...MEANINGS[reason], totals[reason])),
-    entry("whole", "Complete", "Every row that is known to be due is there."));
+    entry("whole", "Complete", "Every expected row is stored."));
 }
 
 const FIRST_CHARTS = 6;
 
 function chartSection(report, byId, showFinding) {
   const place = host("charts");
-  if (!report.charts.length) return place.append(empty("No gap and no spike: there is nothing to show."));
+  if (!report.charts.length) return place.append(empty("No gaps and no spikes."));
   const kinds = distinct(report.charts.map((chart) => chart.kind));
   const cards = element("div", { class: "cards" });
   const more = element("button", { type: "button", class: "quiet more" });
@@ -183,29 +183,29 @@ function chartSection(report, byId, showFinding) {
 
 const markText = (chart) =>
   `${time(chart.mark_start * 1000)}, ${duration((chart.mark_end - chart.mark_start) * 1000)}`
-  + (foldOf(chart, spacing(chart.times)) ? ", its middle cut out" : "");
+  + (foldOf(chart, spacing(chart.times)) ? ", without its middle" : "");
 
 function deviationSection(report) {
   const place = host("deviations");
-  if (!report.deviations.length) return place.append(empty("No asset is stored of two venues, so there is nothing to compare."));
+  if (!report.deviations.length) return place.append(empty("No asset has bars of two venues to compare."));
   place.append(element("div", { class: "cards" }, ...report.deviations.map((series) => {
     const limit = `${number(series.threshold_bps)} bp`;
     const said = series.apart
-      ? `More than ${limit} apart in ${count(series.apart)} of ${plural(series.compared, "bar")}.`
-      : `Never more than ${limit} apart in ${plural(series.compared, "bar")}.`;
+      ? `The prices differ by more than ${limit} in ${count(series.apart)} of ${plural(series.compared, "bar")}.`
+      : `The prices never differ by more than ${limit}, in ${plural(series.compared, "bar")}.`;
     return element("figure", { class: "card" },
       element("figcaption", {},
         element("span", { class: "kind" }, series.dataset),
         element("strong", {}, `${series.symbol}: ${series.first} against ${series.second}`),
         element("p", {}, said)),
       deviationPlot(series).root,
-      legend([["second", "mean"], ["range", "lowest to highest"], ["bad", "apart"], ["band", `within ${limit}`]]));
+      legend([["second", "mean"], ["range", "lowest to highest"], ["bad", "beyond the band"], ["band", `within ${limit}`]]));
   })));
 }
 
 function repairSection(report) {
   const place = host("repairs");
-  if (!report.repairs.length) return place.append(empty("No repairs: all rows are as their source sent them."));
+  if (!report.repairs.length) return place.append(empty("No repairs: all rows are as the source sent them."));
   const interval = (row) => twoLines(time(Date.parse(row.start)), duration(Date.parse(row.end) - Date.parse(row.start)));
   const rows = (row) => twoLines(`${count(row.inserted)} new`, `${count(row.updated)} changed`);
   place.append(table({
@@ -228,7 +228,7 @@ function repairSection(report) {
 function latencySection(report, startMs) {
   const place = host("latency");
   const known = report.latency.filter((series) => series.days.length);
-  if (!known.length) return place.append(empty("No rows were recorded live, so there is no latency to show."));
+  if (!known.length) return place.append(empty("No rows were recorded live, so no latency is known."));
   const all = sorted(known, seriesName, 1);
   const chart = element("div");
   let drawn = null;
@@ -269,5 +269,5 @@ function provenanceSection(report) {
     rows: jobs,
     first: { by: 0, sign: -1 },
   }).root);
-  if (older > 0) place.append(element("p", { class: "note" }, `And ${plural(older, "older job")}: \`lake audit\` lists all.`));
+  if (older > 0) place.append(element("p", { class: "note" }, `And ${plural(older, "older job")}: \`lake audit\` lists all jobs.`));
 }
