@@ -179,14 +179,8 @@ def plan_vacuum(
         Files of versions that were current then, or later, are kept.
     """
     recent = _select_recent(history, cutoff)
-    needed = files_at(history[-1].version) | files_at(recent[0].version)
-    needed = needed.union(*(commit.added for commit in recent))
-    named = frozenset[str]().union(*(commit.added for commit in history))
-    unneeded = [
-        UnneededFile(file, "older version" if file.path in named else "never committed")
-        for file in disk
-        if file.path not in needed and (file.path in named or file.modified < cutoff)
-    ]
+    needed = files_at(history[-1].version) | files_at(recent[0].version) | _list_added(recent)
+    unneeded = list(_find_unneeded(disk, needed, _list_added(history), cutoff))
     in_bundles = frozenset[str]().union(*bundles.values())
     return VacuumPlan(
         tuple(spare for spare in unneeded if spare.file.path not in in_bundles),
@@ -195,6 +189,23 @@ def plan_vacuum(
             for bundle, paths in bundles.items()
         },
     )
+
+
+def _find_unneeded(
+    disk: Iterable[DiskFile], needed: frozenset[str], committed: frozenset[str], cutoff: datetime
+) -> Iterator[UnneededFile]:
+    """Find files that no kept version needs. A new file may belong to an unfinished commit."""
+    for file in disk:
+        if file.path in needed:
+            continue
+        if file.path in committed:
+            yield UnneededFile(file, "older version")
+        elif file.modified < cutoff:
+            yield UnneededFile(file, "never committed")
+
+
+def _list_added(commits: Iterable[Commit]) -> frozenset[str]:
+    return frozenset[str]().union(*(commit.added for commit in commits))
 
 
 def _select_recent(history: Sequence[Commit], cutoff: datetime) -> Sequence[Commit]:
