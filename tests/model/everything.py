@@ -91,8 +91,8 @@ def frames(draw: st.DrawFn, min_size: int = 0) -> pl.DataFrame:
             **VALUES,
         }
     )
-    rows = draw(st.lists(row, min_size=min_size, max_size=6, unique_by=lambda one: one["id"]))
-    for one in rows:
-        one["exchange"], one["symbol"] = one.pop("market")
+    rows = draw(st.lists(row, min_size=min_size, max_size=6, unique_by=lambda values: values["id"]))
+    for values in rows:
+        values["exchange"], values["symbol"] = values.pop("market")
     schema = {name: kind for name, kind in EVERYTHING.polars_schema.items() if name != "date"}
     return pl.DataFrame(rows, schema=schema)

@@ -128,16 +128,16 @@ def test_a_dataset_is_resolved_once() -> None:
 
 def available(dataset: Dataset, **columns: list[datetime | None]) -> list[datetime]:
     schema = {name: dataset.polars_schema[name] for name in columns}
-    known: list[datetime] = (
+    times: list[datetime] = (
         pl.DataFrame(columns, schema=schema)
         .select(dataset.availability())["available_at"]
         .to_list()
     )
-    return known
+    return times
 
 
 @pytest.mark.parametrize(
-    ("name", "opens", "known"),
+    ("name", "opens", "available_at"),
     [
         ("bars_1m", datetime(2024, 1, 1, 23, 59, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)),
         ("bars_12h", datetime(2024, 1, 1, 12, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)),
@@ -146,11 +146,11 @@ def available(dataset: Dataset, **columns: list[datetime | None]) -> list[dateti
         ("bars_3mo", datetime(2023, 10, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_a_bar_is_known_at_its_end(name: str, opens: datetime, known: datetime) -> None:
+def test_a_bar_is_known_at_its_end(name: str, opens: datetime, available_at: datetime) -> None:
     dataset = builtin().dataset(name)
-    assert available(dataset, timestamp=[opens]) == [known]
+    assert available(dataset, timestamp=[opens]) == [available_at]
     assert dataset.timeframe is not None
-    assert dataset.timeframe.after(opens) == known
+    assert dataset.timeframe.after(opens) == available_at
 
 
 @pytest.mark.parametrize("name", ["trades", "orderbooks"])
@@ -158,8 +158,8 @@ def test_a_row_is_known_when_it_was_received_or_else_at_its_time(name: str) -> N
     happened = datetime(2024, 1, 1, tzinfo=UTC)
     received = happened.replace(microsecond=7)
     times: list[datetime | None] = [happened, happened]
-    known = available(builtin().dataset(name), timestamp=times, received_at=[received, None])
-    assert known == [received, happened]
+    times_known = available(builtin().dataset(name), timestamp=times, received_at=[received, None])
+    assert times_known == [received, happened]
 
 
 def test_a_row_of_another_dataset_is_known_at_its_time() -> None:
@@ -171,8 +171,8 @@ def test_a_row_of_another_dataset_is_known_at_its_time() -> None:
 @pytest.mark.parametrize("name", tables())
 def test_times_of_availability_are_microseconds_of_utc(name: str) -> None:
     dataset = builtin().dataset(name)
-    known = dataset.empty().select(dataset.availability())
-    assert known.schema == {"available_at": pl.Datetime("us", "UTC")}
+    frame = dataset.empty().select(dataset.availability())
+    assert frame.schema == {"available_at": pl.Datetime("us", "UTC")}
 
 
 def test_availability_is_no_part_of_the_fingerprint() -> None:

@@ -165,13 +165,13 @@ MALFORMED = {
 
 @pytest.mark.parametrize("case", MALFORMED)
 def test_a_malformed_file_says_file_key_and_reason(tmp_path: Path, case: str) -> None:
-    old, new, said = MALFORMED[case]
+    old, new, message = MALFORMED[case]
     text = TEXT + CHECK
     assert old in text
     path = file(tmp_path, text.replace(old, new, 1))
     with pytest.raises(SchemaError) as caught:
         Catalog([path])
-    assert caught.value.message.startswith(f"{path}: {said}")
+    assert caught.value.message.startswith(f"{path}: {message}")
 
 
 def variant(folder: Path, family: str, name: str, *changes: tuple[str, str]) -> Path:

@@ -103,10 +103,10 @@ def test_bars_of_trades_are_what_a_loop_gives(moments: list[int], timeframe: Tim
         {"timestamp": time, **bar, "closed": True, "fill": "derived:trades"}
         for time, bar in sorted(expected.items())
     ]
-    made = derive_from_trades(trades, timeframe)
-    assert_frame_equal(made, pl.DataFrame(rows, schema=BARS), check_exact=True)
+    derived = derive_from_trades(trades, timeframe)
+    assert_frame_equal(derived, pl.DataFrame(rows, schema=BARS), check_exact=True)
     shuffled = trades.sample(fraction=1, shuffle=True, seed=1)
-    assert_frame_equal(derive_from_trades(shuffled, timeframe), made)
+    assert_frame_equal(derive_from_trades(shuffled, timeframe), derived)
 
 
 @given(MOMENTS)
@@ -130,11 +130,11 @@ def test_bars_of_bars_of_trades_are_bars_of_the_trades(moments: list[int]) -> No
             "volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume"
         ).fill_null(0),
     )
-    made = derive_from_bars(flat, M1, M5)
-    assert made.height == 13
-    assert set(made["fill"]) == {"derived:bars_1m"}
+    derived = derive_from_bars(flat, M1, M5)
+    assert derived.height == 13
+    assert set(derived["fill"]) == {"derived:bars_1m"}
     direct = derive_from_trades(trades, M5).drop("fill")
-    assert_frame_equal(made.filter(pl.col("volume") > 0).drop("fill"), direct, check_exact=True)
+    assert_frame_equal(derived.filter(pl.col("volume") > 0).drop("fill"), direct, check_exact=True)
 
 
 def _minutes(count: int = 5, **columns: Any) -> pl.DataFrame:
@@ -165,9 +165,9 @@ def test_parts_that_were_derived_count_and_unknown_sums_stay_unknown() -> None:
     bars = _minutes(
         fill=pl.lit("derived:trades"), quote_volume=pl.when(~FIRST).then("quote_volume")
     )
-    [made] = derive_from_bars(bars, M1, M5).rows(named=True)
-    assert made["quote_volume"] is None
-    assert made["trade_count"] == 5
+    [derived] = derive_from_bars(bars, M1, M5).rows(named=True)
+    assert derived["quote_volume"] is None
+    assert derived["trade_count"] == 5
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ COVERED = (TimeRange(T0, T0 + 5 * MINUTE),)
 
 
 def _at(seconds: list[int], ids: list[Any]) -> pl.DataFrame:
-    return _trades([T0 + n * SECOND for n in seconds], trade_id=[str(one) for one in ids])
+    return _trades([T0 + n * SECOND for n in seconds], trade_id=[str(number) for number in ids])
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_bars_of_recorded_trades_equal_the_2469_of_the_venue() -> None:
     )
     truth = pl.read_parquet(DATA / "bars" / "binance_XRP-ETH_1m.parquet")
     columns = ["timestamp", "open", "high", "low", "close", "volume"]
-    made = derive_from_trades(trades, M1)
-    assert made.height == 2_469
+    derived = derive_from_trades(trades, M1)
+    assert derived.height == 2_469
     expected = truth.select(columns).with_columns(pl.col("timestamp").cast(TIMESTAMP))
-    assert_frame_equal(made.select(columns), expected, check_exact=True)
+    assert_frame_equal(derived.select(columns), expected, check_exact=True)

@@ -41,18 +41,18 @@ def _opens(minutes: list[int]) -> pl.Series:
 
 
 @given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
-def test_flat_bars_go_on_from_the_bar_right_before(there: set[int], quiet: set[int]) -> None:
-    made = build_flat_bars(_bars(sorted(there)), _opens(sorted(quiet)), M1)
+def test_flat_bars_go_on_from_the_bar_right_before(stored: set[int], quiet: set[int]) -> None:
+    filled = build_flat_bars(_bars(sorted(stored)), _opens(sorted(quiet)), M1)
     expected = {}
-    for minute in sorted(quiet - there):
+    for minute in sorted(quiet - stored):
         before = minute - 1
-        if before in there:
+        if before in stored:
             expected[minute] = 100.0 + before
         elif before in expected:
             expected[minute] = expected[before]
-    assert made["timestamp"].to_list() == [T0 + n * MINUTE for n in expected]
-    assert made["close"].to_list() == list(expected.values())
-    assert made.schema == BARS
+    assert filled["timestamp"].to_list() == [T0 + n * MINUTE for n in expected]
+    assert filled["close"].to_list() == list(expected.values())
+    assert filled.schema == BARS
 
 
 def test_a_flat_bar_has_one_price_no_volume_and_says_what_it_is() -> None:
@@ -93,18 +93,18 @@ def test_one_row_off_the_schedule_does_not_shift_it() -> None:
 
 
 @given(st.sets(st.integers(0, 300), min_size=2), st.integers(0, 290), st.integers(1, 60))
-def test_due_times_are_those_of_a_naive_loop(there: set[int], start: int, length: int) -> None:
-    minutes = sorted(there)
+def test_due_times_are_those_of_a_naive_loop(stored: set[int], start: int, length: int) -> None:
+    minutes = sorted(stored)
     steps = [b - a for a, b in pairwise(minutes)]
-    step = min(set(steps), key=lambda one: (-steps.count(one), one))
+    step = min(set(steps), key=lambda step: (-steps.count(step), step))
     origin = int((T0 - EPOCH) / MINUTE)
     phases = [(origin + minute) % step for minute in minutes]
-    phase = min(set(phases), key=lambda one: (-phases.count(one), one))
+    phase = min(set(phases), key=lambda phase: (-phases.count(phase), phase))
     window = TimeRange(T0 + start * MINUTE, T0 + (start + length) * MINUTE)
     expected = [
         T0 + minute * MINUTE
         for minute in range(start, start + length)
-        if (origin + minute) % step == phase and minute not in there
+        if (origin + minute) % step == phase and minute not in stored
     ]
     assert find_due_times(_opens(minutes), window).to_list() == expected
 
@@ -123,11 +123,11 @@ CHANGED = {
 }
 
 
-@pytest.mark.parametrize(("changed", "said"), CHANGED.values(), ids=CHANGED)
+@pytest.mark.parametrize(("changed", "message"), CHANGED.values(), ids=CHANGED)
 def test_no_row_is_filled_in_that_could_be_taken_for_an_observed_one(
-    changed: dict[str, Any], said: str
+    changed: dict[str, Any], message: str
 ) -> None:
-    assert said in find_obstacle(replace(FUNDING, **changed))
+    assert message in find_obstacle(replace(FUNDING, **changed))
 
 
 def test_the_datasets_of_the_product_keep_what_was_observed() -> None:
@@ -156,27 +156,27 @@ def _rates(hours: list[int], fill: str | None = None, **columns: Any) -> pl.Data
 
 @pytest.mark.parametrize(("how", "rates"), [("last", [0.0, 0.0]), ("linear", [0.008, 0.012])])
 def test_rates_between_two_that_the_venue_sent(how: Interpolation, rates: list[float]) -> None:
-    made = interpolate_rows(FUNDING, _rates([0, 16]), _times([8, 12]), how)
-    assert made["funding_rate"].to_list() == pytest.approx(rates)
-    assert set(made["fill"]) == {f"{INTERPOLATED}{how}"}
-    assert "mark_price" not in made.columns
-    assert made["timestamp"].to_list() == [T0 + 8 * HOUR, T0 + 12 * HOUR]
+    filled = interpolate_rows(FUNDING, _rates([0, 16]), _times([8, 12]), how)
+    assert filled["funding_rate"].to_list() == pytest.approx(rates)
+    assert set(filled["fill"]) == {f"{INTERPOLATED}{how}"}
+    assert "mark_price" not in filled.columns
+    assert filled["timestamp"].to_list() == [T0 + 8 * HOUR, T0 + 12 * HOUR]
 
 
 @pytest.mark.parametrize(
-    ("how", "hours", "made"),
+    ("how", "hours", "filled"),
     [("last", [-1.0], 0), ("last", [99.0], 1), ("linear", [-1.0], 0), ("linear", [99.0], 0)],
 )
 def test_without_the_rows_that_a_rule_needs_none_is_made(
-    how: Interpolation, hours: list[float], made: int
+    how: Interpolation, hours: list[float], filled: int
 ) -> None:
-    assert interpolate_rows(FUNDING, _rates([0, 16]), _times(hours), how).height == made
+    assert interpolate_rows(FUNDING, _rates([0, 16]), _times(hours), how).height == filled
 
 
 def test_what_was_filled_in_is_no_ground_for_more() -> None:
     rows = pl.concat([_rates([0]), _rates([8], fill="interpolated:last")])
-    made = interpolate_rows(FUNDING, rows, _times([16]), "last")
-    assert made["funding_rate"].to_list() == [0.0]
+    filled = interpolate_rows(FUNDING, rows, _times([16]), "last")
+    assert filled["funding_rate"].to_list() == [0.0]
 
 
 def test_slots_and_times_are_of_one_type() -> None:

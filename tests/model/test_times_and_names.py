@@ -58,7 +58,7 @@ def test_milliseconds_round_down_and_up(time: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "said"),
+    ("start", "end", "message"),
     [
         (T0, T0, "empty or reversed"),
         (T0 + DAY, T0, "empty or reversed"),
@@ -66,8 +66,8 @@ def test_milliseconds_round_down_and_up(time: datetime) -> None:
         (T0.astimezone(timezone(timedelta(hours=1))), T0 + DAY, "not in UTC"),
     ],
 )
-def test_a_range_is_in_utc_and_not_empty(start: datetime, end: datetime, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_a_range_is_in_utc_and_not_empty(start: datetime, end: datetime, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         TimeRange(start, end)
 
 
@@ -123,12 +123,12 @@ def test_what_is_no_market_is_refused(exchange: str, symbol: str) -> None:
 
 def test_a_selection_within_another_is_what_they_have_in_common() -> None:
     outer = Selection(("a", "b"), ("X", "Y"), T0, T0 + 4 * DAY)
-    asked = Selection(("b", "c"), (), T0 - DAY, T0 + 2 * DAY)
-    assert asked.within(outer) == Selection(("b",), ("X", "Y"), T0, T0 + 2 * DAY)
+    inner = Selection(("b", "c"), (), T0 - DAY, T0 + 2 * DAY)
+    assert inner.within(outer) == Selection(("b",), ("X", "Y"), T0, T0 + 2 * DAY)
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "inner",
     [
         Selection(exchanges=("c",)),
         Selection(symbols=("Z",)),
@@ -136,6 +136,6 @@ def test_a_selection_within_another_is_what_they_have_in_common() -> None:
         Selection(end=T0),
     ],
 )
-def test_a_selection_outside_another_is_an_error(asked: Selection) -> None:
+def test_a_selection_outside_another_is_an_error(inner: Selection) -> None:
     with pytest.raises(UnknownNameError):
-        asked.within(Selection(("a",), ("X",), T0, T0 + DAY))
+        inner.within(Selection(("a",), ("X",), T0, T0 + DAY))

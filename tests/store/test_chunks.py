@@ -66,5 +66,5 @@ def test_days_are_cut_into_whole_days_that_follow_each_other(
         parts = list(chunk_days(files, [], [], selection, T0 + 99 * DAY))
     assert parts[0].start <= start < parts[0].start + DAY
     assert parts[-1].end - DAY < end <= parts[-1].end
-    assert all(one.end == after.start for one, after in pairwise(parts))
+    assert all(part.end == after.start for part, after in pairwise(parts))
     assert all((part.duration - DAY) / DAY * 10 < chunk_rows for part in parts)

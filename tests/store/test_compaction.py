@@ -37,8 +37,8 @@ def optimize(store: Store, table: str, before: datetime | None = None) -> list[C
     dataset, end = store.catalog.dataset(table), before or store.now()
     todo = plan_batches(store.snapshot(dataset).files(), dataset, end)
     handle, now = store.open(dataset), store.now()
-    done = [compact(handle, dataset, one, before=end, now=now, job_id="job") for one in todo]
-    return [one for one in done if one is not None]
+    results = [compact(handle, dataset, batch, before=end, now=now, job_id="job") for batch in todo]
+    return [result for result in results if result is not None]
 
 
 def files(store: Store, table: str) -> pl.DataFrame:
@@ -100,12 +100,12 @@ def test_many_files_of_a_closed_date_become_one_and_every_row_stays(lake: Lake, 
     scatter(store, table)
     rows = lake.scan(table).collect()
     version = store.snapshot(store.catalog.dataset(table)).version
-    done = optimize(store, table)
+    results = optimize(store, table)
 
-    assert [one.version for one in done] == [version + 1 + n for n in range(len(done))]
-    found = files(store, table)
-    assert found.height == found.select("exchange", "symbol", "date").n_unique()
-    assert sum(one.rows for one in done) == rows.height == found["rows"].sum()
+    assert [result.version for result in results] == [version + 1 + n for n in range(len(results))]
+    stored = files(store, table)
+    assert stored.height == stored.select("exchange", "symbol", "date").n_unique()
+    assert sum(result.rows for result in results) == rows.height == stored["rows"].sum()
     assert_frame_equal(lake.scan(table).collect(), rows)
     assert_frame_equal(lake.scan(table, version=version).collect(), rows)
     for symbol in SYMBOLS:
@@ -195,18 +195,18 @@ def test_a_long_run_of_dates_is_several_commits(lake: Lake) -> None:
             start = T0 + half * 20 * DAY + part * MINUTE
             write(store, "bars_1m", bars(20, start=start, step=DAY))
     rows = lake.scan("bars_1m").collect()
-    done = optimize(store, "bars_1m")
-    assert [one.dates for one in done] == [32, 8]
+    results = optimize(store, "bars_1m")
+    assert [result.dates for result in results] == [32, 8]
     assert_frame_equal(lake.scan("bars_1m").collect(), rows)
 
 
 def test_the_commit_says_which_job_and_what_digest(lake: Lake) -> None:
     store = store_of(lake)
     scatter(store, "trades", days=1)
-    done = optimize(store, "trades")
+    results = optimize(store, "trades")
     commit = Ledger(store).read_commits("trades", 1)[0]
     assert (commit["job"], commit["source"]) == ("job", "lake")
-    assert (commit["rows"], commit["digest"]) == (done[-1].rows, done[-1].digest)
+    assert (commit["rows"], commit["digest"]) == (results[-1].rows, results[-1].digest)
 
 
 def meddle(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any], times: int = 1) -> None:
@@ -233,8 +233,8 @@ def test_rows_that_others_add_meanwhile_stay(
     more = trades(5, first=20, symbol=symbol)
     meddle(monkeypatch, lambda: write(lake, "trades", more))
     optimize(store, "trades")
-    found = lake.scan("trades").collect()
-    assert sorted(found["trade_id"].to_list(), key=int) == [
+    stored = lake.scan("trades").collect()
+    assert sorted(stored["trade_id"].to_list(), key=int) == [
         str(n) for n in (0, 1, 2, 10, 11, 12, 20, 21, 22, 23, 24)
     ]
     assert files(store, "trades").height == 2
@@ -248,10 +248,10 @@ def test_rows_that_others_revise_meanwhile_are_neither_lost_nor_doubled(
     for part in range(2):
         write(store, "bars_1m", bars(3, start=T0 + part * 10 * MINUTE))
     meddle(monkeypatch, lambda: write(lake, "bars_1m", bars(2, volume=[7.0, 8.0])))
-    done = optimize(store, "bars_1m")
-    assert len(done) == 1
-    found = lake.scan("bars_1m").collect()
-    assert found["volume"].to_list() == [7.0, 8.0, 1.0, 1.0, 1.0, 1.0]
+    results = optimize(store, "bars_1m")
+    assert len(results) == 1
+    stored = lake.scan("bars_1m").collect()
+    assert stored["volume"].to_list() == [7.0, 8.0, 1.0, 1.0, 1.0, 1.0]
     assert files(store, "bars_1m").height == 1
     require_no_orphans(store, "bars_1m")
 
@@ -321,8 +321,8 @@ def test_compaction_runs_beside_writers_of_the_same_and_of_other_dates(lake: Lak
         assert keeper.result() > 2
     store = store_of(lake)
     optimize(store, "trades")
-    found = lake.scan("trades").collect()
-    assert found.height == 2 * 3 * rounds == found.unique(["symbol", "trade_id"]).height
+    stored = lake.scan("trades").collect()
+    assert stored.height == 2 * 3 * rounds == stored.unique(["symbol", "trade_id"]).height
     volumes = lake.scan("bars_1m").collect()["volume"].to_list()
     assert volumes == [*(float(n) for n in range(rounds)), *[float(rounds - 1)] * 4]
 

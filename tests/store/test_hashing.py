@@ -13,13 +13,13 @@ from lake.store.hashing import ExpectedFile, FileChecker, hash_file, hash_files
 
 
 def written(folder: Path, sizes: list[int]) -> list[ExpectedFile]:
-    found = []
+    files = []
     for number, size in enumerate(sizes):
         content = bytes([number % 256]) * size
         path = folder / str(number)
         path.write_bytes(content)
-        found.append(ExpectedFile(str(path), size, hashlib.sha256(content).hexdigest()))
-    return found
+        files.append(ExpectedFile(str(path), size, hashlib.sha256(content).hexdigest()))
+    return files
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [1, 2, 3], [5_000_000, 9_000_000], [1] * 300])

@@ -115,15 +115,15 @@ def test_a_list_cut_short_is_damaged(tmp_path: Path, length: int) -> None:
 
 def test_threads_may_share_it(large: tuple[FileIndex, pl.DataFrame]) -> None:
     files = FileIndex(large[0].path, large[0].sealed)
-    found: list[int] = []
+    counts: list[int] = []
 
     def look() -> None:
         names = [f"S{number}/USDT" for number in range(40)]
-        found.extend(files.files("trades", Selection((), (name,))).height for name in names)
+        counts.extend(files.files("trades", Selection((), (name,))).height for name in names)
 
     threads = [threading.Thread(target=look) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [DAYS] * 240
+    assert counts == [DAYS] * 240

@@ -1,4 +1,4 @@
-"""The lake's folder: made once, found again, and clear about what is wrong with it."""
+"""The lake's folder: created once, opened again, and clear about what is wrong with it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def marker(folder: Path, **changes: Any) -> None:
 
 
 def test_a_lake_is_found_again_with_its_id(tmp_path: Path) -> None:
-    made = create(tmp_path / "deep" / "lake")
-    assert lake.open(made.root.path).root == made.root
-    assert create(tmp_path / "other").root.id != made.root.id
+    created = create(tmp_path / "deep" / "lake")
+    assert lake.open(created.root.path).root == created.root
+    assert create(tmp_path / "other").root.id != created.root.id
 
 
 def test_a_folder_that_is_not_a_lake_is_named(tmp_path: Path) -> None:
@@ -43,10 +43,10 @@ def test_a_folder_that_is_not_a_lake_is_named(tmp_path: Path) -> None:
 
 
 def test_a_lake_is_made_once_only(tmp_path: Path) -> None:
-    made = create(tmp_path)
+    created = create(tmp_path)
     with pytest.raises(ConfigError, match="is a lake already"):
         create(tmp_path)
-    assert lake.open(tmp_path).root.id == made.root.id
+    assert lake.open(tmp_path).root.id == created.root.id
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
@@ -64,20 +64,20 @@ def test_another_scheme_is_refused() -> None:
 
 
 def test_a_file_uri_is_a_folder(tmp_path: Path) -> None:
-    made = create(f"file://{tmp_path}/my%20lake")
-    assert made.root.path == tmp_path / "my lake"
+    created = create(f"file://{tmp_path}/my%20lake")
+    assert created.root.path == tmp_path / "my lake"
 
 
 @pytest.mark.parametrize(
     "name", ["my lake", "Jürgen", "日本", "a#b", "a?b", "[a]", "a*b", "a'b", "{a}", "100%"]
 )
 def test_a_lake_can_be_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
-    made = create(tmp_path / name)
-    write(made, "trades", trades(2))
-    write(made, "trades", trades(3))
-    assert made.scan("trades").collect().height == 3
-    assert made.sql("SELECT count(*) FROM trades").fetchall() == [(3,)]
-    assert made.bundles.pin("odd", table="trades").verify() == []
+    created = create(tmp_path / name)
+    write(created, "trades", trades(2))
+    write(created, "trades", trades(3))
+    assert created.scan("trades").collect().height == 3
+    assert created.sql("SELECT count(*) FROM trades").fetchall() == [(3,)]
+    assert created.bundles.pin("odd", table="trades").verify() == []
     assert (tmp_path / name / "tables" / "trades" / "_delta_log").is_dir()
 
 

@@ -29,12 +29,12 @@ def commit(lake: Lake, *actions: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("metadata", ["by hand", "[1]", '{"job": 5}', '{"by": "hand"}', 7])
 def test_a_commit_of_another_engine_has_no_job(filled: Lake, metadata: object) -> None:
-    found = commit(
+    row = commit(
         filled,
         {"commitInfo": {"timestamp": 1_700_000_000_000, "userMetadata": metadata}},
         {"txn": {"appId": "another", "version": 1}},
     )
-    assert (found["version"], found["job"], found["source"]) == (2, None, None)
+    assert (row["version"], row["job"], row["source"]) == (2, None, None)
     assert parse_metadata({"userMetadata": metadata}) == {}
     assert filled.audit("trades")["job"].null_count() == 2  # and the table's first commit
 
@@ -43,19 +43,19 @@ def test_a_commit_of_another_engine_has_no_job(filled: Lake, metadata: object) -
 def test_where_a_commit_has_no_time_that_of_its_file_counts(
     filled: Lake, info: list[dict[str, Any]]
 ) -> None:
-    found = commit(filled, *info, {"txn": {"appId": "another", "version": 1}})
+    row = commit(filled, *info, {"txn": {"appId": "another", "version": 1}})
     table = filled.root.tables / "trades"
     written = locate_log_file(table, 2).stat().st_mtime
-    assert found["time"].timestamp() == pytest.approx(written, abs=0.002)
-    assert [one.version for one in read_commits(table)] == [0, 1, 2]
-    assert read_commit_time(table, 2) == list(read_commits(table))[2].time == found["time"]
+    assert row["time"].timestamp() == pytest.approx(written, abs=0.002)
+    assert [entry.version for entry in read_commits(table)] == [0, 1, 2]
+    assert read_commit_time(table, 2) == list(read_commits(table))[2].time == row["time"]
 
 
 def test_counts_of_spark_are_counts(filled: Lake) -> None:
     metrics = {"numTargetRowsInserted": "5", "numTargetRowsUpdated": "2"}
     info = {"timestamp": 1_700_000_000_000, "operation": "MERGE", "operationMetrics": metrics}
-    found = commit(filled, {"commitInfo": info})
-    assert (found["inserted"], found["updated"], found["deleted"]) == (5, 2, None)
+    row = commit(filled, {"commitInfo": info})
+    assert (row["inserted"], row["updated"], row["deleted"]) == (5, 2, None)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"commitInfo":[1]}\n', '{"commitInfo":\n'])

@@ -42,16 +42,16 @@ def test_rows_that_never_change_come_in_any_order_and_any_number_of_times(
     new_lake: NewLake, batches: list[list[int]]
 ) -> None:
     store = store_of(new_lake())
-    known: set[int] = set()
+    merged: set[int] = set()
     version = 0
     for batch in [*batches, list(range(TRADES.height))]:
         written = write(store, "trades", TRADES[batch])
-        new = set(batch) - known
+        new = set(batch) - merged
         version += bool(new)
         assert (written.rows, written.inserted, written.updated) == (len(batch), len(new), 0)
         assert written.unchanged == len(batch) - len(new)
         assert written.version == version
-        known |= new
+        merged |= new
     stored = rows_of(store, "trades").select(TRADES.columns)
     assert_frame_equal(stored, TRADES, check_row_order=False)
 

@@ -129,8 +129,8 @@ def test_only_the_dates_that_differ_are_rewritten(filled: Lake) -> None:
     last = T0 + DAY + 5 * HOUR
 
     def change(stored: pl.DataFrame) -> pl.DataFrame:
-        one = pl.col("timestamp") == last
-        return stored.with_columns(volume=pl.when(one).then(0.5).otherwise("volume"))
+        is_last = pl.col("timestamp") == last
+        return stored.with_columns(volume=pl.when(is_last).then(0.5).otherwise("volume"))
 
     replaced = replace(filled, TimeRange(T0, T0 + 2 * DAY), change)
     assert all("date=2024-01-02" in path for path in before ^ files())
@@ -170,7 +170,7 @@ def _moved(by: timedelta) -> Change:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (_moved(DAY), "outside"),
         (lambda stored: stored.with_columns(symbol=pl.lit("X/Y")), "another market"),
@@ -181,10 +181,12 @@ def _moved(by: timedelta) -> Change:
     ],
     ids=["time", "market", "twice", "null", "unknown", "missing"],
 )
-def test_rows_that_do_not_belong_there_are_refused(lake: Lake, change: Change, said: str) -> None:
+def test_rows_that_do_not_belong_there_are_refused(
+    lake: Lake, change: Change, message: str
+) -> None:
     write(lake, "bars_1m", bars(10))
     before = lake.tables()
-    with pytest.raises(SchemaError, match=said):
+    with pytest.raises(SchemaError, match=message):
         replace(lake, TimeRange(T0, T0 + HOUR), change)
     assert_frame_equal(lake.tables(), before)
 

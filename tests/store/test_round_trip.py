@@ -84,7 +84,7 @@ def is_good(row: dict[str, Any]) -> bool:
     )
 
 
-def said(row: dict[str, Any]) -> str:
+def to_text(row: dict[str, Any]) -> str:
     return repr([row[name] for name in ("symbol", "trade_id", "price", "amount", "side")])
 
 
@@ -95,11 +95,11 @@ def test_every_row_is_stored_or_quarantined_or_a_duplicate(
 ) -> None:
     stored: dict[tuple[str, str], dict[str, Any]] = {}
     refused: dict[str, dict[str, Any]] = {}
-    for one in rows:
-        first = stored.setdefault((one["symbol"], one["trade_id"]), one) if is_good(one) else None
-        contents = {**one, "received_at": None} if first else one
+    for raw in rows:
+        first = stored.setdefault((raw["symbol"], raw["trade_id"]), raw) if is_good(raw) else None
+        contents = {**raw, "received_at": None} if first else raw
         if first is None or contents != {**first, "received_at": None}:
-            refused.setdefault(repr(sorted(contents.items())), one)
+            refused.setdefault(repr(sorted(contents.items())), raw)
 
     lake = new_lake()
     frame = pl.DataFrame(
@@ -114,12 +114,12 @@ def test_every_row_is_stored_or_quarantined_or_a_duplicate(
 
     assert written.inserted == len(stored)
     if stored:
-        found = lake.scan("trades").collect().to_dicts()
-        assert sorted(map(said, found)) == sorted(map(said, stored.values()))
+        stored_rows = lake.scan("trades").collect().to_dicts()
+        assert sorted(map(to_text, stored_rows)) == sorted(map(to_text, stored.values()))
     if refused:
         quarantined = lake.scan("quarantine").collect()
-        found = [json.loads(text) for text in quarantined["row"]]
-        assert sorted(map(said, found)) == sorted(map(said, refused.values()))
+        stored_rows = [json.loads(text) for text in quarantined["row"]]
+        assert sorted(map(to_text, stored_rows)) == sorted(map(to_text, refused.values()))
         assert (quarantined["reason"] != "").all()
 
 

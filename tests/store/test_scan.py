@@ -118,8 +118,8 @@ def test_rows_come_by_exchange_symbol_and_time(lake: Lake) -> None:
     order = read.select("exchange", "symbol", "timestamp").rows()
     assert order == sorted(order)
     assert len(order) == 24
-    one = lake.scan("trades", exchange="kraken", symbol="ETH/USDT").collect()
-    assert one["timestamp"].is_sorted()
+    market = lake.scan("trades", exchange="kraken", symbol="ETH/USDT").collect()
+    assert market["timestamp"].is_sorted()
 
 
 def test_columns_can_be_chosen_and_are_checked(lake: Lake) -> None:
@@ -131,7 +131,7 @@ def test_columns_can_be_chosen_and_are_checked(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("since", "until", "said"),
+    ("since", "until", "message"),
     [
         (T0 + DAY, T0, "empty or reversed"),
         (T0, T0, "empty or reversed"),
@@ -140,10 +140,10 @@ def test_columns_can_be_chosen_and_are_checked(lake: Lake) -> None:
     ],
 )
 def test_a_range_that_cannot_be_is_refused(
-    lake: Lake, since: datetime | None, until: datetime | None, said: str
+    lake: Lake, since: datetime | None, until: datetime | None, message: str
 ) -> None:
     write(lake, "trades", trades())
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         lake.scan("trades", since=since, until=until)
 
 
@@ -209,7 +209,7 @@ def test_a_file_without_statistics_is_not_passed_over(lake: Lake) -> None:
         mode="append",
         writer_properties=WriterProperties(default_column_properties=none),
     )
-    found = lake.scan("trades", since=T0, until=T0 + SECOND).collect()
-    assert sorted(found["trade_id"]) == ["0", "foreign"]
+    rows = lake.scan("trades", since=T0, until=T0 + SECOND).collect()
+    assert sorted(rows["trade_id"]) == ["0", "foreign"]
     [(_, ref)] = lake.bundles.pin("whole", table="trades").manifest.refs()
     assert ref.rows == 2

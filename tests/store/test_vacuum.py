@@ -114,18 +114,18 @@ def test_a_dry_run_tells_what_goes_and_which_bundle_holds_what_back(lake: Lake) 
     first, middle, last = revise(store)
     bundles = [held(store, first, "a" * 64), held(store, middle, "b" * 64), held(store, last)]
     before = on_disk(store, "bars_1m")
-    told = clean(later(lake), *bundles[1:], dry_run=True)
+    dry = clean(later(lake), *bundles[1:], dry_run=True)
     assert on_disk(store, "bars_1m") == before
-    assert not told.files["deleted"].any()
-    assert told.held.rows() == [
-        ("b" * 64, "research", "bars_1m", len(SYMBOLS), told.held["bytes"].item())
+    assert not dry.files["deleted"].any()
+    assert dry.held.rows() == [
+        ("b" * 64, "research", "bars_1m", len(SYMBOLS), dry.held["bytes"].item())
     ]
-    done = clean(later(lake), *bundles[1:])
-    assert_frame_equal(done.files, told.files.with_columns(deleted=pl.lit(value=True)))
+    report = clean(later(lake), *bundles[1:])
+    assert_frame_equal(report.files, dry.files.with_columns(deleted=pl.lit(value=True)))
     gone = before - on_disk(store, "bars_1m")
-    assert gone == set(told.files["path"])
+    assert gone == set(dry.files["path"])
     freed = clean(later(lake), dry_run=True)
-    assert told.held["bytes"].item() == freed.files["bytes"].sum()
+    assert dry.held["bytes"].item() == freed.files["bytes"].sum()
 
 
 @pytest.mark.parametrize("keep", [HOUR, WEEK, timedelta.max])
@@ -305,24 +305,24 @@ def test_nothing_that_anybody_needs_is_ever_unneeded(
         (bundle, bundle): versions[version % len(versions)] | paths
         for bundle, (version, paths) in bundles.items()
     }
-    found = plan_vacuum(files, log, lambda version: versions[version], holds, cutoff)
-    gone = {one.file.path for one in found.unneeded}
+    plan = plan_vacuum(files, log, lambda version: versions[version], holds, cutoff)
+    gone = {entry.file.path for entry in plan.unneeded}
 
     needed = set(versions[-1]).union(*holds.values())
-    begun = max((v for v, one in enumerate(log) if one.time <= cutoff), default=0)
+    begun = max((v for v, entry in enumerate(log) if entry.time <= cutoff), default=0)
     for version, commit in enumerate(log):
         if version >= begun or commit.time > cutoff:
             needed |= versions[version] | commit.added
     assert not gone & needed
     named = set[str]().union(*(commit.added for commit in log))
-    assert all(one.file.modified < cutoff or one.file.path in named for one in found.unneeded)
-    by_reason = {one.file.path: one.reason for one in found.unneeded}
+    assert all(entry.file.modified < cutoff or entry.file.path in named for entry in plan.unneeded)
+    by_reason = {entry.file.path: entry.reason for entry in plan.unneeded}
     assert all((reason == "older version") == (path in named) for path, reason in by_reason.items())
 
     without = plan_vacuum(files, log, lambda version: versions[version], {}, cutoff)
-    spare = {one.file.path for one in without.unneeded}
+    spare = {entry.file.path for entry in without.unneeded}
     assert gone == spare.difference(*holds.values())
-    for bundle, kept in found.held.items():
+    for bundle, kept in plan.held.items():
         assert {file.path for file in kept} == spare & holds[bundle]
 
 
@@ -335,7 +335,9 @@ def test_all_that_nobody_needs_goes(
     named = frozenset[str]().union(*(commit.added for commit in log))
     files = [DiskFile(path, 1, T0) for path in named]
     files_at: Callable[[int], frozenset[str]] = lambda version: versions[version]  # noqa: E731
-    gone = {one.file.path for one in plan_vacuum(files, in_order, files_at, {}, cutoff).unneeded}
+    gone = {
+        entry.file.path for entry in plan_vacuum(files, in_order, files_at, {}, cutoff).unneeded
+    }
     begun = max((n for n, commit in enumerate(in_order) if commit.time <= cutoff), default=0)
     needed = frozenset[str]().union(*versions[begun:])
     recent = frozenset[str]().union(*(commit.added for commit in log[begun:]))
