@@ -58,14 +58,14 @@ def broken_rules(data: Slice) -> pl.LazyFrame:
     )
 
 
-def zero_volume(data: Slice, *, least_rows: int, times: float) -> pl.LazyFrame:
+def zero_volume(data: Slice, *, min_rows: int, times: float) -> pl.LazyFrame:
     """Report runs of bars without volume that are much longer than usual for the market."""
     bad = pl.col("volume") == 0
     text = "{} consecutive bars have no volume; {} would be usual"
-    return _find_long_runs(data, bad, text, least_rows=least_rows, times=times)
+    return _find_long_runs(data, bad, text, min_rows=min_rows, times=times)
 
 
-def stale(data: Slice, *, least_rows: int, times: float) -> pl.LazyFrame:
+def stale(data: Slice, *, min_rows: int, times: float) -> pl.LazyFrame:
     """Report runs of bars with one price, though something was traded: a frozen feed.
 
     A market that trades in each bar rarely keeps its price to the last digit.
@@ -76,7 +76,7 @@ def stale(data: Slice, *, least_rows: int, times: float) -> pl.LazyFrame:
     )
     text = "{} consecutive bars have the same price, with volume; {} would be usual"
     return _find_long_runs(
-        data, same & (pl.col("volume") > 0), text, least_rows=least_rows, times=times
+        data, same & (pl.col("volume") > 0), text, min_rows=min_rows, times=times
     )
 
 
@@ -88,9 +88,9 @@ def previous_value(data: Slice, name: str) -> pl.Expr:
 
 
 def _find_long_runs(
-    data: Slice, bad: pl.Expr, text: str, *, least_rows: int, times: float
+    data: Slice, bad: pl.Expr, text: str, *, min_rows: int, times: float
 ) -> pl.LazyFrame:
-    """Find runs of at least `least_rows` bars that are `times` longer than expected by chance.
+    """Find runs of at least `min_rows` bars that are `times` longer than expected by chance.
 
     If a share p of all bars is bad, independently of each other, runs have 1 / (1 - p) bars on
     average, and one run in exp(n) is n times longer. Each day of a run gets the length of the whole
@@ -105,9 +105,9 @@ def _find_long_runs(
     length = pl.min_horizontal("_last", "_high") - pl.max_horizontal("_first", "_low") + 1
     usual = 1 / (1 - pl.col("_bad") / pl.col("_all")).clip(1e-6)
     return (
-        _add_day_counts(_split_by_day(marked, data, least_rows), marked, data)
+        _add_day_counts(_split_by_day(marked, data, min_rows), marked, data)
         .with_columns(measured=length.cast(pl.Float64), expected=usual)
-        .filter(pl.col("measured") >= pl.max_horizontal(least_rows, times * pl.col("expected")))
+        .filter(pl.col("measured") >= pl.max_horizontal(min_rows, times * pl.col("expected")))
         .select(
             *("start", "end", "rows", "measured", "expected"),
             message=pl.format(text, pl.col("measured").cast(pl.Int64), pl.col("expected").round(1)),
@@ -115,11 +115,11 @@ def _find_long_runs(
     )
 
 
-def _split_by_day(marked: pl.LazyFrame, data: Slice, least_rows: int) -> pl.LazyFrame:
+def _split_by_day(marked: pl.LazyFrame, data: Slice, min_rows: int) -> pl.LazyFrame:
     """Split runs that are long enough by day, with `_first` and `_last` row of the whole run."""
     return (
         marked.filter("_bad")
-        .filter(pl.len().over("_run") >= least_rows)
+        .filter(pl.len().over("_run") >= min_rows)
         .with_columns(
             _first=pl.col("_row").min().over("_run"), _last=pl.col("_row").max().over("_run")
         )
@@ -153,7 +153,7 @@ def _add_day_counts(parts: pl.LazyFrame, marked: pl.LazyFrame, data: Slice) -> p
     )
 
 
-def jumps(data: Slice, *, deviations: float, window_rows: int, least_return: float) -> pl.LazyFrame:
+def jumps(data: Slice, *, deviations: float, window_rows: int, min_return: float) -> pl.LazyFrame:
     """Report first bars of a day that open far from the last close: days joined wrongly.
 
     A deviation is the median return of the bars around midnight, or, if that is larger, the 90th
@@ -167,7 +167,7 @@ def jumps(data: Slice, *, deviations: float, window_rows: int, least_return: flo
     frame = _select_near_midnight(data, around)
     change = (pl.col("_close") / pl.col("_before")).log().abs()
     edge = pl.col("_jump").abs().quantile(_EDGE)
-    scale = pl.max_horizontal(change.median(), edge, pl.lit(least_return))
+    scale = pl.max_horizontal(change.median(), edge, pl.lit(min_return))
     nights = frame.group_by("_midnight").agg(_scale=scale, _rows=pl.len())
     firsts = frame.filter(data.time == pl.col("_midnight"), "_next").join(nights, on="_midnight")
     far = pl.col("_jump").abs() > deviations * pl.col("_scale")

@@ -192,7 +192,7 @@ def book_sequence(data: Slice) -> pl.LazyFrame:
     )
 
 
-def book_gaps(data: Slice, *, consecutive_share: float, least_rows: int) -> pl.LazyFrame:
+def book_gaps(data: Slice, *, consecutive_share: float, min_rows: int) -> pl.LazyFrame:
     """Report missing updates between books, in tables that keep every update.
 
     The numbers of occasional snapshots say nothing about missing updates. A jump is a loss only if
@@ -202,14 +202,14 @@ def book_gaps(data: Slice, *, consecutive_share: float, least_rows: int) -> pl.L
     ----------
     consecutive_share
         Smallest share of steps that must be 1.
-    least_rows
+    min_rows
         Smallest number of steps.
     """
     number = pl.col("sequence")
     step = pl.when((number >= 0) & (number.shift(1) >= 0)).then(number - number.shift(1))
     frame = data.frame.with_columns(_step=step, _from=data.time.shift(1))
     consecutive = ((pl.col("_step") == 1).mean() >= consecutive_share) & (
-        pl.col("_step").count() >= least_rows
+        pl.col("_step").count() >= min_rows
     )
     missing = pl.col("_step") - 1
     # From the previous book, within the same day, to this one.

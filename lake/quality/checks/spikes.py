@@ -35,7 +35,7 @@ def spikes(
     wick_deviations: float,
     reference_deviations: float,
     window_rows: int,
-    least_return: float,
+    min_return: float,
 ) -> pl.LazyFrame:
     """Report bars with a price that jumps away and returns at once, if no reference confirms it.
 
@@ -51,16 +51,16 @@ def spikes(
         Smallest distance of a price that trades or finer bars contradict.
     window_rows
         Number of rows around a row over which a deviation is measured: at most half the margin.
-    least_return
+    min_return
         Smallest size of a deviation, as a share of the price.
     """
     timeframe = data.dataset.timeframe
     if timeframe is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     path = _measure_jumps(data, timeframe, window_rows)
-    blocks = _measure_blocks(path, least_return)
+    blocks = _measure_blocks(path, min_return)
     wick = _WICK * deviations if data.others else wick_deviations
-    scored = _score(_classify(path, blocks, deviations, wick), blocks, window_rows, least_return)
+    scored = _score(_classify(path, blocks, deviations, wick), blocks, window_rows, min_return)
     strong, findings = scored.filter(_is_beyond(deviations, wick)), []
     for bars, table in aggregate_market(data):  # they decide: other venues are not compared
         strong = strong.join(bars, on="start", how="anti")
@@ -100,7 +100,7 @@ def _measure_jumps(data: Slice, timeframe: Timeframe, window_rows: int) -> pl.La
     )
 
 
-def _measure_blocks(path: pl.LazyFrame, least_return: float) -> pl.LazyFrame:
+def _measure_blocks(path: pl.LazyFrame, min_return: float) -> pl.LazyFrame:
     """Measure the size of a deviation in each block of rows.
 
     `_least`: the smallest one of the block and its neighbours, reduced by its uncertainty; `_near`:
@@ -118,8 +118,8 @@ def _measure_blocks(path: pl.LazyFrame, least_return: float) -> pl.LazyFrame:
         )
         .sort("_block")
         .with_columns(
-            _deviation=pl.max_horizontal("_median", "_edge", pl.lit(least_return)),
-            _near=pl.max_horizontal("_median", pl.lit(least_return)),
+            _deviation=pl.max_horizontal("_median", "_edge", pl.lit(min_return)),
+            _near=pl.max_horizontal("_median", pl.lit(min_return)),
         )
     )
     around = [_neighbour_value("_deviation", step) for step in (-1, 0, 1)]
@@ -189,7 +189,7 @@ def _size_if_reversed(jump: pl.Expr, body: pl.Expr, *others: pl.Expr) -> pl.Expr
 
 
 def _score(
-    candidates: pl.LazyFrame, blocks: pl.LazyFrame, window_rows: int, least_return: float
+    candidates: pl.LazyFrame, blocks: pl.LazyFrame, window_rows: int, min_return: float
 ) -> pl.LazyFrame:
     """Score candidates in deviations of the window around them; add wrong and normal price."""
     place = pl.col("_row").cast(pl.Int64) - pl.col("_first").cast(pl.Int64)
@@ -202,7 +202,7 @@ def _score(
     shape = pl.col("_shape")
     price = pl.coalesce(pl.when(shape == name).then(name) for name in ("open", *ends))
     normal = pl.coalesce(pl.when(shape == name).then(end) for name, end in ends.items())
-    scale = pl.max_horizontal(median, edge, pl.lit(least_return))
+    scale = pl.max_horizontal(median, edge, pl.lit(min_return))
     return (
         _add_windows(candidates, blocks)
         .with_columns(_score=pl.col("_size") / scale)

@@ -151,7 +151,7 @@ def _sort_by_id(data: Slice) -> pl.LazyFrame:
 
 
 def trade_spikes(
-    data: Slice, *, deviations: float, window_rows: int, least_return: float
+    data: Slice, *, deviations: float, window_rows: int, min_return: float
 ) -> pl.LazyFrame:
     """Report single trades at a price far from the prices before and after, which agree.
 
@@ -164,11 +164,11 @@ def trade_spikes(
         Smallest distance, in deviations: a deviation is the 90th percentile of price changes.
     window_rows
         Number of trades in a block, over which a deviation is measured.
-    least_return
+    min_return
         Smallest size of a deviation, as a share of the price.
     """
     path = _measure_changes(data, window_rows)
-    scale = pl.max_horizontal(pl.col("_in").abs().quantile(_EDGE), pl.lit(least_return))
+    scale = pl.max_horizontal(pl.col("_in").abs().quantile(_EDGE), pl.lit(min_return))
     blocks = path.group_by("_block").agg(_deviation=scale)
     least = blocks.select(_least=pl.col("_deviation").min() * deviations)
     return (

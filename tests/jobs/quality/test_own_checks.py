@@ -132,8 +132,8 @@ def test_thresholds_that_change_open_and_close(lake: Lake) -> None:
         return lake.quality.findings(check="zero_volume")["rows"].to_list()
 
     assert found() == []
-    assert found(least_rows=30) == [40]
-    assert found(least_rows=30, times=10) == [40]
+    assert found(min_rows=30) == [40]
+    assert found(min_rows=30, times=10) == [40]
     assert found() == []
     assert lake.quality.findings(check="zero_volume", status="closed").height == 1
 
