@@ -1,4 +1,4 @@
-"""What tests of alerts start from: a receiver of messages, findings, and a clock to turn."""
+"""Fixtures for tests of alerts: a receiver of messages, findings, and a clock that tests set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOW = T0 + timedelta(days=1)
 
 @dataclass(frozen=True)
 class Request:
-    """What came in: path with query, headers in lower case, and the JSON body."""
+    """A received request: path with query, headers in lower case, and the JSON body."""
 
     path: str
     headers: Mapping[str, str]
@@ -61,14 +61,14 @@ class Receiver:
         return f"json://127.0.0.1:{self.port}/hook"
 
     def taken(self) -> list[Request]:
-        """What came in since the last call."""
+        """Return the requests since the last call."""
         taken, self.requests = self.requests, []
         return taken
 
 
 @pytest.fixture(autouse=True)
 def _logs_as_in_a_new_process() -> Iterator[None]:
-    """Commands that were run here set up logging to a stderr that is closed by now."""
+    """Reset logging: commands in this process configured it for a stderr that is closed by now."""
     package = logging.getLogger("lake")
     before = package.level, package.propagate, package.handlers[:]
     package.setLevel(logging.NOTSET)
@@ -103,7 +103,7 @@ def _running() -> Iterator[Receiver]:
                 self._drip()
                 return
             receiver.closing.wait(receiver.slow_seconds)
-            with suppress(ConnectionError):  # who asked has not waited
+            with suppress(ConnectionError):  # the client did not wait
                 self.send_response(receiver.status)
                 self.send_header("Location", "/elsewhere")
                 self.send_header("Content-Length", "0")
@@ -115,7 +115,7 @@ def _running() -> Iterator[Receiver]:
             self.end_headers()
 
         def _drip(self) -> None:
-            """A byte now and then: no single read ever takes long."""
+            """Send a byte from time to time, so that no single read takes long."""
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
             while not receiver.closing.wait(0.1):
                 try:
@@ -141,7 +141,7 @@ def _running() -> Iterator[Receiver]:
 
 @dataclass
 class Clock:
-    """A present that the test turns."""
+    """A clock that the test sets."""
 
     now: datetime = NOW
 
@@ -162,7 +162,7 @@ Watched = Callable[..., Lake]
 
 @pytest.fixture
 def watched(new_lake: NewLake, clock: Clock) -> Watched:
-    """Makes a lake with settings for alerts; `at`: another view of the lake at a folder."""
+    """Return a function that creates a lake with alert settings; `at`: opens an existing one."""
 
     def make(at: str | None = None, **alerts: Any) -> Lake:
         uri = at or str(new_lake().root.path)
@@ -218,7 +218,7 @@ def findings(
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait until something has happened; fails where it does not."""
+    """Wait until a condition is true; fail if it never is."""
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up, "it did not happen"

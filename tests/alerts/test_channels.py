@@ -1,4 +1,4 @@
-"""Channels against a real receiver: what arrives, how failures are told, and what is never told."""
+"""Channels with a real receiver: messages, failures, and secrets that are never shown."""
 
 from __future__ import annotations
 
@@ -123,12 +123,12 @@ def test_nothing_of_a_url_is_shown(
     caplog.set_level(logging.DEBUG, "urllib3")
     port = str(receiver.port)
     url = url.format(PASSWORD, port, "path-hush", "query-hush", "header-hush")
-    one = channel(url)
+    web_hook = channel(url)
     with pytest.raises(DeliveryError) as caught:
-        deliver(one, "title", "body", "info", timeout_seconds=5)
+        deliver(web_hook, "title", "body", "info", timeout_seconds=5)
     captured = capfd.readouterr()
     trace = "".join(traceback.format_exception(caught.value))
-    shown = (repr(one), str(caught.value), trace, captured.err, caplog.text)
+    shown = (repr(web_hook), str(caught.value), trace, captured.err, caplog.text)
     assert captured.out == ""
     for text in shown:
         assert "hush" not in text
@@ -158,9 +158,9 @@ def test_messages_at_once_do_not_take_each_others_reasons(
 ) -> None:
     receiver.status, other_receiver.status = 500, 403
 
-    def reason(one: Receiver) -> str:
+    def reason(receiver: Receiver) -> str:
         with pytest.raises(DeliveryError) as caught:
-            deliver(channel(one.url), "title", "body", "info")
+            deliver(channel(receiver.url), "title", "body", "info")
         return caught.value.message
 
     with ThreadPoolExecutor(8) as pool:
@@ -196,7 +196,7 @@ def test_what_is_too_long_for_a_service_is_cut(options: str, fits: bool) -> None
     from lake.alerts.channels import _open_service
 
     service = _open_service(channel(f"discord://1742162980/JHMHI8qBe7bk2ZwO5U711o3dVjs{options}"))
-    # Discord refuses a message of more than 2,000 characters; it cannot be asked here.
+    # Discord rejects messages of more than 2,000 characters; it is not available here.
     (part,) = service._apply_overflow("a line\n" * 1000, "the title")
     assert (len(part["title"]) + len(part["body"]) <= 2000) is fits
 

@@ -19,7 +19,7 @@ Configured = Callable[..., Lake]
 
 @pytest.fixture
 def configured(new_lake: NewLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configured:
-    """Makes a lake, and a `lake.toml` in the current folder with channels and a rule for each."""
+    """Create a lake, and a `lake.toml` in the current folder with channels and a rule for each."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
 
@@ -66,15 +66,15 @@ def test_a_test_of_a_channel_that_is_not_there_is_a_usage_error(
     assert "Channels are log, chat" in capsys.readouterr().err
 
 
-def test_a_run_tells_and_shows_what_it_told(
+def test_a_run_sends_messages_and_shows_them(
     configured: Configured, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lake = configured(chat=receiver.url)
     write(lake._context.store, "findings", findings(2))
     assert run(["alert", "run", "--json"]) == 0
     captured = capsys.readouterr()
-    told = {"rule": "bad", "channel": "chat", "raised": 1, "repeated": 0, "resolved": 0}
-    assert json.loads(captured.out) == [{**told, "error": None}]
+    sent = {"rule": "bad", "channel": "chat", "raised": 1, "repeated": 0, "resolved": 0}
+    assert json.loads(captured.out) == [{**sent, "error": None}]
     assert "Active alerts: 1; not sent, too soon: 0." in captured.err
     assert len(receiver.taken()) == 1
     assert run(["alert", "run", "--json"]) == 0

@@ -1,4 +1,4 @@
-"""Which conditions hold, of findings and of the age of rows."""
+"""Conditions of findings and of the age of rows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def held(frame: pl.DataFrame, **values: Any) -> tuple[Condition, ...]:
 
 def test_closed_findings_do_not_count() -> None:
     both = pl.concat([findings(2, status="closed"), findings(1, first=2)])
-    assert [one.count for one in held(both)] == [1]
+    assert [condition.count for condition in held(both)] == [1]
 
 
-def test_a_condition_tells_of_the_worst_and_of_these_of_the_latest() -> None:
+def test_a_condition_shows_the_worst_finding_and_of_these_the_latest() -> None:
     hour = timedelta(hours=1)
     frame = pl.concat(
         [
@@ -34,15 +34,15 @@ def test_a_condition_tells_of_the_worst_and_of_these_of_the_latest() -> None:
             findings(1, check="d", severity="warning", found_at=NOW),
         ]
     )
-    (one,) = held(frame)
-    assert (one.severity, one.count, one.since) == ("critical", 4, NOW - 3 * hour)
-    assert one.text.endswith("since 2024-01-01T21:00:00Z; a c of one minute")
+    (condition,) = held(frame)
+    assert (condition.severity, condition.count, condition.since) == ("critical", 4, NOW - 3 * hour)
+    assert condition.text.endswith("since 2024-01-01T21:00:00Z; a c of one minute")
 
 
 def test_each_table_and_market_is_a_condition_in_order() -> None:
     markets = [("trades", "b"), ("bars_1m", "b"), ("bars_1m", "a")]
     frame = pl.concat(findings(1, dataset=table, symbol=symbol) for table, symbol in markets)
-    assert [(one.subject.dataset, one.subject.symbol) for one in held(frame)] == [
+    assert [(condition.subject.dataset, condition.subject.symbol) for condition in held(frame)] == [
         ("bars_1m", "a"),
         ("bars_1m", "b"),
         ("trades", "b"),

@@ -1,4 +1,4 @@
-"""Channels that fail, runs at once, runs that are killed: nothing is lost, nobody is blocked."""
+"""Failing channels, simultaneous and killed runs: no message is lost, and no run is blocked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def put(lake: Lake, frame: pl.DataFrame) -> None:
     write(lake._context.store, "findings", frame)
 
 
-def test_a_failing_channel_is_reported_and_told_when_it_works(
+def test_a_failing_channel_is_reported_and_notified_when_it_works(
     watched: Watched, receiver: Receiver, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
@@ -50,7 +50,7 @@ def test_a_failing_channel_is_reported_and_told_when_it_works(
     assert (row["error"], row["timestamp"], row["sent_at"]) == (None, NOW, clock.now)
 
 
-def test_what_ends_before_a_channel_works_again_is_told_whole(
+def test_an_alert_that_ends_before_a_channel_works_again_is_sent_raised_and_resolved(
     watched: Watched, receiver: Receiver, clock: Clock
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
@@ -68,7 +68,7 @@ def test_what_ends_before_a_channel_works_again_is_told_whole(
     assert receiver.taken() == []
 
 
-def test_a_failing_channel_keeps_no_other_from_being_told(
+def test_a_failing_channel_does_not_stop_messages_to_others(
     watched: Watched, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     lake = watched(
@@ -94,7 +94,7 @@ def test_secrets_are_neither_in_the_table_nor_in_logs(
             frame.write_json()
             for frame in (lake.alerts.ls(), report.frame(), lake._context.ledger.read_jobs())
         ),
-        *(repr(one) for one in (report, lake.settings)),
+        *(repr(value) for value in (report, lake.settings)),
         caplog.text,
         *capfd.readouterr(),
     ]
@@ -164,7 +164,7 @@ def test_an_answer_that_comes_late_leaves_no_time_for_the_next(
         timeout_seconds=0.01,
         **lake.settings.alerts.model_dump(include={"rules"}),
     )
-    assert [one.error for one in lake.alerts.run().outcomes] == [
+    assert [outcome.error for outcome in lake.alerts.run().outcomes] == [
         None,
         "channel 'chat' had no time left: earlier messages took too long",
     ]
@@ -202,12 +202,12 @@ def test_a_channel_that_is_not_there_is_a_failure(watched: Watched) -> None:
 
 
 def _child(uri: str, url: str) -> None:
-    # Who is not answered in time tells it again: a busy machine stands still for seconds.
+    # A message without an answer in time is sent again: a busy machine may pause for seconds.
     alerts = {"channels": {"chat": url}, "rules": [rule()], "timeout_seconds": 60}
     Lake(settings(uri, **alerts)).alerts.run()
 
 
-def test_two_processes_at_once_tell_it_once(watched: Watched, receiver: Receiver) -> None:
+def test_two_processes_at_once_send_one_message(watched: Watched, receiver: Receiver) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
     put(lake, findings(3))
     children = [processes.start(_child, str(lake.root.path), receiver.url) for _ in range(3)]
@@ -218,7 +218,7 @@ def test_two_processes_at_once_tell_it_once(watched: Watched, receiver: Receiver
     assert lake.alerts.ls().height == 1
 
 
-def test_threads_of_one_process_tell_it_once(watched: Watched, receiver: Receiver) -> None:
+def test_threads_of_one_process_send_one_message(watched: Watched, receiver: Receiver) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
     put(lake, findings(3))
     with ThreadPoolExecutor(4) as pool:
@@ -257,7 +257,7 @@ def _killed_after_delivery(uri: str, url: str) -> None:
         _child(uri, url)
 
 
-def test_killed_between_delivery_and_record_it_is_told_again(
+def test_after_a_kill_between_delivery_and_record_the_message_is_sent_again(
     watched: Watched, receiver: Receiver
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])

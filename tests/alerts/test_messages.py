@@ -1,4 +1,4 @@
-"""What is said over random histories of conditions."""
+"""Messages over random histories of conditions."""
 
 from __future__ import annotations
 
@@ -52,29 +52,33 @@ class History:
     def run(self, seconds: int, holding: frozenset[Subject], failing: frozenset[str]) -> None:
         self.now += timedelta(seconds=seconds)
         self._count(holding)
-        held = [Condition(one, SEVERITIES[1], 1, self.now, one.symbol) for one in sorted(holding)]
+        held = [
+            Condition(subject, SEVERITIES[1], 1, self.now, subject.symbol)
+            for subject in sorted(holding)
+        ]
         frame = to_rows(self.rows.values(), ALERTS)
         before = select_active(frame, self.now, INTERVAL)
         planned = plan_messages(
             RULES, held, before, self.now, repeat=timedelta(0), min_interval=INTERVAL
         )
         failures = {
-            one.address: "no" if one.channel in failing else None for one in planned.messages
+            message.address: "no" if message.channel in failing else None
+            for message in planned.messages
         }
         for message in planned.messages:
             if message.channel not in failing:
                 self.sent.setdefault(message.address, []).append(self.now)
-                self.raised.update((one.subject, one.channel) for one in message.raised)
-                self.resolved.update((one.subject, one.channel) for one in message.resolved)
+                self.raised.update((alert.subject, alert.channel) for alert in message.raised)
+                self.resolved.update((alert.subject, alert.channel) for alert in message.resolved)
         for alert in apply_results(planned, failures, self.now):
             self.rows[alert.subject, alert.channel, alert.raised_at] = alert
 
     def _count(self, holding: frozenset[Subject]) -> None:
         channels = {rule.name: rule.channels for rule in RULES}
-        for one in holding - self.holding:
-            self.begun.update((one, channel) for channel in channels[one.rule])
-        for one in self.holding - holding:
-            self.ended.update((one, channel) for channel in channels[one.rule])
+        for subject in holding - self.holding:
+            self.begun.update((subject, channel) for channel in channels[subject.rule])
+        for subject in self.holding - holding:
+            self.ended.update((subject, channel) for channel in channels[subject.rule])
         self.holding = holding
 
     def finish(self) -> None:
@@ -83,7 +87,7 @@ class History:
 
 
 @given(steps(st.just(frozenset())))
-def test_each_period_is_told_once_when_it_begins_and_once_when_it_ends(history: Steps) -> None:
+def test_each_period_is_sent_once_when_it_begins_and_once_when_it_ends(history: Steps) -> None:
     it = History()
     for step in history:
         it.run(*step)
@@ -95,7 +99,7 @@ def test_each_period_is_told_once_when_it_begins_and_once_when_it_ends(history: 
 
 
 @given(steps(st.frozensets(st.sampled_from(["chat", "mail"]))))
-def test_what_channels_do_not_take_is_told_when_they_work(history: Steps) -> None:
+def test_messages_that_channels_did_not_accept_are_sent_when_they_work(history: Steps) -> None:
     it = History()
     for step in history:
         it.run(*step)
@@ -111,9 +115,9 @@ def test_rows_hold_all_that_the_next_run_needs(history: Steps) -> None:
     for step in history:
         it.run(*step)
     rows = to_rows(it.rows.values(), ALERTS)
-    known = select_active(rows, it.now, timedelta(days=1_000))
-    assert set(known) == set(it.rows.values())
-    assert rows.filter(status="raised").height == sum(alert.is_raised for alert in known)
+    alerts = select_active(rows, it.now, timedelta(days=1_000))
+    assert set(alerts) == set(it.rows.values())
+    assert rows.filter(status="raised").height == sum(alert.is_raised for alert in alerts)
 
 
 def test_a_clock_that_was_set_back_holds_nothing_back() -> None:

@@ -1,4 +1,4 @@
-"""Rules and channels in settings: what a wrong one is told, and that no URL is shown."""
+"""Rules and channels in settings: errors of wrong ones, which never show a URL."""
 
 from __future__ import annotations
 
@@ -63,20 +63,20 @@ def test_rules_and_channels_are_read() -> None:
         ),
     ],
 )
-def test_a_wrong_rule_is_told_with_its_place(rest: str, reason: str) -> None:
+def test_a_wrong_rule_is_reported_with_its_place(rest: str, reason: str) -> None:
     write(f"{RULE}{rest}\n")
     with pytest.raises(ConfigError, match=rf"lake\.toml: alerts\.rules\.{reason}"):
         load_settings()
 
 
 def test_two_rules_of_one_name_are_an_error() -> None:
-    one = f'{RULE}severity = "error"\nchannels = ["log"]\n'
-    write(one + one)
+    text = f'{RULE}severity = "error"\nchannels = ["log"]\n'
+    write(text + text)
     with pytest.raises(ConfigError, match=r"lake\.toml: alerts: two rules have the name bad"):
         load_settings()
 
 
-def test_a_name_with_braces_is_said_as_it_is() -> None:
+def test_a_name_with_braces_is_shown_unchanged() -> None:
     write('[[alerts.rules]]\nname = "{x}"\nchannels = ["log"]\n')
     with pytest.raises(ConfigError, match=r"rule \{x\} needs severity"):
         load_settings()

@@ -1,4 +1,4 @@
-"""Alerts of a lake, to a real receiver: once a condition, grouped, limited, resolved."""
+"""Alerts of a lake, sent to a real receiver: once per condition, grouped, limited, resolved."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def put(lake: Lake, table: str, frame: Any) -> None:
     write(lake._context.store, table, frame)
 
 
-def test_a_condition_is_told_once_and_its_end_once(
+def test_a_condition_is_sent_once_when_raised_and_once_when_resolved(
     watched: Watched, receiver: Receiver, clock: Clock
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
@@ -51,7 +51,7 @@ def test_a_condition_is_told_once_and_its_end_once(
     assert lake.alerts.ls()["status"].to_list() == ["resolved", "raised"]
 
 
-def test_a_record_says_what_was_told_and_when(
+def test_the_table_records_what_was_sent_and_when(
     watched: Watched, receiver: Receiver, clock: Clock
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()])
@@ -107,7 +107,7 @@ def test_each_rule_and_each_channel_has_its_own_message(
 
 
 @pytest.mark.parametrize(
-    ("choice", "told"),
+    ("choice", "symbols"),
     [
         ({"severity": "critical"}, set()),
         ({"severity": "error"}, {"BTC/USDT"}),
@@ -123,7 +123,7 @@ def test_each_rule_and_each_channel_has_its_own_message(
     ],
 )
 def test_a_rule_chooses_by_severity_table_market_check_and_rate(
-    watched: Watched, receiver: Receiver, choice: dict[str, Any], told: set[str]
+    watched: Watched, receiver: Receiver, choice: dict[str, Any], symbols: set[str]
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule(**{"severity": "info", **choice})])
     hour_ago = NOW - timedelta(hours=1)
@@ -133,10 +133,10 @@ def test_a_rule_chooses_by_severity_table_market_check_and_rate(
     put(lake, "findings", mild(symbol="ETH/BTC", exchange="kraken"))
     put(lake, "findings", findings(1, symbol="XRP/USDT", status="closed"))
     lake.alerts.run()
-    assert set(lake.alerts.ls()["symbol"]) == told
+    assert set(lake.alerts.ls()["symbol"]) == symbols
 
 
-def test_what_lasts_is_said_again_as_it_is_then(
+def test_a_lasting_alert_is_sent_again_with_its_present_state(
     watched: Watched, receiver: Receiver, clock: Clock
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()], repeat_seconds=3600)
@@ -156,7 +156,7 @@ def test_what_lasts_is_said_again_as_it_is_then(
     assert receiver.taken() == []
 
 
-def test_what_flaps_is_held_back_and_told_together(
+def test_messages_of_a_flapping_condition_are_held_back_and_sent_together(
     watched: Watched, receiver: Receiver, clock: Clock
 ) -> None:
     lake = watched(channels={"chat": receiver.url}, rules=[rule()], min_interval_seconds=60)
@@ -177,7 +177,7 @@ def test_what_flaps_is_held_back_and_told_together(
     assert message.body["type"] == "success"
 
 
-def test_rows_that_are_too_old_are_told_and_so_is_their_coming_back(
+def test_rows_that_are_too_old_raise_an_alert_that_new_rows_resolve(
     watched: Watched, receiver: Receiver, clock: Clock
 ) -> None:
     stale = {"name": "stale", "freshness_seconds": 120, "channels": ["chat"]}
@@ -199,7 +199,7 @@ def test_rows_that_are_too_old_are_told_and_so_is_their_coming_back(
     assert [message.title for message in receiver.taken()] == ["lake: stale: 1 resolved"]
 
 
-def test_a_table_that_a_rule_names_and_that_has_no_row_is_told_until_it_has(
+def test_a_named_table_without_rows_raises_an_alert_until_it_has_rows(
     watched: Watched, receiver: Receiver, clock: Clock
 ) -> None:
     stale = {"name": "stale", "freshness_seconds": 60, "channels": ["chat"]}

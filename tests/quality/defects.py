@@ -58,7 +58,7 @@ def inject(
     size: float = 10.0,
     pure: bool = False,
 ) -> Injected:
-    """Clean rows with `count` defects of a kind, each in a part of the rows of its own.
+    """Inject `count` defects of a kind into clean rows, each in its own part of the rows.
 
     Parameters
     ----------
@@ -75,12 +75,12 @@ def inject(
     places = _midnights(frame, random, count) if kind == "day_jump" else None
     if places is None:
         places = _places(frame.height, random, count, rows)
-    made = _KINDS[kind](_Task(frame, kind, random, places, rows, size, pure))
+    injected = _KINDS[kind](_Task(frame, kind, random, places, rows, size, pure))
     times = frame["timestamp"]
     step = times.diff().min()
     assert isinstance(step, timedelta)
     truth = [Defect(kind, times[p], times[p + rows - 1] + step, rows) for p in places.tolist()]
-    return Injected(made, truth)
+    return Injected(injected, truth)
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,12 @@ def deviations(frame: pl.DataFrame, places: Numbers, *, pure: bool = False) -> F
     """The size of a deviation at some rows of bars: of the window around each, in logarithms."""
     opens, closes = np.log(frame["open"].to_numpy()), np.log(frame["close"].to_numpy())
     returns, jumps = np.abs(np.diff(closes)), np.abs(opens[1:] - closes[:-1])
-    found = []
+    sizes = []
     for place in places.tolist():
         window = slice(max(place - WINDOW_ROWS // 2, 0), place + WINDOW_ROWS // 2)
         edge = 0.0 if pure else np.quantile(jumps[window], 0.9)
-        found.append(max(float(np.median(returns[window])), float(edge), LEAST_DEVIATION))
-    return np.array(found)
+        sizes.append(max(float(np.median(returns[window])), float(edge), LEAST_DEVIATION))
+    return np.array(sizes)
 
 
 def _gap(task: _Task) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Slices made by hand, as checks are given them."""
+"""Slices for checks, made by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def slice_of(
     market: Market = BINANCE,
     **more: Any,
 ) -> Slice:
-    """What a check is given of some rows.
+    """Return the slice of some rows.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def slice_of(
     frame
         Rows in any order; columns that are absent are those of `market`, false of `closed` or null.
     start, end
-        The judged range; by default the whole UTC days that hold the rows.
+        The checked range; by default the whole UTC days of the rows.
     market
         Of rows that do not name one.
     more
@@ -56,7 +56,7 @@ def slice_of(
 def reference_of(
     table: str | Dataset, frame: pl.DataFrame, *, market: Market = BINANCE, **more: Any
 ) -> Reference:
-    """Rows that testify, as a check is given them; `more`: `covered`."""
+    """Return a reference of some rows; `more`: `coverage`."""
     dataset = builtin().dataset(table) if isinstance(table, str) else table
     rows = rows_of(dataset, frame, market)
     named = Market(*rows.select("exchange", "symbol").row(0)) if rows.height else market
@@ -92,14 +92,14 @@ def midnight(time: Any) -> datetime:
 
 
 def collect_findings(frame: pl.LazyFrame) -> pl.DataFrame:
-    """What a check gave, with all columns and in order of time."""
+    """Collect the findings of a check, with all columns and ordered by time."""
     return complete_columns(frame).sort("start", "against").collect()
 
 
 def outcome(
     checks: Mapping[str, BuiltinCheck], name: str, rows: Slice, **thresholds: Threshold
 ) -> pl.DataFrame:
-    """What one check finds in the judged range; `thresholds` beside those of the dataset file."""
+    """Run one check: its findings in the checked range; `thresholds` override the dataset file."""
     declared = {check.name: check.thresholds for check in rows.dataset.checks}
     function = checks[name].function
     frame = collect_findings(function(rows, **{**declared.get(name, {}), **thresholds}))

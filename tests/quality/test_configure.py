@@ -1,4 +1,4 @@
-"""Which checks run is declared in dataset files, and changed by settings; mistakes say where."""
+"""Checks are declared in dataset files and changed by settings; errors say where."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refusal(overrides: Overrides, **more: Any) -> ConfigError:
 
 
 def findings(overrides: Overrides | None = None, **more: Any) -> pl.DataFrame:
-    """What the named checks find in ten bars, the number n of volume n."""
+    """Findings of checks in ten bars; bar n has the volume n."""
     mine = [check for check in configure(BARS, overrides, **more) if check.name.startswith("my_")]
     return run_checks(ROWS, mine).findings
 
@@ -98,7 +98,7 @@ def test_the_table_has_the_last_word_before_its_family() -> None:
         ("bars", "mine", {"python": "lake.quality.checks.times:CHECKS"}, "is not a function"),
     ],
 )
-def test_a_mistake_in_the_settings_is_told_with_its_place(
+def test_a_mistake_in_the_settings_is_reported_with_its_place(
     table: str, name: str, values: dict[str, Any], says: str
 ) -> None:
     error = refusal({table: {name: values}})
@@ -113,11 +113,11 @@ def test_a_name_that_is_nearly_right_is_suggested() -> None:
 
 def test_a_check_in_sql_finds_rows() -> None:
     query = "SELECT timestamp, volume AS measured FROM rows WHERE volume > 7"
-    told = findings({"bars": {"my_sql": {"sql": query, "severity": "error"}}})
-    assert told["start"].to_list() == [T0 + 8 * MINUTE, T0 + 9 * MINUTE]
-    assert told["measured"].to_list() == [8.0, 9.0]
-    assert set(told["severity"]) == {"error"}
-    assert set(told["dimension"]) == {"accuracy"}
+    findings_ = findings({"bars": {"my_sql": {"sql": query, "severity": "error"}}})
+    assert findings_["start"].to_list() == [T0 + 8 * MINUTE, T0 + 9 * MINUTE]
+    assert findings_["measured"].to_list() == [8.0, 9.0]
+    assert set(findings_["severity"]) == {"error"}
+    assert set(findings_["dimension"]) == {"accuracy"}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_check_in_sql_finds_rows() -> None:
         ("SELECT timestamp, CAST(open AS STRING) || 'x' AS measured FROM rows", "check failed"),
     ],
 )
-def test_an_error_in_sql_is_told_with_its_place(query: str, says: str) -> None:
+def test_an_error_in_sql_is_reported_with_its_place(query: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
         findings({"bars_1m": {"my_sql": {"sql": query}}})
     assert caught.value.message.startswith("settings: quality.checks.bars_1m.my_sql")
@@ -174,13 +174,13 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_check_in_python_is_given_its_thresholds(own_module: str) -> None:
     mine = {"python": f"{own_module}:large", "least": 8, "dimension": "timeliness"}
-    told = findings({"bars": {"my_python": mine}})
-    assert told["start"].to_list() == [T0 + 8 * MINUTE, T0 + 9 * MINUTE]
-    assert set(told["dimension"]) == {"timeliness"}
-    assert set(told["message"]) == {"reported by my_python"}
+    result = findings({"bars": {"my_python": mine}})
+    assert result["start"].to_list() == [T0 + 8 * MINUTE, T0 + 9 * MINUTE]
+    assert set(result["dimension"]) == {"timeliness"}
+    assert set(result["message"]) == {"reported by my_python"}
 
 
-def test_a_threshold_that_is_not_given_is_told(own_module: str) -> None:
+def test_a_missing_threshold_is_reported(own_module: str) -> None:
     error = refusal({"bars": {"my_python": {"python": f"{own_module}:large"}}})
     assert "threshold 'least' is missing" in error.message
 
@@ -195,7 +195,7 @@ def test_a_threshold_that_is_not_given_is_told(own_module: str) -> None:
         ("nameless", "start"),
     ],
 )
-def test_an_error_in_python_is_told_with_its_place(
+def test_an_error_in_python_is_reported_with_its_place(
     own_module: str, function: str, says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
@@ -203,7 +203,7 @@ def test_an_error_in_python_is_told_with_its_place(
     assert caught.value.message.startswith("settings: quality.checks.bars.my_python")
 
 
-def test_a_module_that_cannot_be_imported_is_told(own_module: str) -> None:
+def test_a_module_that_cannot_be_imported_is_reported(own_module: str) -> None:
     error = refusal({"bars": {"my_python": {"python": f"{own_module}_broken:check"}}})
     assert "cannot be imported: division by zero" in error.message
 
@@ -212,8 +212,8 @@ def test_functions_of_the_caller_are_checks_too() -> None:
     def mine(rows: Slice) -> pl.LazyFrame:
         return rows.frame.filter(pl.col("volume") == 3).select(start="timestamp")
 
-    told = findings(own={"my_own": mine})
-    assert told.select("start", "check", "severity").rows() == [
+    result = findings(own={"my_own": mine})
+    assert result.select("start", "check", "severity").rows() == [
         (T0 + 3 * MINUTE, "my_own", "warning")
     ]
     with pytest.raises(ConfigError, match="a check 'gaps' already exists"):
@@ -243,9 +243,11 @@ def test_a_threshold_with_which_a_check_would_find_nothing_or_all_is_refused(
     check: str, threshold: str, value: float, says: str
 ) -> None:
     overrides = {"bars": {check: {threshold: value}}}
-    with pytest.raises(ConfigError, match=rf"checks\.bars\.{check}\.{threshold}: .*bounds") as told:
+    with pytest.raises(
+        ConfigError, match=rf"checks\.bars\.{check}\.{threshold}: .*bounds"
+    ) as caught:
         configure(builtin().dataset("bars_1m"), overrides)
-    assert says in told.value.hint
+    assert says in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Defects at random places with known truth: how many are found, with which class, and what else.
+"""Injected defects at random places: how many are found, with which reason, and what else.
 
-Gaps, duplicates and times are judged in `test_times.py` and `test_completeness.py`.
+Gaps, duplicates and times are tested in `test_times.py` and `test_completeness.py`.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ def random() -> np.random.Generator:
 
 
 def run(check: str, rows: Slice) -> pl.DataFrame:
-    """What a check finds with the thresholds that its dataset declares."""
+    """Findings of a check with the thresholds of its dataset."""
     declared = {item.name: item for item in rows.dataset.checks}[check]
     return collect_findings(CHECKS[check].function(rows, **declared.thresholds))
 
 
 def hits(injected: Injected, findings: pl.DataFrame) -> int:
-    """How many of the defects a finding overlaps."""
+    """Count the defects that a finding overlaps."""
     spans = findings.select("start", "end").rows()
     return sum(any(s < d.end and e > d.start for s, e in spans) for d in injected.truth)
 
 
 def strays(injected: Injected, findings: pl.DataFrame, *, beside: bool = False) -> int:
-    """How many findings overlap no defect; with `beside`, and touch none."""
+    """Count the findings that overlap no defect; with `beside`, that also touch none."""
     truth = injected.truth
     return sum(
         not any(
@@ -154,21 +154,21 @@ def test_spikes_of_ten_deviations_are_contradicted_by_another_venue(
 def test_spikes_of_ten_deviations_are_found_in_recorded_bars(
     random: np.random.Generator, shape: str
 ) -> None:
-    there = found_ = wrong = misplaced = 0
+    defects = detected = wrong = misplaced = 0
     for name in REAL:
         clean = real(name)
         for _ in range(3):
             injected = inject(clean, shape, random, count=clean.height // 120)
             findings = run("spikes", slice_of(table(name), injected.frame))
-            there += len(injected.truth)
-            found_ += hits(injected, findings)
+            defects += len(injected.truth)
+            detected += hits(injected, findings)
             wrong += strays(injected, findings, beside=True)
             misplaced += strays(injected, findings)
-    assert there > 2000
-    assert found_ >= 0.99 * there
+    assert defects > 2000
+    assert detected >= 0.99 * defects
     assert wrong == 0
     # Of a jump between two bars either may be the wrong one, if one moves by as much itself.
-    assert misplaced <= 0.005 * there
+    assert misplaced <= 0.005 * defects
 
 
 @needs_recordings

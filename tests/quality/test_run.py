@@ -1,4 +1,4 @@
-"""What checks find is told in bounds, with the rows around it, and the days are counted."""
+"""Findings are limited and have neighbouring rows; days are counted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check(function: Function, name: str = "mine") -> ConfiguredCheck:
 
 
 def each(condition: pl.Expr, **more: pl.Expr) -> Function:
-    """Finds every row of which a condition is true."""
+    """Return a check that reports every row with a true condition."""
     return lambda rows: rows.frame.filter(condition).select(start="timestamp", **more)
 
 
@@ -38,13 +38,17 @@ def context(row: dict[str, Any]) -> list[dict[str, Any]]:
 def test_what_a_check_does_not_say_is_filled_in() -> None:
     seen = run_checks(slice_of("bars_1m", bars(1)), [check(each(pl.lit(value=True)))])
     assert dict(seen.findings.schema) == dict(FINDINGS)
-    one = seen.findings.row(0, named=True)
-    assert one["end"] == T0 + timedelta(microseconds=1)
-    assert (one["rows"], one["reason"], one["against"]) == (1, "", "")
-    assert (one["severity"], one["dimension"], one["check"]) == ("warning", "accuracy", "mine")
+    finding = seen.findings.row(0, named=True)
+    assert finding["end"] == T0 + timedelta(microseconds=1)
+    assert (finding["rows"], finding["reason"], finding["against"]) == (1, "", "")
+    assert (finding["severity"], finding["dimension"], finding["check"]) == (
+        "warning",
+        "accuracy",
+        "mine",
+    )
 
 
-def test_what_is_found_outside_the_judged_range_does_not_count() -> None:
+def test_findings_outside_the_checked_range_are_ignored() -> None:
     rows = slice_of("bars_1m", bars(3, step=DAY), start=T0 + DAY, end=T0 + 2 * DAY)
     seen = run_checks(rows, [check(each(pl.lit(value=True)))])
     assert seen.findings["start"].to_list() == [T0 + DAY]
@@ -59,22 +63,22 @@ def test_without_findings_there_is_an_empty_frame() -> None:
 
 @settings(max_examples=20)
 @given(st.integers(0, 400), st.integers(0, 400), st.sampled_from([1, 3]), st.integers(1, 2))
-def test_of_a_kind_and_day_a_hundred_are_told_singly_and_the_rest_as_one(
+def test_of_a_kind_and_day_a_hundred_are_kept_and_the_rest_is_one_finding(
     first: int, second: int, weight: int, kinds: int
 ) -> None:
     times = [T0 + n * MINUTE for n in range(first)]
     times += [T0 + DAY + n * MINUTE for n in range(second)]
     frame = bars(len(times), timestamp=times)
     kind = (pl.int_range(pl.len()) % kinds).cast(pl.String)
-    found = each(pl.lit(value=True), reason=kind, rows=pl.lit(weight).cast(pl.Int64))
-    seen = run_checks(slice_of("bars_1m", frame, start=T0, end=T0 + 2 * DAY), [check(found)])
-    told = seen.findings
-    assert told["rows"].sum() == weight * len(times)
-    per_kind = told.group_by(pl.col("start").dt.date(), "reason").len()
+    report_all = each(pl.lit(value=True), reason=kind, rows=pl.lit(weight).cast(pl.Int64))
+    seen = run_checks(slice_of("bars_1m", frame, start=T0, end=T0 + 2 * DAY), [check(report_all)])
+    findings = seen.findings
+    assert findings["rows"].sum() == weight * len(times)
+    per_kind = findings.group_by(pl.col("start").dt.date(), "reason").len()
     assert per_kind["len"].max() in (None, *range(1, 102))
-    folded = told.filter(pl.col("message").str.contains("more like this"))
-    assert told.filter(pl.col("rows") > weight).height <= folded.height
-    assert told["end"].max() == (times[-1] + timedelta(microseconds=1) if times else None)
+    folded = findings.filter(pl.col("message").str.contains("more like this"))
+    assert findings.filter(pl.col("rows") > weight).height <= folded.height
+    assert findings["end"].max() == (times[-1] + timedelta(microseconds=1) if times else None)
 
 
 def test_the_hundred_are_the_first_and_the_rest_is_counted() -> None:
@@ -91,9 +95,9 @@ def test_the_context_holds_three_rows_before_three_in_and_three_after() -> None:
         return rows.frame.head(1).select(start=pl.lit(ends[0]), end=pl.lit(ends[1]))
 
     frame = bars(60, volume=[float(n) for n in range(60)])
-    one = run_checks(slice_of("bars_1m", frame), [check(long)]).findings.row(0, named=True)
-    assert [row["volume"] for row in context(one)] == [7, 8, 9, 10, 11, 12, 30, 31, 32]
-    assert context(one)[0] == {
+    finding = run_checks(slice_of("bars_1m", frame), [check(long)]).findings.row(0, named=True)
+    assert [row["volume"] for row in context(finding)] == [7, 8, 9, 10, 11, 12, 30, 31, 32]
+    assert context(finding)[0] == {
         "timestamp": "2024-01-01T00:07:00Z",
         "open": 100.0,
         "high": 100.0,
@@ -108,15 +112,15 @@ def test_the_context_of_a_gap_is_what_stands_on_both_sides() -> None:
     frame = bars(20, volume=[float(n) for n in range(20)]).filter(
         ~pl.col("volume").is_between(8, 9)
     )
-    one = run_checks(slice_of("bars_1m", frame), [check(gaps)]).findings.row(0, named=True)
-    assert [row["volume"] for row in context(one)] == [5, 6, 7, 10, 11, 12]
+    finding = run_checks(slice_of("bars_1m", frame), [check(gaps)]).findings.row(0, named=True)
+    assert [row["volume"] for row in context(finding)] == [5, 6, 7, 10, 11, 12]
 
 
 def test_the_context_at_the_edges_is_what_there_is() -> None:
     is_edge = pl.col("timestamp").is_in([T0, T0 + 4 * MINUTE])
     frame = bars(5, volume=[float(n) for n in range(5)])
     seen = run_checks(slice_of("bars_1m", frame), [check(each(is_edge))]).findings
-    shown = [[row["volume"] for row in context(one)] for one in seen.iter_rows(named=True)]
+    shown = [[row["volume"] for row in context(finding)] for finding in seen.iter_rows(named=True)]
     assert shown == [[0, 1, 2, 3], [1, 2, 3, 4]]
 
 

@@ -1,4 +1,4 @@
-"""Scores are what their formulas say: by hand, and for any findings."""
+"""Scores equal their formulas: by hand, and for random findings."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def days(*rows: int) -> pl.DataFrame:
     return frame.with_columns(pl.lit(None, dtype=DAYS[name]).alias(name) for name in DELAYS)
 
 
-def judged(rows: int, *found: Finding) -> dict[str, Any]:
+def score_day(rows: int, *findings: Finding) -> dict[str, Any]:
     """The score of one day."""
-    frame = pl.DataFrame(list(found), schema=SCHEMA, orient="row")
+    frame = pl.DataFrame(list(findings), schema=SCHEMA, orient="row")
     return score_days(days(rows), frame).row(0, named=True)
 
 
@@ -49,30 +49,30 @@ def wrong(rows: int, severity: str = "error", dimension: str = "accuracy") -> Fi
 
 
 def test_a_day_without_findings_is_whole() -> None:
-    one = judged(10)
-    assert {one[name] for name in MEASURES} == {1.0}
-    assert (one["rows"], one["expected"]) == (10, 10)
+    scores = score_day(10)
+    assert {scores[name] for name in MEASURES} == {1.0}
+    assert (scores["rows"], scores["expected"]) == (10, 10)
 
 
 def test_only_real_losses_lower_completeness() -> None:
-    one = judged(
+    scores = score_day(
         90, loss(7), loss(2, "lost"), loss(1, "not_fetched"), loss(1000, "no_trade", "info")
     )
-    assert one["completeness"] == 0.9
-    assert one["score"] == 0.9
-    assert [one[reason] for reason in REASONS] == [1, 7, 2, 1000, 0]
-    assert one["expected"] == 100
+    assert scores["completeness"] == 0.9
+    assert scores["score"] == 0.9
+    assert [scores[reason] for reason in REASONS] == [1, 7, 2, 1000, 0]
+    assert scores["expected"] == 100
 
 
 def test_losses_of_other_reasons_are_lost() -> None:
     for reason in ("skipped_ids", "", None):
-        one = judged(9, loss(1, reason))
-        assert (one["lost"], one["completeness"]) == (1, 0.9)
+        scores = score_day(9, loss(1, reason))
+        assert (scores["lost"], scores["completeness"]) == (1, 0.9)
 
 
-def test_losses_that_are_only_told_lower_nothing() -> None:
-    assert judged(9, loss(1, severity="info"))["completeness"] == 1.0
-    assert judged(9, loss(1, severity="warning"))["completeness"] == 0.9
+def test_losses_of_severity_info_do_not_lower_the_score() -> None:
+    assert score_day(9, loss(1, severity="info"))["completeness"] == 1.0
+    assert score_day(9, loss(1, severity="warning"))["completeness"] == 0.9
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS[1:])
@@ -80,22 +80,22 @@ def test_losses_that_are_only_told_lower_nothing() -> None:
     ("severity", "value"), [("info", 1.0), ("warning", 0.98), ("error", 0.8), ("critical", 0.8)]
 )
 def test_wrong_rows_weigh_by_their_severity(dimension: str, severity: str, value: float) -> None:
-    one = judged(100, wrong(20, severity, dimension))
-    assert one[dimension] == pytest.approx(value)
-    assert one["score"] == pytest.approx(value)
-    assert all(one[name] == 1.0 for name in set(DIMENSIONS) - {dimension})
+    scores = score_day(100, wrong(20, severity, dimension))
+    assert scores[dimension] == pytest.approx(value)
+    assert scores["score"] == pytest.approx(value)
+    assert all(scores[name] == 1.0 for name in set(DIMENSIONS) - {dimension})
 
 
 def test_the_score_is_the_product() -> None:
-    one = judged(
+    scores = score_day(
         80, loss(20), wrong(8), wrong(8, "error", "consistency"), wrong(8, "warning", "timeliness")
     )
-    assert one["score"] == pytest.approx(0.8 * 0.9 * 0.9 * 0.99)
+    assert scores["score"] == pytest.approx(0.8 * 0.9 * 0.9 * 0.99)
 
 
 def test_more_wrong_than_there_is_gives_nothing() -> None:
-    assert judged(3, wrong(5))["accuracy"] == 0.0
-    assert judged(0, wrong(1))["accuracy"] == 0.0
+    assert score_day(3, wrong(5))["accuracy"] == 0.0
+    assert score_day(0, wrong(1))["accuracy"] == 0.0
 
 
 def test_a_day_of_which_all_is_lost_is_not_complete() -> None:
@@ -107,7 +107,7 @@ def test_a_day_of_which_all_is_lost_is_not_complete() -> None:
 
 
 def test_a_day_in_which_nothing_should_be_is_whole() -> None:
-    assert judged(0, loss(1440, "no_trade", "info"))["completeness"] == 1.0
+    assert score_day(0, loss(1440, "no_trade", "info"))["completeness"] == 1.0
 
 
 def test_over_several_days_the_measures_are_means_weighted_by_what_should_be_there() -> None:
@@ -149,18 +149,18 @@ def counts(finding: Finding) -> bool:
 
 @given(st.integers(0, 100), some_findings)
 def test_measures_lie_between_0_and_1_and_are_1_where_nothing_is_lost_or_wrong(
-    rows: int, found: list[Finding]
+    rows: int, findings: list[Finding]
 ) -> None:
-    one = judged(rows, *found)
-    assert all(0.0 <= one[name] <= 1.0 for name in MEASURES)
-    assert (one["score"] == 1.0) == (not any(map(counts, found)))
+    scores = score_day(rows, *findings)
+    assert all(0.0 <= scores[name] <= 1.0 for name in MEASURES)
+    assert (scores["score"] == 1.0) == (not any(map(counts, findings)))
 
 
 @given(st.integers(1, 100), some_findings, some_findings)
 def test_more_findings_never_raise_a_score(
-    rows: int, found: list[Finding], more: list[Finding]
+    rows: int, findings: list[Finding], more: list[Finding]
 ) -> None:
-    before, after = judged(rows, *found), judged(rows, *found, *more)
+    before, after = score_day(rows, *findings), score_day(rows, *findings, *more)
     assert all(after[name] <= before[name] for name in MEASURES)
 
 
@@ -176,39 +176,44 @@ several_days = st.lists(
 )
 
 
-def by_the_docs(rows: int, found: list[Finding]) -> tuple[int, dict[str, float]]:
-    """What is expected of a day, and its measures: the docstring of the module in plain Python."""
+def by_the_docs(rows: int, findings: list[Finding]) -> tuple[int, dict[str, float]]:
+    """Expected rows and measures of a day: the docstring of the module in plain Python."""
     weight = {"info": 0.0, "warning": 0.1, "error": 1.0, "critical": 1.0}
     lost = sum(
         concerned
-        for _, concerned, reason, severity, dimension in found
+        for _, concerned, reason, severity, dimension in findings
         if dimension == "completeness"
         and reason not in ("no_trade", "venue_outage")
         and severity != "info"
     )
-    one = {"completeness": rows / (rows + lost) if rows + lost else 1.0}
+    measures = {"completeness": rows / (rows + lost) if rows + lost else 1.0}
     for name in ("accuracy", "consistency", "timeliness"):
-        wrong = sum(weight[severity] * n for _, n, _, severity, what in found if what == name)
-        one[name] = max(0.0, 1.0 - wrong / max(rows, 1))
-    product = one["completeness"] * one["accuracy"] * one["consistency"] * one["timeliness"]
-    return rows + lost, {**one, "score": product}
+        wrong = sum(weight[severity] * n for _, n, _, severity, what in findings if what == name)
+        measures[name] = max(0.0, 1.0 - wrong / max(rows, 1))
+    product = (
+        measures["completeness"]
+        * measures["accuracy"]
+        * measures["consistency"]
+        * measures["timeliness"]
+    )
+    return rows + lost, {**measures, "score": product}
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=4), several_days)
-def test_scores_are_what_the_docs_say(rows: list[int], found: list[Finding]) -> None:
-    there = {T0 + n * DAY: count for n, count in enumerate(rows)}
-    frame = pl.DataFrame(found, schema=SCHEMA, orient="row")
+def test_scores_are_what_the_docs_say(rows: list[int], findings: list[Finding]) -> None:
+    counts = {T0 + n * DAY: count for n, count in enumerate(rows)}
+    frame = pl.DataFrame(findings, schema=SCHEMA, orient="row")
     seen = score_days(days(*rows), frame)
     expected = {
-        day: by_the_docs(there.get(day, 0), [one for one in found if one[0] == day])
-        for day in sorted({*there, *(one[0] for one in found)})
+        day: by_the_docs(counts.get(day, 0), [finding for finding in findings if finding[0] == day])
+        for day in sorted({*counts, *(finding[0] for finding in findings)})
     }
     assert seen["timestamp"].to_list() == list(expected)
     assert seen["expected"].to_list() == [total for total, _ in expected.values()]
     weights = [max(total, 1) for total, _ in expected.values()]
     whole = combine_scores(seen)
     for name in MEASURES:
-        values = [one[name] for _, one in expected.values()]
+        values = [measures[name] for _, measures in expected.values()]
         assert seen[name].to_list() == pytest.approx(values)
         mean = sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
         assert whole[name] == pytest.approx(mean)

@@ -11,7 +11,7 @@ from tests import processes
 
 
 def start_check(path: Path) -> BaseProcess:
-    """Start a check of all that is there."""
+    """Start a check of all tables."""
     return processes.start(check, path)
 
 

@@ -1,4 +1,4 @@
-"""A table that lies in memory, a file a day: what a lake knows, without storage to wait for."""
+"""A table in memory with one file per day, which needs no storage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lake.store.reader import EVERYTHING, FILES, TableReader, may_hold_rows
 
 
 class ReaderInMemory(TableReader):
-    """All columns of the dataset must be there."""
+    """The frame must have all columns of the dataset."""
 
     def __init__(self, dataset: Dataset, frame: pl.DataFrame) -> None:
         self.dataset = dataset

@@ -1,4 +1,4 @@
-"""What testifies of rows that are no bars: neighbours far away, trades, exchanges beside a pool."""
+"""References of rows that are not bars: far neighbours, trades, and exchanges beside a pool."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def books(times: list[int], bids: list[float], depth: int = 1) -> pl.DataFrame:
 
 
 def by_day(lake: Lake, table: str, count: int) -> pl.DataFrame:
-    """What is found where each day is checked by itself, the last one first."""
+    """Findings if each day is checked by itself, the last one first."""
     for day in reversed(range(count)):
         lake.quality.check(table, since=T0 + day * DAY, until=T0 + (day + 1) * DAY)
     return lake.quality.findings(table)
@@ -57,17 +57,21 @@ def test_trades_show_that_a_book_is_frozen(lake: Lake) -> None:
     write(lake, "orderbooks", books(list(range(0, 3600, 60)), [100.0] * 60))
     assert lake.quality.check("orderbooks").findings["reason"].to_list() == ["unchanged"]
     write(lake, "trades", trades(60, step=MINUTE))
-    (found,) = lake.quality.check("orderbooks").findings.rows(named=True)
-    assert (found["check"], found["reason"], found["against"]) == ("stale_book", "frozen", "trades")
+    (finding,) = lake.quality.check("orderbooks").findings.rows(named=True)
+    assert (finding["check"], finding["reason"], finding["against"]) == (
+        "stale_book",
+        "frozen",
+        "trades",
+    )
 
 
 def test_ids_that_are_missing_over_midnight_are_found_by_the_day(lake: Lake) -> None:
     before = trades(100, start=T0 + 20 * HOUR)
     after = trades(100, first=2100, start=T0 + 30 * HOUR - 2100 * SECOND)
     write(lake, "trades", pl.concat([before, after]))
-    found = by_day(lake, "trades", 2).filter(pl.col("check") == "ids_skip")
-    assert found["rows"].to_list() == [2000]
-    assert found["timestamp"].to_list() == [T0 + DAY]
+    findings = by_day(lake, "trades", 2).filter(pl.col("check") == "ids_skip")
+    assert findings["rows"].to_list() == [2000]
+    assert findings["timestamp"].to_list() == [T0 + DAY]
 
 
 def test_blocks_that_are_missing_over_midnight_are_found_by_the_day(new_lake: NewLake) -> None:
@@ -76,15 +80,15 @@ def test_blocks_that_are_missing_over_midnight_are_found_by_the_day(new_lake: Ne
     first = int(chain["block_number"].min())  # type: ignore[arg-type]
     lost = pl.col("block_number").is_between(first + 6500, first + 8000)
     write(lake, "user_blocks", chain.filter(~lost))
-    found = by_day(lake, "user_blocks", 3)
-    assert set(found["check"]) == {"block_gaps"}
-    assert found["rows"].sum() == 1501
-    assert found["timestamp"].dt.date().n_unique() == 2
+    findings = by_day(lake, "user_blocks", 3)
+    assert set(findings["check"]) == {"block_gaps"}
+    assert findings["rows"].sum() == 1501
+    assert findings["timestamp"].dt.date().n_unique() == 2
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 7_000), st.integers(0, 3)), min_size=60, max_size=80))
-def test_ids_are_judged_the_same_however_days_are_cut(
+def test_ids_are_checked_the_same_however_days_are_cut(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int]]
 ) -> None:
     """Each trade some seconds after the one before, some ids after it; few are left out."""
@@ -96,10 +100,10 @@ def test_ids_are_judged_the_same_however_days_are_cut(
         ids.append(str(number))
     times = [T0 + n * SECOND for n in seconds]
     write(lake, "trades", trades(len(ids), timestamp=times, trade_id=ids))
-    found = ["timestamp", "end", "rows", "check", "reason", "measured"]
-    at_once = lake.quality.check("trades").findings.select(found)
+    columns = ["timestamp", "end", "rows", "check", "reason", "measured"]
+    at_once = lake.quality.check("trades").findings.select(columns)
     last = (times[-1] - T0) // DAY + 1
-    assert by_day(lake, "trades", last).select(found).equals(at_once)
+    assert by_day(lake, "trades", last).select(columns).equals(at_once)
     assert lake.quality.check("trades").recorded.opened == 0
 
 
@@ -117,9 +121,9 @@ def test_a_pool_is_compared_with_the_finest_bars_of_what_it_wraps(
         right = {"high": pl.lit(price * 3), "low": pl.lit(price / 3)}
         ends = {"open": pl.lit(price), "close": pl.lit(price)}
         write(lake, "bars_1m", bars(1440, symbol="ETH/USDC").with_columns(**ends, **right))
-    found = lake.quality.check("user_swaps").findings.filter(pl.col("check") == "dex_price")
-    told = [("bad_data", "binance ETH/USDC")] if table == "bars_1h" else []
-    assert found.select("reason", "against").unique().rows() == told
+    findings = lake.quality.check("user_swaps").findings.filter(pl.col("check") == "dex_price")
+    expected = [("bad_data", "binance ETH/USDC")] if table == "bars_1h" else []
+    assert findings.select("reason", "against").unique().rows() == expected
 
 
 def test_symbols_are_unwrapped_token_by_token() -> None:
@@ -147,7 +151,7 @@ def test_rows_without_a_usable_time_are_found(lake: Lake) -> None:
     wrong = trades(5).with_columns(timestamp=late.cast(pl.Datetime("us", "UTC")))
     write(lake, "trades", pl.concat([trades(5), wrong]))
     done = lake.quality.check("trades")
-    (found,) = done.findings.filter(pl.col("check") == "refused").rows(named=True)
-    assert (found["rows"], found["severity"]) == (5, "warning")
-    assert "timestamp_out_of_range" in found["reason"]
+    (finding,) = done.findings.filter(pl.col("check") == "refused").rows(named=True)
+    assert (finding["rows"], finding["severity"]) == (5, "warning")
+    assert "timestamp_out_of_range" in finding["reason"]
     assert lake.quality.check("trades").recorded.opened == 0

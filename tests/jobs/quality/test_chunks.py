@@ -1,4 +1,4 @@
-"""A large market is checked a piece at a time: that changes nothing of what is found or scored."""
+"""A large market is checked in chunks, which does not change findings and scores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.conftest import DAY, T0
 from tests.jobs.quality.reader_in_memory import ReaderInMemory
 from tests.quality.slices import rows_of
 
-# Checks of other venues are judged in tests/quality/test_venues.py.
+# tests/quality/checks/test_cross_venue.py has the tests of checks across venues.
 OWN = tuple(
     check
     for check in configure(builtin().dataset("bars_1m"))
@@ -39,7 +39,7 @@ EDGES = [-700, -500, -251, -250, -31, -2, -1, 0, 1, 2, 30, 59, 250, 499, 501, 70
 
 
 def walk(random: np.random.Generator, timeframe: Timeframe, count: int) -> pl.DataFrame:
-    """Bars of a market that walks, each with a volume, that open one after the other."""
+    """Bars of a random walk, each with a volume."""
     opens = [timeframe.ceiling(T0)]
     while len(opens) < count:
         opens.append(timeframe.after(opens[-1]))
@@ -83,15 +83,17 @@ Damage = tuple[str, int, int]
 
 def damaged(frame: pl.DataFrame, damages: Sequence[Damage]) -> pl.DataFrame:
     for kind, first, count in damages:
-        there = pl.int_range(pl.len()).is_between(first, first + count - 1)
+        inside = pl.int_range(pl.len()).is_between(first, first + count - 1)
         if kind == "gone":
-            frame = frame.filter(~there)
+            frame = frame.filter(~inside)
         elif kind == "thin":
-            frame = frame.filter(~there | (pl.int_range(pl.len()) % 41 == 0))
+            frame = frame.filter(~inside | (pl.int_range(pl.len()) % 41 == 0))
         elif kind == "twice":
-            frame = pl.concat([frame, frame.filter(there)]).sort("timestamp")
+            frame = pl.concat([frame, frame.filter(inside)]).sort("timestamp")
         else:
-            values = {name: pl.when(there).then(one).otherwise(name) for name, one in _TO[kind]}
+            values = {
+                name: pl.when(inside).then(value).otherwise(name) for name, value in _TO[kind]
+            }
             frame = frame.with_columns(**values)
     return frame
 
@@ -129,8 +131,8 @@ def damages(height: int, slots_a_day: int, *only: str) -> st.SearchStrategy[list
     return st.lists(st.tuples(kinds, placed(height, slots_a_day), counts), min_size=1, max_size=6)
 
 
-def known(tables: Mapping[str, pl.DataFrame]) -> CheckInputs:
-    """What a lake with these tables knows; nobody recorded what was asked for."""
+def inputs_of(tables: Mapping[str, pl.DataFrame]) -> CheckInputs:
+    """Inputs with these tables, without coverage."""
     coverage = pl.DataFrame(schema={name: pl.String() for name in ("table", "exchange", "symbol")})
     times = dict.fromkeys(("start", "end"), BARS["timestamp"])
     quarantine = builtin().dataset("quarantine").empty().drop("row")
@@ -147,17 +149,17 @@ def known(tables: Mapping[str, pl.DataFrame]) -> CheckInputs:
     )
 
 
-def judged(tables: Mapping[str, pl.DataFrame], table: str, ranges: Any) -> Any:
+def check_ranges(tables: Mapping[str, pl.DataFrame], table: str, ranges: Any) -> Any:
     """Findings and scores of a table, range after range."""
-    evidence, found, scored = known(tables), [pl.DataFrame(schema=FINDINGS)], []
+    evidence, findings, scored = inputs_of(tables), [pl.DataFrame(schema=FINDINGS)], []
     for item in ranges:
         selection = Selection(("binance",), start=item and item.start, end=item and item.end)
         for rows in evidence.cut_slices(table, selection):
             seen = run_checks(rows, OWN)
-            found.append(seen.findings)
+            findings.append(seen.findings)
             scored.append(score_days(seen.days, seen.findings))
     order = ["start", "check", "reason", "against", "end"]
-    return pl.concat(found).sort(order, maintain_order=True), pl.concat(scored).sort("timestamp")
+    return pl.concat(findings).sort(order, maintain_order=True), pl.concat(scored).sort("timestamp")
 
 
 def assert_cuts_change_nothing(
@@ -165,19 +167,19 @@ def assert_cuts_change_nothing(
 ) -> None:
     """At once, in parts of a length, and in pieces, as they are cut where a piece holds little."""
     assume(not tables[table].is_empty())
-    at_once = judged(tables, table, [None])
+    at_once = check_ranges(tables, table, [None])
     times = tables[table]["timestamp"]
     first, last = times.min(), times.max()
     assert isinstance(first, datetime)
     assert isinstance(last, datetime)
     whole = TimeRange(first, last + timedelta(microseconds=1))
-    in_parts = judged(tables, table, split(whole, length))
+    in_parts = check_ranges(tables, table, split(whole, length))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "_CHECK_ROWS", sum(frame.height for frame in tables.values()) // 4)
-        in_pieces = judged(tables, table, [None])
+        in_pieces = check_ranges(tables, table, [None])
     for cut in (in_parts, in_pieces):
-        for one, other in zip(cut, at_once, strict=True):
-            assert_frame_equal(one, other, check_exact=True)
+        for chunk, other in zip(cut, at_once, strict=True):
+            assert_frame_equal(chunk, other, check_exact=True)
 
 
 MINUTES, COUNT = Timeframe(1, "m"), 4 * 1440
@@ -185,7 +187,7 @@ MINUTES, COUNT = Timeframe(1, "m"), 4 * 1440
 
 @settings(max_examples=15)
 @given(st.integers(0, 99), damages(COUNT, 1440), damages(COUNT, 1440), st.booleans(), st.booleans())
-def test_minutes_are_judged_the_same_however_they_are_cut(
+def test_minutes_are_checked_the_same_however_they_are_cut(
     seed: int, of_bars: list[Damage], of_trades: list[Damage], traded: bool, elsewhere: bool
 ) -> None:
     clean = walk(np.random.default_rng(seed), MINUTES, COUNT)
@@ -193,7 +195,7 @@ def test_minutes_are_judged_the_same_however_they_are_cut(
     if elsewhere:
         tables["bars_1m"] = pl.concat([tables["bars_1m"], on_kraken(clean)])
     if traded:
-        lost = [one for one in of_trades if one[0] in _LOST]
+        lost = [row for row in of_trades if row[0] in _LOST]
         tables["trades"] = damaged(ticks(clean, MINUTES), lost)
     assert_cuts_change_nothing(tables, "bars_1m", DAY)
 
@@ -207,7 +209,7 @@ LONGER = {"1h": ("15m", 480, 24, 4), "1d": ("1h", 60, 1, 14), "1w": ("1d", 30, 1
 
 @settings(max_examples=10)
 @given(st.sampled_from(sorted(LONGER)), st.integers(0, 99), st.booleans(), st.data())
-def test_longer_bars_are_judged_the_same_however_they_are_cut(
+def test_longer_bars_are_checked_the_same_however_they_are_cut(
     name: str, seed: int, traded: bool, data: st.DataObject
 ) -> None:
     below, count, a_day, days_a_part = LONGER[name]

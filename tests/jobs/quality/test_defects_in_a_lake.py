@@ -1,6 +1,6 @@
-"""Known defects in stored rows are all found by a check of the lake, each with its class.
+"""Known defects in stored rows are all found by a check of the lake, each with its reason.
 
-What the store would refuse or merge away comes as another engine's files do: past it.
+Rows that the store would reject or merge are written as another engine does: not by the store.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ with_trades = pytest.mark.parametrize(
 
 
 def replaced(lake: Lake, table: str, frame: pl.DataFrame) -> None:
-    """Make these rows a table, whatever they are."""
+    """Replace a table by any rows."""
     dataset = lake.dataset(table)
     rows = rows_of(dataset, frame).with_columns(dataset.partition_date())
     path = lake.root.path / "tables" / table
@@ -79,7 +79,7 @@ def replaced(lake: Lake, table: str, frame: pl.DataFrame) -> None:
 
 
 def checked(lake: Lake, sample: Sample, kind: str, **how: float) -> tuple[Injected, pl.DataFrame]:
-    """What was done to the bars of a sample, and what is found of it that is not so without."""
+    """Inject defects into the bars of a sample; return them and the findings that they cause."""
     replaced(lake, sample.table, sample.bars)
     if sample.trades is not None:
         replaced(lake, "trades", sample.trades)
@@ -87,20 +87,22 @@ def checked(lake: Lake, sample: Sample, kind: str, **how: float) -> tuple[Inject
     random = np.random.default_rng(20_240_101)
     injected = inject(sample.bars, kind, random, count=20, **how)  # type: ignore[arg-type]
     replaced(lake, sample.table, injected.frame)
-    found = lake.quality.check(sample.table).findings
-    return injected, found.join(clean, on="finding_id", how="anti").sort("timestamp")
+    findings = lake.quality.check(sample.table).findings
+    return injected, findings.join(clean, on="finding_id", how="anti").sort("timestamp")
 
 
-def of_truth(one: Defect, found: pl.DataFrame) -> pl.DataFrame:
-    return found.filter((pl.col("timestamp") < one.end) & (pl.col("end") > one.start))
+def of_truth(defect: Defect, findings: pl.DataFrame) -> pl.DataFrame:
+    return findings.filter((pl.col("timestamp") < defect.end) & (pl.col("end") > defect.start))
 
 
-def rows_at(truth: list[Defect], found: pl.DataFrame) -> int:
-    """How many rows findings tell; all of them lie at defects, and no defect has none."""
-    told = [of_truth(one, found) for one in truth]
-    assert all(part.height for part in told), "a defect was not found"
-    assert pl.concat(told)["finding_id"].n_unique() == found.height, "something else was found"
-    return int(found["rows"].sum())
+def rows_at(truth: list[Defect], findings: pl.DataFrame) -> int:
+    """Count the rows of findings; require that each is at a defect, and each defect has one."""
+    matches = [of_truth(defect, findings) for defect in truth]
+    assert all(part.height for part in matches), "a defect was not found"
+    assert pl.concat(matches)["finding_id"].n_unique() == findings.height, (
+        "something else was found"
+    )
+    return int(findings["rows"].sum())
 
 
 def missing(lake: Lake, table: str) -> dict[datetime, str]:
@@ -124,15 +126,15 @@ def test_missing_bars_are_all_found_as_what_is_known_of_them(
     sample = SAMPLES[name]()
     replaced(lake, sample.table, sample.bars)
     before = set(missing(lake, sample.table))
-    injected, found = checked(lake, sample, "gap", rows=length)
+    injected, findings = checked(lake, sample, "gap", rows=length)
     after = missing(lake, sample.table)
     gone = set(sample.bars["timestamp"]) - set(injected.frame["timestamp"])
     assert len(gone) == 20 * length
     assert set(after) - before == gone
-    assert set(found["check"]) == {"gaps"}
-    told = lake.quality.findings(check="gaps", severity="error")
+    assert set(findings["check"]) == {"gaps"}
+    open_gaps = lake.quality.findings(check="gaps", severity="error")
     losses = {time for time, reason in after.items() if reason != "no_trade"}
-    assert told["rows"].sum() == len(losses)
+    assert open_gaps["rows"].sum() == len(losses)
     assert losses >= gone
     if sample.trades is None:
         assert {after[time] for time in gone} == {"unknown"}
@@ -162,15 +164,17 @@ def test_trades_that_come_later_prove_what_was_unknown(lake: Lake) -> None:
     assert kept["finding_id"].sort().equals(before.findings["finding_id"].sort())
 
 
-def test_missing_bars_of_what_was_never_asked_for_are_not_fetched(lake: Lake) -> None:
+def test_missing_bars_of_time_that_was_never_requested_are_not_fetched(lake: Lake) -> None:
     sample = SAMPLES["sandbox"]()
-    asked = TimeRange(START, START + 5 * DAY)
-    settled = [CoveredRange(asked, 7200)]
+    requested = TimeRange(START, START + 5 * DAY)
+    settled = [CoveredRange(requested, 7200)]
     Ledger(store_of(lake)).record_coverage("bars_1m", BINANCE, settled, ORIGIN)
-    injected, found = checked(lake, sample, "gap", rows=3)
-    assert rows_at(injected.truth, found) == 60
-    expected = ["unknown" if start < asked.end else "not_fetched" for start in found["timestamp"]]
-    assert found["reason"].to_list() == expected
+    injected, findings = checked(lake, sample, "gap", rows=3)
+    assert rows_at(injected.truth, findings) == 60
+    expected = [
+        "unknown" if start < requested.end else "not_fetched" for start in findings["timestamp"]
+    ]
+    assert findings["reason"].to_list() == expected
     assert {"unknown", "not_fetched"} == set(expected)
 
 
@@ -179,20 +183,20 @@ def test_missing_bars_of_what_was_never_asked_for_are_not_fetched(lake: Lake) ->
 def test_rows_that_another_engine_wrote_twice_are_all_found(
     lake: Lake, name: str, length: int
 ) -> None:
-    injected, found = checked(lake, SAMPLES[name](), "duplicate", rows=length)
-    repeats = found.filter(pl.col("check") == "duplicates")
+    injected, findings = checked(lake, SAMPLES[name](), "duplicate", rows=length)
+    repeats = findings.filter(pl.col("check") == "duplicates")
     assert rows_at(injected.truth, repeats) == 20 * length
-    assert found.height == repeats.height
+    assert findings.height == repeats.height
 
 
 @samples
 def test_bars_that_contradict_themselves_are_all_found(lake: Lake, name: str) -> None:
-    injected, found = checked(lake, SAMPLES[name](), "ohlc")
-    broken = found.filter(pl.col("check") == "broken_rules")
+    injected, findings = checked(lake, SAMPLES[name](), "ohlc")
+    broken = findings.filter(pl.col("check") == "broken_rules")
     assert rows_at(injected.truth, broken) == 20
     assert set(broken["reason"]) <= {"high_is_highest", "low_is_lowest"}
-    # Where trades testify they contradict the prices, too.
-    assert set(found["check"]) <= {"broken_rules", "reconciliation", "spikes"}
+    # Where there are trades, they contradict the prices, too.
+    assert set(findings["check"]) <= {"broken_rules", "reconciliation", "spikes"}
 
 
 @with_trades
@@ -201,29 +205,33 @@ def test_bars_that_differ_from_their_trades_are_all_found(lake: Lake, name: str)
     assert sample.trades is not None
     first, last = sample.trades["timestamp"].min(), sample.trades["timestamp"].max()
     inside = sample.bars.filter(pl.col("timestamp").is_between(first, last))
-    injected, found = checked(lake, Sample(sample.table, inside, sample.trades), "level_mismatch")
-    assert rows_at(injected.truth, found) == 20
-    assert set(found["check"]) == {"reconciliation"}
-    assert set(found["against"]) == {"trades"}
-    assert set(found["reason"]) <= {"high", "low", "volume"}
+    injected, findings = checked(
+        lake, Sample(sample.table, inside, sample.trades), "level_mismatch"
+    )
+    assert rows_at(injected.truth, findings) == 20
+    assert set(findings["check"]) == {"reconciliation"}
+    assert set(findings["against"]) == {"trades"}
+    assert set(findings["reason"]) <= {"high", "low", "volume"}
 
 
 @samples
 def test_times_of_a_mistaken_unit_are_all_found(lake: Lake, name: str) -> None:
-    injected, found = checked(lake, SAMPLES[name](), "unit_seconds", rows=3)
-    wrong = found.filter(pl.col("check") == "implausible_time")
+    injected, findings = checked(lake, SAMPLES[name](), "unit_seconds", rows=3)
+    wrong = findings.filter(pl.col("check") == "implausible_time")
     assert wrong["rows"].sum() == 60
     assert set(wrong["reason"]) == {"too_small_unit"}
     assert set(wrong["severity"]) == {"critical"}
     # The bars are missing where they belong.
-    assert missing(lake, SAMPLES[name]().table).keys() >= {one.start for one in injected.truth}
+    assert missing(lake, SAMPLES[name]().table).keys() >= {
+        defect.start for defect in injected.truth
+    }
 
 
 @samples
 def test_prices_of_a_mistaken_unit_are_all_found(lake: Lake, name: str) -> None:
-    injected, found = checked(lake, SAMPLES[name](), "price_factor", rows=30, size=100.0)
-    assert set(found["check"]) <= {"scale", "spikes", "reconciliation", "jumps", "stale"}
-    scale = found.filter(pl.col("check") == "scale")
+    injected, findings = checked(lake, SAMPLES[name](), "price_factor", rows=30, size=100.0)
+    assert set(findings["check"]) <= {"scale", "spikes", "reconciliation", "jumps", "stale"}
+    scale = findings.filter(pl.col("check") == "scale")
     assert rows_at(injected.truth, scale) == 20 * 30
     assert scale["measured"].is_between(90, 110).all()
 
@@ -238,8 +246,8 @@ def test_local_times_are_all_found_ahead_of_the_clock(lake: Lake, name: str) -> 
     moved = pl.when(local).then(pl.col("timestamp") + timedelta(hours=8)).otherwise("timestamp")
     replaced(lake, sample.table, bars.with_columns(timestamp=moved))
     now = last + 5 * MINUTE
-    found = Lake(lake.settings, now=lambda: now).quality.check(sample.table).findings
-    ahead = found.filter(pl.col("check") == "implausible_time")
+    findings = Lake(lake.settings, now=lambda: now).quality.check(sample.table).findings
+    ahead = findings.filter(pl.col("check") == "implausible_time")
     expected = bars.filter(pl.col("timestamp") + timedelta(hours=8) > now + MINUTE).height
     assert ahead["rows"].sum() == expected > 0
     assert set(ahead["reason"]) == {"ahead"}
@@ -253,10 +261,10 @@ def test_days_of_a_local_time_are_found_by_the_trades(lake: Lake, name: str, hou
     replaced(lake, "trades", sample.trades)
     shifted = pl.col("timestamp") + timedelta(hours=hours)
     replaced(lake, sample.table, sample.bars.with_columns(timestamp=shifted))
-    found = lake.quality.check(sample.table).findings.filter(pl.col("check") == "time_shift")
-    assert found.height >= 1
-    assert set(found["reason"]) == {f"{hours:+}h"}
-    assert set(found["against"]) == {"trades"}
+    findings = lake.quality.check(sample.table).findings.filter(pl.col("check") == "time_shift")
+    assert findings.height >= 1
+    assert set(findings["reason"]) == {f"{hours:+}h"}
+    assert set(findings["against"]) == {"trades"}
 
 
 def test_crossed_books_are_all_found(lake: Lake) -> None:
@@ -267,12 +275,12 @@ def test_crossed_books_are_all_found(lake: Lake) -> None:
         books.append(row(from_ms(int(time.timestamp() * 1000)), at.update_id, at.bids, at.asks))
     places = np.random.default_rng(7).choice(np.arange(1, 599, 3), 40, replace=False).tolist()
     for place in places:
-        one = books[place]
-        one["bid_prices"], one["ask_prices"] = one["ask_prices"][::-1], one["bid_prices"][::-1]
+        book = books[place]
+        book["bid_prices"], book["ask_prices"] = book["ask_prices"][::-1], book["bid_prices"][::-1]
     frame = pl.DataFrame(books)
     replaced(lake, "orderbooks", frame)
-    found = lake.quality.check("orderbooks").findings
-    crossed = found.filter(pl.col("check") == "crossed")
+    findings = lake.quality.check("orderbooks").findings
+    crossed = findings.filter(pl.col("check") == "crossed")
     assert crossed["timestamp"].sort().to_list() == sorted(times[place] for place in places)
 
 

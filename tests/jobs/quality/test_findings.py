@@ -1,4 +1,4 @@
-"""Findings are opened, kept, closed and opened again; ingestion checks what it brought."""
+"""Findings are opened, kept, closed and opened again; ingestion checks the ingested rows."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def test_findings_are_opened_kept_closed_and_opened_again(lake: Lake) -> None:
     assert set(before["job_id"]) == {first.job_id}
     assert first.findings.equals(lake.quality.findings())
 
-    there = versions(lake)
+    unchanged = versions(lake)
     assert lake.quality.check().recorded == FindingCounts(kept=2)
     assert gaps(lake).equals(before)
-    assert versions(lake) == there
+    assert versions(lake) == unchanged
 
     write(lake, "bars_1m", bars(1, start=T0 + 10 * MINUTE))
     third = lake.quality.check()
@@ -98,22 +98,22 @@ def test_what_changed_is_written_with_the_job_that_found_it_first(lake: Lake) ->
     write(lake, "bars_1m", bars(1, start=T0 + 11 * MINUTE, volume=[9.0]))  # in the context
     third = lake.quality.check()
     assert third.recorded == FindingCounts(kept=2)
-    one = gaps(lake).row(0, named=True)
-    assert '"volume":9.0' in one["context"]
-    assert one["job_id"] == first.job_id
+    finding = gaps(lake).row(0, named=True)
+    assert '"volume":9.0' in finding["context"]
+    assert finding["job_id"] == first.job_id
 
 
 def test_a_check_of_one_market_or_day_closes_nothing_elsewhere(lake: Lake) -> None:
     for symbol in ("BTC/USDT", "ETH/USDT"):
         write(lake, "bars_1m", bars(3, step=720 * MINUTE, symbol=symbol))
     assert lake.quality.check().recorded.opened == 4
-    there = versions(lake)
+    before = versions(lake)
     lake.quality.check(symbol="BTC/USDT", since=T0, until=T0 + DAY)
-    assert versions(lake) == there
+    assert versions(lake) == before
     assert lake.quality.findings().height == 4
 
 
-def test_findings_of_a_day_that_holds_nothing_any_more_are_closed(lake: Lake) -> None:
+def test_findings_of_a_day_without_rows_are_closed(lake: Lake) -> None:
     epoch = T0.replace(year=1970, day=20)
     write(lake, "bars_1m", pl.concat([bars(3), bars(1, start=epoch)]))
     lake.quality.check()
@@ -133,9 +133,9 @@ def test_refused_rows_are_findings_until_a_sound_row_is_stored(lake: Lake) -> No
     bad = bars(1, start=T0 + 3 * MINUTE, open=[-1.0], low=[-1.0])
     lake.write("bars_1m", pl.concat([bars(3), bad]))
     done = lake.quality.check()
-    one = done.findings.row(0, named=True)
-    assert (one["check"], one["timestamp"]) == ("refused", T0 + 3 * MINUTE)
-    assert "prices_positive" in one["reason"]
+    finding = done.findings.row(0, named=True)
+    assert (finding["check"], finding["timestamp"]) == ("refused", T0 + 3 * MINUTE)
+    assert "prices_positive" in finding["reason"]
     assert done.scores["accuracy"] == pytest.approx(2 / 3)
     lake.write("bars_1m", bars(1, start=T0 + 3 * MINUTE))
     done = lake.quality.check()
@@ -148,7 +148,7 @@ def test_two_checks_at_once_do_no_harm(lake: Lake) -> None:
     write(lake, "trades", trades(3))
     others = [Lake(lake.settings) for _ in range(3)]
     with ThreadPoolExecutor(3) as threads:
-        list(threads.map(lambda one: one.quality.check(), others))
+        list(threads.map(lambda lake: lake.quality.check(), others))
     assert gaps(lake, None)["status"].to_list() == ["open", "open"]
     assert lake.quality.scores().select("dataset", "timestamp").is_duplicated().sum() == 0
     last = lake.quality.check().recorded
@@ -157,15 +157,15 @@ def test_two_checks_at_once_do_no_harm(lake: Lake) -> None:
 
 @pytest.fixture
 def logs(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
-    """Gives what was logged since it was last asked."""
+    """Return a function that returns the log since its last call."""
     # The command line, where a test has run it in this process, keeps logs to itself.
     monkeypatch.setattr(logging.getLogger("lake"), "propagate", True)
     caplog.set_level("INFO", logger="lake")
 
     def text() -> str:
-        told = caplog.text
+        log = caplog.text
         caplog.clear()
-        return told
+        return log
 
     return text
 
@@ -198,11 +198,11 @@ def test_a_killed_check_is_made_whole_by_the_next(tmp_path: Path, least: int) ->
 def test_what_is_new_is_logged_as_it_deserves(lake: Lake, logs: Callable[[], str]) -> None:
     holed(lake)
     lake.quality.check()
-    told = [line for line in logs().splitlines() if "event=finding" in line]
-    assert len(told) == 2
-    assert all(line.startswith("WARNING") for line in told)
-    assert "symbol=BTC/USDT" in told[0]
-    assert "start=2024-01-01T00:10:00Z" in told[0]
+    lines = [line for line in logs().splitlines() if "event=finding" in line]
+    assert len(lines) == 2
+    assert all(line.startswith("WARNING") for line in lines)
+    assert "symbol=BTC/USDT" in lines[0]
+    assert "start=2024-01-01T00:10:00Z" in lines[0]
     lake.quality.check()
     assert "event=finding" not in logs()
     write(lake, "bars_1m", bars(60))
@@ -210,15 +210,15 @@ def test_what_is_new_is_logged_as_it_deserves(lake: Lake, logs: Callable[[], str
     assert logs().count('event="finding closed"') == 2
 
 
-def test_findings_that_cannot_be_recorded_are_told(lake: Lake, logs: Callable[[], str]) -> None:
-    """As of rows of a time that no table of a lake holds, which another engine wrote."""
+def test_findings_that_cannot_be_recorded_are_logged(lake: Lake, logs: Callable[[], str]) -> None:
+    """Another engine wrote rows of a time that no table of a lake can hold."""
     write(lake, "bars_1m", bars(1))
     far = as_stored(lake, bars(1, start=datetime(4670, 1, 1, tzinfo=UTC)))
     write_deltalake(lake.root.path / "tables" / "bars_1m", far, mode="append")
     lake.quality.check()
-    (told,) = [line for line in logs().splitlines() if "cannot be recorded" in line]
-    assert told.startswith("ERROR")
-    assert "start=4670-01-01T00:00:00Z" in told
+    (error,) = [line for line in logs().splitlines() if "cannot be recorded" in line]
+    assert error.startswith("ERROR")
+    assert "start=4670-01-01T00:00:00Z" in error
 
 
 def as_stored(lake: Lake, frame: pl.DataFrame) -> pl.DataFrame:
@@ -271,7 +271,7 @@ def test_settings_can_leave_the_check_out(make_lake: MakeLake) -> None:
     "broken",
     [{"sql": "SELECT nothing FROM rows"}, {"python": "tests.jobs.quality.test_findings:fails"}],
 )
-def test_a_broken_check_of_the_users_fails_no_ingestion_and_is_told(
+def test_a_broken_check_of_a_user_is_logged_and_does_not_fail_the_ingestion(
     make_lake: MakeLake, logs: Callable[[], str], broken: dict[str, str]
 ) -> None:
     lake = changed(make_lake(), QualitySettings(checks={"bars": {"mine": broken}}))
@@ -279,8 +279,8 @@ def test_a_broken_check_of_the_users_fails_no_ingestion_and_is_told(
     assert report.status == "ok"
     assert report.score is None
     assert lake.scan("bars_1m").collect().height == 120
-    (told,) = [line for line in logs().splitlines() if "check after ingestion failed" in line]
-    assert "quality.checks.bars.mine" in told
+    (error,) = [line for line in logs().splitlines() if "check after ingestion failed" in line]
+    assert "quality.checks.bars.mine" in error
     with pytest.raises(ConfigError, match=r"quality\.checks\.bars\.mine"):
         lake.quality.check()
 

@@ -53,9 +53,13 @@ def test_a_dataset_of_ones_own_has_checks_of_its_own(new_lake: NewLake) -> None:
     lake = new_lake(schemas={"oracle_prices": SCHEMA.format(checks=CHECKS)})
     write(lake, "oracle_prices", prices(1.0, 200.0, 2.0))
     done = lake.quality.check()
-    one = done.findings.row(0, named=True)
-    assert (done.findings.height, one["check"], one["timestamp"]) == (1, "far", T0 + MINUTE)
-    assert (one["severity"], one["dimension"], one["measured"]) == ("error", "consistency", 200.0)
+    finding = done.findings.row(0, named=True)
+    assert (done.findings.height, finding["check"], finding["timestamp"]) == (1, "far", T0 + MINUTE)
+    assert (finding["severity"], finding["dimension"], finding["measured"]) == (
+        "error",
+        "consistency",
+        200.0,
+    )
     assert done.scores["consistency"] == pytest.approx(2 / 3)
 
     milder = changed(lake, {"oracle_prices": {"far": {"severity": "warning"}}}).quality.check()
@@ -76,7 +80,7 @@ def test_a_dataset_of_ones_own_has_checks_of_its_own(new_lake: NewLake) -> None:
         ("[checks.far]\npython = 'no.such:check'", "cannot be imported"),
     ],
 )
-def test_a_mistake_in_a_check_of_a_dataset_file_is_told_with_its_place(
+def test_a_mistake_in_a_check_of_a_dataset_file_is_reported_with_its_place(
     new_lake: NewLake, checks: str, says: str
 ) -> None:
     lake = new_lake(schemas={"oracle_prices": SCHEMA.format(checks=checks)})
@@ -126,15 +130,15 @@ def test_thresholds_that_change_open_and_close(lake: Lake) -> None:
     moving = [100.0 + n % 7 for n in range(200)]
     write(lake, "bars_1m", quiet.with_columns(close=pl.Series(moving), high=pl.lit(200.0)))
 
-    def found(**thresholds: float) -> list[int]:
+    def findings_of(**thresholds: float) -> list[int]:
         checks = {"bars": {"zero_volume": thresholds}} if thresholds else {}
         changed(lake, checks).quality.check()
         return lake.quality.findings(check="zero_volume")["rows"].to_list()
 
-    assert found() == []
-    assert found(min_rows=30) == [40]
-    assert found(min_rows=30, times=10) == [40]
-    assert found() == []
+    assert findings_of() == []
+    assert findings_of(min_rows=30) == [40]
+    assert findings_of(min_rows=30, times=10) == [40]
+    assert findings_of() == []
     assert lake.quality.findings(check="zero_volume", status="closed").height == 1
 
 

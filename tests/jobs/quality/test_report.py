@@ -35,32 +35,32 @@ def test_what_was_never_checked_has_no_report(lake: Lake) -> None:
 
 
 def test_totals_and_markets_are_those_of_the_scores(checked: Lake) -> None:
-    made = checked.quality.report()
+    report = checked.quality.report()
     scores = checked.quality.scores()
-    assert (made.start, made.end) == (date(2024, 1, 1), date(2024, 1, 3))
-    assert made.totals.rows == scores["rows"].sum() == 4 * 1440 - 10 + 100
-    assert made.totals.missing.unknown == 10
-    assert made.totals.missing.losses == 10
-    (hole,) = [one for one in made.markets if one.missing.unknown]
+    assert (report.start, report.end) == (date(2024, 1, 1), date(2024, 1, 3))
+    assert report.totals.rows == scores["rows"].sum() == 4 * 1440 - 10 + 100
+    assert report.totals.missing.unknown == 10
+    assert report.totals.missing.losses == 10
+    (hole,) = [market for market in report.markets if market.missing.unknown]
     assert (hole.dataset, hole.symbol) == ("bars_1m", "BTC/USDT")
     assert hole.days.rows == (1430, 1440)
     assert hole.days.missing == ((0, "unknown", 10),)
     assert hole.scores.completeness == pytest.approx(2870 / 2880)
-    frame = build_summary(made)
-    assert frame.height == len(made.markets) == 3
+    frame = build_summary(report)
+    assert frame.height == len(report.markets) == 3
     assert set(MEASURES) <= set(frame.columns)
 
 
 def test_findings_have_their_context_and_a_chart(checked: Lake) -> None:
-    made = checked.quality.report()
+    report = checked.quality.report()
     listed = checked.quality.findings()
-    assert made.findings_total == listed.height
-    assert [one.finding_id for one in made.findings] == listed["finding_id"].to_list()
-    (gap,) = [one for one in made.findings if one.check == "gaps"]
+    assert report.findings_total == listed.height
+    assert [finding.finding_id for finding in report.findings] == listed["finding_id"].to_list()
+    (gap,) = [finding for finding in report.findings if finding.check == "gaps"]
     assert (gap.start, gap.rows) == (T0 + 100 * MINUTE, 10)
     times = [row["timestamp"] for row in gap.context]
     assert {"2024-01-01T01:39:00Z", "2024-01-01T01:50:00Z"} <= set(times)
-    (chart,) = [one for one in made.charts if one.finding_id == gap.finding_id]
+    (chart,) = [chart for chart in report.charts if chart.finding_id == gap.finding_id]
     assert chart.kind == "gap"
     assert len(chart.times) == 40 + 40
     assert chart.mark_start == T0.timestamp() + 100 * 60
@@ -68,33 +68,33 @@ def test_findings_have_their_context_and_a_chart(checked: Lake) -> None:
 
 
 def test_the_latency_is_that_of_the_receive_times(checked: Lake) -> None:
-    (one,) = checked.quality.report().latency
-    assert (one.dataset, one.symbol, one.days) == ("trades", "SOL/USDT", (0,))
-    assert one.p50_ms == (60_000.0,)
+    (latency,) = checked.quality.report().latency
+    assert (latency.dataset, latency.symbol, latency.days) == ("trades", "SOL/USDT", (0,))
+    assert latency.p50_ms == (60_000.0,)
 
 
 def test_the_provenance_names_versions_and_jobs(checked: Lake) -> None:
-    made = checked.quality.report().provenance
-    assert [(one.table, one.rows) for one in made.tables] == [
+    report = checked.quality.report().provenance
+    assert [(table.table, table.rows) for table in report.tables] == [
         ("bars_1m", 4 * 1440 - 10),
         ("trades", 100),
     ]
-    assert made.jobs[0].command.startswith("check")
-    assert made.jobs[0].status == "ok"
+    assert report.jobs[0].command.startswith("check")
+    assert report.jobs[0].status == "ok"
 
 
 def test_a_selection_reports_only_its_own(checked: Lake) -> None:
-    made = checked.quality.report(symbol="ETH/USDT", since=T0 + DAY)
-    assert (made.start, made.totals.rows) == (date(2024, 1, 2), 1440)
-    assert [one.symbol for one in made.markets] == ["ETH/USDT"]
+    report = checked.quality.report(symbol="ETH/USDT", since=T0 + DAY)
+    assert (report.start, report.totals.rows) == (date(2024, 1, 2), 1440)
+    assert [market.symbol for market in report.markets] == ["ETH/USDT"]
 
 
 def test_a_report_survives_json_and_becomes_a_page(checked: Lake) -> None:
-    made = checked.quality.report()
-    assert from_json(to_json(made)) == made
-    page = render_page(made)
+    report = checked.quality.report()
+    assert from_json(to_json(report)) == report
+    page = render_page(report)
     assert page.startswith("<!doctype html>")
-    assert made.title in page
+    assert report.title in page
 
 
 def moving(days: int, *, exchange: str = "binance", symbol: str = "BTC/USDT") -> pl.DataFrame:
@@ -108,10 +108,10 @@ def test_a_gap_over_midnights_is_one_chart_with_candles_on_both_sides(lake: Lake
     gone = pl.int_range(pl.len()).is_between(1000, 1440 * 3 + 99)
     write(lake, "bars_1m", moving(4).filter(~gone))
     lake.quality.check()
-    made = lake.quality.report()
+    report = lake.quality.report()
 
-    assert len([one for one in made.findings if one.check == "gaps"]) == 4
-    (chart,) = [one for one in made.charts if one.kind == "gap"]
+    assert len([finding for finding in report.findings if finding.check == "gaps"]) == 4
+    (chart,) = [chart for chart in report.charts if chart.kind == "gap"]
     first, last = T0 + 1000 * MINUTE, T0 + 3 * DAY + 100 * MINUTE
     assert (chart.mark_start, chart.mark_end) == (first.timestamp(), last.timestamp())
     before = [at for at in chart.times if at < chart.mark_start]
@@ -129,23 +129,23 @@ def test_gaps_of_one_market_hide_neither_another_check_nor_another_market(lake: 
     lake.quality.check()
     shown = lake.quality.report().charts
 
-    gaps = [one for one in shown if one.kind == "gap"]
-    assert {one.title for one in gaps[:2]} == {
+    gaps = [chart for chart in shown if chart.kind == "gap"]
+    assert {chart.title for chart in gaps[:2]} == {
         "binance BTC/USDT · bars_1m",
         "binance ETH/USDT · bars_1m",
     }
-    assert max(one.mark_end - one.mark_start for one in gaps) == 120, "the longest is there"
-    assert "spike" in {one.kind for one in shown[:3]}
+    assert max(chart.mark_end - chart.mark_start for chart in gaps) == 120, "the longest is there"
+    assert "spike" in {chart.kind for chart in shown[:3]}
 
 
-def test_many_gaps_told_as_one_are_no_chart(lake: Lake) -> None:
+def test_a_finding_that_stands_for_many_gaps_has_no_chart(lake: Lake) -> None:
     write(lake, "bars_1m", moving(1).filter(pl.int_range(pl.len()) % 5 != 3))
     lake.quality.check()
-    made = lake.quality.report()
+    report = lake.quality.report()
 
-    assert any("more like this" in one.message for one in made.findings)
-    assert made.charts
-    assert all(one.mark_end - one.mark_start == 60 for one in made.charts)
+    assert any("more like this" in finding.message for finding in report.findings)
+    assert report.charts
+    assert all(chart.mark_end - chart.mark_start == 60 for chart in report.charts)
 
 
 def test_a_minute_apart_is_seen_in_a_long_range(lake: Lake) -> None:
@@ -182,12 +182,12 @@ def test_venues_with_findings_are_compared_first_and_in_the_finest_bars(lake: La
     lines = lake.quality.report().deviations
 
     assert len(lines) == 6
-    assert [(one.symbol, one.second, one.dataset) for one in lines[:2]] == [
+    assert [(line.symbol, line.second, line.dataset) for line in lines[:2]] == [
         ("H/USDT", "okx", "bars_1m"),
         ("H/USDT", "okx", "bars_1m"),
     ]
-    assert {one.dataset for one in lines} == {"bars_1m"}
-    assert all(one.apart == 21 for one in lines[:2])
+    assert {line.dataset for line in lines} == {"bars_1m"}
+    assert all(line.apart == 21 for line in lines[:2])
 
 
 def test_what_was_filled_in_is_compared_with_nothing(lake: Lake) -> None:
@@ -202,11 +202,11 @@ def test_what_was_filled_in_is_compared_with_nothing(lake: Lake) -> None:
 
 
 def test_all_jobs_are_counted(checked: Lake) -> None:
-    made = checked.quality.report().provenance
-    assert made.jobs_total == len(made.jobs)
+    report = checked.quality.report().provenance
+    assert report.jobs_total == len(report.jobs)
 
 
-def test_the_overview_fits_a_terminal_and_says_what_costs_most(checked: Lake) -> None:
+def test_the_overview_fits_a_terminal_and_names_the_weakest_dimension(checked: Lake) -> None:
     rows = build_overview(checked.quality.report())
     worst = rows.row(0, named=True)
 

@@ -1,4 +1,4 @@
-"""A real lake tells of recorded markets what is known of them, and a pin keeps the judgement."""
+"""Checks of recorded markets in a real lake give known results, and a bundle keeps them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.quality.real import (
 
 
 def structural(lake: Lake) -> pl.DataFrame:
-    """Open findings of checks that leave no room for judgement."""
+    """Open findings of checks without thresholds."""
     return lake.quality.findings(severity="warning").filter(
         pl.col("check").is_in(["gaps", "off_grid", "order", "duplicates", "implausible_time"])
     )
@@ -59,8 +59,8 @@ def test_1091_missing_minutes_of_a_recorded_market_had_no_trade_and_nothing_is_l
 
 
 def lake_columns(lake: Lake) -> list[str]:
-    known = lake.dataset("trades").polars_schema
-    return [name for name in recorded_trades().columns if name in known]
+    columns = lake.dataset("trades").polars_schema
+    return [name for name in recorded_trades().columns if name in columns]
 
 
 @needs_data
@@ -72,7 +72,7 @@ def test_the_recorded_perpetual_is_complete(lake: Lake) -> None:
     assert done.scores["completeness"] == 1.0
 
 
-def test_gaps_are_joined_over_midnight_and_cut_to_what_is_asked_for(lake: Lake) -> None:
+def test_gaps_are_joined_over_midnight_and_cut_to_the_selection(lake: Lake) -> None:
     write(lake, "bars_1m", bars(2, timestamp=[T0, T0 + 2 * DAY]))
     whole = lake.quality.gaps("bars_1m")
     assert whole.select("start", "end", "slots").rows() == [
@@ -134,7 +134,7 @@ def test_the_score_is_of_what_was_pinned_also_of_the_past(half: Lake) -> None:
     assert score < 0.8
 
 
-def test_only_the_selection_is_judged_to_the_minute(half: Lake) -> None:
+def test_only_the_selection_is_checked_to_the_minute(half: Lake) -> None:
     from_hole = half.bundles.pin(
         "part", table="bars_1m", since=T0 + 1439 * MINUTE, until=T0 + DAY + MINUTE
     )
@@ -162,10 +162,10 @@ def test_without_a_check_there_is_no_score_and_no_report(half: Lake) -> None:
 def test_export_and_import_keep_the_report(half: Lake, new_lake: NewLake, tmp_path: Path) -> None:
     bundle = half.bundles.pin("all", table="bars_1m")
     half.bundles.open("all").export(tmp_path / "all.tar.zst")
-    there = new_lake().bundles.import_(tmp_path / "all.tar.zst", name="all")
-    assert there.id == bundle.id
-    assert there.quality == bundle.quality
-    assert there.manifest.metadata == bundle.manifest.metadata
+    imported = new_lake().bundles.import_(tmp_path / "all.tar.zst", name="all")
+    assert imported.id == bundle.id
+    assert imported.quality == bundle.quality
+    assert imported.manifest.metadata == bundle.manifest.metadata
 
 
 @pytest.mark.parametrize("damage", ["other", "cut", "gone"])

@@ -1,4 +1,4 @@
-"""What a lake knows of a market reaches the checks: whole days, bounded, with the references."""
+"""Slices have whole days, a bounded size, and all references."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ BINANCE = Market("binance", "BTC/USDT")
 EVERYTHING = Selection()
 
 
-def known(lake: Lake, now: datetime = T0 + 100 * DAY) -> CheckInputs:
+def inputs_of(lake: Lake, now: datetime = T0 + 100 * DAY) -> CheckInputs:
     return open_inputs(store_of(lake), lake.settings, now)
 
 
 def slices(
     lake: Lake, table: str = "bars_1m", selection: Selection = EVERYTHING, **more: datetime
 ) -> list[Slice]:
-    return list(known(lake, **more).cut_slices(table, selection))
+    return list(inputs_of(lake, **more).cut_slices(table, selection))
 
 
 def missing(parts: list[Slice]) -> list[tuple[datetime, int, str]]:
@@ -60,7 +60,7 @@ def missing(parts: list[Slice]) -> list[tuple[datetime, int, str]]:
 
 
 def cover(lake: Lake, table: str, *ranges: TimeRange) -> None:
-    settled = [CoveredRange(one, 1) for one in ranges]
+    settled = [CoveredRange(range_, 1) for range_ in ranges]
     Ledger(store_of(lake)).record_coverage(table, BINANCE, settled, ORIGIN)
 
 
@@ -70,7 +70,7 @@ def test_bounds_within_a_day_mean_all_of_it_unless_it_is_exact(lake: Lake) -> No
     assert [part.range for part in slices(lake, selection=noon)] == [
         TimeRange(T0 + DAY, T0 + 2 * DAY)
     ]
-    exact = known(lake).cut_slices("bars_1m", noon, exactly=True)
+    exact = inputs_of(lake).cut_slices("bars_1m", noon, exactly=True)
     assert [part.range for part in exact] == [TimeRange(noon.start or T0, noon.end or T0)]
 
 
@@ -125,18 +125,18 @@ def test_rows_of_1970_and_of_the_future_are_found_and_leave_the_others_alone(
     write(lake, table, bars(5, timestamp=wrong))
     parts = slices(lake, table, now=now)
     assert missing(parts) == before
-    told = [
+    reasons = [
         row
         for part in parts
         for row in outcome(CHECKS, "implausible_time", part).select("start", "rows").rows()
     ]
-    assert sum(rows for _, rows in told) == 5
-    assert {start for start, _ in told} <= set(wrong)
+    assert sum(rows for _, rows in reasons) == 5
+    assert {start for start, _ in reasons} <= set(wrong)
     ends = [part.range for part in parts]
-    assert ends == sorted(set(ends)), "no day is judged twice"
+    assert ends == sorted(set(ends)), "no day is checked twice"
 
 
-def test_a_row_that_is_ahead_today_is_judged_today(lake: Lake) -> None:
+def test_a_row_that_is_ahead_today_is_checked_today(lake: Lake) -> None:
     now = T0 + 12 * HOUR
     write(lake, "bars_1m", bars(2, timestamp=[T0, T0 + 20 * HOUR]))
     (part,) = slices(lake, now=now)
@@ -145,16 +145,16 @@ def test_a_row_that_is_ahead_today_is_judged_today(lake: Lake) -> None:
     assert missing([part]) == []
 
 
-def test_trades_beyond_the_margin_testify_where_there_are_none_within(lake: Lake) -> None:
+def test_trades_beyond_the_margin_are_read_if_there_are_none_within(lake: Lake) -> None:
     # Nothing was traded for three days, and the ids follow each other.
     write(lake, "bars_1m", bars(2, timestamp=[T0, T0 + 4 * DAY]))
     write(lake, "trades", pl.concat([trades(3), trades(1, first=3, start=T0 + 4 * DAY)]))
     whole = missing(slices(lake))
     assert {reason for _, _, reason in whole} == {"no_trade"}
     by_day = [
-        one
+        gap
         for day in split(TimeRange(T0, T0 + 5 * DAY), DAY)
-        for one in missing(slices(lake, selection=Selection(start=day.start, end=day.end)))
+        for gap in missing(slices(lake, selection=Selection(start=day.start, end=day.end)))
     ]
     assert by_day == whole
 
@@ -196,13 +196,13 @@ def test_pieces_stay_bounded_by_all_that_is_read_beside_them(
         assert all(frame.collect().height <= 1440 + 2 * 500 for frame in [part.frame, *references])
 
 
-def test_a_silence_of_two_dense_markets_is_an_outage_whatever_is_asked_for(lake: Lake) -> None:
+def test_a_silence_of_two_dense_markets_is_an_outage_in_any_selection(lake: Lake) -> None:
     is_there = ~pl.int_range(pl.len()).is_between(600, 630)
     for symbol in ("BTC/USDT", "ETH/USDT"):
         write(lake, "bars_1m", bars(2 * 1440, symbol=symbol).filter(is_there))
-    one = Selection(symbols=("BTC/USDT",), start=T0, end=T0 + DAY)
-    assert missing(slices(lake, selection=one)) == [(T0 + 600 * MINUTE, 31, "venue_outage")]
-    # Another venue says nothing about it, but this venue's third market does.
+    selection = Selection(symbols=("BTC/USDT",), start=T0, end=T0 + DAY)
+    assert missing(slices(lake, selection=selection)) == [(T0 + 600 * MINUTE, 31, "venue_outage")]
+    # Another venue does not matter, but this venue's third market does.
     own = Selection(("binance",), ("BTC/USDT",))
     write(lake, "bars_1m", bars(2 * 1440, exchange="kraken"))
     assert missing(slices(lake, selection=own)) == [(T0 + 600 * MINUTE, 31, "venue_outage")]
@@ -211,7 +211,7 @@ def test_a_silence_of_two_dense_markets_is_an_outage_whatever_is_asked_for(lake:
 
 
 @pytest.mark.parametrize(
-    ("exchange", "said", "reason"),
+    ("exchange", "omits", "reason"),
     [
         ("coinbase", None, "no_trade"),
         ("bitfinex", None, "no_trade"),
@@ -221,10 +221,10 @@ def test_a_silence_of_two_dense_markets_is_an_outage_whatever_is_asked_for(lake:
     ],
 )
 def test_a_venue_may_be_known_to_omit_empty_bars_or_settings_say_so(
-    new_lake: NewLake, exchange: str, said: bool | None, reason: str
+    new_lake: NewLake, exchange: str, omits: bool | None, reason: str
 ) -> None:
     lake = new_lake()
-    exchanges = {exchange: {"omits_empty_bars": said}}
+    exchanges = {exchange: {"omits_empty_bars": omits}}
     settings = lake.settings.model_validate({"uri": lake.settings.uri, "exchanges": exchanges})
     write(lake, "bars_1m", bars(2, step=2 * MINUTE, exchange=exchange))
     settled = [CoveredRange(TimeRange(T0, T0 + DAY), 1)]
@@ -265,7 +265,7 @@ def test_of_rows_that_were_never_fetched_nothing_is_covered(lake: Lake) -> None:
 
 def test_files_without_statistics_are_read_for_their_times(lake: Lake) -> None:
     write(lake, "bars_1m", bars(3))
-    seen = known(lake)
+    seen = inputs_of(lake)
     table = seen.tables["bars_1m"]
 
     assert isinstance(table, Snapshot)
@@ -283,7 +283,7 @@ def test_files_without_statistics_are_read_for_their_times(lake: Lake) -> None:
 
 
 def test_a_bar_longer_than_a_day_is_compared_with_all_of_its_trades(lake: Lake) -> None:
-    """Also where only the day is checked in which it opens."""
+    """Also if only the day in which it opens is checked."""
     ticks = trades(4 * 7 * 4, step=6 * HOUR)
     week = ticks.group_by_dynamic("timestamp", every="1w").agg(
         open=pl.col("price").first(),
@@ -303,7 +303,7 @@ def test_a_bar_longer_than_a_day_is_compared_with_all_of_its_trades(lake: Lake) 
         assert outcome(RECONCILIATION, "reconciliation", replace(part, frame=wrong)).height == 1
 
 
-def test_long_bars_are_judged_by_the_day_in_which_they_open(lake: Lake) -> None:
+def test_long_bars_are_checked_by_the_day_in_which_they_open(lake: Lake) -> None:
     opens = [T0, datetime(2024, 4, 1, tzinfo=UTC)]
     write(lake, "bars_1mo", bars(2, timestamp=opens))
     expected = [

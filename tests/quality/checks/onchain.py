@@ -158,7 +158,7 @@ def decoded(logs: list[dict[str, Any]]) -> pl.DataFrame:
             row |= dict(zip(("reserve0_raw", "reserve1_raw"), words(before["data"]), strict=True))
             amounts = [values[0] - values[2], values[1] - values[3]]
         else:
-            # V4 tells what the swapper gets, the others what the pool does.
+            # V4 has the amounts of the swapper, the others those of the pool.
             amounts = [-n if topic == SWAP_V4 else n for n in values[:2]]
             names = ("sqrt_price_x96", "liquidity", "tick")
             row |= dict(zip(names, values[2:5], strict=True))
@@ -182,11 +182,11 @@ def mainnet() -> tuple[pl.DataFrame, pl.DataFrame]:
     )
     headers = pl.DataFrame(
         {
-            "timestamp": [datetime.fromtimestamp(one["timestamp"], UTC) for one in blocks],
+            "timestamp": [datetime.fromtimestamp(block["timestamp"], UTC) for block in blocks],
             "chain": "ethereum",
-            "block_number": [one["number"] for one in blocks],
-            "block_hash": [one["hash"] for one in blocks],
-            "parent_hash": [one["parent_hash"] for one in blocks],
+            "block_number": [block["number"] for block in blocks],
+            "block_hash": [block["hash"] for block in blocks],
+            "parent_hash": [block["parent_hash"] for block in blocks],
         }
     )
     for log in logs:
@@ -199,23 +199,23 @@ def mainnet() -> tuple[pl.DataFrame, pl.DataFrame]:
 def local_node() -> tuple[pl.DataFrame, pl.DataFrame]:
     """222 blocks of a local node, and the swaps of its V2, V3 and V4 pools."""
     recorded = json.loads(gzip.decompress((DATA / "raw_anvil.json.gz").read_bytes()))
-    blocks = sorted(recorded["blocks"], key=lambda one: int(one["number"], 16))
+    blocks = sorted(recorded["blocks"], key=lambda block: int(block["number"], 16))
     headers = pl.DataFrame(
         {
             "timestamp": [datetime.fromtimestamp(int(b["timestamp"], 16), UTC) for b in blocks],
             "chain": "local",
-            "block_number": [int(one["number"], 16) for one in blocks],
-            "block_hash": [one["hash"] for one in blocks],
-            "parent_hash": [one["parentHash"] for one in blocks],
+            "block_number": [int(block["number"], 16) for block in blocks],
+            "block_hash": [block["hash"] for block in blocks],
+            "parent_hash": [block["parentHash"] for block in blocks],
         }
     )
     times = dict(headers.select("block_number", "timestamp").iter_rows())
     logs = []
     for log in recorded["logs"]:
         number = int(log["blockNumber"], 16)
-        known = {"block_number": number, "timestamp": times[number]}
+        row = {"block_number": number, "timestamp": times[number]}
         named = {"block_hash": log["blockHash"], "log_index": int(log["logIndex"], 16)}
-        logs.append(log | known | named)
+        logs.append(log | row | named)
     logs.sort(key=lambda log: (log["block_number"], log["log_index"]))
     return headers, decoded(logs)
 

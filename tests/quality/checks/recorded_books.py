@@ -127,7 +127,9 @@ def kraken_futures() -> dict[str, list[Book]]:
     for _, frame in lines("KRAKEN_FUTURES.ws.1.0.zst"):
         product, feed = frame.get("product_id"), frame.get("feed")
         if feed == "book_snapshot":
-            sides = ([(one["price"], one["qty"]) for one in frame[n]] for n in ("bids", "asks"))
+            sides = (
+                [(level["price"], level["qty"]) for level in frame[n]] for n in ("bids", "asks")
+            )
             levels[product], books[product] = Levels(*sides), []
         elif feed == "book" and "seq" in frame:
             change = [(frame["price"], frame["qty"])]
@@ -158,10 +160,10 @@ def samples() -> dict[str, Book]:
     """Single answers and frames of venues in their current formats."""
     books: dict[str, Book] = {}
     for name, path in _SAMPLES.items():
-        found = json.loads((DATA / "samples" / name).read_text())
+        data = json.loads((DATA / "samples" / name).read_text())
         for key in path:
-            found = found[key]
-        books[name] = row(from_ms(0), -1, *(_pairs(found, side) for side in ("bids", "asks")))
+            data = data[key]
+        books[name] = row(from_ms(0), -1, *(_pairs(data, side) for side in ("bids", "asks")))
     return books
 
 
@@ -187,9 +189,9 @@ _SAMPLES: dict[str, tuple[str | int, ...]] = {
 }
 
 
-def _pairs(found: dict[str, Any], side: str) -> list[tuple[Any, Any]]:
+def _pairs(data: dict[str, Any], side: str) -> list[tuple[Any, Any]]:
     pairs = []
-    for level in found[side if side in found else side[0]]:
+    for level in data[side if side in data else side[0]]:
         if isinstance(level, dict):
             pairs.append((level["price"], level.get("qty", level.get("size"))))
         else:

@@ -125,7 +125,7 @@ def test_a_long_silence_of_a_busy_market_is_found() -> None:
     assert findings["start"].to_list() == [T0 + 100 * MINUTE]
 
 
-def test_silence_that_is_usual_for_a_market_is_not_told() -> None:
+def test_silence_that_is_usual_for_a_market_is_not_reported() -> None:
     silent = pl.int_range(pl.len()) % 100 != 0
     assert run("zero_volume", put(walk(), silent, volume=pl.lit(0.0))).is_empty()
 
@@ -155,7 +155,7 @@ def test_a_price_without_trades_is_not_frozen() -> None:
     assert run("stale", frame).is_empty()
 
 
-def test_filled_and_open_bars_are_not_judged() -> None:
+def test_filled_and_open_bars_are_not_checked() -> None:
     same = {name: pl.lit(100.0) for name in ("open", "high", "low", "close")}
     frame = put(walk(), at(100, 60), **same)
     for marks in (

@@ -135,10 +135,10 @@ def test_a_defect_is_found_wherever_it_is(defect: str, places: set[int]) -> None
     books = [book(n) for n in range(COUNT)]
     for place in (2 * n for n in places):
         spoil(books[place], books[place - 1])
-    found = outcome(CHECKS, check, books_of(books))
-    assert found["start"].to_list() == [books[2 * n]["timestamp"] for n in sorted(places)]
-    assert found["reason"].unique().to_list() == [reason]
-    assert found["message"].null_count() == found["measured"].null_count() == 0
+    findings = outcome(CHECKS, check, books_of(books))
+    assert findings["start"].to_list() == [books[2 * n]["timestamp"] for n in sorted(places)]
+    assert findings["reason"].unique().to_list() == [reason]
+    assert findings["message"].null_count() == findings["measured"].null_count() == 0
 
 
 @pytest.mark.parametrize("check", [*STRUCTURAL, "wide_spread", "stale_book"])
@@ -151,27 +151,27 @@ def test_clean_books_raise_no_alarm(check: str) -> None:
 def test_neighbouring_books_with_a_defect_are_one_finding_a_day() -> None:
     midnight = T0 + timedelta(days=1)
     books = [book(n, at=midnight - 20 * SECOND) for n in range(40)]
-    for one in books[10:30]:
-        _cross(one, one)
-    found = outcome(CHECKS, "crossed", books_of(books))
-    assert found["rows"].to_list() == [10, 10]
-    assert found["end"][0] <= midnight == found["start"][1]
-    assert "above the best ask" in found["message"][0]
+    for snapshot in books[10:30]:
+        _cross(snapshot, snapshot)
+    findings = outcome(CHECKS, "crossed", books_of(books))
+    assert findings["rows"].to_list() == [10, 10]
+    assert findings["end"][0] <= midnight == findings["start"][1]
+    assert "above the best ask" in findings["message"][0]
 
 
-def test_a_crossed_and_a_locked_neighbour_are_told_apart() -> None:
+def test_a_crossed_and_a_locked_neighbour_are_two_findings() -> None:
     books = [book(n) for n in range(10)]
     _cross(books[4], books[3])
     _lock(books[5], books[4])
-    found = outcome(CHECKS, "crossed", books_of(books))
-    assert found["reason"].to_list() == ["crossed", "locked"]
-    assert found["severity"].to_list() == [None, "info"]
+    findings = outcome(CHECKS, "crossed", books_of(books))
+    assert findings["reason"].to_list() == ["crossed", "locked"]
+    assert findings["severity"].to_list() == [None, "info"]
 
 
 def test_a_level_out_of_order_hides_no_crossing() -> None:
     books = [book(0, bid_prices=[999.0, 1001.5, 990.0])]
-    found = outcome(CHECKS, "crossed", books_of(books))
-    assert found.select("measured", "expected").row(0) == (1001.5, 1001.0)
+    findings = outcome(CHECKS, "crossed", books_of(books))
+    assert findings.select("measured", "expected").row(0) == (1001.5, 1001.0)
 
 
 def test_numbers_may_jump_and_be_absent() -> None:
@@ -179,10 +179,10 @@ def test_numbers_may_jump_and_be_absent() -> None:
     assert outcome(CHECKS, "book_sequence", books_of(books)).is_empty()
 
 
-def test_numbers_that_start_again_are_told_as_such() -> None:
+def test_numbers_that_start_again_have_a_reason_of_their_own() -> None:
     books = [book(n, sequence=(9000 if n < 10 else 3) + n) for n in range(20)]
-    found = outcome(CHECKS, "book_sequence", books_of(books))
-    assert found.select("reason", "severity").rows() == [("restarted", "info")]
+    findings = outcome(CHECKS, "book_sequence", books_of(books))
+    assert findings.select("reason", "severity").rows() == [("restarted", "info")]
 
 
 def test_a_book_of_the_same_number_may_be_shown_less_deep() -> None:
@@ -198,54 +198,55 @@ def test_a_book_of_the_same_number_may_be_shown_less_deep() -> None:
 @given(lost=st.sets(st.integers(1, COUNT - 2), min_size=1, max_size=5))
 def test_lost_updates_are_counted_where_all_are_kept(lost: set[int]) -> None:
     books = [book(n, sequence=n) for n in range(COUNT) if n not in lost]
-    found = outcome(CHECKS, "book_gaps", books_of(books))
-    assert found["rows"].sum() == len(lost)
-    assert set(found["reason"]) == {"unknown"}
-    for start, end in found.select("start", "end").iter_rows():
+    findings = outcome(CHECKS, "book_gaps", books_of(books))
+    assert findings["rows"].sum() == len(lost)
+    assert set(findings["reason"]) == {"unknown"}
+    for start, end in findings.select("start", "end").iter_rows():
         assert any(start <= T0 + n * SECOND < end for n in lost)
 
 
-def test_a_gap_over_midnight_is_told_of_the_day_of_the_book_after_it() -> None:
+def test_a_gap_over_midnight_is_reported_for_the_day_of_the_book_after_it() -> None:
     midnight = T0 + timedelta(days=1)
     numbers = [n for n in range(COUNT) if n not in (99, 100, 101)]
     books = [book(n, sequence=n, at=midnight - 100 * SECOND) for n in numbers]
-    found = outcome(CHECKS, "book_gaps", books_of(books))
-    assert found.select("start", "end", "rows").rows() == [(midnight, midnight + 2 * SECOND, 3)]
+    findings = outcome(CHECKS, "book_gaps", books_of(books))
+    assert findings.select("start", "end", "rows").rows() == [(midnight, midnight + 2 * SECOND, 3)]
 
 
 def still(minutes: int, first: int = 5) -> list[Book]:
     """Books that change every minute, but not for some minutes."""
     books = [book(n, sequence=n, timestamp=T0 + n * MINUTE) for n in range(60)]
-    for n, one in enumerate(books):
-        one["received_at"] = one["timestamp"]
+    for n, snapshot in enumerate(books):
+        snapshot["received_at"] = snapshot["timestamp"]
         if first < n <= first + minutes:
-            one |= {name: books[first][name] for name in one if name.startswith(("bid", "ask"))}
+            names = [name for name in snapshot if name.startswith(("bid", "ask"))]
+            snapshot |= {name: books[first][name] for name in names}
     return books
 
 
 def test_a_book_that_stands_still_is_found_after_the_threshold_only() -> None:
     assert outcome(CHECKS, "stale_book", books_of(still(10))).is_empty()
-    found = outcome(CHECKS, "stale_book", books_of(still(11)))
-    assert found.select("start", "rows", "measured", "reason", "severity").rows() == [
+    findings = outcome(CHECKS, "stale_book", books_of(still(11)))
+    assert findings.select("start", "rows", "measured", "reason", "severity").rows() == [
         (T0 + 5 * MINUTE, 11, 660.0, "unchanged", "info")
     ]
 
 
 def test_trades_prove_that_a_book_that_stands_still_is_frozen() -> None:
-    there = reference_of("trades", trades(4, start=T0 + 7 * MINUTE))
-    found = outcome(CHECKS, "stale_book", books_of(still(15), trades=there))
-    assert found.select("reason", "against", "severity").rows() == [("frozen", "trades", None)]
-    assert "the market had 4 trades" in found["message"][0]
+    reference = reference_of("trades", trades(4, start=T0 + 7 * MINUTE))
+    findings = outcome(CHECKS, "stale_book", books_of(still(15), trades=reference))
+    assert findings.select("reason", "against", "severity").rows() == [("frozen", "trades", None)]
+    assert "the market had 4 trades" in findings["message"][0]
     elsewhere = pl.concat([trades(4, start=T0), trades(4, first=4, start=T0 + 21 * MINUTE)])
     rows = books_of(still(15), trades=reference_of("trades", elsewhere))
     assert outcome(CHECKS, "stale_book", rows)["reason"].to_list() == ["unchanged"]
 
 
-def test_a_spread_far_above_the_usual_is_told() -> None:
+def test_a_spread_far_above_the_usual_is_reported() -> None:
     books = [book(n) for n in range(COUNT)]
     books[70]["ask_prices"] = [1040.0, 1041.0, 1042.0]
-    found = outcome(CHECKS, "wide_spread", books_of(books))
-    assert found.select("start", "reason", "severity").rows() == [
+    findings = outcome(CHECKS, "wide_spread", books_of(books))
+    assert findings.select("start", "reason", "severity").rows() == [
         (T0 + 70 * SECOND, "outlier", "info")
     ]
 
@@ -254,8 +255,8 @@ price = st.sampled_from([-1.0, 0.0, 99.0, 100.0, 101.0, 102.0, 103.0, None, math
 side = st.lists(st.tuples(price, price), max_size=4)
 
 
-def said(prices: list[Any], sign: int) -> tuple[int, int]:
-    """How many prices of a side are worse than the one before them, and how many equal it."""
+def count_wrong(prices: list[Any], sign: int) -> tuple[int, int]:
+    """Count the prices of a side that are worse than the previous price, and that equal it."""
     steps = [
         sign * (after - before)
         for before, after in pairwise(prices)
@@ -264,10 +265,10 @@ def said(prices: list[Any], sign: int) -> tuple[int, int]:
     return sum(step < 0 for step in steps), sum(step == 0 for step in steps)
 
 
-def oracle(one: Book) -> set[tuple[str, str]]:
-    """What is wrong in a book, in plain words."""
+def oracle(book: Book) -> set[tuple[str, str]]:
+    """The defects of a book, in plain Python."""
     wrong: set[tuple[str, str]] = set()
-    bids, asks = one["bid_prices"], one["ask_prices"]
+    bids, asks = book["bid_prices"], book["ask_prices"]
     for name, sides in (("bid", bids), ("ask", asks)):
         if not sides:
             wrong.add(("one_sided", f"no_{name}s"))
@@ -276,12 +277,12 @@ def oracle(one: Book) -> set[tuple[str, str]]:
         bid, ask = max(best[0]), min(best[1])
         wrong |= {("crossed", "crossed")} if bid > ask else set()
         wrong |= {("crossed", "locked")} if bid == ask else set()
-    counts = [said(bids, -1), said(asks, 1)]
+    counts = [count_wrong(bids, -1), count_wrong(asks, 1)]
     wrong |= {("unsorted", "unsorted")} if any(worse for worse, _ in counts) else set()
     wrong |= {("unsorted", "duplicate")} if any(equal for _, equal in counts) else set()
     for reason, lists in (
         ("price", (bids, asks)),
-        ("amount", (one["bid_amounts"], one["ask_amounts"])),
+        ("amount", (book["bid_amounts"], book["ask_amounts"])),
     ):
         values = [value for values in lists for value in values]
         if any(v is None or not (v > 0 and math.isfinite(v)) for v in values):
@@ -291,7 +292,7 @@ def oracle(one: Book) -> set[tuple[str, str]]:
 
 @settings(max_examples=60)
 @given(sides=st.lists(st.tuples(side, side), min_size=1, max_size=25))
-def test_each_book_is_judged_as_plain_python_does(sides: list[tuple[Any, Any]]) -> None:
+def test_each_book_is_checked_as_plain_python_does(sides: list[tuple[Any, Any]]) -> None:
     # Every second book is clean, so that each finding is of one book.
     books = [book(n) for n in range(2 * len(sides))]
     for n, (bids, asks) in enumerate(sides):
@@ -303,12 +304,12 @@ def test_each_book_is_judged_as_plain_python_does(sides: list[tuple[Any, Any]]) 
         }
     schema = {name: pl.List(pl.Float64) for name in books[0] if name.startswith(("bid", "ask"))}
     rows = slice_of("orderbooks", pl.DataFrame(books, schema_overrides=schema))
-    told = {
+    reported = {
         (start, check, reason)
         for check in ("crossed", "unsorted", "bad_levels", "one_sided")
         for start, reason in outcome(CHECKS, check, rows).select("start", "reason").rows()
     }
-    assert told == {(b["timestamp"], *wrong) for b in books for wrong in oracle(b)}
+    assert reported == {(b["timestamp"], *wrong) for b in books for wrong in oracle(b)}
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -319,8 +320,8 @@ def test_no_books_and_books_of_nothing_stop_no_check(check: str) -> None:
     assert outcome(CHECKS, check, slice_of("orderbooks", empty, start=T0, end=T0 + DAY)).is_empty()
     assert outcome(CHECKS, check, books_of([book(0)])).is_empty()
     nothing = {name: None for name in book(0) if name.startswith(("bid", "ask"))}
-    found = outcome(CHECKS, check, books_of([book(0), book(1) | nothing, book(2)]))
-    assert found["reason"].to_list() == (["no_asks", "no_bids"] if check == "one_sided" else [])
+    findings = outcome(CHECKS, check, books_of([book(0), book(1) | nothing, book(2)]))
+    assert findings["reason"].to_list() == (["no_asks", "no_bids"] if check == "one_sided" else [])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -328,9 +329,9 @@ def test_a_price_that_is_no_number_makes_no_spread(value: float) -> None:
     books = [book(n) for n in range(COUNT)]
     books[70]["ask_prices"] = [value, value, value]
     books[90]["ask_prices"] = [1040.0, 1041.0, 1042.0]
-    found = outcome(CHECKS, "wide_spread", books_of(books))
-    assert found["start"].to_list() == [T0 + 90 * SECOND]
-    assert not found["measured"].is_nan().any()
+    findings = outcome(CHECKS, "wide_spread", books_of(books))
+    assert findings["start"].to_list() == [T0 + 90 * SECOND]
+    assert not findings["measured"].is_nan().any()
 
 
 def test_one_book_may_have_several_defects() -> None:
@@ -357,8 +358,8 @@ def test_a_spread_of_few_ticks_is_no_outlier_where_one_is_usual() -> None:
 def test_levels_without_an_amount_break_a_rule() -> None:
     books = [book(n) for n in range(9)]
     books[4]["bid_amounts"] = [1.0, 1.0]
-    found = outcome(BUILTIN, "broken_rules", books_of(books))
-    assert found.select("start", "reason").rows() == [(T0 + 4 * SECOND, "levels_paired")]
+    findings = outcome(BUILTIN, "broken_rules", books_of(books))
+    assert findings.select("start", "reason").rows() == [(T0 + 4 * SECOND, "levels_paired")]
 
 
 @pytest.mark.parametrize("table", ["trades", "orderbooks", "funding"])

@@ -73,18 +73,18 @@ def test_missing_blocks_are_counted_whatever_day_they_are_in(
     start = T0 + DAY - timedelta(minutes=15) + hours * timedelta(minutes=1)
     here = pl.int_range(pl.len()).is_in(list(missing))
     rows = slice_of(blocks, chain_of(COUNT, start).filter(~here))
-    found = outcome(CHECKS, "block_gaps", rows)
-    assert found["rows"].sum() == len(missing)
-    assert set(found["reason"]) == {"unknown"}
-    last = (found["end"] - timedelta(microseconds=1)).dt.date()
-    assert (found["start"].dt.date() == last).all()
+    findings = outcome(CHECKS, "block_gaps", rows)
+    assert findings["rows"].sum() == len(missing)
+    assert set(findings["reason"]) == {"unknown"}
+    last = (findings["end"] - timedelta(microseconds=1)).dt.date()
+    assert (findings["start"].dt.date() == last).all()
 
 
-def test_missing_blocks_that_were_not_asked_for_are_told_as_such(blocks: Dataset) -> None:
+def test_missing_blocks_that_were_never_requested_are_not_fetched(blocks: Dataset) -> None:
     frame = chain_of(COUNT).filter(~pl.col("block_number").is_between(130, 139))
     covered = (TimeRange(T0, T0 + 5 * MINUTE),)
-    found = outcome(CHECKS, "block_gaps", slice_of(blocks, frame, coverage=covered))
-    assert found.select("rows", "reason").rows() == [(10, "not_fetched")]
+    findings = outcome(CHECKS, "block_gaps", slice_of(blocks, frame, coverage=covered))
+    assert findings.select("rows", "reason").rows() == [(10, "not_fetched")]
 
 
 BROKEN: dict[str, Spoil] = {
@@ -104,9 +104,9 @@ def test_a_broken_chain_is_found_wherever_it_breaks(
     blocks: Dataset, reason: str, place: int
 ) -> None:
     rows = slice_of(blocks, BROKEN[reason](chain_of(COUNT), place))
-    found = outcome(CHECKS, "block_chain", rows)
-    assert reason in found["reason"].to_list()
-    assert abs(found["start"][0] - (T0 + 12 * place * SECOND)) < 15 * SECOND
+    findings = outcome(CHECKS, "block_chain", rows)
+    assert reason in findings["reason"].to_list()
+    assert abs(findings["start"][0] - (T0 + 12 * place * SECOND)) < 15 * SECOND
     assert outcome(CHECKS, "block_gaps", rows).is_empty()
 
 
@@ -201,9 +201,9 @@ def test_a_spoilt_swap_of_a_v2_pool_is_found(
     swaps: Dataset, defect: tuple[str, str], place: int
 ) -> None:
     frame = {**SPOILT, **V2_SPOILT}[defect](v2_swaps(COUNT), place)
-    found = outcome(CHECKS, defect[0], slice_of(swaps, frame))
-    assert found["reason"].to_list() == [defect[1]]
-    assert f"{19_000_000 + place}" in found["message"][0]
+    findings = outcome(CHECKS, defect[0], slice_of(swaps, frame))
+    assert findings["reason"].to_list() == [defect[1]]
+    assert f"{19_000_000 + place}" in findings["message"][0]
 
 
 @needs_data
@@ -214,11 +214,11 @@ def test_a_spoilt_swap_of_a_real_v3_pool_is_found(
     swaps: Dataset, defect: tuple[str, str], place: int
 ) -> None:
     frame = {**SPOILT, **V3_SPOILT}[defect](v3_day(), place)
-    found = outcome(CHECKS, defect[0], slice_of(swaps, frame, market=POOL))
-    assert defect[1] in found["reason"].to_list()
+    findings = outcome(CHECKS, defect[0], slice_of(swaps, frame, market=POOL))
+    assert defect[1] in findings["reason"].to_list()
     number = str(v3_day()["block_number"][place])
-    assert any(number in message for message in found["message"])
-    assert found.height <= 2
+    assert any(number in message for message in findings["message"])
+    assert findings.height <= 2
 
 
 def _scaled(frame: pl.DataFrame, column: str, parts: int) -> pl.DataFrame:
@@ -237,9 +237,9 @@ def test_amounts_that_do_not_fit_the_prices_of_a_real_pool_are_all_found(
     day = v3_day().sort("block_number", "log_index")
     spoilt = day.filter(pl.int_range(pl.len()) % 50 == 25)
     rows = slice_of(swaps, _scaled(day, column, parts), market=POOL)
-    found = outcome(CHECKS, "pool_path", rows)
-    assert set(found["reason"]) == {"amount"}
-    assert found["start"].to_list() == spoilt["timestamp"].to_list()
+    findings = outcome(CHECKS, "pool_path", rows)
+    assert set(findings["reason"]) == {"amount"}
+    assert findings["start"].to_list() == spoilt["timestamp"].to_list()
 
 
 @needs_data
@@ -251,10 +251,10 @@ def test_a_wrong_liquidity_of_a_real_pool_is_found_where_no_tick_is_crossed(
     within = pl.col("tick") == pl.col("tick").shift(1)
     spoilt = day.filter((pl.int_range(pl.len()) % 50 == 25) & within)
     rows = slice_of(swaps, _scaled(day, "liquidity", parts), market=POOL)
-    found = outcome(CHECKS, "pool_path", rows)
+    findings = outcome(CHECKS, "pool_path", rows)
     assert spoilt.height > 60
-    assert set(spoilt["timestamp"]) <= set(found["start"])
-    assert set(found["reason"]) == {"amount"}
+    assert set(spoilt["timestamp"]) <= set(findings["start"])
+    assert set(findings["reason"]) == {"amount"}
 
 
 amounts_in = st.lists(st.tuples(st.integers(1000, 10**21), st.booleans()), min_size=30, max_size=60)
@@ -277,8 +277,8 @@ def test_whatever_a_v3_pool_computes_raises_no_alarm(
 def test_a_lost_swap_of_a_v2_pool_is_noticed_at_the_next_one(swaps: Dataset, place: int) -> None:
     frame = v2_swaps(COUNT)
     left = frame.filter(pl.int_range(pl.len()) != place)
-    found = outcome(CHECKS, "pool_path", slice_of(swaps, left))
-    assert found.select("start", "reason", "severity").rows() == [
+    findings = outcome(CHECKS, "pool_path", slice_of(swaps, left))
+    assert findings.select("start", "reason", "severity").rows() == [
         (frame["timestamp"][place + 1], "ratio", "warning")
     ]
 
@@ -314,9 +314,9 @@ def test_a_text_that_is_no_number_is_found_and_stops_no_check(
     )
     rows = slice_of(swaps, at(frame, 40, **{column: text}))
     for name in SWAP_CHECKS:
-        found = outcome(CHECKS, name, rows)
+        findings = outcome(CHECKS, name, rows)
         wanted = [(frame["timestamp"][40], "not_a_number")] if name == check else []
-        assert found.select("start", "reason").rows() == wanted
+        assert findings.select("start", "reason").rows() == wanted
 
 
 def test_numbers_of_256_bits_are_read(swaps: Dataset) -> None:
@@ -333,8 +333,8 @@ def test_a_price_may_move_where_a_pool_has_no_liquidity(swaps: Dataset) -> None:
     still = {"amount0_raw": "0", "amount1_raw": "0", "liquidity": "0"}
     rows = slice_of(swaps, at(frame, 39, **still))
     assert outcome(CHECKS, "swap_amounts", rows).is_empty()
-    found = outcome(CHECKS, "pool_state", rows)
-    assert found.select("reason", "severity").rows() == [("no_liquidity", "warning")]
+    findings = outcome(CHECKS, "pool_state", rows)
+    assert findings.select("reason", "severity").rows() == [("no_liquidity", "warning")]
     moved = slice_of(swaps, at(frame, 39, **{**still, "liquidity": "5"}))
     assert outcome(CHECKS, "swap_amounts", moved)["reason"].to_list() == ["empty"]
 
@@ -345,9 +345,9 @@ def test_most_swaps_that_are_lost_are_noticed_at_the_next_one(swaps: Dataset) ->
     lost = pl.col("index") % 20 == 0
     after = day.filter(pl.col("index") % 20 == 1)["timestamp"]
     frame = day.filter(~lost).drop("index")
-    found = outcome(CHECKS, "pool_path", slice_of(swaps, frame, market=POOL))
-    assert found["start"].is_in(after.implode()).all()
-    assert found.height > 0.7 * after.len()
+    findings = outcome(CHECKS, "pool_path", slice_of(swaps, frame, market=POOL))
+    assert findings["start"].is_in(after.implode()).all()
+    assert findings.height > 0.7 * after.len()
 
 
 def test_datasets_without_these_columns_have_no_findings() -> None:

@@ -1,4 +1,4 @@
-"""What is missing, and why: by examples, and as recorded data are known to be."""
+"""Missing rows and their reasons: by examples, and in recorded data with known gaps."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def with_hole(**more: Any) -> Slice:
 
 
 def test_nothing_known_is_unknown_and_a_loss() -> None:
-    one = outcome(CHECKS, "gaps", with_hole()).row(0, named=True)
-    assert one["reason"] == "unknown"
-    assert one["severity"] is None  # that of the check
-    assert (one["measured"], one["expected"]) == (1.0, 0.0)
-    assert one["message"] == "1 bar is missing: the reason is unknown"
+    finding = outcome(CHECKS, "gaps", with_hole()).row(0, named=True)
+    assert finding["reason"] == "unknown"
+    assert finding["severity"] is None  # that of the check
+    assert (finding["measured"], finding["expected"]) == (1.0, 0.0)
+    assert finding["message"] == "1 bar is missing: the reason is unknown"
 
 
 def test_trades_in_a_missing_bar_prove_that_it_is_lost() -> None:
@@ -88,12 +88,12 @@ def test_an_outage_explains_only_bars_that_it_holds_whole() -> None:
     assert reasons(with_hole(outages=(shorter,))) == [(1, "unknown")]
 
 
-def test_what_was_never_asked_for_is_not_fetched() -> None:
+def test_time_that_was_never_requested_is_not_fetched() -> None:
     assert reasons(with_hole(coverage=(TimeRange(T0, T0 + MINUTE),))) == [(1, "not_fetched")]
     assert reasons(with_hole(coverage=(HALF,))) == [(1, "unknown")]
 
 
-def test_a_venue_that_omits_empty_bars_proves_it_only_where_it_was_asked() -> None:
+def test_omitted_bars_prove_silence_only_in_covered_time() -> None:
     assert reasons(with_hole(omits_empty_bars=True, coverage=(HALF,))) == [(1, "no_trade")]
     assert reasons(with_hole(omits_empty_bars=True, coverage=())) == [(1, "not_fetched")]
     assert reasons(with_hole(omits_empty_bars=True)) == [(1, "unknown")]
@@ -105,7 +105,7 @@ def test_neighbouring_bars_of_different_reasons_are_different_gaps() -> None:
     assert reasons(rows) == [(1, "lost"), (2, "no_trade")]
 
 
-def test_only_real_losses_are_as_severe_as_the_check_says() -> None:
+def test_only_losses_have_the_severity_of_the_check() -> None:
     assert set(LOSSES) | set(NO_LOSSES) == set(REASONS)
     outage = with_hole(outages=(HALF,))
     assert outcome(CHECKS, "gaps", outage)["severity"].to_list() == ["info"]
@@ -141,7 +141,7 @@ def uncovered(rows: Slice) -> list[tuple[datetime, datetime, int]]:
     return outcome(CHECKS, "uncovered", rows).select("start", "end", "rows").rows()
 
 
-def test_time_that_was_never_asked_for_is_estimated_by_what_the_day_had() -> None:
+def test_time_that_was_never_requested_is_estimated_by_what_the_day_had() -> None:
     # A trade a second from 0 to 6 and from 12 to 24 o'clock; the rest of the day is unknown.
     first, second = trades(6 * 3600), trades(12 * 3600, first=12 * 3600)
     covered = (TimeRange(T0, T0 + 6 * HOUR), TimeRange(T0 + 12 * HOUR, T0 + DAY))
@@ -166,12 +166,14 @@ def test_the_estimate_is_the_same_however_the_range_is_cut() -> None:
         TimeRange(T0 + 3 * DAY, T0 + 4 * DAY),
     )
 
-    def judged(start: datetime, end: datetime) -> list[tuple[datetime, datetime, int]]:
+    def uncovered_in(start: datetime, end: datetime) -> list[tuple[datetime, datetime, int]]:
         rows = slice_of("trades", frame, start=start, end=end, span=span, coverage=covered)
         return uncovered(replace(rows, rows_per_second=0.5))
 
-    at_once = judged(T0, T0 + 3 * DAY)
-    by_day = [one for n in range(3) for one in judged(T0 + n * DAY, T0 + (n + 1) * DAY)]
+    at_once = uncovered_in(T0, T0 + 3 * DAY)
+    by_day = [
+        finding for n in range(3) for finding in uncovered_in(T0 + n * DAY, T0 + (n + 1) * DAY)
+    ]
     assert at_once == by_day
     assert [rows for _, _, rows in at_once] == [
         -(-1000 * 3 // 21),
@@ -180,14 +182,14 @@ def test_the_estimate_is_the_same_however_the_range_is_cut() -> None:
     ]
 
 
-def test_a_whole_day_that_was_never_asked_for_is_no_complete_day() -> None:
+def test_a_whole_day_that_was_never_requested_is_no_complete_day() -> None:
     span, covered = (
         TimeRange(T0, T0 + 3 * DAY),
         (TimeRange(T0, T0 + DAY), TimeRange(T0 + 2 * DAY, T0 + 3 * DAY)),
     )
     rows = slice_of("trades", trades(0), start=T0 + DAY, end=T0 + 2 * DAY, span=span)
-    one = outcome(CHECKS, "uncovered", replace(rows, coverage=covered))
-    assert one.select("start", "rows", "measured").row(0) == (T0 + DAY, 1, 86_400.0)
+    finding = outcome(CHECKS, "uncovered", replace(rows, coverage=covered))
+    assert finding.select("start", "rows", "measured").row(0) == (T0 + DAY, 1, 86_400.0)
 
 
 def test_what_came_after_the_last_answer_is_not_settled_yet() -> None:
@@ -216,17 +218,17 @@ def test_recorded_five_minute_bars_lack_what_is_known_to_be_missing(
 def test_717_recorded_minutes_are_missing_of_unknown_reason_and_count_as_losses() -> None:
     rows = slice_of("bars_1m", recorded_bars("binance_UNITTEST-BTC_1m", UNITTEST))
     assert sums(rows) == Counter(unknown=717)
-    judged = collect_findings(gaps(rows)).with_columns(
+    findings = collect_findings(gaps(rows)).with_columns(
         severity=pl.lit("error"), dimension=pl.lit("completeness")
     )
-    days = score_days(days_of(rows), judged)
+    days = score_days(days_of(rows), findings)
     assert days["expected"].sum() == 13_681 + 717
     assert (days["completeness"] < 1).any()
 
 
 @needs_data
 def test_1091_recorded_minutes_had_no_trade_as_the_trades_prove() -> None:
-    # Nobody recorded coverage: the ids alone prove it.
+    # No coverage is recorded: the ids alone prove it.
     reference = reference_of("trades", recorded_trades())
     rows = slice_of("bars_1m", recorded_bars("binance_XRP-ETH_1m", XRP), trades=reference)
     assert sums(rows) == Counter(no_trade=1091)

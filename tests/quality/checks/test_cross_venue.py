@@ -1,4 +1,4 @@
-"""Prices that part from those of another venue are explained; clocks of another zone are found."""
+"""Deviations from other venues are found and explained; times of another time zone are found."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def market(count: int = COUNT, seed: int = 0) -> pl.DataFrame:
 
 
 def venue(frame: pl.DataFrame, *, noise_bps: float = 3.0, seed: int = 1) -> pl.DataFrame:
-    """The same market on another venue: every price some basis points away, the path whole."""
+    """The same market on another venue: every price differs by some basis points."""
     random = np.random.default_rng(seed)
     away = 1 + random.normal(0, noise_bps / 1e4, frame.height + 1)
     opens, closes = frame["open"] * away[:-1], frame["close"] * away[1:]
@@ -66,7 +66,7 @@ def scaled(frame: pl.DataFrame, first: int, count: int, by: float) -> pl.DataFra
 
 
 def drifting(frame: pl.DataFrame, first: int, count: int, by: float) -> pl.DataFrame:
-    """A price that goes away and comes back minute by minute, as trading moves it."""
+    """A price that moves away and back minute by minute, as trading does."""
     up = np.zeros(frame.height + 1)
     wave = np.sin(np.linspace(0, np.pi, count + 1)) * by
     up[first : first + count + 1] = wave
@@ -80,7 +80,7 @@ def drifting(frame: pl.DataFrame, first: int, count: int, by: float) -> pl.DataF
 
 
 def frozen(frame: pl.DataFrame, first: int, count: int, volume: float | None) -> pl.DataFrame:
-    """A price that stands still; `volume` of those bars, None for the true one."""
+    """A price that does not move; `volume` of these bars, None for the original one."""
     here = pl.int_range(pl.len()).is_between(first, first + count - 1)
     last = frame["close"][first - 1]
     still = [pl.when(here).then(last).otherwise(name).alias(name) for name in OHLC]
@@ -125,13 +125,13 @@ def test_prices_that_jump_away_and_back_alone_are_bad_data(
 ) -> None:
     good, wrong = venue(market()), scaled(market(), first, count, by)
     pair = (wrong, good) if own else (good, wrong)
-    found = apart(beside(pair[0], (KRAKEN, pair[1])))
-    assert found["rows"].sum() == count
-    assert set(found["reason"]) == {"bad_data"}
-    assert set(found["severity"]) == {None if own else "info"}
+    findings = apart(beside(pair[0], (KRAKEN, pair[1])))
+    assert findings["rows"].sum() == count
+    assert set(findings["reason"]) == {"bad_data"}
+    assert set(findings["severity"]) == {None if own else "info"}
     name = str(BINANCE if own else KRAKEN)
-    assert all(f"{name} jumped" in message for message in found["message"])
-    assert set(found["against"]) == {"kraken BTC/USDT"}
+    assert all(f"{name} jumped" in message for message in findings["message"])
+    assert set(findings["against"]) == {"kraken BTC/USDT"}
 
 
 @settings(max_examples=25)
@@ -140,11 +140,11 @@ def test_prices_that_part_by_trading_and_meet_again_are_arbitrage(
     first: int, count: int, up: bool
 ) -> None:
     away = drifting(market(), first, count, 0.02 if up else -0.02)
-    found = apart(beside(away, (KRAKEN, venue(market()))))
-    assert set(found["reason"]) == {"arbitrage"}
-    assert set(found["severity"]) == {"info"}
-    assert 150 < found["measured"].max() < 250  # type: ignore[operator]
-    assert set(found["expected"]) == {50.0}
+    findings = apart(beside(away, (KRAKEN, venue(market()))))
+    assert set(findings["reason"]) == {"arbitrage"}
+    assert set(findings["severity"]) == {"info"}
+    assert 150 < findings["measured"].max() < 250  # type: ignore[operator]
+    assert set(findings["expected"]) == {50.0}
 
 
 @settings(max_examples=25)
@@ -152,45 +152,47 @@ def test_prices_that_part_by_trading_and_meet_again_are_arbitrage(
 def test_a_price_that_stands_still_is_bad_data(first: int, volume: float | None) -> None:
     moving = drifting(market(), first, 300, 0.03)
     still = frozen(market(), first, 300, volume)
-    found = apart(beside(still, (KRAKEN, moving)))
-    assert set(found["reason"]) == {"bad_data"}
-    assert all("binance BTC/USDT did not move" in message for message in found["message"])
-    # Where nothing is traded a price may stand: that is told less loudly.
-    assert set(found["severity"]) == {None if volume is None else "warning"}
+    findings = apart(beside(still, (KRAKEN, moving)))
+    assert set(findings["reason"]) == {"bad_data"}
+    assert all("binance BTC/USDT did not move" in message for message in findings["message"])
+    # Without trades a price may stay the same: the severity is lower.
+    assert set(findings["severity"]) == {None if volume is None else "warning"}
     theirs = apart(beside(moving, (KRAKEN, still)))
     assert all("kraken BTC/USDT did not move" in message for message in theirs["message"])
 
 
 @pytest.mark.parametrize("by", [0.1, 10.0, 1e8])
 def test_prices_off_by_a_factor_are_bad_data_for_as_long_as_it_lasts(by: float) -> None:
-    found = apart(beside(scaled(market(), 0, COUNT, by), (KRAKEN, venue(market()))))
-    assert found["reason"].to_list() == ["bad_data", "bad_data"]
-    assert found["start"].to_list() == [T0, T0 + DAY]
-    assert found["rows"].to_list() == [1440, 1440]
-    assert "one of the two is wrong by a factor of" in found["message"][0]
+    findings = apart(beside(scaled(market(), 0, COUNT, by), (KRAKEN, venue(market()))))
+    assert findings["reason"].to_list() == ["bad_data", "bad_data"]
+    assert findings["start"].to_list() == [T0, T0 + DAY]
+    assert findings["rows"].to_list() == [1440, 1440]
+    assert "one of the two is wrong by a factor of" in findings["message"][0]
 
 
 def test_the_median_of_three_venues_names_the_one_that_is_off() -> None:
     right, wrong = venue(market(), seed=4), scaled(market(), 0, COUNT, 1.7)
-    found = apart(beside(wrong, (KRAKEN, venue(market())), (OKX, right)))
-    assert all("binance BTC/USDT is wrong by a factor" in message for message in found["message"])
-    assert set(found["against"]) == {"kraken BTC/USDT", "okx BTC/USDT"}
-    found = apart(beside(right, (KRAKEN, wrong), (OKX, venue(market()))))
-    assert set(found["against"]) == {"kraken BTC/USDT"}
-    assert all("kraken BTC/USDT is wrong by a factor" in message for message in found["message"])
-    assert set(found["severity"]) == {"info"}
+    findings = apart(beside(wrong, (KRAKEN, venue(market())), (OKX, right)))
+    assert all(
+        "binance BTC/USDT is wrong by a factor" in message for message in findings["message"]
+    )
+    assert set(findings["against"]) == {"kraken BTC/USDT", "okx BTC/USDT"}
+    findings = apart(beside(right, (KRAKEN, wrong), (OKX, venue(market()))))
+    assert set(findings["against"]) == {"kraken BTC/USDT"}
+    assert all("kraken BTC/USDT is wrong by a factor" in message for message in findings["message"])
+    assert set(findings["severity"]) == {"info"}
 
 
 def test_a_premium_that_stays_is_no_proof_of_bad_data() -> None:
-    found = apart(beside(scaled(market(), 0, COUNT, 1.01), (KRAKEN, venue(market()))))
-    assert set(found["reason"]) == {"arbitrage"}
+    findings = apart(beside(scaled(market(), 0, COUNT, 1.01), (KRAKEN, venue(market()))))
+    assert set(findings["reason"]) == {"arbitrage"}
 
 
 def test_two_prices_that_both_stand_still_prove_nothing() -> None:
     still = frozen(market(), 1, COUNT - 1, 0.0)
-    found = apart(beside(scaled(still, 0, COUNT, 1.01), (KRAKEN, still)))
-    assert set(found["reason"]) == {"arbitrage"}
-    assert "neither venue shows signs of an error" in found["message"][0]
+    findings = apart(beside(scaled(still, 0, COUNT, 1.01), (KRAKEN, still)))
+    assert set(findings["reason"]) == {"arbitrage"}
+    assert "neither venue shows signs of an error" in findings["message"][0]
 
 
 def test_a_crash_that_was_traded_through_is_arbitrage() -> None:
@@ -210,15 +212,15 @@ def test_a_deviation_counts_only_when_it_lasts() -> None:
     assert apart(rows, duration="4m")["rows"].to_list() == [5]
 
 
-def test_a_deviation_over_midnight_is_told_of_both_days_as_one_kind() -> None:
-    found = apart(beside(scaled(market(), 1437, 8, 1.02), (KRAKEN, venue(market()))))
-    assert found.select("start", "end", "rows", "reason").rows() == [
+def test_a_deviation_over_midnight_has_one_reason_on_both_days() -> None:
+    findings = apart(beside(scaled(market(), 1437, 8, 1.02), (KRAKEN, venue(market()))))
+    assert findings.select("start", "end", "rows", "reason").rows() == [
         (T0 + 1437 * MINUTE, T0 + DAY, 3, "bad_data"),
         (T0 + DAY, T0 + DAY + 5 * MINUTE, 5, "bad_data"),
     ]
 
 
-def test_bars_that_were_filled_in_or_are_still_open_do_not_testify() -> None:
+def test_filled_and_open_bars_are_no_reference() -> None:
     wrong = scaled(market(), 500, 20, 1.02)
     filled = wrong.with_columns(fill=pl.lit("flat"))
     unfinished = wrong.with_columns(closed=pl.lit(value=False))
@@ -232,17 +234,17 @@ Closes = list[tuple[int, float, float]]
 
 def parted(closes: Closes, threshold_bps: float, minutes: int) -> list[tuple[int, int, int]]:
     """Runs of (minute, close, other close) that part for so long: first and last minute, bars."""
-    found: list[list[int]] = []
+    findings: list[list[int]] = []
     side, last = 0, 0
     for minute, own, other in closes:
         away = (own / other - 1) * 1e4
         now = 0 if abs(away) <= threshold_bps else (1 if away > 0 else -1)
         if now and now == side and minute - last <= max(1, minutes):
-            found[-1].append(minute)
+            findings[-1].append(minute)
         elif now:
-            found.append([minute])
+            findings.append([minute])
         side, last = now, minute
-    long = [run for run in found if run[-1] - run[0] >= minutes]
+    long = [run for run in findings if run[-1] - run[0] >= minutes]
     return [(run[0], run[-1], len(run)) for run in long]
 
 
@@ -271,12 +273,12 @@ def test_runs_are_those_of_plain_python(
         .with_columns(volume=1.0)
         for prices in ([own for _, own, _ in closes], [other for *_, other in closes])
     ]
-    found = apart(beside(frames[0], (KRAKEN, frames[1])), duration=f"{minutes}m")
+    findings = apart(beside(frames[0], (KRAKEN, frames[1])), duration=f"{minutes}m")
     wanted = [
         (T0 + first * MINUTE, T0 + (last + 1) * MINUTE, rows)
         for first, last, rows in parted(closes, 50.0, minutes)
     ]
-    assert found.select("start", "end", "rows").rows() == wanted
+    assert findings.select("start", "end", "rows").rows() == wanted
 
 
 def test_closes_that_are_no_numbers_are_no_deviation() -> None:
@@ -290,19 +292,19 @@ def test_closes_that_are_no_numbers_are_no_deviation() -> None:
 @settings(max_examples=30)
 @given(half_hours=st.integers(-28, 28).filter(bool), seed=st.integers(0, 3))
 def test_a_clock_of_another_zone_is_found_with_its_shift(half_hours: int, seed: int) -> None:
-    # Three days, of which the middle one is judged: as with the margins of a long range.
+    # Three days, of which the middle one is checked, as with the margins of a long range.
     true = market(3 * 1440, seed)
     shift = half_hours * timedelta(minutes=30)
     wrong = true.with_columns(pl.col("timestamp") + shift)
     rows = beside(wrong, (KRAKEN, venue(true)), start=T0 + DAY, end=T0 + 2 * DAY)
-    found = shifts(rows)
+    findings = shifts(rows)
     sign, minutes = "-" if half_hours < 0 else "+", abs(half_hours) * 30
     reason = f"{sign}{minutes // 60}h" + ("30m" if minutes % 60 else "")
-    assert found.select("start", "end", "reason", "against").rows() == [
+    assert findings.select("start", "end", "reason", "against").rows() == [
         (T0 + DAY, T0 + 2 * DAY, reason, "kraken BTC/USDT")
     ]
-    assert found["measured"][0] < 0.5
-    assert found["expected"][0] > 0.8
+    assert findings["measured"][0] < 0.5
+    assert findings["expected"][0] > 0.8
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -312,8 +314,8 @@ def test_strangers_have_no_shift(seed: int) -> None:
 
 
 def test_a_spike_on_each_side_is_no_shift() -> None:
-    one, two = scaled(market(), 209, 1, 3.0), scaled(venue(market(seed=9)), 509, 1, 3.0)
-    assert shifts(beside(one, (KRAKEN, two))).is_empty()
+    frame, two = scaled(market(), 209, 1, 3.0), scaled(venue(market(seed=9)), 509, 1, 3.0)
+    assert shifts(beside(frame, (KRAKEN, two))).is_empty()
 
 
 def test_the_markets_own_trades_prove_a_shift() -> None:
@@ -321,9 +323,9 @@ def test_the_markets_own_trades_prove_a_shift() -> None:
     frame = pl.DataFrame({"timestamp": times, "price": market()["close"], "amount": 1.0})
     trades = reference_of("trades", frame.with_columns(trade_id=pl.int_range(pl.len()).cast(str)))
     wrong = market().with_columns(pl.col("timestamp") + timedelta(hours=2))
-    found = shifts(slice_of("bars_1m", wrong, trades=trades))
-    assert set(found["reason"]) == {"+2h"}
-    assert set(found["against"]) == {"trades"}
+    findings = shifts(slice_of("bars_1m", wrong, trades=trades))
+    assert set(findings["reason"]) == {"+2h"}
+    assert set(findings["against"]) == {"trades"}
     assert shifts(slice_of("bars_1m", market(), trades=trades)).is_empty()
 
 
@@ -341,9 +343,9 @@ def test_bars_of_an_hour_are_compared_by_the_hour_and_those_of_a_day_not_at_all(
     )
     wrong = hours.with_columns(pl.col("timestamp") - timedelta(hours=5))
     reference = Reference(*_of("bars_1h", venue(hours)))
-    found = shifts(slice_of("bars_1h", wrong, others=(reference,)))
-    assert set(found["reason"]) == {"-5h"}
-    assert found.height >= 5
+    findings = shifts(slice_of("bars_1h", wrong, others=(reference,)))
+    assert set(findings["reason"]) == {"-5h"}
+    assert findings.height >= 5
     daily = slice_of("bars_1d", hours[::24], others=(Reference(*_of("bars_1d", hours[::24])),))
     assert shifts(daily).is_empty()
 
@@ -379,6 +381,6 @@ def test_different_real_assets_are_strangers_and_shifted_ones_are_not() -> None:
         assert shifts(slice_of("bars_5m", frame, others=others)).is_empty()
         local = frame.with_columns(pl.col("timestamp") + timedelta(hours=8))
         same = reference_of("bars_5m", venue(frame, noise_bps=5), market=KRAKEN)
-        found = shifts(slice_of("bars_5m", local, others=(same,)))
-        assert set(found["reason"]) == {"+8h"}
-        assert found.height >= 19
+        findings = shifts(slice_of("bars_5m", local, others=(same,)))
+        assert set(findings["reason"]) == {"+8h"}
+        assert findings.height >= 19

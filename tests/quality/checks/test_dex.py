@@ -1,4 +1,4 @@
-"""Prices of pools that part from those of an exchange are found and explained.
+"""Prices of pools that differ from those of an exchange are found and explained.
 
 Real data: see `../shared/data/ORIGIN.md`.
 """
@@ -68,11 +68,11 @@ def test_prices_of_a_pool_that_part_from_an_exchange_are_found(
     by = 1.03 if up else 0.97
     price = pl.when(away).then(pl.col("pool_price_after") * by).otherwise("pool_price_after")
     frame = v3_day().with_columns(pool_price_after=price)
-    found = outcome(CHECKS, "dex_price", beside(swaps, frame, bars_of(v3_day())))
-    assert found["rows"].sum() == frame.filter(away).height
-    assert set(found["reason"]) == {"arbitrage"}
-    assert set(found["against"]) == {"binance WETH/USDC"}
-    assert found["measured"].max() == pytest.approx(300, rel=0.2)
+    findings = outcome(CHECKS, "dex_price", beside(swaps, frame, bars_of(v3_day())))
+    assert findings["rows"].sum() == frame.filter(away).height
+    assert set(findings["reason"]) == {"arbitrage"}
+    assert set(findings["against"]) == {"binance WETH/USDC"}
+    assert findings["measured"].max() == pytest.approx(300, rel=0.2)
 
 
 def quoted(minute_prices: Sequence[float | None]) -> pl.DataFrame:
@@ -112,7 +112,7 @@ def test_a_price_apart_counts_only_when_it_lasts(swaps: Dataset) -> None:
 def test_wrong_decimals_and_mixed_up_tokens_are_bad_data(swaps: Dataset, kind: str) -> None:
     price = pl.col("pool_price_after")
     frame = v3_day().with_columns(pool_price_after=price * 1e12 if kind == "factor" else 1 / price)
-    found = outcome(CHECKS, "dex_price", beside(swaps, frame, bars_of(v3_day())))
-    assert found["reason"].to_list() == ["bad_data"]
-    assert found["rows"].to_list() == [6046]
-    assert kind in found["message"][0]
+    findings = outcome(CHECKS, "dex_price", beside(swaps, frame, bars_of(v3_day())))
+    assert findings["reason"].to_list() == ["bad_data"]
+    assert findings["rows"].to_list() == [6046]
+    assert kind in findings["message"][0]

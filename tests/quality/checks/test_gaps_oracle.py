@@ -1,4 +1,4 @@
-"""Gaps are those of an oracle in plain Python, however the range is cut."""
+"""Gaps equal those of an oracle in plain Python, for any cut of the range."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Case:
     outages: RangeSet
     omits: bool
 
-    def slice(self, judged: TimeRange) -> Slice:
+    def slice(self, checked: TimeRange) -> Slice:
         table = f"bars_{self.timeframe.table_suffix}"
         frame = bars(len(self.present), timestamp=list(self.present))
         reference = None
@@ -47,8 +47,8 @@ class Case:
         return slice_of(
             table,
             frame,
-            start=judged.start,
-            end=judged.end,
+            start=checked.start,
+            end=checked.end,
             now=self.span.end + 100 * DAY,
             span=self.span,
             coverage=self.coverage,
@@ -71,11 +71,11 @@ def oracle(case: Case) -> dict[datetime, str]:
 
 
 def reason_of(case: Case, start: datetime, end: datetime) -> str:
-    known = case.trades or ()
-    if any(start <= time < end for time, _, _ in known):
+    times = case.trades or ()
+    if any(start <= time < end for time, _, _ in times):
         return "lost"
-    before = [trade for trade in known if trade[0] < start]
-    after = [trade for trade in known if trade[0] >= end]
+    before = [trade for trade in times if trade[0] < start]
+    after = [trade for trade in times if trade[0] >= end]
     if case.trades is not None and within(case.trades_coverage, start, end):
         return "no_trade"
     if before and after:
@@ -159,23 +159,23 @@ def slots_of(frame: pl.DataFrame, timeframe: Timeframe) -> dict[datetime, str]:
 @given(cases())
 def test_gaps_are_those_of_the_oracle_however_the_range_is_cut(case: Case) -> None:
     whole = TimeRange(T0 - DAY, case.span.end + 3 * DAY)
-    judged = [collect_findings(gaps(case.slice(whole)))]
-    assert slots_of(judged[0], case.timeframe) == oracle(case)
+    whole_findings = [collect_findings(gaps(case.slice(whole)))]
+    assert slots_of(whole_findings[0], case.timeframe) == oracle(case)
 
     in_days = pl.concat([collect_findings(gaps(case.slice(day))) for day in split(whole, DAY)])
     for start, end in in_days.select("start", "end").iter_rows():
         longer = case.timeframe.seconds > DAY.total_seconds()
         assert longer or end <= start.replace(hour=0, minute=0) + DAY
-    assert in_days.sort("start").equals(judged[0])
+    assert in_days.sort("start").equals(whole_findings[0])
 
 
 @settings(max_examples=60)
 @given(cases(), st.floats(0, 1), st.floats(0, 1))
-def test_a_range_within_a_day_is_judged_by_the_slots_that_open_in_it(
-    case: Case, one: float, other: float
+def test_a_range_within_a_day_is_checked_by_the_slots_that_open_in_it(
+    case: Case, first: float, second: float
 ) -> None:
     length = case.span.end - case.span.start
-    start, end = sorted(case.span.start + length * part for part in (one, other))
-    judged = TimeRange(start, end + SECOND)
-    expected = {t: why for t, why in oracle(case).items() if judged.start <= t < judged.end}
-    assert slots_of(collect_findings(gaps(case.slice(judged))), case.timeframe) == expected
+    start, end = sorted(case.span.start + length * part for part in (first, second))
+    checked = TimeRange(start, end + SECOND)
+    expected = {t: why for t, why in oracle(case).items() if checked.start <= t < checked.end}
+    assert slots_of(collect_findings(gaps(case.slice(checked))), case.timeframe) == expected

@@ -29,8 +29,8 @@ from tests.quality.slices import outcome
 
 
 def alarms(name: str, books: list[Book]) -> list[tuple[Any, ...]]:
-    """What all checks find in books; of those of one time and number the last one counts."""
-    kept = {(one["timestamp"], one["sequence"]): one for one in books}
+    """Findings of all checks; of books with the same time and number the last one counts."""
+    kept = {(book["timestamp"], book["sequence"]): book for book in books}
     rows = books_of(list(kept.values()), market=Market("venue", name))
     return [
         (name, check, *line)
@@ -49,7 +49,7 @@ def alarms(name: str, books: list[Book]) -> list[tuple[Any, ...]]:
         ("coinbase", coinbase, 9000),
         ("kraken_futures", kraken_futures, 7000),
         ("okx", okx, 290),
-        ("samples", lambda: {name: [one] for name, one in samples().items()}, 11),
+        ("samples", lambda: {name: [book] for name, book in samples().items()}, 11),
     ],
 )
 def test_real_books_raise_no_alarm(
@@ -62,8 +62,8 @@ def test_real_books_raise_no_alarm(
 
 @needs_data
 def test_levels_of_no_amount_in_a_real_frame_are_found() -> None:
-    found = outcome(CHECKS, "bad_levels", books_of([with_zeros()]))
-    assert found.select("reason", "measured").rows() == [("amount", 2.0)]
+    findings = outcome(CHECKS, "bad_levels", books_of([with_zeros()]))
+    assert findings.select("reason", "measured").rows() == [("amount", 2.0)]
 
 
 @cache
@@ -76,13 +76,13 @@ def longest() -> list[Book]:
 @settings(max_examples=10)
 @given(lost=st.sets(st.integers(1, 3888), min_size=1, max_size=40))
 def test_updates_taken_out_of_real_books_are_all_found(lost: set[int]) -> None:
-    left = [one for n, one in enumerate(longest()) if n not in lost]
-    found = outcome(CHECKS, "book_gaps", books_of(left))
-    assert found["rows"].sum() == len(lost)
+    left = [book for n, book in enumerate(longest()) if n not in lost]
+    findings = outcome(CHECKS, "book_gaps", books_of(left))
+    assert findings["rows"].sum() == len(lost)
     runs = [n for n in lost if n - 1 not in lost]
-    assert found.height == len(runs)
+    assert findings.height == len(runs)
     after = {next(m for m in range(n, 3890) if m not in lost) for n in runs}
-    named = {message.partition(" before ")[2].partition(":")[0] for message in found["message"]}
+    named = {message.partition(" before ")[2].partition(":")[0] for message in findings["message"]}
     assert named == {str(longest()[n]["sequence"]) for n in after}
 
 
@@ -91,14 +91,14 @@ def test_updates_taken_out_of_real_books_are_all_found(lost: set[int]) -> None:
 def test_defects_put_into_real_books_are_all_found(defect: str) -> None:
     check, reason, spoil = DEFECTS[defect]
     books = [
-        {name: [*value] if isinstance(value, list) else value for name, value in one.items()}
-        for one in longest()[::4]
+        {name: [*value] if isinstance(value, list) else value for name, value in book.items()}
+        for book in longest()[::4]
     ]
-    for n, one in enumerate(books):
-        one["timestamp"] = T0 + n * SECOND
+    for n, book in enumerate(books):
+        book["timestamp"] = T0 + n * SECOND
     places = range(3, len(books), 10)
     for place in places:
         spoil(books[place], books[place - 1])
-    found = outcome(CHECKS, check, books_of(books))
-    assert found["start"].to_list() == [T0 + n * SECOND for n in places]
-    assert set(found["reason"]) == {reason}
+    findings = outcome(CHECKS, check, books_of(books))
+    assert findings["start"].to_list() == [T0 + n * SECOND for n in places]
+    assert set(findings["reason"]) == {reason}

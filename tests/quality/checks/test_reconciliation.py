@@ -1,4 +1,4 @@
-"""Bars against trades and finer bars, by hand and recorded."""
+"""Reconciliation of bars with trades and finer bars, made by hand and recorded."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def test_coarser_bars_agree_with_finer_ones_and_changed_ones_do_not(every: str, 
     assert findings.select("reason", "against").rows() == [("close", "bars_1m")]
 
 
-def test_a_missing_finer_bar_is_not_told_of_the_coarser_one() -> None:
+def test_a_missing_finer_bar_is_not_reported_for_the_coarser_one() -> None:
     frame, finer = coarser(walk(1440), "1h"), walk(1440).filter(~at(130))
     assert run(frame, "bars_1h", finer=(reference_of("bars_1m", finer),)).is_empty()
 
 
 def test_a_finer_bar_that_had_no_trade_is_not_missing() -> None:
-    """The venue leaves such bars out, and was asked for all: then the others are all there is."""
+    """The venue omits such bars, and all time is covered: then no bar is missing."""
     finer = walk(1440).filter(~at(130))
     frame = put(coarser(finer, "1h"), at(2), volume=pl.col("volume") + 1)
     day = TimeRange(T0 - timedelta(days=1), T0 + timedelta(days=2))
@@ -86,8 +86,8 @@ def test_a_finer_bar_that_had_no_trade_is_not_missing() -> None:
     assert run(frame, "bars_1h", finer=(below,)).is_empty()
 
 
-def test_bars_without_volume_do_not_tell_prices() -> None:
-    """As venues send them: flat, at the last close of before, where the hour opened elsewhere."""
+def test_prices_of_bars_without_volume_are_not_compared() -> None:
+    """Venues send them flat at the last close, though the hour opened at another price."""
     finer = put(walk(1440), at(120, 3), volume=pl.lit(0.0), open=pl.lit(1.0), low=pl.lit(1.0))
     frame = coarser(finer.filter(pl.col("volume") > 0), "1h")
     assert run(frame, "bars_1h", finer=(reference_of("bars_1m", finer),)).is_empty()
@@ -113,9 +113,9 @@ def test_bars_in_which_trades_are_missing_are_left_out() -> None:
 def test_bars_outside_what_is_known_of_the_trades_are_left_out() -> None:
     trades = fine_trades(walk()).filter(~at(0, 401))
     wrong = walk().with_columns(volume=pl.lit(9.0))
-    known = TimeRange(T0 + 200 * MINUTE, T0 + 300 * MINUTE)
-    judged = run(wrong, trades=reference_of("trades", trades, coverage=(known,)))
-    assert judged["rows"].sum() == 100
+    covered = TimeRange(T0 + 200 * MINUTE, T0 + 300 * MINUTE)
+    findings = run(wrong, trades=reference_of("trades", trades, coverage=(covered,)))
+    assert findings["rows"].sum() == 100
     # The first one is cut off by the beginning of the trades, the last one may be by their end.
     spanned = run(wrong, trades=reference_of("trades", trades))
     assert spanned["start"][0] == T0 + 101 * MINUTE
@@ -160,5 +160,5 @@ def test_counts_and_sides_are_compared_where_both_have_them() -> None:
     assert findings["reason"].to_list() == ["trade_count,taker_buy_volume"]
 
 
-def test_a_bar_without_references_is_not_judged() -> None:
+def test_a_bar_without_references_is_not_checked() -> None:
     assert run(walk()).is_empty()

@@ -183,6 +183,6 @@ def test_a_price_of_zero_does_not_disturb() -> None:
     assert run(put(walk(), at(300), **zero)).height <= 1
 
 
-def test_filled_bars_are_not_judged() -> None:
+def test_filled_bars_are_not_checked() -> None:
     frame = spiked("whole").with_columns(fill=pl.when(at(PLACE)).then(pl.lit("derived:trades")))
     assert run(frame).is_empty()

@@ -1,4 +1,4 @@
-"""Wrong times are found wherever they are, each as what it is; sound times never."""
+"""Wrong times are found at any place, each with its reason; correct times never are."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def at(numbers: set[int]) -> pl.Expr:
 
 
 def all_found(name: str, rows: Slice, **thresholds: float) -> pl.DataFrame:
-    """What a check finds also outside the judged range."""
+    """Findings of a check, also outside the checked range."""
     declared = {check.name: check.thresholds for check in rows.dataset.checks}
     return collect_findings(CHECKS[name].function(rows, **{**declared.get(name, {}), **thresholds}))
 
@@ -71,25 +71,25 @@ def test_each_time_of_a_mistaken_unit_or_zone_is_found_as_what_it_is(
     wrong = pl.when(at(numbers)).then(SCALES[reason].cast(TIME)).otherwise("timestamp")
     frame = rows.frame.collect().with_columns(timestamp=wrong)
     for given_rows in (frame, frame.sort("timestamp")):
-        one = all_found("implausible_time", with_rows(rows, given_rows))
-        assert one["rows"].sum() == len(numbers)
-        assert set(one["reason"]) == {reason}
+        findings = all_found("implausible_time", with_rows(rows, given_rows))
+        assert findings["rows"].sum() == len(numbers)
+        assert set(findings["reason"]) == {reason}
 
 
-def test_neighbouring_impossible_times_are_told_apart_by_their_class() -> None:
+def test_neighbouring_impossible_times_are_separate_findings_by_reason() -> None:
     ahead, far = NOW + HOUR, NOW + 5 * DAY
     rows = slice_of("bars_1m", bars(3, timestamp=[T0, ahead, far]), now=NOW)
-    told = all_found("implausible_time", rows).select("reason", "rows").rows()
-    assert told == [("ahead", 1), ("impossible", 1)]
+    findings = all_found("implausible_time", rows).select("reason", "rows").rows()
+    assert findings == [("ahead", 1), ("impossible", 1)]
 
 
-def test_an_impossible_time_is_told_with_what_it_should_keep() -> None:
+def test_an_impossible_time_is_reported_with_its_limit() -> None:
     wrong = datetime(1970, 1, 20, tzinfo=T0.tzinfo)
     rows = slice_of("bars_1m", bars(1, timestamp=[wrong]), now=NOW)
-    one = outcome(CHECKS, "implausible_time", rows).row(0, named=True)
-    assert one["measured"] == wrong.timestamp()
-    assert one["expected"] == datetime(2009, 1, 3, tzinfo=T0.tzinfo).timestamp()
-    assert "probably seconds read as milliseconds" in one["message"]
+    finding = outcome(CHECKS, "implausible_time", rows).row(0, named=True)
+    assert finding["measured"] == wrong.timestamp()
+    assert finding["expected"] == datetime(2009, 1, 3, tzinfo=T0.tzinfo).timestamp()
+    assert "probably seconds read as milliseconds" in finding["message"]
 
 
 def test_clocks_may_be_ahead_by_the_threshold() -> None:
@@ -105,8 +105,8 @@ def test_each_repeated_row_is_found_also_out_of_order(table: str, numbers: set[i
     frame = rows.frame.collect()
     repeated = frame.filter(at(numbers))
     for given_rows in (pl.concat([frame, repeated]), pl.concat([repeated, frame])):
-        one = all_found("duplicates", with_rows(rows, given_rows))
-        assert one["rows"].sum() == len(numbers)
+        findings = all_found("duplicates", with_rows(rows, given_rows))
+        assert findings["rows"].sum() == len(numbers)
     ordered = all_found("duplicates", with_rows(rows, given_rows.sort("timestamp")))
     assert ordered["rows"].sum() == len(numbers)
 
@@ -121,10 +121,10 @@ def test_each_row_before_which_time_goes_back_is_found(numbers: set[int]) -> Non
     rows = minutes()
     frame = rows.frame.collect()
     late = frame.filter(~at(numbers))
-    one = all_found("order", with_rows(rows, pl.concat([late, frame.filter(at(numbers))])))
+    findings = all_found("order", with_rows(rows, pl.concat([late, frame.filter(at(numbers))])))
     # They stand behind all others, in their own order: time goes back once, unless they are last.
     last = max(set(range(COUNT)) - numbers)
-    assert one["rows"].sum() == int(min(numbers) < last)
+    assert findings["rows"].sum() == int(min(numbers) < last)
     backwards = all_found("order", with_rows(rows, frame.reverse()))
     assert backwards["rows"].sum() == COUNT - 1
     assert backwards["measured"].to_list() == [60.0, 60.0]
@@ -137,9 +137,9 @@ def test_each_bar_off_the_grid_is_found(numbers: set[int], seconds: int) -> None
     frame = rows.frame.collect().with_columns(
         timestamp=pl.when(at(numbers)).then(shifted).otherwise("timestamp")
     )
-    one = outcome(CHECKS, "off_grid", with_rows(rows, frame))
-    assert one["rows"].sum() == len(numbers)
-    assert set(one["measured"]) == {float(seconds)}
+    findings = outcome(CHECKS, "off_grid", with_rows(rows, frame))
+    assert findings["rows"].sum() == len(numbers)
+    assert set(findings["measured"]) == {float(seconds)}
 
 
 @pytest.mark.parametrize(("table", "off"), [("bars_1w", 1), ("bars_1mo", 3), ("bars_1d", 0)])
@@ -162,10 +162,10 @@ def test_each_row_whose_receipt_does_not_fit_its_time_is_found(
     delay = pl.when(at(numbers)).then(milliseconds).otherwise(60_000)
     received = pl.col("timestamp") + pl.duration(milliseconds=delay)
     frame = rows.frame.collect().with_columns(received_at=received)
-    one = outcome(CHECKS, "clock_skew", with_rows(rows, frame))
-    assert one["rows"].sum() == len(numbers)
-    assert set(one["reason"]) == {reason}
-    assert set(one["measured"]) == {float(milliseconds)}
+    findings = outcome(CHECKS, "clock_skew", with_rows(rows, frame))
+    assert findings["rows"].sum() == len(numbers)
+    assert set(findings["reason"]) == {reason}
+    assert set(findings["measured"]) == {float(milliseconds)}
 
 
 def test_history_without_receive_times_has_no_skew() -> None:
@@ -180,11 +180,11 @@ def test_bars_have_no_receive_time() -> None:
 def test_runs_are_the_longest_of_neighbouring_bad_rows_within_a_day(bad: list[bool]) -> None:
     times = [T0 + n * HOUR for n in range(len(bad))]
     frame = pl.DataFrame({"time": times, "bad": bad}, schema={"time": TIME, "bad": pl.Boolean()})
-    told = collect_findings(group_runs(frame.lazy(), pl.col("bad"), time="time"))
+    findings = collect_findings(group_runs(frame.lazy(), pl.col("bad"), time="time"))
     expected: list[tuple[datetime, datetime, int]] = []
     for n, time in enumerate(times):
         if bad[n] and n and bad[n - 1] and time.hour:
             expected[-1] = (expected[-1][0], time + timedelta(microseconds=1), expected[-1][2] + 1)
         elif bad[n]:
             expected.append((time, time + timedelta(microseconds=1), 1))
-    assert told.select("start", "end", "rows").rows() == expected
+    assert findings.select("start", "end", "rows").rows() == expected

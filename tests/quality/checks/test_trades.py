@@ -66,14 +66,14 @@ def recorded() -> list[pl.DataFrame]:
     return [
         pl.DataFrame(
             {
-                "timestamp": [time for _, time, *_ in found],
-                "trade_id": [str(number) for number, *_ in found],
-                "price": [float(price) for *_, price in found],
+                "timestamp": [time for _, time, *_ in finding],
+                "trade_id": [str(number) for number, *_ in finding],
+                "price": [float(price) for *_, price in finding],
                 "amount": 1.0,
-                "side": [side for *_, side, _ in found],
+                "side": [side for *_, side, _ in finding],
             }
         ).unique("trade_id", maintain_order=True)
-        for found in rows.values()
+        for finding in rows.values()
     ]
 
 
@@ -112,7 +112,7 @@ def test_a_hole_in_few_recorded_trades_is_found() -> None:
         assert run("ids_skip", frame.filter(~at(30, 6)))["rows"].to_list() == [6]
 
 
-def test_one_hole_in_very_few_trades_tells_nothing() -> None:
+def test_one_hole_in_very_few_trades_is_not_reported() -> None:
     assert run("ids_skip", ticks(55).filter(~at(20, 2)))["rows"].to_list() == [2]
     assert run("ids_skip", ticks(50).filter(~at(20, 2))).is_empty()
     twice = ticks(70).filter(~at(20, 2) & ~at(40, 2))
@@ -127,13 +127,13 @@ def test_ids_that_are_left_out_are_counted() -> None:
     assert findings["end"][0] > T0 + 107 * SECOND
 
 
-def test_ids_left_out_over_midnight_are_told_of_the_later_day() -> None:
+def test_ids_missing_over_midnight_are_reported_for_the_later_day() -> None:
     findings = run("ids_skip", ticks().filter(~at(595, 10)))
     assert findings["start"].to_list() == [datetime(2024, 1, 2, tzinfo=UTC)]
     assert findings["rows"].to_list() == [10]
 
 
-def test_aggregated_trades_tell_also_by_the_trades_inside() -> None:
+def test_ids_of_single_trades_in_aggregated_trades_are_checked_too() -> None:
     number = pl.int_range(pl.len())
     frame = ticks().with_columns(first_id=number * 3, last_id=number * 3 + 2)
     assert run("ids_skip", frame).is_empty()
@@ -208,7 +208,7 @@ def test_two_changes_the_same_way_are_no_spike_of_a_trade() -> None:
     assert run("trade_spikes", climbing).is_empty()
 
 
-def test_days_without_any_side_are_told_once_each() -> None:
+def test_each_day_without_sides_is_one_finding() -> None:
     none = ticks().with_columns(side=pl.lit(None, dtype=pl.String))
     assert run("sides_unknown", none)["rows"].to_list() == [600, 600]
     assert run("sides_unknown", put(none, at(7), side=pl.lit("buy"))).is_empty()

@@ -1,4 +1,4 @@
-"""A real browser, and the page opened in it, asking nobody."""
+"""A real browser, and the page opened in it without network."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
         pytest.skip("no chromium on this machine: scripts/browser installs it")
     with sync_playwright() as playwright:
         # Without a sandbox of its own, as root in a container has none to give.
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         yield launched
         launched.close()
 
 
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
-    """Opens a report; at the end, nothing may have been complained of or asked for."""
+    """Return a function that opens a report; at the end, fail on logged errors and requests."""
     complaints: list[str] = []
     requests: list[str] = []
     pages: list[Page] = []

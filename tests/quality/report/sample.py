@@ -32,12 +32,12 @@ KINDS: tuple[tuple[str, Severity, Dimension], ...] = (
 def report(
     markets: int = 12, days: int = 120, findings: int = 160, charts: int = 8, seed: int = 1
 ) -> doc.Report:
-    """A lake with some trouble in it."""
+    """A report on a lake with defects."""
     chance = random.Random(seed)
     rows = tuple(_market(chance, place, days) for place in range(markets))
-    found = tuple(_finding(chance, rows, place, days) for place in range(findings))
+    defects = tuple(_finding(chance, rows, place, days) for place in range(findings))
     order = ("critical", "error", "warning", "info")
-    worst = tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
+    worst = tuple(sorted(defects, key=lambda finding: order.index(finding.severity)))
     gaps, spikes = ([f for f in worst if f.check == check] for check in ("gaps", "spikes"))
     shown = [finding for pair in zip(spikes, gaps, strict=False) for finding in pair]
     return doc.Report(
@@ -60,7 +60,7 @@ def report(
 
 
 def perfect(days: int = 3) -> doc.Report:
-    """One market, nothing wrong, nothing recorded beyond its figures."""
+    """A report on one market without defects, findings and repairs."""
     whole = doc.Scores(1.0, 1.0, 1.0, 1.0, 1.0)
     rows = MINUTES * days
     market = doc.MarketFigures(

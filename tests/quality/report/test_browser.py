@@ -1,4 +1,4 @@
-"""The page in a real browser: drawn, filtered, sorted, used by keyboard, asking nobody."""
+"""The page in a real browser: drawing, filters, sorting, keyboard, and no network requests."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_all_charts_are_drawn(opened: Opened, scheme: Scheme) -> None:
             assert measure(canvas, "colours") >= 4
 
 
-def test_a_candle_chart_shades_its_gap_and_tells_of_it(opened: Opened) -> None:
+def test_a_candle_chart_shades_its_gap_and_shows_its_times(opened: Opened) -> None:
     page = opened(sample.report(markets=3, days=30, findings=60, charts=6))
     card = page.locator("#charts .card").filter(has_text="gap").first
     card.scroll_into_view_if_needed()
@@ -72,7 +72,7 @@ def test_what_is_wrong_is_seen_without_scrolling_sideways(
     report = sample.report(markets=3, days=30, findings=60)
     report = replace(
         report,
-        findings=tuple(replace(found, symbol=symbol) for found in report.findings),
+        findings=tuple(replace(finding, symbol=symbol) for finding in report.findings),
         repairs=tuple(replace(repair, symbol=symbol) for repair in report.repairs),
     )
     page = opened(report, width=width)
@@ -98,15 +98,15 @@ def test_filters_keep_what_fits_and_say_how_many(opened: Opened) -> None:
     assert shown.inner_text() == "120 of 120 findings. This page has the worst of 157."
 
     page.get_by_label("Severity", exact=True).select_option("error")
-    errors = [found for found in report.findings if found.severity == "error"]
+    errors = [finding for finding in report.findings if finding.severity == "error"]
     assert shown.inner_text().startswith(f"{len(errors)} of 120 findings.")
     assert set(severities(page)) == {"error"}
 
     page.get_by_label("Check", exact=True).select_option("gaps")
-    gaps = [found for found in errors if found.check == "gaps"]
+    gaps = [finding for finding in errors if finding.check == "gaps"]
     assert findings(page).count() == len(gaps) < len(errors)
     page.get_by_label("Search").fill("UNKNOWN   gaps")
-    kept = [found for found in gaps if found.reason == "unknown"]
+    kept = [finding for finding in gaps if finding.reason == "unknown"]
     assert findings(page).count() == len(kept) > 0
 
     page.get_by_label("Search").fill("no such words")
@@ -128,7 +128,7 @@ def test_columns_sort_both_ways(opened: Opened) -> None:
     page = opened(report)
     heading = page.locator("#findings").get_by_role("columnheader", name="Rows")
     cells = page.locator("#findings tr[data-id] td:nth-child(6)")  # Rows
-    rows = sorted(found.rows for found in report.findings)
+    rows = sorted(finding.rows for finding in report.findings)
 
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "descending"
@@ -192,7 +192,7 @@ def test_a_click_in_the_calendar_filters_by_day(opened: Opened) -> None:
     height = canvas.evaluate("canvas => canvas.clientHeight")
     canvas.click(position={"x": 8, "y": height / 7 * 2.5})
 
-    assert findings(page).count() == sum(found.start.day == 1 for found in report.findings) > 0
+    assert findings(page).count() == sum(finding.start.day == 1 for finding in report.findings) > 0
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -258,7 +258,7 @@ def test_everything_that_can_be_used_has_a_name(opened: Opened) -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_what_is_not_there_is_said_in_words(opened: Opened) -> None:
+def test_empty_sections_say_so_in_words(opened: Opened) -> None:
     page = opened(sample.perfect())
     text = page.locator("main").inner_text()
 

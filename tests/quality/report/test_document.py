@@ -1,4 +1,4 @@
-"""The document of a report: it comes back from JSON as it was, or it is refused."""
+"""The document of a report is read from JSON unchanged, or rejected."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_cut_document_is_damaged(seed: int) -> None:
         (("totals", "scores"), None),
     ],
 )
-def test_a_document_of_another_shape_is_damaged_and_it_is_said_where(
+def test_a_document_of_another_shape_is_damaged_and_the_error_says_where(
     place: tuple[str | int, ...], value: object
 ) -> None:
     document = orjson.loads(to_json(sample.report(markets=2, days=3, findings=2)))

@@ -1,4 +1,4 @@
-"""What is drawn: axes whose labels are true, long gaps and pauses that leave room for the rest."""
+"""Drawings: true labels of axes, and long gaps and pauses that are shortened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.quality.report.test_browser import measure
 
 
 def written(page: Page, part: Locator) -> list[str]:
-    """What is written on the canvas of a plot, when it is drawn."""
+    """Return the texts that are drawn on the canvas of a plot."""
     page.evaluate("window.written.length = 0")
     part.scroll_into_view_if_needed()
     part.locator("canvas").wait_for()
@@ -35,7 +35,7 @@ def candles(times: Sequence[int], price: float, mark: tuple[int, int]) -> Chart:
     return Chart("id", "gap", "a b", tuple(times), column, column, column, column, volume, *mark)
 
 
-def test_prices_of_small_coins_are_told_apart_on_the_axis(opened: Opened) -> None:
+def test_prices_of_small_coins_differ_on_the_axis(opened: Opened) -> None:
     times = [sample.T0_S + 300 * place for place in range(80)]
     page = opened(with_chart(candles(times, 5.9e-5, (times[40], times[41]))))
     labels = [text for text in written(page, page.locator("#charts .plot")) if ":" not in text]

@@ -1,4 +1,4 @@
-"""The page as text: its size, what it lets in, and what it says without JavaScript."""
+"""The page as text: its size, its security policy, and its content without JavaScript."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Elements(HTMLParser):
 
 
 def hostile() -> Report:
-    """A report in which all text of others tries to get out of its place."""
+    """A report in which all foreign text tries to escape from its element."""
     report = sample.report(markets=2, days=3, findings=40, charts=2)
     return replace(
         report,
@@ -77,9 +77,13 @@ def hostile() -> Report:
         markets=tuple(replace(market, symbol=HOSTILE) for market in report.markets),
         findings=tuple(
             replace(
-                found, symbol=HOSTILE, message=HOSTILE, check=HOSTILE, context=({HOSTILE: HOSTILE},)
+                finding,
+                symbol=HOSTILE,
+                message=HOSTILE,
+                check=HOSTILE,
+                context=({HOSTILE: HOSTILE},),
             )
-            for found in report.findings
+            for finding in report.findings
         ),
         charts=tuple(replace(chart, title=HOSTILE, kind=HOSTILE) for chart in report.charts),
         repairs=tuple(replace(repair, why=HOSTILE) for repair in report.repairs),
@@ -89,8 +93,8 @@ def hostile() -> Report:
 def colours_of(theme: str) -> dict[str, Light]:
     """Colours of a theme by name, as linear light."""
     text = (files("lake.quality.report") / "style" / f"{theme}.css").read_text(encoding="utf-8")
-    found = re.findall(r"--([\w-]+): #([0-9a-f]{6});", text)
-    return {name: tuple(map(linear, bytes.fromhex(value))) for name, value in found}
+    colours = re.findall(r"--([\w-]+): #([0-9a-f]{6});", text)
+    return {name: tuple(map(linear, bytes.fromhex(value))) for name, value in colours}
 
 
 def linear(value: int) -> float:
@@ -125,9 +129,9 @@ def cube_root(value: float) -> float:
 
 
 def embedded(page: str) -> Report:
-    found = re.search(r'id="document">([^<]*)</script>', page)
-    assert found is not None
-    return from_json(gzip.decompress(base64.b64decode(found[1])))
+    match = re.search(r'id="document">([^<]*)</script>', page)
+    assert match is not None
+    return from_json(gzip.decompress(base64.b64decode(match[1])))
 
 
 def test_fifty_markets_of_a_year_with_everything_are_under_a_megabyte() -> None:
@@ -248,15 +252,15 @@ def test_a_long_pause_is_short_in_the_trend() -> None:
 
 @pytest.mark.parametrize("theme", ["base", "dark"])
 @pytest.mark.parametrize("eyes", [*EYES, "all"])
-def test_scales_are_told_apart_by_all_eyes(theme: str, eyes: str) -> None:
+def test_colours_of_a_scale_are_distinct_for_all_eyes(theme: str, eyes: str) -> None:
     colours = colours_of(theme)
     grades = ["none", *(f"grade-{place}" for place in range(6))]
     reasons = ["none", "whole", "no_trade", "venue_outage", "unknown", "not_fetched", "lost"]
 
     for scale in (grades, reasons, ["up", "down", "second"]):
-        for one, other in combinations(scale, 2):
-            apart = math.dist(lab(seen(colours[one], eyes)), lab(seen(colours[other], eyes)))
-            assert apart > 11, (one, other)
+        for first, other in combinations(scale, 2):
+            apart = math.dist(lab(seen(colours[first], eyes)), lab(seen(colours[other], eyes)))
+            assert apart > 11, (first, other)
 
 
 @pytest.mark.parametrize("theme", ["base", "dark"])
