@@ -1,1 +1,1 @@
-"""Checks of stored rows: frames in, findings out; scores and the report. Nothing here reads."""
+"""Checks of stored rows: frames in, findings out; scores and the report. Reads no storage."""

@@ -132,7 +132,7 @@ def _require_known(check: Check, where: str) -> None:
 
 
 def _window_bounds(dataset: Dataset) -> Bounds:
-    """Of windows in rows: none is longer than what a check sees around each day."""
+    """Return the limits of windows, which must fit into the margin around each day."""
     if dataset.timeframe is None:
         return {}
     slots = dataset.margin // timedelta(seconds=dataset.timeframe.seconds)

@@ -79,7 +79,7 @@ def read_scores(store: Store, tables: Sequence[str], selection: Selection) -> pl
 
 
 def read_gaps(store: Store, settings: Settings, table: str, selection: Selection) -> pl.DataFrame:
-    """Return the bars that are now missing in a selection, with reasons (check `missing`)."""
+    """Return the bars that are now missing in a selection, with reasons (columns `GAPS`)."""
     return find_gaps(open_inputs(store, settings, store.now()), table, selection)
 
 

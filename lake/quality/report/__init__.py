@@ -1,1 +1,1 @@
-"""The report on quality: a document of figures, and the page that shows it. Nothing here reads."""
+"""The quality report: a document of figures, and the page that shows it. Reads no storage."""

@@ -38,7 +38,7 @@ function marked(value, step) {
 
 // A plot that keeps the width of its place and is made again when the theme changes.
 // `build(width)` gives uPlot's options; a chart off the screen is not built before it is needed.
-// The legend tells of the slot `rest` while no pointer is over the plot.
+// The legend shows the slot `rest` while no pointer is over the plot.
 function plot(name, build, data, rest) {
   const root = element("div", { class: "plot", role: "img", "aria-label": name });
   let made = null;
@@ -218,7 +218,7 @@ function candlePlot(chart) {
 // One colour inside the thresholds, another outside: a gradient with hard stops.
 function apart(u, threshold, inside, outside) {
   const { min, max } = u.scales.y;
-  if (isNothing(min) || !u.bbox?.height) return colour(inside); // asked for before there is a scale
+  if (isNothing(min) || !u.bbox?.height) return colour(inside); // called before there is a scale
   const gradient = u.ctx.createLinearGradient(0, u.valToPos(max, "y", true), 0, u.valToPos(min, "y", true));
   const place = (value) => Math.min(1, Math.max(0, (max - value) / (max - min)));
   const [agree, differ] = [colour(inside), colour(outside)];

@@ -85,7 +85,7 @@ function table({ name, columns, rows, expand, nameOf, first = null, stack = fals
 
 const numberColumn = (title, value, cell) => ({ title, value, cell: cell ?? ((row) => number(value(row))), kind: "number" });
 const textColumn = (title, value, cell) => ({ title, value, cell, kind: "text" });
-// To the second: no more is told by when somebody did something.
+// To the second: fractions of it do not matter for jobs and repairs.
 const momentColumn = (title, value) => ({ ...timeColumn(title, value), cell: (row) => time(Math.floor(Date.parse(value(row)) / 1000) * 1000) });
 const twoLines = (first, second, whole) => element("span", { class: "two-lines", title: whole }, first, element("small", {}, second));
 const seriesColumn = () => textColumn("Market", seriesName, (row) => twoLines(marketName(row), row.dataset, seriesName(row)));
