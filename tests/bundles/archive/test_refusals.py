@@ -206,7 +206,7 @@ def test_the_folder_of_a_lakes_own_bundle_is_no_export(
 ) -> None:
     folder = lake.root.bundles / small.id
     for attempt in (new_lake().bundles.import_, api.open_bundle):
-        with pytest.raises(ConfigError, match="has a manifest, but no data"):
+        with pytest.raises(ConfigError, match="has a manifest but no data"):
             attempt(folder)
 
 
