@@ -1,5 +1,9 @@
 """The errors that `lake` raises: each says what happened, where, and what to do next."""
 
+from typing import Literal
+
+RefusalReason = Literal["not_listed", "too_long_ago", "forbidden", "refused"]
+
 
 class LakeError(Exception):
     """Base of every error of this package.
@@ -77,3 +81,23 @@ class SourceUnavailableError(SourceError):
     """A source returned no usable answer in any attempt; try later."""
 
     code = "source_unavailable"
+
+
+class SourceRefusedError(SourceError):
+    """A source permanently refuses a market or a range; other markets and ranges are not affected.
+
+    The message holds the words of the source.
+
+    Attributes
+    ----------
+    reason
+        `not_listed`: the market is gone. `too_long_ago`: the range is older than what the source
+        serves. `forbidden`: the source refuses this client, such as for its location or its
+        credentials. `refused`: any other reason.
+    """
+
+    code = "source_refused"
+
+    def __init__(self, message: str, hint: str = "", *, reason: RefusalReason = "refused") -> None:
+        super().__init__(message, hint)
+        self.reason = reason

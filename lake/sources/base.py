@@ -48,7 +48,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows of one answer, and the interval that they settle.
+    """Rows of one answer, and the intervals that they settle.
 
     Attributes
     ----------
@@ -60,11 +60,16 @@ class Page:
         that is open. Settled intervals of one request and window do not overlap.
     refused
         Records of the answer that cannot become rows; they go to the table `quarantine`.
+    not_given
+        The part of the window that the venue no longer serves, because its oldest row is younger:
+        there may have been rows. It does not overlap settled intervals. None where there is no
+        such part.
     """
 
     frame: pl.DataFrame
     settled: TimeRange | None
     refused: tuple[Refused, ...] = ()
+    not_given: TimeRange | None = None
 
     @property
     def records(self) -> int:
@@ -135,6 +140,9 @@ class RangeSource(Source, Protocol):
 
         Raises
         ------
+        SourceRefusedError
+            The venue permanently refuses the market, or this window. Pages that came before the
+            error hold: what they do not settle is refused.
         SourceUnavailableError
             The venue gave no usable answer until the retries ran out.
         SourceError

@@ -27,9 +27,10 @@ NAMES = [
     "Dataset", "Event", "FailedRepair", "FindingCounts", "Funding", "IngestReport", "Lake",
     "LakeError", "Manifest", "Market", "NoProgress", "OrderBook", "PlannedRepair", "Problem",
     "Progress", "QualityError", "RepairReport", "Report", "Resample", "SchemaError", "Settings",
-    "Slice", "SourceError", "SourceUnavailableError", "StorageError", "TableReport", "TimeRange",
-    "Trade", "Unanswered", "UndoReport", "UnknownNameError", "UsageError", "VacuumReport",
-    "WriteResult", "align", "as_of_join", "grid", "open", "open_bundle",
+    "Slice", "SourceError", "SourceRefusedError", "SourceUnavailableError", "StorageError",
+    "TableReport", "TimeRange", "Trade", "Unanswered", "UndoReport", "UnknownNameError",
+    "UsageError", "VacuumReport", "WriteResult", "align", "as_of_join", "grid", "open",
+    "open_bundle",
 ]  # fmt: skip
 
 
