@@ -14,7 +14,7 @@ from lake.model.intervals import RangeSet, union
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
-from lake.store.ledger import Ledger
+from lake.store.ledger import Ledger, is_covered
 from lake.store.reader import EVERYTHING
 from lake.store.store import Store
 
@@ -102,14 +102,14 @@ def read_status(store: Store) -> pl.DataFrame:
 def read_coverage(
     store: Store, tables: Sequence[str], selection: Selection, as_of: datetime | None = None
 ) -> pl.DataFrame:
-    """Return covered intervals of some tables or of all, neighbours joined.
+    """Return covered intervals of some tables or of all, by any source, neighbours joined.
 
     Returns
     -------
     DataFrame
         table, exchange, symbol, start, end.
     """
-    rows = Ledger(store).read_coverage(selection, as_of)
+    rows = Ledger(store).read_coverage(selection, as_of).filter(is_covered())
     columns = ("table", *MARKET_COLUMNS, "start", "end")
     records = [
         dict(zip(columns, (*key, item.start, item.end), strict=True))

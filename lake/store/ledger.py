@@ -24,6 +24,8 @@ from lake.store.log import parse_metadata, read_commit_info, read_commit_time, r
 from lake.store.store import Origin, Store
 from lake.version import VERSION
 
+NOT_GIVEN = "not_given"
+"""Status of an interval that a source no longer serves: it answered, but nothing is settled."""
 _ANY = "*"
 _CLOCKS_APART = timedelta(hours=1)
 # As delta-rs names them, and Spark, which writes numbers as texts.
@@ -37,10 +39,22 @@ _DELETED = {
 
 @dataclass(frozen=True, slots=True)
 class CoveredRange:
-    """An interval for which a source has answered, and the number of rows in the answer."""
+    """An interval for which a source has answered, and the number of rows in the answer.
+
+    Attributes
+    ----------
+    status
+        How it answered, as in the table `coverage`; None: `fetched` with rows, else `empty`.
+    """
 
     range: TimeRange
     rows: int
+    status: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The status as it is recorded."""
+        return self.status or ("fetched" if self.rows else "empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +74,9 @@ class Ledger:
         self._store = store
 
     def read_covered(self, table: str, market: Market) -> RangeSet:
-        """Return the covered ranges of a table and market."""
+        """Return the covered ranges of a table and market, by any source."""
         rows = self.read_coverage(Selection((market.exchange,), (market.symbol,)))
-        rows = rows.filter(pl.col("dataset") == table)
+        rows = rows.filter(is_covered() & (pl.col("dataset") == table))
         pairs = rows.select("timestamp", "end").iter_rows()
         return union(TimeRange(start, end) for start, end in pairs)
 
@@ -73,7 +87,7 @@ class Ledger:
     def record_coverage(
         self, table: str, market: Market, ranges: Iterable[CoveredRange], origin: Origin
     ) -> None:
-        """Record answered intervals; adjacent ones of one kind are joined."""
+        """Record answered intervals; adjacent ones of one status are joined."""
         now = self._store.now()
         records = [
             {
@@ -82,7 +96,7 @@ class Ledger:
                 "dataset": table,
                 "timestamp": item.range.start,
                 "end": item.range.end,
-                "status": "fetched" if item.rows else "empty",
+                "status": item.kind,
                 "rows": item.rows,
                 "source": origin.source,
                 "job_id": origin.job_id,
@@ -156,14 +170,19 @@ class Ledger:
         self._store.write(self._store.catalog.dataset("jobs"), frame, Origin(job.id, "lake"))
 
 
+def is_covered() -> pl.Expr:
+    """Whether a row of `coverage` covers its interval: what was not given does not."""
+    return pl.col("status") != NOT_GIVEN
+
+
 def join_neighbours(ranges: Iterable[CoveredRange]) -> list[CoveredRange]:
-    """Sort intervals, and join adjacent ones that both have rows, or both have none."""
+    """Sort intervals, and join adjacent ones of one status."""
     result: list[CoveredRange] = []
     for item in sorted(ranges, key=lambda covered: covered.range):
         last = result[-1] if result else None
-        if last and last.range.end == item.range.start and bool(last.rows) == bool(item.rows):
+        if last and last.range.end == item.range.start and last.kind == item.kind:
             merged = TimeRange(last.range.start, item.range.end)
-            result[-1] = CoveredRange(merged, last.rows + item.rows)
+            result[-1] = CoveredRange(merged, last.rows + item.rows, item.status)
         else:
             result.append(item)
     return result

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lake.jobs.job import Status, TableReport
 from lake.model.intervals import RangeSet
 from lake.model.market import Market
+from lake.model.time import TimeRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,15 @@ class Unanswered:
     table: str
     market: Market
     ranges: RangeSet
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """A range of a table and market in which a job wrote rows or recorded an answer."""
+
+    table: str
+    market: Market
+    range: TimeRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,8 @@ class IngestReport:
         where these were not checked.
     score
         Quality of these rows, 0 to 1; None where they were not checked.
+    touched
+        What it wrote or settled, also where it failed: the ranges to check.
     """
 
     job_id: str | None
@@ -50,6 +62,7 @@ class IngestReport:
     seconds: float
     findings: int | None = None
     score: float | None = None
+    touched: tuple[Touched, ...] = ()
 
     def __repr__(self) -> str:
         score = "" if self.score is None else f", score {self.score:.6f}"
