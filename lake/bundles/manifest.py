@@ -7,7 +7,15 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    model_serializer,
+)
 
 from lake.errors import ConfigError, DamagedError
 from lake.model.dataset import SHARED_SECTIONS, Column, Dataset, Granularity, RowKind
@@ -99,12 +107,22 @@ class Metadata(_Part):
 
 
 class ColumnPart(_Part):
-    """A column in the data dictionary."""
+    """A column in the data dictionary.
+
+    `digest`: false for a column that the digests of rows leave out; absent for all others.
+    """
 
     type: str
     unit: str
     nullable: bool
     meaning: str
+    digest: bool = True
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default(self, handler: Any) -> dict[str, Any]:
+        """Leave out `digest` where it is true: manifests without the key keep their checksum."""
+        values: dict[str, Any] = handler(self)
+        return {k: v for k, v in values.items() if k != "digest" or not v}
 
 
 class DatasetPart(_Part):
@@ -150,6 +168,7 @@ class DatasetPart(_Part):
                     unit=column.unit,
                     nullable=column.nullable,
                     meaning=column.meaning,
+                    digest=column.digest,
                 )
                 for column in dataset.columns
             },
@@ -162,7 +181,7 @@ class DatasetPart(_Part):
             family=self.family,
             title=self.title,
             description=self.description,
-            columns=tuple(Column(name, **part.model_dump()) for name, part in self.columns.items()),
+            columns=tuple(Column(name, **dict(part)) for name, part in self.columns.items()),
             key=self.key,
             time_column=self.time_column,
             sort=self.sort,

@@ -19,7 +19,10 @@ Status = Literal["ok", "failed", "interrupted"]
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
-    """Counts of the rows that a job wrote to a table, and the table's version afterwards."""
+    """Counts of the rows that a job wrote to a table, and the table's version afterwards.
+
+    `conflicting`: rows that contradict a stored row of the same key; part of `rejected`.
+    """
 
     table: str
     rows: int
@@ -27,6 +30,7 @@ class TableReport:
     updated: int
     rejected: int
     version: int | None
+    conflicting: int = 0
 
 
 @dataclass
@@ -45,6 +49,7 @@ class WriteCounts:
             previous.updated + written.updated,
             previous.rejected + written.rejected,
             written.version,
+            previous.conflicting + written.conflicting,
         )
 
     def counts(self) -> dict[str, int]:

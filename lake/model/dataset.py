@@ -58,13 +58,18 @@ END = "end"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its type (a name of `TYPES`), meaning, unit, and whether it may be null."""
+    """A column: its type (a name of `TYPES`), meaning, unit, and whether it may be null.
+
+    `digest`: whether its values are content of the row. Other columns, such as the time when this
+    machine received a row, are part of no digest, and rows that differ in them only are the same.
+    """
 
     name: str
     type: str
     meaning: str
     unit: str = ""
     nullable: bool = False
+    digest: bool = True
 
     @property
     def dtype(self) -> pl.DataType:
@@ -169,6 +174,9 @@ class Dataset:
         The column to which ranges and `date` refer.
     sort
         Order of the rows in a file.
+    time_tolerance
+        Rows with equal keys are one row if their times differ by at most this; zero if the time
+        column is part of the key.
     granularity
         `day`: `date` is the UTC day of the time column. `year`: storage holds the first day of the
         year, because a file per day would hold few rows; every read shows the day.
@@ -229,6 +237,7 @@ class Dataset:
     margin: timedelta = timedelta(hours=1)
     fetch: Fetch | None = None
     repair: RepairPolicy = RepairPolicy()
+    time_tolerance: timedelta = timedelta(0)
 
     @property
     def is_fetched_by_range(self) -> bool:
@@ -252,10 +261,15 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the key and of the columns' names, types and nullability."""
-        facts = [[c.name, c.type, c.nullable] for c in self.columns]
+        """SHA-256 of the key and of the columns' names, types, nullability and place in digests."""
+        facts = [[c.name, c.type, c.nullable, *([] if c.digest else [False])] for c in self.columns]
         text = json.dumps([facts, list(self.full_key)], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def content(self) -> tuple[Column, ...]:
+        """The columns that digests cover: all but exchange, symbol, date and `digest = false`."""
+        return tuple(c for c in self.columns if c.digest and c.name not in PARTITIONS)
 
     def empty(self) -> pl.DataFrame:
         """Return a frame with all columns and no rows."""

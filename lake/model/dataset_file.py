@@ -40,6 +40,7 @@ _SPARSE_FROM_SECONDS = 3600
 _RANKS = (100, 10)
 _MARGINS = (Length(1, "h"), Length(500, "slots"))
 _NOTHING, _CLOSE_SLOTS = Length(0, "s"), Length(60, "slots")
+_TOLERANCE = Length(1, "s")
 
 
 def _parse_length(value: object) -> Length:
@@ -60,6 +61,7 @@ class _ColumnFile(BaseModel):
     meaning: Annotated[str, Field(min_length=1)]
     unit: str = ""
     nullable: bool = False
+    digest: bool = True
 
 
 class _CheckFile(BaseModel):
@@ -136,6 +138,10 @@ class DatasetFile(BaseModel):
         time column.
     key
         Columns that make a row unique, besides exchange and symbol.
+    time_tolerance
+        If the key does not have the time column: rows with equal keys are one row if their times
+        differ by at most this, because a venue may tell the time of one trade in seconds here and
+        in microseconds there; farther apart they are two rows. Default: `1s`.
     sort
         Order of the rows of a market. Default: the time column, then the key.
     keep_when
@@ -162,7 +168,9 @@ class DatasetFile(BaseModel):
         covers (a few pages, so that many fetches can run at once). Without a window, only the
         present is fetched.
     columns
-        By name: `type`, `meaning`, `unit`, `nullable`.
+        By name: `type`, `meaning`, `unit`, `nullable`, and `digest = false` for what is not content
+        of a row, such as when this machine received it: it is part of no digest, rows that differ
+        in it only are the same, and a stored null may be filled later.
     rules
         Conditions that every row must meet to be stored, by name.
     checks
@@ -184,6 +192,7 @@ class DatasetFile(BaseModel):
     time_column: Name
     available_at: Name | None = None
     key: Annotated[list[Name], Field(min_length=1)]
+    time_tolerance: _Length | None = None
     sort: list[Name] = []
     keep_when: str | None = None
     kind: Kind = "data"
@@ -204,6 +213,11 @@ class DatasetFile(BaseModel):
         return self.date == "by_timeframe"
 
     @property
+    def has_time_in_key(self) -> bool:
+        """Whether the time column is part of the key."""
+        return self.time_column in self.key
+
+    @property
     def place(self) -> int:
         """The rank, or its default if the file does not set one."""
         return _RANKS[self.has_timeframes] if self.rank is None else self.rank
@@ -214,6 +228,7 @@ class DatasetFile(BaseModel):
 
     def dataset(self, timeframe: Timeframe | None, granularity: Granularity | None) -> Dataset:
         """Return the dataset of the table of a timeframe; `granularity` overrides the file."""
+        tolerance = self.time_tolerance or (_NOTHING if self.has_time_in_key else _TOLERANCE)
         columns = [Column(name=key, **column.model_dump()) for key, column in self.columns.items()]
         return Dataset(
             name=self.table(timeframe),
@@ -239,6 +254,7 @@ class DatasetFile(BaseModel):
             margin=(self.margin or _MARGINS[self.has_timeframes]).duration(timeframe),
             fetch=self.fetch.resolve(timeframe) if self.fetch else None,
             repair=self.repair.resolve(timeframe),
+            time_tolerance=tolerance.duration(timeframe),
         )
 
 

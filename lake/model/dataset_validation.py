@@ -81,6 +81,20 @@ def _require_known_columns(path: Path, spec: DatasetFile) -> None:
     _require_usable_columns(path, spec, "sort", spec.sort)
     if spec.columns[spec.time_column].type != "timestamp":
         raise build_error(path, "time_column", f"column {spec.time_column!r} is not a timestamp")
+    _require_content(path, spec)
+    if spec.time_tolerance is not None and spec.has_time_in_key:
+        raise build_error(
+            path, "time_tolerance", f"the key has the time column {spec.time_column!r}; remove it"
+        )
+
+
+def _require_content(path: Path, spec: DatasetFile) -> None:
+    """Require that the columns that identify a row are part of its digest."""
+    for name in dict.fromkeys([spec.time_column, *spec.key]):
+        if not spec.columns[name].digest:
+            raise build_error(
+                path, f"columns.{name}.digest", "the time column and the key are always content"
+            )
 
 
 def _require_usable_columns(path: Path, spec: DatasetFile, key: str, names: Sequence[str]) -> None:
@@ -172,6 +186,7 @@ def _require_lengths(path: Path, spec: DatasetFile) -> None:
     window = spec.fetch.window if spec.fetch else None
     for key, length in (
         ("margin", spec.margin),
+        ("time_tolerance", spec.time_tolerance),
         ("fetch.window", window),
         ("repair.margin", spec.repair.margin),
         ("repair.join_within", spec.repair.join_within),

@@ -20,7 +20,7 @@ from lake.store.store import Store
 
 
 def describe_columns(dataset: Dataset) -> pl.DataFrame:
-    """Return the data dictionary of a dataset: column, type, unit, nullable, key, meaning."""
+    """Return the data dictionary: column, type, unit, nullable, key, digest, meaning."""
     return pl.DataFrame(
         [
             {
@@ -29,6 +29,7 @@ def describe_columns(dataset: Dataset) -> pl.DataFrame:
                 "unit": column.unit,
                 "nullable": column.nullable,
                 "key": column.name in dataset.full_key,
+                "digest": column.digest,
                 "meaning": column.meaning,
             }
             for column in dataset.columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import polars as pl
@@ -12,7 +12,7 @@ import polars as pl
 from lake.errors import SchemaError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.digest import compute_digest
-from lake.model.market import Market
+from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.store import delta, log
@@ -38,7 +38,15 @@ class Origin:
 class WriteResult:
     """Result of a write: rows inserted, updated and rejected; the others were stored already.
 
-    `version` is that of the table afterwards; None if it does not exist, as all were rejected.
+    Attributes
+    ----------
+    version
+        Version of the table afterwards; None if it does not exist, as all were rejected.
+    conflicting
+        Immutable rows that contradict a stored row of the same key; part of `rejected`.
+    kept
+        `exchange`, `symbol` and time column of the rows of the table that the written rows now are:
+        inserted, updated or stored before, each once.
     """
 
     rows: int
@@ -46,6 +54,8 @@ class WriteResult:
     updated: int
     rejected: int
     version: int | None
+    conflicting: int = 0
+    kept: pl.DataFrame = field(default_factory=pl.DataFrame, compare=False, repr=False)
 
     @property
     def unchanged(self) -> int:
@@ -108,7 +118,8 @@ class Store:
             self._quarantine(dataset, conformed.rejected, origin)
         if conformed.rows.is_empty():
             version = self.snapshot(dataset).version if self.exists(dataset.name) else None
-            return WriteResult(frame.height, 0, 0, rejected, version)
+            none = conformed.rows.select(*MARKET_COLUMNS, dataset.time_column)
+            return WriteResult(frame.height, 0, 0, rejected, version, kept=none)
         metadata = {
             "job": origin.job_id,
             "source": origin.source,
@@ -119,7 +130,14 @@ class Store:
         }
         with self._get_lock(dataset.name):
             merged = delta.merge(self._get_handle(dataset), dataset, conformed.rows, metadata)
-        return WriteResult(frame.height, merged.inserted, merged.updated, rejected, merged.version)
+        return WriteResult(
+            frame.height,
+            merged.inserted,
+            merged.updated,
+            rejected,
+            merged.version,
+            kept=conformed.rows.select(*MARKET_COLUMNS, dataset.time_column),
+        )
 
     def replace(
         self, dataset: Dataset, market: Market, window: TimeRange, change: Change, origin: Origin

@@ -50,6 +50,16 @@ MALFORMED = {
         'key = ["id"]\navailable_at = "end"',
         "available_at: 'end' needs date = 'by_timeframe'",
     ),
+    "a tolerance of a time in the key": (
+        'key = ["id"]',
+        'key = ["timestamp"]\ntime_tolerance = "1s"',
+        "time_tolerance: the key has the time column 'timestamp'; remove it",
+    ),
+    "a key out of the digest": (
+        'type = "int64"',
+        'type = "int64", digest = false',
+        "columns.id.digest: the time column and the key are always content",
+    ),
     "a sort column that is none": (
         'key = ["id"]',
         'key = ["id"]\nsort = ["nope"]',
@@ -96,6 +106,8 @@ MALFORMED = {
             ("margin", "3600", "Input should be a valid string"),
             ("margin", '"1 fortnight"', "'1 fortnight' is not a length of time. Write 90s,"),
             ("margin", '"10 slots"', "slots need date = 'by_timeframe'"),
+            ("time_tolerance", "1", "Input should be a valid string"),
+            ("time_tolerance", '"2 slots"', "slots need date = 'by_timeframe'"),
             ("section", '"bars"', "'bars' needs date = 'by_timeframe'"),
             ("event", '"trade"', "'trade' has these columns in this order: timestamp (timest"),
         )
@@ -240,6 +252,31 @@ def test_a_users_own_dataset_can_be_fetched_like_trades(tmp_path: Path) -> None:
     assert catalog.dataset("fills").fetch == catalog.dataset("trades").fetch
     assert catalog.fetched_by_range == ("bars", "funding", "fills", "trades")
     assert catalog.fetched_as_present == ("orderbooks", "instruments")
+
+
+@pytest.mark.parametrize(
+    ("key", "line", "tolerance"),
+    [
+        ("id", "", timedelta(seconds=1)),
+        ("id", 'time_tolerance = "0s"', timedelta(0)),
+        ("id", 'time_tolerance = "5m"', timedelta(minutes=5)),
+        ("timestamp", "", timedelta(0)),
+    ],
+)
+def test_rows_with_an_id_have_a_tolerance_in_time(
+    tmp_path: Path, key: str, line: str, tolerance: timedelta
+) -> None:
+    text = TEXT.replace('key = ["id"]', f'key = ["{key}"]\n{line}')
+    assert Catalog([file(tmp_path, text)]).dataset("everything").time_tolerance == tolerance
+
+
+def test_a_column_can_be_left_out_of_digests(tmp_path: Path) -> None:
+    plain = Catalog([file(tmp_path, TEXT)]).dataset("everything")
+    text = TEXT.replace("later = {", "later = { digest = false,")
+    dataset = Catalog([file(tmp_path, text)]).dataset("everything")
+    assert [c.name for c in dataset.columns if not c.digest] == ["later"]
+    assert {c.name for c in plain.content} - {c.name for c in dataset.content} == {"later"}
+    assert dataset.fingerprint != plain.fingerprint
 
 
 def test_keys_that_a_file_leaves_out_have_defaults(tmp_path: Path) -> None:
