@@ -10,7 +10,15 @@ from pathlib import Path
 import polars as pl
 
 from lake.bundles.draft import DAYS
-from lake.bundles.manifest import DAYS_FILE, FILES, QUALITY_FILE, Manifest, Ref, parse_manifest
+from lake.bundles.manifest import (
+    DAYS_FILE,
+    FILES,
+    QUALITY_FILE,
+    Manifest,
+    Ref,
+    compute_checksum_of,
+    parse_manifest,
+)
 from lake.errors import ConfigError, DamagedError, UnknownNameError
 from lake.model.dataset import Dataset
 from lake.model.names import list_closest
@@ -162,7 +170,7 @@ def read_manifest(path: Path) -> Manifest:
         ) from None
     manifest = parse_manifest(text, str(path))
     digests = {
-        "checksum": (manifest.checksum, manifest.compute_checksum()),
+        "checksum": (manifest.checksum, compute_checksum_of(text)),
         "id": (manifest.id, manifest.compute_id()),
     }
     for key, (recorded, computed) in digests.items():

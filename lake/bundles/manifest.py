@@ -296,6 +296,17 @@ class Manifest(_Part):
         return self.model_dump_json(indent=2).encode() + b"\n"
 
 
+def compute_checksum_of(text: bytes) -> str:
+    """Compute the value that `checksum` must have, from the text of a manifest file.
+
+    It covers the keys that the text has, so that a manifest of an earlier version, which lacks
+    keys of this one, keeps its checksum.
+    """
+    values = json.loads(text)
+    values.pop("checksum", None)
+    return _hash(values)
+
+
 def place_refs(refs: Iterable[tuple[Dataset, Ref]]) -> dict[str, Any]:
     """Place the refs of tables into the sections of a manifest, by the section of each dataset."""
     sections: dict[str, Any] = {"bars": {}, "chain": {}, "other": {}}
