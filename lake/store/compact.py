@@ -23,8 +23,9 @@ from lake.model.frames import sort_by
 from lake.model.selection import Selection
 from lake.model.time import DAY
 from lake.store import delta
-from lake.store.delta import DataFile, LocalTable
+from lake.store.delta import DataFile
 from lake.store.faults import translate_errors
+from lake.store.local_table import LocalTable
 from lake.store.log import read_commits
 from lake.store.snapshot import Snapshot
 from lake.version import VERSION

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import polars as pl
 import stamina
@@ -30,6 +29,7 @@ from lake.model.frames import find_varying
 from lake.model.market import MARKET_COLUMNS
 from lake.model.time import to_ms
 from lake.store.faults import translate_errors
+from lake.store.local_table import LocalTable
 from lake.store.log import require_version
 
 _DELTA_TYPES: Mapping[str, Any] = {
@@ -76,23 +76,6 @@ class DataFile:
     bytes: int
     partition: Mapping[str, str | None]
     statistics: Mapping[str, Any]
-
-
-class LocalTable(DeltaTable):
-    """A Delta table in a folder of any name: Delta percent-encodes the paths of its files."""
-
-    @property
-    def folder(self) -> str:
-        """The table's folder as on disk."""
-        return unquote(urlsplit(self.table_uri).path).rstrip("/")
-
-    def file_uris(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Paths of the data files as on disk; Polars reads the table by them."""
-        encoded = urlsplit(self.table_uri).path.rstrip("/")
-        uris = super().file_uris(*args, **kwargs)
-        if encoded == self.folder:
-            return uris
-        return [self.folder + uri.removeprefix(encoded) for uri in uris]
 
 
 def create_table(path: Path, dataset: Dataset) -> None:

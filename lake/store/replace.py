@@ -25,8 +25,8 @@ from lake.model.selection import Selection
 from lake.model.time import DAY, TimeRange
 from lake.store import delta
 from lake.store.conform import REASON, conform
-from lake.store.delta import LocalTable
 from lake.store.faults import translate_errors
+from lake.store.local_table import LocalTable
 from lake.store.snapshot import Snapshot
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]

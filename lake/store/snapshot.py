@@ -10,8 +10,8 @@ import polars as pl
 
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.selection import Selection
-from lake.store.delta import LocalTable
 from lake.store.faults import translate_errors
+from lake.store.local_table import LocalTable
 from lake.store.reader import EVERYTHING, FILES, TableReader, may_hold_rows
 
 

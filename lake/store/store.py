@@ -17,8 +17,8 @@ from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.store import delta, log
 from lake.store.conform import REASON, build_quarantine_rows, conform
-from lake.store.delta import LocalTable
 from lake.store.latest import LatestTable
+from lake.store.local_table import LocalTable
 from lake.store.reader import EVERYTHING
 from lake.store.replace import Change, ReplaceResult, replace_rows
 from lake.store.root import Root

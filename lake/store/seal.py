@@ -1,0 +1,170 @@
+"""After a commit: sync it to disk, and record the SHA-256 of what it wrote.
+
+delta-rs syncs nothing, so a power cut soon after a commit can leave empty files. Whoever commits
+calls `seal_commits` before anything relies on the rows; coverage is recorded only then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lake.log import get_logger
+from lake.store.checksums import (
+    build_mismatch_error,
+    hash_if_present,
+    join_records,
+    list_records,
+    name_log_entry,
+    write_record,
+)
+from lake.store.log import list_added, locate_log_file, parse_metadata, read_actions
+from lake.store.root import sync_folder
+
+_log = get_logger(__name__)
+# Syncing waits for the disk; several at once share its work.
+_THREADS = 8
+_MOST_OTHERS = 100
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def seal_commits(
+    table: Path, sealed: int | None, newest: int, metadata: Mapping[str, Any] | None
+) -> None:
+    """Sync and record a writer's new commit; at first, also those that a crash left unsealed.
+
+    Parameters
+    ----------
+    table
+        The folder of the table.
+    sealed
+        The version up to which this writer has sealed; None: it has just opened the table.
+    newest
+        The present version.
+    metadata
+        The `userMetadata` of the commit just made; None if there was none.
+
+    Raises
+    ------
+    OSError
+        The disk failed: nothing may rely on the commit.
+    DamagedError
+        A file of the commit is not as it was written.
+    """
+    versions = range(0 if sealed is None else sealed + 1, newest + 1)
+    own = None if metadata is None else _find_own(table, versions, metadata)
+    if own is not None:
+        # Commits of others before are part of this version: their entries must be on disk too.
+        recent = versions[-_MOST_OTHERS:]
+        _sync_all(locate_log_file(table, version) for version in recent if version < own)
+        _seal(table, own, is_own=True)
+        join_records(table, own)
+    if sealed is None:
+        for version in _find_unsealed(table, newest):
+            _log.warning("recording checksums late", table=table.name, version=version)
+            _seal(table, version, is_own=False)
+
+
+def seal_creation(table: Path) -> None:
+    """Sync a new table, and record its first log entry: every later commit then has a record."""
+    if not list_records(table):
+        _seal(table, 0, is_own=False)
+        sync_folder(table.parent)
+
+
+def sync_checkpoint(table: Path, version: int) -> None:
+    """Sync the checkpoint of a version, if it has one."""
+    log = table / "_delta_log"
+    checkpoint = log / f"{version:020}.checkpoint.parquet"
+    if checkpoint.exists():
+        _sync_all([checkpoint, log / "_last_checkpoint"])
+        sync_folder(log)
+
+
+def _find_unsealed(table: Path, newest: int) -> list[int]:
+    """Find versions without a record, from the oldest record on: older ones never had any."""
+    records = list_records(table)
+    if not records:
+        return []
+    recorded = {version for record in records for version in range(record.first, record.last + 1)}
+    return [version for version in range(records[0].first, newest + 1) if version not in recorded]
+
+
+def _find_own(table: Path, versions: range, metadata: Mapping[str, Any]) -> int | None:
+    """Find the commit with this metadata: the newest, unless others committed since."""
+    for version in reversed(versions):
+        actions = read_actions(table, version)
+        infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
+        if any(parse_metadata(info) == metadata for info in infos):
+            return version
+    return None
+
+
+def _seal(table: Path, version: int, *, is_own: bool) -> None:
+    """Sync a commit and record its hashes.
+
+    Of a commit of another engine, only the log entry is recorded: lake cannot attest its files.
+    """
+    actions = read_actions(table, version)
+    infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
+    is_of_lake = is_own or any(parse_metadata(info) for info in infos)
+    added = list_added(actions) if is_of_lake else {}
+    entry = name_log_entry(version)
+    hashes = _sync_and_hash(table, [*added, entry])
+    for path, size in added.items():
+        if path in hashes and (table / path).stat().st_size != size:
+            if is_own:
+                raise build_mismatch_error(table, path, hashes[path], "the commit is not complete")
+            del hashes[path]  # a crash cut it short: `lake verify table` reports it
+    _sync_all(_list_folders(table, hashes))
+    sync_checkpoint(table, version)
+    write_record(table, version, hashes, replace=is_own)
+
+
+def _sync_and_hash(table: Path, paths: Sequence[str]) -> dict[str, str]:
+    """Sync files and return their SHA-256; skip files that a vacuum has deleted since."""
+
+    def sync_one(path: str) -> str | None:
+        digest = hash_if_present(table / path)
+        _sync(table / path)
+        return digest
+
+    digests = zip(paths, _map(sync_one, paths), strict=True)
+    return {path: digest for path, digest in digests if digest is not None}
+
+
+def _list_folders(table: Path, paths: Iterable[str]) -> list[Path]:
+    """List the folders of files, up to the table's: a new file's name is in its folder."""
+    folders: dict[Path, None] = {}
+    for path in paths:
+        for folder in (table / path).parents:
+            folders[folder] = None
+            if folder == table:
+                break
+    return list(folders)
+
+
+def _sync_all(paths: Iterable[Path]) -> None:
+    _map(_sync, list(paths))
+
+
+def _map(action: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
+    if len(items) <= _THREADS:
+        return [action(item) for item in items]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return list(threads.map(action, items))
+
+
+def _sync(path: Path) -> None:
+    """Sync a file or a folder to disk."""
+    with suppress(FileNotFoundError):
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

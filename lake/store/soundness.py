@@ -1,0 +1,191 @@
+"""Refuse a damaged log: delta-rs reads an empty commit as one that changed nothing.
+
+A power cut can leave files empty that were not synced yet. Rows would be lost in silence, while
+coverage says that they are there. So a table is opened only if its recent commits are whole.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+
+from lake.errors import DamagedError
+from lake.log import get_logger
+from lake.store.checksums import hash_if_present, read_log_hash
+from lake.store.locks import lock_file
+from lake.store.log import list_added, locate_log_file, read_actions, read_latest_version
+from lake.store.root import sync_folder
+
+_log = get_logger(__name__)
+# delta-rs writes a checkpoint each hundred commits: older ones are not read to open a table.
+_RECENT = 128
+_SET_ASIDE = "_set_aside"
+_PARQUET = b"PAR1"
+
+
+def require_sound(table: Path, newest: int, after: int = -1) -> None:
+    """Refuse empty commits among the recent ones, and a last one that differs from its checksum.
+
+    Parameters
+    ----------
+    newest
+        The version that was opened.
+    after
+        The version up to which the commits were checked before.
+
+    Raises
+    ------
+    DamagedError
+        A commit is empty or was changed; the message names its file.
+    """
+    for version in range(newest, max(after, newest - _RECENT), -1):
+        file = locate_log_file(table, version)
+        with suppress(FileNotFoundError):  # other engines delete commits before a checkpoint
+            if file.stat().st_size == 0:
+                raise _build_error(table, version, "is empty")
+    if newest > after:
+        recorded = read_log_hash(table, newest)
+        if recorded is not None and recorded != hash_if_present(locate_log_file(table, newest)):
+            raise _build_error(table, newest, "was changed since it was written")
+
+
+def require_sound_end(table: Path) -> int:
+    """Return the latest version after checking that its commit is whole, without opening the table.
+
+    Raises
+    ------
+    DamagedError
+        The commit is empty or cannot be parsed.
+    """
+    newest = read_latest_version(table)
+    reason = _find_fault(table, newest)
+    if reason:
+        raise _build_error(table, newest, reason)
+    require_sound(table, newest, newest - 1)
+    return newest
+
+
+def require_whole_files(table: Path, newest: int) -> None:
+    """Refuse a table if a data file that its last commit adds is missing or cut short.
+
+    Raises
+    ------
+    DamagedError
+        There is such a file.
+    """
+    if _is_torn(table, newest, is_last=True):
+        raise _build_error(table, newest, "is not complete")
+
+
+def explain_damage(table: Path) -> DamagedError | None:
+    """Return the error that names the damaged file of a log that cannot be loaded; None: none is.
+
+    The commits since the last checkpoint are parsed, and the last checkpoint is looked at.
+    """
+    newest = read_latest_version(table)
+    for version in range(max(0, newest - _RECENT), newest + 1):
+        reason = _find_fault(table, version)
+        if reason:
+            return _build_error(table, version, reason)
+    checkpoint = _find_checkpoint(table)
+    if checkpoint is not None and not _is_parquet(checkpoint):
+        return DamagedError(
+            f"table {table.name}: its checkpoint {checkpoint} is damaged",
+            f"Delete it and {checkpoint.parent / '_last_checkpoint'}: the commits beside it hold "
+            "everything that it held.",
+        )
+    return None
+
+
+def set_torn_commits_aside(table: Path) -> bool:
+    """Move the end of a log away, from its first torn commit on; return whether there was one.
+
+    Only for tables whose loss costs repeated work and nothing else. A commit is torn if it is empty
+    or cut short, or if a data file that it adds is.
+    """
+    with lock_file(table, folder=True):
+        newest = read_latest_version(table)
+        recent = range(max(1, newest - _RECENT), newest + 1)
+        faults = (v for v in recent if _is_torn(table, v, is_last=v == newest))
+        torn = next(faults, None)
+        if torn is None:
+            return False
+        _move_away(table, range(torn, newest + 1))
+    _log.warning(
+        "moved torn commits away: what they recorded is requested again",
+        table=table.name,
+        first=torn,
+        last=newest,
+        folder=str(table / _SET_ASIDE),
+    )
+    return True
+
+
+def _move_away(table: Path, versions: range) -> None:
+    """Move commits and checkpoints to a folder that Delta does not read, the last one first."""
+    log, away = table / "_delta_log", table / _SET_ASIDE
+    away.mkdir(exist_ok=True)
+    (log / "_last_checkpoint").unlink(missing_ok=True)
+    for version in reversed(versions):
+        for file in sorted(log.glob(f"{version:020}.*")):
+            file.rename(away / file.name)
+    sync_folder(log)
+
+
+def _is_torn(table: Path, version: int, *, is_last: bool) -> bool:
+    if _find_fault(table, version):
+        return True
+    with suppress(FileNotFoundError):
+        added = list_added(read_actions(table, version))
+        return any(_is_short(table / path, size, is_last) for path, size in added.items())
+    return False
+
+
+def _is_short(path: Path, size: int, is_last: bool) -> bool:
+    """Whether a file has another size; one of an older commit may be missing after a vacuum."""
+    try:
+        return path.stat().st_size != size
+    except FileNotFoundError:
+        return is_last
+
+
+def _find_fault(table: Path, version: int) -> str | None:
+    """Say what is wrong with a commit; None: nothing, or it was deleted after a checkpoint."""
+    with suppress(FileNotFoundError):
+        lines = locate_log_file(table, version).read_bytes().splitlines()
+        if not any(lines):
+            return "is empty"
+        try:
+            for line in filter(None, lines):
+                orjson.loads(line)
+        except ValueError:
+            return "is cut short or damaged"
+    return None
+
+
+def _find_checkpoint(table: Path) -> Path | None:
+    """Return the path of the last checkpoint, from the file that names it."""
+    log = table / "_delta_log"
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        version = orjson.loads((log / "_last_checkpoint").read_bytes())["version"]
+        return log / f"{version:020}.checkpoint.parquet"
+    return None
+
+
+def _is_parquet(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        content = path.read_bytes()
+        return content.startswith(_PARQUET) and content.endswith(_PARQUET)
+    return False
+
+
+def _build_error(table: Path, version: int, reason: str) -> DamagedError:
+    file = locate_log_file(table, version)
+    return DamagedError(
+        f"table {table.name}: commit {version} {reason}: {file}",
+        "A power cut, a full disk or a failing one can leave that. Restore the file from a "
+        "backup; or move it and all later commits away, look which rows are missing with `lake "
+        "status`, and ingest them again with --refetch.",
+    )
