@@ -11,15 +11,14 @@ from typing import Any, TypeVar
 import ccxt.async_support as ccxt
 from pydantic import SecretStr
 
-from lake.errors import SourceError, UnknownNameError
+from lake.errors import RefusalReason, SourceError, SourceRefusedError
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
-from lake.sources.ccxt_strict import Session, make_strict
-from lake.sources.faults import Fault, Retrier
+from lake.sources.ccxt_strict import PARSER_ERRORS, Session, make_strict
+from lake.sources.faults import Fault, Retrier, build_refusal
 from lake.sources.names import build_unknown_name_error
+from lake.sources.refusals import is_too_long_ago
 
 T = TypeVar("T")
-
-_PARSER_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Client:
@@ -84,12 +83,12 @@ class Client:
 
         Raises
         ------
+        SourceRefusedError
+            The venue refused the request; its reason says which kind of refusal it is.
         SourceUnavailableError
             No attempt returned a usable answer.
-        UnknownNameError
-            The venue does not know the market, or does not support the method.
         SourceError
-            The venue refused the request, or the format of its answer is unknown.
+            The format of the answer is unknown.
         """
         request = self._session.remove_secrets(f"{method}{arguments}")
         function = getattr(self.exchange, method)
@@ -103,27 +102,29 @@ class Client:
                 ) from error
             except ccxt.BaseError as error:
                 raise self._to_error(request, error) from error
-            except _PARSER_ERRORS as error:
+            except PARSER_ERRORS as error:
                 raise build_format_error(self.id, f"{request}: {error!r}") from error
 
         return await self._session.retrier.run(request, call_once)
 
-    def _to_error(self, request: str, error: Exception) -> SourceError | UnknownNameError:
-        message = f"{self.id} refused {request}: {self._session.remove_secrets(error)}"
-        if isinstance(error, ccxt.BadSymbol):
-            return UnknownNameError(message, "The venue may have delisted the market.")
-        if isinstance(error, ccxt.NotSupported):
-            return UnknownNameError(message, "The venue does not support this request.")
-        if isinstance(error, ccxt.AuthenticationError):
-            hint = f"Check exchanges.{self.id}.api_key and secret in the settings."
-            return SourceError(message, hint)
-        return SourceError(
-            message, "The request is invalid, or the venue does not serve it in this location."
-        )
+    def _to_error(self, request: str, error: Exception) -> SourceRefusedError:
+        words = self._session.remove_secrets(error)
+        refusal = build_refusal(self.id, request, words, _find_reason(error, words))
+        if isinstance(error, ccxt.AuthenticationError) and self._session.has_secrets:
+            refusal.hint += f" Check exchanges.{self.id}.api_key and secret in the settings."
+        return refusal
 
     async def close(self) -> None:
         """Close the connections."""
         await self.exchange.close()
+
+
+def _find_reason(error: Exception, words: str) -> RefusalReason:
+    if isinstance(error, ccxt.BadSymbol):
+        return "not_listed"
+    if isinstance(error, (ccxt.AuthenticationError, ccxt.RestrictedLocation)):
+        return "forbidden"
+    return "too_long_ago" if is_too_long_ago(words) else "refused"
 
 
 _DRIFT_HINT = "Its format may have changed: try a newer ccxt (pip install -U ccxt)."

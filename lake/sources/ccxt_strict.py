@@ -12,6 +12,7 @@ import aiohttp
 import ccxt
 import orjson
 
+from lake.errors import RefusalReason
 from lake.sources.faults import (
     Fault,
     Retrier,
@@ -19,10 +20,14 @@ from lake.sources.faults import (
     parse_retry_after,
     remove_secrets,
 )
+from lake.sources.refusals import FORBIDDEN_STATUSES, extract_words, find_pause, is_too_fast
 
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 19
 _REPEATABLE = frozenset({408, 418, 425, 429})
+_TOO_FAST = frozenset({418, 429})
+# what ccxt's parsers raise for a structure that they do not know
+PARSER_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 
@@ -52,6 +57,7 @@ class Session:
         self.now = now
         self.requests = 0
         self.slots = asyncio.Semaphore(concurrency)
+        self.has_secrets = bool(secrets)
         self._secrets = secrets
         self._ahead = timedelta(0)
 
@@ -68,6 +74,10 @@ class Session:
         `Date` has whole seconds, so the result is up to one second late.
         """
         return self.now() - self._ahead
+
+    def find_pause(self, headers: Mapping[str, str], words: str) -> float | None:
+        """Find how long a refusal demands to wait, in seconds."""
+        return find_pause(headers, words, self.now())
 
     def remove_secrets(self, text: object) -> str:
         return remove_secrets(str(text), self._secrets)
@@ -161,17 +171,11 @@ class _Strict(_Rest):
                 return await super().fetch(url, method, headers, body)
             except ccxt.OperationFailed as error:
                 cause = f" ({error.__cause__!r})" if error.__cause__ is not None else ""
-                raise Fault(
-                    self.lake_session.remove_secrets(f"{type(error).__name__} {error}{cause}")
-                ) from error
+                raise self._fault(f"{type(error).__name__} {error}{cause}") from error
             except ccxt.ExchangeError as error:
                 # ccxt raises the class of a permanent refusal for an interrupted transfer, too
                 if isinstance(error.__cause__, aiohttp.ClientError):
-                    raise Fault(
-                        self.lake_session.remove_secrets(
-                            f"transfer interrupted: {error.__cause__!r}"
-                        )
-                    ) from error
+                    raise self._fault(f"transfer interrupted: {error.__cause__!r}") from error
                 raise
 
     def handle_errors(
@@ -186,21 +190,53 @@ class _Strict(_Rest):
         *request: Any,
     ) -> Any:
         self.lake_session.update_clock(headers)
-        if code >= _SERVER_ERROR or code in _REPEATABLE:
-            wait = parse_retry_after(headers, self.lake_session.now())
-            raise Fault(self.lake_session.remove_secrets(f"HTTP {code} {reason} {body}"), wait)
-        if response is None and not _is_json(body):
+        if code in FORBIDDEN_STATUSES:
+            self._check_refusal(f"HTTP {code} {reason}", headers, body, response)
+        elif code >= _SERVER_ERROR or code in _REPEATABLE:
+            words = f"HTTP {code} {reason} {extract_words(body)}"
+            if code in _TOO_FAST:
+                wait = self.lake_session.find_pause(headers, words)
+            else:
+                wait = parse_retry_after(headers, self.lake_session.now())
+            raise self._fault(words, wait)
+        elif response is None and not _is_json(body):
             kind = f"HTTP {code}, a body of {len(body)} characters that is not complete JSON"
-            raise Fault(
-                self.lake_session.remove_secrets(f"{kind}: {body[:80]!r}"),
-                parse_retry_after(headers, self.lake_session.now()),
+            wait = parse_retry_after(headers, self.lake_session.now())
+            raise self._fault(f"{kind}: {body[:80]!r}", wait)
+        try:
+            return super().handle_errors(
+                code, reason, url, method, headers, body, response, *request
             )
-        return super().handle_errors(code, reason, url, method, headers, body, response, *request)
+        except (ccxt.RateLimitExceeded, ccxt.DDoSProtection) as error:
+            wait = self.lake_session.find_pause(headers, body)
+            raise self._fault(f"{type(error).__name__} {error}", wait) from error
+        except (ccxt.ExchangeNotAvailable, *PARSER_ERRORS) as error:
+            if code not in FORBIDDEN_STATUSES:
+                raise
+            raise ccxt.PermissionDenied(f"HTTP {code} {reason} {body}") from error
+
+    def _check_refusal(
+        self, status: str, headers: Mapping[str, str], body: str, response: Any
+    ) -> None:
+        """Raise a fault for a refusal that may pass; return if the venue's own words are final."""
+        words = f"{status} {extract_words(body)}"
+        wait = self.lake_session.find_pause(headers, words)
+        if wait is not None or is_too_fast(words):
+            raise self._fault(words, wait)
+        if response is None:
+            raise self._fault(words, refusal="forbidden")
+
+    def _fault(
+        self, words: str, wait: float | None = None, refusal: RefusalReason | None = None
+    ) -> Fault:
+        return Fault(self.lake_session.remove_secrets(words), wait, refusal)
 
     def handle_http_status_code(
         self, code: int, reason: str, url: str, method: str, body: str
     ) -> None:
-        # the body is JSON here, and ccxt would report a 400 as "not available"
+        # the body is JSON here, and ccxt would report a 400 or a 451 as "not available"
+        if code in FORBIDDEN_STATUSES:
+            raise ccxt.PermissionDenied(f"HTTP {code} {reason} {body}")
         if _CLIENT_ERROR <= code < _SERVER_ERROR:
             raise ccxt.BadRequest(f"HTTP {code} {reason} {body}")
         super().handle_http_status_code(code, reason, url, method, body)

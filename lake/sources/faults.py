@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import stamina
 
-from lake.errors import SourceUnavailableError
+from lake.errors import RefusalReason, SourceRefusedError, SourceUnavailableError
 from lake.settings import RetrySettings
 
 T = TypeVar("T")
@@ -34,12 +34,21 @@ class Fault(Exception):  # noqa: N818 - a fault of an answer; it never leaves th
         The reason, without secrets.
     retry_after
         Seconds that the venue asks to wait; None if it does not say.
+    refusal
+        Why the venue refuses, if this may be final: the second refusal in a row is. A firewall or
+        a proxy may refuse once without cause. None for other faults.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        retry_after: float | None = None,
+        refusal: RefusalReason | None = None,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+        self.refusal = refusal
 
 
 def remove_secrets(text: str, secrets: tuple[str, ...] = ()) -> str:
@@ -79,6 +88,22 @@ def parse_retry_after(headers: Mapping[str, str], now: datetime) -> float | None
 def find_header(headers: Mapping[str, str], name: str) -> str | None:
     """Return the value of a header; the case of its name does not matter."""
     return next((value for key, value in headers.items() if key.lower() == name), None)
+
+
+_REFUSAL_HINTS: dict[RefusalReason, str] = {
+    "not_listed": "The venue may have delisted the market.",
+    "too_long_ago": "The venue serves only newer rows; take older ones from an archive.",
+    "forbidden": "The venue does not serve this location, address or key.",
+    "refused": "The venue does not serve this request.",
+}
+
+
+def build_refusal(
+    venue: str, request: str, words: str, reason: RefusalReason
+) -> SourceRefusedError:
+    """Build the error for a permanent refusal, with the words of the venue."""
+    message = f"{venue} refused {request}: {words}"
+    return SourceRefusedError(message, _REFUSAL_HINTS[reason], reason=reason)
 
 
 def build_contradiction_error(venue: str, request: str) -> SourceUnavailableError:
@@ -152,6 +177,8 @@ class Retrier:
 
         Raises
         ------
+        SourceRefusedError
+            Two answers in a row are refusals.
         SourceUnavailableError
             All attempts failed, or the venue demands a pause that is too long.
         """
@@ -161,14 +188,20 @@ class Retrier:
             return await self._repeat(request, operation, fault)
 
     async def _repeat(self, request: str, operation: Callable[[], Awaitable[T]], first: Fault) -> T:
-        attempts = 0
+        attempts, refusal = 0, first.refusal
 
         async def attempt() -> T:
-            nonlocal attempts
+            nonlocal attempts, refusal
             attempts += 1
             if attempts == 1:
                 raise first
-            return await operation()
+            try:
+                return await operation()
+            except Fault as fault:
+                if fault.refusal is not None and refusal is not None:
+                    raise build_refusal(self._venue, request, fault.reason, refusal) from fault
+                refusal = fault.refusal
+                raise
 
         try:
             return await self._retry(self._wait, attempt)

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -14,41 +13,15 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from lake.errors import SourceError, SourceUnavailableError, UnknownNameError
+from lake.errors import (
+    SourceError,
+    SourceUnavailableError,
+    UnknownNameError,
+)
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
 from lake.sources.ccxt_client import Client, connect, redirect_urls
 from lake.sources.ccxt_strict import parse_json
-
-NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
-GOOD = b'[[1,"2"]]'
-
-Reply = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
-
-
-def client(
-    url: str,
-    *,
-    now: Callable[[], datetime] = lambda: NOW,
-    http: HttpSettings | None = None,
-    exchange: ExchangeSettings | None = None,
-    attempts: int = 4,
-) -> Client:
-    return connect(
-        "binance",
-        now=now,
-        http=http or HttpSettings(rate_limit=False, timeout_seconds=0.3),
-        retry=RetrySettings(attempts=attempts, wait_initial_seconds=0.001, wait_max_seconds=0.01),
-        settings=exchange or ExchangeSettings(url=url),
-    )
-
-
-def answer(body: bytes = GOOD, status: int = 200, **headers: str) -> Reply:
-    async def reply(_: web.Request) -> web.Response:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        kind = "text/html" if body.startswith(b"<") else "application/json"
-        return web.Response(body=body, status=status, headers=named, content_type=kind)
-
-    return reply
+from tests.sources.replies import GOOD, NOW, Reply, answer, client, klines, scripted
 
 
 async def reset(request: web.Request) -> web.Response:
@@ -73,23 +46,6 @@ async def silence(_: web.Request) -> web.Response:
     return web.Response(body=GOOD)
 
 
-def scripted(*replies: Reply) -> Reply:
-    """Serve each reply once, then good answers."""
-    left = list(replies)
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return await (left.pop(0) if left else answer())(request)
-
-    return handle
-
-
-async def klines(source: Client) -> Any:
-    try:
-        return await source.call("publicGetKlines", {"symbol": "BTCUSDT", "interval": "1m"})
-    finally:
-        await source.close()
-
-
 RUBBISH = {
     "truncated": answer(GOOD[:5]),
     "half a number": answer(b"[1, 2"),
@@ -103,7 +59,7 @@ RUBBISH = {
     "418": answer(b'{"code": -1003, "msg": "banned"}', 418, Retry_After="0.01"),
     "429": answer(b'{"code": -1003, "msg": "slow down"}', 429, Retry_After="0.01"),
     "429 without a word": answer(b"", 429),
-    "403 by a firewall": answer(b"<html>Forbidden</html>", 403),
+    "403 of a client that is too fast": answer(b'{"retMsg": "access too frequent"}', 403),
     "reset": reset,
     "cut": cut,
     "silence": silence,
@@ -140,30 +96,6 @@ def test_invalid_answers_in_all_attempts_are_an_error_with_details(serving: Any,
     assert "BTCUSDT" in message
     assert caught.value.hint
     assert caught.value.code == "source_unavailable"
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "error", "words"),
-    [
-        (400, b'{"code": -1121, "msg": "Invalid symbol."}', UnknownNameError, "Invalid symbol"),
-        (400, b'{"code": -1100, "msg": "Illegal character"}', SourceError, "Illegal character"),
-        (401, b'{"code": -2014, "msg": "API-key format invalid."}', SourceError, "API-key"),
-        (451, b'{"message": "restricted location"}', SourceError, "restricted location"),
-        (404, b'{"path": "nothing here"}', SourceError, "nothing here"),
-    ],
-)
-def test_a_refusal_is_final_and_quotes_the_venue(
-    serving: Any, status: int, body: bytes, error: type[Exception], words: str
-) -> None:
-    async def run() -> None:
-        async with serving(scripted(answer(body, status))) as url:
-            source = client(url)
-            with pytest.raises(error, match=words) as caught:
-                await klines(source)
-            assert not isinstance(caught.value, SourceUnavailableError)
-            assert source.requests == 1
-
-    asyncio.run(run())
 
 
 @pytest.mark.parametrize("pause", ["0.25", "date"])
