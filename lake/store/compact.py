@@ -72,6 +72,7 @@ class _Staging:
     removed: list[DataFile] = field(default_factory=list)
     days: list[pl.DataFrame] = field(default_factory=list)
     rows: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -156,6 +157,7 @@ def compact(
                 if staged is None:
                     return None
                 table.update_incremental()
+                table.seal(staged.metadata)
                 return staged.build_result(table.version())
     except CommitFailedError as error:
         raise CommitConflictError(
@@ -179,14 +181,14 @@ def _compact_once(
     try:
         for day in loose["date"]:
             _stage(snapshot, files.filter(pl.col("date") == day), staged)
-        metadata = {
+        staged.metadata = {
             "job": job_id,
             "source": "lake",
             "lake": VERSION,
             "rows": staged.rows,
             "digest": staged.digest,
         }
-        delta.replace_files(snapshot.table, staged.added, staged.removed, now, metadata)
+        delta.replace_files(snapshot.table, staged.added, staged.removed, now, staged.metadata)
     except BaseException:  # Ctrl-C too: nobody uses files that no commit names
         _discard(snapshot, staged.paths)
         raise

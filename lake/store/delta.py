@@ -23,7 +23,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from lake.errors import CommitConflictError, SchemaError, UnknownNameError
+from lake.errors import CommitConflictError, DamagedError, SchemaError, UnknownNameError
 from lake.model.dataset import PARTITIONS, Column, Dataset
 from lake.model.frames import find_varying
 from lake.model.market import MARKET_COLUMNS
@@ -31,6 +31,8 @@ from lake.model.time import to_ms
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
 from lake.store.log import require_version
+from lake.store.seal import seal_creation, sync_checkpoint
+from lake.store.soundness import explain_damage, require_whole_files, set_torn_commits_aside
 
 _DELTA_TYPES: Mapping[str, Any] = {
     "timestamp": "timestamp",
@@ -53,6 +55,8 @@ WRITER = WriterProperties(
 # A clean-up of the log after a commit would delete versions that a bundle pins.
 AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 _CONFLICT_ATTEMPTS = 100
+# Without their last rows, work is repeated, and nothing else is lost.
+_REPEATABLE = ("coverage", "jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ def create_table(path: Path, dataset: Dataset) -> None:
             # A retry would create the table again, with another id, over that of the faster writer.
             commit_properties=CommitProperties(max_commit_retries=0),
         )
+        seal_creation(path)
 
 
 def open_table(path: Path, dataset: Dataset, version: int | None = None) -> LocalTable:
@@ -114,16 +119,11 @@ def open_table(path: Path, dataset: Dataset, version: int | None = None) -> Loca
     """
     with translate_errors(f"table {dataset.name}"):
         try:
-            table = LocalTable(path, version=version)
-        except TableNotFoundError:
-            raise UnknownNameError(
-                f"table {dataset.name} does not exist yet",
-                f"Ingest something into it: `lake ingest {dataset.family} --help`.",
-            ) from None
-        except (DeltaError, OverflowError):
-            if version is not None:
-                require_version(path, dataset, version)
-            raise
+            table = _open_sound(path, dataset, version)
+        except DamagedError:
+            if dataset.name not in _REPEATABLE or not set_torn_commits_aside(path):
+                raise
+            table = _open_sound(path, dataset, version)
     _require_schema(table, dataset)
     return table
 
@@ -212,6 +212,7 @@ def write_checkpoint(path: Path, dataset: Dataset) -> int:
     table = open_table(path, dataset)
     with translate_errors(f"table {dataset.name}"):
         table.create_checkpoint()
+        sync_checkpoint(path, table.version())
     return table.version()
 
 
@@ -220,6 +221,25 @@ def build_commit_properties(
 ) -> CommitProperties:
     text = json.dumps(metadata, separators=(",", ":"))
     return CommitProperties({"userMetadata": text}, max_commit_retries)
+
+
+def _open_sound(path: Path, dataset: Dataset, version: int | None) -> LocalTable:
+    """Open a table, and refuse a damaged log."""
+    try:
+        table = LocalTable(path, version=version)
+    except TableNotFoundError:
+        raise UnknownNameError(
+            f"table {dataset.name} does not exist yet",
+            f"Ingest something into it: `lake ingest {dataset.family} --help`.",
+        ) from None
+    except (DeltaError, OverflowError) as error:
+        if version is not None:
+            require_version(path, dataset, version)
+        raise explain_damage(path) or error from error
+    table.require_sound()
+    if dataset.name in _REPEATABLE and version is None:
+        require_whole_files(path, table.version())
+    return table
 
 
 def _merge_once(

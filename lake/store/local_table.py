@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from lake.store.checksums import Checksums
+from lake.store.faults import translate_errors
+from lake.store.seal import seal_commits
+from lake.store.soundness import explain_damage, require_sound
 
 
 class LocalTable(DeltaTable):
-    """A Delta table in a folder of any name: Delta percent-encodes the paths of its files."""
+    """A Delta table in a folder of any name: Delta percent-encodes the paths of its files.
+
+    It refuses a damaged log, and seals what its owner commits; see `lake.store.seal`.
+    """
+
+    _sound = -1
+    _sealed: int | None = None
 
     @property
     def folder(self) -> str:
         """The table's folder as on disk."""
         return unquote(urlsplit(self.table_uri).path).rstrip("/")
+
+    @cached_property
+    def checksums(self) -> Checksums:
+        """The recorded hashes of the table's files."""
+        return Checksums(Path(self.folder))
 
     def file_uris(self, *args: Any, **kwargs: Any) -> list[str]:
         """Paths of the data files as on disk; Polars reads the table by them."""
@@ -23,3 +43,37 @@ class LocalTable(DeltaTable):
         if encoded == self.folder:
             return uris
         return [self.folder + uri.removeprefix(encoded) for uri in uris]
+
+    def require_sound(self) -> None:
+        """Refuse a log in which a commit since the last call is damaged.
+
+        Raises
+        ------
+        DamagedError
+            A commit is empty, or the last one was changed.
+        """
+        version = self.version()
+        require_sound(Path(self.folder), version, self._sound)
+        self._sound = version
+
+    def update_incremental(self) -> None:
+        """Load later commits, and refuse damaged ones."""
+        try:
+            super().update_incremental()
+        except DeltaError as error:
+            raise explain_damage(Path(self.folder)) or error from error
+        self.require_sound()
+
+    def seal(self, metadata: Mapping[str, Any] | None) -> None:
+        """Sync and record the commit just made, by its `userMetadata`; None: nothing was committed.
+
+        Raises
+        ------
+        LakeError
+            The disk failed: nothing may rely on the commit. The next call tries again.
+        """
+        folder = Path(self.folder)
+        sealed, self._sealed = self._sealed, None
+        with translate_errors(f"table {folder.name}"):
+            seal_commits(folder, sealed, self.version(), metadata)
+        self._sealed = self._sound = self.version()

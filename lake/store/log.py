@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -116,6 +116,13 @@ def read_actions(table: Path, version: int) -> list[dict[str, Any]]:
         raise build_unreadable_error(table, version) from error
 
 
+def list_added(actions: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """List the data files that a commit adds: size by path, relative to the table, as on disk."""
+    added = (action["add"] for action in actions if "add" in action)
+    # Paths in the log are percent-encoded once more than on disk.
+    return {unquote(action["path"]): action["size"] for action in added}
+
+
 def read_commit_info(table: Path, version: int) -> dict[str, Any]:
     """Read the `commitInfo` of a version: `timestamp` (ms), operation, metrics, userMetadata.
 
@@ -180,8 +187,7 @@ def _read_commit(table: Path, version: int) -> Commit:
     infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
     info: dict[str, Any] = next(infos, {})
     try:
-        # Paths in the log are percent-encoded once more than on disk.
-        added = frozenset(unquote(action["add"]["path"]) for action in actions if "add" in action)
+        added = frozenset(list_added(actions))
         time = from_ms(add_time(info, locate_log_file(table, version))["timestamp"])
     except (AttributeError, KeyError, TypeError) as error:
         raise build_unreadable_error(table, version) from error

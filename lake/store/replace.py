@@ -136,6 +136,7 @@ def _replace_once(
         commit_properties=delta.build_commit_properties(own_metadata, max_commit_retries=_ATTEMPTS),
         post_commithook_properties=delta.AFTER_COMMIT,
     )
+    table.seal(own_metadata)
     return ReplaceResult(table.version(), before, after)
 
 

@@ -139,11 +139,11 @@ def _is_torn(table: Path, version: int, *, is_last: bool) -> bool:
         return True
     with suppress(FileNotFoundError):
         added = list_added(read_actions(table, version))
-        return any(_is_short(table / path, size, is_last) for path, size in added.items())
+        return any(_is_short(table / path, size, is_last=is_last) for path, size in added.items())
     return False
 
 
-def _is_short(path: Path, size: int, is_last: bool) -> bool:
+def _is_short(path: Path, size: int, *, is_last: bool) -> bool:
     """Whether a file has another size; one of an older commit may be missing after a vacuum."""
     try:
         return path.stat().st_size != size

@@ -17,12 +17,14 @@ from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.store import delta, log
 from lake.store.conform import REASON, build_quarantine_rows, conform
+from lake.store.faults import translate_errors
 from lake.store.latest import LatestTable
 from lake.store.local_table import LocalTable
 from lake.store.reader import EVERYTHING
 from lake.store.replace import Change, ReplaceResult, replace_rows
 from lake.store.root import Root
 from lake.store.snapshot import Snapshot
+from lake.store.soundness import require_sound_end
 from lake.version import VERSION
 
 
@@ -129,7 +131,9 @@ class Store:
             "digest": compute_digest(dataset, conformed.rows),
         }
         with self._get_lock(dataset.name):
-            merged = delta.merge(self._get_handle(dataset), dataset, conformed.rows, metadata)
+            handle = self._get_handle(dataset)
+            merged = delta.merge(handle, dataset, conformed.rows, metadata)
+            handle.seal(metadata if merged.inserted or merged.updated else None)
         return WriteResult(
             frame.height,
             merged.inserted,
@@ -187,7 +191,8 @@ class Store:
         """Read the latest version of a table, without opening it."""
         if not self.exists(dataset.name):
             return self.snapshot(dataset).version
-        return log.read_latest_version(self.root.tables / dataset.name)
+        with translate_errors(f"table {dataset.name}"):
+            return require_sound_end(self.root.tables / dataset.name)
 
     def read(
         self, dataset: Dataset, selection: Selection = EVERYTHING, as_of: datetime | None = None

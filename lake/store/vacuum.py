@@ -20,6 +20,7 @@ import polars as pl
 from lake.errors import DamagedError, LakeError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.time import EPOCH
+from lake.store.checksums import forget_files
 from lake.store.faults import translate_errors
 from lake.store.log import Commit, read_commits
 from lake.store.snapshot import Snapshot
@@ -295,11 +296,12 @@ def list_data_files(table: Path) -> Iterator[DiskFile]:
                 yield DiskFile(str(path.relative_to(table)), facts.st_size, modified)
 
 
-def _delete(table: Path, unneeded: Iterable[UnneededFile]) -> None:
-    """Delete files one by one: an interruption leaves a valid table."""
+def _delete(table: Path, unneeded: Sequence[UnneededFile]) -> None:
+    """Delete files one by one, then their checksums: an interruption leaves a valid table."""
     with translate_errors(f"table {table.name}"):
         for spare in unneeded:
             (table / spare.file.path).unlink(missing_ok=True)
+        forget_files(table, {spare.file.path for spare in unneeded})
     for folder in {(table / spare.file.path).parent for spare in unneeded}:
         _remove_empty(folder, table)
 
