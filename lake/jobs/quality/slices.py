@@ -10,19 +10,16 @@ from functools import cached_property, partial
 import polars as pl
 
 from lake.jobs.quality.file_spans import Listing, matches_market
+from lake.jobs.quality.outages import Outages
 from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, intersect, union
 from lake.model.market import Market, StoredMarket, unwrap_symbol
 from lake.model.selection import Selection
 from lake.model.time import DAY, TimeRange
-from lake.model.timeframe import Timeframe
-from lake.quality.checks.completeness import find_missing_slots
-from lake.quality.checks.outages import MarketBars, find_outages
 from lake.quality.slice import NEAR_BARS, Reference, Slice
 from lake.store.chunks import chunk_days, to_day_number, widen_to_days
 from lake.store.reader import TIME_STEP, TableReader, may_hold_rows
 
-_MONTH = Timeframe(1, "M")
 _HOUR_SECONDS = 3600
 _MIN_SHARE = 0.9  # share of stored ids from which trades count as numbered consecutively
 _ROW_BYTES = 64  # a stored row of bars or trades is smaller, a deep order book much larger
@@ -53,7 +50,10 @@ class CheckInputs:
     now: datetime
     omits_empty_bars: Callable[[str], bool]
     _consecutive: dict[tuple[str, Market], bool] = field(default_factory=dict)
-    _outages: dict[tuple[str, str, datetime], RangeSet] = field(default_factory=dict)
+
+    @cached_property
+    def _outages(self) -> Outages:
+        return Outages(self.tables, self.listing)
 
     @cached_property
     def listing(self) -> Listing:
@@ -121,7 +121,7 @@ class CheckInputs:
             omits_empty_bars=self.omits_empty_bars(market.exchange),
             quarantine=self._find_quarantine(table, _select(market, range_)),
         )
-        return replace(slice_, outages=self._find_outages(slice_))
+        return replace(slice_, outages=self._outages.find(slice_))
 
     def _read_rows(self, dataset: Dataset, market: Market, range_: TimeRange) -> pl.DataFrame:
         """Read the market's rows of a range and its margin."""
@@ -328,38 +328,6 @@ class CheckInputs:
         if selection.end is not None:
             selected &= pl.col("timestamp") < selection.end
         return self.quarantine.filter(selected)
-
-    def _find_outages(self, data: Slice) -> RangeSet:
-        """Find outages of the venue, in the months in which this market misses a bar."""
-        if data.dataset.timeframe is None:
-            return ()
-        missing = find_missing_slots(data, data.dataset.timeframe)
-        months = missing.select(pl.col("start").dt.truncate("1mo")).unique().collect()["start"]
-        return union(
-            item
-            for month in months.sort()
-            for item in self._find_outages_of_month(data.dataset, data.market.exchange, month)
-        )
-
-    def _find_outages_of_month(self, dataset: Dataset, exchange: str, month: datetime) -> RangeSet:
-        key = (dataset.name, exchange, month)
-        if key not in self._outages and dataset.timeframe is not None:
-            span = TimeRange(month, _MONTH.after(month))
-            markets = self._read_market_bars(dataset, exchange, span)
-            self._outages[key] = find_outages(markets, dataset.timeframe)
-        return self._outages[key]
-
-    def _read_market_bars(
-        self, dataset: Dataset, exchange: str, month: TimeRange
-    ) -> Iterator[MarketBars]:
-        selection = Selection((exchange,), (), month.start, month.end)
-        markets = self.find_markets(dataset.name, selection)
-        for market in markets if len(markets) > 1 else ():
-            span = self.listing.span(dataset.name, market)
-            for part in intersect([month], [span] if span else []):
-                own = replace(selection, symbols=(market.symbol,))
-                frame = self.tables[dataset.name].collect(own, columns=[dataset.time_column])
-                yield MarketBars(frame[dataset.time_column], part)
 
 
 def _reference_margin(dataset: Dataset) -> timedelta:
