@@ -14,7 +14,7 @@ from lake.align.asof import AVAILABLE_AT, grid
 from lake.align.policies import How, Length, Resample
 from lake.align.resample import STORED, Grid, Source, place_on_grid
 from lake.errors import UsageError
-from lake.model.dataset import END, TIMESTAMP, Dataset
+from lake.model.dataset import END, RECEIVED_AT, TIMESTAMP, Dataset
 from lake.model.market import MARKET_COLUMNS
 from lake.model.ohlcv import PRICES
 from lake.model.time import DAY, MICROSECOND
@@ -23,9 +23,8 @@ from lake.model.timeframe import Timeframe
 Frame = pl.LazyFrame | pl.DataFrame
 
 # Columns that describe the rows of a lake; they are not values to align.
-_METADATA = (AVAILABLE_AT, *MARKET_COLUMNS, "date", "closed", "fill")
+_METADATA = (AVAILABLE_AT, *MARKET_COLUMNS, "date", "closed", "fill", RECEIVED_AT)
 _MAX_RECEIPT_DELAY = DAY
-_MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,8 @@ def align_tables(
     inputs
         The rows to align, by name; the name of a table means all of its rows. Of rows before
         `since`, those are read that the policy can reach: all rows without a staleness limit.
-        Rows received more than one day after their time may be missed there.
+        Rows received more than one day after their time, or after the end of a bar, may be missed
+        there. Tables with a column for their availability, such as `announced_at`, are read whole.
     """
     times = grid(every, since=since, until=until)["time"]
     before = _find_previous_time(times, every)
@@ -136,13 +136,13 @@ def align_tables(
         given = inputs[name]
         table_input = AlignInput(given) if isinstance(given, str) else given
         dataset = find(table_input.table, table_input.timeframe)
-        oldest = policy.oldest(times[0], before)
+        start, end = _find_bounds(dataset, policy.oldest(times[0], before), until)
         sources[name] = available(
             dataset.name,
             exchange=table_input.exchange,
             symbol=table_input.symbol,
-            since=None if oldest is None else oldest - _find_max_delay(dataset),
-            until=until + _MAX_CLOCK_DIFFERENCE,
+            since=start,
+            until=end,
         )
     return _align_sources(sources, times, before, how, by)
 
@@ -289,12 +289,21 @@ def _find_previous_time(times: pl.Series, every: Length) -> datetime:
     return before
 
 
-def _find_max_delay(dataset: Dataset) -> timedelta:
-    """Return the maximum time until a row becomes known."""
-    timeframe = dataset.timeframe
-    if dataset.available_at == END and timeframe is not None:
-        return timeframe.longest
-    return _MAX_RECEIPT_DELAY if dataset.available_at is not None else timedelta(0)
+def _find_bounds(
+    dataset: Dataset, oldest: datetime | None, until: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """Return bounds of the time column for rows available from `oldest` on, before `until`.
+
+    No row is available before it happened, except announcements, which may be of any time.
+    """
+    if dataset.announcement_column is not None:
+        return None, None
+    if oldest is None:
+        return None, until
+    delay = _MAX_RECEIPT_DELAY if dataset.records_receipt else timedelta(0)
+    if dataset.available_at == END and dataset.timeframe is not None:
+        delay += dataset.timeframe.longest
+    return oldest - delay, until
 
 
 def _require_free(names: Sequence[str]) -> None:

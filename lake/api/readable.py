@@ -205,9 +205,9 @@ class Readable:
     ) -> pl.DataFrame:
         """Return the newest row of a market that was available at a time: one row, or none.
 
-        A bar is available at its end, a trade or an order book at its recorded time of receipt, any
-        other row at its time. Rows may have been stored or revised since: for the state of the
-        table at a time, see `as_of` of `scan`.
+        A bar is available at its end, any other row at its time, and each when it was received if
+        that was recorded and is later. Rows may have been stored or revised since: for the state of
+        the table at a time, see `as_of` of `scan`.
 
         Raises
         ------

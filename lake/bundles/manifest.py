@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from lake.errors import ConfigError, DamagedError
-from lake.model.dataset import SHARED_SECTIONS, Column, Dataset, Granularity, RowKind
+from lake.model.dataset import RECEIVED_AT, SHARED_SECTIONS, Column, Dataset, Granularity, RowKind
 from lake.model.event_columns import EventKind
 from lake.model.selection import Selection
 from lake.model.time import iso
@@ -63,7 +63,8 @@ class Ref(_Part):
     first, last
         The times of the first and the last row.
     schema_fingerprint, digest
-        The digests of the columns and of the rows; `lake.model.digest` defines them.
+        The digests of the columns and of the rows, both without columns that digests leave out;
+        `lake.model.digest` defines them.
     """
 
     table: str
@@ -130,7 +131,8 @@ class DatasetPart(_Part):
 
     The keys are those of a dataset file, which `lake.model.dataset_file` describes; `family` is the
     name of the file. `event` is the class of the rows in a replay, `rank` their place among rows of
-    one instant.
+    one instant. `counts_receipt` says that no row is available before its `received_at`; in
+    manifests without the key, that holds only if `available_at` names this column.
     """
 
     family: str
@@ -140,12 +142,19 @@ class DatasetPart(_Part):
     key: tuple[str, ...]
     time_column: str
     available_at: str | None
+    counts_receipt: bool = False
     sort: tuple[str, ...]
     date: Granularity
     rows: RowKind
     event: EventKind | None
     rank: int
     columns: dict[str, ColumnPart]
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default(self, handler: Any) -> dict[str, Any]:
+        """Leave out `counts_receipt` where it is false, as manifests without the key do."""
+        values: dict[str, Any] = handler(self)
+        return {k: v for k, v in values.items() if k != "counts_receipt" or v}
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> DatasetPart:
@@ -157,6 +166,7 @@ class DatasetPart(_Part):
             key=dataset.key,
             time_column=dataset.time_column,
             available_at=dataset.available_at,
+            counts_receipt=dataset.records_receipt,
             sort=dataset.sort,
             date=dataset.granularity,
             rows=dataset.rows,
@@ -189,6 +199,7 @@ class DatasetPart(_Part):
             rows=self.rows,
             timeframe=Timeframe.parse(self.timeframe) if self.timeframe else None,
             available_at=self.available_at,
+            counts_receipt=self.counts_receipt or self.available_at == RECEIVED_AT,
             event=self.event,
             rank=self.rank,
         )

@@ -26,13 +26,21 @@ class PinnedSource:
         return self.contents.dataset(table)
 
     def days(self, tables: Sequence[str], selection: Selection) -> pl.DataFrame:
-        """Return the market-days of the selection's markets."""
+        """Return the market-days of the selection's markets.
+
+        Bundles of earlier versions may list rows that were available before they happened, because
+        a clock was behind; now they are available when they happened.
+        """
         conditions = [pl.col("table").is_in(list(tables))]
         if selection.exchanges:
             conditions.append(pl.col("exchange").is_in(list(selection.exchanges)))
         if selection.symbols:
             conditions.append(pl.col("symbol").is_in(list(selection.symbols)))
-        return self.contents.days.filter(*conditions)
+        days = self.contents.days.filter(*conditions)
+        announced = [table for table in tables if self.dataset(table).announcement_column]
+        delays = pl.col("min_delay_us", "max_delay_us")
+        may_be_early = pl.col("table").is_in(announced)
+        return days.with_columns(pl.when(may_be_early).then(delays).otherwise(delays.clip(0)))
 
     def rows(
         self, table: str, exchange: str, symbol: str, start: datetime, end: datetime

@@ -22,7 +22,7 @@ from lake.alerts.state import select_active, to_rows
 from lake.errors import ConfigError, LakeError, UnknownNameError
 from lake.jobs.job import WriteCounts, record_job
 from lake.log import get_logger
-from lake.model.dataset import END, Dataset
+from lake.model.dataset import Dataset
 from lake.settings import AlertRule, AlertSettings, Settings
 from lake.store.ledger import Ledger
 from lake.store.locks import lock_file
@@ -210,7 +210,10 @@ def _read_open_findings(store: Store) -> pl.DataFrame:
 
 
 def _read_newest_times(store: Store, rules: Sequence[AlertRule]) -> pl.DataFrame:
-    """Read when the newest row became known, for tables with a rule of freshness."""
+    """Read when the newest row had happened, for tables with a rule of freshness.
+
+    Times of receipt do not count: a row that comes late is old when it comes.
+    """
     patterns = [rule.dataset for rule in rules if rule.freshness_seconds is not None]
     frames = [pl.DataFrame(schema=NEWEST)]
     for name in store.tables():
@@ -226,9 +229,7 @@ def _read_newest_times_of(dataset: Dataset, snapshot: Snapshot) -> pl.DataFrame:
     time = "last"
     if snapshot.files()["last"].has_nulls():  # another engine wrote without statistics
         files, time = snapshot.scan_unordered(), dataset.time_column
-    known_at = pl.col("known_at")
-    if dataset.available_at == END and dataset.timeframe is not None:
-        known_at = known_at.dt.offset_by(dataset.timeframe.table_suffix)
+    known_at = dataset.happened_at(pl.col("known_at"))
     newest = files.group_by("exchange", "symbol").agg(pl.col(time).max().alias("known_at"))
     return newest.select(
         pl.lit(dataset.name).alias("dataset"), "exchange", "symbol", known_at

@@ -54,6 +54,8 @@ PRESENT_METHODS: tuple[FetchMethod, ...] = ("fetchOrderBook", "fetchMarkets")
 PARTITIONS = (*MARKET_COLUMNS, "date")
 END = "end"
 """Value of `available_at` for rows that describe a timeframe and are known at its end."""
+RECEIVED_AT = "received_at"
+"""Name of the column that says when this machine received a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,11 @@ class Dataset:
         How rows are repaired.
     available_at
         When a row first became available. `end`: at the time column plus the timeframe. A column:
-        at its time, or at the time column if it is null. None: at the time column.
+        at its time, or at the time column if it is null. None: at the time column. Never before a
+        time in `received_at`, if there is such a column; `received_at` itself never makes a row
+        available before its time column or its end.
+    counts_receipt
+        Whether `received_at` counts; false for tables of a bundle that was made when it did not.
     """
 
     name: str
@@ -238,6 +244,7 @@ class Dataset:
     fetch: Fetch | None = None
     repair: RepairPolicy = RepairPolicy()
     time_tolerance: timedelta = timedelta(0)
+    counts_receipt: bool = True
 
     @property
     def is_fetched_by_range(self) -> bool:
@@ -261,8 +268,8 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the key and of the columns' names, types, nullability and place in digests."""
-        facts = [[c.name, c.type, c.nullable, *([] if c.digest else [False])] for c in self.columns]
+        """SHA-256 of the key and of the names, types and nullability of the columns in digests."""
+        facts = [[c.name, c.type, c.nullable] for c in self.columns if c.digest]
         text = json.dumps([facts, list(self.full_key)], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -275,18 +282,54 @@ class Dataset:
         """Return a frame with all columns and no rows."""
         return pl.DataFrame(schema=self.polars_schema)
 
+    @property
+    def records_receipt(self) -> bool:
+        """Whether a column says when this machine received a row."""
+        return self.counts_receipt and any(
+            c.name == RECEIVED_AT and c.type == "timestamp" for c in self.columns
+        )
+
+    @property
+    def announcement_column(self) -> str | None:
+        """The column by which a row may be known before its time, as an announcement is; or None.
+
+        `received_at` is no such column: a row that was received before its time tells that a clock
+        is wrong.
+        """
+        return None if self.available_at in (END, RECEIVED_AT) else self.available_at
+
+    def happened_at(self, time: pl.Expr | None = None) -> pl.Expr:
+        """Return an expression for the time when the event of a row had happened.
+
+        It is the time column, or the end of a bar. Months are calendar months: a `1M` bar that
+        opens on 1 January has happened on 1 February.
+
+        Parameters
+        ----------
+        time
+            The time of a row; by default the time column.
+        """
+        time = pl.col(self.time_column) if time is None else time
+        if self.available_at == END and self.timeframe is not None:
+            return time.dt.offset_by(self.timeframe.table_suffix)
+        return time
+
     def availability(self) -> pl.Expr:
         """Return an expression for the time when a row first became available.
 
-        Its name is `available_at`, its type Datetime us UTC. Months are calendar months: a `1M` bar
-        that opens on 1 January is available on 1 February.
+        It is the later one of two times: when the row's event had happened (`happened_at`), and
+        when this machine received the row, if `received_at` says so. A clock that is behind the
+        venue's thus never makes a row available before it happened. Rows with an
+        `announcement_column` are available at its time, but not before they were received.
+
+        Its name is `available_at`, its type Datetime us UTC.
         """
-        time = pl.col(self.time_column)
-        if self.available_at == END and self.timeframe is not None:
-            time = time.dt.offset_by(self.timeframe.table_suffix)
-        elif self.available_at is not None:
-            time = pl.coalesce(self.available_at, time)
-        return time.alias("available_at")
+        known = self.happened_at()
+        if self.announcement_column is not None:
+            known = pl.coalesce(self.announcement_column, known)
+        if self.records_receipt:
+            known = pl.max_horizontal(known, RECEIVED_AT)
+        return known.alias("available_at")
 
     def partition_date(self) -> pl.Expr:
         """Return an expression for the stored `date` of a row."""

@@ -135,7 +135,11 @@ class DatasetFile(BaseModel):
         The column to which ranges and `date` refer.
     available_at
         When a row first became available: a column, or `end` (of the timeframe). Default: at the
-        time column.
+        time column. If the column is null, the time column counts. A column `received_at` of type
+        `timestamp` always counts, whatever this key says: a row is never available before it was
+        received. `available_at = "received_at"` is the same as the default: a row is available
+        when it was received, but not before its time column, because an earlier receipt shows that
+        a clock is wrong. Another column, such as `announced_at`, may be before the time column.
     key
         Columns that make a row unique, besides exchange and symbol.
     time_tolerance

@@ -23,7 +23,7 @@ from lake.model.dataset import (
     TYPES,
 )
 from lake.model.dataset_file import PARTITION_COLUMNS, DatasetFile
-from lake.model.event_columns import EVENT_COLUMNS
+from lake.model.event_columns import EVENT_COLUMNS, find_absent_columns
 
 
 def read_dataset_file(path: Path) -> DatasetFile:
@@ -144,7 +144,9 @@ def _require_columns_of_event(path: Path, spec: DatasetFile) -> None:
     if spec.event is None:
         return
     columns = EVENT_COLUMNS[spec.event].items()
-    if [(name, column.type) for name, column in spec.columns.items()] != list(columns):
+    present = {name: column.type for name, column in spec.columns.items()}
+    absent = find_absent_columns(spec.event, present)
+    if [*present.items(), *absent.items()] != list(columns):
         listed = ", ".join(f"{name} ({kind})" for name, kind in columns)
         raise build_error(
             path, "event", f"{spec.event!r} has these columns in this order: {listed}"

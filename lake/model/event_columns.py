@@ -6,7 +6,7 @@ and checks and repairs may use the rows of one table as evidence about another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Literal
 
 EventKind = Literal["bar", "trade", "order_book", "funding"]
@@ -25,6 +25,7 @@ EVENT_COLUMNS: Mapping[EventKind, Mapping[str, str]] = {
         "taker_buy_quote_volume": "float64",
         "closed": "boolean",
         "fill": "string",
+        "received_at": "timestamp",
     },
     "trade": {
         "timestamp": "timestamp",
@@ -50,6 +51,21 @@ EVENT_COLUMNS: Mapping[EventKind, Mapping[str, str]] = {
         "funding_rate": "float64",
         "mark_price": "float64",
         "fill": "string",
+        "received_at": "timestamp",
     },
 }
-"""By kind of event: names and types of its columns, in order."""
+"""By kind of event: names and types of its columns, in order; optional ones are the last."""
+
+_OPTIONAL_COLUMNS: Mapping[EventKind, tuple[str, ...]] = {
+    "bar": ("received_at",),
+    "funding": ("received_at",),
+}
+
+
+def find_absent_columns(event: EventKind, present: Container[str]) -> dict[str, str]:
+    """Find the columns of an event that a dataset lacks and may lack, with their types.
+
+    Those of earlier versions lack them; the event then has no value there.
+    """
+    columns, optional = EVENT_COLUMNS[event], _OPTIONAL_COLUMNS.get(event, ())
+    return {name: columns[name] for name in optional if name not in present}

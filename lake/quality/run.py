@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from lake.model.dataset import Dataset
+from lake.model.dataset import RECEIVED_AT, Dataset
 from lake.model.interpolate import is_guess
 from lake.model.time import DAY, iso
 from lake.quality.check import CHECK_COLUMNS, complete_columns
@@ -110,8 +110,9 @@ def _measure_days(data: Slice) -> pl.LazyFrame:
     has_fill = "fill" in data.dataset.polars_schema
     rows = (~is_guess(pl.col("fill"))).sum() if has_fill else pl.len()
     aggregates = [rows.cast(pl.Int64).alias("rows")]
-    if "received_at" in data.dataset.polars_schema:
-        delay_ms = (pl.col("received_at") - data.time).dt.total_microseconds() / 1e3
+    if data.dataset.records_receipt:
+        delay = pl.col(RECEIVED_AT) - data.dataset.happened_at()
+        delay_ms = delay.dt.total_microseconds() / 1e3
         quantiles = zip(DELAYS, _QUANTILES, strict=True)
         aggregates += [delay_ms.quantile(q).alias(name) for name, q in quantiles]
     else:

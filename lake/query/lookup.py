@@ -42,12 +42,17 @@ def read_latest(reader: TableReader, exchange: str, symbol: str, count: int) -> 
 def read_row_at(reader: TableReader, exchange: str, symbol: str, time: datetime) -> pl.DataFrame:
     """Read the newest row of a market that was known at a time; no row if none was known.
 
-    A row is known from its `available_at` on, a bar from its end.
+    A row is known from its `available_at` on, a bar from its end. No row is known before its time;
+    of announcements, which are, the newest is the one that was announced last.
     """
     time = in_utc(time)
+    known_at = reader.dataset.availability()
+    if reader.dataset.announcement_column is not None:
+        rows = reader.collect(Selection((exchange,), (symbol,)))
+        return rows.filter(known_at <= time).sort(known_at, maintain_order=True).tail(1)
     rows = reader.dataset.empty()
     for part in _list_selections(reader, exchange, symbol, time + MICROSECOND, 1):
-        rows = reader.collect(part).filter(reader.dataset.availability() <= time)
+        rows = reader.collect(part).filter(known_at <= time)
         if rows.height:
             break
     return rows.tail(1)

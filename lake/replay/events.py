@@ -1,8 +1,9 @@
 """Typed events: the rows of a replay as named tuples, one at a time.
 
 The fields of an event are `table`, `position` (its number in the whole replay), `available_at_us`,
-and the columns of its dataset in their order, without `date`. A time is an integer in microseconds
-since 1970 in a field that ends in `_us`; the property without that ending is a UTC datetime.
+and the columns of its dataset in their order, without `date`. A column of the event that the
+dataset of an old bundle lacks is None. A time is an integer in microseconds since 1970 in a field
+that ends in `_us`; the property without that ending is a UTC datetime.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import polars as pl
 
 from lake.errors import SchemaError
 from lake.model.dataset import Dataset
-from lake.model.event_columns import EventKind
+from lake.model.event_columns import EventKind, find_absent_columns
 from lake.model.time import EPOCH, MICROSECOND
 from lake.replay.merge import AVAILABLE_AT, POSITION, Batch
 
@@ -56,7 +57,7 @@ class Event(Protocol):
 
 
 class Bar(NamedTuple):
-    """A bar; `timestamp` is its open time, `available_at` its end."""
+    """A bar; `timestamp` is its open time, `available_at` its end, or its receipt if later."""
 
     table: str
     position: int
@@ -75,6 +76,7 @@ class Bar(NamedTuple):
     taker_buy_quote_volume: float | None
     closed: bool
     fill: str | None
+    received_at_us: int | None = None
 
     @property
     def available_at(self) -> datetime:
@@ -83,6 +85,10 @@ class Bar(NamedTuple):
     @property
     def timestamp(self) -> datetime:
         return _to_datetime(self.timestamp_us)
+
+    @property
+    def received_at(self) -> datetime | None:
+        return None if self.received_at_us is None else _to_datetime(self.received_at_us)
 
 
 class Trade(NamedTuple):
@@ -156,6 +162,7 @@ class Funding(NamedTuple):
     funding_rate: float
     mark_price: float | None
     fill: str | None
+    received_at_us: int | None = None
 
     @property
     def available_at(self) -> datetime:
@@ -164,6 +171,10 @@ class Funding(NamedTuple):
     @property
     def timestamp(self) -> datetime:
         return _to_datetime(self.timestamp_us)
+
+    @property
+    def received_at(self) -> datetime | None:
+        return None if self.received_at_us is None else _to_datetime(self.received_at_us)
 
 
 _CLASSES: Mapping[EventKind, type[Event]] = {
@@ -218,7 +229,8 @@ def build_event_class(dataset: Dataset) -> type[Event]:
     if dataset.event is None:
         return _build_class(dataset, fields)
     class_ = _CLASSES[dataset.event]
-    if fields != list(getattr(class_, "_fields", ())):
+    absent = {_name_field(*column) for column in _find_absent_columns(dataset).items()}
+    if fields != [name for name in getattr(class_, "_fields", ()) if name not in absent]:
         raise SchemaError(
             f"table {dataset.name} has other columns than {class_.__name__}: {', '.join(fields)}",
             "Replay it in batches, or with the version of lake that wrote it.",
@@ -231,6 +243,11 @@ def _list_columns(dataset: Dataset) -> list[tuple[str, str]]:
     other = ("date", AVAILABLE_AT)
     own = [(column.name, column.type) for column in dataset.columns if column.name not in other]
     return [(POSITION, "int64"), (AVAILABLE_AT, "timestamp"), *own]
+
+
+def _find_absent_columns(dataset: Dataset) -> dict[str, str]:
+    """Find the columns of the dataset's event that it lacks; their fields are None."""
+    return find_absent_columns(dataset.event, dataset.polars_schema) if dataset.event else {}
 
 
 def _name_field(name: str, kind: str) -> str:
@@ -261,9 +278,13 @@ def _build_events(dataset: Dataset, frame: pl.DataFrame) -> Iterator[Event]:
     # Twice as fast as `_make`, which counts the fields of each row again.
     build = cast("Callable[..., Event]", partial(tuple.__new__, build_event_class(dataset)))
     names = [name for name, _ in _list_columns(dataset)]
+    nones = [repeat(None)] * len(_find_absent_columns(dataset))
     # In small slices, because garbage collection visits every live tuple.
     return chain.from_iterable(
-        map(build, zip(repeat(dataset.name), *map(_to_values, part.iter_columns()), strict=False))
+        map(
+            build,
+            zip(repeat(dataset.name), *map(_to_values, part.iter_columns()), *nones, strict=False),
+        )
         for part in frame.select(names).iter_slices(_SLICE_ROWS)
     )
 

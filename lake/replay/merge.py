@@ -1,8 +1,8 @@
 """Replay: merges rows of many tables and markets into one ordered stream, in bounded memory.
 
 Rows are ordered by their ordering time: the time when each could first be known (`available_at`: a
-bar at its end, a trade or a book when it was received, if that was recorded), or the time column
-(`timestamp`). `lake.replay.ordering` defines the order of rows with the same time.
+bar at its end, or any row when it was received, if that was recorded and is later), or the time
+column (`timestamp`). `lake.replay.ordering` defines the order of rows with the same time.
 
 The range is divided into windows with about the same number of rows. For each window, each market
 is read far enough that no row is missing; rows that become known after the window wait for a later

@@ -17,7 +17,7 @@ from lake.model.dataset import Dataset
 from tests.align.rows import STEP, UNTIL, Fact, align_rows, rows_known_at, rows_of
 from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, funding, trades, write
 
-NEVER = pl.Series([None] * 3, dtype=TIME)
+NEVER = pl.lit(None, TIME).alias("received_at")
 
 
 def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
@@ -25,11 +25,14 @@ def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
     perp = "BTC/USDT:USDT"
     sources = {
         "spot": (dataset("bars_1m"), bars(6, open=[10.0] * 6, high=[12.0] * 6, low=[9.0] * 6)),
-        "flow": (dataset("trades"), trades(3, start=T0 + MINUTE, step=MINUTE, received_at=NEVER)),
+        "flow": (dataset("trades"), trades(3, start=T0 + MINUTE, step=MINUTE)),
         "funding": (dataset("funding"), funding([T0 - 4 * MINUTE], perp)),
     }
     result = align(
-        {name: rows.with_columns(one.availability()) for name, (one, rows) in sources.items()},
+        {
+            name: rows.with_columns(NEVER).with_columns(one.availability())
+            for name, (one, rows) in sources.items()
+        },
         "2m",
         since=T0 + 2 * MINUTE,
         until=T0 + 10 * MINUTE,
@@ -61,7 +64,7 @@ def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
 
 
 def test_a_bar_counts_from_its_end_and_not_before() -> None:
-    rows = bars(2).with_columns(builtin().dataset("bars_1m").availability())
+    rows = bars(2).with_columns(NEVER).with_columns(builtin().dataset("bars_1m").availability())
     result = align_rows(rows, Resample("ohlcv"), seconds=181, every="1m")
     assert result.frame["x_volume"].to_list() == [None, 1.0, 1.0, None]
 
@@ -184,7 +187,7 @@ def test_an_alignment_of_tables_reads_all_it_needs(lake: Lake) -> None:
         "any": AlignInput("trades"),
     }
     result = align_tables(available, find, feeds, "1m", how=how, since=start, until=end)
-    assert asked == [start - 6 * MINUTE, start - DAY - 3 * MINUTE, None]
+    assert asked == [start - DAY - 6 * MINUTE, start - DAY - 3 * MINUTE, None]
     tables = {"bar": "bars_1m", "price": "trades", "any": "trades"}
     everything = {
         name: lake.scan(table).select(lake.dataset(table).availability(), pl.all())

@@ -69,7 +69,8 @@ def test_a_row_is_seen_from_the_instant_at_which_it_is_known() -> None:
 
 def test_a_bar_is_seen_at_its_end() -> None:
     dataset = builtin().dataset("bars_1m")
-    known = bars(2).with_columns(dataset.availability())
+    never = pl.lit(None, TIME).alias("received_at")
+    known = bars(2).with_columns(never).with_columns(dataset.availability())
     joined = as_of_join(times(59, 60, 119, 120), known, staleness=None, columns=["timestamp"])
     assert joined["time"].to_list() == at(60, 119, 120).to_list()
     assert joined["timestamp"].to_list() == at(0, 0, 60).to_list()

@@ -83,7 +83,7 @@ def test_no_row_is_seen_before_it_could_be_known(lake: Lake) -> None:
             length = 60 if event.table == "bars_1h" else 1
             assert event.available_at == event.timestamp + length * MINUTE
         elif isinstance(event, Trade):
-            assert event.available_at == (event.received_at or event.timestamp)
+            assert event.available_at == max(event.timestamp, event.received_at or T0)
         elif isinstance(event, Funding):
             assert event.available_at == event.timestamp
 

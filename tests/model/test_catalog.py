@@ -148,7 +148,7 @@ def available(dataset: Dataset, **columns: list[datetime | None]) -> list[dateti
 )
 def test_a_bar_is_known_at_its_end(name: str, opens: datetime, available_at: datetime) -> None:
     dataset = builtin().dataset(name)
-    assert available(dataset, timestamp=[opens]) == [available_at]
+    assert available(dataset, timestamp=[opens], received_at=[None]) == [available_at]
     assert dataset.timeframe is not None
     assert dataset.timeframe.after(opens) == available_at
 
@@ -160,6 +160,50 @@ def test_a_row_is_known_when_it_was_received_or_else_at_its_time(name: str) -> N
     times: list[datetime | None] = [happened, happened]
     times_known = available(builtin().dataset(name), timestamp=times, received_at=[received, None])
     assert times_known == [received, happened]
+
+
+@pytest.mark.parametrize("name", ["trades", "orderbooks", "funding"])
+def test_a_row_received_before_it_happened_is_known_when_it_happened(name: str) -> None:
+    happened = datetime(2024, 1, 1, tzinfo=UTC)
+    behind: list[datetime | None] = [happened - timedelta(milliseconds=1270)]
+    assert available(builtin().dataset(name), timestamp=[happened], received_at=behind) == [
+        happened
+    ]
+
+
+def test_a_bar_is_known_at_its_end_or_when_it_was_received_whichever_is_later() -> None:
+    opens = datetime(2024, 1, 1, tzinfo=UTC)
+    end = opens + timedelta(minutes=1)
+    received = [None, opens + timedelta(seconds=30), end, end + timedelta(milliseconds=80)]
+    known = available(
+        builtin().dataset("bars_1m"), timestamp=[opens] * 4, received_at=list(received)
+    )
+    assert known == [end, end, end, end + timedelta(milliseconds=80)]
+
+
+def test_an_announcement_is_known_before_its_time_but_not_before_it_was_received() -> None:
+    time = datetime(2024, 3, 1, tzinfo=UTC)
+    announced, received = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
+    unlocks = replace(
+        builtin().dataset("trades"),
+        columns=(*builtin().dataset("trades").columns, Column("announced_at", "timestamp", "")),
+        available_at="announced_at",
+    )
+    known = available(
+        unlocks,
+        timestamp=[time] * 3,
+        announced_at=[announced, announced, None],
+        received_at=[None, received, None],
+    )
+    assert known == [announced, received, time]
+
+
+def test_a_column_received_at_that_is_no_time_says_nothing() -> None:
+    trades = builtin().dataset("trades")
+    columns = [replace(c, type="string") if c.name == "received_at" else c for c in trades.columns]
+    other = replace(trades, columns=tuple(columns), available_at=None)
+    time = datetime(2024, 1, 1, tzinfo=UTC)
+    assert available(other, timestamp=[time]) == [time]
 
 
 def test_a_row_of_another_dataset_is_known_at_its_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from lake.errors import SchemaError
 from lake.model.catalog import Catalog, builtin_files
-from tests.model.everything import TEXT
+from lake.model.dataset_validation import read_dataset_file
+from tests.model.everything import TEXT, own_copy
 
 
 def file(folder: Path, text: str, name: str = "everything") -> Path:
@@ -216,9 +218,23 @@ def test_a_table_of_trades_needs_a_window_and_the_columns_of_trades(
     assert caught.value.message.startswith(f"{path}: {reason}")
 
 
+@pytest.mark.parametrize(("family", "own"), [("bars", "candles"), ("funding", "rates")])
+def test_a_users_own_bars_and_rates_may_lack_the_time_of_receipt(
+    tmp_path: Path, family: str, own: str
+) -> None:
+    text = own_copy(family, own)
+    text = re.sub(r"^received_at = .*\n", "", text, flags=re.MULTILINE)
+    text = text.replace("[columns]", f'event = "{family.removesuffix("s")}"\n\n[columns]', 1)
+    spec = read_dataset_file(file(tmp_path, text, own))
+    assert "received_at" not in spec.columns
+    text = re.sub(r"^(fill|keep_when) = .*\n", "", text, flags=re.MULTILINE)
+    with pytest.raises(SchemaError, match="has these columns in this order"):
+        read_dataset_file(file(tmp_path, text, own))
+
+
 def test_events_need_timestamp_as_time_column(tmp_path: Path) -> None:
     change = ('time_column = "timestamp"', 'time_column = "received_at"')
-    path = variant(tmp_path, "orderbooks", "books", change)
+    path = variant(tmp_path, "orderbooks", "books", change, (", digest = false", ""))
     with pytest.raises(SchemaError, match="event: 'order_book' needs time_column = 'timestamp'"):
         Catalog([path])
 

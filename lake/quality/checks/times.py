@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import polars as pl
 
+from lake.model.dataset import RECEIVED_AT
 from lake.model.slots import slot_of, start_of
 from lake.model.time import FIRST_TIME
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
@@ -116,10 +117,10 @@ def off_grid(data: Slice) -> pl.LazyFrame:
 
 
 def clock_skew(data: Slice, *, ahead_ms: float, late_ms: float) -> pl.LazyFrame:
-    """Report rows received before their own time (`ahead`), or long after it (`late`)."""
-    if "received_at" not in data.dataset.polars_schema:
+    """Report rows received before they happened (`ahead`), or long after that (`late`)."""
+    if not data.dataset.records_receipt:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    delay = (pl.col("received_at") - data.time).dt.total_microseconds() / 1e3
+    delay = (pl.col(RECEIVED_AT) - data.dataset.happened_at()).dt.total_microseconds() / 1e3
     return pl.concat(
         [
             _group_delays(data, delay, delay < -ahead_ms, "ahead", -ahead_ms),
