@@ -72,9 +72,16 @@ class CommitConflictError(LakeError):
 
 
 class SourceError(LakeError):
-    """A source returned an unusable answer; a retry would not help."""
+    """A source returned an unusable answer; a retry would not help.
+
+    Attributes
+    ----------
+    report
+        What an ingestion that failed in part did all the same, an `IngestReport`; None elsewhere.
+    """
 
     code = "source"
+    report: object | None = None
 
 
 class SourceUnavailableError(SourceError):

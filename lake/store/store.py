@@ -97,6 +97,12 @@ class Store:
     def exists(self, name: str) -> bool:
         return log.has_table(self.root.tables / name)
 
+    def create(self, dataset: Dataset) -> None:
+        """Create the table of a dataset, without rows, if it does not exist."""
+        if not self.exists(dataset.name):
+            with self._get_lock(dataset.name):
+                self._get_handle(dataset)
+
     def write(self, dataset: Dataset, frame: pl.DataFrame, origin: Origin) -> WriteResult:
         """Conform rows, quarantine the rejected ones, and merge the others into the table.
 

@@ -81,7 +81,7 @@ def test_a_malformed_granularity_is_refused(text: str) -> None:
 
 
 def test_records_are_the_tables_of_the_lakes_own_record() -> None:
-    own = ("alerts", "coverage", "findings", "jobs", "quarantine", "repairs", "scores")
+    own = ("alerts", "coverage", "findings", "jobs", "quarantine", "refusals", "repairs", "scores")
     assert builtin().records == own
 
 

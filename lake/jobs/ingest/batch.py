@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
 
 from lake.jobs.ingest.refused import quarantine_rows
 from lake.jobs.job import WriteCounts
-from lake.model.dataset import Dataset
+from lake.jobs.touched import TouchedRanges
+from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.intervals import subtract
 from lake.model.market import Market
+from lake.model.time import MICROSECOND, TimeRange
 from lake.sources.base import FetchRequest, Page, Refused
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.ledger import NOT_GIVEN, CoveredRange, Ledger
 from lake.store.store import Origin, Store, WriteResult
 
 Part = tuple[str, Market]
@@ -28,6 +31,7 @@ class Batch:
     rows: int = 0
     frames: dict[Part, list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     settled: dict[Part, list[CoveredRange]] = field(default_factory=lambda: defaultdict(list))
+    not_given: dict[Part, list[TimeRange]] = field(default_factory=lambda: defaultdict(list))
     refused: dict[FetchRequest, list[Refused]] = field(default_factory=lambda: defaultdict(list))
     datasets: dict[str, Dataset] = field(default_factory=dict)
 
@@ -40,7 +44,11 @@ class Batch:
             self.refused[request].extend(page.refused)
         self.rows += page.records
         if page.settled is not None:
-            self.settled[name, market].append(CoveredRange(page.settled, page.records))
+            # An answer whose records are all rejected is not empty; rows are counted once stored.
+            status = "fetched" if page.records else None
+            self.settled[name, market].append(CoveredRange(page.settled, 0, status))
+        if page.not_given is not None:
+            self.not_given[name, market].append(page.not_given)
 
     def rows_of(self, table: str) -> pl.DataFrame | None:
         """Return the rows of a table with their markets; None where there are none."""
@@ -59,6 +67,8 @@ class BatchWriter:
     ----------
     counts
         Adds up what became of the rows.
+    touched
+        Collects where rows were written and answers recorded.
     lock
         Held while a batch is written, so that pipelines that share it write in turn.
     """
@@ -68,32 +78,93 @@ class BatchWriter:
         store: Store,
         origin: Origin,
         counts: WriteCounts,
+        touched: TouchedRanges | None = None,
         lock: AbstractContextManager[Any] | None = None,
     ) -> None:
         self.origin = origin
         self._store = store
         self._ledger = Ledger(store)
         self._counts = counts
+        self._touched = touched or TouchedRanges()
         self._lock = lock or nullcontext()
 
     def write(self, batch: Batch) -> None:
         """Commit the rows, and only then their coverage: a crash between costs a repeated fetch."""
         with self._lock:
+            for dataset in batch.datasets.values():
+                # Also without rows: checks and overviews are to show the table.
+                self._store.create(dataset)
             for request, records in batch.refused.items():
                 self._quarantine(request, records)
-            for name, dataset in batch.datasets.items():
-                rows = batch.rows_of(name)
-                if rows is not None:
-                    self._counts.add(name, self._store.write(dataset, rows, self.origin))
+            kept = {
+                name: self._write_rows(dataset, batch) for name, dataset in batch.datasets.items()
+            }
             for (name, market), settled in batch.settled.items():
-                self._ledger.record_coverage(name, market, settled, self.origin)
+                counted = _count_rows(settled, _find_times(kept[name], market))
+                self._record(name, market, counted)
+            for (name, market), ranges in batch.not_given.items():
+                # What another request or source gave before stays covered.
+                left = subtract(ranges, self._ledger.read_covered(name, market))
+                self._record(name, market, [CoveredRange(r, 0, NOT_GIVEN) for r in left])
+
+    def _write_rows(self, dataset: Dataset, batch: Batch) -> pl.DataFrame | None:
+        """Write the rows of a table; return the times of those that it holds, with their market."""
+        rows = batch.rows_of(dataset.name)
+        if rows is None:
+            return None
+        for (name, market), frames in batch.frames.items():
+            if name == dataset.name:
+                times = pl.concat([frame[dataset.time_column] for frame in frames])
+                self._touched.add(name, market, _find_spans(times))
+        written = self._store.write(dataset, rows, self.origin)
+        self._counts.add(dataset.name, written)
+        return written.kept.rename({dataset.time_column: "time"})
+
+    def _record(self, name: str, market: Market, answers: Sequence[CoveredRange]) -> None:
+        self._touched.add(name, market, [answer.range for answer in answers])
+        self._ledger.record_coverage(name, market, answers, self.origin)
 
     def _quarantine(self, request: FetchRequest, records: Sequence[Refused]) -> None:
         store, dataset = self._store, request.dataset
         rows = quarantine_rows(request, records, self.origin.job_id, store.now())
+        self._touched.add(dataset.name, request.market, _find_spans(rows["timestamp"]))
         store.write(store.catalog.dataset("quarantine"), rows, self.origin)
-        version = store.version(dataset) if store.exists(dataset.name) else None
+        version = store.version(dataset)
         self._counts.add(dataset.name, WriteResult(len(records), 0, 0, len(records), version))
+
+
+def _find_spans(times: pl.Series) -> list[TimeRange]:
+    """Return the range from the first to the last time of each day: one may be impossible."""
+    frame = times.drop_nulls().rename("time").to_frame()
+    days = frame.group_by(pl.col("time").dt.date().alias("day")).agg(
+        first=pl.col("time").min(), last=pl.col("time").max()
+    )
+    spans = days.select("first", "last").iter_rows()
+    return [TimeRange(first, last + MICROSECOND) for first, last in spans]
+
+
+def _find_times(kept: pl.DataFrame | None, market: Market) -> pl.Series:
+    """Return the sorted times of a market's rows."""
+    if kept is None:
+        return pl.Series("time", dtype=TIMESTAMP)
+    own = (pl.col("exchange") == market.exchange) & (pl.col("symbol") == market.symbol)
+    return kept.filter(own)["time"].sort()
+
+
+def _count_rows(settled: Sequence[CoveredRange], times: pl.Series) -> list[CoveredRange]:
+    """Return settled ranges with the number of rows that the table holds in each."""
+    bounds = pl.DataFrame(
+        {
+            "start": [item.range.start for item in settled],
+            "end": [item.range.end for item in settled],
+        },
+        schema={"start": TIMESTAMP, "end": TIMESTAMP},
+    )
+    first, last = (times.search_sorted(bounds[name], side="left") for name in ("start", "end"))
+    return [
+        replace(item, rows=rows)
+        for item, rows in zip(settled, (last - first).to_list(), strict=True)
+    ]
 
 
 def add_market(frame: pl.DataFrame, market: Market) -> pl.DataFrame:

@@ -5,30 +5,36 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from lake.errors import SourceError
 from lake.jobs.ingest import plan
+from lake.jobs.ingest.agenda import Agenda
 from lake.jobs.ingest.batch import BatchWriter
 from lake.jobs.ingest.instruments import record_instruments
 from lake.jobs.ingest.pipeline import Pipeline
 from lake.jobs.ingest.plan import Task
-from lake.jobs.ingest.report import NOTHING_TO_DO, IngestReport, Unanswered
+from lake.jobs.ingest.report import NOTHING_TO_DO, Failure, IngestReport
 from lake.jobs.ingest.request import IngestRequest
-from lake.jobs.job import Status, WriteCounts, record_job
+from lake.jobs.ingest.results import Results, build_error, build_failures, build_refusals
+from lake.jobs.ingest.survey import Connect, ExchangePlan, History, Surveyor
+from lake.jobs.job import WriteCounts, record_job
+from lake.jobs.touched import Touched, TouchedRanges
+from lake.log import get_logger
 from lake.model.intervals import RangeSet, subtract, union
-from lake.model.market import Market
 from lake.model.progress import Progress
-from lake.model.time import TimeRange, iso
+from lake.model.time import iso
 from lake.settings import Settings
-from lake.sources.base import FetchRequest, Page, RangeSource, Source, require_ranges
+from lake.sources.base import FetchRequest, Page, RangeSource, require_ranges
 from lake.store.ledger import Job, Ledger
+from lake.store.refusals import Refusals
 from lake.store.store import Origin, Store
 
-Connect = Callable[[str], Source]
+_log = get_logger(__name__)
 
 
 class Ingestion:
@@ -38,172 +44,192 @@ class Ingestion:
     ----------
     connect
         Returns the source of an exchange; it is closed at the end.
-
-    Attributes
-    ----------
-    job_id
-        ID of the job; None until it begins.
     """
 
     def __init__(
         self, store: Store, settings: Settings, connect: Connect, progress: Progress
     ) -> None:
-        self.job_id: str | None = None
         self._store = store
         self._ledger = Ledger(store)
         self._settings = settings
         self._connect = connect
         self._progress = progress
         self._counts = WriteCounts()
-        self._settled: dict[tuple[FetchRequest, TimeRange], list[TimeRange]] = defaultdict(list)
-        self._complete: list[Task] = []
+        self._touched = TouchedRanges()
+        self._results = Results()
+
+    @property
+    def touched(self) -> tuple[Touched, ...]:
+        """What the run wrote or settled so far, also where it failed."""
+        return self._touched.list()
 
     async def run(self, requests: Sequence[IngestRequest]) -> IngestReport:
         """Fetch the parts of the requests that are not covered.
+
+        What a source refuses or cannot give stops nothing else, and is raised at the end.
 
         Raises
         ------
         UnknownNameError, UsageError
             A request cannot be served; nothing was fetched.
         SourceError
-            A source failed. What it gave before, and all that other exchanges gave, is stored
-            and covered, so that the same call continues from there.
+            Something that was asked for could not be fetched; the error has the report. All else
+            is stored and covered, so that the same call continues from there.
         StorageError, CommitConflictError
             What was fetched after the last commit is not stored, and not covered.
         """
         started = self._store.now()
-        gaps = self._find_gaps(requests, started)
-        exchanges = dict.fromkeys(request.market.exchange for request in gaps)
-        if not exchanges:
+        history = History.read(self._store, requests)
+        gaps = _find_gaps(requests, history, started)
+        if not gaps:
             self._progress.end(NOTHING_TO_DO)
             return NOTHING_TO_DO
-        connected = {exchange: self._connect(exchange) for exchange in exchanges}
+        surveyor = Surveyor(history, self._connect, started, again=_find_refetched(requests))
+        plans: dict[str, ExchangePlan] = {}
         try:
-            sources = {exchange: require_ranges(source) for exchange, source in connected.items()}
-            tasks = await self._plan_tasks(gaps, sources)
-            return await self._run_job(requests, tasks, sources, started)
+            surveyor.open(gaps, plans)
+            await surveyor.plan(gaps, plans)
+            if any(own.tasks or own.failed for own in plans.values()):
+                return await self._run_job(requests, gaps, plans, started)
+            report = replace(NOTHING_TO_DO, failures=_list_known(plans))
+            self._progress.end(report)
+            return report
         finally:
-            await asyncio.gather(*(source.close() for source in connected.values()))
-
-    def _find_gaps(
-        self, requests: Sequence[IngestRequest], now: datetime
-    ) -> dict[FetchRequest, RangeSet]:
-        """Find what is missing of each dataset and market; what is complete is left out."""
-        gaps: dict[FetchRequest, RangeSet] = {}
-        for request in requests:
-            missing = self._find_missing(request, now)
-            if missing:
-                key = FetchRequest(request.dataset, request.market)
-                gaps[key] = union([*gaps.get(key, ()), *missing])
-        return gaps
-
-    def _find_missing(self, request: IngestRequest, now: datetime) -> RangeSet:
-        covered = self._ledger.read_covered(request.dataset.name, request.market)
-        requested = plan.resolve_range(
-            request.dataset, request.market, covered, request.since, request.until, now
-        )
-        return subtract([requested] if requested else [], () if request.refetch else covered)
-
-    async def _plan_tasks(
-        self, gaps: dict[FetchRequest, RangeSet], sources: dict[str, RangeSource]
-    ) -> dict[str, list[Task]]:
-        """Plan the tasks of each exchange."""
-        for request in gaps:
-            source = sources[request.market.exchange]
-            await source.market(request.market.symbol)
-            await source.require(request.dataset, request.market)
-        tasks = {}
-        for exchange, source in sources.items():
-            own = {r: missing for r, missing in gaps.items() if r.market.exchange == exchange}
-            tasks[exchange] = plan.plan_tasks(own, source.window, source.batch_size)
-        return tasks
+            await asyncio.gather(*(own.close() for own in plans.values()))
 
     async def _run_job(
         self,
         requests: Sequence[IngestRequest],
-        tasks: dict[str, list[Task]],
-        sources: dict[str, RangeSource],
+        gaps: Mapping[FetchRequest, RangeSet],
+        plans: Mapping[str, ExchangePlan],
         started: datetime,
     ) -> IngestReport:
-        planned = [task for listed in tasks.values() for task in listed]
-        seconds = (task.window.duration.total_seconds() * len(task.requests) for task in planned)
-        self._progress.begin("ingesting", sum(seconds))
+        self._results.failed.extend(item for own in plans.values() for item in own.failed)
+        self._progress.begin("ingesting", sum(own.seconds for own in plans.values()))
         command, arguments = describe_job(requests)
-        status: Status = "failed"
+        report = replace(NOTHING_TO_DO, status="failed")
         with record_job(self._ledger, command, arguments, self._counts) as job:
-            self.job_id = job.id
             try:
-                await self._fetch(job, tasks, sources)
-                status = "ok"
+                await self._fetch(job, plans)
+                self._remember(job, requests, gaps, plans)
             finally:
-                report = self._build_report(job.id, status, sources, started)
+                report = self._build_report(job.id, plans, started)
                 self._progress.end(report)
+            errors = [error for _, error, _ in self._results.list_failures()]
+            if errors:
+                raise build_error(report, errors)
         return report
 
-    async def _fetch(
-        self, job: Job, tasks: dict[str, list[Task]], sources: dict[str, RangeSource]
-    ) -> None:
+    async def _fetch(self, job: Job, plans: Mapping[str, ExchangePlan]) -> None:
         lock = threading.Lock()
-        runs = []
-        for exchange, source in sources.items():
-            symbols = dict.fromkeys(
-                r.market.symbol for task in tasks[exchange] for r in task.requests
-            )
-            written = await record_instruments(self._store, source, exchange, symbols, job.id)
-            if written is not None:
-                self._counts.add("instruments", written)
-            runs.append(self._open_pipeline(job, source, lock).run(tasks[exchange]))
+        agendas, runs = [], []
+        for exchange, own in plans.items():
+            if own.source is None or not own.tasks:
+                continue
+            await self._record_instruments(job, exchange, own)
+            agendas.append(Agenda(own.tasks))
+            pipeline = self._open_pipeline(job, require_ranges(own.source), lock)
+            runs.append(pipeline.run(agendas[-1]))
         with _freeze_heap():
             outcomes = await asyncio.gather(*runs, return_exceptions=True)
+        self._results.failed.extend(item for agenda in agendas for item in agenda.failures)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 
+    async def _record_instruments(self, job: Job, exchange: str, own: ExchangePlan) -> None:
+        """Record the specifications of markets; if that fails, their rows are fetched anyway."""
+        if own.source is None:
+            return
+        requests = dict.fromkeys(request for task in own.tasks for request in task.requests)
+        symbols = dict.fromkeys(request.market.symbol for request in requests)
+        try:
+            written = await record_instruments(self._store, own.source, exchange, symbols, job.id)
+        except SourceError as error:
+            _log.warning("instruments not recorded", exchange=exchange, reason=error.message)
+            return
+        if written is not None:
+            self._counts.add("instruments", written)
+
     def _open_pipeline(self, job: Job, source: RangeSource, lock: threading.Lock) -> Pipeline:
         origin = Origin(job.id, source.name)
-        writer = BatchWriter(self._store, origin, self._counts, lock)
+        writer = BatchWriter(self._store, origin, self._counts, self._touched, lock)
         return Pipeline(
             source,
             writer.write,
             self._on_page,
-            self._complete.append,
+            self._results.complete.append,
             concurrency=self._settings.http.concurrency,
             batch_rows=self._settings.ingest.batch_rows,
         )
 
-    def _on_page(self, task: Task, request: FetchRequest, page: Page) -> None:
+    def _on_page(self, _: Task, request: FetchRequest, page: Page) -> None:
         span = page.settled.duration.total_seconds() if page.settled else 0.0
         self._progress.advance(span, rows=page.records)
-        if page.settled:
-            self._settled[request, task.window].append(page.settled)
+        self._results.add_page(request, page)
+
+    def _remember(
+        self,
+        job: Job,
+        requests: Sequence[IngestRequest],
+        gaps: Mapping[FetchRequest, RangeSet],
+        plans: Mapping[str, ExchangePlan],
+    ) -> None:
+        """Record what was refused, so that it is not asked again in each run."""
+        to_present = {FetchRequest(r.dataset, r.market) for r in requests if r.until is None}
+        ends = {request: gaps[request][-1].end for request in to_present if request in gaps}
+        refusals = list(build_refusals(self._results, ends))
+        for exchange, own in plans.items():
+            if own.source is not None:
+                new = [item for item in refusals if item.market.exchange == exchange]
+                Refusals(self._store).record(new, Origin(job.id, own.source.name))
 
     def _build_report(
-        self, job_id: str, status: Status, sources: dict[str, RangeSource], started: datetime
+        self, job_id: str, plans: Mapping[str, ExchangePlan], started: datetime
     ) -> IngestReport:
-        now = self._store.now()
+        failures = build_failures(self._results)
         return IngestReport(
             job_id=job_id,
-            status=status,
+            status="failed" if failures else "ok",
             tables=tuple(self._counts.tables.values()),
-            unanswered=self._find_unanswered(started),
-            windows=len(self._complete),
-            requests=sum(source.requests for source in sources.values()),
-            seconds=(now - started).total_seconds(),
+            unanswered=self._results.find_unanswered(started),
+            windows=len(self._results.complete),
+            requests=sum(own.requests for own in plans.values()),
+            seconds=(self._store.now() - started).total_seconds(),
+            touched=self.touched,
+            failures=(*failures, *_list_known(plans)),
         )
 
-    def _find_unanswered(self, started: datetime) -> tuple[Unanswered, ...]:
-        """Find what complete windows left open in the past; the present is always open."""
-        unanswered: dict[tuple[str, Market], list[TimeRange]] = defaultdict(list)
-        for task in self._complete:
-            for request in task.requests:
-                open_ranges = subtract([task.window], self._settled[request, task.window])
-                past = [gap for gap in open_ranges if gap.end < started]
-                unanswered[request.dataset.name, request.market].extend(past)
-        return tuple(
-            Unanswered(table, market, union(ranges))
-            for (table, market), ranges in unanswered.items()
-            if ranges
+
+def _find_refetched(requests: Sequence[IngestRequest]) -> frozenset[FetchRequest]:
+    return frozenset(FetchRequest(r.dataset, r.market) for r in requests if r.refetch)
+
+
+def _list_known(plans: Mapping[str, ExchangePlan]) -> tuple[Failure, ...]:
+    """List what was refused in earlier runs, and not asked again in this one."""
+    return tuple(item for own in plans.values() for item in own.known)
+
+
+def _find_gaps(
+    requests: Sequence[IngestRequest], history: History, now: datetime
+) -> dict[FetchRequest, RangeSet]:
+    """Find what is missing of each dataset and market; what is complete is left out."""
+    gaps: dict[FetchRequest, RangeSet] = {}
+    for request in requests:
+        key = FetchRequest(request.dataset, request.market)
+        covered = history.covered.get((request.dataset.name, request.market), ())
+        requested = plan.resolve_range(
+            request.dataset,
+            request.market,
+            history.find_begun(key),
+            request.since,
+            request.until,
+            now,
         )
+        missing = subtract([requested] if requested else [], () if request.refetch else covered)
+        if missing:
+            gaps[key] = union([*gaps.get(key, ()), *missing])
+    return gaps
 
 
 @contextmanager

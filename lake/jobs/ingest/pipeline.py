@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import aclosing
 
+from lake.errors import SourceError, SourceRefusedError, UnknownNameError
+from lake.jobs.ingest.agenda import Agenda
 from lake.jobs.ingest.batch import Batch
 from lake.jobs.ingest.plan import Task
 from lake.sources.base import FetchRequest, Page, RangeSource
@@ -49,14 +50,16 @@ class Pipeline:
         self._concurrency = concurrency
         self._batch_rows = batch_rows
 
-    async def run(self, tasks: Iterable[Task]) -> None:
-        """Fetch and write all tasks; if it is stopped, write what was fetched until then."""
-        waiting = deque(tasks)
+    async def run(self, agenda: Agenda) -> None:
+        """Fetch and write all tasks; if it is stopped, write what was fetched until then.
+
+        What the source does not give is noted in the agenda.
+        """
         queue: asyncio.Queue[_Item | None] = asyncio.Queue(_PAGES_WAITING)
         collector = asyncio.create_task(self._collect(queue))
         fetchers = [
-            asyncio.create_task(self._fetch(waiting, queue))
-            for _ in range(min(self._concurrency, len(waiting)))
+            asyncio.create_task(self._fetch(agenda, queue))
+            for _ in range(min(self._concurrency, len(agenda)))
         ]
         try:
             await _wait_for(fetchers, collector)
@@ -68,13 +71,20 @@ class Pipeline:
                 await queue.put(None)
             await collector
 
-    async def _fetch(self, waiting: deque[Task], queue: asyncio.Queue[_Item | None]) -> None:
-        while waiting:
-            task = waiting.popleft()
-            async with aclosing(self._source.fetch(task.requests, task.window)) as pages:
-                async for answered in pages:
-                    await queue.put((task, answered))
-            await queue.put((task, None))
+    async def _fetch(self, agenda: Agenda, queue: asyncio.Queue[_Item | None]) -> None:
+        while (task := agenda.take()) is not None:
+            try:
+                async with aclosing(self._source.fetch(task.requests, task.window)) as pages:
+                    async for answered in pages:
+                        await queue.put((task, answered))
+            except SourceError as error:
+                agenda.fail(task, error)
+            except UnknownNameError as error:
+                refusal = SourceRefusedError(error.message, error.hint, reason="not_listed")
+                agenda.fail(task, refusal)
+            else:
+                await queue.put((task, None))
+                agenda.complete(task)
 
     async def _collect(self, queue: asyncio.Queue[_Item | None]) -> None:
         clock = asyncio.get_running_loop().time

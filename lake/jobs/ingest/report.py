@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
 
 from lake.jobs.job import Status, TableReport
+from lake.jobs.touched import Touched
 from lake.model.intervals import RangeSet
 from lake.model.market import Market
-from lake.model.time import TimeRange
+
+FailureReason = Literal[
+    "not_listed", "too_long_ago", "forbidden", "refused", "unavailable", "unusable"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """Past ranges for which a source neither gave rows nor confirmed that there are none."""
+    """Past ranges for which a source neither gave rows nor confirmed that there are none.
+
+    `reason`: `no_answer`, or `not_given`: the source no longer serves that time.
+    """
 
     table: str
     market: Market
     ranges: RangeSet
+    reason: Literal["no_answer", "not_given"] = "no_answer"
 
 
 @dataclass(frozen=True, slots=True)
-class Touched:
-    """A range of a table and market in which a job wrote rows or recorded an answer."""
+class Failure:
+    """Ranges of a market that could not be fetched.
+
+    Attributes
+    ----------
+    reason
+        `not_listed`: the market is gone. `too_long_ago`, `forbidden`, `refused`: the source refused
+        the ranges. `unavailable`: it gave no usable answer in any attempt. `unusable`: its answer
+        cannot be read.
+    message
+        What the source said.
+    again_at
+        Of a refusal of an earlier run that was not asked again in this one: when it will be. None
+        where it failed in this run.
+    """
 
     table: str
     market: Market
-    range: TimeRange
+    ranges: RangeSet
+    reason: FailureReason
+    message: str
+    again_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +65,7 @@ class IngestReport:
     tables
         Counts of rows, by table.
     unanswered
-        Past ranges that stay open.
+        Past ranges that stay open although the source answered.
     windows
         Count of the windows that were fetched completely.
     requests
@@ -51,6 +77,8 @@ class IngestReport:
         Quality of these rows, 0 to 1; None where they were not checked.
     touched
         What it wrote or settled, also where it failed: the ranges to check.
+    failures
+        What could not be fetched and why: asked for in this run, or refused in an earlier one.
     """
 
     job_id: str | None
@@ -63,6 +91,7 @@ class IngestReport:
     findings: int | None = None
     score: float | None = None
     touched: tuple[Touched, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
     def __repr__(self) -> str:
         score = "" if self.score is None else f", score {self.score:.6f}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lake.errors import SourceError, UsageError
+from lake.errors import LakeError, SourceError, UsageError
 from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
 from lake.jobs.ingest.ingest import Ingestion
 from lake.jobs.ingest.report import IngestReport
 from lake.jobs.ingest.request import IngestRequest
-from lake.jobs.quality.check import CheckReport, check_ingested, check_order_books
+from lake.jobs.quality.check import CheckReport, check_order_books, check_touched
 from lake.model.market import Market
 from lake.model.progress import Progress
 from lake.settings import Settings
@@ -27,7 +27,8 @@ async def ingest_and_check(
     Raises
     ------
     SourceError
-        A source failed; what it gave before is stored and checked, and the same call continues.
+        Something that was asked for could not be fetched. All else is stored and checked, the
+        error has the report, and the same call continues.
     UnknownNameError, UsageError
         A request cannot be served; nothing was fetched.
     """
@@ -35,17 +36,21 @@ async def ingest_and_check(
     def connect(exchange: str) -> Source:
         return registry.connect(exchange, settings=settings, now=store.now)
 
+    def check() -> CheckReport | None:
+        if not (settings.quality.after_ingest and ingestion.touched):
+            return None
+        return check_touched(store, settings, ingestion.touched)
+
     ingestion = Ingestion(store, settings, connect, progress)
     try:
         report = await ingestion.run(requests)
-    except SourceError:
+    except LakeError as error:
         # What came before it failed is stored, and must not go unchecked.
-        if ingestion.job_id is not None and settings.quality.after_ingest:
-            check_ingested(store, settings, ingestion.job_id)
+        checked = check()
+        if isinstance(error, SourceError) and isinstance(error.report, IngestReport):
+            error.report = _with_quality(error.report, checked)
         raise
-    if report.job_id is None or not settings.quality.after_ingest:
-        return report
-    return _with_quality(report, check_ingested(store, settings, report.job_id))
+    return _with_quality(report, check())
 
 
 async def fetch_order_books(

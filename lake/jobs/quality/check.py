@@ -16,6 +16,7 @@ from lake.jobs.quality.findings import FindingCounts, close_findings, record_fin
 from lake.jobs.quality.lookup import FindingFilter, read_findings, severities_from
 from lake.jobs.quality.run import check_tables, open_inputs
 from lake.jobs.quality.slices import CheckInputs
+from lake.jobs.touched import Touched, group_ranges, join_close
 from lake.log import get_logger
 from lake.model.market import Market
 from lake.model.progress import NoProgress, Progress
@@ -89,9 +90,11 @@ def check(
     return report
 
 
-def check_ingested(store: Store, settings: Settings, job_id: str) -> CheckReport | None:
-    """Check the ranges that an ingestion fetched; log a failure, and return None."""
-    return check_or_log(store, settings, _select_ingested(store, job_id))
+def check_touched(
+    store: Store, settings: Settings, touched: Sequence[Touched]
+) -> CheckReport | None:
+    """Check what a job touched, and bars that depend on it; log a failure, and return None."""
+    return check_or_log(store, settings, _select_touched(store, touched))
 
 
 def check_order_books(
@@ -167,23 +170,19 @@ def _read_open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.Da
     return pl.concat(parts) if parts else store.catalog.dataset("findings").empty()
 
 
-def _select_ingested(store: Store, job_id: str) -> list[TableSelection]:
-    """Select the ranges that an ingestion fetched, also in bars that depend on them."""
-    rows = Ledger(store).read_coverage(Selection()).filter(pl.col("job_id") == job_id)
+def _select_touched(store: Store, touched: Iterable[Touched]) -> list[TableSelection]:
+    """Select touched ranges, also in bars that depend on them."""
     tables = store.data_tables()
     bars = [name for name in tables if store.catalog.dataset(name).event == "bar"]
-    spans = rows.group_by("dataset", "exchange", "symbol").agg(
-        pl.col("timestamp").min(), pl.col("end").max()
+    dependent = (
+        Touched(name, item.market, item.range)
+        for item in touched
+        for name in {item.table, *bars} & set(tables)
     )
-    spans_by_table: dict[tuple[str, Market], tuple[datetime, datetime]] = {}
-    for table, exchange, symbol, start, end in spans.iter_rows():
-        for name in {table, *bars} & set(tables):
-            key = (name, Market(exchange, symbol))
-            first, last = spans_by_table.get(key, (start, end))
-            spans_by_table[key] = (min(first, start), max(last, end))
     return [
-        (table, Selection((market.exchange,), (market.symbol,), start, end))
-        for (table, market), (start, end) in sorted(spans_by_table.items())
+        (table, Selection((market.exchange,), (market.symbol,), item.start, item.end))
+        for (table, market), ranges in sorted(group_ranges(dependent).items())
+        for item in join_close(ranges)
     ]
 
 

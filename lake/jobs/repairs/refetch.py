@@ -9,6 +9,7 @@ from functools import cached_property
 import polars as pl
 
 from lake.jobs.ingest import plan
+from lake.jobs.ingest.agenda import Agenda
 from lake.jobs.ingest.batch import BatchWriter
 from lake.jobs.ingest.pipeline import Pipeline
 from lake.jobs.ingest.plan import Task
@@ -106,5 +107,5 @@ async def refetch(
         concurrency=settings.http.concurrency,
         batch_rows=settings.ingest.batch_rows,
     )
-    await pipeline.run(tasks)
+    await pipeline.run(Agenda(tasks, strict=True))
     return answer
