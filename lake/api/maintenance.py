@@ -11,6 +11,7 @@ from lake.jobs.maintain import KEEP, Maintainer
 from lake.model.progress import Progress
 from lake.model.time import Time, parse_duration
 from lake.store.vacuum import VacuumReport
+from lake.store.verify import TableVerification
 
 
 class Maintenance:
@@ -96,6 +97,24 @@ class Maintenance:
         return self._maintainer.vacuum(
             self._context.tables(table, timeframe), keep=keep_duration, dry_run=dry_run
         )
+
+    def verify(
+        self, table: Names = (), *, timeframe: Names = (), progress: Progress | None = None
+    ) -> TableVerification:
+        """Compare the live files of tables with the SHA-256 that was recorded at each commit.
+
+        Parameters
+        ----------
+        table
+            One or several; all by default.
+
+        Returns
+        -------
+        TableVerification
+            `is_intact`; `problems`: damaged and missing files; `files`: these, and files without a
+            recorded hash, which an earlier version or another program wrote; `tables`: counts.
+        """
+        return self._maintainer.verify(self._context.tables(table, timeframe), progress=progress)
 
     def checkpoint(self, table: Names = (), *, timeframe: Names = ()) -> pl.DataFrame:
         """Write checkpoints, so that tables open faster; return table and version.

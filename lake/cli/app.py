@@ -24,6 +24,7 @@ from lake.cli import (
     query,
     replay,
     sandbox,
+    verify,
 )
 from lake.cli.session import ReaderLeftError, global_parameters
 from lake.errors import (
@@ -103,6 +104,7 @@ for module in (
     audit,
     config,
     sandbox,
+    verify,
 ):
     module.add_to(app)
 

@@ -27,6 +27,7 @@ from lake.store.locks import lock_for_deletion
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store, WriteResult
 from lake.store.vacuum import VacuumReport, vacuum
+from lake.store.verify import TableVerification, verify_tables
 
 KEEP = timedelta(days=7)
 _LEFTOVER_AGE = timedelta(hours=1)
@@ -164,6 +165,23 @@ class Maintainer:
             for leftover in leftovers:
                 _delete(self._store.root.path / leftover.path)
         return _build_leftovers_frame(leftovers)
+
+    def verify(
+        self, tables: Sequence[str] = (), *, progress: Progress | None = None
+    ) -> TableVerification:
+        """Compare the files of tables with the hashes that were recorded when they were committed.
+
+        Nothing is written. Files of older versions are not read: bundles verify those they need.
+
+        Parameters
+        ----------
+        tables
+            All by default.
+        """
+        names = (tables,) if isinstance(tables, str) else tuple(tables)
+        datasets = [self._store.catalog.dataset(name) for name in names or self._store.tables()]
+        unique = {dataset.name: dataset for dataset in datasets}
+        return verify_tables(self._store, unique.values(), progress or NoProgress())
 
     def _optimize(
         self, dataset: Dataset, end: datetime, job_id: str, tally: WriteCounts, progress: Progress

@@ -191,6 +191,18 @@ def forget_files(table: Path, paths: Collection[str]) -> None:
         _rewrite(table, list_records(table), frozenset(paths))
 
 
+def forget_later(table: Path, newest: int) -> None:
+    """Drop records of versions after the newest whose commits were moved away.
+
+    Otherwise, the next commits with these numbers would differ from their records until they have
+    their own.
+    """
+    for record in list_records(table):
+        is_gone = record.first > newest and not (table / name_log_entry(record.first)).exists()
+        if record.is_single and is_gone:
+            record.path.unlink(missing_ok=True)
+
+
 def hash_if_present(path: Path) -> str | None:
     """Return the SHA-256 of a file; None if it does not exist."""
     try:

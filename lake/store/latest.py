@@ -29,6 +29,7 @@ class LatestTable(TableReader):
         self._lock = threading.Lock()
         self._table = delta.open_table(path, dataset)
         self._files = Snapshot(dataset, self._table).files()
+        self._version = self._table.version()
 
     @property
     def uri(self) -> str:
@@ -50,7 +51,10 @@ class LatestTable(TableReader):
     def _follow(self) -> None:
         """Load later commits; there are some if the log has a file for the next version."""
         after = self._path / "_delta_log" / f"{self._table.version() + 1:020}.json"
-        if after.exists():
-            with translate_errors(f"table {self.dataset.name}"):
+        with translate_errors(f"table {self.dataset.name}"):
+            if after.exists():
                 self._table.update_incremental()
+            self._table.require_sound()
+        if self._version != self._table.version():
             self._files = Snapshot(self.dataset, self._table).files()
+            self._version = self._table.version()

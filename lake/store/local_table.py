@@ -53,8 +53,9 @@ class LocalTable(DeltaTable):
             A commit is empty, or the last one was changed.
         """
         version = self.version()
-        require_sound(Path(self.folder), version, self._sound)
-        self._sound = version
+        if version != self._sound:
+            require_sound(Path(self.folder), version, self._sound)
+            self._sound = version
 
     def update_incremental(self) -> None:
         """Load later commits, and refuse damaged ones."""

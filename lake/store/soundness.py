@@ -13,7 +13,7 @@ import orjson
 
 from lake.errors import DamagedError
 from lake.log import get_logger
-from lake.store.checksums import hash_if_present, read_log_hash
+from lake.store.checksums import forget_later, hash_if_present, read_log_hash
 from lake.store.locks import lock_file
 from lake.store.log import list_added, locate_log_file, read_actions, read_latest_version
 from lake.store.root import sync_folder
@@ -23,6 +23,7 @@ _log = get_logger(__name__)
 _RECENT = 128
 _SET_ASIDE = "_set_aside"
 _PARQUET = b"PAR1"
+_CHANGED = "was changed since it was written"
 
 
 def require_sound(table: Path, newest: int, after: int = -1) -> None:
@@ -45,10 +46,8 @@ def require_sound(table: Path, newest: int, after: int = -1) -> None:
         with suppress(FileNotFoundError):  # other engines delete commits before a checkpoint
             if file.stat().st_size == 0:
                 raise _build_error(table, version, "is empty")
-    if newest > after:
-        recorded = read_log_hash(table, newest)
-        if recorded is not None and recorded != hash_if_present(locate_log_file(table, newest)):
-            raise _build_error(table, newest, "was changed since it was written")
+    if newest > after and _differs_from_record(table, newest):
+        raise _build_error(table, newest, _CHANGED)
 
 
 def require_sound_end(table: Path) -> int:
@@ -60,10 +59,9 @@ def require_sound_end(table: Path) -> int:
         The commit is empty or cannot be parsed.
     """
     newest = read_latest_version(table)
-    reason = _find_fault(table, newest)
+    reason = find_fault(table, newest)
     if reason:
         raise _build_error(table, newest, reason)
-    require_sound(table, newest, newest - 1)
     return newest
 
 
@@ -86,7 +84,7 @@ def explain_damage(table: Path) -> DamagedError | None:
     """
     newest = read_latest_version(table)
     for version in range(max(0, newest - _RECENT), newest + 1):
-        reason = _find_fault(table, version)
+        reason = find_fault(table, version)
         if reason:
             return _build_error(table, version, reason)
     checkpoint = _find_checkpoint(table)
@@ -132,10 +130,11 @@ def _move_away(table: Path, versions: range) -> None:
         for file in sorted(log.glob(f"{version:020}.*")):
             file.rename(away / file.name)
     sync_folder(log)
+    forget_later(table, versions.start - 1)
 
 
 def _is_torn(table: Path, version: int, *, is_last: bool) -> bool:
-    if _find_fault(table, version):
+    if find_fault(table, version):
         return True
     with suppress(FileNotFoundError):
         added = list_added(read_actions(table, version))
@@ -151,7 +150,7 @@ def _is_short(path: Path, size: int, *, is_last: bool) -> bool:
         return is_last
 
 
-def _find_fault(table: Path, version: int) -> str | None:
+def find_fault(table: Path, version: int) -> str | None:
     """Say what is wrong with a commit; None: nothing, or it was deleted after a checkpoint."""
     with suppress(FileNotFoundError):
         lines = locate_log_file(table, version).read_bytes().splitlines()
@@ -162,7 +161,13 @@ def _find_fault(table: Path, version: int) -> str | None:
                 orjson.loads(line)
         except ValueError:
             return "is cut short or damaged"
+        return _CHANGED if _differs_from_record(table, version) else None
     return None
+
+
+def _differs_from_record(table: Path, version: int) -> bool:
+    recorded = read_log_hash(table, version)
+    return recorded not in (None, hash_if_present(locate_log_file(table, version)))
 
 
 def _find_checkpoint(table: Path) -> Path | None:

@@ -16,6 +16,7 @@ from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.store import delta, log
+from lake.store.checksums import forget_later
 from lake.store.conform import REASON, build_quarantine_rows, conform
 from lake.store.faults import translate_errors
 from lake.store.latest import LatestTable
@@ -221,7 +222,8 @@ class Store:
         if dataset.name not in self._handles:
             if not self.exists(dataset.name):
                 delta.create_table(path, dataset)
-            self._handles[dataset.name] = self.open(dataset)
+            handle = self._handles[dataset.name] = self.open(dataset)
+            forget_later(path, handle.version())
         return self._handles[dataset.name]
 
     def _get_lock(self, name: str) -> threading.Lock:

@@ -1,0 +1,58 @@
+"""`lake verify`: compare the files of tables with what was committed."""
+
+from __future__ import annotations
+
+import typer
+
+from lake.cli.options import Tables, Timeframes, which
+from lake.cli.output import show
+from lake.cli.session import Format, Session, command
+from lake.errors import DamagedError
+
+_GROUP_HELP = "Compare files of tables with what was committed; see also `lake bundle verify`."
+
+
+def add_to(app: typer.Typer) -> None:
+    group = typer.Typer(no_args_is_help=True, help=_GROUP_HELP)
+    group.command("table")(command(verify_table))
+    app.add_typer(group, name="verify")
+
+
+def verify_table(session: Session, table: Tables = None, timeframe: Timeframes = None) -> None:
+    """Compare live files with the SHA-256 recorded at commit; exit with 3 at a mismatch.
+
+    lake verify table bars_1m
+
+    Files without a recorded hash, of an earlier version or of another program, are listed as
+    `unrecorded`; they are no mismatch.
+    """
+    import polars as pl
+
+    result = session.lake().maintenance.verify(
+        **which(table, timeframe), progress=session.progress()
+    )
+    problems = result.problems
+    if session.format is not Format.table:
+        show(session, result.files)
+    elif problems.height:
+        show(session, problems)
+    else:
+        show(session, result.tables)
+    files, unrecorded = result.tables.select(pl.col("files", "unrecorded").sum()).row(0)
+    if unrecorded:
+        session.stderr().print(
+            f"{unrecorded:,} of {files:,} files have no recorded checksum: an earlier version of "
+            "lake or another program wrote them, or their writer crashed.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if problems.height:
+        names = ", ".join(problems["table"].unique().sort())
+        raise DamagedError(
+            f"{problems.height:,} files of {names} differ from what was committed",
+            "Check the disk, and restore the files from a backup. `lake bundle verify` says which "
+            "bundles are affected.",
+        )
+    session.stderr().print(
+        f"{files - unrecorded:,} files are as they were committed.", highlight=False
+    )

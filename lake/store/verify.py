@@ -1,0 +1,190 @@
+"""Verify the files of a table: compare data files and log with the hashes recorded at commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from lake.errors import DamagedError
+from lake.model.dataset import Dataset
+from lake.model.progress import Progress
+from lake.store.checksums import LOG_PREFIX, list_records, name_log_entry, read_record
+from lake.store.hashing import hash_files
+from lake.store.log import read_latest_version
+from lake.store.reader import FILES
+from lake.store.soundness import find_fault
+from lake.store.store import Store
+
+Kind = Literal["damaged", "missing", "unrecorded"]
+PROBLEMS = pl.Schema(
+    {
+        "table": pl.String(),
+        "path": pl.String(),
+        "kind": pl.String(),
+        "expected": pl.String(),
+        "found": pl.String(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class TableVerification:
+    """The result of verifying tables.
+
+    Attributes
+    ----------
+    tables
+        One row per table: `table`, `version`, `files` and `bytes` of its live data files,
+        `commits`, and how many files and commits are `damaged`, `missing` or `unrecorded`.
+    files
+        Files that are not as they were committed: `table`, `path` (relative to the table), `kind`,
+        `expected` and `found` (SHA-256). `damaged`: the content is another. `missing`: there is no
+        file. `unrecorded`: no checksum was recorded, because an earlier version of lake or another
+        program wrote the file, or because its writer crashed; the next writer of lake records it
+        then.
+    """
+
+    tables: pl.DataFrame
+    files: pl.DataFrame
+
+    @property
+    def problems(self) -> pl.DataFrame:
+        """The files that are damaged or missing."""
+        return self.files.filter(pl.col("kind") != "unrecorded")
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether no file is damaged or missing."""
+        return self.problems.is_empty()
+
+    def __repr__(self) -> str:
+        counts = self.tables.select(pl.col("files", "damaged", "missing", "unrecorded").sum())
+        files, damaged, missing, unrecorded = counts.row(0)
+        return (
+            f"<TableVerification: {files:,} files, {damaged:,} damaged, {missing:,} missing, "
+            f"{unrecorded:,} without a checksum>"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    path: str
+    kind: Kind
+    expected: str | None = None
+    found: str | None = None
+
+
+@dataclass
+class _Expected:
+    """What the files of a table must be: their hashes by path, and damaged records."""
+
+    hashes: dict[str, str] = field(default_factory=dict)
+    damaged: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, table: Path) -> _Expected:
+        expected = cls()
+        for record in sorted(list_records(table), key=lambda record: (record.is_single, record)):
+            try:
+                expected.hashes.update(read_record(record.path).iter_rows())
+            except DamagedError:
+                expected.damaged.append(record.path)
+        return expected
+
+
+def verify_tables(
+    store: Store, datasets: Iterable[Dataset], progress: Progress
+) -> TableVerification:
+    """Verify the live data files and the whole log of tables, by their recorded hashes."""
+    tables, problems = [], []
+    for dataset in datasets:
+        summary, found = _verify_table(store, dataset, progress)
+        tables.append({"table": dataset.name, **summary})
+        problems += [
+            {"table": dataset.name, "path": p.path, "kind": p.kind, "expected": p.expected,
+             "found": p.found}
+            for p in found
+        ]  # fmt: skip
+    return TableVerification(
+        pl.DataFrame(tables, schema=_TABLES), pl.DataFrame(problems, schema=PROBLEMS)
+    )
+
+
+_TABLES = pl.Schema(
+    {
+        "table": pl.String(),
+        **dict.fromkeys(
+            ("version", "files", "bytes", "commits", "damaged", "missing", "unrecorded"),
+            pl.Int64(),
+        ),
+    }
+)
+
+
+def _verify_table(
+    store: Store, dataset: Dataset, progress: Progress
+) -> tuple[dict[str, int | None], list[_Problem]]:
+    folder = store.root.tables / dataset.name
+    expected = _Expected.read(folder)
+    problems = [_Problem(str(path.relative_to(folder)), "damaged") for path in expected.damaged]
+    newest = read_latest_version(folder)
+    problems += _verify_log(folder, newest, expected)
+    version: int | None = None
+    files = pl.DataFrame(schema=FILES)
+    try:
+        snapshot = store.snapshot(dataset)
+        version, files = snapshot.version, snapshot.files()
+    except DamagedError as error:
+        if not problems:
+            problems.append(_Problem(LOG_PREFIX, "damaged", "readable", error.message))
+    problems += _verify_data(folder, files, expected, progress)
+    counts = {
+        kind: sum(problem.kind == kind for problem in problems)
+        for kind in ("damaged", "missing", "unrecorded")
+    }
+    size = int(files["bytes"].sum())
+    return {
+        "version": version, "files": files.height, "bytes": size, "commits": newest + 1, **counts
+    }, problems  # fmt: skip
+
+
+def _verify_log(folder: Path, newest: int, expected: _Expected) -> Iterator[_Problem]:
+    """Verify each commit; one without a record must be readable."""
+    names = [name_log_entry(version) for version in range(newest + 1)]
+    present = [name for name in names if (folder / name).exists()]
+    digests = dict(zip(present, hash_files([folder / name for name in present]), strict=True))
+    for version, name in enumerate(names):
+        recorded, found = expected.hashes.get(name), digests.get(name)
+        if recorded is None:
+            fault = find_fault(folder, version)
+            if fault:
+                yield _Problem(name, "damaged", "readable", f"a commit that {fault}")
+        elif found is None:
+            yield _Problem(name, "missing", recorded)
+        elif found != recorded:
+            yield _Problem(name, "damaged", recorded, found)
+
+
+def _verify_data(
+    folder: Path, files: pl.DataFrame, expected: _Expected, progress: Progress
+) -> Iterator[_Problem]:
+    sizes = dict(files.select("path", "bytes").iter_rows())
+    present = [path for path in sizes if (folder / path).is_file()]
+    progress.begin(f"hashing {folder.name}", len(present))
+    digests = hash_files([folder / path for path in present], progress)
+    progress.end()
+    hashes = dict(zip(present, digests, strict=True))
+    for path, size in sizes.items():
+        recorded, found = expected.hashes.get(path), hashes.get(path)
+        if found is None:
+            yield _Problem(path, "missing", recorded)
+        elif recorded is None and (folder / path).stat().st_size != size:
+            yield _Problem(path, "damaged", f"{size} bytes", found)
+        elif recorded is None:
+            yield _Problem(path, "unrecorded", None, found)
+        elif found != recorded:
+            yield _Problem(path, "damaged", recorded, found)
