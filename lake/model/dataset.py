@@ -278,6 +278,16 @@ class Dataset:
         """The columns that digests cover: all but exchange, symbol, date and `digest = false`."""
         return tuple(c for c in self.columns if c.digest and c.name not in PARTITIONS)
 
+    @property
+    def fillable(self) -> tuple[str, ...]:
+        """The columns of which a stored null may be filled later: not content, and nullable."""
+        return tuple(c.name for c in self.columns if c.nullable and not c.digest)
+
+    @property
+    def has_time_in_key(self) -> bool:
+        """Whether the time column is part of the key."""
+        return self.time_column in self.key
+
     def empty(self) -> pl.DataFrame:
         """Return a frame with all columns and no rows."""
         return pl.DataFrame(schema=self.polars_schema)

@@ -61,6 +61,7 @@ def _parse(path: Path, text: str) -> DatasetFile:
     _require_fitting_kind(path, spec)
     _require_fitting_section(path, spec)
     _require_columns_of_event(path, spec)
+    _require_content(path, spec)
     _require_fetchable(path, spec)
     _require_fitting_interpolation(path, spec)
     _require_lengths(path, spec)
@@ -81,7 +82,6 @@ def _require_known_columns(path: Path, spec: DatasetFile) -> None:
     _require_usable_columns(path, spec, "sort", spec.sort)
     if spec.columns[spec.time_column].type != "timestamp":
         raise build_error(path, "time_column", f"column {spec.time_column!r} is not a timestamp")
-    _require_content(path, spec)
     if spec.time_tolerance is not None and spec.has_time_in_key:
         raise build_error(
             path, "time_tolerance", f"the key has the time column {spec.time_column!r}; remove it"

@@ -3,9 +3,10 @@
 The digest of the rows of one market-day is SHA-256 over, in this order:
 
 1. the number of rows, as 8 bytes little-endian;
-2. for each column of the dataset but `exchange`, `symbol` and `date`, in the dataset's order, its
-   name and type in UTF-8, each followed by a zero byte, and then its values of the rows sorted by
-   the dataset's time column and then by its key (strings by code point):
+2. for each column of the dataset but `exchange`, `symbol`, `date` and those with `digest = false`
+   in its dataset file, in the dataset's order, its name and type in UTF-8, each followed by a zero
+   byte, and then its values of the rows sorted by the dataset's time column and then by its key
+   (strings by code point):
 
    - validity: a byte a row, 1 for a value, 0 for null;
    - timestamp, int64: 8 bytes little-endian a row (timestamps: microseconds since 1970 UTC);
@@ -48,9 +49,9 @@ def digest_market_days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     runs = rows.select(PARTITIONS).with_row_index("start").unique(PARTITIONS, keep="first")
     runs = runs.sort("start")
     starts = [*runs["start"], rows.height]
-    names = [column for column in dataset.columns if column.name not in PARTITIONS]
     columns = [
-        (f"{c.name}\0{c.type}\0".encode(), _EncodedColumn.encode(rows[c.name])) for c in names
+        (f"{c.name}\0{c.type}\0".encode(), _EncodedColumn.encode(rows[c.name]))
+        for c in dataset.content
     ]
     digests = []
     for start, end in pairwise(starts):
