@@ -1,4 +1,4 @@
-"""Delta tables: create, open at a version, merge. Nothing else imports Delta's writers."""
+"""Delta tables: create, open at a version, replace files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-import stamina
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -23,10 +21,8 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from lake.errors import CommitConflictError, DamagedError, SchemaError, UnknownNameError
+from lake.errors import DamagedError, SchemaError, UnknownNameError
 from lake.model.dataset import PARTITIONS, Column, Dataset
-from lake.model.frames import find_varying
-from lake.model.market import MARKET_COLUMNS
 from lake.model.time import to_ms
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
@@ -54,18 +50,9 @@ WRITER = WriterProperties(
 )
 # A clean-up of the log after a commit would delete versions that a bundle pins.
 AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
-_CONFLICT_ATTEMPTS = 100
+CONFLICT_ATTEMPTS = 100
 # Without their last rows, work is repeated, and nothing else is lost.
 _REPEATABLE = ("coverage", "jobs")
-
-
-@dataclass(frozen=True, slots=True)
-class MergeResult:
-    """Result of a merge: the version of the table afterwards, rows inserted, rows updated."""
-
-    version: int
-    inserted: int
-    updated: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,45 +115,6 @@ def open_table(path: Path, dataset: Dataset, version: int | None = None) -> Loca
     return table
 
 
-def merge(
-    table: DeltaTable, dataset: Dataset, rows: pl.DataFrame, metadata: Mapping[str, Any]
-) -> MergeResult:
-    """Insert rows with new keys, and update revisable rows that differ, in one commit or none.
-
-    Parameters
-    ----------
-    table
-        A handle at any version; afterwards at the latest.
-    rows
-        Conformed rows, at least one.
-    metadata
-        `userMetadata` of the commit.
-
-    Raises
-    ------
-    CommitConflictError
-        Other writers committed first at each attempt.
-    """
-    metrics: dict[str, Any] = {}
-    with translate_errors(f"table {dataset.name}"):
-        try:
-            for attempt in stamina.retry_context(
-                on=CommitFailedError, attempts=_CONFLICT_ATTEMPTS, timeout=None, wait_max=2.0
-            ):
-                with attempt:
-                    table.update_incremental()
-                    metrics = _merge_once(table, dataset, rows, metadata)
-        except CommitFailedError as error:
-            raise CommitConflictError(
-                f"table {dataset.name}: other writers kept committing first "
-                f"({_CONFLICT_ATTEMPTS} attempts)",
-                "Run the same command again: nothing of this batch was written.",
-            ) from error
-    return MergeResult(
-        table.version(), metrics["num_target_rows_inserted"], metrics["num_target_rows_updated"]
-    )
-
-
 def replace_files(
     table: DeltaTable,
     added: Sequence[DataFile],
@@ -202,7 +150,7 @@ def replace_files(
         mode="append",
         schema=table.schema(),
         partition_by=list(PARTITIONS),
-        commit_properties=build_commit_properties(metadata, max_commit_retries=_CONFLICT_ATTEMPTS),
+        commit_properties=build_commit_properties(metadata, max_commit_retries=CONFLICT_ATTEMPTS),
         post_commithook_properties=AFTER_COMMIT,
     )
 
@@ -242,49 +190,7 @@ def _open_sound(path: Path, dataset: Dataset, version: int | None) -> LocalTable
     return table
 
 
-def _merge_once(
-    table: DeltaTable, dataset: Dataset, rows: pl.DataFrame, metadata: Mapping[str, Any]
-) -> dict[str, Any]:
-    merger = table.merge(
-        rows,
-        predicate=_build_predicate(dataset, rows),
-        source_alias="s",
-        target_alias="t",
-        writer_properties=WRITER,
-        commit_properties=build_commit_properties(metadata),
-        post_commithook_properties=AFTER_COMMIT,
-    ).when_not_matched_insert_all()
-    if dataset.rows == "revisable":
-        merger = merger.when_matched_update_all(predicate=_build_difference(dataset))
-    return merger.execute()
-
-
-def _build_predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
-    """Build the condition of a merge: equal keys, and literals that prune the table's files.
-
-    Columns that the literals fix are not compared again: joining by strings costs most.
-    """
-    terms = [
-        f"t.{_quote(name)} IN ({', '.join(format_literal(v) for v in rows[name].unique().sort())})"
-        for name in PARTITIONS
-    ]
-    time = _quote(dataset.time_column)
-    terms.append(f"t.{time} >= {format_literal(rows[dataset.time_column].min())}")
-    terms.append(f"t.{time} <= {format_literal(rows[dataset.time_column].max())}")
-    day = () if dataset.time_column in dataset.key else ("date",)
-    keys = (*find_varying(rows, MARKET_COLUMNS), *day, *dataset.key)
-    terms.extend(f"t.{_quote(name)} = s.{_quote(name)}" for name in keys)
-    return " AND ".join(terms)
-
-
-def _build_difference(dataset: Dataset) -> str:
-    values = [c.name for c in dataset.columns if c.name not in {*PARTITIONS, *dataset.key}]
-    terms = [f"(t.{_quote(v)} IS DISTINCT FROM s.{_quote(v)})" for v in values]
-    different = f"({' OR '.join(terms)})"
-    return f"{different} AND NOT ({dataset.keep_when})" if dataset.keep_when else different
-
-
-def _quote(name: str) -> str:
+def quote(name: str) -> str:
     return f'"{name}"'
 
 

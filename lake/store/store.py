@@ -21,6 +21,7 @@ from lake.store.conform import REASON, build_quarantine_rows, conform
 from lake.store.faults import translate_errors
 from lake.store.latest import LatestTable
 from lake.store.local_table import LocalTable
+from lake.store.merge import merge
 from lake.store.reader import EVERYTHING
 from lake.store.replace import Change, ReplaceResult, replace_rows
 from lake.store.root import Root
@@ -139,7 +140,7 @@ class Store:
         }
         with self._get_lock(dataset.name):
             handle = self._get_handle(dataset)
-            merged = delta.merge(handle, dataset, conformed.rows, metadata)
+            merged = merge(handle, dataset, conformed.rows, metadata)
             handle.seal(metadata if merged.inserted or merged.updated else None)
         return WriteResult(
             frame.height,

@@ -20,7 +20,7 @@ from polars.testing import assert_frame_equal
 from lake.api import Lake, utc_now
 from lake.errors import CommitConflictError, DamagedError
 from lake.store import compact as compaction
-from lake.store import delta
+from lake.store import delta, merge
 from lake.store.compact import CompactionResult, compact, plan_batches
 from lake.store.conform import conform
 from lake.store.ledger import Ledger
@@ -292,7 +292,7 @@ def test_a_merge_that_read_before_a_compaction_cannot_double_rows_after_it(
     revised = conform(dataset, rows.tail(1).with_columns(pl.col(pl.Float64) + 1)).rows
     # What `merge` does after it has read: it commits on top of the version that it has read.
     with suppress(CommitFailedError):
-        delta._merge_once(merging, dataset, revised, {})
+        merge._merge_once(merging, dataset, revised, {})
     assert_frame_equal(lake.scan(table).collect(), stored)
 
 
