@@ -19,7 +19,10 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lake.jobs.ingest.report import IngestReport
+    from lake.jobs.ingest.report import Failure, IngestReport, Unanswered
+    from lake.model.intervals import RangeSet
+
+_MAX_RANGES = 5
 
 
 class _Done(ProgressColumn):
@@ -83,15 +86,39 @@ def show_notes(console: Console, reports: Iterable[IngestReport]) -> None:
 
 
 def notes(report: IngestReport) -> list[str]:
-    """Return notes on an ingestion: job, duration, unanswered ranges, refused rows."""
+    """Return notes on an ingestion: job, duration, what was not fetched and why, rejected rows."""
     if report.job_id is None:
-        return ["Nothing to do: the whole range is covered."]
+        what = (
+            "what is open was refused before" if report.failures else "the whole range is covered"
+        )
+        return [f"Nothing to do: {what}.", *map(_describe_failure, report.failures)]
     took = f"{report.rows:,} rows in {report.seconds:.1f} s, {report.requests} requests"
     lines = [f"Job {report.job_id}: {report.status}, {took}."]
-    for left in report.unanswered:
-        ranges = ", ".join(str(item) for item in left.ranges)
-        lines.append(f"The venue did not answer for {left.table} of {left.market}: {ranges}")
+    lines += map(_describe_failure, report.failures)
+    lines += map(_describe_unanswered, report.unanswered)
     rejected = sum(table.rejected for table in report.tables)
     if rejected:
         lines.append(f"{rejected:,} rows were refused: the table quarantine has the reasons.")
     return lines
+
+
+def _describe_failure(failure: Failure) -> str:
+    what = f"{failure.table} of {failure.market}{_format_ranges(failure.ranges)}"
+    if failure.again_at is None:
+        return f"Not fetched ({failure.reason}): {what}: {failure.message}"
+    again = f"{failure.again_at:%Y-%m-%d %H:%M} UTC"
+    return f"Not asked again before {again} ({failure.reason}): {what}: {failure.message}"
+
+
+def _describe_unanswered(left: Unanswered) -> str:
+    what = f"{left.table} of {left.market}{_format_ranges(left.ranges)}"
+    if left.reason == "not_given":
+        return f"The venue no longer serves {what}"
+    return f"The venue did not answer for {what}"
+
+
+def _format_ranges(ranges: RangeSet) -> str:
+    """Format ranges for a line; of many only the first ones."""
+    more = f" and {len(ranges) - _MAX_RANGES} more" if len(ranges) > _MAX_RANGES else ""
+    listed = ", ".join(map(str, ranges[:_MAX_RANGES]))
+    return f", {listed}{more}" if ranges else ""

@@ -115,7 +115,7 @@ class BatchWriter:
         for (name, market), frames in batch.frames.items():
             if name == dataset.name:
                 times = pl.concat([frame[dataset.time_column] for frame in frames])
-                self._touched.add(name, market, _find_spans(times))
+                self._touched.add(name, market, find_spans(times))
         written = self._store.write(dataset, rows, self.origin)
         self._counts.add(dataset.name, written)
         return written.kept.rename({dataset.time_column: "time"})
@@ -127,13 +127,13 @@ class BatchWriter:
     def _quarantine(self, request: FetchRequest, records: Sequence[Refused]) -> None:
         store, dataset = self._store, request.dataset
         rows = quarantine_rows(request, records, self.origin.job_id, store.now())
-        self._touched.add(dataset.name, request.market, _find_spans(rows["timestamp"]))
+        self._touched.add(dataset.name, request.market, find_spans(rows["timestamp"]))
         store.write(store.catalog.dataset("quarantine"), rows, self.origin)
         version = store.version(dataset)
         self._counts.add(dataset.name, WriteResult(len(records), 0, 0, len(records), version))
 
 
-def _find_spans(times: pl.Series) -> list[TimeRange]:
+def find_spans(times: pl.Series) -> list[TimeRange]:
     """Return the range from the first to the last time of each day: one may be impossible."""
     frame = times.drop_nulls().rename("time").to_frame()
     days = frame.group_by(pl.col("time").dt.date().alias("day")).agg(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lake.jobs.ingest.batch import add_market
+from lake.errors import SourceError
+from lake.jobs.ingest.batch import add_market, find_spans
 from lake.jobs.ingest.instruments import record_instruments
-from lake.jobs.ingest.report import IngestReport
+from lake.jobs.ingest.report import Failure, IngestReport
+from lake.jobs.ingest.results import build_error, classify
 from lake.jobs.job import WriteCounts, record_job
+from lake.jobs.touched import TouchedRanges
 from lake.model.market import Market
-from lake.sources.base import Source, require_present, require_specifications
+from lake.sources.base import PresentSource, Source, require_present, require_specifications
 from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store
 
@@ -29,10 +32,9 @@ async def ingest_order_books(
     UnknownNameError
         The source does not list a market, or serves no order books.
     SourceError
-        The source failed; the books that it gave before are stored.
+        The source did not give some book; all others are stored, and the error has the report.
     """
     started, counts = store.now(), WriteCounts()
-    dataset = store.catalog.dataset("orderbooks")
     try:
         books = require_present(source)
         for market in markets:
@@ -44,16 +46,57 @@ async def ingest_order_books(
             written = await record_instruments(store, source, exchange, symbols, job.id)
             if written is not None:
                 counts.add("instruments", written)
+            taken = _BookTaker(store, books, Origin(job.id, source.name), counts)
             for market in markets:
-                book = await books.order_book(market, depth)
-                rows = add_market(book, market)
-                counts.add(dataset.name, store.write(dataset, rows, Origin(job.id, source.name)))
-        seconds = (store.now() - started).total_seconds()
-        return IngestReport(
-            job.id, "ok", tuple(counts.tables.values()), (), len(markets), source.requests, seconds
-        )
+                await taken.take(market, depth)
+            report = IngestReport(
+                job.id,
+                "failed" if taken.errors else "ok",
+                tuple(counts.tables.values()),
+                (),
+                len(markets) - len(taken.errors),
+                source.requests,
+                (store.now() - started).total_seconds(),
+                touched=taken.touched.list(),
+                failures=taken.failures,
+            )
+            if taken.errors:
+                raise build_error(report, taken.errors.values())
+        return report
     finally:
         await source.close()
+
+
+class _BookTaker:
+    """Takes order books, one by one; one that the source does not give stops no other."""
+
+    def __init__(
+        self, store: Store, books: PresentSource, origin: Origin, counts: WriteCounts
+    ) -> None:
+        self.touched = TouchedRanges()
+        self.errors: dict[Market, SourceError] = {}
+        self._store, self._books, self._origin, self._counts = store, books, origin, counts
+        self._dataset = store.catalog.dataset("orderbooks")
+
+    async def take(self, market: Market, depth: int | None) -> None:
+        """Fetch and store the book of a market."""
+        try:
+            book = await self._books.order_book(market, depth)
+        except SourceError as error:
+            self.errors[market] = error
+            return
+        name = self._dataset.name
+        self.touched.add(name, market, find_spans(book[self._dataset.time_column]))
+        written = self._store.write(self._dataset, add_market(book, market), self._origin)
+        self._counts.add(name, written)
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The markets whose book could not be fetched."""
+        return tuple(
+            Failure(self._dataset.name, market, (), classify(error), error.message)
+            for market, error in self.errors.items()
+        )
 
 
 async def ingest_instruments(

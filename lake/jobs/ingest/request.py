@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +12,8 @@ from lake.model.catalog import Catalog
 from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.model.names import expand_tables, list_closest, table_of
-from lake.query.overview import read_coverage
+from lake.sources.registry import is_served
+from lake.store.ledger import Ledger
 from lake.store.reader import EVERYTHING
 from lake.store.store import Store
 
@@ -139,11 +141,15 @@ def _product(datasets: Sequence[Dataset], choice: IngestChoice) -> list[tuple[Da
 def _list_covered(
     store: Store, tables: Collection[str], exchanges: Collection[str]
 ) -> Iterator[tuple[Dataset, Market]]:
-    """What is covered, of some tables and exchanges or of all."""
-    rows = read_coverage(store, (), EVERYTHING).select("table", "exchange", "symbol")
-    for table, exchange, symbol in rows.unique(maintain_order=True).iter_rows():
-        if tables and table not in tables:
+    """List what was asked for before, of some tables and exchanges or of all.
+
+    What was recorded or imported, and no source serves by range, cannot go on.
+    """
+    rows = Ledger(store).read_coverage(EVERYTHING).select("dataset", "exchange", "symbol")
+    for table, exchange, symbol in rows.unique().sort(rows.columns).iter_rows():
+        if (tables and table not in tables) or (exchanges and exchange not in exchanges):
             continue
-        if exchanges and exchange not in exchanges:
-            continue
-        yield store.catalog.dataset(table), Market(exchange, symbol)
+        with suppress(UnknownNameError):  # its dataset file is gone
+            dataset = store.catalog.dataset(table)
+            if dataset.is_fetched_by_range and is_served(exchange):
+                yield dataset, Market(exchange, symbol)

@@ -10,7 +10,8 @@ from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
 from lake.jobs.ingest.ingest import Ingestion
 from lake.jobs.ingest.report import IngestReport
 from lake.jobs.ingest.request import IngestRequest
-from lake.jobs.quality.check import CheckReport, check_order_books, check_touched
+from lake.jobs.quality.check import CheckReport, check_touched
+from lake.jobs.touched import Touched
 from lake.model.market import Market
 from lake.model.progress import Progress
 from lake.settings import Settings
@@ -36,41 +37,42 @@ async def ingest_and_check(
     def connect(exchange: str) -> Source:
         return registry.connect(exchange, settings=settings, now=store.now)
 
-    def check() -> CheckReport | None:
-        if not (settings.quality.after_ingest and ingestion.touched):
-            return None
-        return check_touched(store, settings, ingestion.touched)
-
     ingestion = Ingestion(store, settings, connect, progress)
     try:
         report = await ingestion.run(requests)
     except LakeError as error:
         # What came before it failed is stored, and must not go unchecked.
-        checked = check()
+        checked = _check(store, settings, ingestion.touched)
         if isinstance(error, SourceError) and isinstance(error.report, IngestReport):
             error.report = _with_quality(error.report, checked)
         raise
-    return _with_quality(report, check())
+    return _with_quality(report, _check(store, settings, ingestion.touched))
 
 
 async def fetch_order_books(
     store: Store, settings: Settings, exchange: str, symbols: tuple[str, ...], depth: int | None
 ) -> IngestReport:
-    """Store the order books of now, and check those of today.
+    """Store the order books of now, and check them.
 
     Raises
     ------
     UsageError
         `depth` is not a number of levels.
+    SourceError
+        Some book could not be fetched; all others are stored and checked.
     """
     if depth is not None and depth < 1:
         raise UsageError(f"depth {depth} is not a number of levels", "Give 1 or more.")
     markets = [Market(exchange, symbol) for symbol in symbols]
     source = registry.connect(exchange, settings=settings, now=store.now)
-    report = await ingest_order_books(store, source, markets, depth)
-    if not settings.quality.after_ingest:
-        return report
-    return _with_quality(report, check_order_books(store, settings, exchange, symbols))
+    try:
+        report = await ingest_order_books(store, source, markets, depth)
+    except SourceError as error:
+        if isinstance(error.report, IngestReport):
+            checked = _check(store, settings, error.report.touched)
+            error.report = _with_quality(error.report, checked)
+        raise
+    return _with_quality(report, _check(store, settings, report.touched))
 
 
 async def fetch_instruments(
@@ -79,6 +81,13 @@ async def fetch_instruments(
     """Store the specifications that changed; of all markets where no symbol is given."""
     source = registry.connect(exchange, settings=settings, now=store.now)
     return await ingest_instruments(store, source, exchange, symbols or None)
+
+
+def _check(store: Store, settings: Settings, touched: Sequence[Touched]) -> CheckReport | None:
+    """Check what was touched, if the settings want that."""
+    if not (settings.quality.after_ingest and touched):
+        return None
+    return check_touched(store, settings, touched)
 
 
 def _with_quality(report: IngestReport, checked: CheckReport | None) -> IngestReport:

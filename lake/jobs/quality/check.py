@@ -21,7 +21,7 @@ from lake.log import get_logger
 from lake.model.market import Market
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
-from lake.model.time import MICROSECOND, TimeRange, iso
+from lake.model.time import TimeRange, iso
 from lake.quality.configure import OwnChecks
 from lake.quality.score import combine_scores
 from lake.settings import Settings
@@ -95,15 +95,6 @@ def check_touched(
 ) -> CheckReport | None:
     """Check what a job touched, and bars that depend on it; log a failure, and return None."""
     return check_or_log(store, settings, _select_touched(store, touched))
-
-
-def check_order_books(
-    store: Store, settings: Settings, exchange: str, symbols: tuple[str, ...]
-) -> CheckReport | None:
-    """Check the order books of today; log a failure, and return None."""
-    now = store.now()
-    today = Selection((exchange,), symbols, now, now + MICROSECOND)
-    return check_or_log(store, settings, [("orderbooks", today)])
 
 
 def check_or_log(
