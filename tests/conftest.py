@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,9 @@ from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from lake.api import Lake, utc_now
 from lake.model.dataset import Granularity
-from lake.settings import Settings
+from lake.settings import CacheSettings, Settings
 from lake.store.store import Origin, Store, WriteResult
+from tests.paths import ROOT
 
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
 NAIVE = T0.replace(tzinfo=None)
@@ -73,6 +75,18 @@ def new_lake(tmp_path_factory: pytest.TempPathFactory) -> NewLake:
 def lake(new_lake: NewLake) -> Lake:
     """An empty lake."""
     return new_lake()
+
+
+@pytest.fixture
+def lake_before(tmp_path: Path) -> Lake:
+    """A lake that an earlier version wrote, with a bundle `before`.
+
+    Bars and funding had no column `received_at` then. Its trades, by seconds since `T0`, were
+    received 1.27 s before their time, or never, or 5 s after it.
+    """
+    with tarfile.open(ROOT / "tests" / "data" / "lake_before.tar.xz") as archive:
+        archive.extractall(tmp_path / "before", filter="data")
+    return Lake(Settings(uri=str(tmp_path / "before"), cache=CacheSettings(enabled=False)))
 
 
 def copy_lake(lake: Lake, path: Path) -> Lake:

@@ -26,6 +26,7 @@ from lake.model.timeframe import Timeframe
 from lake.store.index import FileSeal
 
 FORMAT: Literal[1] = 1
+_LATER_KEYS = ("counts_receipt", "added_columns")
 FILES, DAYS_FILE, QUALITY_FILE = "files.parquet", "days.parquet", "quality.json"
 """The files beside a manifest."""
 
@@ -132,7 +133,8 @@ class DatasetPart(_Part):
     The keys are those of a dataset file, which `lake.model.dataset_file` describes; `family` is the
     name of the file. `event` is the class of the rows in a replay, `rank` their place among rows of
     one instant. `counts_receipt` says that no row is available before its `received_at`; in
-    manifests without the key, that holds only if `available_at` names this column.
+    manifests without the key, that holds only if `available_at` names this column. Files may lack
+    `added_columns`: the table got them later, and in these files they are null.
     """
 
     family: str
@@ -149,15 +151,16 @@ class DatasetPart(_Part):
     event: EventKind | None
     rank: int
     columns: dict[str, ColumnPart]
+    added_columns: tuple[str, ...] = ()
 
     @model_serializer(mode="wrap")
-    def _leave_out_default(self, handler: Any) -> dict[str, Any]:
-        """Leave out `counts_receipt` where it is false, as manifests without the key do."""
+    def _leave_out_defaults(self, handler: Any) -> dict[str, Any]:
+        """Leave out keys with their default that manifests of earlier versions do not have."""
         values: dict[str, Any] = handler(self)
-        return {k: v for k, v in values.items() if k != "counts_receipt" or v}
+        return {k: v for k, v in values.items() if v or k not in _LATER_KEYS}
 
     @classmethod
-    def from_dataset(cls, dataset: Dataset) -> DatasetPart:
+    def from_dataset(cls, dataset: Dataset, added_columns: tuple[str, ...] = ()) -> DatasetPart:
         return cls(
             family=dataset.family,
             timeframe=str(dataset.timeframe) if dataset.timeframe else None,
@@ -182,6 +185,7 @@ class DatasetPart(_Part):
                 )
                 for column in dataset.columns
             },
+            added_columns=added_columns,
         )
 
     def dataset(self, name: str) -> Dataset:

@@ -149,7 +149,6 @@ def build_draft(
         The quality of the pinned rows; None if no check was run.
     """
     tables, request = measurement.tables, measurement.request
-    datasets = [table.snapshot.dataset for table in tables]
     listed = [_hash_files(table, hashes[table.ref.table], progress) for table in tables]
     return Draft(
         fields={
@@ -157,7 +156,10 @@ def build_draft(
             "metadata": _build_metadata(store, request, tables, assessment),
             "quality_report": QUALITY_FILE if assessment else None,
             "data_dictionary": {
-                dataset.name: DatasetPart.from_dataset(dataset) for dataset in datasets
+                table.ref.table: DatasetPart.from_dataset(
+                    table.snapshot.dataset, table.snapshot.list_lacking()
+                )
+                for table in tables
             },
             "instruments": _read_instruments(store, tables, request.as_of, measurement.now),
             "coverage": measurement.coverage,

@@ -38,6 +38,8 @@ class PinnedTable(TableReader):
         The index of the files that hold the selection.
     pinned
         The pinned selection.
+    added_columns
+        Columns that some of the files lack, because the table got them later.
     checker
         Checks files against their SHA-256 and remembers the right ones.
     bundle_id, cache, cache_writer
@@ -48,6 +50,7 @@ class PinnedTable(TableReader):
     folder: Path
     index: FileIndex
     pinned: Selection
+    added_columns: tuple[str, ...]
     checker: FileChecker
     bundle_id: str
     cache: Cache | None
@@ -68,6 +71,7 @@ class PinnedTable(TableReader):
             folder=contents.tables / table,
             index=contents.files,
             pinned=contents.ref(table).selection.selection,
+            added_columns=contents.manifest.data_dictionary[table].added_columns,
             checker=checker or FileChecker(),
             bundle_id=contents.id,
             cache=cache,
@@ -77,6 +81,9 @@ class PinnedTable(TableReader):
     @property
     def uri(self) -> str:
         return str(self.folder)
+
+    def list_lacking(self) -> tuple[str, ...]:
+        return self.added_columns
 
     @cached_property
     def markets(self) -> list[tuple[str, str]]:

@@ -188,10 +188,7 @@ def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -
     files = [f"{reader.uri}/{path}" for path in reader.files(view.selection)["path"]]
     if files:
         connection.execute(f'SET VARIABLE "files of {name}" = ?', [files])
-        source = (
-            f"read_parquet(getvariable('files of {name}'), hive_partitioning = true, hive_types = "
-            "{'exchange': VARCHAR, 'symbol': VARCHAR, 'date': DATE})"
-        )
+        source = _render_files(name, dataset, reader.list_lacking())
     else:
         source = f"(SELECT {_render_typed_nulls(dataset)} WHERE false)"
     # Names come from dataset files, which allow only [a-z0-9_]; values are quoted.
@@ -202,6 +199,19 @@ def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -
         connection.execute(f'CREATE VIEW "{name}" AS {statement}')
     except duckdb.Error as error:
         raise to_damaged_error(error, f"table {name}") from error
+
+
+def _render_files(name: str, dataset: Dataset, lacking: Sequence[str]) -> str:
+    """Render the rows of the files in a variable; columns that files lack are null."""
+    union = ", union_by_name = true" if lacking else ""
+    rows = (
+        f"read_parquet(getvariable('files of {name}'), hive_partitioning = true, hive_types = "
+        f"{{'exchange': VARCHAR, 'symbol': VARCHAR, 'date': DATE}}{union})"
+    )
+    if not lacking:
+        return rows
+    nothing = f"SELECT {_render_typed_nulls(dataset)} WHERE false"
+    return f"(SELECT * FROM {rows} UNION ALL BY NAME {nothing})"  # noqa: S608 - see _create_view
 
 
 def _render_columns(dataset: Dataset) -> str:

@@ -23,6 +23,7 @@ from lake.model.frames import sort_by
 from lake.model.selection import Selection
 from lake.model.time import DAY
 from lake.store import delta
+from lake.store.columns import build_scan_options
 from lake.store.delta import DataFile
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
@@ -153,6 +154,7 @@ def compact(
         ):
             with attempt, translate_errors(where):
                 table.update_incremental()
+                delta.add_missing_columns(table, dataset, job_id)
                 staged = _compact_once(Snapshot(dataset, table), batch, before, now, job_id)
                 if staged is None:
                     return None
@@ -258,7 +260,8 @@ def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staging) -> None:
 def _read_rows(snapshot: Snapshot, paths: Iterable[str], partition: dict[str, Any]) -> pl.DataFrame:
     """Read the rows of files of one partition, with its partition columns."""
     full = [f"{snapshot.uri}/{path}" for path in paths]
-    stored = pl.read_parquet(full, glob=False, hive_partitioning=False)
+    options = build_scan_options(snapshot.dataset, snapshot.list_lacking())
+    stored = pl.scan_parquet(full, glob=False, hive_partitioning=False, **options).collect()
     return stored.with_columns(pl.lit(value).alias(name) for name, value in partition.items())
 
 

@@ -10,36 +10,28 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import stamina
 from deltalake import (
     ColumnProperties,
     CommitProperties,
     DeltaTable,
     PostCommitHookProperties,
-    Schema,
     WriterProperties,
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from lake.errors import DamagedError, SchemaError, UnknownNameError
-from lake.model.dataset import PARTITIONS, Column, Dataset
+from lake.errors import CommitConflictError, DamagedError, UnknownNameError
+from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.time import to_ms
+from lake.store.columns import build_missing_fields, build_schema, require_columns
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
 from lake.store.log import require_version
 from lake.store.seal import seal_creation, sync_checkpoint
 from lake.store.soundness import explain_damage, require_whole_files, set_torn_commits_aside
+from lake.version import VERSION
 
-_DELTA_TYPES: Mapping[str, Any] = {
-    "timestamp": "timestamp",
-    "date": "date",
-    "string": "string",
-    "float64": "double",
-    "int64": "long",
-    "boolean": "boolean",
-    "list<float64>": {"type": "array", "elementType": "double", "containsNull": True},
-    "list<string>": {"type": "array", "elementType": "string", "containsNull": True},
-}
 GROUP_ROWS = 131_072
 # Prices and ids rarely repeat: without dictionaries, files are smaller and written faster.
 WRITER = WriterProperties(
@@ -71,13 +63,11 @@ class DataFile:
 
 def create_table(path: Path, dataset: Dataset) -> None:
     """Create the table of a dataset if it does not exist; another writer may be faster."""
-    fields = [_build_field(column) for column in dataset.columns]
-    schema = Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
     statistics = dict.fromkeys([dataset.time_column, *dataset.key])
     with translate_errors(f"table {dataset.name}"), suppress(CommitFailedError):
         DeltaTable.create(
             path,
-            schema=schema,
+            schema=build_schema(dataset),
             mode="ignore",
             partition_by=list(PARTITIONS),
             name=dataset.name,
@@ -111,8 +101,38 @@ def open_table(path: Path, dataset: Dataset, version: int | None = None) -> Loca
             if dataset.name not in _REPEATABLE or not set_torn_commits_aside(path):
                 raise
             table = _open_sound(path, dataset, version)
-    _require_schema(table, dataset)
+    require_columns(table.schema(), dataset)
     return table
+
+
+def add_missing_columns(table: LocalTable, dataset: Dataset, job_id: str) -> None:
+    """Add the columns of a dataset that a table lacks, in one commit that changes no rows.
+
+    Parameters
+    ----------
+    table
+        A handle at any version; afterwards at the latest if columns were missing.
+
+    Raises
+    ------
+    CommitConflictError
+        Other writers committed first at each attempt.
+    """
+    if not build_missing_fields(table.schema(), dataset):
+        return
+    where = f"table {dataset.name}"
+    try:
+        for attempt in stamina.retry_context(
+            on=CommitFailedError, attempts=CONFLICT_ATTEMPTS, timeout=None, wait_max=2.0
+        ):
+            with attempt, translate_errors(where):
+                table.update_incremental()
+                _add_columns_once(table, dataset, job_id)
+    except CommitFailedError as error:
+        raise CommitConflictError(
+            f"{where}: other writers kept committing first ({CONFLICT_ATTEMPTS} attempts)",
+            "Run the same command again: nothing was written.",
+        ) from error
 
 
 def replace_files(
@@ -153,6 +173,20 @@ def replace_files(
         commit_properties=build_commit_properties(metadata, max_commit_retries=CONFLICT_ATTEMPTS),
         post_commithook_properties=AFTER_COMMIT,
     )
+
+
+def _add_columns_once(table: LocalTable, dataset: Dataset, job_id: str) -> None:
+    fields = build_missing_fields(table.schema(), dataset)
+    if not fields:  # another writer was faster
+        return
+    names = [field.name for field in fields]
+    metadata = {"job": job_id, "source": "lake", "lake": VERSION, "added_columns": names}
+    table.alter.add_columns(
+        fields,
+        commit_properties=build_commit_properties(metadata, max_commit_retries=0),
+        post_commithook_properties=AFTER_COMMIT,
+    )
+    table.seal(metadata)
 
 
 def write_checkpoint(path: Path, dataset: Dataset) -> int:
@@ -200,28 +234,3 @@ def format_literal(value: object) -> str:
     if isinstance(value, date):
         return f"DATE '{value}'"
     return "'" + str(value).replace("'", "''") + "'"
-
-
-def _build_field(column: Column) -> dict[str, Any]:
-    unit = f" [{column.unit}]" if column.unit else ""
-    return {
-        "name": column.name,
-        "type": _DELTA_TYPES[column.type],
-        "nullable": column.nullable,
-        "metadata": {"comment": f"{column.meaning}{unit}"},
-    }
-
-
-def _require_schema(table: DeltaTable, dataset: Dataset) -> None:
-    stored = {field.name: field.type for field in table.schema().fields}
-    for name, kind in ((column.name, _DELTA_TYPES[column.type]) for column in dataset.columns):
-        if name not in stored:
-            raise SchemaError(
-                f"table {dataset.name} has no column {name!r}, but its dataset file has it",
-                f"Restore schemas/{dataset.family}.toml to what it was when the table was created.",
-            )
-        if json.loads(stored[name].to_json()) != kind:
-            raise SchemaError(
-                f"table {dataset.name}: column {name!r} has another type than in its dataset file",
-                f"Restore schemas/{dataset.family}.toml to what it was when the table was created.",
-            )

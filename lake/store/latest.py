@@ -11,6 +11,7 @@ import polars as pl
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.store import delta
+from lake.store.columns import find_lacking
 from lake.store.faults import translate_errors
 from lake.store.reader import EVERYTHING, TableReader, may_hold_rows
 from lake.store.snapshot import Snapshot
@@ -28,12 +29,16 @@ class LatestTable(TableReader):
         self._path = path
         self._lock = threading.Lock()
         self._table = delta.open_table(path, dataset)
+        self._lacking = find_lacking(self._table.schema(), dataset)
         self._files = Snapshot(dataset, self._table).files()
         self._version = self._table.version()
 
     @property
     def uri(self) -> str:
         return self._table.folder
+
+    def list_lacking(self) -> tuple[str, ...]:
+        return self._lacking
 
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
         with self._lock:

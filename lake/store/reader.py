@@ -13,6 +13,7 @@ from lake.errors import UnknownNameError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.frames import sort_by
 from lake.model.selection import Selection
+from lake.store.columns import build_scan_options
 from lake.store.faults import translate_errors
 
 EVERYTHING = Selection()
@@ -60,6 +61,10 @@ class TableReader(ABC):
             `rows`, `bytes`, `first` and `last` time, rounded down to milliseconds; ordered by
             market and time.
         """
+
+    def list_lacking(self) -> tuple[str, ...]:
+        """List the columns of the dataset that some or all data files lack: null in their rows."""
+        return ()
 
     @abstractmethod
     def _read(
@@ -126,7 +131,13 @@ class TableReader(ABC):
             return self.dataset.empty().lazy()
         paths = [f"{self.uri}/{path}" for path in files["path"]]
         partitions = {name: self.dataset.polars_schema[name] for name in PARTITIONS}
-        frame = pl.scan_parquet(paths, glob=False, hive_partitioning=True, hive_schema=partitions)
+        frame = pl.scan_parquet(
+            paths,
+            glob=False,
+            hive_partitioning=True,
+            hive_schema=partitions,
+            **build_scan_options(self.dataset, self.list_lacking()),
+        )
         return self.select_rows(frame, self._find_remaining(files, selection))
 
     def _find_remaining(self, files: pl.DataFrame, selection: Selection) -> Selection:

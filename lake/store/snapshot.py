@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import unquote
 
 import polars as pl
 
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.selection import Selection
+from lake.store.columns import add_lacking, find_lacking
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
 from lake.store.reader import EVERYTHING, FILES, TableReader, may_hold_rows
@@ -41,13 +43,21 @@ class Snapshot(TableReader):
     def uri(self) -> str:
         return self.table.folder
 
+    def list_lacking(self) -> tuple[str, ...]:
+        return self._lacking
+
+    @cached_property
+    def _lacking(self) -> tuple[str, ...]:
+        return find_lacking(self.table.schema(), self.dataset)
+
     def scan_unordered(
         self, selection: Selection = EVERYTHING, *, columns: Sequence[str] | None = None
     ) -> pl.LazyFrame:
         """Scan a selection in any order; a filter on the result skips files by their statistics."""
         self.require_columns(columns or ())
         with translate_errors(f"table {self.dataset.name}"):
-            frame = self.select_rows(pl.scan_delta(self.table), selection)
+            stored = add_lacking(pl.scan_delta(self.table), self.table.schema(), self.dataset)
+            frame = self.select_rows(stored, selection)
         return frame.select(columns) if columns else frame
 
     def _read(

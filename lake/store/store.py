@@ -140,6 +140,7 @@ class Store:
         }
         with self._get_lock(dataset.name):
             handle = self._get_handle(dataset)
+            delta.add_missing_columns(handle, dataset, origin.job_id)
             merged = merge(handle, dataset, conformed.rows, metadata)
             handle.seal(metadata if merged.inserted or merged.updated else None)
         return WriteResult(
@@ -161,6 +162,7 @@ class Store:
         metadata = {"job": origin.job_id, "source": origin.source, "lake": VERSION}
         with self._get_lock(dataset.name):
             handle = self._get_handle(dataset)
+            delta.add_missing_columns(handle, dataset, origin.job_id)
             return replace_rows(handle, dataset, market, window, change, metadata)
 
     def snapshot(

@@ -1,12 +1,8 @@
-"""A lake and a bundle of an earlier version: opened, verified and replayed as they were written.
-
-`tests/data/lake_before.tar.xz` was written before bars and funding had a column `received_at`.
-"""
+"""A bundle of an earlier version: opened, verified and replayed as it was written."""
 
 from __future__ import annotations
 
 import json
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +14,7 @@ from lake.api import Lake
 from lake.bundles.manifest import DatasetPart, compute_checksum_of
 from lake.errors import DamagedError
 from lake.replay.events import Bar, Funding, Trade
-from lake.settings import CacheSettings, Settings
 from tests.conftest import MINUTE, SECOND, T0
-from tests.paths import ROOT
 
 DIGESTS = {
     "bars.1m": "68e96b0f4e61a995ee1d6964dd00992e26960e7bc914c981d4a085016d11bb3f",
@@ -30,22 +24,14 @@ DIGESTS = {
 }
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    """The lake of an earlier version; its bundle is called `before`."""
-    with tarfile.open(ROOT / "tests" / "data" / "lake_before.tar.xz") as archive:
-        archive.extractall(tmp_path / "lake", filter="data")
-    return Lake(Settings(uri=str(tmp_path / "lake"), cache=CacheSettings(enabled=False)))
-
-
-def test_the_bundle_is_whole(lake: Lake) -> None:
-    bundle = lake.bundles.open("before")
+def test_the_bundle_is_whole(lake_before: Lake) -> None:
+    bundle = lake_before.bundles.open("before")
     assert bundle.verify(deep=True) == []
     assert {place: ref.digest for place, ref in bundle.manifest.refs()} == DIGESTS
 
 
-def test_its_events_are_those_of_this_version(lake: Lake) -> None:
-    events: list[Any] = list(lake.bundles.open("before").replay())
+def test_its_events_are_those_of_this_version(lake_before: Lake) -> None:
+    events: list[Any] = list(lake_before.bundles.open("before").replay())
     assert [(type(event), event.position) for event in events if event.position % 20 == 0] == [
         (type(event), n * 20) for n, event in enumerate(events[::20])
     ]
@@ -65,9 +51,9 @@ def test_its_events_are_those_of_this_version(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("seconds", range(0, 60, 7))
-def test_no_row_is_lost_where_a_range_begins(lake: Lake, seconds: int) -> None:
+def test_no_row_is_lost_where_a_range_begins(lake_before: Lake, seconds: int) -> None:
     """Its list of days has delays of less than zero: receipts before the time of a trade."""
-    bundle, since = lake.bundles.open("before"), T0 + seconds * SECOND
+    bundle, since = lake_before.bundles.open("before"), T0 + seconds * SECOND
     events: list[Any] = [e for e in bundle.replay() if e.available_at >= since]
     begun: list[Any] = list(bundle.replay(since=since))
     assert [e._replace(position=0) for e in begun] == [e._replace(position=0) for e in events]
@@ -75,16 +61,16 @@ def test_no_row_is_lost_where_a_range_begins(lake: Lake, seconds: int) -> None:
     assert len(ended) == sum(e.available_at < since + SECOND for e in bundle.replay())
 
 
-def test_its_export_opens_in_this_version(lake: Lake, tmp_path: Path) -> None:
-    bundle = lake.bundles.open("before")
-    exported = open_bundle(bundle.export(tmp_path / "before"))
+def test_its_export_opens_in_this_version(lake_before: Lake, tmp_path: Path) -> None:
+    bundle = lake_before.bundles.open("before")
+    exported = open_bundle(bundle.export(tmp_path / "exported"))
     assert exported.verify(deep=True) == []
     assert list(exported.replay()) == list(bundle.replay())
 
 
-def test_a_column_of_receipt_that_did_not_count_then_does_not_count_now(lake: Lake) -> None:
+def test_a_column_of_receipt_that_did_not_count_then_does_not_count_now(lake_before: Lake) -> None:
     """Days of such a bundle do not say how late its rows came."""
-    part = lake.bundles.open("before").manifest.data_dictionary["trades"]
+    part = lake_before.bundles.open("before").manifest.data_dictionary["trades"]
     assert part.dataset("trades").records_receipt
     values = part.model_dump() | {"available_at": None}
     assert "counts_receipt" not in values
@@ -95,13 +81,13 @@ def test_a_column_of_receipt_that_did_not_count_then_does_not_count_now(lake: La
     assert now.dataset("trades").records_receipt
 
 
-def test_a_manifest_without_keys_of_this_version_keeps_its_checksum(lake: Lake) -> None:
-    path = lake.root.bundles / lake.bundles.open("before").id / "manifest.json"
+def test_a_manifest_without_keys_of_this_version_keeps_its_checksum(lake_before: Lake) -> None:
+    path = lake_before.root.bundles / lake_before.bundles.open("before").id / "manifest.json"
     values = json.loads(path.read_bytes())
     del values["chain"], values["metadata"]["note"]
     values["checksum"] = compute_checksum_of(json.dumps(values).encode())
     path.write_text(json.dumps(values))
-    assert lake.bundles.open("before").verify(deep=True) == []
+    assert lake_before.bundles.open("before").verify(deep=True) == []
     path.write_text(path.read_text().replace('"rows": 60', '"rows": 61'))
     with pytest.raises(DamagedError, match="checksum is"):
-        lake.bundles.open("before")
+        lake_before.bundles.open("before")

@@ -20,7 +20,7 @@ from polars.testing import assert_frame_equal
 from lake.api import Lake, utc_now
 from lake.errors import CommitConflictError, DamagedError
 from lake.store import compact as compaction
-from lake.store import delta, merge
+from lake.store import merge
 from lake.store.compact import CompactionResult, compact, plan_batches
 from lake.store.conform import conform
 from lake.store.ledger import Ledger
@@ -335,7 +335,13 @@ def _lose(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.head(rows.height - 1)
 
 
-@pytest.mark.parametrize("harm", [_spoil, _lose], ids=["another value", "a row less"])
+def _receive(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(received_at=pl.col("timestamp"))
+
+
+@pytest.mark.parametrize(
+    "harm", [_spoil, _lose, _receive], ids=["another value", "a row less", "beside the digest"]
+)
 def test_rows_that_read_back_differently_are_refused_and_nothing_changes(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, harm: Callable[[pl.DataFrame], pl.DataFrame]
 ) -> None:

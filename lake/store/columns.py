@@ -1,0 +1,108 @@
+"""The columns of a stored table against those of its dataset file.
+
+A dataset file may get a nullable column that the stored table lacks: in a lake that an earlier
+version wrote, or where a user adds one. Such a column is null in all rows that are stored. The
+first write adds it to the table, in a commit that changes no rows; the data files stay as they are,
+so that some of them lack it for as long as they live. Its field in Delta's schema is marked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+from deltalake import Field, Schema
+
+from lake.errors import SchemaError
+from lake.model.dataset import PARTITIONS, Column, Dataset
+
+_DELTA_TYPES: Mapping[str, Any] = {
+    "timestamp": "timestamp",
+    "date": "date",
+    "string": "string",
+    "float64": "double",
+    "int64": "long",
+    "boolean": "boolean",
+    "list<float64>": {"type": "array", "elementType": "double", "containsNull": True},
+    "list<string>": {"type": "array", "elementType": "string", "containsNull": True},
+}
+_ADDED = "lake.added"
+
+
+def build_schema(dataset: Dataset) -> Schema:
+    """Build the schema of a new table."""
+    fields = [_describe(column) for column in dataset.columns]
+    return Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
+
+
+def build_missing_fields(stored: Schema, dataset: Dataset) -> list[Field]:
+    """Build the fields of columns that a table lacks, marked as added later."""
+    present = {field.name for field in stored.fields}
+    return [
+        Field.from_json(json.dumps(_describe(column, added=True)))
+        for column in dataset.columns
+        if column.name not in present
+    ]
+
+
+def find_lacking(stored: Schema, dataset: Dataset) -> tuple[str, ...]:
+    """Find the columns of a dataset that data files of a table may lack, and so read as null."""
+    whole = {field.name for field in stored.fields if _ADDED not in field.metadata}
+    return tuple(column.name for column in dataset.columns if column.name not in whole)
+
+
+def build_scan_options(dataset: Dataset, lacking: tuple[str, ...]) -> dict[str, Any]:
+    """Build options for Polars to read data files of which some lack columns."""
+    if not lacking:
+        return {}
+    kinds = {name: kind for name, kind in dataset.polars_schema.items() if name not in PARTITIONS}
+    return {"schema": kinds, "missing_columns": "insert", "extra_columns": "ignore"}
+
+
+def add_lacking(frame: pl.LazyFrame, stored: Schema, dataset: Dataset) -> pl.LazyFrame:
+    """Add the columns that a table lacks to its rows, as nulls."""
+    present = {field.name for field in stored.fields}
+    return frame.with_columns(
+        pl.lit(None, column.dtype).alias(column.name)
+        for column in dataset.columns
+        if column.name not in present
+    )
+
+
+def require_columns(stored: Schema, dataset: Dataset) -> None:
+    """Require the columns of a dataset in its table; nullable ones may be missing.
+
+    Raises
+    ------
+    SchemaError
+        A column that must not be null is missing, or a column has another type.
+    """
+    types = {field.name: field.type for field in stored.fields}
+    restore = f"schemas/{dataset.family}.toml to what it was when the table was created."
+    for column in dataset.columns:
+        if column.name not in types:
+            if column.nullable:
+                continue
+            raise SchemaError(
+                f"table {dataset.name} has no column {column.name!r}, but its dataset file has it",
+                f"Make the column nullable: it is then null in stored rows. Or restore {restore}",
+            )
+        if json.loads(types[column.name].to_json()) != _DELTA_TYPES[column.type]:
+            raise SchemaError(
+                f"table {dataset.name}: column {column.name!r} has another type than in its "
+                "dataset file",
+                f"Restore {restore}",
+            )
+
+
+def _describe(column: Column, *, added: bool = False) -> dict[str, Any]:
+    unit = f" [{column.unit}]" if column.unit else ""
+    mark = {_ADDED: "true"} if added else {}
+    return {
+        "name": column.name,
+        "type": _DELTA_TYPES[column.type],
+        "nullable": column.nullable,
+        "metadata": {"comment": f"{column.meaning}{unit}", **mark},
+    }
