@@ -72,6 +72,17 @@ class Page:
     not_given: TimeRange | None = None
 
     @property
+    def end(self) -> datetime:
+        """The end of the interval that is settled or not given.
+
+        Raises
+        ------
+        ValueError
+            The page has neither.
+        """
+        return max(part.end for part in (self.settled, self.not_given) if part is not None)
+
+    @property
     def records(self) -> int:
         """Count of the records of the answer: rows, and what was refused."""
         return self.frame.height + len(self.refused)

@@ -14,13 +14,13 @@ from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
 
 from lake.log import log_retry
 from lake.model.catalog import builtin
-from lake.model.intervals import RangeSet, union
+from lake.model.intervals import RangeSet, intersect, union
 from lake.model.time import TimeRange, from_ms, to_ms_ceiling
 from lake.sandbox import Market as SandboxMarket
 from lake.sandbox import Sandbox, SyntheticMarkets
 from lake.sandbox.intervals import INTERVALS
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
-from lake.sources.base import FetchRequest
+from lake.sources.base import FetchRequest, Refused
 from lake.sources.ccxt_rest import CcxtSource
 from lake.sources.registry import source_name
 from tests.paths import SHARED
@@ -40,6 +40,8 @@ class Fetched:
     frame: pl.DataFrame
     settled: RangeSet
     pages: int
+    not_given: RangeSet = ()
+    refused: tuple[Refused, ...] = ()
 
 
 Fetch = Callable[..., Awaitable[Fetched]]
@@ -127,8 +129,11 @@ def fetch() -> Fetch:
         assert sum((s.duration for s in union(settled)), start - start) == sum(
             (s.duration for s in settled), start - start
         ), "settled intervals overlap"
+        not_given = union(page.not_given for page in pages if page.not_given is not None)
+        assert not intersect(union(settled), not_given), "settled and not given"
         frame = pl.concat(frames) if frames else pl.DataFrame()
-        return Fetched(frame, union(settled), len(pages))
+        refused = tuple(record for page in pages for record in page.refused)
+        return Fetched(frame, union(settled), len(pages), not_given, refused)
 
     return fetch_all
 

@@ -15,7 +15,8 @@ from lake.model.timeframe import Timeframe
 from lake.sources.faults import Fault
 from lake.sources.frames import add_closed, find_complete_until, find_unreadable_columns
 from lake.sources.venues.binance_pages import (
-    find_trade_gaps,
+    find_jump,
+    find_trade_anomaly,
     parse_agg_trades,
     parse_funding,
     parse_klines,
@@ -41,7 +42,12 @@ def minutes(*numbers: int) -> list[list[Any]]:
 
 def hour(rows: list[list[Any]], timeframe: Timeframe = MINUTE) -> pl.DataFrame:
     window = TimeRange(START, START + timedelta(hours=1))
-    return validate_klines(parse_klines(rows), timeframe, window, LATER)
+    return validate_klines(parse_klines(rows), timeframe, window, LATER)[0]
+
+
+def oddity(rows: list[list[Any]], timeframe: Timeframe = MINUTE) -> str | None:
+    window = TimeRange(START, START + timedelta(days=1))
+    return validate_klines(parse_klines(rows), timeframe, window, LATER)[1]
 
 
 def trade(trade_id: int, second: float = 0.0, **changes: Any) -> dict[str, Any]:
@@ -86,11 +92,14 @@ def test_a_shuffled_page_is_put_in_order(order: list[int]) -> None:
     [
         pytest.param(minutes(-1, 0), id="before the window"),
         pytest.param(minutes(59, 60), id="after the window"),
-        pytest.param(minutes(3, 4, 4), id="twice"),
+        pytest.param([kline(START, START + timedelta(hours=1))], id="a longer timeframe"),
         pytest.param(
-            [kline(START + timedelta(seconds=90), START + timedelta(seconds=150))], id="off grid"
+            [
+                kline(START + timedelta(seconds=n), START + timedelta(seconds=n + 1))
+                for n in range(9)
+            ],
+            id="a shorter timeframe",
         ),
-        pytest.param([kline(START, START + timedelta(hours=1))], id="another timeframe"),
         pytest.param([[None, *minutes(0)[0][1:]]], id="no time"),
         pytest.param([minutes(0)[0][:5]], id="too short"),
         pytest.param([minutes(0)[0], minutes(1)[0][:9]], id="of different lengths"),
@@ -108,10 +117,23 @@ def test_a_page_that_cannot_be_true_is_a_fault(rows: Any) -> None:
         hour(rows)
 
 
-def test_a_bar_that_an_outage_shortened_is_accepted() -> None:
-    rows = minutes(0, 1, 2)
-    rows[1][6] -= 30_000
-    assert hour(rows).height == 3
+def test_bars_on_the_grid_are_not_odd() -> None:
+    assert oddity([]) is None
+    assert oddity(minutes(0, 1, 5)) is None
+
+
+def test_odd_bars_of_an_outage_are_described() -> None:
+    cut = minutes(0, 1, 2)
+    cut[1][6] -= 30_000
+    assert hour(cut).height == 3
+    assert oddity(cut) == ("1 bars not 1m long from 2024-03-01T00:00:00Z to 2024-03-01T00:02:00Z")
+    assert str(oddity(cut[1:2])).startswith("1 bars not 1m long")
+    off = START + timedelta(seconds=14.789)
+    odd = [kline(off + timedelta(minutes=n), off + timedelta(minutes=n + 1)) for n in range(5)]
+    assert str(oddity(odd)).startswith("5 bars off the grid of 1m from")
+    # the grid begins anew: the last bar off the grid overlaps the first one on it
+    assert str(oddity([odd[4], *minutes(5)])).startswith("1 bars off the grid of 1m from")
+    assert str(oddity(minutes(3, 4, 4))).startswith("1 bars repeated from")
 
 
 @pytest.mark.parametrize(
@@ -126,10 +148,12 @@ def test_weeks_and_months_have_their_own_grid(
     timeframe: str, opens: datetime, ends: datetime
 ) -> None:
     grid, window = Timeframe.parse(timeframe), TimeRange(opens, LATER)
-    assert validate_klines(parse_klines([kline(opens, ends)]), grid, window, LATER).height == 1
+    bars, odd = validate_klines(parse_klines([kline(opens, ends)]), grid, window, LATER)
+    assert bars.height == 1
+    assert odd is None
     wrong = kline(opens + timedelta(days=1), ends + timedelta(days=1))
-    with pytest.raises(Fault, match="grid"):
-        validate_klines(parse_klines([wrong]), grid, window, LATER)
+    odd = validate_klines(parse_klines([wrong]), grid, window, LATER)[1]
+    assert str(odd).startswith(f"1 bars off the grid of {timeframe}")
 
 
 def test_numbers_that_cannot_be_read_are_null_and_all_of_them_are_a_changed_format() -> None:
@@ -170,8 +194,6 @@ def test_trades_keep_ids_and_the_takers_side() -> None:
         lambda: parse_agg_trades([{"a": 1}]),
         lambda: parse_agg_trades([trade(1, p=1.5)]),
         lambda: parse_agg_trades({"a": 1}),
-        lambda: validate_trades(parse_agg_trades([trade(1), trade(1)])),
-        lambda: validate_trades(parse_agg_trades([trade(1, T=None)])),
         lambda: validate_trades(parse_agg_trades([trade(1)]), from_id=2),
         lambda: validate_trades(
             parse_agg_trades([trade(1, 3600)]), TimeRange(START, START + timedelta(hours=1))
@@ -188,14 +210,44 @@ def test_missing_ids_are_counted(ids: set[int], from_id: int) -> None:
     from_id = min(from_id, *ids)
     trades = validate_trades(parse_agg_trades([trade(n, n) for n in ids]), from_id=from_id)
     missing = set(range(from_id, max(ids))) - ids
-    oddity = find_trade_gaps(trades, from_id)
+    oddity = find_trade_anomaly(trades, from_id)
     assert (oddity is None) == (not missing)
     assert oddity is None or oddity.startswith(f"{len(missing)} ids")
 
 
+def test_one_id_for_two_trades_is_an_anomaly() -> None:
+    trades = parse_agg_trades([trade(1), trade(2, 1), trade(2, 1, p="9"), trade(3, 2)])
+    assert find_trade_anomaly(trades, 1) == "1 ids from 1 to 3 are repeated"
+
+
+@pytest.mark.parametrize(
+    ("first", "jump"),
+    [
+        (trade(11, 10), None),
+        (trade(11, 60), None),
+        (trade(11, 10, p="1.55"), None),
+        (trade(11, 9000), "a jump from 2024-03-01T00:00:09Z to 2024-03-01T02:30:00Z"),
+        (trade(11, 5), "a jump from 2024-03-01T00:00:09Z to 2024-03-01T00:00:05Z"),
+        (trade(11, 10, p="1.6"), "a jump from 1.5 to 1.6"),
+        (trade(11, 10, p="1.4"), "a jump from 1.5 to 1.4"),
+        (trade(11, 10, p="n/a"), None),
+    ],
+)
+def test_a_page_that_does_not_continue_the_one_before_it_is_found(
+    first: dict[str, Any], jump: str | None
+) -> None:
+    before = parse_agg_trades([trade(n, n) for n in range(10)])
+    assert find_jump(before, parse_agg_trades([first])) == jump
+
+
+def test_a_quiet_market_does_not_jump() -> None:
+    before = parse_agg_trades([trade(n, 600 * n) for n in range(10)])
+    assert find_jump(before, parse_agg_trades([trade(10, 600 * 9 + 7000)])) is None
+
+
 def test_time_that_runs_backward_is_an_anomaly() -> None:
     assert (
-        find_trade_gaps(parse_agg_trades([trade(1, 5), trade(2, 4)]), 1)
+        find_trade_anomaly(parse_agg_trades([trade(1, 5), trade(2, 4)]), 1)
         == "times that run backward"
     )
 
@@ -212,9 +264,10 @@ def test_funding_has_a_mark_price_if_the_venue_sends_one() -> None:
     assert rates["funding_rate"].to_list() == [-0.0002, 0.0003, 0.0001]
     assert rates["mark_price"].to_list() == [None, None, 12.5]
     with pytest.raises(Fault):
-        validate_funding(rates, TimeRange(START, START + timedelta(milliseconds=9)))
-    with pytest.raises(Fault):
-        validate_funding(parse_funding(rows[:1] * 2), TimeRange(START, LATER))
+        validate_funding(rates, TimeRange(START, START + timedelta(milliseconds=9)), "A")
+    with pytest.raises(Fault, match="funding rates of A instead of B"):
+        validate_funding(rates, TimeRange(START, LATER), "B")
+    assert validate_funding(rates, TimeRange(START, LATER), "A").height == 3
 
 
 def test_recorded_klines_and_trades(sample: Callable[[str], bytes]) -> None:

@@ -36,7 +36,7 @@ class BinanceVenue:
     def __init__(self, client: Client, market: Mapping[str, Any]) -> None:
         own = BinanceMarket(client, market)
         self._bars = BinanceBars(own)
-        self._trades = BinanceTrades(own)
+        self._trades = BinanceTrades(own, self._bars.first_day)
         self._funding = BinanceFunding(own)
 
     def bars(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]:

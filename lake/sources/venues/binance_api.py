@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import polars as pl
+from typing import Any, TypeVar
 
 from lake.log import get_logger
 from lake.model.time import TimeRange, to_ms_ceiling
 from lake.sources.ccxt_client import Client, build_format_error
 from lake.sources.frames import REQUIRED, find_unreadable_columns
+from lake.sources.records import Records
+
+T = TypeVar("T")
 
 _log = get_logger(__name__)
 
@@ -55,26 +56,24 @@ class BinanceMarket:
         self.client = client
         self.api = api
         self.symbol = str(market["symbol"])
-        self._id = market["id"]
+        self.id = str(market["id"])
 
-    async def call(
-        self, method: str, request: dict[str, Any], read: Callable[[Any], pl.DataFrame]
-    ) -> pl.DataFrame:
+    async def call(self, method: str, request: dict[str, Any], read: Callable[[Any], T]) -> T:
         """Call a method for this market; see `Client.call`."""
-        return await self.client.call(method, {"symbol": self._id, **request}, read=read)
+        return await self.client.call(method, {"symbol": self.id, **request}, read=read)
 
-    def require_readable(self, family: str, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return the frame.
+    def require_readable(self, family: str, records: Records) -> Records:
+        """Return the records.
 
         Raises
         ------
         SourceError
-            No row of it can be read.
+            No row of them can be read.
         """
-        missing = find_unreadable_columns(frame, REQUIRED[family])
+        missing = find_unreadable_columns(records.frame, REQUIRED[family])
         if missing:
             raise build_format_error(self.client.id, f"{family} of {self.symbol} without {missing}")
-        return frame
+        return records
 
     def report(self, event: str, **facts: object) -> None:
         """Log what is odd in the data of this market."""

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
 
-from lake.model.time import TimeRange
+from lake.errors import SourceRefusedError
+from lake.model.time import EPOCH, TimeRange
 from lake.model.timeframe import Timeframe
 from lake.sources.base import Page
-from lake.sources.faults import ANSWERS_COMPARED, build_contradiction_error
+from lake.sources.faults import (
+    ANSWERS_COMPARED,
+    Fault,
+    ask_until_consistent,
+    build_contradiction_error,
+)
 from lake.sources.frames import find_complete_until, range_or_none
+from lake.sources.records import Records, join_anomalies, parse_records
+from lake.sources.venues.beginnings import DAY, build_page_before, find_beginning
 from lake.sources.venues.binance_api import BinanceMarket, to_time_parameters
 from lake.sources.venues.binance_pages import parse_klines, validate_klines
 
 # How long Binance's replicas may still serve older answers
 _SETTLE = timedelta(seconds=5)
+_DAILY = Timeframe(1, "d")
 
 
 class BinanceBars:
@@ -25,55 +35,122 @@ class BinanceBars:
 
     def __init__(self, market: BinanceMarket) -> None:
         self._market = market
+        self._oldest: dict[Timeframe, datetime | None] = {}
+        self._first_day: datetime | None = None
+        self._finding = asyncio.Lock()
 
     async def fetch(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]:
         """Fetch the bars of a window; each page starts where the last one ended."""
         done_until, at = window.start, timeframe.ceiling(window.start)
+        if (page := await self._build_page_before(timeframe, window)) is not None:
+            yield page
+            done_until = at = page.end
         while done_until < window.end and at < self._market.client.venue_now():
             reached = self._market.client.venue_now() - _SETTLE
             if at >= window.end:
-                no_bars = validate_klines(parse_klines([]), timeframe, window, reached)
+                no_bars = _build_no_bars(timeframe)
                 yield Page(no_bars, range_or_none(done_until, min(window.end, reached)))
                 return
             end = min(timeframe.after(at, self._market.api.bars_limit), window.end)
-            bars, following = await self._fetch_bars_page(timeframe, TimeRange(at, end), window.end)
-            at = timeframe.after(bars["timestamp"][-1]) if bars.height else following
+            answer, following = await self._fetch_page(timeframe, TimeRange(at, end), window.end)
+            bars = answer.frame
+            if done_until == window.start and following > at:
+                await self._find_oldest(timeframe)
+                if (page := await self._build_page_before(timeframe, window)) is not None:
+                    yield page
+                    done_until = page.end
+            # the grid may begin anew after a bar off the grid
+            at = timeframe.floor(timeframe.after(bars["timestamp"][-1])) if len(bars) else following
             until = min(at, window.end)
             settled_end = min(until, find_complete_until(bars, timeframe, reached))
-            yield Page(bars, range_or_none(done_until, settled_end))
+            yield Page(bars, range_or_none(done_until, settled_end), answer.refused)
             done_until = until
 
-    async def _fetch_bars_page(
+    async def _fetch_page(
         self, timeframe: Timeframe, page: TimeRange, end: datetime
-    ) -> tuple[pl.DataFrame, datetime]:
-        """Fetch the bars of a page, and the open time of the next bar before `end` if it has none.
+    ) -> tuple[Records, datetime]:
+        """Fetch the bars of a page, and the open time of the first bar from its start to `end`.
 
         A page that does not start with its first bar is accepted only if a request for the first
         bar gives the same result: a repeated older answer can look like a quiet market.
         """
         rest = TimeRange(page.start, end)
         for _ in range(ANSWERS_COMPARED):
-            bars = await self._fetch_klines(timeframe, page, self._market.api.bars_limit)
+            answer = await self._fetch_klines(timeframe, page, self._market.api.bars_limit)
+            bars = answer.frame
             first_open = bars["timestamp"][0] if bars.height else page.end
             if first_open == page.start:
-                return bars, page.end
-            first = await self._fetch_klines(timeframe, rest, 1)
+                return answer, first_open
+            first = (await self._fetch_klines(timeframe, rest, 1)).frame
             following = first["timestamp"][0] if first.height else end
             if following == first_open or (bars.is_empty() and following >= page.end):
-                return bars, following
+                return answer, following
         raise build_contradiction_error(
             self._market.client.id, f"{timeframe} bars of {self._market.symbol} in {page}"
         )
 
-    async def _fetch_klines(
-        self, timeframe: Timeframe, window: TimeRange, limit: int
-    ) -> pl.DataFrame:
+    async def _fetch_klines(self, timeframe: Timeframe, window: TimeRange, limit: int) -> Records:
         reached = self._market.client.venue_now() - _SETTLE
 
-        def read(answer: Any) -> pl.DataFrame:
-            bars = self._market.require_readable("bars", parse_klines(answer))
-            return validate_klines(bars, timeframe, window, reached)
+        def read(answer: Any) -> tuple[Records, str | None]:
+            records = self._market.require_readable("bars", parse_records(answer, parse_klines))
+            if records.frame.height > limit:
+                raise Fault(f"{records.frame.height} bars instead of {limit}")
+            bars, anomaly = validate_klines(records.frame, timeframe, window, reached)
+            return Records(bars, records.refused), join_anomalies(records.anomaly, anomaly)
 
         interval = self._market.client.exchange.timeframes[str(timeframe)]
         request = {"interval": interval, "limit": limit, **to_time_parameters(window)}
-        return await self._market.call(self._market.api.klines, request, read)
+        (records, _), anomaly = await ask_until_consistent(
+            self._market.client.id,
+            f"{timeframe} bars of {self._market.symbol} in {window}",
+            lambda: self._market.call(self._market.api.klines, request, read),
+            lambda answer: answer[1],
+        )
+        if anomaly is not None:
+            self._market.report("bars_inconsistent", anomaly=anomaly)
+        return records
+
+    async def _build_page_before(self, timeframe: Timeframe, window: TimeRange) -> Page | None:
+        """Build the page of the time before the oldest bar, if that is known and in the window."""
+        oldest = self._oldest.get(timeframe)
+        if oldest is None or oldest <= window.start:
+            return None
+        began: datetime | None = oldest
+        if timeframe.longest < DAY:
+            began = find_beginning(oldest, await self.first_day())
+        return build_page_before(window, oldest, began, _build_no_bars(timeframe))
+
+    async def _find_oldest(self, timeframe: Timeframe) -> None:
+        """Find the oldest bar, once: not with requests for each day before it."""
+        async with self._finding:
+            if timeframe not in self._oldest:
+                self._oldest[timeframe] = await self._fetch_first(timeframe)
+
+    async def first_day(self) -> datetime | None:
+        """Return the open time of the first daily bar; None if the venue does not give it."""
+        async with self._finding:
+            return await self._fetch_first_day()
+
+    async def _fetch_first_day(self) -> datetime | None:
+        if self._first_day is None:
+            try:
+                self._first_day = await self._fetch_first(_DAILY)
+            except SourceRefusedError as error:
+                self._market.report("first_day_refused", reason=error.message)
+        return self._first_day
+
+    async def _fetch_first(self, timeframe: Timeframe) -> datetime | None:
+        """Fetch the open time of the first bar that the venue serves; it must say so twice."""
+        since_ever = TimeRange(EPOCH, self._market.client.venue_now())
+        records, _ = await ask_until_consistent(
+            self._market.client.id,
+            f"the first {timeframe} bar of {self._market.symbol}",
+            lambda: self._fetch_klines(timeframe, since_ever, 1),
+            lambda records: str(records.frame["timestamp"].to_list()),
+        )
+        return records.frame["timestamp"][0] if records.frame.height else None
+
+
+def _build_no_bars(timeframe: Timeframe) -> pl.DataFrame:
+    return validate_klines(parse_klines([]), timeframe, TimeRange(EPOCH, EPOCH + DAY), EPOCH)[0]

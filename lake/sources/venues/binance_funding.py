@@ -6,12 +6,11 @@ from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any
 
-import polars as pl
-
 from lake.model.time import MILLISECOND, TimeRange, iso
 from lake.sources.base import Page
 from lake.sources.faults import ask_until_consistent
 from lake.sources.frames import range_or_none
+from lake.sources.records import Records, join_anomalies, parse_records
 from lake.sources.venues.binance_api import BinanceMarket, to_time_parameters
 from lake.sources.venues.binance_pages import parse_funding, validate_funding
 
@@ -32,28 +31,36 @@ class BinanceFunding:
         done_until = window.start
         while done_until < window.end and done_until < self._market.client.venue_now():
             reached = self._market.client.venue_now() - _SETTLE
-            rates = await self._fetch_page(TimeRange(done_until, window.end))
+            answer = await self._fetch_page(TimeRange(done_until, window.end))
+            rates = answer.frame
             until = rates["timestamp"][-1] + MILLISECOND if rates.height else window.end
             until = min(until, window.end)
-            yield Page(rates, range_or_none(done_until, min(until, reached)))
+            yield Page(rates, range_or_none(done_until, min(until, reached)), answer.refused)
             done_until = until
 
-    async def _fetch_page(self, window: TimeRange) -> pl.DataFrame:
-        def read(answer: Any) -> pl.DataFrame:
-            return validate_funding(
-                self._market.require_readable("funding", parse_funding(answer)), window
-            )
+    async def _fetch_page(self, window: TimeRange) -> Records:
+        def read(answer: Any) -> Records:
+            records = parse_records(answer, parse_funding)
+            self._market.require_readable("funding", records)
+            rates = validate_funding(records.frame, window, self._market.id)
+            return Records(rates, records.refused)
 
-        def find_anomaly(rates: pl.DataFrame) -> str | None:
+        def find_anomaly(answer: Records) -> str | None:
+            rates = answer.frame
             first = rates["timestamp"][0] if rates.height else window.end
             is_late = rates.is_empty() or first - window.start > _LONGEST_INTERVAL
-            return f"none before {iso(first)}" if is_late else None
+            repeated = rates.height - rates["timestamp"].n_unique()
+            return join_anomalies(
+                answer.anomaly,
+                f"none before {iso(first)}" if is_late else None,
+                f"{repeated} times are repeated" if repeated else None,
+            )
 
         request = {"limit": _LIMIT, **to_time_parameters(window)}
-        rates, _ = await ask_until_consistent(
+        answer, _ = await ask_until_consistent(
             self._market.client.id,
             f"funding rates of {self._market.symbol} in {window}",
             lambda: self._market.call(self._market.api.funding, request, read),
             find_anomaly,
         )
-        return rates
+        return answer

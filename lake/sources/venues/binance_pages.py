@@ -7,10 +7,13 @@ https://developers.binance.com/docs/derivatives/usds-margined-futures/market-dat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from polars.exceptions import PolarsError
 
@@ -18,6 +21,12 @@ from lake.model.time import MILLISECOND, TimeRange, iso
 from lake.model.timeframe import Timeframe
 from lake.sources.faults import Fault
 from lake.sources.frames import add_closed, sorted_by, to_timestamps
+
+# Where a page of trades is farther from the one before, it is confirmed by time.
+_CONTINUES_WITHIN, _USUAL_PAUSES = timedelta(minutes=1), 20
+_CONTINUES_WITHIN_RATIO = 1.05
+
+Ints = npt.NDArray[np.int64]
 
 # positions in a kline; the twelfth is unused
 _KLINE_FLOATS = {
@@ -65,25 +74,43 @@ def parse_klines(answer: Any) -> pl.DataFrame:
 
 def validate_klines(
     bars: pl.DataFrame, timeframe: Timeframe, window: TimeRange, reached: datetime
-) -> pl.DataFrame:
-    """Validate that bars answer the request, and return them. Removes `close_time` from `bars`.
+) -> tuple[pl.DataFrame, str | None]:
+    """Validate that bars answer the request; return them and what is odd about them, or None.
+
+    Binance cut bars short at outages, and after two of them its bars began off the grid for hours.
+    Such bars are odd, but may be its data. Removes `close_time` from `bars`.
 
     Raises
     ------
     Fault
-        A bar is outside the window, off the grid, duplicated, or of another timeframe: the answer
-        belongs to another request.
+        A bar is outside the window, or most are of another timeframe: the answer belongs to
+        another request.
     """
     close_times = bars.drop_in_place("close_time")
+    anomaly = None
     if bars.height:
         _require_within(bars, window)
-        if not _is_on_grid(bars["timestamp"], timeframe):
-            raise Fault(f"bars off the grid of {timeframe}, or duplicated")
-        # Binance has shortened single bars at outages; in a page of another timeframe all bars
-        # differ
-        if 2 * _count_full_length(timeframe, bars["timestamp"], close_times) < bars.height:
+        lengths = _compare_lengths(timeframe, bars["timestamp"], close_times)
+        sooner = _count_sooner(bars["timestamp"], timeframe)
+        is_finer = 2 * int((lengths < 0).sum()) > bars.height and 2 * sooner >= bars.height - 1
+        if 2 * int((lengths > 0).sum()) > bars.height or (is_finer and sooner):
             raise Fault(f"bars of another timeframe than {timeframe}")
-    return add_closed(bars, timeframe, reached)
+        anomaly = _describe_oddities(bars["timestamp"], timeframe, int((lengths != 0).sum()))
+    return add_closed(bars, timeframe, reached), anomaly
+
+
+def _describe_oddities(opens: pl.Series, timeframe: Timeframe, odd_lengths: int) -> str | None:
+    """Describe bars off the grid, repeated bars and bars of another length; None without any."""
+    off_grid = 0
+    if not _is_on_grid(opens, timeframe):
+        off_grid = sum(timeframe.floor(time) != time for time in opens)
+    counts = {
+        f"off the grid of {timeframe}": off_grid,
+        "repeated": opens.len() - opens.n_unique(),
+        f"not {timeframe} long": odd_lengths,
+    }
+    oddities = [f"{count} bars {oddity}" for oddity, count in counts.items() if count]
+    return f"{', '.join(oddities)} from {iso(opens[0])} to {iso(opens[-1])}" if oddities else None
 
 
 def _is_on_grid(opens: pl.Series, timeframe: Timeframe) -> bool:
@@ -97,13 +124,29 @@ def _is_on_grid(opens: pl.Series, timeframe: Timeframe) -> bool:
     )
 
 
-def _count_full_length(timeframe: Timeframe, opens: pl.Series, closes: pl.Series) -> int:
-    """Count the bars with the full length of the timeframe."""
+def _count_sooner(opens: pl.Series, timeframe: Timeframe) -> int:
+    """Count the sorted bars that follow the one before sooner than the timeframe allows."""
+    if timeframe.unit == "M":
+        return sum(after < timeframe.after(first) for first, after in pairwise(opens))
+    steps = np.diff(opens.cast(pl.Int64).to_numpy())
+    return int((steps < timeframe.seconds * 1_000_000).sum())
+
+
+def _compare_lengths(timeframe: Timeframe, opens: pl.Series, closes: pl.Series) -> Ints:
+    """Compare lengths with the timeframe: negative for a shorter bar, positive for a longer one."""
     if timeframe.unit == "M":
         pairs = zip(opens, closes, strict=True)
-        return sum(timeframe.after(first) == last + MILLISECOND for first, last in pairs)
+        return np.array([_compare_month(timeframe, *pair) for pair in pairs], dtype=np.int64)
     lengths = closes.cast(pl.Int64).to_numpy() - opens.cast(pl.Int64).to_numpy()
-    return int((lengths == timeframe.seconds * 1_000_000 - 1000).sum())
+    return np.asarray(lengths - (timeframe.seconds * 1_000_000 - 1000), dtype=np.int64)
+
+
+def _compare_month(timeframe: Timeframe, first: datetime, last: datetime) -> int:
+    end = last + MILLISECOND
+    if timeframe.floor(first) == first:
+        return (end > timeframe.after(first)) - (end < timeframe.after(first))
+    length = end - first
+    return (length > timeframe.longest) - (length < timedelta(seconds=timeframe.seconds))
 
 
 def parse_agg_trades(answer: Any) -> pl.DataFrame:
@@ -150,12 +193,9 @@ def validate_trades(
     Raises
     ------
     Fault
-        A trade is outside the window, before the id, duplicated, or has no id or time.
+        A trade is outside the window, or before the id.
     """
     if trades.height:
-        if trades["id"].null_count() or trades["timestamp"].null_count():
-            raise Fault("a trade without an id or a time")
-        _require_once(trades, "id")
         if window is not None:
             _require_within(trades, window)
         if from_id is not None and trades["id"][0] < from_id:
@@ -163,16 +203,54 @@ def validate_trades(
     return trades
 
 
-def find_trade_gaps(trades: pl.DataFrame, from_id: int | None) -> str | None:
-    """Describe the anomaly of a page: missing ids, or times that run backward; else None."""
+def find_trade_anomaly(trades: pl.DataFrame, from_id: int | None) -> str | None:
+    """Describe the anomaly of a page: missing or repeated ids, times that run backward; or None."""
     if trades.is_empty():
         return None
     ids = trades["id"]
-    expected = ids[0] if from_id is None else from_id
-    missing = ids[-1] - expected + 1 - trades.height
+    expected, distinct = (ids[0] if from_id is None else from_id), ids.n_unique()
+    missing = ids[-1] - expected + 1 - distinct
     if missing:
         return f"{missing} ids from {expected} to {ids[-1]} are missing"
+    if distinct < trades.height:
+        return f"{trades.height - distinct} ids from {expected} to {ids[-1]} are repeated"
     return None if trades["timestamp"].is_sorted() else "times that run backward"
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """What identifies one trade of a market."""
+
+    id: int
+    time: datetime
+    price: float | None
+    amount: float | None
+
+    @classmethod
+    def at(cls, trades: pl.DataFrame, place: int) -> Trade:
+        """Return the trade at a place of a page."""
+        row = trades.row(place, named=True)
+        return cls(row["id"], row["timestamp"], row["price"], row["amount"])
+
+
+def find_jump(before: pl.DataFrame, trades: pl.DataFrame) -> str | None:
+    """Describe how a page by id does not continue the page before it in time or price; or None.
+
+    A page of another market continues the ids by chance, but neither times nor prices.
+    """
+    if trades.is_empty():
+        return "no trades"
+    last, first = Trade.at(before, -1), Trade.at(trades, 0)
+    usual = (before["timestamp"][-1] - before["timestamp"][0]) / before.height
+    pause = first.time - last.time
+    if pause < timedelta(0) or pause > _CONTINUES_WITHIN + _USUAL_PAUSES * usual:
+        return f"a jump from {iso(last.time)} to {iso(first.time)}"
+    if not last.price or not first.price:
+        return None
+    ratio = first.price / last.price
+    if max(ratio, 1 / ratio) > _CONTINUES_WITHIN_RATIO:
+        return f"a jump from {last.price} to {first.price}"
+    return None
 
 
 def parse_funding(answer: Any) -> pl.DataFrame:
@@ -188,6 +266,7 @@ def parse_funding(answer: Any) -> pl.DataFrame:
         frame = pl.DataFrame(
             {
                 "timestamp": to_timestamps(columns["fundingTime"]),
+                "symbol": pl.Series([row.get("symbol") for row in answer], dtype=pl.String),
                 "funding_rate": pl.Series(columns["fundingRate"], dtype=pl.String),
                 "mark_price": pl.Series([row.get("markPrice") for row in answer], dtype=pl.String),
             }
@@ -198,18 +277,20 @@ def parse_funding(answer: Any) -> pl.DataFrame:
     return sorted_by(frame.with_columns(numbers), "timestamp")
 
 
-def validate_funding(rates: pl.DataFrame, window: TimeRange) -> pl.DataFrame:
-    """Validate that rates are within a window, without duplicate times, and return them.
+def validate_funding(rates: pl.DataFrame, window: TimeRange, symbol: str) -> pl.DataFrame:
+    """Validate that rates are of a market, in a window; return them without `symbol`.
 
     Raises
     ------
     Fault
-        A rate is outside the window, or two have the same time.
+        A rate is outside the window, or of another market.
     """
+    others = rates.filter(pl.col("symbol") != symbol)["symbol"]
+    if others.len():
+        raise Fault(f"funding rates of {others[0]} instead of {symbol}")
     if rates.height:
         _require_within(rates, window)
-        _require_once(rates, "timestamp")
-    return rates
+    return rates.drop("symbol")
 
 
 def _require_list(answer: Any) -> None:
@@ -228,12 +309,7 @@ def _to_columns(answer: Any, keys: Sequence[str]) -> dict[str, list[Any]]:
 def _require_within(frame: pl.DataFrame, window: TimeRange) -> None:
     column = frame["timestamp"]
     first, last = column.min(), column.max()
-    if column.null_count() or not isinstance(first, datetime) or not isinstance(last, datetime):
-        raise Fault("a row without a time")
+    if not isinstance(first, datetime) or not isinstance(last, datetime):
+        raise Fault("rows without a time")
     if first < window.start or last >= window.end:
         raise Fault(f"rows from {iso(first)} to {iso(last)} instead of {window}")
-
-
-def _require_once(frame: pl.DataFrame, column: str) -> None:
-    if frame[column].n_unique() != frame.height:
-        raise Fault(f"rows of one page with the same {column}")
