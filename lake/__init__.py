@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from lake.settings import Settings
     from lake.store.store import WriteResult
     from lake.store.vacuum import VacuumReport
+    from lake.store.verify import TableVerification
 
 __all__ = [
     "AlertOutcome",
@@ -102,6 +103,7 @@ __all__ = [
     "SourceUnavailableError",
     "StorageError",
     "TableReport",
+    "TableVerification",
     "TimeRange",
     "Trade",
     "Unanswered",
@@ -144,6 +146,7 @@ _NAMES_BY_MODULE = {
     "lake.settings": "Settings",
     "lake.store.store": "WriteResult",
     "lake.store.vacuum": "VacuumReport",
+    "lake.store.verify": "TableVerification",
 }
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
 

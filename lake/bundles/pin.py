@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from lake.bundles.draft import Assessment, Draft
 from lake.bundles.gates import require_complete
+from lake.bundles.hashes import hash_committed_files
 from lake.bundles.manifest import (
     QUALITY_FILE,
     CoveragePart,
@@ -31,8 +31,8 @@ from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.model.time import in_utc, iso
 from lake.query.overview import read_coverage
-from lake.store.hashing import hash_files
-from lake.store.index import SCHEMA, FileIndex
+from lake.store.index import FileIndex
+from lake.store.reader import may_hold_rows
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
 from lake.version import VERSION
@@ -77,7 +77,7 @@ class PinRequest:
 
 @dataclass(frozen=True)
 class MeasuredTable:
-    """The selection of a table at a version: its ref, its days (`DAYS`) and its files."""
+    """The selection of a table at a version: its ref, its days (`DAYS`), its files and `sha256`."""
 
     snapshot: Snapshot
     ref: Ref
@@ -116,6 +116,8 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
         An interval is not covered, and the request requires complete coverage.
     CommitConflictError
         Writers committed too often to capture versions of one moment.
+    DamagedError
+        A data file is not as it was committed.
     """
     now = store.now()
     datasets = _require_valid(store, request, now)
@@ -123,7 +125,7 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
     markets = Selection(request.selection.exchanges, request.selection.symbols)
     covered = read_coverage(store, (), markets, request.as_of)
     tables = tuple(
-        _measure_table(snapshot, _cut_open_bars(snapshot, request.selection), progress)
+        _measure_table(snapshot, request.selection, progress)
         for snapshot in capture_versions(store, datasets, request.as_of)
     )
     parts = _list_coverage_parts(covered, tables)
@@ -135,21 +137,17 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
 def build_draft(
     store: Store,
     measurement: Measurement,
-    hashes: Mapping[str, pl.DataFrame],
     assessment: Assessment | None,
-    progress: Progress,
 ) -> Draft:
     """Build the draft of a bundle from a measurement.
 
     Parameters
     ----------
-    hashes
-        By table, the SHA-256 of files that a bundle lists already: `path`, `bytes`, `sha256`.
     assessment
         The quality of the pinned rows; None if no check was run.
     """
     tables, request = measurement.tables, measurement.request
-    listed = [_hash_files(table, hashes[table.ref.table], progress) for table in tables]
+    listed = [table.files.with_columns(table=pl.lit(table.ref.table)) for table in tables]
     return Draft(
         fields={
             "version": measurement.now,
@@ -200,9 +198,11 @@ def capture_versions(
     )
 
 
-def _measure_table(snapshot: Snapshot, selection: Selection, progress: Progress) -> MeasuredTable:
+def _measure_table(snapshot: Snapshot, selected: Selection, progress: Progress) -> MeasuredTable:
     dataset = snapshot.dataset
-    files = snapshot.files(selection)
+    hashed = hash_committed_files(snapshot, snapshot.files(selected), progress)
+    selection = _cut_open_bars(snapshot, selected)
+    files = hashed.filter(may_hold_rows(selection))
     days = measure_days(snapshot, selection, progress)
     _require_markets(dataset, selection, days)
     rows, first, last = days.select(
@@ -228,19 +228,6 @@ def _measure_table(snapshot: Snapshot, selection: Selection, progress: Progress)
         digest=combine_digests(days),
     )
     return MeasuredTable(snapshot, ref, days, files)
-
-
-def _hash_files(table: MeasuredTable, hashes: pl.DataFrame, progress: Progress) -> pl.DataFrame:
-    """Build the file index of a table; hash only files whose SHA-256 is not known yet."""
-    files = table.files.join(hashes, on=["path", "bytes"], how="left", maintain_order="left")
-    new = files.filter(pl.col("sha256").is_null())["path"]
-    progress.begin(f"hashing {table.ref.table}", len(new))
-    new_hashes = iter(hash_files([Path(table.snapshot.uri, path) for path in new], progress))
-    progress.end()
-    all_hashes = [digest or next(new_hashes) for digest in files["sha256"]]
-    return files.with_columns(
-        sha256=pl.Series(all_hashes, dtype=pl.String), table=pl.lit(table.ref.table)
-    ).select(list(SCHEMA))
 
 
 def _build_metadata(

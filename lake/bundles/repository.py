@@ -56,6 +56,8 @@ class Repository:
     def find_hashes(self, table: str, table_id: str, files: pl.DataFrame) -> pl.DataFrame:
         """Return the SHA-256 of those data files of a table that some bundle lists already.
 
+        Bundles with data of their own do not count: they say nothing about the table's files.
+
         Returns
         -------
         DataFrame
@@ -70,7 +72,7 @@ class Repository:
             with suppress(LakeError):  # a damaged bundle has no usable list
                 contents = self.open(bundle_id)
                 refs = {ref.table: ref.table_id for _, ref in contents.manifest.refs()}
-                if refs.get(table) == table_id:
+                if refs.get(table) == table_id and not contents.owns_data:
                     listed = contents.files.files(table).select(*key, "sha256")
                     hashes.extend(listed.join(missing, on=key, how="semi"))
         return hashes

@@ -6,7 +6,8 @@ from lake.bundles.cache import Cache
 from lake.bundles.contents import Contents
 from lake.bundles.draft import Assessment
 from lake.bundles.gates import require_score
-from lake.bundles.pin import Measurement, PinRequest, build_draft, measure
+from lake.bundles.hashes import require_equal_hashes
+from lake.bundles.pin import MeasuredTable, Measurement, PinRequest, build_draft, measure
 from lake.bundles.repository import Repository
 from lake.jobs.quality.pin_report import assess
 from lake.model.progress import Progress
@@ -34,20 +35,18 @@ def pin(
         The name is invalid, or names a bundle with other rows.
     CommitConflictError
         Tables changed too often to read them at one moment, or files are being deleted.
+    DamagedError
+        A data file is not as it was committed, or as an earlier bundle lists it.
     """
     repository.require_name(request.name)
     with locks.lock_for_pin(store.root):
         measurement = measure(store, request, progress)
+        for table in measurement.tables:
+            _compare_with_bundles(repository, table)
         assessment = _assess(store, settings, measurement, progress) if request.check else None
         if request.min_quality is not None:
             require_score(request.min_quality, assessment.score if assessment else None)
-        hashes = {
-            table.ref.table: repository.find_hashes(
-                table.ref.table, table.ref.table_id, table.files
-            )
-            for table in measurement.tables
-        }
-        draft = build_draft(store, measurement, hashes, assessment, progress)
+        draft = build_draft(store, measurement, assessment)
         repository.require_free(request.name, draft.id, move=request.move)
         contents = repository.store(draft)
         repository.point(request.name, contents.id)
@@ -72,6 +71,14 @@ def remove_bundle(
     if cache is not None:
         cache.remove(bundle_id)
     return bundle_id, names
+
+
+def _compare_with_bundles(repository: Repository, table: MeasuredTable) -> None:
+    """Compare hashes with those that earlier bundles list, also of files without a record."""
+    ref = table.ref
+    listed = repository.find_hashes(ref.table, ref.table_id, table.files)
+    recorded = listed.rename({"sha256": "recorded"})
+    require_equal_hashes(repository.root.tables / ref.table, table.files, recorded)
 
 
 def _assess(

@@ -161,13 +161,14 @@ def write_record(table: Path, version: int, hashes: Mapping[str, str], *, replac
 
 
 def read_log_hash(table: Path, version: int) -> str | None:
-    """Return the recorded hash of a version's log entry; None without a record of its own."""
+    """Return the recorded hash of a version's log entry; None without an intact record of its own.
+
+    Tables are opened in spite of a damaged record: `lake verify table` reports it.
+    """
     path = table / FOLDER / f"{version:020}.sha256"
-    try:
-        entries = dict(read_record(path).iter_rows())
-    except FileNotFoundError:
-        return None
-    return entries.get(name_log_entry(version))
+    with suppress(FileNotFoundError, DamagedError):
+        return dict(read_record(path).iter_rows()).get(name_log_entry(version))
+    return None
 
 
 def name_log_entry(version: int) -> str:
@@ -217,7 +218,7 @@ def build_mismatch_error(table: Path, path: str, found: str | None, what: str) -
     return DamagedError(
         f"table {table.name}: {table / path} {state}: {what}",
         f"Check the disk. `lake verify table {table.name}` lists all such files; restore them from "
-        "a backup, or ingest their range again after that of a bundle.",
+        "a backup, or from an exported bundle that has them.",
     )
 
 

@@ -143,7 +143,8 @@ def compact(
     Raises
     ------
     DamagedError
-        The new files hold other rows, or an old file cannot be read: nothing was committed.
+        An old file is not as it was committed or cannot be read, or the new files hold other rows:
+        nothing was committed.
     CommitConflictError
         Other writers kept rewriting the same dates.
     """
@@ -180,6 +181,8 @@ def _compact_once(
     if loose.is_empty():
         return None
     staged = _Staging()
+    closed = files.filter(pl.col("date").is_in(loose["date"].to_list()))
+    snapshot.table.checksums.require_unchanged(closed["path"], "not compacted")
     try:
         for day in loose["date"]:
             _stage(snapshot, files.filter(pl.col("date") == day), staged)

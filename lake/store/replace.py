@@ -22,7 +22,7 @@ from lake.model.digest import compute_digest
 from lake.model.frames import sort_by
 from lake.model.market import Market
 from lake.model.selection import Selection
-from lake.model.time import DAY, TimeRange
+from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.store import delta
 from lake.store.conform import REASON, conform
 from lake.store.faults import translate_errors
@@ -88,6 +88,8 @@ def replace_rows(
         have one key.
     CommitConflictError
         Other writers kept committing first: nothing was changed.
+    DamagedError
+        A file with rows of these dates is not as it was committed: nothing was changed.
     """
     where = f"table {dataset.name}"
     try:
@@ -114,6 +116,8 @@ def _replace_once(
     metadata: Mapping[str, Any],
 ) -> ReplaceResult:
     snapshot = Snapshot(dataset, table)
+    touched = snapshot.files(_select(market, _widen_to_dates(dataset, window)))
+    table.checksums.require_unchanged(touched["path"], "nothing was replaced")
     before = snapshot.collect(_select(market, window))
     after = _conform_rows(dataset, market, window, change(before))
     dates = _find_differing_dates(dataset, before, after)
@@ -177,6 +181,13 @@ def _find_range(dataset: Dataset, day: date) -> TimeRange:
     if dataset.granularity == "year":
         return TimeRange(start, start.replace(year=start.year + 1))
     return TimeRange(start, start + DAY)
+
+
+def _widen_to_dates(dataset: Dataset, window: TimeRange) -> TimeRange:
+    """Return the range of all stored dates that a range touches."""
+    first = _find_range(dataset, dataset.partition_date_of(window.start))
+    last = _find_range(dataset, dataset.partition_date_of(window.end - MICROSECOND))
+    return TimeRange(first.start, last.end)
 
 
 def _select(market: Market, window: TimeRange) -> Selection:

@@ -28,9 +28,9 @@ NAMES = [
     "LakeError", "Manifest", "Market", "NoProgress", "OrderBook", "PlannedRepair", "Problem",
     "Progress", "QualityError", "RepairReport", "Report", "Resample", "SchemaError", "Settings",
     "Slice", "SourceError", "SourceRefusedError", "SourceUnavailableError", "StorageError",
-    "TableReport", "TimeRange", "Trade", "Unanswered", "UndoReport", "UnknownNameError",
-    "UsageError", "VacuumReport", "WriteResult", "align", "as_of_join", "grid", "open",
-    "open_bundle",
+    "TableReport", "TableVerification", "TimeRange", "Trade", "Unanswered", "UndoReport",
+    "UnknownNameError", "UsageError", "VacuumReport", "WriteResult", "align", "as_of_join", "grid",
+    "open", "open_bundle",
 ]  # fmt: skip
 
 
@@ -135,7 +135,7 @@ METHODS = {
     Bundles: "diff export import_ ls open pin resolve rm verify warm",
     Quality: "check finding findings gaps repair repairs report scores undo",
     Alerts: "ls run test",
-    Maintenance: "checkpoint gc optimize vacuum",
+    Maintenance: "checkpoint gc optimize vacuum verify",
 }
 ORDER = ("table", "timeframe", "exchange", "symbol", "since", "until")
 

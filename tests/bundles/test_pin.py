@@ -249,20 +249,20 @@ class Counting(NoProgress):
         self.totals[what] = total
 
 
-def test_a_file_is_hashed_once_in_its_life(lake: Lake) -> None:
+def test_each_pin_hashes_all_its_files(lake: Lake) -> None:
     write(lake, "trades", trades(5))
     first = lake.bundles.pin("first", table="trades")
     write(lake, "trades", trades(5, first=5, start=T0 + DAY))
     progress = Counting()
     second = lake.bundles.pin("second", table="trades", progress=progress)
-    assert progress.totals == {"reading trades": 10, "checking trades": 10, "hashing trades": 1}
+    assert progress.totals == {"reading trades": 10, "checking trades": 10, "hashing trades": 2}
     old, new = (bundle.contents.files.files("trades") for bundle in (first, second))
     assert new.height == 2
     assert old["sha256"].item() in new["sha256"].to_list()
     assert second.verify(deep=True) == []
 
 
-def test_a_table_that_was_created_again_has_no_known_hashes(lake: Lake) -> None:
+def test_a_table_that_was_created_again_is_not_compared_with_earlier_bundles(lake: Lake) -> None:
     write(lake, "trades", trades(5))
     lake.bundles.pin("first", table="trades")
     shutil.rmtree(lake.root.tables / "trades")

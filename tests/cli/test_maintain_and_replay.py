@@ -129,3 +129,21 @@ def test_a_pin_that_falls_short_ends_in_exit_code_3(pinned: Cli) -> None:
     refused(pinned(*pin, "--as-of", "2020-01-01"), 2, "did not exist at 2020-01-01")
     refused(pinned(*pin, "--as-of", "2999-01-01"), 2, "is in the future")
     assert pinned(*pin, "--as-of", "now").code == 0
+
+
+def test_verify_table_exits_with_3_at_a_flipped_bit(pinned: Cli) -> None:
+    whole = pinned("verify", "table", "bars_1m")
+    assert whole.code == 0
+    assert "4 files are as they were committed" in whole.err
+    assert pinned("verify", "table", "--json").json == []
+    file = next(Path(os.environ["LAKE_URI"], "tables", "bars_1m").rglob("*.parquet"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 16
+    file.write_bytes(content)
+    found = pinned("verify", "table", "bars_1m", "trades", "--json")
+    refused(found, 3, "1 files of bars_1m differ from what was committed")
+    [row] = found.json
+    assert (row["table"], row["kind"]) == ("bars_1m", "damaged")
+    assert str(file).endswith(row["path"])
+    refused(pinned("verify", "table", "bars_1m"), 3, "differ from what was committed")
+    refused(pinned("verify", "table", "nothing"), 2, "there is no table 'nothing'")
