@@ -99,6 +99,11 @@ def notes(report: IngestReport) -> list[str]:
     rejected = sum(table.rejected for table in report.tables)
     if rejected:
         lines.append(f"{rejected:,} rows were refused: the table quarantine has the reasons.")
+    cleared = sum(table.cleared for table in report.tables)
+    if cleared:
+        lines.append(
+            f"{cleared:,} times out of range (1970 to 2199) were stored as null: see the log."
+        )
     return lines
 
 

@@ -21,7 +21,8 @@ Status = Literal["ok", "failed", "interrupted"]
 class TableReport:
     """Counts of the rows that a job wrote to a table, and the table's version afterwards.
 
-    `conflicting`: rows that contradict a stored row of the same key; part of `rejected`.
+    `conflicting`: rows that contradict a stored row of the same key; part of `rejected`. `cleared`:
+    times out of range that became null.
     """
 
     table: str
@@ -31,6 +32,7 @@ class TableReport:
     rejected: int
     version: int | None
     conflicting: int = 0
+    cleared: int = 0
 
 
 @dataclass
@@ -50,6 +52,7 @@ class WriteCounts:
             previous.rejected + written.rejected,
             written.version,
             previous.conflicting + written.conflicting,
+            previous.cleared + written.cleared,
         )
 
     def counts(self) -> dict[str, int]:

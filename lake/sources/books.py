@@ -70,14 +70,14 @@ def build_book_row(
     Raises
     ------
     ValueError
-        A level has no price or no amount.
+        A level has no price or no amount, or the time of the book is beyond all times.
     """
-    milliseconds, nonce = book.get("timestamp"), book.get("nonce")
+    milliseconds = book.get("timestamp")
     bid_prices, bid_amounts = _split_side(book["bids"], depth)
     ask_prices, ask_amounts = _split_side(book["asks"], depth)
     row = {
-        "timestamp": received_at if milliseconds is None else from_ms(milliseconds),
-        "sequence": -1 if nonce is None else int(nonce),
+        "timestamp": received_at if milliseconds is None else _to_time(milliseconds),
+        "sequence": _to_sequence(book.get("nonce")),
         "bid_prices": bid_prices,
         "bid_amounts": bid_amounts,
         "ask_prices": ask_prices,
@@ -85,6 +85,22 @@ def build_book_row(
         "received_at": received_at,
     }
     return pl.DataFrame([row], schema=_SCHEMA)
+
+
+def _to_time(milliseconds: int) -> datetime:
+    try:
+        return from_ms(milliseconds)
+    except OverflowError as error:
+        raise ValueError(f"a book of the time {milliseconds}") from error
+
+
+def _to_sequence(nonce: Any) -> int:
+    """Return the update number; -1 without one, also where it is no number."""
+    try:
+        number = int(nonce)
+    except (TypeError, ValueError, OverflowError):
+        return -1
+    return number if -(2**63) <= number < 2**63 else -1
 
 
 def _split_side(levels: Any, depth: int | None) -> tuple[list[float], list[float]]:

@@ -14,6 +14,7 @@ from lake.model.ohlcv import OHLCV
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 
+_MOST_MS = (2**63 - 1) // 1000
 REQUIRED = {
     "bars": ("timestamp", *OHLCV),
     "trades": ("timestamp", "price", "amount"),
@@ -24,12 +25,19 @@ REQUIRED = {
 def to_timestamps(milliseconds: Sequence[int | None]) -> pl.Series:
     """Convert Unix times in milliseconds to UTC timestamps.
 
+    Times that do not fit, such as nanoseconds sent as milliseconds, become the first or last time
+    of the type: multiplied, they would overflow to a time that looks right.
+
     Raises
     ------
     TypeError
         A value is not an integer.
     """
-    return (pl.Series("timestamp", milliseconds, dtype=pl.Int64) * 1000).cast(TIMESTAMP)
+    times = pl.Series("timestamp", milliseconds, dtype=pl.Int64)
+    low, high = times.min(), times.max()
+    if low is not None and (low < -_MOST_MS or high > _MOST_MS):  # type: ignore[operator]
+        times = times.clip(-_MOST_MS, _MOST_MS)
+    return (times * 1000).cast(TIMESTAMP)
 
 
 def range_or_none(start: datetime, end: datetime) -> TimeRange | None:
@@ -93,6 +101,19 @@ def to_floats(values: Sequence[Any]) -> pl.Series:
     if not set(map(type, values)) <= {float, int, type(None)}:
         values = [value if type(value) in (float, int) else None for value in values]
     return pl.Series(values, dtype=pl.Float64)
+
+
+def to_integers(values: Sequence[Any]) -> pl.Series:
+    """Convert integers of a column that may be null; other values become null.
+
+    One bad value there costs neither its row nor the page.
+    """
+    try:
+        return pl.Series(values, dtype=pl.Int64)
+    except TypeError:
+        fits = (type(value) is int and -(2**63) <= value < 2**63 for value in values)
+        pairs = zip(values, fits, strict=True)
+        return pl.Series([value if fit else None for value, fit in pairs], dtype=pl.Int64)
 
 
 def derive_ids(

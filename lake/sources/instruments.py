@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +10,10 @@ import polars as pl
 from ccxt.base.decimal_to_precision import DECIMAL_PLACES, TICK_SIZE
 
 from lake.model.dataset import TIMESTAMP
-from lake.model.time import from_ms
+from lake.sources.frames import to_timestamps
 
+# Later than any time that is stored, and small enough for 64 bits.
+_BEYOND_MS = 2.0**62
 _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "venue_symbol": pl.String,
     "type": pl.String,
@@ -54,11 +57,11 @@ def build_instrument_row(market: Mapping[str, Any], precision_mode: int) -> pl.D
         "min_amount": _to_float((limits.get("amount") or {}).get("min")),
         "min_cost": _to_float((limits.get("cost") or {}).get("min")),
         "contract_size": _to_float(market.get("contractSize")),
-        "expiry": None if market.get("expiry") is None else from_ms(int(market["expiry"])),
         "maker_fee": _to_float(market.get("maker")),
         "taker_fee": _to_float(market.get("taker")),
     }
-    return pl.DataFrame([row], schema=_SCHEMA)
+    expiry = to_timestamps([_find_expiry_ms(market)]).alias("expiry")
+    return pl.DataFrame([row], schema=_SCHEMA).with_columns(expiry)
 
 
 def to_step_size(precision: float | None, precision_mode: int) -> float | None:
@@ -66,14 +69,31 @@ def to_step_size(precision: float | None, precision_mode: int) -> float | None:
 
     Significant digits have no fixed step, since it grows with the number: the result is None.
     """
-    if precision is None:
+    number = _to_float(precision)
+    if number is None:
         return None
     if precision_mode == TICK_SIZE:
-        return float(precision)
+        return number
     if precision_mode == DECIMAL_PLACES:
-        return float(f"1e{-int(precision)}")
+        return float(f"1e{-int(number)}")
     return None
 
 
+def _find_expiry_ms(market: Mapping[str, Any]) -> int | None:
+    """Return the expiry of a dated derivative in Unix milliseconds; null if it has none.
+
+    A perpetual swap does not expire; Deribit sends a time in the year 3000 for it.
+    """
+    if market.get("type") == "swap":
+        return None
+    number = _to_float(market.get("expiry"))
+    return None if number is None else int(max(-_BEYOND_MS, min(number, _BEYOND_MS)))
+
+
 def _to_float(value: Any) -> float | None:
-    return None if value is None else float(value)
+    """Convert a number, or text of one; anything else is no value, and does not cost the others."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -14,8 +14,8 @@ from lake.errors import SchemaError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Column, Dataset
 from lake.model.frames import find_varying, sort_by
 from lake.model.time import EPOCH, iso
+from lake.store.bounds import ClearedTimes, clear_times, is_in_range, is_usable
 
-LAST_TIME = datetime(2200, 1, 1, tzinfo=UTC)
 REASON = "_reason"
 
 
@@ -30,10 +30,13 @@ class ConformResult:
     rejected
         The other rows, with their columns as they came, and `_reason`: the names of the rules
         that they break, comma-separated.
+    cleared
+        Times out of range that became null, by column: the rows are stored without them.
     """
 
     rows: pl.DataFrame
     rejected: pl.DataFrame
+    cleared: tuple[ClearedTimes, ...] = ()
 
 
 def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
@@ -53,16 +56,18 @@ def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
     """
     fitted = _fit_frame(dataset, frame)
     names = [column for column in fitted.columns if column != "date"]
+    usable, cleared = clear_times(dataset, fitted)
     broken = _build_rule_checks(dataset)
-    marked = fitted.with_columns(
-        pl.any_horizontal(list(broken.values())).fill_null(value=False).alias("_bad")
-    )
-    good = marked.filter(~pl.col("_bad")).drop("_bad")
-    bad = marked.filter("_bad").select(*names, _join_reasons(broken).alias(REASON))
+    is_bad = usable.select(
+        pl.any_horizontal(list(broken.values())).fill_null(value=False)
+    ).to_series()
+    good = usable.filter(~is_bad)
+    reasons = usable.filter(is_bad).select(_join_reasons(broken).alias(REASON))
+    bad = fitted.filter(is_bad).select(names).hstack(reasons)
     unique, conflicting = _keep_unique(dataset, good)
     rows = unique.with_columns(dataset.partition_date())
     rows = sort_by(rows, ("exchange", "symbol", *dataset.sort))
-    return ConformResult(rows, pl.concat([bad, conflicting.select(*names, REASON)]))
+    return ConformResult(rows, pl.concat([bad, conflicting.select(*names, REASON)]), cleared)
 
 
 def build_quarantine_rows(
@@ -82,7 +87,7 @@ def build_quarantine_rows(
                 "exchange": row["exchange"],
                 "symbol": row["symbol"],
                 "dataset": dataset.name,
-                "timestamp": time if _is_usable(time) else EPOCH,
+                "timestamp": time if is_usable(time) else EPOCH,
                 "row_digest": hashlib.sha256(text.encode()).hexdigest(),
                 "reason": reason,
                 "row": text,
@@ -144,8 +149,7 @@ def _build_rule_checks(dataset: Dataset) -> dict[str, pl.Expr]:
             finite = pl.element().is_finite() & pl.element().is_not_null()
             broken[f"{column.name}_not_finite"] = ~value.list.eval(finite).list.all()
         elif column.type == "timestamp":
-            inside = value.is_between(EPOCH, LAST_TIME, closed="left")
-            broken[f"{column.name}_out_of_range"] = ~inside
+            broken[f"{column.name}_out_of_range"] = ~is_in_range(value)
         elif column.type == "string" and column.name in dataset.key:
             broken[f"{column.name}_empty"] = value == ""
     for rule in dataset.rules:
@@ -192,10 +196,6 @@ def _keep_latest(dataset: Dataset, rows: pl.DataFrame, key: list[str]) -> pl.Dat
         new = pl.SQLContext(t=kept, s=turn).execute(replacing, eager=True)
         kept = pl.concat([kept.join(new, on=key, how="anti"), new.select(kept.columns)])
     return kept
-
-
-def _is_usable(time: datetime | date | int | None) -> bool:
-    return isinstance(time, datetime) and EPOCH <= time < LAST_TIME
 
 
 def _to_time(value: int | None, dtype: pl.DataType) -> datetime | date | int | None:

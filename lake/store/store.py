@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import polars as pl
 
 from lake.errors import SchemaError, UnknownNameError, UsageError
+from lake.log import get_logger
 from lake.model.dataset import Dataset
 from lake.model.digest import compute_digest
 from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.store import delta, log
+from lake.store.bounds import ClearedTimes
 from lake.store.checksums import forget_later
 from lake.store.conform import REASON, build_quarantine_rows, conform
 from lake.store.faults import translate_errors
@@ -28,6 +30,8 @@ from lake.store.root import Root
 from lake.store.snapshot import Snapshot
 from lake.store.soundness import require_sound_end
 from lake.version import VERSION
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class WriteResult:
     kept
         `exchange`, `symbol` and time column of the rows of the table that the written rows now are:
         inserted, updated or stored before, each once.
+    cleared
+        Number of times out of range that became null; their rows are stored without them.
     """
 
     rows: int
@@ -60,6 +66,7 @@ class WriteResult:
     version: int | None
     conflicting: int = 0
     kept: pl.DataFrame = field(default_factory=pl.DataFrame, compare=False, repr=False)
+    cleared: int = 0
 
     @property
     def unchanged(self) -> int:
@@ -124,12 +131,13 @@ class Store:
         """
         conformed = conform(dataset, frame)
         rejected = conformed.rejected.height
+        cleared = _report_cleared(dataset, conformed.cleared)
         if rejected:
             self._quarantine(dataset, conformed.rejected, origin)
         if conformed.rows.is_empty():
             version = self.snapshot(dataset).version if self.exists(dataset.name) else None
             none = conformed.rows.select(*MARKET_COLUMNS, dataset.time_column)
-            return WriteResult(frame.height, 0, 0, rejected, version, kept=none)
+            return WriteResult(frame.height, 0, 0, rejected, version, kept=none, cleared=cleared)
         metadata = {
             "job": origin.job_id,
             "source": origin.source,
@@ -150,6 +158,7 @@ class Store:
             rejected,
             merged.version,
             kept=conformed.rows.select(*MARKET_COLUMNS, dataset.time_column),
+            cleared=cleared,
         )
 
     def replace(
@@ -232,3 +241,17 @@ class Store:
     def _get_lock(self, name: str) -> threading.Lock:
         with self._guard:
             return self._locks.setdefault(name, threading.Lock())
+
+
+def _report_cleared(dataset: Dataset, cleared: Sequence[ClearedTimes]) -> int:
+    """Log times that became null; return their number."""
+    for item in cleared:
+        _log.warning(
+            "times out of range are stored as null: a lake holds times from 1970 to 2199",
+            table=dataset.name,
+            column=item.column,
+            rows=item.rows,
+            first=f"{item.exchange} {item.symbol}",
+            microseconds=item.microseconds,
+        )
+    return sum(item.rows for item in cleared)

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from lake.model.time import TimeRange, from_ms, to_ms
 from lake.model.timeframe import Timeframe
 from lake.sources.faults import Fault
-from lake.sources.frames import add_closed, find_complete_until, find_unreadable_columns
+from lake.sources.frames import (
+    add_closed,
+    find_complete_until,
+    find_unreadable_columns,
+    to_timestamps,
+)
 from lake.sources.venues.binance_pages import (
     find_jump,
     find_trade_anomaly,
@@ -278,3 +283,32 @@ def test_recorded_klines_and_trades(sample: Callable[[str], bytes]) -> None:
         is None
     )
     assert bars.select((pl.col("high") >= pl.col("low")).all()).item()
+
+
+def test_a_bad_value_that_may_be_null_costs_neither_its_bar_nor_the_page() -> None:
+    rows = minutes(5, 6, 7)
+    rows[0][8], rows[1][7], rows[2][9] = "many", "NaN", "Infinity"
+    bars = parse_klines(rows)
+    assert bars["trade_count"].to_list() == [None, 3, 3]
+    assert bars["quote_volume"].to_list() == [15.0, None, 15.0]
+    assert bars["taker_buy_volume"].to_list() == [4.0, 4.0, None]
+    trades = parse_agg_trades([trade(1, f=2**70), trade(2, l="x"), trade(3)])
+    assert trades["first_id"].to_list() == [None, 2, 3]
+    assert trades["last_id"].to_list() == [1, None, 3]
+
+
+def test_a_mark_price_that_is_no_price_is_null() -> None:
+    prices = ["0.00000000", "-1", "NaN", "Infinity", "", None, "12.5"]
+    rows = [
+        {"symbol": "A", "fundingTime": to_ms(START) + n, "fundingRate": "0.1", "markPrice": price}
+        for n, price in enumerate(prices)
+    ]
+    assert parse_funding(rows)["mark_price"].to_list() == [None] * 6 + [12.5]
+
+
+@pytest.mark.parametrize("time", [1_709_294_400_000_000_000, -(2**62), 2**63 - 1])
+def test_a_time_in_another_unit_does_not_become_one_that_looks_right(time: int) -> None:
+    microseconds = to_timestamps([to_ms(START), time, None]).to_physical().to_list()
+    assert microseconds[0] == to_ms(START) * 1000
+    assert abs(microseconds[1]) > 9 * 10**18
+    assert microseconds[2] is None

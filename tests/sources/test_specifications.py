@@ -99,3 +99,29 @@ def test_a_plain_name_stays_plain(name: str) -> None:
 def test_timeframes_are_near_by_length() -> None:
     names: dict[str, Any] = dict.fromkeys(("1m", "5m", "1h", "1d", "1M", "tick"))
     assert nearest_timeframes(Timeframe(45, "m"), names) == ["1h", "5m", "1d", "1m", "1M"]
+
+
+@pytest.mark.parametrize("expiry", ["soon", 10**30, -(10**30), float("nan"), float("inf"), [], {}])
+def test_a_bad_value_costs_an_instrument_nothing_else(expiry: Any) -> None:
+    market = {
+        "id": "X",
+        "type": "future",
+        "expiry": expiry,
+        "contractSize": "ten",
+        "precision": {"price": "0.5", "amount": "none"},
+        "maker": float("inf"),
+    }
+    frame = build_instrument_row(market, TICK_SIZE)
+    row = frame.drop("expiry").row(0, named=True)
+    assert (row["tick_size"], row["lot_size"], row["contract_size"]) == (0.5, None, None)
+    assert (row["venue_symbol"], row["maker_fee"]) == ("X", None)
+    microseconds = frame["expiry"].to_physical().item()
+    assert microseconds is None or abs(microseconds) > 9 * 10**18
+
+
+def test_a_book_without_a_number_has_none_and_one_beyond_all_times_is_refused() -> None:
+    book: dict[str, Any] = {"bids": [], "asks": [], "nonce": "none"}
+    assert build_book_row(book, None, NOW)["sequence"].item() == -1
+    assert build_book_row({**book, "nonce": 2**70}, None, NOW)["sequence"].item() == -1
+    with pytest.raises(ValueError, match="of the time"):
+        build_book_row({**book, "timestamp": 10**18}, None, NOW)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -71,11 +71,10 @@ good_row = st.fixed_dictionaries(
 
 def is_good(row: dict[str, Any]) -> bool:
     """What `trades.toml` and the rules of every dataset ask of a row."""
-    time, received_at, price = row["timestamp"], row["received_at"], row["price"]
+    time, price = row["timestamp"], row["price"]
     return (
         time is not None
         and 0 <= time < MICROSECONDS
-        and (received_at is None or 0 <= received_at < MICROSECONDS)
         and row["trade_id"] not in (None, "")
         and price is not None
         and 0 < price < math.inf
@@ -133,7 +132,6 @@ def test_every_row_is_stored_or_quarantined_or_a_duplicate(
         ({"trade_id": [""]}, "trade_id_empty"),
         ({"timestamp": [EPOCH - SECOND]}, "timestamp_out_of_range"),
         ({"timestamp": [LAST]}, "timestamp_out_of_range"),
-        ({"received_at": [LAST]}, "received_at_out_of_range"),
         ({"side": ["none"]}, "side_known"),
         ({"price": [0.0], "amount": [0.0]}, "price_positive,amount_positive"),
     ],
@@ -146,6 +144,42 @@ def test_a_refused_row_says_which_rules_it_breaks(
     assert write(lake, "trades", trades(1).with_columns(columns)).rejected == 1
     refused = lake.scan("quarantine").collect().row(0, named=True)
     assert (refused["dataset"], refused["reason"], refused["job_id"]) == ("trades", reason, "job")
+
+
+OUT_OF_RANGE = [2**63 - 1, -(2**63) + 1, -1, MICROSECONDS]
+
+
+@pytest.mark.parametrize("time", OUT_OF_RANGE)
+def test_another_time_out_of_range_becomes_null_and_does_not_cost_the_row(
+    lake: Lake, time: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    received = pl.Series([time, 0, None, time, MICROSECONDS - 1]).cast(TIME)
+    written = write(lake, "trades", trades(5).with_columns(received_at=received))
+    assert (written.inserted, written.rejected, written.cleared) == (5, 0, 2)
+    assert lake.scan("trades").collect()["received_at"].to_list() == [
+        *(None, EPOCH, None, None),
+        LAST - timedelta(microseconds=1),
+    ]
+    [record] = [record for record in caplog.records if record.levelname == "WARNING"]
+    for part in ("trades", "received_at", "binance BTC/USDT", str(time)):
+        assert part in record.getMessage()
+
+
+def test_a_row_that_is_refused_for_another_reason_shows_its_time_as_it_came(lake: Lake) -> None:
+    bad = trades(1).with_columns(price=-1.0, received_at=pl.Series([LAST], dtype=TIME))
+    assert write(lake, "trades", bad).rejected == 1
+    refused = lake.scan("quarantine").collect().row(0, named=True)
+    assert refused["reason"] == "price_positive"
+    assert json.loads(refused["row"])["received_at"] == "2200-01-01T00:00:00Z"
+
+
+def test_a_time_that_must_not_be_null_costs_the_row(lake: Lake) -> None:
+    columns = {"exchange": "a", "symbol": "X", "timestamp": [T0], "sequence": 1}
+    lists = {f"{side}_{what}": [[1.0]] for side in ("bid", "ask") for what in ("prices", "amounts")}
+    book = pl.DataFrame({**columns, **lists, "received_at": [LAST]})
+    rows = book.cast({pl.Datetime: TIME, pl.Int32: pl.Int64})
+    assert write(lake, "orderbooks", rows).rejected == 1
+    assert lake.scan("quarantine").collect()["reason"].item() == "received_at_out_of_range"
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import polars as pl
 
 from lake.jobs.ingest.batch import add_market
 from lake.model.dataset import TIMESTAMP
-from lake.model.market import Market
+from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.selection import Selection
 from lake.sources.base import Source, SpecificationSource
+from lake.store.bounds import clear_times
 from lake.store.store import Origin, Store, WriteResult
 
 
@@ -48,6 +49,9 @@ async def record_instruments(
 def _find_changed(store: Store, exchange: str, rows: pl.DataFrame) -> pl.DataFrame:
     if not store.exists("instruments"):
         return rows
-    stored = store.snapshot(store.catalog.dataset("instruments")).collect(Selection((exchange,)))
-    current = stored.group_by("exchange", "symbol", maintain_order=True).last()
-    return rows.join(current, on=rows.columns, how="anti", nulls_equal=True)
+    dataset = store.catalog.dataset("instruments")
+    stored = store.snapshot(dataset).collect(Selection((exchange,)))
+    current = stored.group_by(MARKET_COLUMNS, maintain_order=True).last()
+    as_stored, _ = clear_times(dataset, rows)
+    changed = as_stored.join(current, on=rows.columns, how="anti", nulls_equal=True)
+    return rows.join(changed, on=MARKET_COLUMNS, how="semi", maintain_order="left")

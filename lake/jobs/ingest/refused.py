@@ -12,7 +12,7 @@ import polars as pl
 from lake.model.dataset import TIMESTAMP
 from lake.model.time import EPOCH
 from lake.sources.base import FetchRequest, Refused
-from lake.store.conform import LAST_TIME
+from lake.store.bounds import is_usable
 
 
 def quarantine_rows(
@@ -26,13 +26,12 @@ def quarantine_rows(
     rows = []
     for record in records:
         text = _as_json(record.raw)
-        is_usable = record.time is not None and EPOCH <= record.time < LAST_TIME
         rows.append(
             {
                 "exchange": request.market.exchange,
                 "symbol": request.market.symbol,
                 "dataset": request.dataset.name,
-                "timestamp": record.time if is_usable else EPOCH,
+                "timestamp": record.time if is_usable(record.time) else EPOCH,
                 "row_digest": hashlib.sha256(text.encode()).hexdigest(),
                 "reason": record.reason,
                 "row": text,

@@ -20,7 +20,7 @@ from polars.exceptions import PolarsError
 from lake.model.time import MILLISECOND, TimeRange, iso
 from lake.model.timeframe import Timeframe
 from lake.sources.faults import Fault
-from lake.sources.frames import add_closed, sorted_by, to_timestamps
+from lake.sources.frames import add_closed, sorted_by, to_integers, to_timestamps
 
 # Where a page of trades is farther from the one before, it is confirmed by time.
 _CONTINUES_WITHIN, _USUAL_PAUSES = timedelta(minutes=1), 20
@@ -39,13 +39,15 @@ _KLINE_FLOATS = {
     "taker_buy_volume": 9,
     "taker_buy_quote_volume": 10,
 }
+_OPTIONAL = ("quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
 _OPEN_TIME, _CLOSE_TIME, _COUNT, _KLINE_LENGTH = 0, 6, 8, 12
 
 
 def parse_klines(answer: Any) -> pl.DataFrame:
     """Parse the bars of a `klines` answer, sorted, with `close_time`, the last millisecond of each.
 
-    Numbers are decimals in strings, parsed to the nearest double; other texts become null.
+    Numbers are decimals in strings, parsed to the nearest double; other texts become null, as do
+    NaN and infinities in columns that may be null.
 
     Raises
     ------
@@ -63,10 +65,13 @@ def parse_klines(answer: Any) -> pl.DataFrame:
                     pl.Series(name, columns[at], dtype=pl.String).cast(pl.Float64, strict=False)
                     for name, at in _KLINE_FLOATS.items()
                 ),
-                pl.Series("trade_count", columns[_COUNT], dtype=pl.Int64),
+                to_integers(columns[_COUNT]).alias("trade_count"),
                 to_timestamps(columns[_CLOSE_TIME]).alias("close_time"),
             ]
         )
+        for name in _OPTIONAL:
+            if not frame[name].is_finite().all():
+                frame = frame.with_columns(_clear_unless(name, pl.col(name).is_finite()))
     except (IndexError, TypeError, ValueError, PolarsError) as error:
         raise Fault(f"rows that are not klines: {error}") from error
     return sorted_by(frame, "timestamp")
@@ -166,8 +171,8 @@ def parse_agg_trades(answer: Any) -> pl.DataFrame:
                 "price": pl.Series(columns["p"], dtype=pl.String).cast(pl.Float64, strict=False),
                 "amount": pl.Series(columns["q"], dtype=pl.String).cast(pl.Float64, strict=False),
                 "buyer_is_maker": pl.Series(columns["m"], dtype=pl.Boolean),
-                "first_id": pl.Series(columns["f"], dtype=pl.Int64),
-                "last_id": pl.Series(columns["l"], dtype=pl.Int64),
+                "first_id": to_integers(columns["f"]),
+                "last_id": to_integers(columns["l"]),
             }
         )
     except (TypeError, ValueError, PolarsError) as error:
@@ -254,7 +259,9 @@ def find_jump(before: pl.DataFrame, trades: pl.DataFrame) -> str | None:
 
 
 def parse_funding(answer: Any) -> pl.DataFrame:
-    """Parse the rates of a `fundingRate` answer, sorted; empty mark prices of old rows become null.
+    """Parse the rates of a `fundingRate` answer, sorted.
+
+    Mark prices that are no prices become null, such as the empty ones of old rows.
 
     Raises
     ------
@@ -274,7 +281,9 @@ def parse_funding(answer: Any) -> pl.DataFrame:
     except (TypeError, ValueError, PolarsError) as error:
         raise Fault(f"rows that are not funding rates: {error}") from error
     numbers = pl.col("funding_rate", "mark_price").cast(pl.Float64, strict=False)
-    return sorted_by(frame.with_columns(numbers), "timestamp")
+    is_price = pl.col("mark_price").is_between(0, float("inf"), closed="none")
+    rates = frame.with_columns(numbers).with_columns(_clear_unless("mark_price", is_price))
+    return sorted_by(rates, "timestamp")
 
 
 def validate_funding(rates: pl.DataFrame, window: TimeRange, symbol: str) -> pl.DataFrame:
@@ -291,6 +300,10 @@ def validate_funding(rates: pl.DataFrame, window: TimeRange, symbol: str) -> pl.
     if rates.height:
         _require_within(rates, window)
     return rates.drop("symbol")
+
+
+def _clear_unless(name: str, condition: pl.Expr) -> pl.Expr:
+    return pl.when(condition).then(pl.col(name)).alias(name)
 
 
 def _require_list(answer: Any) -> None:
