@@ -6,7 +6,7 @@ Each is a protocol, so that a source implements only what it can serve.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
@@ -175,8 +175,14 @@ class PresentSource(Source, Protocol):
 class SpecificationSource(Source, Protocol):
     """Serves the specifications of markets."""
 
-    async def instruments(self) -> dict[str, pl.DataFrame]:
-        """Return by symbol one row of `instruments` without `valid_from`."""
+    async def instruments(self, symbols: Collection[str] | None = None) -> dict[str, pl.DataFrame]:
+        """Return by symbol one row of `instruments` without `valid_from`.
+
+        Parameters
+        ----------
+        symbols
+            Those to return, as far as the venue lists them; None for all.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -12,13 +12,17 @@ import ccxt.async_support as ccxt
 from pydantic import SecretStr
 
 from lake.errors import RefusalReason, SourceError, SourceRefusedError
+from lake.log import get_logger
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
 from lake.sources.ccxt_strict import PARSER_ERRORS, Session, make_strict
 from lake.sources.faults import Fault, Retrier, build_refusal
+from lake.sources.market_lists import choose_lists, find_lists, select_lists
 from lake.sources.names import build_unknown_name_error
 from lake.sources.refusals import is_too_long_ago
 
 T = TypeVar("T")
+
+_log = get_logger(__name__)
 
 
 class Client:
@@ -34,6 +38,9 @@ class Client:
         self.exchange = exchange
         self._session = session
         self._loading = asyncio.Lock()
+        self._list_names = find_lists(exchange.options)
+        self._loaded: set[str] = set()
+        self._failures: dict[str, SourceError] = {}
 
     @property
     def id(self) -> str:
@@ -52,20 +59,70 @@ class Client:
         """Return the earlier of the local time and the venue's time."""
         return self._session.venue_now()
 
-    async def markets(self) -> Mapping[str, Any]:
-        """Return ccxt's markets by symbol; they are loaded once.
+    async def markets(self, symbol: str) -> Mapping[str, Any]:
+        """Return ccxt's markets by symbol, with the lists of the venue that can hold one of them.
+
+        Only these are loaded, each once: a host that refuses does not stop the others.
 
         Raises
         ------
-        SourceError, SourceUnavailableError
-            As for `call`.
+        SourceError, SourceRefusedError, SourceUnavailableError
+            As for `call`, also for later calls with symbols of the same list.
         """
+        markets, errors = await self._load_lists(choose_lists(symbol, self._list_names))
+        if errors and "/" in symbol and symbol not in markets:
+            raise errors[0]
+        return markets
+
+    async def all_markets(self) -> Mapping[str, Any]:
+        """Return ccxt's markets by symbol, from all lists that the venue gives.
+
+        Raises
+        ------
+        SourceError, SourceRefusedError, SourceUnavailableError
+            It gives none of its lists.
+        """
+        return (await self._load_lists(self._list_names))[0]
+
+    async def _load_lists(
+        self, names: Sequence[str]
+    ) -> tuple[Mapping[str, Any], list[SourceError]]:
+        errors: dict[str, SourceError] = {}
         async with self._loading:
-            if not self.exchange.markets:
-                markets: Mapping[str, Any] = await self.call("load_markets")
-                if not markets:
-                    raise SourceError(f"{self.id} lists no markets", _DRIFT_HINT)
-            return self.exchange.markets  # type: ignore[no-any-return]
+            for name in names:
+                try:
+                    await self._load(name)
+                except SourceError as error:
+                    errors[name] = error
+            markets: Mapping[str, Any] = self.exchange.markets or {}
+        if len(errors) == len(names):
+            raise next(iter(errors.values()))
+        for name, error in errors.items():
+            _log.warning("markets_not_given", exchange=self.id, list=name, error=str(error))
+        if not markets:
+            raise SourceError(f"{self.id} lists no markets", _DRIFT_HINT)
+        return markets, list(errors.values())
+
+    async def _load(self, name: str) -> None:
+        if name in self._failures:
+            raise self._failures[name]
+        if name in self._loaded:
+            return
+        before = list((self.exchange.markets or {}).values())
+        options = self.exchange.options
+        chosen = select_lists(options, [name])
+        everything = {key: options[key] for key in chosen if chosen[key] is not options[key]}
+        options.update(chosen)
+        try:
+            listed: Mapping[str, Any] = await self.call("load_markets", True)  # noqa: FBT003 - ccxt
+        except SourceError as error:
+            self._failures[name] = error
+            raise
+        finally:
+            options.update(everything)
+        if before:
+            self.exchange.set_markets([*before, *listed.values()], self.exchange.currencies)
+        self._loaded.add(name)
 
     async def call(
         self, method: str, *arguments: Any, read: Callable[[Any], T] = lambda answer: answer
@@ -90,7 +147,7 @@ class Client:
         SourceError
             The format of the answer is unknown.
         """
-        request = self._session.remove_secrets(f"{method}{arguments}")
+        request = self._session.remove_secrets(f"{method}({', '.join(map(repr, arguments))})")
         function = getattr(self.exchange, method)
 
         async def call_once() -> T:

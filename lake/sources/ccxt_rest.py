@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -168,7 +168,7 @@ class CcxtSource:
         return self._venues[symbol]
 
     async def _describe(self, symbol: str) -> Mapping[str, Any]:
-        markets = await self.client.markets()
+        markets = await self.client.markets(symbol)
         if symbol not in markets:
             names = {name: (str(market["id"]),) for name, market in markets.items()}
             raise build_unknown_name_error(f"{self.client.id} has no market", symbol, names)
@@ -187,16 +187,25 @@ class CcxtSource:
             _log.warning("book_is_shallower", market=str(market), requested=depth, most=levels)
         return row
 
-    async def instruments(self) -> dict[str, pl.DataFrame]:
-        markets = await self.client.markets()
+    async def instruments(self, symbols: Collection[str] | None = None) -> dict[str, pl.DataFrame]:
+        if symbols is None:
+            markets = dict(await self.client.all_markets())
+        else:
+            listed = [(symbol, await self.client.markets(symbol)) for symbol in symbols]
+            markets = {symbol: known[symbol] for symbol, known in listed if symbol in known}
         mode = self.client.exchange.precisionMode
-        try:
-            return {name: build_instrument_row(market, mode) for name, market in markets.items()}
-        except (KeyError, TypeError, ValueError) as error:
-            raise SourceError(
-                f"{self.client.id} describes a market in an unknown way: {error!r}",
-                "A newer ccxt may read it.",
-            ) from error
+        rows: dict[str, pl.DataFrame] = {}
+        first_error: SourceError | None = None
+        for name, market in markets.items():
+            try:
+                rows[name] = build_instrument_row(market, mode)
+            except (KeyError, TypeError, ValueError) as error:
+                message = f"{self.client.id} describes {name} in an unknown way: {error!r}"
+                _log.warning("instrument_unreadable", error=message)
+                first_error = first_error or SourceError(message, "A newer ccxt may read it.")
+        if first_error is not None and not rows:
+            raise first_error
+        return rows
 
     async def close(self) -> None:
         await self.client.close()

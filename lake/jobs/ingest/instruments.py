@@ -32,9 +32,8 @@ async def record_instruments(
     """
     if not isinstance(source, SpecificationSource):
         return None
-    listed = await source.instruments()
-    available = listed if symbols is None else [name for name in symbols if name in listed]
-    frames = [add_market(listed[symbol], Market(exchange, symbol)) for symbol in available]
+    listed = await source.instruments(None if symbols is None else list(symbols))
+    frames = [add_market(row, Market(exchange, symbol)) for symbol, row in listed.items()]
     if not frames:
         return None
     rows = pl.concat(frames, how="diagonal")

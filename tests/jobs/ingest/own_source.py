@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -96,8 +96,10 @@ class Ranges(Archive):
 class SomeSpecifications(Ranges):
     """Serves bars of all its markets, and the specification of the first one."""
 
-    async def instruments(self) -> dict[str, pl.DataFrame]:
+    async def instruments(self, symbols: Collection[str] | None = None) -> dict[str, pl.DataFrame]:
         first = self._symbols[0]
+        if symbols is not None and first not in symbols:
+            return {}
         base, quote = first.split("/")
         row = {"venue_symbol": first, "type": "spot", "base": base, "quote": quote}
         return {first: pl.DataFrame([row])}
