@@ -97,8 +97,8 @@ class Client:
             markets: Mapping[str, Any] = self.exchange.markets or {}
         if len(errors) == len(names):
             raise next(iter(errors.values()))
-        for name, error in errors.items():
-            _log.warning("markets_not_given", exchange=self.id, list=name, error=str(error))
+        for name, failure in errors.items():
+            _log.warning("markets_not_given", exchange=self.id, list=name, error=str(failure))
         if not markets:
             raise SourceError(f"{self.id} lists no markets", _DRIFT_HINT)
         return markets, list(errors.values())
