@@ -9,7 +9,7 @@ import polars as pl
 
 from lake.bundles.manifest import CoveragePart
 from lake.errors import QualityError
-from lake.model.intervals import subtract, union
+from lake.model.intervals import RangeSet, intersect, subtract, union
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
 
@@ -21,31 +21,42 @@ class _Hole(NamedTuple):
     exchange: str
     symbol: str
     range: TimeRange
+    is_given: bool
 
     def __str__(self) -> str:
-        return f"{self.table} of {self.exchange} {self.symbol}: {self.range}"
+        why = "" if self.is_given else " (the source no longer serves it)"
+        return f"{self.table} of {self.exchange} {self.symbol}: {self.range}{why}"
 
 
 def require_complete(
-    days: Sequence[pl.DataFrame], selection: Selection, covered: Sequence[CoveragePart]
+    days: Sequence[pl.DataFrame],
+    selection: Selection,
+    covered: Sequence[CoveragePart],
+    not_given: Sequence[CoveragePart] = (),
 ) -> None:
     """Refuse a selection whose coverage has holes.
 
     An open bound of the selection means the first or the last time of the market's rows and
-    covered intervals.
+    answered intervals.
+
+    Parameters
+    ----------
+    not_given
+        Intervals that were requested, and that the source no longer serves.
 
     Raises
     ------
     QualityError
         An interval is not covered; the message names it.
     """
-    holes = [hole for frame in days for hole in _find_holes(frame, selection, covered)]
+    holes = [hole for frame in days for hole in _find_holes(frame, selection, covered, not_given)]
     if holes:
         examples = "; ".join(str(hole) for hole in holes[:_MAX_SHOWN])
         more = f"; and {len(holes) - _MAX_SHOWN} more" if len(holes) > _MAX_SHOWN else ""
         raise QualityError(
             f"the selection is not complete: not covered are {examples}{more}",
-            "Ingest the missing ranges, or pin without --require-complete.",
+            "Ingest the missing ranges, or pin without --require-complete. What a source no longer "
+            "serves must come from another one.",
         )
 
 
@@ -70,19 +81,30 @@ def require_score(min_score: float, score: float | None) -> None:
 
 
 def _find_holes(
-    days: pl.DataFrame, selection: Selection, covered: Sequence[CoveragePart]
+    days: pl.DataFrame,
+    selection: Selection,
+    covered: Sequence[CoveragePart],
+    not_given: Sequence[CoveragePart],
 ) -> Iterator[_Hole]:
     spans = days.group_by("table", "exchange", "symbol", maintain_order=True).agg(
         pl.col("first").min(), pl.col("last").max()
     )
     for table, exchange, symbol, first, last in spans.iter_rows():
         market = (table, exchange, symbol)
-        covered_ranges = union(
-            TimeRange(part.start, part.end)
-            for part in covered
-            if (part.table, part.exchange, part.symbol) == market
-        )
-        start = selection.start or min([first, *(item.start for item in covered_ranges)])
-        end = selection.end or max([last + MICROSECOND, *(item.end for item in covered_ranges)])
-        for missing in subtract([TimeRange(start, end)], covered_ranges):
-            yield _Hole(*market, missing)
+        covered_ranges, lost = _find_ranges(covered, market), _find_ranges(not_given, market)
+        answered = (*covered_ranges, *lost)
+        start = selection.start or min([first, *(item.start for item in answered)])
+        end = selection.end or max([last + MICROSECOND, *(item.end for item in answered)])
+        missing = subtract([TimeRange(start, end)], covered_ranges)
+        holes = [_Hole(*market, item, is_given=True) for item in subtract(missing, lost)]
+        holes += [_Hole(*market, item, is_given=False) for item in intersect(missing, lost)]
+        yield from sorted(holes, key=lambda hole: hole.range)
+
+
+def _find_ranges(parts: Sequence[CoveragePart], market: tuple[str, str, str]) -> RangeSet:
+    """Return the ranges of a table and market, joined."""
+    return union(
+        TimeRange(part.start, part.end)
+        for part in parts
+        if (part.table, part.exchange, part.symbol) == market
+    )

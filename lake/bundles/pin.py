@@ -30,7 +30,7 @@ from lake.model.market import MARKET_COLUMNS
 from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.model.time import in_utc, iso
-from lake.query.overview import read_coverage
+from lake.query.overview import read_answers
 from lake.store.index import FileIndex
 from lake.store.reader import may_hold_rows
 from lake.store.snapshot import Snapshot
@@ -123,14 +123,15 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
     datasets = _require_valid(store, request, now)
     # Read before the versions: coverage is written after its rows, so it never claims too much.
     markets = Selection(request.selection.exchanges, request.selection.symbols)
-    covered = read_coverage(store, (), markets, request.as_of)
+    covered, not_given = read_answers(store, (), markets, request.as_of)
     tables = tuple(
         _measure_table(snapshot, request.selection, progress)
         for snapshot in capture_versions(store, datasets, request.as_of)
     )
     parts = _list_coverage_parts(covered, tables)
     if request.require_complete:
-        require_complete([table.days for table in tables], request.selection, parts)
+        days, lost = [table.days for table in tables], _list_coverage_parts(not_given, tables)
+        require_complete(days, request.selection, parts, lost)
     return Measurement(request, now, tables, parts)
 
 

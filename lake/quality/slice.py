@@ -51,6 +51,8 @@ class Slice:
     coverage
         Intervals that the source has answered; None: not recorded, as for rows that were not
         fetched.
+    not_given
+        Intervals that were requested, and that the source no longer serves.
     rows_per_second
         Average number of rows per second of covered time, in the whole table.
     has_consecutive_ids
@@ -77,6 +79,7 @@ class Slice:
     frame: pl.LazyFrame
     span: TimeRange | None = None
     coverage: RangeSet | None = None
+    not_given: RangeSet = ()
     rows_per_second: float | None = None
     has_consecutive_ids: bool = False
     trades: Reference | None = None

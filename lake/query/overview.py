@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from lake.model.dataset import TIMESTAMP, Dataset
-from lake.model.intervals import RangeSet, union
+from lake.model.intervals import RangeSet, subtract, union
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
@@ -110,13 +110,43 @@ def read_coverage(
     DataFrame
         table, exchange, symbol, start, end.
     """
-    rows = Ledger(store).read_coverage(selection, as_of).filter(is_covered())
+    return read_answers(store, tables, selection, as_of)[0]
+
+
+def read_answers(
+    store: Store, tables: Sequence[str], selection: Selection, as_of: datetime | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return covered intervals, and those that no source gave and some source no longer serves.
+
+    Both have the columns of `read_coverage`.
+    """
+    rows = Ledger(store).read_coverage(selection, as_of)
+    if tables:
+        rows = rows.filter(pl.col("dataset").is_in(list(tables)))
+    covered = _group_ranges(rows.filter(is_covered()))
+    not_given = {
+        key: subtract(ranges, covered.get(key, ()))
+        for key, ranges in _group_ranges(rows.filter(~is_covered())).items()
+    }
+    return _list_ranges(covered), _list_ranges(not_given)
+
+
+def _group_ranges(rows: pl.DataFrame) -> dict[tuple[str, str, str], RangeSet]:
+    """Group rows of `coverage` by table and market, intervals joined."""
+    return {
+        (str(table), str(exchange), str(symbol)): union(
+            TimeRange(*row) for row in group.select("timestamp", "end").iter_rows()
+        )
+        for (table, exchange, symbol), group in rows.group_by("dataset", *MARKET_COLUMNS)
+    }
+
+
+def _list_ranges(ranges: Mapping[tuple[str, str, str], RangeSet]) -> pl.DataFrame:
     columns = ("table", *MARKET_COLUMNS, "start", "end")
     records = [
         dict(zip(columns, (*key, item.start, item.end), strict=True))
-        for key, group in rows.group_by("dataset", *MARKET_COLUMNS)
-        if not tables or key[0] in tables
-        for item in union(TimeRange(*row) for row in group.select("timestamp", "end").rows())
+        for key, listed in ranges.items()
+        for item in listed
     ]
     frame = _to_frame(records, columns, {"start": TIMESTAMP, "end": TIMESTAMP})
     return frame.sort("table", *MARKET_COLUMNS, "start")

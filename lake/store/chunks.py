@@ -133,15 +133,30 @@ def _fill_times(reader: TableReader, files: pl.DataFrame, selection: Selection) 
 
 
 def _find_days(files: pl.DataFrame, more_days: Iterable[int], now: datetime) -> list[range]:
-    """List the days from the first to the last row, and each day of impossible times by itself."""
-    odd = {*more_days, *map(to_day_number, files.filter(~has_possible_times(now))["first"])}
+    """List the days from the first to the last row, and other days: those in a row together.
+
+    Days of rows with impossible times stand by themselves.
+    """
+    odd = set(map(to_day_number, files.filter(~has_possible_times(now))["first"]))
     sound = files.filter(has_possible_times(now))
     possible = range(0)
     if sound.height:
         first, last = sound.select(pl.col("first").min(), pl.col("last").max()).row(0)
         possible = range(to_day_number(first), to_day_number(last) + 1)
     days = [range(day, day + 1) for day in odd if day not in possible]
+    days += _join_days(day for day in set(more_days) - odd if day not in possible)
     return sorted([*days, *([possible] if possible else [])], key=lambda part: part.start)
+
+
+def _join_days(days: Iterable[int]) -> list[range]:
+    """Join days that follow each other."""
+    joined: list[range] = []
+    for day in sorted(days):
+        if joined and joined[-1].stop == day:
+            joined[-1] = range(joined[-1].start, day + 1)
+        else:
+            joined.append(range(day, day + 1))
+    return joined
 
 
 def _clip_days(days: range, selection: Selection) -> range:

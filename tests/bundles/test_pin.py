@@ -22,7 +22,7 @@ from lake.model.market import Market
 from lake.model.progress import NoProgress
 from lake.model.time import TimeRange, iso
 from lake.settings import Settings
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.ledger import NOT_GIVEN, CoveredRange, Ledger
 from tests.conftest import (
     DAY,
     MINUTE,
@@ -39,6 +39,7 @@ from tests.conftest import (
 from tests.model.everything import TEXT, own_copy
 
 BTC = Market("binance", "BTC/USDT")
+HOUR = timedelta(hours=1)
 
 
 def test_the_schema_of_the_manifest_is_the_one_that_is_committed() -> None:
@@ -318,3 +319,21 @@ def test_the_id_is_computed_over_tables_by_name(lake: Lake) -> None:
     ]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     assert manifest.id == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_what_the_source_no_longer_serves_is_not_complete(lake: Lake) -> None:
+    write(lake, "trades", trades(2, start=T0 + HOUR))
+    given = TimeRange(T0 + HOUR, T0 + DAY)
+    lost = CoveredRange(TimeRange(T0, T0 + HOUR), 0, NOT_GIVEN)
+    Ledger(store_of(lake)).record_coverage("trades", BTC, [lost, CoveredRange(given, 2)], ORIGIN)
+    for since, until in ((T0, T0 + DAY), (None, None)):
+        with pytest.raises(QualityError, match="no longer serves it") as refused:
+            lake.bundles.pin(
+                "whole", table="trades", require_complete=True, since=since, until=until
+            )
+        assert "2024-01-01T00:00:00Z, 2024-01-01T01:00:00Z" in refused.value.message
+    bundle = lake.bundles.pin("rest", table="trades", since=T0 + HOUR, until=T0 + DAY)
+    assert bundle.coverage().select("start", "end").rows() == [(given.start, given.end)]
+    assert lake.bundles.pin(
+        "rest-whole", table="trades", since=T0 + HOUR, until=T0 + DAY, require_complete=True
+    )

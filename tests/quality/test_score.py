@@ -60,7 +60,7 @@ def test_only_real_losses_lower_completeness() -> None:
     )
     assert scores["completeness"] == 0.9
     assert scores["score"] == 0.9
-    assert [scores[reason] for reason in REASONS] == [1, 7, 2, 1000, 0]
+    assert [scores[reason] for reason in REASONS] == [0, 1, 7, 2, 1000, 0]
     assert scores["expected"] == 100
 
 

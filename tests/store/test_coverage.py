@@ -20,7 +20,7 @@ def record(lake: Lake, source: str, *ranges: CoveredRange, job: str = "job") -> 
 
 
 def rows(lake: Lake) -> pl.DataFrame:
-    return lake.sql("SELECT * FROM coverage ORDER BY timestamp, source").pl()
+    return lake.scan("coverage").collect().sort("timestamp", "source")
 
 
 def test_each_source_keeps_its_own_answer(lake: Lake) -> None:

@@ -21,7 +21,7 @@ from lake.quality.checks.completeness import gaps
 from lake.quality.configure import ConfiguredCheck, Overrides, OwnChecks, configure
 from lake.quality.run import FINDINGS, run_checks
 from lake.quality.score import score_days
-from lake.query.overview import read_coverage
+from lake.query.overview import read_answers
 from lake.settings import Settings
 from lake.store.reader import TableReader
 from lake.store.store import Store
@@ -86,12 +86,14 @@ def open_inputs(
             return configured.omits_empty_bars
         return find_capabilities(exchange).omits_empty_bars
 
+    coverage, not_given = read_answers(store, (), Selection(), as_of)
     return CheckInputs(
         tables={**opened, **(tables or {})},
-        coverage=read_coverage(store, (), Selection(), as_of),
+        coverage=coverage,
         quarantine=store.read(store.catalog.dataset("quarantine"), as_of=as_of).drop("row"),
         now=as_of or now,
         omits_empty_bars=omits_empty_bars,
+        not_given=not_given,
     )
 
 

@@ -15,7 +15,7 @@ from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, intersect, union
 from lake.model.market import Market, StoredMarket, unwrap_symbol
 from lake.model.selection import Selection
-from lake.model.time import DAY, TimeRange
+from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.quality.slice import NEAR_BARS, Reference, Slice
 from lake.store.chunks import chunk_days, to_day_number, widen_to_days
 from lake.store.reader import TIME_STEP, TableReader, may_hold_rows
@@ -42,6 +42,8 @@ class CheckInputs:
         The present.
     omits_empty_bars
         Whether an exchange sends no bar for an interval without a trade.
+    not_given
+        Intervals that a source no longer serves; columns as `coverage`.
     """
 
     tables: Mapping[str, TableReader]
@@ -49,6 +51,7 @@ class CheckInputs:
     quarantine: pl.DataFrame
     now: datetime
     omits_empty_bars: Callable[[str], bool]
+    not_given: pl.DataFrame | None = None
     _consecutive: dict[tuple[str, Market], bool] = field(default_factory=dict)
 
     @cached_property
@@ -66,7 +69,7 @@ class CheckInputs:
         """Cut a selection into slices of one market and some days, so that memory stays bounded.
 
         Slices have whole days, also if a bound is within a day, unless `exactly` is true. Markets
-        and days whose rows were all rejected are included.
+        and days whose rows were all rejected, or that a source no longer serves, are included.
         """
         dataset = self.tables[table].dataset
         for market in self.find_checked_markets(table, selection):
@@ -87,13 +90,14 @@ class CheckInputs:
 
     def find_checked_markets(self, table: str, selection: Selection) -> list[Market]:
         """Find the markets to check: those with rows in the selection or around it, and those
-        whose rows were all rejected."""
+        whose rows were all rejected or not given."""
         days = widen_to_days(selection)
         market = ("exchange", "symbol")
         files = self.listing.files(table)
         spans = files.group_by(market).agg(pl.col("first").min(), pl.col("last").max())
         stored = spans.filter(may_hold_rows(days)).select(market)
-        pairs = pl.concat([stored, self._find_quarantine(table, days).select(market)])
+        others = (self._find_quarantine(table, days), self._find_not_given(table, days))
+        pairs = pl.concat([stored, *(rows.select(market) for rows in others)])
         return sorted(StoredMarket(*pair) for pair in pairs.unique().iter_rows())
 
     def find_markets(self, table: str, selection: Selection) -> list[Market]:
@@ -104,6 +108,7 @@ class CheckInputs:
 
     def _build_slice(self, dataset: Dataset, market: Market, range_: TimeRange) -> Slice:
         table, margin = dataset.name, _reference_margin(dataset)
+        own = _select(market, range_)
         span, coverage = self.listing.span(table, market), self._find_coverage(table, market)
         slice_ = Slice(
             dataset=dataset,
@@ -113,13 +118,14 @@ class CheckInputs:
             frame=self._read_rows(dataset, market, range_).lazy(),
             span=span,
             coverage=coverage,
+            not_given=_to_ranges(self._find_not_given(table, own)),
             rows_per_second=self._measure_row_rate(dataset, market, span, coverage),
             has_consecutive_ids=self._has_consecutive_ids(dataset, market, span),
             trades=self._find_trades(dataset, market, range_, margin),
             finer=self._find_finer(dataset, market, range_, margin),
             others=self._find_others(dataset, market, range_, _venue_margin(dataset)),
             omits_empty_bars=self.omits_empty_bars(market.exchange),
-            quarantine=self._find_quarantine(table, _select(market, range_)),
+            quarantine=self._find_quarantine(table, own),
         )
         return replace(slice_, outages=self._outages.find(slice_))
 
@@ -271,8 +277,12 @@ class CheckInputs:
             same = (pl.col("symbol") == market.symbol) & (pl.col("exchange") != market.exchange)
             references.append(self._weigh_files(dataset.name).filter(same))
         own = Selection((market.exchange,), (market.symbol,))
-        rejected = self._find_quarantine(dataset.name, own)["timestamp"]
-        return chunk_days(files, references, set(map(to_day_number, rejected)), selection, self.now)
+        more_days = set(map(to_day_number, self._find_quarantine(dataset.name, own)["timestamp"]))
+        for item in _to_ranges(self._find_not_given(dataset.name, own)):
+            first, last = to_day_number(item.start), to_day_number(item.end - MICROSECOND)
+            more_days.update(range(first, last + 1))
+            references.append(_weigh_range(dataset, item))
+        return chunk_days(files, references, more_days, selection, self.now)
 
     def _weigh_files(self, table: str) -> pl.DataFrame:
         """Return files whose `rows` are weighted by size, because large rows need more memory."""
@@ -282,8 +292,15 @@ class CheckInputs:
     def _find_coverage(self, table: str, market: Market) -> RangeSet | None:
         """Find the coverage of a market in a table; None if it was never fetched."""
         rows = self.coverage.filter((pl.col("table") == table) & matches_market(market))
-        pairs = rows.select("start", "end").iter_rows()
-        return union(TimeRange(start, end) for start, end in pairs) if rows.height else None
+        return _to_ranges(rows) if rows.height else None
+
+    def _find_not_given(self, table: str, selection: Selection) -> pl.DataFrame:
+        """Find the intervals within a selection that a source no longer serves."""
+        if self.not_given is None:
+            return self.coverage.clear()
+        rows = self.not_given.filter(pl.col("table") == table)
+        spans = rows.with_columns(first="start", last=pl.col("end").dt.offset_by("-1us"))
+        return spans.filter(may_hold_rows(selection)).select(rows.columns)
 
     def _measure_row_rate(
         self, dataset: Dataset, market: Market, span: TimeRange | None, coverage: RangeSet | None
@@ -343,6 +360,17 @@ def _venue_margin(dataset: Dataset) -> timedelta:
 def _longest_bar(dataset: Dataset) -> timedelta:
     """Return the length of the longest bar; 0 without a timeframe."""
     return dataset.timeframe.longest if dataset.timeframe else timedelta(0)
+
+
+def _weigh_range(dataset: Dataset, item: TimeRange) -> pl.DataFrame:
+    """Return the weight of a range without rows as that of a file: its missing slots are listed."""
+    step = dataset.timeframe.seconds if dataset.timeframe else DAY.total_seconds()
+    slots = int(item.duration.total_seconds() // step) + 1
+    return pl.DataFrame({"first": [item.start], "last": [item.end - MICROSECOND], "rows": [slots]})
+
+
+def _to_ranges(rows: pl.DataFrame) -> RangeSet:
+    return union(TimeRange(*row) for row in rows.select("start", "end").iter_rows())
 
 
 def _select(market: Market, range_: TimeRange) -> Selection:

@@ -49,6 +49,8 @@ def _explain_source(state: GroupState, target: Target, *, offline: bool) -> str:
         return "the source has not answered for all of it yet"
     if target.kind == "suspect":
         return "the source was asked before, and repeated it"
+    if not target.is_given:
+        return "the source no longer serves this time; --again asks it once more"
     return "the source has nothing there"
 
 

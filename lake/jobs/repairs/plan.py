@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -36,6 +36,8 @@ class Target:
         Interval of the finding, widened to whole bars or by a margin.
     ask
         Whether to ask a source; false where it was asked before.
+    is_given
+        False where the source no longer serves that time.
     """
 
     finding_id: str
@@ -44,6 +46,7 @@ class Target:
     why: str
     measured: float | None = None
     ask: bool = True
+    is_given: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +183,11 @@ class Planner:
             self._fail(finding, failure)
             return
         finding_id, why = finding["finding_id"], f"{finding['check']}: {finding['message']}"
-        ask = kind != "no_trade" and (self._again or finding_id not in self._attempts.marked)
+        is_given = finding["reason"] != "not_given"
+        is_new = is_given and finding_id not in self._attempts.marked
+        ask = kind != "no_trade" and (self._again or is_new)
         span = TimeRange(finding["timestamp"], finding["end"])
-        target = Target(finding_id, kind, span, why, finding["measured"], ask)
+        target = Target(finding_id, kind, span, why, finding["measured"], ask, is_given)
         try:
             self._add(finding, finding["dataset"], target)
         except UnknownNameError as error:
@@ -204,9 +209,7 @@ class Planner:
         if target.kind == "no_trade" and dataset.timeframe is None:
             raise UnknownNameError(f"{table} has no bars that could be filled in")
         rounded = _round_out(dataset, target.span)
-        self._targets[dataset.name, market].append(
-            Target(target.finding_id, target.kind, rounded, target.why, target.measured, target.ask)
-        )
+        self._targets[dataset.name, market].append(replace(target, span=rounded))
 
     def _fail(self, finding: Mapping[str, Any], reason: str) -> None:
         self._failed.append(

@@ -1,6 +1,6 @@
 """Find missing rows and their reasons: slots without a bar, and time that was never requested.
 
-A missing bar is a loss (`not_fetched`, `unknown`, `lost`), or it is not (`no_trade`,
+A missing bar is a loss (`not_given`, `not_fetched`, `unknown`, `lost`), or it is not (`no_trade`,
 `venue_outage`). A hole in the venue's answer proves nothing by itself: trades prove a loss or its
 absence, or the venue is known to omit bars without trades.
 """
@@ -21,7 +21,7 @@ from lake.model.timeframe import Timeframe
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
 from lake.quality.slice import Reference, Slice
 
-LOSSES = ("not_fetched", "unknown", "lost")
+LOSSES = ("not_given", "not_fetched", "unknown", "lost")
 NO_LOSSES = ("no_trade", "venue_outage")
 REASONS = (*LOSSES, *NO_LOSSES)
 
@@ -29,6 +29,7 @@ REASON_TEXTS: Mapping[str, str] = {
     "lost": "the market traded then",
     "no_trade": "nothing was traded",
     "venue_outage": "all markets of the venue were silent",
+    "not_given": "the source no longer serves this time",
     "not_fetched": "this time was never requested",
     "unknown": "the reason is unknown",
 }
@@ -39,14 +40,19 @@ _MISSING = pl.Schema({"slot": pl.Int64(), "start": TIMESTAMP, "end": TIMESTAMP})
 def gaps(data: Slice) -> pl.LazyFrame:
     """Report slots without a bar between the market's first and last bar, with the reason.
 
-    The first reason that applies counts: `lost` (the market traded then), `no_trade` (its trades
-    prove that it did not), `venue_outage`, `not_fetched` (not covered), `no_trade` (the venue is
-    known to omit such bars), `unknown`.
+    Outside these, slots that the source no longer serves are reported. The first reason that
+    applies counts: `lost` (the market traded then), `no_trade` (its trades prove that it did not),
+    `venue_outage`, `not_given`, `not_fetched` (not covered), `no_trade` (the venue is known to omit
+    such bars), `unknown`.
     """
     timeframe = data.dataset.timeframe
     if timeframe is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    return _join_slots(_add_reasons(find_missing_slots(data, timeframe), data))
+    missing = find_missing_slots(data, timeframe)
+    if data.not_given:
+        lost = _find_slots_not_given(data, timeframe)
+        missing = pl.concat([missing, lost]).unique("slot")
+    return _join_slots(_add_reasons(missing, data))
 
 
 def uncovered(data: Slice) -> pl.LazyFrame:
@@ -60,7 +66,8 @@ def uncovered(data: Slice) -> pl.LazyFrame:
     # Time after the last final answer is not final yet: the next ingestion requests it again.
     requested = TimeRange(data.coverage[0].start, data.coverage[-1].end)
     checked = intersect(intersect([data.range], [data.span]), [requested])
-    holes = [day for hole in subtract(checked, data.coverage) for day in split(hole, DAY)]
+    answered = [*data.coverage, *data.not_given]
+    holes = [day for hole in subtract(checked, answered) for day in split(hole, DAY)]
     if not holes:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     length = (pl.col("end") - pl.col("start")).dt.total_microseconds() / 1e6
@@ -78,6 +85,26 @@ def uncovered(data: Slice) -> pl.LazyFrame:
             reason=pl.lit("not_fetched"),
             message=pl.format("{} seconds were never requested", pl.col("length").round(3)),
         )
+    )
+
+
+def not_given(data: Slice) -> pl.LazyFrame:
+    """Report time that was requested and that the source no longer serves, whatever is around it.
+
+    For bars, `gaps` reports it. `rows` is an estimate of at least 1, by the rate of the market.
+    """
+    parts = [day for item in intersect([data.range], data.not_given) for day in split(item, DAY)]
+    if not parts or data.dataset.timeframe is not None:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    seconds = (pl.col("end") - pl.col("start")).dt.total_microseconds() / 1e6
+    estimate = (seconds * (data.rows_per_second or 0.0)).ceil().cast(pl.Int64)
+    return _to_frame(parts).select(
+        "start",
+        "end",
+        rows=pl.max_horizontal(estimate, 1),
+        measured=seconds,
+        reason=pl.lit("not_given"),
+        message=pl.format("the source no longer serves {} seconds", seconds.round(3)),
     )
 
 
@@ -149,6 +176,32 @@ def find_missing_slots(data: Slice, timeframe: Timeframe) -> pl.LazyFrame:
     )
 
 
+def _find_slots_not_given(data: Slice, timeframe: Timeframe) -> pl.LazyFrame:
+    """Find the slots outside the market's rows that the source no longer serves: `_MISSING`."""
+    asked = intersect([data.range], data.not_given)
+    outside = subtract(asked, [data.span]) if data.span is not None else asked
+    bounds = [
+        (
+            slot_at(timeframe.ceiling(item.start), timeframe),
+            slot_at(item.end - MICROSECOND, timeframe),
+        )
+        for item in outside
+    ]
+    frame = pl.LazyFrame(bounds, schema={"first": pl.Int64, "last": pl.Int64}, orient="row")
+    slot = pl.int_ranges(pl.col("first"), pl.col("last") + 1).alias("slot")
+    present = data.frame.select(slot=slot_of(data.time, timeframe))
+    return (
+        frame.select(slot)
+        .explode("slot")
+        .drop_nulls()
+        .join(present, on="slot", how="anti")
+        .with_columns(
+            start=start_of(pl.col("slot"), timeframe), end=start_of(pl.col("slot") + 1, timeframe)
+        )
+        .filter(pl.col("start") >= data.range.start)
+    )
+
+
 def loss_reason(time: pl.Expr, coverage: RangeSet | None) -> pl.Expr:
     """Return the reason of a loss: `unknown` if its time is covered, else `not_fetched`.
 
@@ -159,9 +212,14 @@ def loss_reason(time: pl.Expr, coverage: RangeSet | None) -> pl.Expr:
     """
     if coverage is None:
         return pl.lit("unknown")
-    is_inside = [time.is_between(item.start, item.end, closed="left") for item in coverage]
-    is_covered = pl.any_horizontal(is_inside) if is_inside else pl.lit(value=False)
+    is_covered = is_within(time, coverage)
     return pl.when(is_covered).then(pl.lit("unknown")).otherwise(pl.lit("not_fetched"))
+
+
+def is_within(time: pl.Expr, ranges: RangeSet) -> pl.Expr:
+    """Whether a time is in one of the ranges."""
+    is_inside = [time.is_between(item.start, item.end, closed="left") for item in ranges]
+    return pl.any_horizontal(is_inside) if is_inside else pl.lit(value=False)
 
 
 def _add_reasons(missing: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
@@ -169,6 +227,7 @@ def _add_reasons(missing: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
     missing = _add_trades(missing, data.trades)
     missing = _add_is_within(missing, data.outages, "_silent")
     missing = _add_is_within(missing, data.coverage or (), "_covered")
+    missing = _add_is_within(missing, data.not_given, "_not_given")
     is_covered = pl.col("_covered") | pl.lit(data.coverage is None)
     return missing.with_columns(
         reason=pl.when("_traded")
@@ -177,6 +236,8 @@ def _add_reasons(missing: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
         .then(pl.lit("no_trade"))
         .when("_silent")
         .then(pl.lit("venue_outage"))
+        .when("_not_given")
+        .then(pl.lit("not_given"))
         .when(~is_covered)
         .then(pl.lit("not_fetched"))
         .when(pl.lit(data.omits_empty_bars and data.coverage is not None))
@@ -270,7 +331,10 @@ def _join_slots(missing: pl.LazyFrame) -> pl.LazyFrame:
             "reason",
             measured=pl.col("rows").cast(pl.Float64),
             expected=pl.lit(0.0),
-            severity=pl.when(pl.col("reason").is_in(NO_LOSSES)).then(pl.lit("info")),
+            severity=pl.when(pl.col("reason").is_in(NO_LOSSES))
+            .then(pl.lit("info"))
+            .when(pl.col("reason") == "not_given")
+            .then(pl.lit("warning")),
             message=pl.format("{}: {}", phrase, pl.col("reason").replace_strict(REASON_TEXTS)),
         )
     )
@@ -286,5 +350,6 @@ def _to_frame(ranges: RangeSet | list[TimeRange]) -> pl.LazyFrame:
 CHECKS: Mapping[str, BuiltinCheck] = {
     "gaps": BuiltinCheck(gaps, "completeness"),
     "uncovered": BuiltinCheck(uncovered, "completeness"),
+    "not_given": BuiltinCheck(not_given, "completeness"),
     "guessed": BuiltinCheck(guessed, "completeness"),
 }

@@ -14,7 +14,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.time import EPOCH, MICROSECOND
 from lake.model.timeframe import Timeframe
 from lake.quality.check import BuiltinCheck, count_phrase, group_runs
-from lake.quality.checks.completeness import REASON_TEXTS, loss_reason
+from lake.quality.checks.completeness import REASON_TEXTS, is_within, loss_reason
 from lake.quality.slice import Slice
 
 _HOUR_US = 3_600_000_000
@@ -55,6 +55,7 @@ def funding_gaps(data: Slice, *, interval: str) -> pl.LazyFrame:
             end=pl.min_horizontal(pl.col("_us") + length, midnight).cast(TIMESTAMP),
         )
         .filter(pl.col("start").is_between(data.range.start, data.range.end, closed="left"))
+        .filter(~is_within(pl.col("start"), data.not_given))
         .with_columns(_reason=loss_reason(pl.col("start"), data.coverage))
     )
     return _join_events(missing)

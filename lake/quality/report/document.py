@@ -15,16 +15,17 @@ from lake.model.dataset import Dimension
 from lake.model.severity import Severity
 from lake.model.time import DAY
 
-Reason = Literal["no_trade", "venue_outage", "not_fetched", "unknown", "lost"]
+Reason = Literal["no_trade", "venue_outage", "not_given", "not_fetched", "unknown", "lost"]
 """Why slots are missing; see `MissingSlots`."""
 
 
 @dataclass(frozen=True, slots=True)
 class MissingSlots:
-    """Missing slots by reason; only `not_fetched`, `unknown` and `lost` are losses."""
+    """Missing slots by reason; the last four are losses."""
 
     no_trade: int = 0
     venue_outage: int = 0
+    not_given: int = 0
     not_fetched: int = 0
     unknown: int = 0
     lost: int = 0
@@ -32,7 +33,7 @@ class MissingSlots:
     @property
     def losses(self) -> int:
         """Number of slots that should have a row."""
-        return self.not_fetched + self.unknown + self.lost
+        return self.not_given + self.not_fetched + self.unknown + self.lost
 
 
 @dataclass(frozen=True, slots=True)

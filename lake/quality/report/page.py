@@ -47,6 +47,7 @@ _SEVERITIES = (
     ("info", "note", "notes"),
 )
 _REASONS = (
+    ("not_given", "no longer served by the source"),
     ("not_fetched", "never requested"),
     ("unknown", "for unknown reasons"),
     ("lost", "lost"),
@@ -54,7 +55,7 @@ _REASONS = (
     ("venue_outage", "in outages of the venue"),
 )
 _PAUSE_DAYS = 31
-_LOSSES = ("not_fetched", "unknown", "lost")
+_LOSSES = ("not_given", "not_fetched", "unknown", "lost")
 
 
 def render_page(report: Report) -> str:

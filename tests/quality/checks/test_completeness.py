@@ -253,3 +253,42 @@ def days_of(rows: Slice) -> pl.DataFrame:
     from lake.quality.run import run_checks
 
     return run_checks(rows, ()).days
+
+
+def test_bars_that_the_source_no_longer_serves_are_losses_also_before_the_first_bar() -> None:
+    lost = TimeRange(T0, T0 + 2 * MINUTE)
+    rows = slice_of(
+        "bars_1m",
+        bars(2, start=T0 + 3 * MINUTE),
+        span=TimeRange(T0 + 3 * MINUTE, T0 + 5 * MINUTE),
+        coverage=(TimeRange(T0 + 2 * MINUTE, T0 + HOUR),),
+        not_given=(lost,),
+    )
+    findings = outcome(CHECKS, "gaps", rows)
+    assert findings.select("start", "rows", "reason", "severity").rows() == [
+        (T0, 2, "not_given", "warning")
+    ]
+
+
+def test_a_hole_that_the_source_no_longer_serves_says_so() -> None:
+    hole = TimeRange(T0 + MINUTE, T0 + 2 * MINUTE)
+    rows = with_hole(coverage=(), not_given=(hole,))
+    assert reasons(rows) == [(1, "not_given")]
+
+
+def test_time_that_the_source_no_longer_serves_is_reported_for_each_day() -> None:
+    lost = TimeRange(T0, T0 + DAY + HOUR)
+    rows = slice_of(
+        "trades",
+        trades(0),
+        start=T0,
+        end=T0 + 2 * DAY,
+        not_given=(lost,),
+        rows_per_second=0.5,
+    )
+    findings = outcome(CHECKS, "not_given", rows)
+    assert findings.select("start", "rows", "reason").rows() == [
+        (T0, 43_200, "not_given"),
+        (T0 + DAY, 1_800, "not_given"),
+    ]
+    assert outcome(CHECKS, "uncovered", rows).is_empty()

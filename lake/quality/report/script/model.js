@@ -4,10 +4,11 @@ const SEVERITIES = ["critical", "error", "warning", "info"];
 const PARTS = ["completeness", "accuracy", "consistency", "timeliness"];
 
 // From the worst to the most harmless: the first that occurs gives a day its colour.
-const REASONS = ["lost", "not_fetched", "unknown", "venue_outage", "no_trade"];
-const LOSSES = new Set(["lost", "not_fetched", "unknown"]);
+const REASONS = ["lost", "not_given", "not_fetched", "unknown", "venue_outage", "no_trade"];
+const LOSSES = new Set(["lost", "not_given", "not_fetched", "unknown"]);
 const MEANINGS = {
   lost: ["Lost", "The market traded, so there should be a row."],
+  not_given: ["Not given", "The source no longer serves this time. Counts as a loss."],
   not_fetched: ["Not fetched", "This time was never requested from the source."],
   unknown: ["Unknown", "The source answered without these rows, and the reason is unknown. Counts as a loss."],
   venue_outage: ["Venue outage", "No market of the venue had data. Not a loss."],
