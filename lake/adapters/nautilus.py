@@ -24,7 +24,9 @@ import polars as pl
 
 from lake.adapters.nautilus_instrument import instrument, to_nanoseconds
 from lake.adapters.rows import (
+    add_known_times,
     find_bar_timeframe,
+    list_receipt_columns,
     read_closed_bars,
     read_rows,
     require_package,
@@ -75,8 +77,9 @@ def bars(
     Returns
     -------
     list[Bar]
-        In order of time. `ts_event` and `ts_init` are the end of the bar, in nanoseconds: no
-        strategy sees the bar earlier. Bars that the bundle lacks are absent.
+        In order of `ts_init`. `ts_event` is the end of the bar, `ts_init` the time when it was
+        received, or its end if that was not recorded or is later, in nanoseconds: no strategy sees
+        the bar earlier. Bars that the bundle lacks are absent.
 
     Raises
     ------
@@ -90,19 +93,20 @@ def bars(
     data = require_package("nautilus_trader.model.data", "nautilus")
     market = specification or instrument(bundle, exchange, symbol)
     selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
-    frame = read_closed_bars(bundle, table, OHLCV, selection)
-    _require_exact(frame, PRICES, ("volume",), market)
     timeframe = find_bar_timeframe(bundle, table)
-    # The suffix of a table is Polars' name for the same duration: 1m, 1h, 1mo.
-    ends = to_nanoseconds(frame["timestamp"].dt.offset_by(timeframe.table_suffix))
+    dataset = bundle.dataset(table)
+    columns = (*OHLCV, *list_receipt_columns(dataset))
+    rows = read_closed_bars(bundle, table, columns, selection)
+    frame = add_known_times(dataset, rows, timeframe)
+    _require_exact(frame, PRICES, ("volume",), market)
     return list(
         data.Bar.from_raw_arrays_to_list(
             data.BarType.from_str(f"{market.id}-{_format_step(timeframe)}-LAST-EXTERNAL"),
             market.price_precision,
             market.size_precision,
             *(frame[name].to_numpy(writable=True) for name in OHLCV),
-            ends,
-            ends,
+            to_nanoseconds(frame["happened_at"]),
+            to_nanoseconds(frame["available_at"]),
         )
     )
 
@@ -140,10 +144,9 @@ def trade_ticks(
     data = require_package("nautilus_trader.model.data", "nautilus")
     market = specification or instrument(bundle, exchange, symbol)
     selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
-    columns = ("timestamp", "received_at", "trade_id", "price", "amount", "side")
-    known_at = pl.max_horizontal("timestamp", "received_at").alias("known_at")
-    frame = read_rows(bundle, _TRADES, columns, selection).with_columns(known_at)
-    frame = frame.sort("known_at", maintain_order=True)
+    dataset = bundle.dataset(_TRADES)
+    columns = ("timestamp", *list_receipt_columns(dataset), "trade_id", "price", "amount", "side")
+    frame = add_known_times(dataset, read_rows(bundle, _TRADES, columns, selection))
     _require_exact(frame, ("price",), ("amount",), market)
     return list(
         data.TradeTick.from_raw_arrays_to_list(
@@ -155,7 +158,7 @@ def trade_ticks(
             _to_aggressors(frame["side"]),
             [_shorten_id(trade_id) for trade_id in frame["trade_id"]],
             to_nanoseconds(frame["timestamp"]),
-            to_nanoseconds(frame["known_at"]),
+            to_nanoseconds(frame["available_at"]),
         )
     )
 

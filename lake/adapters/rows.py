@@ -10,6 +10,7 @@ import polars as pl
 
 from lake.bundles.bundle import Bundle
 from lake.errors import UnknownNameError, UsageError
+from lake.model.dataset import RECEIVED_AT, Dataset
 from lake.model.selection import Selection
 from lake.model.time import iso
 from lake.model.timeframe import Timeframe
@@ -69,6 +70,37 @@ def read_closed_bars(
     names = ["symbol", "timestamp", *columns]
     rows = _scan(bundle, table, [*names, "closed"], selection).filter("closed")
     return _require_rows(rows.select(names).collect(), bundle, table, selection)
+
+
+def add_known_times(
+    dataset: Dataset, rows: pl.DataFrame, timeframe: Timeframe | None = None
+) -> pl.DataFrame:
+    """Add when each row had happened and when it was available, and sort by the latter.
+
+    Parameters
+    ----------
+    rows
+        Have the time column, and `list_receipt_columns` of the dataset.
+    timeframe
+        That of bars: a bar has happened at its end, whatever its dataset says.
+
+    Returns
+    -------
+    DataFrame
+        With the columns `happened_at` and `available_at` (UTC, microseconds).
+    """
+    happened_at = dataset.happened_at()
+    if timeframe is not None:
+        # The suffix of a table is Polars' name for the same duration: 1m, 1h, 1mo.
+        happened_at = pl.col(dataset.time_column).dt.offset_by(timeframe.table_suffix)
+    available_at = pl.max_horizontal(happened_at, dataset.availability())
+    known = rows.with_columns(happened_at=happened_at, available_at=available_at)
+    return known.sort("available_at", maintain_order=True)
+
+
+def list_receipt_columns(dataset: Dataset) -> list[str]:
+    """List the columns that, with the time column, say when a row was available."""
+    return [RECEIVED_AT] if dataset.records_receipt else []
 
 
 def read_rows(

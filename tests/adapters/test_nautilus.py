@@ -17,7 +17,7 @@ from lake.api import Lake
 from lake.bundles.bundle import Bundle
 from lake.errors import StorageError, UnknownNameError, UsageError
 from tests.adapters.conftest import BTC, ETH, SWAP, expected_bars, specification, varied_bars
-from tests.conftest import DAY, MINUTE, T0, TIME, NewLake, trades, write
+from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, NewLake, trades, write
 from tests.conftest import bars as bar_rows
 
 reason = "needs the extra: pip install 'marketlake[nautilus]'"
@@ -132,6 +132,19 @@ def test_a_slow_local_clock_does_not_make_trades_known_before_they_happened(lake
     write(lake, "trades", trades(1, received_at=early))
     (tick,) = trade_ticks(pin(lake, "trades"), **SPOT)
     assert tick.ts_init == tick.ts_event == to_nanoseconds(T0)
+
+
+def test_a_bar_that_was_received_late_is_known_then(lake: Lake) -> None:
+    write(lake, "instruments", specification())
+    late = [T0 + 2 * MINUTE, None, T0 + 150 * SECOND]
+    write(lake, "bars_1m", varied_bars(BTC, 3, received_at=pl.Series(late, dtype=TIME)))
+    late_bars = bars(lake.bundles.pin("late", table="bars_1m", check=False), "bars_1m", **SPOT)
+    minutes = [to_nanoseconds(T0 + n * MINUTE) for n in range(4)]
+    assert [(bar.ts_event, bar.ts_init) for bar in late_bars] == [
+        (minutes[1], minutes[2]),
+        (minutes[2], minutes[2]),
+        (minutes[3], minutes[3]),
+    ]
 
 
 def test_long_ids_are_replaced_by_different_ones(lake: Lake) -> None:

@@ -9,13 +9,20 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lake.adapters.rows import find_bar_timeframe, read_closed_bars, read_rows, require_package
+from lake.adapters.rows import (
+    add_known_times,
+    find_bar_timeframe,
+    list_receipt_columns,
+    read_closed_bars,
+    read_rows,
+    require_package,
+)
 from lake.api import Lake
 from lake.bundles.bundle import Bundle
 from lake.errors import UnknownNameError, UsageError
 from lake.model.selection import Selection
 from tests.adapters.conftest import BARS, BTC, ETH, MISSING, SWAP
-from tests.conftest import DAY, MINUTE, T0, bars, write
+from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, write
 
 
 def of(*symbols: str, since: datetime | None = None) -> Selection:
@@ -76,3 +83,25 @@ def test_a_package_that_is_absent_is_named_with_its_extra() -> None:
     with pytest.raises(UsageError, match="no_such_package is not installed") as caught:
         require_package("no_such_package.deep", "vectorbt")
     assert "pip install 'marketlake[vectorbt]'" in caught.value.hint
+
+
+def test_rows_are_known_when_they_were_received_if_that_is_later(lake: Lake) -> None:
+    dataset = lake.dataset("bars_1m")
+    late = [T0 + 4 * MINUTE, None, T0 + 10 * SECOND]
+    write(lake, "bars_1m", bars(3, received_at=pl.Series(late, dtype=TIME)))
+    assert list_receipt_columns(dataset) == ["received_at"]
+    rows = add_known_times(dataset, lake.scan("bars_1m").collect())
+    minutes = [(row["happened_at"], row["available_at"]) for row in rows.iter_rows(named=True)]
+    assert minutes == [
+        (T0 + 2 * MINUTE, T0 + 2 * MINUTE),
+        (T0 + 3 * MINUTE, T0 + 3 * MINUTE),
+        (T0 + MINUTE, T0 + 4 * MINUTE),
+    ]
+
+
+def test_rows_of_a_bundle_of_before_are_known_at_their_time(lake_before: Lake) -> None:
+    bundle = lake_before.bundles.open("before")
+    dataset = bundle.dataset("bars_1h")
+    assert list_receipt_columns(dataset) == []
+    rows = add_known_times(dataset, bundle.scan("bars_1h").collect())
+    assert rows["happened_at"].equals(rows["available_at"])
