@@ -11,10 +11,12 @@ import numpy as np
 import polars as pl
 
 from lake.model.dataset import TIMESTAMP
+from lake.model.grid import Grid
 from lake.model.intervals import RangeSet
 from lake.model.ohlcv import aggregate_bars, aggregate_trades, mark_traded_prices, weigh_trades
 from lake.model.time import EPOCH, MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
+from lake.model.units import Units
 
 FROM_TRADES = "derived:trades"
 INTERPOLATED = "interpolated:"
@@ -39,18 +41,19 @@ BARS = pl.Schema(
 """Columns of derived bars: those of the dataset `bars` without the market."""
 
 _DAY_SECONDS = 86400
+_BASE = Units()
 # Share of steps of one between ids of a venue that numbers the trades of each market one by one.
 _CONSECUTIVE = 0.5
 
 
-def list_slots(window: TimeRange, timeframe: Timeframe) -> pl.Series:
+def list_slots(window: TimeRange, grid: Grid) -> pl.Series:
     """List the open times of all bars that open in a range."""
-    first = timeframe.ceiling(window.start)
+    first, timeframe = grid.ceiling(window.start), grid.timeframe
     if timeframe.unit == "M":
         opens = []
         while first < window.end:
             opens.append(first)
-            first = timeframe.after(first)
+            first = grid.after(first)
         return pl.Series("timestamp", opens, dtype=TIMESTAMP)
     # Polars' own range of times is five times slower, which matters for many windows.
     start, end = ((time - EPOCH) // MICROSECOND for time in (first, max(first, window.end)))
@@ -58,29 +61,32 @@ def list_slots(window: TimeRange, timeframe: Timeframe) -> pl.Series:
     return pl.Series("timestamp", every).cast(TIMESTAMP)
 
 
-def floor_times(times: pl.Series, timeframe: Timeframe) -> pl.Series:
+def floor_times(times: pl.Series, grid: Grid) -> pl.Series:
     """Round times down to the open time of their bar."""
+    timeframe = grid.timeframe
     if timeframe.unit == "M":
-        months = times.dt.truncate("1mo")
-        opens = {month: timeframe.floor(month) for month in months.unique()}
+        months = (times - grid.offset).dt.truncate("1mo")
+        opens = {month: timeframe.floor(month) + grid.offset for month in months.unique()}
         return months.replace_strict(opens, return_dtype=TIMESTAMP).alias("timestamp")
-    origin = int(timeframe.floor(datetime(2000, 1, 1, tzinfo=UTC)).timestamp()) * 1_000_000
+    origin = (grid.floor(datetime(2000, 1, 1, tzinfo=UTC)) - EPOCH) // MICROSECOND
     step = timeframe.seconds * 1_000_000
     passed = times.to_physical() - origin
     return (passed - passed % step + origin).cast(TIMESTAMP).alias("timestamp")
 
 
-def derive_from_trades(trades: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+def derive_from_trades(trades: pl.DataFrame, grid: Grid, units: Units = _BASE) -> pl.DataFrame:
     """Derive bars from trades, one for each interval with a trade.
 
     Bars whose first or last price is unknown are omitted: several trades have the same time and
-    different prices, and their ids do not define an order. Sums are of doubles: they differ from
-    the venue's decimals by some units in the last place.
+    different prices, and their ids do not define an order, or run against the time. Sums are
+    of doubles: they differ from the venue's decimals by some units in the last place.
 
     Parameters
     ----------
     trades
         `timestamp`, `trade_id`, `price`, `amount`, `side`, `first_id`, `last_id` of one market.
+    units
+        Units of its amounts and volumes.
 
     Returns
     -------
@@ -89,10 +95,11 @@ def derive_from_trades(trades: pl.DataFrame, timeframe: Timeframe) -> pl.DataFra
     """
     number = pl.col("trade_id").cast(pl.Int64, strict=False).alias("_number")
     rows = trades.with_columns(number)
-    is_numbered = rows["_number"].null_count() == 0
-    rows = rows.sort("_number" if is_numbered else "timestamp", maintain_order=True)
+    by_number = rows.sort("_number", maintain_order=True)
+    is_numbered = not rows["_number"].null_count() and by_number["timestamp"].is_sorted()
+    rows = by_number if is_numbered else rows.sort("timestamp", maintain_order=True)
     rows = rows.with_columns(
-        floor_times(rows["timestamp"], timeframe).alias("_opens"), **weigh_trades()
+        floor_times(rows["timestamp"], grid).alias("_opens"), **weigh_trades(units)
     )
     price, time = pl.col("price"), pl.col("timestamp")
     unsure = [price.filter(time == end).n_unique() > 1 for end in (time.min(), time.max())]
@@ -105,7 +112,7 @@ def derive_from_trades(trades: pl.DataFrame, timeframe: Timeframe) -> pl.DataFra
 
 
 def find_complete_slots(
-    trades: pl.DataFrame, opens: pl.Series, timeframe: Timeframe, covered: RangeSet
+    trades: pl.DataFrame, opens: pl.Series, grid: Grid, covered: RangeSet
 ) -> pl.Series:
     """Find bars of which all trades are stored.
 
@@ -128,7 +135,7 @@ def find_complete_slots(
         One boolean per open time.
     """
     starts = opens.to_physical().to_numpy()
-    ends = _find_ends(opens, timeframe)
+    ends = _find_ends(opens, grid)
     inside = _is_inside(starts, ends, covered)
     ids = trades.select("timestamp", pl.col("trade_id").cast(pl.Int64, strict=False).alias("id"))
     if ids.is_empty() or ids["id"].null_count():
@@ -142,8 +149,17 @@ def find_complete_slots(
     return pl.Series((inside & whole if consecutive else inside) | (around & whole))
 
 
-def nests(finer: Timeframe, coarser: Timeframe) -> bool:
-    """Whether each bar of the coarser timeframe consists of whole bars of the finer."""
+def nests(finer: Grid, coarser: Grid) -> bool:
+    """Whether each bar of the coarser grid consists of whole bars of the finer."""
+    if finer.timeframe.unit == "M":
+        is_aligned = finer.offset == coarser.offset
+    else:
+        step = timedelta(seconds=finer.timeframe.seconds)
+        is_aligned = not (coarser.offset - finer.offset) % step
+    return is_aligned and _divides(finer.timeframe, coarser.timeframe)
+
+
+def _divides(finer: Timeframe, coarser: Timeframe) -> bool:
     if finer.unit == "M":
         longer = finer.count < coarser.count
         return coarser.unit == "M" and longer and coarser.count % finer.count == 0
@@ -154,7 +170,7 @@ def nests(finer: Timeframe, coarser: Timeframe) -> bool:
     return coarser.seconds % finer.seconds == 0
 
 
-def derive_from_bars(bars: pl.DataFrame, finer: Timeframe, timeframe: Timeframe) -> pl.DataFrame:
+def derive_from_bars(bars: pl.DataFrame, finer: Grid, grid: Grid) -> pl.DataFrame:
     """Derive bars from finer bars, one for each interval of which all finer bars are stored.
 
     Prices are those of finer bars with a volume, if there are any: a bar without trades repeats the
@@ -163,7 +179,7 @@ def derive_from_bars(bars: pl.DataFrame, finer: Timeframe, timeframe: Timeframe)
     Parameters
     ----------
     bars
-        Columns of the dataset `bars`, of one market; `finer` must nest in `timeframe`.
+        Columns of the dataset `bars`, of one market; `finer` must nest in `grid`.
 
     Returns
     -------
@@ -173,12 +189,12 @@ def derive_from_bars(bars: pl.DataFrame, finer: Timeframe, timeframe: Timeframe)
     invented = pl.col("fill").str.starts_with(INTERPOLATED).fill_null(value=False)
     rows = bars.filter("closed", ~invented).sort("timestamp")
     rows = rows.with_columns(
-        floor_times(rows["timestamp"], timeframe).alias("_opens"), **mark_traded_prices()
+        floor_times(rows["timestamp"], grid).alias("_opens"), **mark_traded_prices()
     )
     bars = rows.group_by("_opens").agg(**aggregate_bars(), _parts=pl.len())
-    parts = [_count_parts(opens, finer, timeframe) for opens in bars["_opens"]]
+    parts = [_count_parts(opens, finer.timeframe, grid) for opens in bars["_opens"]]
     whole = bars.filter(pl.col("_parts") == pl.Series(parts, dtype=pl.UInt32))
-    return _finish_bars(whole, f"derived:bars_{finer.table_suffix}")
+    return _finish_bars(whole, f"derived:bars_{finer.timeframe.table_suffix}")
 
 
 def _finish_bars(bars: pl.DataFrame, fill: str) -> pl.DataFrame:
@@ -188,20 +204,18 @@ def _finish_bars(bars: pl.DataFrame, fill: str) -> pl.DataFrame:
     return marked.select(BARS.names()).cast(BARS).sort("timestamp")
 
 
-def _count_parts(opens: datetime, finer: Timeframe, timeframe: Timeframe) -> int:
+def _count_parts(opens: datetime, finer: Timeframe, grid: Grid) -> int:
     """Count the finer bars of a bar."""
     if finer.unit == "M":
-        return timeframe.count // finer.count
-    return (timeframe.after(opens) - opens) // timedelta(seconds=finer.seconds)
+        return grid.timeframe.count // finer.count
+    return (grid.after(opens) - opens) // timedelta(seconds=finer.seconds)
 
 
-def _find_ends(
-    opens: pl.Series, timeframe: Timeframe
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    if timeframe.unit == "M":
-        ends = pl.Series([timeframe.after(time) for time in opens], dtype=TIMESTAMP)
+def _find_ends(opens: pl.Series, grid: Grid) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    if grid.timeframe.unit == "M":
+        ends = pl.Series([grid.after(time) for time in opens], dtype=TIMESTAMP)
         return ends.to_physical().to_numpy()
-    return opens.to_physical().to_numpy() + timeframe.seconds * 1_000_000
+    return opens.to_physical().to_numpy() + grid.timeframe.seconds * 1_000_000
 
 
 def _is_inside(

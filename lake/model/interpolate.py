@@ -11,8 +11,8 @@ import polars as pl
 
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset, Interpolation
 from lake.model.derive import BARS, INTERPOLATED
+from lake.model.grid import Grid
 from lake.model.time import EPOCH, TimeRange
-from lake.model.timeframe import Timeframe
 
 _MINUTE = timedelta(minutes=1)
 _MINUTE_US = 60_000_000
@@ -27,7 +27,7 @@ def is_guess(fill: pl.Expr) -> pl.Expr:
     return (fill.str.starts_with(INTERPOLATED) & (fill != FLAT)).fill_null(value=False)
 
 
-def build_flat_bars(bars: pl.DataFrame, opens: pl.Series, timeframe: Timeframe) -> pl.DataFrame:
+def build_flat_bars(bars: pl.DataFrame, opens: pl.Series, grid: Grid) -> pl.DataFrame:
     """Build bars without trades: all prices are the previous close, all volumes zero.
 
     A bar is built only if the bar directly before it is stored or built here: after an unknown
@@ -48,12 +48,12 @@ def build_flat_bars(bars: pl.DataFrame, opens: pl.Series, timeframe: Timeframe) 
     closed = bars.filter("closed")
     closes = dict(zip(closed["timestamp"], closed["close"], strict=True))
     taken = set(bars["timestamp"])
-    ends = {timeframe.after(time): close for time, close in closes.items()}
+    ends = {grid.after(time): close for time, close in closes.items()}
     flat_bars: list[tuple[datetime, float]] = []
     for time in opens:
         close = ends.get(time)
         if close is not None and time not in taken:
-            ends[timeframe.after(time)] = close
+            ends[grid.after(time)] = close
             flat_bars.append((time, close))
     schema = {"timestamp": TIMESTAMP, "close": pl.Float64()}
     frame = pl.DataFrame(flat_bars, schema=schema, orient="row")

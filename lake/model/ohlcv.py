@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from lake.model.units import Units
+
 PRICES = ("open", "high", "low", "close")
 OHLCV = (*PRICES, "volume")
 SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
@@ -41,17 +43,29 @@ def sum_all(values: pl.Expr) -> pl.Expr:
     return pl.when(values.null_count() == 0).then(values.sum())
 
 
-def weigh_trades() -> Mapping[str, pl.Expr]:
-    """Return the columns that `aggregate_trades` needs beside `price` and `amount`.
+_BASE = Units()
 
-    They are made of `price`, `amount`, `side`, `first_id`, `last_id`. Amounts of buys are null for
-    other trades; `_inside`, the number of trades in an aggregated one, is null where it is unknown.
+
+def weigh_trades(units: Units = _BASE) -> Mapping[str, pl.Expr]:
+    """Return the columns that `aggregate_trades` needs beside `price`.
+
+    They are made of `price`, `amount`, `side`, `first_id`, `last_id`. `amount` becomes the amount
+    in the unit of volumes, as it is where a unit is unknown. Amounts of buys are null for other
+    trades; `_inside`, the number of trades in an aggregated one, is null where it is unknown.
     """
     is_buy = pl.col("side") == "buy"
-    quote = pl.col("price") * pl.col("amount")
+    price, amount = pl.col("price"), pl.col("amount")
+    volume, quote = amount, price * amount
+    if not units.is_unknown:
+        unknown = pl.lit(None, dtype=pl.Float64)
+        converted = units.convert(amount, price, units.amount, units.volume)
+        volume = unknown if converted is None else converted
+        converted = units.convert(amount, price, units.amount, "quote")
+        quote = unknown if converted is None else converted
     return {
+        "amount": volume,
         "_quote": quote,
-        "_buy": pl.when(is_buy).then("amount"),
+        "_buy": pl.when(is_buy).then(volume),
         "_buy_quote": pl.when(is_buy).then(quote),
         "_inside": pl.col("last_id") - pl.col("first_id") + 1,
         "_sided": pl.col("side").is_not_null(),

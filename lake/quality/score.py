@@ -5,11 +5,11 @@ or `interpolated:linear`). `weight` is 1 for errors and critical findings, 0.1 f
 for info. Over the findings of the day:
 
 - completeness = R / (R + L), where L is the number of lost rows: missing slots that are
-  `not_given`, `not_fetched`, `unknown` or `lost`, time that a source no longer serves, skipped ids,
-  missing funding events, and interpolated rows. Slots without a trade and outages of a whole venue
-  are not losses. It is 1 if no row is expected.
+  `not_given`, `not_fetched`, `unknown`, `lost` or `refused`, time that a source no longer serves,
+  skipped ids, missing funding events, and interpolated rows. Slots without a trade and outages of a
+  whole venue are not losses. It is 1 if no row is expected.
 - accuracy, consistency, timeliness = 1 - sum(weight x affected rows) / R over the findings of that
-  dimension, and at least 0. Rejected rows count as affected.
+  dimension, and at least 0. Rejected rows count as affected, unless they count as missing bars.
 - score = completeness x accuracy x consistency x timeliness, so that one bad dimension cannot be
   outweighed by the others.
 

@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from lake.model.dataset import Dataset
+from lake.model.grid import Grid
 from lake.model.intervals import RangeSet
 from lake.model.market import Market
 from lake.model.time import TimeRange
+from lake.model.units import Units, find_units
 
 NEAR_BARS = 24
 """Slots around the checked range that a check gets, at least, of the same bars on other venues."""
@@ -21,13 +23,19 @@ class Reference:
     """Rows of another table or market that a check compares with, in the range and its margins.
 
     They have the order of their dataset. `coverage`: the intervals that the source has answered;
-    None: not recorded.
+    None: not recorded. `bar_grid`: as in `Slice`.
     """
 
     dataset: Dataset
     market: Market
     frame: pl.LazyFrame
     coverage: RangeSet | None = None
+    bar_grid: Grid | None = None
+
+    @property
+    def grid(self) -> Grid | None:
+        """The grid of the bars; None without a timeframe."""
+        return _find_grid(self.dataset, self.bar_grid)
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class Slice:
         The market's trades.
     finer
         The market's bars of finer timeframes, the next finer first.
+    coarser
+        The market's bars of longer timeframes, the next longer first, if a bar is missing.
     others
         The same table of the same asset on other venues.
     outages
@@ -70,6 +80,10 @@ class Slice:
         Whether the venue sends no bar for an interval without a trade.
     quarantine
         Rows of `quarantine` of this table and market in the range.
+    bar_grid
+        Where the venue's bars open, if not on the timeframe's own grid.
+    units
+        Units of amounts and volumes; None: those of the symbol's kind.
     """
 
     dataset: Dataset
@@ -84,10 +98,13 @@ class Slice:
     has_consecutive_ids: bool = False
     trades: Reference | None = None
     finer: tuple[Reference, ...] = ()
+    coarser: tuple[Reference, ...] = ()
     others: tuple[Reference, ...] = ()
     outages: RangeSet = ()
     omits_empty_bars: bool = False
     quarantine: pl.DataFrame | None = None
+    bar_grid: Grid | None = None
+    units: Units | None = None
 
     def __repr__(self) -> str:
         return f"<Slice of {self.dataset.name} {self.market}: {self.range}>"
@@ -96,6 +113,16 @@ class Slice:
     def time(self) -> pl.Expr:
         """The time column."""
         return pl.col(self.dataset.time_column)
+
+    @property
+    def grid(self) -> Grid | None:
+        """The grid of the bars; None if the rows are not bars."""
+        return _find_grid(self.dataset, self.bar_grid)
+
+    @property
+    def known_units(self) -> Units:
+        """The units of amounts and volumes."""
+        return self.units or find_units(self.market.exchange, self.market.symbol)
 
     @property
     def reach(self) -> timedelta:
@@ -115,3 +142,7 @@ class Slice:
     def is_inside(self) -> pl.Expr:
         """Whether a row is in the checked range."""
         return self.time.is_between(self.range.start, self.range.end, closed="left")
+
+
+def _find_grid(dataset: Dataset, known: Grid | None) -> Grid | None:
+    return known or (Grid(dataset.timeframe) if dataset.timeframe else None)

@@ -21,15 +21,19 @@ from lake.model.derive import (
     list_slots,
     nests,
 )
+from lake.model.grid import Grid
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 from tests.conftest import MINUTE, SECOND, T0
 from tests.paths import SHARED
 
 DATA = SHARED / "cex"
-M1, M5 = Timeframe.parse("1m"), Timeframe.parse("5m")
-FRAMES = [
-    Timeframe.parse(name) for name in ("1s", "1m", "7m", "1h", "1d", "3d", "1w", "2w", "1M", "3M")
+M1, M5 = Grid(Timeframe.parse("1m")), Grid(Timeframe.parse("5m"))
+HOUR = timedelta(hours=1)
+GRIDS = [
+    *(Grid(Timeframe.parse(n)) for n in ("1s", "1m", "7m", "1h", "1d", "3d", "1w", "2w")),
+    *(Grid(Timeframe.parse(n)) for n in ("1M", "3M")),
+    *(Grid(Timeframe.parse(n), hours * HOUR) for n, hours in (("1d", 16), ("1w", 72), ("1M", -8))),
 ]
 TIMES = st.integers(-(10**15), 2 * 10**15).map(lambda us: T0 + timedelta(microseconds=us))
 
@@ -58,36 +62,36 @@ def _opens(times: list[datetime]) -> pl.Series:
     return pl.Series("timestamp", times, dtype=TIMESTAMP)
 
 
-@given(TIMES, st.sampled_from(FRAMES))
-def test_open_times_are_those_of_the_timeframe(time: datetime, timeframe: Timeframe) -> None:
-    assert floor_times(_opens([time]), timeframe).to_list() == [timeframe.floor(time)]
+@given(TIMES, st.sampled_from(GRIDS))
+def test_open_times_are_those_of_the_timeframe(time: datetime, grid: Grid) -> None:
+    assert floor_times(_opens([time]), grid).to_list() == [grid.floor(time)]
 
 
-@given(TIMES, st.sampled_from(FRAMES), st.integers(0, 30), st.floats(0.01, 0.99))
+@given(TIMES, st.sampled_from(GRIDS), st.integers(0, 30), st.floats(0.01, 0.99))
 def test_slots_are_all_open_times_of_a_range(
-    time: datetime, timeframe: Timeframe, bars: int, part: float
+    time: datetime, grid: Grid, bars: int, part: float
 ) -> None:
-    last = timeframe.after(timeframe.ceiling(time), bars)
-    window = TimeRange(time, last + part * (timeframe.after(last) - last))
-    expected, at = [], timeframe.ceiling(window.start)
+    last = grid.after(grid.ceiling(time), bars)
+    window = TimeRange(time, last + part * (grid.after(last) - last))
+    expected, at = [], grid.ceiling(window.start)
     while at < window.end:
         expected.append(at)
-        at = timeframe.after(at)
+        at = grid.after(at)
     assert len(expected) == bars + 1
-    assert list_slots(window, timeframe).to_list() == expected
+    assert list_slots(window, grid).to_list() == expected
 
 
 MOMENTS = st.lists(st.integers(0, 3600 * 10), min_size=1, max_size=80).map(sorted)
 
 
 @given(MOMENTS, st.sampled_from([M1, M5]))
-def test_bars_of_trades_are_what_a_loop_gives(moments: list[int], timeframe: Timeframe) -> None:
+def test_bars_of_trades_are_what_a_loop_gives(moments: list[int], grid: Grid) -> None:
     trades = _trades([T0 + SECOND * n / 10 for n in moments])
     expected: dict[datetime, dict[str, Any]] = {}
     for trade in trades.iter_rows(named=True):
         price, amount, bought = trade["price"], trade["amount"], trade["side"] == "buy"
         bar = expected.setdefault(
-            timeframe.floor(trade["timestamp"]),
+            grid.floor(trade["timestamp"]),
             {"open": price, "high": price, "low": price, "trade_count": 0}
             | dict.fromkeys(list(BARS)[5:7], 0.0)
             | dict.fromkeys(list(BARS)[8:10], 0.0),
@@ -103,10 +107,10 @@ def test_bars_of_trades_are_what_a_loop_gives(moments: list[int], timeframe: Tim
         {"timestamp": time, **bar, "closed": True, "fill": "derived:trades"}
         for time, bar in sorted(expected.items())
     ]
-    derived = derive_from_trades(trades, timeframe)
+    derived = derive_from_trades(trades, grid)
     assert_frame_equal(derived, pl.DataFrame(rows, schema=BARS), check_exact=True)
     shuffled = trades.sample(fraction=1, shuffle=True, seed=1)
-    assert_frame_equal(derive_from_trades(shuffled, timeframe), derived)
+    assert_frame_equal(derive_from_trades(shuffled, grid), derived)
 
 
 @given(MOMENTS)
@@ -191,11 +195,11 @@ def test_parts_that_were_derived_count_and_unknown_sums_stay_unknown() -> None:
     ],
 )
 def test_what_nests_in_what(finer: str, coarser: str, does: bool) -> None:
-    assert nests(Timeframe.parse(finer), Timeframe.parse(coarser)) is does
+    assert nests(Grid(Timeframe.parse(finer)), Grid(Timeframe.parse(coarser))) is does
 
 
 def test_a_month_is_made_of_as_many_days_as_it_has() -> None:
-    days, month = Timeframe.parse("1d"), Timeframe.parse("1M")
+    days, month = Grid(Timeframe.parse("1d")), Grid(Timeframe.parse("1M"))
     trades = _trades([datetime(2024, 2, 1, tzinfo=UTC) + timedelta(days=n) for n in range(29)])
     bars = derive_from_trades(trades, days).with_columns(fill=pl.lit(None, pl.String))
     assert derive_from_bars(bars, days, month)["timestamp"].to_list() == [

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from lake.model.catalog import builtin
 from lake.model.dataset import TIMESTAMP, Interpolation, RepairPolicy
 from lake.model.derive import BARS, INTERPOLATED, list_slots
+from lake.model.grid import Grid
 from lake.model.interpolate import build_flat_bars, find_due_times, find_obstacle, interpolate_rows
 from lake.model.time import EPOCH, TimeRange
 from lake.model.timeframe import Timeframe
 from tests.conftest import DAY, MINUTE, T0
 
-M1 = Timeframe.parse("1m")
+M1 = Grid(Timeframe.parse("1m"))
 HOUR = timedelta(hours=1)
 FUNDING = builtin().dataset("funding")
 

@@ -15,7 +15,6 @@ from lake.model.market import StoredMarket
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
-from lake.quality.checks.completeness import find_missing_slots
 from lake.quality.checks.outages import MarketBars, find_outages
 from lake.quality.slice import Slice
 from lake.store.reader import TableReader
@@ -31,24 +30,20 @@ class Outages:
     listing: Listing
     _known: dict[tuple[str, str, datetime], RangeSet] = field(default_factory=dict)
 
-    def find(self, data: Slice) -> RangeSet:
-        """Find outages of the venue, in the months in which this market misses a bar."""
-        if data.dataset.timeframe is None:
+    def find(self, data: Slice, missing: pl.Series) -> RangeSet:
+        """Find outages of the venue, in the months in which the bars of some times are missing."""
+        if data.grid is None:
             return ()
-        missing = find_missing_slots(data, data.dataset.timeframe)
-        months = missing.select(pl.col("start").dt.truncate("1mo")).unique().collect()["start"]
-        return union(
-            item
-            for month in months.sort()
-            for item in self._find_of_month(data.dataset, data.market.exchange, month)
-        )
+        months = missing.dt.truncate("1mo").unique()
+        return union(item for month in months.sort() for item in self._find_of_month(data, month))
 
-    def _find_of_month(self, dataset: Dataset, exchange: str, month: datetime) -> RangeSet:
+    def _find_of_month(self, data: Slice, month: datetime) -> RangeSet:
+        dataset, exchange = data.dataset, data.market.exchange
         key = (dataset.name, exchange, month)
-        if key not in self._known and dataset.timeframe is not None:
+        if key not in self._known and data.grid is not None:
             span = TimeRange(month, _MONTH.after(month))
             markets = self._read_market_bars(dataset, exchange, span)
-            self._known[key] = find_outages(markets, dataset.timeframe)
+            self._known[key] = find_outages(markets, data.grid)
         return self._known[key]
 
     def _read_market_bars(

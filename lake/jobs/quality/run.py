@@ -21,6 +21,7 @@ from lake.quality.checks.completeness import gaps
 from lake.quality.configure import ConfiguredCheck, Overrides, OwnChecks, configure
 from lake.quality.run import FINDINGS, run_checks
 from lake.quality.score import score_days
+from lake.query.markets import read_instruments
 from lake.query.overview import read_answers
 from lake.settings import Settings
 from lake.store.reader import TableReader
@@ -94,6 +95,7 @@ def open_inputs(
         now=as_of or now,
         omits_empty_bars=omits_empty_bars,
         not_given=not_given,
+        instruments=read_instruments(store, as_of=as_of),
     )
 
 

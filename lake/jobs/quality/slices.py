@@ -9,18 +9,26 @@ from functools import cached_property, partial
 
 import polars as pl
 
+from lake.jobs.grids import read_grid
 from lake.jobs.quality.file_spans import Listing, matches_market
 from lake.jobs.quality.outages import Outages
-from lake.model.dataset import Dataset
+from lake.jobs.quality.related import (
+    find_longer_tables,
+    find_reference_tables,
+    measure_longest_bar,
+)
+from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.grid import Grid
 from lake.model.intervals import RangeSet, intersect, union
 from lake.model.market import Market, StoredMarket, unwrap_symbol
 from lake.model.selection import Selection
 from lake.model.time import DAY, MICROSECOND, TimeRange
+from lake.quality.checks.completeness import find_missing_slots
 from lake.quality.slice import NEAR_BARS, Reference, Slice
+from lake.query.markets import Instruments, units_of
 from lake.store.chunks import chunk_days, to_day_number, widen_to_days
 from lake.store.reader import TIME_STEP, TableReader, may_hold_rows
 
-_HOUR_SECONDS = 3600
 _MIN_SHARE = 0.9  # share of stored ids from which trades count as numbered consecutively
 _ROW_BYTES = 64  # a stored row of bars or trades is smaller, a deep order book much larger
 _UNUSED = ("exchange", "symbol", "date", "received_at")
@@ -44,6 +52,8 @@ class CheckInputs:
         Whether an exchange sends no bar for an interval without a trade.
     not_given
         Intervals that a source no longer serves; columns as `coverage`.
+    instruments
+        Specifications of markets.
     """
 
     tables: Mapping[str, TableReader]
@@ -52,6 +62,8 @@ class CheckInputs:
     now: datetime
     omits_empty_bars: Callable[[str], bool]
     not_given: pl.DataFrame | None = None
+    instruments: Instruments = field(default_factory=dict)
+    _grids: dict[tuple[str, Market], Grid | None] = field(default_factory=dict)
     _consecutive: dict[tuple[str, Market], bool] = field(default_factory=dict)
 
     @cached_property
@@ -126,8 +138,20 @@ class CheckInputs:
             others=self._find_others(dataset, market, range_, _venue_margin(dataset)),
             omits_empty_bars=self.omits_empty_bars(market.exchange),
             quarantine=self._find_quarantine(table, own),
+            bar_grid=self._find_grid(table, market),
+            units=units_of(market, self.instruments),
         )
-        return replace(slice_, outages=self._outages.find(slice_))
+        missing = self._find_missing(slice_)
+        if missing.is_empty():
+            return slice_
+        coarser = self._find_coarser(dataset, market, range_)
+        return replace(slice_, outages=self._outages.find(slice_, missing), coarser=coarser)
+
+    def _find_missing(self, data: Slice) -> pl.Series:
+        """Find the open times of missing bars."""
+        if data.grid is None:
+            return pl.Series(dtype=TIMESTAMP)
+        return find_missing_slots(data, data.grid).select("start").collect()["start"]
 
     def _read_rows(self, dataset: Dataset, market: Market, range_: TimeRange) -> pl.DataFrame:
         """Read the market's rows of a range and its margin."""
@@ -146,7 +170,15 @@ class CheckInputs:
     ) -> Reference:
         rows = self._read_reference(table, market, _widen(range_, margin))
         dataset = self.tables[table].dataset
-        return Reference(dataset, market, rows.lazy(), self._find_coverage(table, market))
+        coverage, grid = self._find_coverage(table, market), self._find_grid(table, market)
+        return Reference(dataset, market, rows.lazy(), coverage, grid)
+
+    def _find_grid(self, table: str, market: Market) -> Grid | None:
+        """Find where the bars of a market open; None if that is unclear, or there are no bars."""
+        key, reader = (table, market), self.tables[table]
+        if key not in self._grids and reader.dataset.timeframe is not None:
+            self._grids[key] = read_grid(reader, market)
+        return self._grids.get(key)
 
     def _read_reference(self, table: str, market: Market, range_: TimeRange) -> pl.DataFrame:
         dataset = self.tables[table].dataset
@@ -163,7 +195,7 @@ class CheckInputs:
         if "trades" not in self._reference_tables(dataset, market):
             return None
         # The last bars may end after the range.
-        needed = TimeRange(range_.start, range_.end + _longest_bar(dataset))
+        needed = TimeRange(range_.start, range_.end + measure_longest_bar(dataset))
         read = partial(self._read_reference, "trades", market)
         rows = self._read_with_neighbours("trades", market, needed, _widen(range_, margin), read)
         trades = self.tables["trades"].dataset
@@ -207,6 +239,14 @@ class CheckInputs:
             if table != "trades"
         )
 
+    def _find_coarser(
+        self, dataset: Dataset, market: Market, range_: TimeRange
+    ) -> tuple[Reference, ...]:
+        """Read the bars of longer timeframes that lie within the rows of a day and its margin."""
+        longest = DAY + 2 * dataset.margin
+        names = find_longer_tables(self.tables, self.listing, dataset, market, longest)
+        return tuple(self._build_reference(name, market, range_, dataset.margin) for name in names)
+
     def _find_others(
         self, dataset: Dataset, market: Market, range_: TimeRange, margin: timedelta
     ) -> tuple[Reference, ...]:
@@ -238,31 +278,7 @@ class CheckInputs:
         }
 
     def _reference_tables(self, dataset: Dataset, market: Market) -> list[str]:
-        """Return the tables that a table is compared with.
-
-        Bars are compared with the next finer bars, and with trades if they are not longer than an
-        hour or have no finer bars; order books with trades.
-        """
-        has_trades = "trades" in self.tables and self.listing.span("trades", market) is not None
-        if dataset.event != "bar" or dataset.timeframe is None:
-            return ["trades"] if has_trades and dataset.event == "order_book" else []
-        seconds = dataset.timeframe.seconds
-        names = self._find_next_finer(dataset.family, seconds, market)
-        if has_trades and (not names or seconds <= _HOUR_SECONDS):
-            names.append("trades")
-        return names
-
-    def _find_next_finer(self, family: str, seconds: float, market: Market) -> list[str]:
-        """Find the table of the longest bars of a market that are shorter than some seconds."""
-        finer = [
-            (reader.dataset.timeframe.seconds, name)
-            for name, reader in self.tables.items()
-            if reader.dataset.family == family
-            and reader.dataset.timeframe is not None
-            and reader.dataset.timeframe.seconds < seconds
-            and self.listing.span(name, market) is not None
-        ]
-        return [name for _, name in sorted(finer, reverse=True)[:1]]
+        return find_reference_tables(self.tables, self.listing, dataset, market)
 
     def _chunk_days(
         self, dataset: Dataset, market: Market, selection: Selection
@@ -349,17 +365,20 @@ class CheckInputs:
 
 def _reference_margin(dataset: Dataset) -> timedelta:
     """Return how far around a range trades and finer bars are read: at least one bar."""
-    return max(min(dataset.margin, DAY), _longest_bar(dataset))
+    return max(min(dataset.margin, DAY), measure_longest_bar(dataset))
 
 
 def _venue_margin(dataset: Dataset) -> timedelta:
     """Return how far around a range other venues are read."""
-    return min(dataset.margin, max(DAY, NEAR_BARS * _longest_bar(dataset)))
+    return min(dataset.margin, max(DAY, NEAR_BARS * measure_longest_bar(dataset)))
 
 
-def _longest_bar(dataset: Dataset) -> timedelta:
-    """Return the length of the longest bar; 0 without a timeframe."""
-    return dataset.timeframe.longest if dataset.timeframe else timedelta(0)
+def _select(market: Market, range_: TimeRange) -> Selection:
+    return Selection((market.exchange,), (market.symbol,), range_.start, range_.end)
+
+
+def _widen(range_: TimeRange, margin: timedelta) -> TimeRange:
+    return TimeRange(range_.start - margin, range_.end + margin)
 
 
 def _weigh_range(dataset: Dataset, item: TimeRange) -> pl.DataFrame:
@@ -371,11 +390,3 @@ def _weigh_range(dataset: Dataset, item: TimeRange) -> pl.DataFrame:
 
 def _to_ranges(rows: pl.DataFrame) -> RangeSet:
     return union(TimeRange(*row) for row in rows.select("start", "end").iter_rows())
-
-
-def _select(market: Market, range_: TimeRange) -> Selection:
-    return Selection((market.exchange,), (market.symbol,), range_.start, range_.end)
-
-
-def _widen(range_: TimeRange, margin: timedelta) -> TimeRange:
-    return TimeRange(range_.start - margin, range_.end + margin)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
+from lake.jobs.grids import find_grid
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.spans import Moments, read_each, read_together, tile
 from lake.model.dataset import TIMESTAMP, Dataset
@@ -19,9 +21,11 @@ from lake.model.derive import (
     derive_from_bars,
     derive_from_trades,
     find_complete_slots,
+    floor_times,
     list_slots,
     nests,
 )
+from lake.model.grid import Grid
 from lake.model.interpolate import (
     FLAT,
     build_flat_bars,
@@ -32,7 +36,7 @@ from lake.model.interpolate import (
 from lake.model.intervals import union
 from lake.model.ohlcv import OHLCV
 from lake.model.time import DAY, MICROSECOND, TimeRange
-from lake.model.timeframe import Timeframe
+from lake.query.markets import find_market_units
 from lake.store.ledger import Ledger
 from lake.store.store import Store
 
@@ -76,14 +80,17 @@ class Filling:
         return self._group.dataset.timeframe is not None
 
     def find_absent(self) -> Moments:
-        """Find open times of missing rows in the group's windows; none without a timeframe."""
+        """Find open times of missing rows in the group's windows; none without a timeframe.
+
+        Bars that a stored bar off the grid overlaps are not missing.
+        """
         dataset, market = self._group.dataset, self._group.market
         time, times = dataset.time_column, [pl.Series(dtype=TIMESTAMP)]
         if self.makes_bars:
             parts = tile(self._group.windows)
             for spans, rows in read_together(self._store, dataset, market, parts, [time]):
-                opens = pl.concat([list_slots(span, self._timeframe) for span in spans])
-                times.append(opens.filter(~opens.is_in(rows[time].implode())))
+                opens = pl.concat([list_slots(span, self._grid) for span in spans])
+                times.append(_drop_present(opens, rows[time], self._grid))
         return Moments(pl.concat(times))
 
     def derive(self, spans: Iterable[TimeRange]) -> Iterator[FilledRows]:
@@ -91,7 +98,7 @@ class Filling:
 
         The caller has to store what it gets before it asks for more.
         """
-        if self._group.dataset.event != "bar":
+        if self._group.dataset.event != "bar" or not self._has_grid:
             return
         absent = self.find_absent().select(spans)
         for name in ("trades", *self._find_finer_tables()):
@@ -123,15 +130,17 @@ class Filling:
 
     def _fill_flat(self, spans: Iterable[TimeRange]) -> FilledRows | None:
         """Build flat bars for intervals without trades."""
-        timeframe, dataset = self._timeframe, self._group.dataset
+        grid, dataset = self._grid, self._group.dataset
+        if not self._has_grid:
+            return None
         opens = Moments(self.find_absent().select(spans))
         pieces = self._cut_spans(opens)
-        around = [TimeRange(timeframe.floor(p.start - MICROSECOND), p.end) for p in pieces]
+        around = [TimeRange(grid.floor(p.start - MICROSECOND), p.end) for p in pieces]
         frames = [pl.DataFrame(schema=BARS)]
         for span, stored in self._read_rows(dataset, around, ["timestamp", "close", "closed"]):
             # The bars of the span before this one are not stored yet.
             earlier = pl.concat([frames[-1].select(stored.columns).tail(1), stored])
-            frames.append(build_flat_bars(earlier, opens.select([span]), timeframe))
+            frames.append(build_flat_bars(earlier, opens.select([span]), grid))
         return _build_filled(FLAT, frames, {"policy": "flat", "proof": "no trade happened"})
 
     def _fill_between(self, targets: Iterable[Target]) -> FilledRows | None:
@@ -147,15 +156,16 @@ class Filling:
         return _build_filled(f"{INTERPOLATED}{policy}", frames, {"policy": policy})
 
     def _find_finer_tables(self) -> list[str]:
-        """Return the names of the tables of finer bars, the next finer first."""
-        dataset = self._group.dataset
-        finer = []
+        """Return the names of the tables of finer bars that nest, the next finer first."""
+        dataset, finer = self._group.dataset, []
         for name in self._store.tables():
             other = self._store.catalog.dataset(name)
             if other.family != dataset.family or not other.timeframe or not dataset.timeframe:
                 continue
-            if nests(other.timeframe, dataset.timeframe):
-                finer.append((other.timeframe.seconds, name))
+            if other.timeframe.seconds < dataset.timeframe.seconds:
+                grid = find_grid(self._store, other, self._group.market)
+                if grid is not None and nests(grid, self._grid):
+                    finer.append((other.timeframe.seconds, name))
         return [name for _, name in sorted(finer, reverse=True)]
 
     def _derive_from(self, table: str, opens: pl.Series) -> FilledRows | None:
@@ -164,7 +174,8 @@ class Filling:
         return self._derive_from_bars(table, opens)
 
     def _derive_from_trades(self, opens: pl.Series) -> FilledRows | None:
-        timeframe, trades = self._timeframe, self._store.catalog.dataset("trades")
+        grid, trades = self._grid, self._store.catalog.dataset("trades")
+        units = find_market_units(self._store, self._group.market)
         covered = Ledger(self._store).read_covered("trades", self._group.market)
         absent = Moments(opens)
         pieces = self._cut_spans(absent)
@@ -174,14 +185,14 @@ class Filling:
         for piece, (span, rows), (_, beside) in zip(
             pieces, self._read_rows(trades, around), stored, strict=True
         ):
-            grid = list_slots(span, timeframe)
-            grid = grid.filter(find_complete_slots(rows, grid, timeframe, covered))
-            bars = derive_from_trades(rows, timeframe)
-            bars = bars.filter(pl.col("timestamp").is_in(grid.implode()))
+            opens = list_slots(span, grid)
+            opens = opens.filter(find_complete_slots(rows, opens, grid, covered))
+            bars = derive_from_trades(rows, grid, units)
+            bars = _select_opens(bars, opens)
             frames.append(_select_opens(bars, absent.select([piece])))
             same = _compare_with_sent(bars, beside)
             agreeing, compared = agreeing + int(same.sum()), compared + len(same)
-        if agreeing < _AGREEING * compared:
+        if agreeing < _AGREEING * compared or (units.is_unknown and not compared):
             return None  # the venue counts bars otherwise than trades: in another unit, perhaps
         facts = {
             "trades_version": self._store.version(trades),
@@ -195,17 +206,17 @@ class Filling:
         assert finer.timeframe is not None  # noqa: S101 - `_find_finer_tables` gives bars only
         frames = []
         for span, rows in self._read_rows(finer, self._cut_spans(absent)):
-            bars = derive_from_bars(rows, finer.timeframe, self._timeframe)
+            bars = derive_from_bars(rows, Grid(finer.timeframe), self._grid)
             frames.append(_select_opens(bars, absent.select([span])))
         facts = {f"{name}_version": self._store.version(finer)}
         return _build_filled(f"derived:{name}", frames, facts)
 
     def _cut_spans(self, opens: Moments) -> list[TimeRange]:
         """Cut spans of whole bars that hold all open times; none is longer than a day or a bar."""
-        timeframe = self._timeframe
+        grid = self._grid
         pieces: list[TimeRange] = []
         for time in opens.times:
-            end, last = timeframe.after(time), pieces[-1] if pieces else None
+            end, last = grid.after(time), pieces[-1] if pieces else None
             if last and time - last.end <= timedelta(hours=1) and end - last.start <= DAY:
                 pieces[-1] = TimeRange(last.start, end)
             else:
@@ -213,15 +224,32 @@ class Filling:
         return pieces
 
     @property
-    def _timeframe(self) -> Timeframe:
+    def _has_grid(self) -> bool:
+        """Whether the stored bars have a common grid; on none, nothing can be filled in."""
+        return self._learned_grid is not None
+
+    @property
+    def _grid(self) -> Grid:
         timeframe = self._group.dataset.timeframe
         assert timeframe is not None  # noqa: S101 - called for bars only
-        return timeframe
+        return self._learned_grid or Grid(timeframe)
+
+    @cached_property
+    def _learned_grid(self) -> Grid | None:
+        return find_grid(self._store, self._group.dataset, self._group.market)
 
     def _read_rows(
         self, dataset: Dataset, spans: Sequence[TimeRange], columns: Sequence[str] | None = None
     ) -> Iterator[tuple[TimeRange, pl.DataFrame]]:
         return read_each(self._store, dataset, self._group.market, spans, columns)
+
+
+def _drop_present(opens: pl.Series, stored: pl.Series, grid: Grid) -> pl.Series:
+    """Drop open times of bars that are stored, or that a stored bar off the grid overlaps."""
+    floors = floor_times(stored, grid)
+    off = floors.filter(floors != stored).unique()
+    after = pl.Series([grid.after(time) for time in off], dtype=TIMESTAMP)
+    return opens.filter(~opens.is_in(pl.concat([floors, after]).implode()))
 
 
 def _select_opens(bars: pl.DataFrame, opens: pl.Series) -> pl.DataFrame:

@@ -14,6 +14,7 @@ import polars as pl
 from lake.errors import UnknownNameError
 from lake.jobs.repairs.report import FailedRepair
 from lake.model.dataset import Dataset
+from lake.model.grid import Grid
 from lake.model.market import Market
 from lake.model.time import TimeRange
 
@@ -124,6 +125,8 @@ class Planner:
         Earlier repairs; ignored if `again`.
     interpolate
         Whether to fill in intervals without trades.
+    grid
+        Returns the grid of a market's bars; by default that of the timeframe.
     """
 
     def __init__(
@@ -133,8 +136,11 @@ class Planner:
         *,
         again: bool,
         interpolate: bool,
+        grid: Callable[[Dataset, Market], Grid | None] | None = None,
     ) -> None:
         self._dataset = dataset
+        self._learned_grid = grid
+        self._grids: dict[tuple[str, Market], Grid | None] = {}
         self._attempts = attempts
         self._again = again
         self._interpolate = interpolate
@@ -208,8 +214,18 @@ class Planner:
         market = Market(finding["exchange"], finding["symbol"])
         if target.kind == "no_trade" and dataset.timeframe is None:
             raise UnknownNameError(f"{table} has no bars that could be filled in")
-        rounded = _round_out(dataset, target.span)
+        rounded = _round_out(dataset, target.span, self._find_grid(dataset, market))
         self._targets[dataset.name, market].append(replace(target, span=rounded))
+
+    def _find_grid(self, dataset: Dataset, market: Market) -> Grid | None:
+        """Return the grid of a market's bars; None if the rows are not bars."""
+        if dataset.timeframe is None:
+            return None
+        key = (dataset.name, market)
+        if key not in self._grids:
+            learned = self._learned_grid(dataset, market) if self._learned_grid else None
+            self._grids[key] = learned or Grid(dataset.timeframe)
+        return self._grids[key]
 
     def _fail(self, finding: Mapping[str, Any], reason: str) -> None:
         self._failed.append(
@@ -238,11 +254,11 @@ def _assess(finding: Mapping[str, Any], *, interpolate: bool) -> tuple[Kind, str
     return ("missing" if finding["dimension"] == "completeness" else "suspect"), ""
 
 
-def _round_out(dataset: Dataset, span: TimeRange) -> TimeRange:
-    margin, timeframe = dataset.repair.margin, dataset.timeframe
+def _round_out(dataset: Dataset, span: TimeRange, grid: Grid | None) -> TimeRange:
+    margin = dataset.repair.margin
     start, end = span.start - margin, span.end + margin
-    if timeframe is not None:
-        start, end = timeframe.floor(start), timeframe.ceiling(end)
+    if grid is not None:
+        start, end = grid.floor(start), grid.ceiling(end)
     return TimeRange(start, end)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import polars as pl
 
 from lake.errors import SourceUnavailableError
+from lake.jobs.grids import find_grid
 from lake.jobs.job import record_job
 from lake.jobs.repairs.connections import Connect, Connections
 from lake.jobs.repairs.dry_run import preview
@@ -104,9 +106,14 @@ class Repairer:
     ) -> Plan:
         attempts = Records(self._store).attempts()
         dataset = self._store.catalog.dataset
-        return Planner(dataset, attempts, again=again, interpolate=interpolate).plan(
-            findings, no_trade
+        planner = Planner(
+            dataset,
+            attempts,
+            again=again,
+            interpolate=interpolate,
+            grid=partial(find_grid, self._store),
         )
+        return planner.plan(findings, no_trade)
 
     def _preview(self, plan: Plan, options: Options) -> RepairReport:
         planned = [

@@ -13,17 +13,19 @@ from datetime import date
 import polars as pl
 
 from lake.model.dataset import TIMESTAMP
+from lake.model.grid import Grid
 from lake.model.interpolate import is_guess
 from lake.model.intervals import RangeSet, intersect, split, subtract
 from lake.model.slots import slot_at, slot_of, start_of
 from lake.model.time import DAY, MICROSECOND, TimeRange
-from lake.model.timeframe import Timeframe
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
+from lake.quality.checks.conservation import add_conservation
 from lake.quality.slice import Reference, Slice
 
 LOSSES = ("not_given", "not_fetched", "unknown", "lost")
 NO_LOSSES = ("no_trade", "venue_outage")
 REASONS = (*LOSSES, *NO_LOSSES)
+"""Reasons that scores count one by one; a missing bar whose row was `refused` counts as `lost`."""
 
 REASON_TEXTS: Mapping[str, str] = {
     "lost": "the market traded then",
@@ -32,6 +34,7 @@ REASON_TEXTS: Mapping[str, str] = {
     "not_given": "the source no longer serves this time",
     "not_fetched": "this time was never requested",
     "unknown": "the reason is unknown",
+    "refused": "the venue's rows were rejected",
 }
 _MIN_SECONDS = 3600  # covered time of a day from which its row rate is measured
 _MISSING = pl.Schema({"slot": pl.Int64(), "start": TIMESTAMP, "end": TIMESTAMP})
@@ -41,18 +44,16 @@ def gaps(data: Slice) -> pl.LazyFrame:
     """Report slots without a bar between the market's first and last bar, with the reason.
 
     Outside these, slots that the source no longer serves are reported. The first reason that
-    applies counts: `lost` (the market traded then), `no_trade` (its trades prove that it did not),
-    `venue_outage`, `not_given`, `not_fetched` (not covered), `no_trade` (the venue is known to omit
-    such bars), `unknown`.
+    applies counts: `no_trade` (the market's trades prove it, or a bar of a longer timeframe has
+    exactly the volume of the other bars in it), `refused` (its row is in quarantine), `lost` (the
+    market traded then), `venue_outage`, `not_given`, `not_fetched` (not covered), `no_trade` (the
+    venue is known to omit such bars), `lost` (a longer bar has volume that is in no bar),
+    `unknown`.
     """
-    timeframe = data.dataset.timeframe
-    if timeframe is None:
+    grid = data.grid
+    if grid is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    missing = find_missing_slots(data, timeframe)
-    if data.not_given:
-        lost = _find_slots_not_given(data, timeframe)
-        missing = pl.concat([missing, lost]).unique("slot")
-    return _join_slots(_add_reasons(missing, data))
+    return _join_slots(classify_missing(data, grid))
 
 
 def uncovered(data: Slice) -> pl.LazyFrame:
@@ -148,19 +149,19 @@ def guessed(data: Slice) -> pl.LazyFrame:
     )
 
 
-def find_missing_slots(data: Slice, timeframe: Timeframe) -> pl.LazyFrame:
+def find_missing_slots(data: Slice, grid: Grid) -> pl.LazyFrame:
     """Find the slots that open in the checked range, have ended and have no bar: `_MISSING`."""
     # The slots next to the range count as present, unless the market's rows end before them.
-    before = slot_at(timeframe.ceiling(data.range.start), timeframe) - 1
-    after = slot_at(data.range.end - MICROSECOND, timeframe) + 1
-    after = min(after, slot_at(data.now, timeframe))
+    before = slot_at(grid.ceiling(data.range.start), grid) - 1
+    after = slot_at(data.range.end - MICROSECOND, grid) + 1
+    after = min(after, slot_at(data.now, grid))
     if after <= before:
         return pl.LazyFrame(schema=_MISSING)
-    present = data.frame.select(slot=slot_of(data.time, timeframe))
+    present = data.frame.select(slot=slot_of(data.time, grid))
     if data.span is not None:
         # Rows at impossible times are outside the span and must not create a gap.
         first, last = data.span.start, data.span.end - MICROSECOND
-        low, high = slot_at(first, timeframe), slot_at(last, timeframe)
+        low, high = slot_at(first, grid), slot_at(last, grid)
         ends = pl.LazyFrame({"slot": [low, high]}, schema={"slot": pl.Int64})
         present = pl.concat([present.filter(pl.col("slot").is_between(low, high)), ends])
     nearby = present.select(pl.col("slot").clip(before, after)).sort("slot")
@@ -170,34 +171,30 @@ def find_missing_slots(data: Slice, timeframe: Timeframe) -> pl.LazyFrame:
     return (
         holes.select(slot=pl.int_ranges(pl.col("previous") + 1, pl.col("slot")))
         .explode("slot")
-        .with_columns(
-            start=start_of(pl.col("slot"), timeframe), end=start_of(pl.col("slot") + 1, timeframe)
-        )
+        .with_columns(start=start_of(pl.col("slot"), grid), end=start_of(pl.col("slot") + 1, grid))
     )
 
 
-def _find_slots_not_given(data: Slice, timeframe: Timeframe) -> pl.LazyFrame:
+def _find_slots_not_given(data: Slice, grid: Grid) -> pl.LazyFrame:
     """Find the slots outside the market's rows that the source no longer serves: `_MISSING`."""
     asked = intersect([data.range], data.not_given)
     outside = subtract(asked, [data.span]) if data.span is not None else asked
     bounds = [
         (
-            slot_at(timeframe.ceiling(item.start), timeframe),
-            slot_at(item.end - MICROSECOND, timeframe),
+            slot_at(grid.ceiling(item.start), grid),
+            slot_at(item.end - MICROSECOND, grid),
         )
         for item in outside
     ]
     frame = pl.LazyFrame(bounds, schema={"first": pl.Int64, "last": pl.Int64}, orient="row")
     slot = pl.int_ranges(pl.col("first"), pl.col("last") + 1).alias("slot")
-    present = data.frame.select(slot=slot_of(data.time, timeframe))
+    present = data.frame.select(slot=slot_of(data.time, grid))
     return (
         frame.select(slot)
         .explode("slot")
         .drop_nulls()
         .join(present, on="slot", how="anti")
-        .with_columns(
-            start=start_of(pl.col("slot"), timeframe), end=start_of(pl.col("slot") + 1, timeframe)
-        )
+        .with_columns(start=start_of(pl.col("slot"), grid), end=start_of(pl.col("slot") + 1, grid))
         .filter(pl.col("start") >= data.range.start)
     )
 
@@ -222,18 +219,25 @@ def is_within(time: pl.Expr, ranges: RangeSet) -> pl.Expr:
     return pl.any_horizontal(is_inside) if is_inside else pl.lit(value=False)
 
 
-def _add_reasons(missing: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
-    """Add the `reason` of missing slots."""
-    missing = _add_trades(missing, data.trades)
+def classify_missing(data: Slice, grid: Grid) -> pl.LazyFrame:
+    """Find missing slots with their `reason`, and `_against`, the table that proves it."""
+    missing = find_missing_slots(data, grid)
+    if data.not_given:
+        missing = pl.concat([missing, _find_slots_not_given(data, grid)]).unique("slot")
+    missing = add_conservation(missing, data, grid)
+    missing = _add_refused(_add_trades(missing, data.trades), data, grid)
     missing = _add_is_within(missing, data.outages, "_silent")
     missing = _add_is_within(missing, data.coverage or (), "_covered")
     missing = _add_is_within(missing, data.not_given, "_not_given")
     is_covered = pl.col("_covered") | pl.lit(data.coverage is None)
-    return missing.with_columns(
-        reason=pl.when("_traded")
-        .then(pl.lit("lost"))
-        .when("_quiet")
+    is_empty, has_excess = pl.col("_is_empty"), pl.col("_excess").is_not_null()
+    marked = missing.with_columns(
+        reason=pl.when(~pl.col("_traded") & (pl.col("_quiet") | is_empty))
         .then(pl.lit("no_trade"))
+        .when("_refused")
+        .then(pl.lit("refused"))
+        .when("_traded")
+        .then(pl.lit("lost"))
         .when("_silent")
         .then(pl.lit("venue_outage"))
         .when("_not_given")
@@ -242,7 +246,30 @@ def _add_reasons(missing: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
         .then(pl.lit("not_fetched"))
         .when(pl.lit(data.omits_empty_bars and data.coverage is not None))
         .then(pl.lit("no_trade"))
+        .when(has_excess)
+        .then(pl.lit("lost"))
         .otherwise(pl.lit("unknown"))
+    )
+    by_sum = (
+        pl.when(pl.col("_traded") | pl.col("_quiet"))
+        .then(pl.lit(value=False))
+        .when(pl.col("reason") == "no_trade")
+        .then(is_empty)
+        .otherwise((pl.col("reason") == "lost") & has_excess)
+    )
+    return marked.with_columns(
+        _against=pl.when(by_sum).then("_table"), _excess=pl.when(by_sum).then("_excess")
+    )
+
+
+def _add_refused(missing: pl.LazyFrame, data: Slice, grid: Grid) -> pl.LazyFrame:
+    """Add `_refused`: whether a row of the slot is in quarantine."""
+    if data.quarantine is None or data.quarantine.is_empty():
+        return missing.with_columns(_refused=pl.lit(value=False))
+    rows = data.quarantine.lazy().select(slot=slot_of(pl.col("timestamp"), grid)).unique()
+    marked = rows.with_columns(_refused=pl.lit(value=True))
+    return missing.join(marked, on="slot", how="left").with_columns(
+        pl.col("_refused").fill_null(value=False)
     )
 
 
@@ -311,18 +338,15 @@ def _add_is_within(slots: pl.LazyFrame, ranges: RangeSet, name: str) -> pl.LazyF
 
 
 def _join_slots(missing: pl.LazyFrame) -> pl.LazyFrame:
-    """Join neighbouring slots of one reason and UTC day into one interval."""
+    """Join neighbouring slots of one reason, proof and UTC day into one interval."""
     run = pl.col("slot") - pl.int_range(pl.len())
-    phrase = count_phrase(pl.col("rows"), "bar is missing", "bars are missing")
+    proof = ("reason", "_against", "_excess")
+    turn = pl.struct(proof).rle_id()
     return (
         missing.sort("slot")
-        .with_columns(_run=run, _day=pl.col("start").dt.date())
-        .group_by("_run", "_day", "reason", pl.col("reason").rle_id().alias("_turn"))
-        .agg(
-            pl.col("start").min(),
-            pl.col("end").max(),
-            rows=pl.len().cast(pl.Int64),
-        )
+        .with_columns(_run=run, _day=pl.col("start").dt.date(), _turn=turn)
+        .group_by("_run", "_day", "_turn", *proof)
+        .agg(pl.col("start").min(), pl.col("end").max(), rows=pl.len().cast(pl.Int64))
         .sort("start")
         .select(
             "start",
@@ -331,12 +355,26 @@ def _join_slots(missing: pl.LazyFrame) -> pl.LazyFrame:
             "reason",
             measured=pl.col("rows").cast(pl.Float64),
             expected=pl.lit(0.0),
+            against="_against",
             severity=pl.when(pl.col("reason").is_in(NO_LOSSES))
             .then(pl.lit("info"))
             .when(pl.col("reason") == "not_given")
             .then(pl.lit("warning")),
-            message=pl.format("{}: {}", phrase, pl.col("reason").replace_strict(REASON_TEXTS)),
+            message=_phrase_gap(),
         )
+    )
+
+
+def _phrase_gap() -> pl.Expr:
+    phrase = count_phrase(pl.col("rows"), "bar is missing", "bars are missing")
+    table, excess = pl.col("_against"), pl.col("_excess").round_sig_figs(8)
+    text = pl.col("reason").replace_strict(REASON_TEXTS)
+    return (
+        pl.when(table.is_null())
+        .then(pl.format("{}: {}", phrase, text))
+        .when(excess.is_null())
+        .then(pl.format("{}: {}: the other bars have all volume of {}", phrase, text, table))
+        .otherwise(pl.format("{}: {} of the volume of {} is in no bar", phrase, excess, table))
     )
 
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from lake.model.slots import slot_of
 from lake.model.time import EPOCH
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
+from lake.quality.checks.completeness import classify_missing
 from lake.quality.slice import Slice
 
 
@@ -15,16 +17,17 @@ def refused(data: Slice) -> pl.LazyFrame:
     """Report rows in quarantine whose time no stored row has; a stored row replaces them.
 
     One finding per day and broken rule. Rows without a usable time, for example in a wrong unit,
-    are reported on 1970-01-01 as a warning: it is unknown which row replaces them.
+    are reported on 1970-01-01 as a warning: it is unknown which row replaces them. Rows that
+    explain a missing bar are information: the check `gaps` reports that bar as a loss.
     """
     if data.quarantine is None or data.quarantine.is_empty():
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     timeless = pl.col("start") == EPOCH
     times = data.frame.select(data.time.alias("timestamp"))
+    rows = data.quarantine.lazy().join(times, on="timestamp", how="anti")
     return (
-        data.quarantine.lazy()
-        .join(times, on="timestamp", how="anti")
-        .group_by("reason", pl.col("timestamp").dt.date().alias("_day"))
+        _add_is_gap(rows, data)
+        .group_by("reason", pl.col("timestamp").dt.date().alias("_day"), "_is_gap")
         .agg(
             start=pl.col("timestamp").min(),
             end=pl.col("timestamp").max().dt.offset_by("1us"),
@@ -35,11 +38,31 @@ def refused(data: Slice) -> pl.LazyFrame:
         .with_columns(
             measured=pl.col("rows").cast(pl.Float64),
             expected=pl.lit(0.0),
-            severity=pl.when(timeless).then(pl.lit("warning")),
+            severity=pl.when("_is_gap").then(pl.lit("info")).when(timeless).then(pl.lit("warning")),
             message=pl.format(
-                "{} rejected: {}", count_phrase(pl.col("rows"), "row was", "rows were"), "reason"
+                "{} rejected{}: {}",
+                count_phrase(pl.col("rows"), "row was", "rows were"),
+                pl.when("_is_gap").then(pl.lit(", and count as missing")).otherwise(pl.lit("")),
+                "reason",
             ),
         )
+        .drop("_is_gap")
+    )
+
+
+def _add_is_gap(rows: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
+    """Add `_is_gap`: whether a rejected row is the reason of a missing bar."""
+    grid = data.grid
+    if grid is None:
+        return rows.with_columns(_is_gap=pl.lit(value=False))
+    gaps = classify_missing(data, grid).filter(pl.col("reason") == "refused")
+    marked = gaps.select(_slot="slot", _is_gap=pl.lit(value=True))
+    slot = slot_of(pl.col("timestamp"), grid).alias("_slot")
+    return (
+        rows.with_columns(slot)
+        .join(marked, on="_slot", how="left")
+        .with_columns(pl.col("_is_gap").fill_null(value=False))
+        .drop("_slot")
     )
 
 

@@ -6,27 +6,20 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.model.dataset import TIMESTAMP
-from lake.model.derive import nests
-from lake.model.intervals import RangeSet
-from lake.model.ohlcv import (
-    PRICES,
-    SUMS,
-    aggregate_bars,
-    aggregate_trades,
-    mark_traded_prices,
-    weigh_trades,
-)
-from lake.model.slots import slot_of, start_of
-from lake.model.timeframe import Timeframe
+from lake.model.ohlcv import PRICES, SUMS
+from lake.model.slots import slot_of
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
 from lake.quality.checks.bars import filter_observed
-from lake.quality.slice import Reference, Slice
+from lake.quality.checks.conservation import is_same_sum
+from lake.quality.checks.references import aggregate_references
+from lake.quality.slice import Slice
 
 _QUOTES = ("quote_volume", "taker_buy_quote_volume")
-_BUYS = ("taker_buy_volume", "taker_buy_quote_volume")
+_AMOUNTS = ("volume", "taker_buy_volume", *_QUOTES)
 _DIGITS = 12  # digits of prices in a message: more are rounding errors of doubles
-_CONSECUTIVE = 0.5  # share of a day's trades from which ids count as consecutive
+_AGREEING = 0.5  # share of a day's bars that must agree in volume if the units are unknown
+_MIN_PARTS = 0.5  # share of finer bars from which the volume of the missing ones is estimated
+_PLAUSIBLE = 5.0  # missing finer bars are busier than the others by at most this factor
 
 
 def reconciliation(
@@ -34,9 +27,13 @@ def reconciliation(
 ) -> pl.LazyFrame:
     """Report bars that differ from the aggregate of their trades or finer bars.
 
-    The reason lists the columns that differ. Only bars with complete trades or finer bars are
-    compared: other checks report what is missing. Open and filled bars on both sides, and columns
-    that are null, are ignored.
+    The reason lists the columns that differ. Bars whose trades or finer bars are complete must be
+    equal to their aggregate; equal volumes prove that they are. For other bars it is a bound: none
+    has less volume, a lower high or a higher low than what is stored of its parts. A volume that
+    the missing finer bars could hold only if they were far busier than the others is a warning.
+    Open and filled bars on both sides, and columns that are null, are ignored; so are the first
+    and last price where several trades of one moment have no known order, and amounts of trades
+    whose unit is unknown and that agree with less than half of the day's bars.
 
     Parameters
     ----------
@@ -44,55 +41,95 @@ def reconciliation(
         Largest relative difference of prices, and of all other columns: sums of doubles differ.
     quote_rounding
         Additional difference of quote volumes per trade: venues round the quote volume of each
-        trade.
+        trade. Also of volumes of contracts that are converted by the price.
     """
-    timeframe = data.dataset.timeframe
-    if timeframe is None:
+    grid = data.grid
+    if grid is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    references = aggregate_references(data, timeframe)
+    references = aggregate_references(data, grid)
     if not references:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     bars = filter_observed(data).filter(data.is_inside())
-    bars = bars.with_columns(_slot=slot_of(data.time, timeframe))
+    bars = bars.with_columns(_slot=slot_of(data.time, grid))
     tolerance = dict.fromkeys(PRICES, price_tolerance)
     tolerance |= dict.fromkeys(SUMS, volume_tolerance)
-    names = [name for name in tolerance if name in data.dataset.polars_schema]
+    tolerance = {n: share for n, share in tolerance.items() if n in data.dataset.polars_schema}
     findings = []
-    for aggregate, name_of_reference in references:
-        wrong = {
-            name: _differs(name, tolerance[name], quote_rounding if name in _QUOTES else 0.0)
-            for name in names
-        }
-        both = bars.join(aggregate, on="_slot").filter(pl.any_horizontal(wrong.values()))
-        marked = both.with_columns(_mark_wrong(wrong))
-        findings.append(_group_findings(data, marked, names, name_of_reference))
+    for aggregate, table in references:
+        both = bars.join(aggregate, on="_slot")
+        findings.append(_compare(data, both, table, tolerance, quote_rounding))
     return pl.concat(findings)
 
 
-def aggregate_references(data: Slice, timeframe: Timeframe) -> list[tuple[pl.LazyFrame, str]]:
-    """Aggregate the market's trades, and its next finer bars, to bars; with the table of each.
+def _compare(
+    data: Slice,
+    both: pl.LazyFrame,
+    table: str,
+    tolerance: Mapping[str, float],
+    quote_rounding: float,
+) -> pl.LazyFrame:
+    """Compare bars with one reference."""
+    rounded = _AMOUNTS if table == "trades" and data.known_units.inverse else _QUOTES
+    allowed = {
+        name: _allow(name, share, quote_rounding if name in rounded else 0.0)
+        for name, share in tolerance.items()
+    }
+    if table == "trades" and data.known_units.is_unknown:
+        both = _ignore_other_units(both, data, allowed["volume"])
+    both = both.with_columns(_complete=pl.col("_complete") | _has_all_volume(data))
+    wrong = {name: _is_wrong(name, bound) for name, bound in allowed.items()}
+    strict = pl.any_horizontal(wrong.values())
+    wrong["volume"] = wrong["volume"] | _is_implausible()
+    bad = both.with_columns(_strict=strict).filter(pl.any_horizontal(wrong.values()))
+    return _group_findings(data, bad.with_columns(_mark_wrong(wrong)), list(allowed), table)
 
-    Only bars without missing parts: `_slot`, `_open`, `_high`, `_low`, `_close`, `_volume`, …
+
+def _allow(name: str, share: float, rounding: float) -> pl.Expr:
+    """Return the largest difference of a column that is no finding."""
+    allowed = share * pl.max_horizontal(pl.col(name).abs(), pl.col(f"_{name}").abs())
+    return allowed + rounding * pl.col("_count") if rounding else allowed
+
+
+def _has_all_volume(data: Slice) -> pl.Expr:
+    """Whether a bar has exactly the volume of its aggregate: then the missing parts are empty.
+
+    Numbers of trades must agree, too, if both sides have them.
     """
-    bars = []
-    if data.trades is not None:
-        bars.append((_aggregate_trades(data.trades, timeframe), "trades"))
-    nested = next((finer for finer in data.finer if _is_nested(finer, timeframe)), None)
-    if nested is not None:
-        bars.append((_aggregate_bars(data, nested, timeframe), nested.dataset.name))
-    return bars
+    same = is_same_sum(pl.col("volume"), pl.col("_volume"), pl.col("_rows"))
+    if "trade_count" not in data.dataset.polars_schema:
+        return same
+    return same & (pl.col("trade_count") == pl.col("_trade_count")).fill_null(value=True)
 
 
-def _is_nested(finer: Reference, timeframe: Timeframe) -> bool:
-    return finer.dataset.timeframe is not None and nests(finer.dataset.timeframe, timeframe)
+def _is_wrong(name: str, allowed: pl.Expr) -> pl.Expr:
+    """Whether a column differs from a complete aggregate, or contradicts a partial one."""
+    excess = pl.col(f"_{name}") - pl.col(name)
+    if name in ("open", "close"):
+        beyond = pl.lit(value=False)
+    else:
+        beyond = (-excess if name == "low" else excess) > allowed
+    differs = excess.abs() > allowed
+    return pl.when("_complete").then(differs).otherwise(beyond).fill_null(value=False)
 
 
-def _differs(name: str, share: float, rounding: float) -> pl.Expr:
-    ours, theirs = pl.col(name), pl.col(f"_{name}")
-    allowed = share * pl.max_horizontal(ours.abs(), theirs.abs())
-    if rounding:
-        allowed = allowed + rounding * pl.col("_count")
-    return ((ours - theirs).abs() > allowed).fill_null(value=False)
+def _is_implausible() -> pl.Expr:
+    """Whether a bar has more volume than its finer bars and the missing ones are likely to have."""
+    parts, rows = pl.col("_parts"), pl.col("_rows")
+    usual = pl.col("_volume") / rows
+    excess = pl.col("volume") - pl.col("_volume")
+    most = rows >= _MIN_PARTS * parts
+    beyond = excess > _PLAUSIBLE * (parts - rows) * usual
+    return (~pl.col("_complete") & most & (parts > rows) & beyond).fill_null(value=False)
+
+
+def _ignore_other_units(both: pl.LazyFrame, data: Slice, allowed: pl.Expr) -> pl.LazyFrame:
+    """Set the sums of amounts to null on days on which they agree with few bars."""
+    agrees = (pl.col("volume") - pl.col("_volume")).abs() <= allowed
+    share = agrees.filter(pl.col("_complete")).mean().over(data.time.dt.date())
+    is_same = (share >= _AGREEING).fill_null(value=False)
+    return both.with_columns(
+        pl.when(is_same).then(f"_{name}").alias(f"_{name}") for name in _AMOUNTS
+    )
 
 
 def _mark_wrong(wrong: Mapping[str, pl.Expr]) -> list[pl.Expr]:
@@ -130,124 +167,22 @@ def _group_findings(
             expected=expected,
             reason=columns,
             against=pl.lit(reference),
+            severity=pl.when(~pl.col("_strict").any()).then(pl.lit("warning")),
             message=pl.format(
-                "{} from the {} in {}: {} instead of {}",
+                "{} from the {} in {}: {} instead of {}{}",
                 count_phrase(pl.len(), "bar differs", "bars differ"),
                 pl.lit(reference),
                 columns,
                 measured.round_sig_figs(_DIGITS),
                 expected.round_sig_figs(_DIGITS),
+                pl.when(pl.col("_complete").first())
+                .then(pl.lit(""))
+                .when(pl.col("_strict").first())
+                .then(pl.lit(" of its stored parts"))
+                .otherwise(pl.lit(", too much for the parts that are missing")),
             ),
         )
         .drop("_run", "_day")
-    )
-
-
-def _aggregate_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
-    """Aggregate trades to bars, for slots whose trades are provably complete."""
-    frame = _prepare_trades(trades, timeframe)
-    bars = frame.group_by("_slot").agg(
-        **_prefix_names(aggregate_trades()),
-        _count=pl.coalesce("_inside", 1).sum(),
-        _rows=pl.len().cast(pl.Int64),
-        _least=pl.col("_number").min(),
-        _most=pl.col("_number").max(),
-        _follow=pl.col("_follows").sum(),
-        _day=pl.col("timestamp").first().dt.date(),
-    )
-    # The slots of the first and the last trade may have had other trades.
-    first, last = pl.col("_slot").min(), pl.col("_slot").max()
-    inner = pl.col("_slot").is_between(first, last, closed="none")
-    complete = _filter_unbroken(bars.sort("_slot").with_columns(_inner=inner))
-    ordered = _correct_order(complete, frame)
-    if trades.coverage is not None:
-        return _add_is_covered(ordered, trades.coverage, timeframe).filter("_covered")
-    return ordered.filter("_inner")
-
-
-def _prepare_trades(trades: Reference, timeframe: Timeframe) -> pl.LazyFrame:
-    """Select the trades with their slot and the columns that are summed."""
-    number = pl.col("trade_id").cast(pl.Int64, strict=False)
-    return trades.frame.select(
-        "timestamp",
-        "price",
-        "amount",
-        _number=number,
-        _follows=number - number.shift(1) == 1,
-        _slot=slot_of(pl.col("timestamp"), timeframe).set_sorted(),
-        **weigh_trades(),
-    )
-
-
-def _filter_unbroken(bars: pl.LazyFrame) -> pl.LazyFrame:
-    """Keep slots without skipped ids in and beside them; all slots if ids are not consecutive."""
-    inside = pl.col("_most") - pl.col("_least") + 1 == pl.col("_rows")
-    before = (pl.col("_least") - pl.col("_most").shift(1) == 1).fill_null(value=True)
-    whole = inside & before & before.shift(-1, fill_value=True)
-    follow = pl.col("_follow").sum().over("_day") / pl.col("_rows").sum().over("_day")
-    return bars.filter(whole | (follow < _CONSECUTIVE) | inside.is_null())
-
-
-def _correct_order(bars: pl.LazyFrame, frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Correct the first and last prices by time and number: as text, id 1000 sorts before 999."""
-    number, time = pl.col("_number"), pl.col("timestamp")
-    odd = frame.filter((time == time.shift(1)) & (number < number.shift(1))).select("_slot")
-    sorted_ = (
-        frame.join(odd, on="_slot", how="semi")
-        .sort("timestamp", "_number")
-        .group_by("_slot")
-        .agg(_first=pl.col("price").first(), _last=pl.col("price").last())
-    )
-    return bars.join(sorted_, on="_slot", how="left").with_columns(
-        _open=pl.coalesce("_first", "_open"), _close=pl.coalesce("_last", "_close")
-    )
-
-
-def _aggregate_bars(data: Slice, finer: Reference, timeframe: Timeframe) -> pl.LazyFrame:
-    """Aggregate finer bars, for slots in which no bar with a trade is missing."""
-    frame = filter_observed(finer).with_columns(
-        _slot=slot_of(pl.col("timestamp"), timeframe).set_sorted(),
-        **mark_traded_prices(),
-    )
-    bars = frame.group_by("_slot").agg(
-        **_prefix_names(aggregate_bars()),
-        _count=pl.coalesce("trade_count", 1).sum(),
-        _rows=pl.len().cast(pl.Int64),
-    )
-    parts = _count_parts(finer, timeframe)
-    if not data.omits_empty_bars or not finer.coverage:
-        return bars.filter(pl.col("_rows") == parts)
-    slots = _add_is_covered(bars, finer.coverage, timeframe)
-    return slots.filter((pl.col("_rows") == parts) | pl.col("_covered"))
-
-
-def _prefix_names(aggregates: Mapping[str, pl.Expr]) -> dict[str, pl.Expr]:
-    """Name the aggregates apart from the columns of the bars that they are compared with."""
-    return {f"_{name}": aggregate for name, aggregate in aggregates.items()}
-
-
-def _count_parts(finer: Reference, timeframe: Timeframe) -> pl.Expr:
-    """Count the finer bars of a slot."""
-    part = finer.dataset.timeframe
-    if part is None or part.unit == "M":
-        return pl.lit(timeframe.count // part.count if part else 1)
-    length = start_of(pl.col("_slot") + 1, timeframe) - start_of(pl.col("_slot"), timeframe)
-    return length.dt.total_seconds() // part.seconds
-
-
-def _add_is_covered(slots: pl.LazyFrame, ranges: RangeSet, timeframe: Timeframe) -> pl.LazyFrame:
-    """Add `_covered`: whether a slot lies completely in one of the ranges."""
-    frame = pl.LazyFrame(
-        {"_from": [item.start for item in ranges], "_to": [item.end for item in ranges]},
-        schema={"_from": TIMESTAMP, "_to": TIMESTAMP},
-    )
-    end = start_of(pl.col("_slot") + 1, timeframe)
-    return (
-        slots.with_columns(_start=start_of(pl.col("_slot"), timeframe))
-        .sort("_start")
-        .join_asof(frame, left_on="_start", right_on="_from", check_sortedness=False)
-        .with_columns(_covered=(end <= pl.col("_to")).fill_null(value=False))
-        .drop("_start", "_from", "_to")
     )
 
 

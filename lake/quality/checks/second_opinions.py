@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
+from lake.model.grid import Grid
 from lake.model.ohlcv import PRICES
 from lake.model.slots import slot_of, start_of
-from lake.model.timeframe import Timeframe
 from lake.quality.checks.bars import filter_observed
-from lake.quality.checks.reconciliation import aggregate_references
+from lake.quality.checks.references import aggregate_references
 from lake.quality.slice import NEAR_BARS, Reference, Slice
 
 _SEEN = 0.5  # share of a move that confirms it if another venue has it
@@ -19,13 +19,15 @@ def aggregate_market(data: Slice) -> list[tuple[pl.LazyFrame, str]]:
 
     Only bars without missing parts: `start`, `_open`, `_high`, `_low`, `_close`.
     """
-    timeframe = data.dataset.timeframe
-    if timeframe is None:
+    grid = data.grid
+    if grid is None:
         return []
-    start = start_of(pl.col("_slot"), timeframe).alias("start")
+    start = start_of(pl.col("_slot"), grid).alias("start")
     prices = [f"_{name}" for name in PRICES]
-    references = aggregate_references(data, timeframe)
-    return [(bars.select(start, *prices), table) for bars, table in references]
+    return [
+        (bars.filter("_complete").select(start, *prices), table)
+        for bars, table in aggregate_references(data, grid)
+    ]
 
 
 def compare_with_venues(data: Slice, candidates: pl.LazyFrame) -> pl.LazyFrame:
@@ -43,14 +45,15 @@ def compare_with_venues(data: Slice, candidates: pl.LazyFrame) -> pl.LazyFrame:
         Candidates with `_confirmed` (null without a reference), `_against` (the reference), and
         `_own`: false.
     """
-    timeframe = data.dataset.timeframe
+    grid = data.grid
+    others = [other for other in data.others if other.grid == grid]
     own = pl.lit(value=False).alias("_own")
-    if timeframe is None or not data.others:
+    if grid is None or not others:
         unknown = pl.lit(None, dtype=pl.Boolean).alias("_confirmed")
         return candidates.with_columns(unknown, own, _against=pl.lit(None, dtype=pl.String))
-    moves = candidates.select("_row", "_shape", "_away", _slot=slot_of(pl.col("start"), timeframe))
+    moves = candidates.select("_row", "_shape", "_away", _slot=slot_of(pl.col("start"), grid))
     verdicts = (
-        pl.concat(_measure_move(moves, other, timeframe) for other in data.others)
+        pl.concat(_measure_move(moves, other, grid) for other in others)
         .filter(pl.col("_seen").is_not_null())
         .group_by("_row", maintain_order=True)
         .agg(_confirmed=pl.col("_seen").max() >= _SEEN, _against=pl.col("_venue").first())
@@ -58,14 +61,14 @@ def compare_with_venues(data: Slice, candidates: pl.LazyFrame) -> pl.LazyFrame:
     return candidates.join(verdicts, on="_row", how="left").with_columns(own)
 
 
-def _measure_move(candidates: pl.LazyFrame, other: Reference, timeframe: Timeframe) -> pl.LazyFrame:
+def _measure_move(candidates: pl.LazyFrame, other: Reference, grid: Grid) -> pl.LazyFrame:
     """Measure the share of each move that another venue shows, at its own price."""
     slot = pl.col("_slot")
     beside = slot.shift(-1) - slot.shift(1) <= NEAR_BARS
     usual = (pl.col("close").shift(1) * pl.col("open").shift(-1)).sqrt()
     bars = (
         filter_observed(other)
-        .select(*PRICES, _slot=slot_of(pl.col("timestamp"), timeframe))
+        .select(*PRICES, _slot=slot_of(pl.col("timestamp"), grid))
         .with_columns(_usual=pl.when(beside).then(usual))
     )
     top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")

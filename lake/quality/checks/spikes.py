@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import polars as pl
 import polars.selectors as cs
 
+from lake.model.grid import Grid
 from lake.model.ohlcv import PRICES
 from lake.model.slots import slot_of
-from lake.model.timeframe import Timeframe
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
 from lake.quality.checks.bars import filter_observed, previous_value
 from lake.quality.checks.second_opinions import aggregate_market, compare_with_venues
@@ -54,10 +54,10 @@ def spikes(
     min_return
         Smallest size of a deviation, as a share of the price.
     """
-    timeframe = data.dataset.timeframe
-    if timeframe is None:
+    grid = data.grid
+    if grid is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    path = _measure_jumps(data, timeframe, window_rows)
+    path = _measure_jumps(data, grid, window_rows)
     blocks = _measure_blocks(path, min_return)
     wick = _WICK * deviations if data.others else wick_deviations
     scored = _score(_classify(path, blocks, deviations, wick), blocks, window_rows, min_return)
@@ -70,7 +70,7 @@ def spikes(
     return pl.concat([*findings, _to_findings(data, suspects)])
 
 
-def _measure_jumps(data: Slice, timeframe: Timeframe, window_rows: int) -> pl.LazyFrame:
+def _measure_jumps(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
     """Measure the jump of each bar from the previous bar, and its own change, as logarithms.
 
     A block is half a window of slots, so that blocks do not depend on the checked range.
@@ -84,7 +84,7 @@ def _measure_jumps(data: Slice, timeframe: Timeframe, window_rows: int) -> pl.La
             start=data.time,
             _in=(pl.col("open") / previous_value(data, "close")).log(),
             _body=(pl.col("close") / pl.col("open")).log(),
-            _block=slot_of(data.time, timeframe) // (window_rows // 2),
+            _block=slot_of(data.time, grid) // (window_rows // 2),
         )
         .with_row_index("_row")
         .with_columns(

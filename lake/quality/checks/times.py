@@ -96,11 +96,11 @@ def duplicates(data: Slice) -> pl.LazyFrame:
 
 
 def off_grid(data: Slice) -> pl.LazyFrame:
-    """Report bars that do not open on the grid of their timeframe."""
-    timeframe = data.dataset.timeframe
-    if timeframe is None:
+    """Report bars that do not open on the grid of their timeframe, or on that of the venue."""
+    grid = data.grid
+    if grid is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    off = data.time - start_of(slot_of(data.time, timeframe), timeframe)
+    off = data.time - start_of(slot_of(data.time, grid), grid)
     return group_runs(
         data.frame.with_columns(_off=off.dt.total_microseconds() / 1e6),
         pl.col("_off") != 0,
@@ -111,7 +111,7 @@ def off_grid(data: Slice) -> pl.LazyFrame:
             "{} up to {} s off the grid of {}",
             count_phrase(pl.len(), "bar opens", "bars open"),
             pl.col("_off").max(),
-            pl.lit(str(timeframe)),
+            pl.lit(str(grid)),
         ),
     )
 

@@ -9,12 +9,13 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lake.model.grid import Grid
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 from lake.quality.checks.outages import MarketBars, find_outages
 from tests.conftest import MINUTE, SECOND, T0, TIME
 
-MINUTES = Timeframe(1, "m")
+MINUTES = Grid(Timeframe(1, "m"))
 COUNT = 200
 
 
@@ -72,7 +73,7 @@ def test_a_market_shows_no_outage_before_its_first_or_after_its_last_bar() -> No
 
 
 def test_a_bar_that_opened_before_the_span_is_not_expected() -> None:
-    weeks = Timeframe(1, "w")
+    weeks = Grid(Timeframe(1, "w"))
     # The month begins on a Wednesday: the bar of its first days belongs to the month before.
     span = TimeRange(T0 + 2 * 1440 * MINUTE, T0 + 30 * 1440 * MINUTE)
     opens = [T0 + n * 7 * 1440 * MINUTE for n in range(1, 5)]

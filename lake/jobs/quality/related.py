@@ -1,0 +1,74 @@
+"""Find the tables that a table is compared with: finer and longer bars, and trades."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from lake.jobs.quality.file_spans import Listing
+from lake.model.dataset import Dataset
+from lake.model.market import Market
+from lake.store.reader import TableReader
+
+_HOUR_SECONDS = 3600
+
+
+def find_reference_tables(
+    tables: Mapping[str, TableReader], listing: Listing, dataset: Dataset, market: Market
+) -> list[str]:
+    """Return the tables that a table is compared with.
+
+    Bars are compared with the next finer bars, and with trades if they are not longer than an
+    hour or have no finer bars; order books with trades.
+    """
+    has_trades = "trades" in tables and listing.span("trades", market) is not None
+    if dataset.event != "bar" or dataset.timeframe is None:
+        return ["trades"] if has_trades and dataset.event == "order_book" else []
+    names = _find_next_finer(tables, listing, dataset, market)
+    if has_trades and (not names or dataset.timeframe.seconds <= _HOUR_SECONDS):
+        names.append("trades")
+    return names
+
+
+def find_longer_tables(
+    tables: Mapping[str, TableReader],
+    listing: Listing,
+    dataset: Dataset,
+    market: Market,
+    longest: timedelta,
+) -> list[str]:
+    """Return the tables of longer bars of a market, up to a length, the next longer first."""
+    own = measure_longest_bar(dataset)
+    longer = [
+        (length, name)
+        for name, length in _list_family(tables, listing, dataset, market).items()
+        if own < length <= longest
+    ]
+    return [name for _, name in sorted(longer)]
+
+
+def measure_longest_bar(dataset: Dataset) -> timedelta:
+    """Return the length of the longest bar; 0 without a timeframe."""
+    return dataset.timeframe.longest if dataset.timeframe else timedelta(0)
+
+
+def _find_next_finer(
+    tables: Mapping[str, TableReader], listing: Listing, dataset: Dataset, market: Market
+) -> list[str]:
+    own = measure_longest_bar(dataset)
+    family = _list_family(tables, listing, dataset, market)
+    finer = [(length, name) for name, length in family.items() if length < own]
+    return [name for _, name in sorted(finer, reverse=True)[:1]]
+
+
+def _list_family(
+    tables: Mapping[str, TableReader], listing: Listing, dataset: Dataset, market: Market
+) -> dict[str, timedelta]:
+    """Return the length of bars of each table of the family that has rows of a market."""
+    return {
+        name: reader.dataset.timeframe.longest
+        for name, reader in tables.items()
+        if reader.dataset.family == dataset.family
+        and reader.dataset.timeframe is not None
+        and listing.span(name, market) is not None
+    }

@@ -1,0 +1,184 @@
+"""Aggregate a market's trades and finer bars to bars, to compare its bars with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from lake.model.dataset import TIMESTAMP
+from lake.model.derive import nests
+from lake.model.grid import Grid
+from lake.model.intervals import RangeSet
+from lake.model.ohlcv import aggregate_bars, aggregate_trades, mark_traded_prices, weigh_trades
+from lake.model.slots import slot_of, start_of
+from lake.model.units import Units
+from lake.quality.checks.bars import filter_observed
+from lake.quality.slice import Reference, Slice
+
+_EXCEPTIONS = 0.01  # share of a day's trades whose ids may run against the time
+_CONSECUTIVE = 0.5  # share of a day's trades from which ids count as consecutive
+
+
+def aggregate_references(data: Slice, grid: Grid) -> list[tuple[pl.LazyFrame, str]]:
+    """Aggregate the market's trades, and its next finer bars, to bars; with the table of each.
+
+    Returns
+    -------
+    list
+        Frames of `_slot`, `_open`, `_high`, `_low`, `_close`, `_volume`, …; `_complete`: whether
+        no part is missing, provably; `_count`: trades; `_rows`, `_parts`: finer rows, and how many
+        a bar has (null for trades). `_open` and `_close` are null where the order of trades is
+        unknown, sums over amounts where their unit is.
+    """
+    bars = []
+    if data.trades is not None:
+        bars.append((_aggregate_trades(data, data.trades, grid), "trades"))
+    nested = next((finer for finer in data.finer if finer.grid and nests(finer.grid, grid)), None)
+    if nested is not None:
+        bars.append((_aggregate_bars(data, nested, grid), nested.dataset.name))
+    return bars
+
+
+def _aggregate_trades(data: Slice, trades: Reference, grid: Grid) -> pl.LazyFrame:
+    """Aggregate trades to bars; those are complete whose trades provably are."""
+    frame = _prepare_trades(trades, grid, data.known_units)
+    bars = frame.group_by("_slot").agg(
+        **_prefix_names(aggregate_trades()),
+        _count=pl.coalesce("_inside", 1).sum(),
+        _rows=pl.len().cast(pl.Int64),
+        _parts=pl.lit(None, dtype=pl.Int64),
+        _least=pl.col("_number").min(),
+        _most=pl.col("_number").max(),
+        _follow=pl.col("_follows").sum(),
+        _back=pl.col("_against").sum(),
+        _day=pl.col("timestamp").first().dt.date(),
+    )
+    # The slots of the first and the last trade may have had other trades.
+    first, last = pl.col("_slot").min(), pl.col("_slot").max()
+    inner = pl.col("_slot").is_between(first, last, closed="none")
+    bars = bars.sort("_slot").with_columns(_complete=_is_unbroken())
+    ordered = _correct_order(bars, frame)
+    if trades.coverage is None:
+        return ordered.with_columns(pl.col("_complete") & inner)
+    covered = _add_is_covered(ordered, trades.coverage, grid)
+    return covered.with_columns(pl.col("_complete") & pl.col("_covered"))
+
+
+def _prepare_trades(trades: Reference, grid: Grid, units: Units) -> pl.LazyFrame:
+    """Select the trades with their slot and the columns that are summed."""
+    number = pl.col("trade_id").cast(pl.Int64, strict=False)
+    return trades.frame.select(
+        "timestamp",
+        "price",
+        _number=number,
+        _follows=number - number.shift(1) == 1,
+        _against=_runs_against(number),
+        _slot=slot_of(pl.col("timestamp"), grid).set_sorted(),
+        **weigh_trades(units),
+    )
+
+
+def _runs_against(number: pl.Expr) -> pl.Expr:
+    """Whether a trade is later than the one before, and has a lower id."""
+    time = pl.col("timestamp")
+    return ((time > time.shift(1)) & (number < number.shift(1))).fill_null(value=False)
+
+
+def _is_unbroken() -> pl.Expr:
+    """Whether no ids skip in and beside a slot; true if ids are not consecutive."""
+    inside = pl.col("_most") - pl.col("_least") + 1 == pl.col("_rows")
+    before = (pl.col("_least") - pl.col("_most").shift(1) == 1).fill_null(value=True)
+    whole = inside & before & before.shift(-1, fill_value=True)
+    follow = pl.col("_follow").sum().over("_day") / pl.col("_rows").sum().over("_day")
+    return (whole | (follow < _CONSECUTIVE)).fill_null(value=True) | inside.is_null()
+
+
+def _correct_order(bars: pl.LazyFrame, frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Correct the first and last prices by time and number: as text, id 1000 sorts before 999.
+
+    They are null where trades of one moment have several prices, and their ids do not tell which
+    came first: they are no numbers, or run against the time.
+    """
+    number, time, price = pl.col("_number"), pl.col("timestamp"), pl.col("price")
+    same_moment = time == time.shift(1)
+    tied = same_moment & (price != price.shift(1))
+    behind = same_moment & (number < number.shift(1))
+    disordered = bars.filter(_is_disordered()).select("_slot")
+    odd = frame.filter(behind | pl.col("_against") | (tied & number.is_null())).select("_slot")
+    odd = pl.concat([odd, frame.filter(tied).select("_slot").join(disordered, "_slot", "semi")])
+    ends = {"first": time.min(), "last": time.max()}
+    is_tied = {
+        f"_{name}_tied": price.filter(time == end).n_unique() > 1 for name, end in ends.items()
+    }
+    sorted_ = (
+        frame.join(odd.unique(), on="_slot", how="semi")
+        .sort("timestamp", "_number")
+        .group_by("_slot")
+        .agg(
+            _first=price.first(),
+            _last=price.last(),
+            _unordered=(number.is_null() | pl.col("_against")).any(),
+            **is_tied,
+        )
+    )
+    unordered = pl.col("_unordered") | _is_disordered()
+    is_sure = {name: ~(pl.col(f"_{name}_tied") & unordered).fill_null(value=False) for name in ends}
+    return bars.join(sorted_, on="_slot", how="left").with_columns(
+        _open=pl.when(is_sure["first"]).then(pl.coalesce("_first", "_open")),
+        _close=pl.when(is_sure["last"]).then(pl.coalesce("_last", "_close")),
+    )
+
+
+def _is_disordered() -> pl.Expr:
+    """Whether ids run against the time on the day of a slot, more often than by exception."""
+    return pl.col("_back").sum().over("_day") > _EXCEPTIONS * pl.col("_rows").sum().over("_day")
+
+
+def _aggregate_bars(data: Slice, finer: Reference, grid: Grid) -> pl.LazyFrame:
+    """Aggregate finer bars; those are complete in which no bar with a trade is missing."""
+    frame = filter_observed(finer).with_columns(
+        _slot=slot_of(pl.col("timestamp"), grid).set_sorted(),
+        **mark_traded_prices(),
+    )
+    bars = frame.group_by("_slot").agg(
+        **_prefix_names(aggregate_bars()),
+        _count=pl.coalesce("trade_count", 1).sum(),
+        _rows=pl.len().cast(pl.Int64),
+    )
+    bars = bars.with_columns(_parts=_count_parts(finer, grid))
+    whole = pl.col("_rows") == pl.col("_parts")
+    if not data.omits_empty_bars or not finer.coverage:
+        return bars.with_columns(_complete=whole)
+    slots = _add_is_covered(bars, finer.coverage, grid)
+    return slots.with_columns(_complete=whole | pl.col("_covered"))
+
+
+def _prefix_names(aggregates: Mapping[str, pl.Expr]) -> dict[str, pl.Expr]:
+    """Name the aggregates apart from the columns of the bars that they are compared with."""
+    return {f"_{name}": aggregate for name, aggregate in aggregates.items()}
+
+
+def _count_parts(finer: Reference, grid: Grid) -> pl.Expr:
+    """Count the finer bars of a slot."""
+    part = finer.dataset.timeframe
+    if part is None or part.unit == "M":
+        return pl.lit(grid.timeframe.count // part.count if part else 1, dtype=pl.Int64)
+    length = start_of(pl.col("_slot") + 1, grid) - start_of(pl.col("_slot"), grid)
+    return length.dt.total_seconds() // part.seconds
+
+
+def _add_is_covered(slots: pl.LazyFrame, ranges: RangeSet, grid: Grid) -> pl.LazyFrame:
+    """Add `_covered`: whether a slot lies completely in one of the ranges."""
+    frame = pl.LazyFrame(
+        {"_from": [item.start for item in ranges], "_to": [item.end for item in ranges]},
+        schema={"_from": TIMESTAMP, "_to": TIMESTAMP},
+    )
+    end = start_of(pl.col("_slot") + 1, grid)
+    return (
+        slots.with_columns(_start=start_of(pl.col("_slot"), grid))
+        .sort("_start")
+        .join_asof(frame, left_on="_start", right_on="_from", check_sortedness=False)
+        .with_columns(_covered=(end <= pl.col("_to")).fill_null(value=False))
+        .drop("_start", "_from", "_to")
+    )
