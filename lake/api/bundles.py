@@ -195,9 +195,10 @@ class Bundles:
         move: bool = False,
         progress: Progress | None = None,
     ) -> Bundle:
-        """Import an exported bundle into this lake, after verifying all of it.
+        """Import an exported bundle into this lake, after verifying all its rows against its id.
 
-        A bundle that exists already stays as it is, unless it is damaged: then it is replaced.
+        A bundle that exists already stays as it is, unless files of it are damaged: then it is
+        replaced.
 
         Parameters
         ----------
@@ -213,7 +214,8 @@ class Bundles:
         UnknownNameError
             The path does not exist.
         DamagedError
-            The file or folder is incomplete, or not an exported bundle; the lake stays unchanged.
+            The file or folder is incomplete, forged or not an exported bundle, or the lake has
+            other rows under its id; the lake stays unchanged.
         UsageError
             The name belongs to a bundle with other rows.
         """

@@ -1,4 +1,9 @@
-"""Verifies a bundle: compares its manifest and lists with its files and rows."""
+"""Verifies a bundle: every link from its rows to its id.
+
+The id is the digest of the digests of the tables (checked when a bundle is opened); each of these
+is the digest of the table's market-days in `days.parquet`; and each of these, with `deep`, that of
+its rows. The files with the rows have the hashes in `files.parquet`.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +14,19 @@ from typing import Literal
 
 import polars as pl
 
+from lake.bundles.chain import (
+    compare_days,
+    find_wrong_bounds,
+    read_bounds,
+    sum_days,
+    sum_files,
+)
 from lake.bundles.contents import MANIFEST, Contents
-from lake.bundles.manifest import FilePart
+from lake.bundles.manifest import DAYS_FILE, FILES, FilePart
 from lake.bundles.measure import measure_days
 from lake.bundles.table import PinnedTable
 from lake.errors import DamagedError, LakeError
+from lake.model.market import MARKET_COLUMNS
 from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.store import delta
@@ -28,8 +41,8 @@ class Problem:
     """One difference from what was pinned.
 
     `missing`: a file does not exist. `damaged`: the content of a file has changed. `foreign`: a
-    file is another file of the bundle, or does not belong to it. `differs`: rows or versions are
-    not the pinned ones.
+    file is another file of the bundle, or does not belong to it. `differs`: rows, lists or versions
+    are not the pinned ones, though each file is as it was sealed.
     """
 
     kind: Kind
@@ -43,6 +56,7 @@ def verify(contents: Contents, *, deep: bool, progress: Progress) -> list[Proble
     problems = [*_verify_side_files(contents)]
     if problems:
         return problems  # without its lists, the bundle's files are unknown
+    problems += verify_chain(contents)
     problems += _verify_data_files(contents, progress)
     if contents.owns_data:
         problems += _find_foreign_files(contents)
@@ -51,6 +65,41 @@ def verify(contents: Contents, *, deep: bool, progress: Progress) -> list[Proble
     if deep:
         problems += _verify_rows(contents, progress, {problem.place for problem in problems})
     return problems
+
+
+def verify_content(contents: Contents, progress: Progress) -> list[Problem]:
+    """Verify all rows of a bundle against its id.
+
+    Reading them compares the files with their hashes; files beside them are not looked at.
+    """
+    return [*verify_chain(contents), *_verify_rows(contents, progress, set())]
+
+
+def verify_chain(contents: Contents) -> Iterator[Problem]:
+    """Verify that the lists add up to the digests, and so to the id: no data file is read."""
+    tables = {ref.table for _, ref in contents.manifest.refs()}
+    files = contents.files.read_all()
+    for name, listed in ((DAYS_FILE, contents.days["table"]), (FILES, files["table"])):
+        for table in sorted({*listed} - tables):
+            yield Problem("differs", f"{name}: {table}", "no such table", "rows of it")
+    for place, ref in contents.manifest.refs():
+        expected = {
+            "schema_fingerprint": ref.schema_fingerprint,
+            "digest": ref.digest,
+            "rows": ref.rows,
+            "first": ref.first,
+            "last": ref.last,
+            "files": ref.files,
+            "bytes": ref.bytes,
+        }
+        found = {
+            "schema_fingerprint": contents.dataset(ref.table).fingerprint,
+            **sum_days(contents.days.filter(table=ref.table)),
+            **sum_files(files.filter(table=ref.table)),
+        }
+        for key, value in expected.items():
+            if found[key] != value:
+                yield Problem("differs", f"{place}.{key}", str(value), str(found[key]))
 
 
 def _verify_side_files(contents: Contents) -> Iterator[Problem]:
@@ -123,41 +172,32 @@ def _verify_log(contents: Contents) -> Iterator[Problem]:
 
 
 def _verify_rows(contents: Contents, progress: Progress, broken: set[str]) -> Iterator[Problem]:
-    """Verify the digest of each market-day; skip markets with broken files, already reported."""
+    """Verify the rows of each market-day; skip markets with broken files, already reported."""
     for place, ref in contents.manifest.refs():
         table = PinnedTable.open(contents, ref.table)
-        for exchange, symbol in table.markets:
-            pinned = Selection((exchange,), (symbol,), table.pinned.start, table.pinned.end)
-            paths = contents.files.files(ref.table, pinned)["path"]
-            if broken.isdisjoint(f"{table.uri}/{path}" for path in paths):
-                pinned_days = contents.days.filter(
-                    table=ref.table, exchange=exchange, symbol=symbol
-                )
-                for problem in _verify_days(table, pinned, pinned_days, progress):
-                    yield replace(problem, place=f"{place}: {exchange} {symbol}{problem.place}")
+        pinned_days = contents.days.filter(table=ref.table)
+        markets = {*table.markets, *pinned_days.select(MARKET_COLUMNS).iter_rows()}
+        for market in sorted(markets):
+            pinned = Selection(market[:1], market[1:], table.pinned.start, table.pinned.end)
+            files = contents.files.files(ref.table, pinned)
+            if not broken.isdisjoint(f"{table.uri}/{path}" for path in files["path"]):
+                continue
+            own_days = pinned_days.filter(exchange=market[0], symbol=market[1])
+            where = f"{place}: {' '.join(market)}"
+            for problem in _verify_market(table, pinned, own_days, progress):
+                yield replace(problem, place=f"{where}{problem.place}")
 
 
-def _verify_days(
+def _verify_market(
     table: PinnedTable, selection: Selection, pinned_days: pl.DataFrame, progress: Progress
 ) -> Iterator[Problem]:
     try:
         stored_days = measure_days(table, selection, progress)
+        found_bounds = read_bounds(table, selection)
     except DamagedError as error:
         yield Problem("damaged", "", "readable", error.message)
         return
-    columns = ("date", "rows", "digest")
-    joined = pinned_days.select(columns).join(
-        stored_days.select(columns),
-        on="date",
-        how="full",
-        coalesce=True,
-        maintain_order="left_right",
-    )
-    for date, rows, digest, rows_found, digest_found in joined.iter_rows():
-        if digest != digest_found:
-            expected, found = _format_rows(rows, digest), _format_rows(rows_found, digest_found)
-            yield Problem("differs", f" {date}", expected, found)
-
-
-def _format_rows(rows: int | None, digest: str | None) -> str:
-    return "no rows" if digest is None else f"{rows} rows, digest {digest}"
+    for differing in compare_days(pinned_days, stored_days):
+        yield Problem("differs", f" {differing.place}", differing.expected, differing.found)
+    for path, expected, found in find_wrong_bounds(found_bounds):
+        yield Problem("differs", f" {path}", expected, found)

@@ -8,7 +8,7 @@ from lake.bundles.archive.unpack import read_export
 from lake.bundles.contents import Contents
 from lake.bundles.repository import Repository
 from lake.bundles.verify import verify
-from lake.errors import LakeError
+from lake.errors import DamagedError, LakeError
 from lake.model.progress import Progress
 from lake.store import locks
 from lake.store.faults import translate_errors
@@ -20,15 +20,16 @@ def import_bundle(
 ) -> Contents:
     """Import an exported bundle into a lake, completely or not at all.
 
-    If the lake already has the bundle, it stays and the source is only verified. If the lake's
-    bundle is damaged, the import replaces it.
+    All rows of the source are verified against its id before it is published. If the lake already
+    has the bundle, it stays; if files of it are damaged or missing, the import replaces it.
 
     Raises
     ------
     UnknownNameError
         The archive or folder does not exist.
     DamagedError
-        The source is damaged, incomplete, or not an exported bundle.
+        The source is damaged, incomplete, forged, or not an exported bundle; or the lake has other
+        rows under its id.
     UsageError
         Another bundle has the name, or the name is invalid.
     StorageError
@@ -41,9 +42,9 @@ def import_bundle(
         bundle_id = exported.manifest.id
         if name is not None:
             repository.require_free(name, bundle_id, move=move)
-        is_intact = _is_intact(repository, bundle_id, progress)
+        is_intact = _is_intact(repository, bundle_id, source, progress)
         with repository.create_folder() as folder:
-            exported.unpack(folder, progress, keep_data=not is_intact)
+            exported.unpack(folder, progress, step="checking" if is_intact else "importing")
             with locks.lock_for_pin(root):
                 if name is not None:
                     repository.require_free(name, bundle_id, move=move)
@@ -58,14 +59,34 @@ def import_bundle(
                 return contents
 
 
-def _is_intact(repository: Repository, bundle_id: str, progress: Progress) -> bool | None:
-    """Return whether the lake's bundle with this id is intact; None if the lake has none."""
+def _is_intact(
+    repository: Repository, bundle_id: str, source: Path, progress: Progress
+) -> bool | None:
+    """Return whether the lake's bundle with this id is intact; None if the lake has none.
+
+    Raises
+    ------
+    DamagedError
+        Its files are as they were sealed, but its rows are not those that the id stands for.
+    """
     if bundle_id not in repository.list_ids():
         return None
     try:
-        return not verify(repository.open(bundle_id), deep=False, progress=progress)
+        contents = repository.open(bundle_id)
+        problems = verify(contents, deep=True, progress=progress)
     except LakeError:  # the bundle cannot be opened
         return False
+    differing = [problem for problem in problems if problem.kind == "differs"]
+    if differing:
+        first = differing[0]
+        raise DamagedError(
+            f"the lake has other content under the id of {source}: {contents.folder}: "
+            f"{first.place} is {first.found} instead of {first.expected}. Both were kept.",
+            f"`lake bundle verify {bundle_id[:12]} --deep` lists all differences. If the one in "
+            f"the lake is wrong, remove it with `lake bundle rm {bundle_id[:12]} --yes` and import "
+            "again.",
+        )
+    return not problems
 
 
 def _replace(root: Root, repository: Repository, folder: Path, bundle_id: str) -> Contents:

@@ -22,6 +22,7 @@ from lake.bundles.archive.transfer import (
 )
 from lake.bundles.contents import DATA, MANIFEST, Contents
 from lake.bundles.manifest import Manifest, parse_manifest
+from lake.bundles.verify import verify_content
 from lake.errors import DamagedError, UnknownNameError
 from lake.model.progress import Progress
 
@@ -62,18 +63,19 @@ class ExportedBundle:
     manifest: Manifest
     _reader: _MemberReader
 
-    def unpack(self, folder: Path, progress: Progress, *, keep_data: bool = True) -> Contents:
-        """Unpack into an empty folder and verify all files; works once.
+    def unpack(self, folder: Path, progress: Progress, *, step: str = "importing") -> Contents:
+        """Unpack into an empty folder, and verify all files and all rows; works once.
 
         Parameters
         ----------
-        keep_data
-            Whether to write data files, too, or only verify them.
+        step
+            The name of the step for the progress.
 
         Raises
         ------
         DamagedError
-            A file is missing, unknown, or differs from the manifest.
+            A file is missing, unknown, or differs from the manifest; or the rows are not those that
+            the id stands for.
         """
         with self._name_source_in_errors(folder):
             write_file(folder / MANIFEST, [self.text])
@@ -82,24 +84,20 @@ class ExportedBundle:
             for member in list_side_files(contents.manifest):
                 write_file(folder / member.path, self._verify(member))
             members = _list_data_files(contents)
-            self._read_data(folder, members, progress, keep_data=keep_data)
+            self._read_data(folder, members, progress, step)
             beside = (MANIFEST, *(member.path for member in list_side_files(contents.manifest)))
             self._reader.finish({*beside, *(member.path for member in members)})
+            _require_rows_of_id(contents, progress)
             sync_all(folder)
         return contents
 
     def _read_data(
-        self, folder: Path, members: Collection[Member], progress: Progress, *, keep_data: bool
+        self, folder: Path, members: Collection[Member], progress: Progress, step: str
     ) -> None:
-        progress.begin("importing" if keep_data else "checking", len(members))
+        progress.begin(step, len(members))
         try:
             for member in members:
-                pieces = self._verify(member)
-                if keep_data:
-                    write_file(folder / member.path, pieces)
-                else:
-                    for _ in pieces:
-                        pass
+                write_file(folder / member.path, self._verify(member))
                 progress.advance()
         finally:
             progress.end()
@@ -163,6 +161,24 @@ def _list_data_files(contents: Contents) -> list[Member]:
         raise DamagedError(
             f"{contents.files.path} is not a valid list of files: {error}"
         ) from error
+
+
+def _require_rows_of_id(contents: Contents, progress: Progress) -> None:
+    """Refuse a bundle whose rows are not those that its id stands for, however well it is sealed.
+
+    Raises
+    ------
+    DamagedError
+        There is a difference; the message names the first one.
+    """
+    problems = verify_content(contents, progress)
+    if problems:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DamagedError(
+            f"{contents.folder}: its rows are not those of bundle {contents.id[:12]}: "
+            f"{first.place} is {first.found} instead of {first.expected}{more}"
+        )
 
 
 class _FolderReader:
