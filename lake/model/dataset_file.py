@@ -174,7 +174,8 @@ class DatasetFile(BaseModel):
     columns
         By name: `type`, `meaning`, `unit`, `nullable`, and `digest = false` for what is not content
         of a row, such as when this machine received it: it is part of no digest, rows that differ
-        in it only are the same, and a stored null may be filled later.
+        in it only are the same, and a stored null may be filled later. A nullable column may be
+        added to a file: it is null in rows that are stored.
     rules
         Conditions that every row must meet to be stored, by name.
     checks

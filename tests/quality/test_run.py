@@ -16,7 +16,7 @@ from lake.quality.configure import ConfiguredCheck
 from lake.quality.run import FINDINGS, run_checks
 from lake.quality.score import DELAYS
 from lake.quality.slice import Slice
-from tests.conftest import DAY, MINUTE, SECOND, T0, bars, trades
+from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, trades
 from tests.quality.slices import slice_of
 
 Function = Callable[[Slice], pl.LazyFrame]
@@ -146,3 +146,10 @@ def test_days_count_rows_and_say_how_late_they_came() -> None:
     history = run_checks(slice_of("trades", trades(101)), []).days
     assert history.select(DELAYS).row(0) == (None, None, None)
     assert run_checks(slice_of("bars_1m", bars(5)), []).days.rows() == [(T0, 5, None, None, None)]
+
+
+def test_a_bar_is_late_by_the_time_after_its_end() -> None:
+    ends = [T0 + n * MINUTE for n in range(1, 6)]
+    received = pl.Series([end + timedelta(milliseconds=80) for end in ends], dtype=TIME)
+    live = slice_of("bars_1m", bars(5, received_at=received))
+    assert run_checks(live, []).days.rows() == [(T0, 5, 80.0, 80.0, 80.0)]
