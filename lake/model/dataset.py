@@ -267,6 +267,11 @@ class Dataset:
         return (*MARKET_COLUMNS, *self.key)
 
     @property
+    def identity(self) -> tuple[str, ...]:
+        """Columns that no two stored rows have in common: market, key and time."""
+        return tuple(dict.fromkeys([*self.full_key, self.time_column]))
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the key and of the names, types and nullability of the columns in digests."""
         facts = [[c.name, c.type, c.nullable] for c in self.columns if c.digest]
@@ -277,6 +282,21 @@ class Dataset:
     def content(self) -> tuple[Column, ...]:
         """The columns that digests cover: all but exchange, symbol, date and `digest = false`."""
         return tuple(c for c in self.columns if c.digest and c.name not in PARTITIONS)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The columns of the content that do not identify a row."""
+        return tuple(c.name for c in self.content if c.name not in self.identity)
+
+    @property
+    def needs_stored(self) -> bool:
+        """Whether rows must be compared with the stored rows that they may be.
+
+        Data and references that never change, because a contradiction is reported; rows with an
+        id, because their times are compared.
+        """
+        is_compared = self.rows == "immutable" and self.kind != "record"
+        return is_compared or not self.has_time_in_key
 
     @property
     def fillable(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from lake.model.dataset import (
 )
 from lake.model.dataset_file import PARTITION_COLUMNS, DatasetFile
 from lake.model.event_columns import EVENT_COLUMNS, find_absent_columns
+from lake.model.time import DAY
 
 
 def read_dataset_file(path: Path) -> DatasetFile:
@@ -82,10 +83,20 @@ def _require_known_columns(path: Path, spec: DatasetFile) -> None:
     _require_usable_columns(path, spec, "sort", spec.sort)
     if spec.columns[spec.time_column].type != "timestamp":
         raise build_error(path, "time_column", f"column {spec.time_column!r} is not a timestamp")
-    if spec.time_tolerance is not None and spec.has_time_in_key:
+    _require_tolerance(path, spec)
+
+
+def _require_tolerance(path: Path, spec: DatasetFile) -> None:
+    tolerance = spec.time_tolerance
+    if tolerance is None:
+        return
+    if spec.has_time_in_key:
         raise build_error(
             path, "time_tolerance", f"the key has the time column {spec.time_column!r}; remove it"
         )
+    # A merge looks at the dates of rows and at their neighbours only.
+    if tolerance.is_in_slots or tolerance.duration(None) > DAY:
+        raise build_error(path, "time_tolerance", "must be one day at most; write 0s, 1s or 1h")
 
 
 def _require_content(path: Path, spec: DatasetFile) -> None:
@@ -188,7 +199,6 @@ def _require_lengths(path: Path, spec: DatasetFile) -> None:
     window = spec.fetch.window if spec.fetch else None
     for key, length in (
         ("margin", spec.margin),
-        ("time_tolerance", spec.time_tolerance),
         ("fetch.window", window),
         ("repair.margin", spec.repair.margin),
         ("repair.join_within", spec.repair.join_within),

@@ -224,9 +224,7 @@ def _pair(
 
 def _differ(dataset: Dataset) -> pl.Expr:
     """Whether the content of two rows of one key differs; null equals null."""
-    own = {*dataset.full_key, dataset.time_column}
-    names = [column.name for column in dataset.content if column.name not in own]
-    terms = [pl.col(name).ne_missing(pl.col(f"{_OTHER}{name}")) for name in names]
+    terms = [pl.col(name).ne_missing(pl.col(f"{_OTHER}{name}")) for name in dataset.values]
     return pl.any_horizontal(terms) if terms else pl.lit(value=False)
 
 

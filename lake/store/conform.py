@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -13,10 +14,12 @@ import polars as pl
 from lake.errors import SchemaError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Column, Dataset
 from lake.model.frames import find_varying, sort_by
+from lake.model.identity import resolve, settle_times
 from lake.model.time import EPOCH, iso
 from lake.store.bounds import ClearedTimes, clear_times, is_in_range, is_usable
 
 REASON = "_reason"
+CONTRADICTS = "contradicts_earlier_row"
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,19 @@ class ConformResult:
     cleared: tuple[ClearedTimes, ...] = ()
 
 
-def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
-    """Fit rows to a dataset.
+def check_rows(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
+    """Check rows against the schema and the rules of a dataset; the same key may come again.
 
     Parameters
     ----------
     frame
         Has `exchange`, `symbol` and the dataset's columns with exactly their types; nullable
         columns may be missing; `date` is computed from the time column.
+
+    Returns
+    -------
+    ConformResult
+        `rows` in the order in which they came.
 
     Raises
     ------
@@ -64,23 +72,55 @@ def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
     good = usable.filter(~is_bad)
     reasons = usable.filter(is_bad).select(_join_reasons(broken).alias(REASON))
     bad = fitted.filter(is_bad).select(names).hstack(reasons)
-    unique, conflicting = _keep_unique(dataset, good)
-    rows = unique.with_columns(dataset.partition_date())
-    rows = sort_by(rows, ("exchange", "symbol", *dataset.sort))
-    return ConformResult(rows, pl.concat([bad, conflicting.select(*names, REASON)]), cleared)
+    return ConformResult(good.with_columns(dataset.partition_date()), bad, cleared)
+
+
+def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
+    """Fit rows to a dataset: check them, keep one row of each key, and sort them.
+
+    Parameters, errors: as of `check_rows`.
+    """
+    checked = check_rows(dataset, frame)
+    if dataset.rows == "revisable":
+        return replace(checked, rows=keep_latest(dataset, checked.rows))
+    outcome = resolve(dataset, checked.rows, checked.rows.clear())
+    rejected = pl.concat([checked.rejected, mark_conflicting(outcome.conflicting)])
+    return replace(checked, rows=sort_rows(dataset, outcome.new), rejected=rejected)
+
+
+def mark_conflicting(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows that contradict earlier ones as rejected rows."""
+    return rows.drop("date").with_columns(pl.lit(CONTRADICTS).alias(REASON))
+
+
+def sort_rows(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+    """Compute the stored date of rows, and sort them by market and in the order of the dataset."""
+    dated = rows.with_columns(dataset.partition_date())
+    return sort_by(dated, ("exchange", "symbol", *dataset.sort))
 
 
 def build_quarantine_rows(
-    dataset: Dataset, rejected: pl.DataFrame, job_id: str, now: datetime
+    dataset: Dataset,
+    rejected: pl.DataFrame,
+    job_id: str,
+    now: datetime,
+    opposed: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Build rows of the table `quarantine` from rejected rows."""
+    """Build rows of the table `quarantine` from rejected rows.
+
+    Rows that differ only in what is not their content, such as when they were received, are one.
+
+    Parameters
+    ----------
+    opposed
+        The stored rows that the rejected ones contradict, line by line.
+    """
     records = []
-    temporal = {name: dtype for name, dtype in rejected.schema.items() if dtype.is_temporal()}
-    plain = rejected.with_columns(pl.col(list(temporal)).to_physical())
-    for row in plain.iter_rows(named=True):
-        row |= {name: _to_time(row[name], dtype) for name, dtype in temporal.items()}
+    unsealed = dict.fromkeys(column.name for column in dataset.columns if not column.digest)
+    stored = None if opposed is None else list(map(_to_text, _to_records(opposed.drop("date"))))
+    for number, row in enumerate(_to_records(rejected)):
         reason = row.pop(REASON)
-        text = json.dumps(row, default=_to_json, sort_keys=True)
+        content = _to_text(row | {name: None for name in unsealed if name in row})
         time = row[dataset.time_column]
         records.append(
             {
@@ -88,15 +128,29 @@ def build_quarantine_rows(
                 "symbol": row["symbol"],
                 "dataset": dataset.name,
                 "timestamp": time if is_usable(time) else EPOCH,
-                "row_digest": hashlib.sha256(text.encode()).hexdigest(),
+                "row_digest": hashlib.sha256(content.encode()).hexdigest(),
                 "reason": reason,
-                "row": text,
+                "row": _to_text(row),
+                "stored": stored[number] if stored else None,
                 "job_id": job_id,
                 "refused_at": now,
             }
         )
-    times = {"timestamp": TIMESTAMP, "refused_at": TIMESTAMP}
-    return pl.DataFrame(records, schema_overrides=times)
+    kinds = {"timestamp": TIMESTAMP, "refused_at": TIMESTAMP, "stored": pl.String()}
+    place = ["exchange", "symbol", "timestamp", "row_digest"]
+    rows = pl.DataFrame(records, schema_overrides=kinds)
+    return rows.unique(place, keep="first", maintain_order=True)
+
+
+def _to_records(rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    """Convert rows to records of Python's types."""
+    temporal = {name: dtype for name, dtype in rows.schema.items() if dtype.is_temporal()}
+    for row in rows.with_columns(pl.col(list(temporal)).to_physical()).iter_rows(named=True):
+        yield row | {name: _to_time(row[name], dtype) for name, dtype in temporal.items()}
+
+
+def _to_text(row: dict[str, Any]) -> str:
+    return json.dumps(row, default=_to_json, sort_keys=True)
 
 
 def _fit_frame(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
@@ -162,40 +216,50 @@ def _join_reasons(broken: dict[str, pl.Expr]) -> pl.Expr:
     return pl.concat_str(names, separator=",", ignore_nulls=True)
 
 
-def _keep_unique(dataset: Dataset, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Keep one row per key: the last of revisable rows, the first of immutable ones.
+def keep_latest(
+    dataset: Dataset, rows: pl.DataFrame, stored: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """Keep the last row of each key, or an earlier one that `keep_when` protects from it; sort.
 
-    Immutable rows with one key and different values are a contradiction: the later ones are
-    returned as the second frame, with a reason.
+    Parameters
+    ----------
+    rows
+        Rows that the dataset admits, in the order in which they came.
+    stored
+        Key and time of the stored rows that they may be.
     """
-    nothing = rows.clear().with_columns(pl.lit("").alias(REASON))
-    key = find_varying(rows, dataset.full_key) or [dataset.key[0]]
-    if (
-        rows.select(pl.struct(key).n_unique() if len(key) > 1 else pl.col(key).n_unique()).item()
-        == rows.height
-    ):
-        return rows, nothing
-    if dataset.rows == "revisable":
-        return _keep_latest(dataset, rows, key), nothing
-    kept = rows.unique(key, keep="first", maintain_order=True)
-    content = [c for c in rows.columns if c not in {*PARTITIONS, "received_at"}]
-    versions = rows.unique([*PARTITIONS[:2], *content], keep="first", maintain_order=True)
-    later = versions.filter(~pl.struct(key).is_first_distinct())
-    return kept, later.with_columns(pl.lit("contradicts_earlier_row").alias(REASON))
+    placed = settle_times(dataset, rows, stored)
+    key = find_varying(placed, dataset.identity) or [dataset.key[0]]
+    keys = pl.struct(key) if len(key) > 1 else pl.col(key[0])
+    if placed.select(keys.n_unique()).item() == placed.height:
+        return sort_rows(dataset, placed)
+    if dataset.keep_when is None and not dataset.fillable:
+        return sort_rows(dataset, placed.unique(key, keep="last", maintain_order=True))
+    return sort_rows(dataset, _revise_in_turn(dataset, placed, key))
 
 
-def _keep_latest(dataset: Dataset, rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    """Keep the last row of each key, or an earlier one that `keep_when` protects from it."""
-    if dataset.keep_when is None:
-        return rows.unique(key, keep="last", maintain_order=True)
+def _revise_in_turn(dataset: Dataset, rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    """Let each row revise the one before it, as a merge lets it revise a stored one."""
     turns = rows.with_columns(pl.int_range(pl.len()).over(key).alias("_turn"))
     kept, *later = turns.partition_by("_turn", include_key=False, maintain_order=True)
     same = " AND ".join(f't."{name}" = s."{name}"' for name in key)
-    replacing = f"SELECT s.* FROM s JOIN t ON {same} WHERE NOT ({dataset.keep_when})"  # noqa: S608
+    values = ", ".join(_write_revised(dataset, name) for name in rows.columns)
+    where = f"WHERE NOT ({dataset.keep_when})" if dataset.keep_when else ""
+    revising = f"SELECT {values} FROM s JOIN t ON {same} {where}"  # noqa: S608
     for turn in later:
-        new = pl.SQLContext(t=kept, s=turn).execute(replacing, eager=True)
+        new = pl.SQLContext(t=kept, s=turn).execute(revising, eager=True)
         kept = pl.concat([kept.join(new, on=key, how="anti"), new.select(kept.columns)])
     return kept
+
+
+def _write_revised(dataset: Dataset, name: str) -> str:
+    """Write the value of a column of a row `s` that comes after a row `t`, in SQL."""
+    if name not in dataset.fillable:
+        return f's."{name}"'
+    terms = [f'(t."{value}" IS DISTINCT FROM s."{value}")' for value in dataset.values]
+    differs = " OR ".join(terms) or "FALSE"
+    revised, same = f'COALESCE(s."{name}", t."{name}")', f'COALESCE(t."{name}", s."{name}")'
+    return f'CASE WHEN {differs} THEN {revised} ELSE {same} END AS "{name}"'
 
 
 def _to_time(value: int | None, dtype: pl.DataType) -> datetime | date | int | None:

@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 import stamina
-from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
+from deltalake.table import TableMerger
 
 from lake.errors import CommitConflictError
-from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.dataset import Dataset
 from lake.model.frames import find_varying
 from lake.model.market import MARKET_COLUMNS
 from lake.store import delta
 from lake.store.delta import format_literal, quote
 from lake.store.faults import translate_errors
+from lake.store.local_table import LocalTable
+from lake.store.prepare import MergeBatch, list_dates
 
 
 @dataclass(frozen=True, slots=True)
 class MergeResult:
-    """Result of a merge: the version of the table afterwards, rows inserted, rows updated."""
+    """Result of a merge.
+
+    Attributes
+    ----------
+    version
+        The version of the table afterwards.
+    inserted, updated
+        Counts of rows.
+    metadata
+        `userMetadata` of the commit; None if there was none.
+    """
 
     version: int
     inserted: int
     updated: int
+    metadata: Mapping[str, Any] | None
 
 
 def merge(
-    table: DeltaTable, dataset: Dataset, rows: pl.DataFrame, metadata: Mapping[str, Any]
+    table: LocalTable, dataset: Dataset, prepare: Callable[[LocalTable], MergeBatch]
 ) -> MergeResult:
     """Insert rows with new keys, and update revisable rows that differ, in one commit or none.
 
@@ -38,17 +51,15 @@ def merge(
     ----------
     table
         A handle at any version; afterwards at the latest.
-    rows
-        Conformed rows, at least one.
-    metadata
-        `userMetadata` of the commit.
+    prepare
+        Gives the rows for the version that the handle is at. If another writer commits to the same
+        dates before this merge, both are repeated: the commit is of what `prepare` has read.
 
     Raises
     ------
     CommitConflictError
         Other writers committed first at each attempt.
     """
-    metrics: dict[str, Any] = {}
     with translate_errors(f"table {dataset.name}"):
         try:
             for attempt in stamina.retry_context(
@@ -56,55 +67,84 @@ def merge(
             ):
                 with attempt:
                     table.update_incremental()
-                    metrics = _merge_once(table, dataset, rows, metadata)
+                    return _merge_once(table, dataset, prepare(table))
         except CommitFailedError as error:
             raise CommitConflictError(
                 f"table {dataset.name}: other writers kept committing first "
                 f"({delta.CONFLICT_ATTEMPTS} attempts)",
                 "Run the same command again: nothing of this batch was written.",
             ) from error
-    return MergeResult(
-        table.version(), metrics["num_target_rows_inserted"], metrics["num_target_rows_updated"]
-    )
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _merge_once(
-    table: DeltaTable, dataset: Dataset, rows: pl.DataFrame, metadata: Mapping[str, Any]
-) -> dict[str, Any]:
+def _merge_once(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> MergeResult:
+    if batch.rows.is_empty():
+        return MergeResult(table.version(), 0, 0, None)
     merger = table.merge(
-        rows,
-        predicate=_build_predicate(dataset, rows),
+        batch.rows,
+        predicate=_build_predicate(dataset, batch.rows),
         source_alias="s",
         target_alias="t",
         writer_properties=delta.WRITER,
-        commit_properties=delta.build_commit_properties(metadata),
+        commit_properties=delta.build_commit_properties(batch.metadata),
         post_commithook_properties=delta.AFTER_COMMIT,
     ).when_not_matched_insert_all()
     if dataset.rows == "revisable":
-        merger = merger.when_matched_update_all(predicate=_build_difference(dataset))
-    return merger.execute()
+        merger = _revise_matched(merger, dataset)
+    if batch.fills:
+        merger = _fill_matched(merger, dataset)
+    metrics = merger.execute()
+    inserted, updated = metrics["num_target_rows_inserted"], metrics["num_target_rows_updated"]
+    metadata = batch.metadata if inserted or updated else None
+    return MergeResult(table.version(), inserted, updated, metadata)
+
+
+def _revise_matched(merger: TableMerger, dataset: Dataset) -> TableMerger:
+    """Replace stored rows by rows that differ in content, but never a value by an unknown one."""
+    condition = _build_difference(dataset)
+    if dataset.keep_when:
+        condition = f"{condition} AND NOT ({dataset.keep_when})"
+    if not dataset.fillable:
+        return merger.when_matched_update_all(predicate=condition)
+    updates = {quote(c.name): f"s.{quote(c.name)}" for c in dataset.columns}
+    updates |= {quote(n): f"COALESCE(s.{quote(n)}, t.{quote(n)})" for n in dataset.fillable}
+    return merger.when_matched_update(updates, predicate=condition)
+
+
+def _fill_matched(merger: TableMerger, dataset: Dataset) -> TableMerger:
+    """Fill nulls of stored rows from rows of equal content."""
+    names = [quote(name) for name in dataset.fillable]
+    lacking = " OR ".join(f"(t.{name} IS NULL AND s.{name} IS NOT NULL)" for name in names)
+    updates = {name: f"COALESCE(t.{name}, s.{name})" for name in names}
+    same = f"NOT {_build_difference(dataset)}"
+    return merger.when_matched_update(updates, predicate=f"({lacking}) AND {same}")
 
 
 def _build_predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
-    """Build the condition of a merge: equal keys, and literals that prune the table's files.
+    """Build the condition of a merge: equal keys and times, and literals that prune files.
 
-    Columns that the literals fix are not compared again: joining by strings costs most.
+    The literals reach as far as times count as close: a concurrent commit of a close row is then a
+    conflict. Columns that they fix are not compared again: joining by strings costs most.
     """
     terms = [
-        f"t.{quote(name)} IN ({', '.join(format_literal(v) for v in rows[name].unique().sort())})"
-        for name in PARTITIONS
+        f"t.{quote(name)} IN ({', '.join(map(format_literal, values))})"
+        for name, values in (
+            *((name, rows[name].unique().sort()) for name in MARKET_COLUMNS),
+            ("date", list_dates(dataset, rows)),
+        )
     ]
-    time = quote(dataset.time_column)
-    terms.append(f"t.{time} >= {format_literal(rows[dataset.time_column].min())}")
-    terms.append(f"t.{time} <= {format_literal(rows[dataset.time_column].max())}")
-    day = () if dataset.time_column in dataset.key else ("date",)
-    keys = (*find_varying(rows, MARKET_COLUMNS), *day, *dataset.key)
+    time, column = quote(dataset.time_column), pl.col(dataset.time_column)
+    bounds = {
+        "low": column.min() - dataset.time_tolerance,
+        "high": column.max() + dataset.time_tolerance,
+    }
+    low, high = map(format_literal, rows.select(**bounds).row(0))
+    terms.extend([f"t.{time} >= {low}", f"t.{time} <= {high}"])
+    keys = (*find_varying(rows, MARKET_COLUMNS), *dataset.identity[len(MARKET_COLUMNS) :])
     terms.extend(f"t.{quote(name)} = s.{quote(name)}" for name in keys)
     return " AND ".join(terms)
 
 
 def _build_difference(dataset: Dataset) -> str:
-    values = [c.name for c in dataset.columns if c.name not in {*PARTITIONS, *dataset.key}]
-    terms = [f"(t.{quote(v)} IS DISTINCT FROM s.{quote(v)})" for v in values]
-    different = f"({' OR '.join(terms)})"
-    return f"{different} AND NOT ({dataset.keep_when})" if dataset.keep_when else different
+    terms = [f"(t.{quote(v)} IS DISTINCT FROM s.{quote(v)})" for v in dataset.values]
+    return f"({' OR '.join(terms)})" if terms else "FALSE"

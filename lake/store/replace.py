@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import polars as pl
@@ -148,7 +148,8 @@ def _conform_rows(
     dataset: Dataset, market: Market, window: TimeRange, rows: pl.DataFrame
 ) -> pl.DataFrame:
     where = f"rows of {market} to be put into {dataset.name}"
-    structure = replace(dataset, rules=())
+    # Stored rows of one key may be closer than the tolerance: they are from before the rule.
+    structure = replace(dataset, rules=(), time_tolerance=timedelta(0))
     conformed = conform(structure, rows)
     if conformed.rejected.height:
         raise SchemaError(f"{where}: {conformed.rejected[REASON][0]}")

@@ -12,18 +12,18 @@ import polars as pl
 from lake.errors import SchemaError, UnknownNameError, UsageError
 from lake.log import get_logger
 from lake.model.dataset import Dataset
-from lake.model.digest import compute_digest
 from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.selection import Selection
-from lake.model.time import TimeRange
+from lake.model.time import TimeRange, iso
 from lake.store import delta, log
 from lake.store.bounds import ClearedTimes
 from lake.store.checksums import forget_later
-from lake.store.conform import REASON, build_quarantine_rows, conform
+from lake.store.conform import REASON, build_quarantine_rows, check_rows
 from lake.store.faults import translate_errors
 from lake.store.latest import LatestTable
 from lake.store.local_table import LocalTable
 from lake.store.merge import merge
+from lake.store.prepare import Preparation
 from lake.store.reader import EVERYTHING
 from lake.store.replace import Change, ReplaceResult, replace_rows
 from lake.store.root import Root
@@ -113,9 +113,10 @@ class Store:
                 self._get_handle(dataset)
 
     def write(self, dataset: Dataset, frame: pl.DataFrame, origin: Origin) -> WriteResult:
-        """Conform rows, quarantine the rejected ones, and merge the others into the table.
+        """Check rows, quarantine the rejected ones, and merge the others into the table.
 
-        Rows that are stored already change nothing: writing them twice is safe.
+        Rows that are stored already change nothing: writing them twice is safe. Rows that never
+        change and contradict a stored row of their key are quarantined with that row.
 
         Parameters
         ----------
@@ -127,16 +128,17 @@ class Store:
         SchemaError
             The frame as a whole does not fit the dataset.
         CommitConflictError, StorageError, DamagedError
-            No row was written, except rejected rows to quarantine.
+            No row was written, except rejected rows to quarantine. If only contradictions could not
+            be quarantined, the others are stored; the same write finds them again.
         """
-        conformed = conform(dataset, frame)
-        rejected = conformed.rejected.height
-        cleared = _report_cleared(dataset, conformed.cleared)
+        checked = check_rows(dataset, frame)
+        rejected = checked.rejected.height
+        cleared = _report_cleared(dataset, checked.cleared)
         if rejected:
-            self._quarantine(dataset, conformed.rejected, origin)
-        if conformed.rows.is_empty():
+            self._quarantine(dataset, checked.rejected, origin)
+        if checked.rows.is_empty():
             version = self.snapshot(dataset).version if self.exists(dataset.name) else None
-            none = conformed.rows.select(*MARKET_COLUMNS, dataset.time_column)
+            none = checked.rows.select(*MARKET_COLUMNS, dataset.time_column)
             return WriteResult(frame.height, 0, 0, rejected, version, kept=none, cleared=cleared)
         metadata = {
             "job": origin.job_id,
@@ -144,21 +146,26 @@ class Store:
             "lake": VERSION,
             "rows": frame.height,
             "rejected": rejected,
-            "digest": compute_digest(dataset, conformed.rows),
         }
+        prepare = Preparation(dataset, checked.rows, metadata)
         with self._get_lock(dataset.name):
             handle = self._get_handle(dataset)
             delta.add_missing_columns(handle, dataset, origin.job_id)
-            merged = merge(handle, dataset, conformed.rows, metadata)
-            handle.seal(metadata if merged.inserted or merged.updated else None)
+            merged = merge(handle, dataset, prepare)
+            handle.seal(merged.metadata)
+        conflicting = prepare.conflicting.height
+        if conflicting:
+            self._quarantine(dataset, prepare.conflicting, origin, prepare.opposed)
+            _report_conflicts(dataset, prepare.conflicting, origin)
         return WriteResult(
             frame.height,
             merged.inserted,
             merged.updated,
-            rejected,
+            rejected + conflicting,
             merged.version,
-            kept=conformed.rows.select(*MARKET_COLUMNS, dataset.time_column),
-            cleared=cleared,
+            conflicting,
+            prepare.kept,
+            cleared,
         )
 
     def replace(
@@ -223,10 +230,16 @@ class Store:
             return dataset.empty()
         return snapshot.collect(selection)
 
-    def _quarantine(self, dataset: Dataset, rejected: pl.DataFrame, origin: Origin) -> None:
+    def _quarantine(
+        self,
+        dataset: Dataset,
+        rejected: pl.DataFrame,
+        origin: Origin,
+        opposed: pl.DataFrame | None = None,
+    ) -> None:
         if dataset.name == "quarantine":
             raise SchemaError(f"rows for quarantine are refused: {rejected[REASON][0]}")
-        rows = build_quarantine_rows(dataset, rejected, origin.job_id, self.now())
+        rows = build_quarantine_rows(dataset, rejected, origin.job_id, self.now(), opposed)
         self.write(self.catalog.dataset("quarantine"), rows, origin)
 
     def _get_handle(self, dataset: Dataset) -> LocalTable:
@@ -255,3 +268,18 @@ def _report_cleared(dataset: Dataset, cleared: Sequence[ClearedTimes]) -> int:
             microseconds=item.microseconds,
         )
     return sum(item.rows for item in cleared)
+
+
+def _report_conflicts(dataset: Dataset, conflicting: pl.DataFrame, origin: Origin) -> None:
+    """Log how many rows of each market contradict stored ones."""
+    for (exchange, symbol), rows in conflicting.group_by(MARKET_COLUMNS, maintain_order=True):
+        _log.warning(
+            "rows contradict stored rows: the table quarantine has both",
+            table=dataset.name,
+            exchange=exchange,
+            symbol=symbol,
+            rows=rows.height,
+            first=iso(rows.select(pl.col(dataset.time_column).min()).item()),
+            source=origin.source,
+            job=origin.job_id,
+        )

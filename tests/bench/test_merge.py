@@ -16,6 +16,7 @@ from lake.settings import Settings
 from lake.store import delta
 from lake.store.conform import conform
 from lake.store.merge import merge as merge_rows
+from lake.store.prepare import MergeBatch
 from lake.store.store import Origin, Store
 from tests.bench.conftest import best_seconds, report
 
@@ -62,7 +63,7 @@ def test_merge_of_a_million_trades_half_of_them_present(tmp_path: Path) -> None:
 
     def merge() -> None:
         table = delta.open_table(work / "tables" / "trades", dataset)
-        assert merge_rows(table, dataset, conformed, {}).inserted == 500_000
+        assert merge_rows(table, dataset, lambda _: MergeBatch(conformed)).inserted == 500_000
 
     def write() -> None:
         written = Store(Lake(Settings(uri=str(work))).root, utc_now).write(dataset, rows, ORIGIN)
@@ -89,7 +90,7 @@ def test_merge_with_literals_against_without_on_sixteen_million_rows(tmp_path: P
 
     def with_literals() -> None:
         table = delta.open_table(path, dataset)
-        assert merge_rows(table, dataset, next(batches), {}).inserted == 2000
+        assert merge_rows(table, dataset, lambda _: MergeBatch(next(batches))).inserted == 2000
 
     def without() -> None:
         table = DeltaTable(path)

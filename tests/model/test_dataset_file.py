@@ -109,7 +109,8 @@ MALFORMED = {
             ("margin", '"1 fortnight"', "'1 fortnight' is not a length of time. Write 90s,"),
             ("margin", '"10 slots"', "slots need date = 'by_timeframe'"),
             ("time_tolerance", "1", "Input should be a valid string"),
-            ("time_tolerance", '"2 slots"', "slots need date = 'by_timeframe'"),
+            ("time_tolerance", '"2 slots"', "must be one day at most; write 0s, 1s or 1h"),
+            ("time_tolerance", '"2d"', "must be one day at most; write 0s, 1s or 1h"),
             ("section", '"bars"', "'bars' needs date = 'by_timeframe'"),
             ("event", '"trade"', "'trade' has these columns in this order: timestamp (timest"),
         )

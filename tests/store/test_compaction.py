@@ -20,7 +20,7 @@ from polars.testing import assert_frame_equal
 from lake.api import Lake, utc_now
 from lake.errors import CommitConflictError, DamagedError
 from lake.store import compact as compaction
-from lake.store import merge
+from lake.store import merge, prepare
 from lake.store.checksums import list_records
 from lake.store.compact import CompactionResult, compact, plan_batches
 from lake.store.conform import conform
@@ -293,7 +293,7 @@ def test_a_merge_that_read_before_a_compaction_cannot_double_rows_after_it(
     revised = conform(dataset, rows.tail(1).with_columns(pl.col(pl.Float64) + 1)).rows
     # What `merge` does after it has read: it commits on top of the version that it has read.
     with suppress(CommitFailedError):
-        merge._merge_once(merging, dataset, revised, {})
+        merge._merge_once(merging, dataset, prepare.MergeBatch(revised))
     assert_frame_equal(lake.scan(table).collect(), stored)
 
 
