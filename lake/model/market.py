@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import total_ordering
 
 from lake.errors import UsageError
 
@@ -24,11 +25,13 @@ _WRAPPED = {
 _EXCHANGE = re.compile(r"[a-z0-9_]+(:[a-z0-9_]+)?")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@total_ordering
+@dataclass(frozen=True, slots=True, eq=False)
 class Market:
     """An exchange's id (`binance`; `ethereum:uniswap_v3` for a DEX) and a symbol on it.
 
-    A symbol is ccxt's unified one: `BTC/USDT` (spot), `BTC/USDT:USDT` (perpetual).
+    A symbol is ccxt's unified one: `BTC/USDT` (spot), `BTC/USDT:USDT` (perpetual). Markets are
+    equal if their names are, whether their rows are stored or still to be fetched.
     """
 
     exchange: str
@@ -45,6 +48,17 @@ class Market:
             raise UsageError(
                 f"{self.symbol!r} is not a symbol", "Symbols look like BTC/USDT or BTC/USDT:USDT."
             )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Market):
+            return NotImplemented
+        return self.exchange == other.exchange and self.symbol == other.symbol
+
+    def __lt__(self, other: Market) -> bool:
+        return (self.exchange, self.symbol) < (other.exchange, other.symbol)
+
+    def __hash__(self) -> int:
+        return hash((self.exchange, self.symbol))
 
     @property
     def is_on_chain(self) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.errors import UnknownNameError, UsageError
-from lake.model.market import Market
+from lake.model.market import Market, StoredMarket
 from lake.model.selection import Selection
 from lake.model.time import TimeRange, from_ms, iso, parse_time, to_ms, to_ms_ceiling
 from lake.model.timeframe import Timeframe
@@ -139,3 +139,12 @@ def test_a_selection_within_another_is_what_they_have_in_common() -> None:
 def test_a_selection_outside_another_is_an_error(inner: Selection) -> None:
     with pytest.raises(UnknownNameError):
         inner.within(Selection(("a",), ("X",), T0, T0 + DAY))
+
+
+def test_a_market_equals_the_same_market_of_stored_rows() -> None:
+    market, stored = Market("binance", "BTC/USDT"), StoredMarket("binance", "BTC/USDT")
+    assert market == stored
+    assert {market: 1}[stored] == 1
+    assert sorted([StoredMarket("okx", "A"), market]) == [market, StoredMarket("okx", "A")]
+    assert market != StoredMarket("binance", "ETH/USDT")
+    assert market != "binance BTC/USDT"
