@@ -12,6 +12,7 @@ from lake.errors import QualityError
 from lake.model.intervals import RangeSet, intersect, subtract, union
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
+from lake.query.shortage import Shortage
 
 _MAX_SHOWN = 5
 
@@ -57,6 +58,23 @@ def require_complete(
             f"the selection is not complete: not covered are {examples}{more}",
             "Ingest the missing ranges, or pin without --require-complete. What a source no longer "
             "serves must come from another one.",
+        )
+
+
+def require_rows(shortages: Sequence[Shortage]) -> None:
+    """Refuse tables that hold fewer rows than coverage counts.
+
+    Raises
+    ------
+    QualityError
+        There is a shortage; the message names it.
+    """
+    if shortages:
+        examples = "; ".join(str(shortage) for shortage in shortages[:_MAX_SHOWN])
+        more = f"; and {len(shortages) - _MAX_SHOWN} more" if len(shortages) > _MAX_SHOWN else ""
+        raise QualityError(
+            f"the selection is not complete: rows that were stored are missing: {examples}{more}",
+            "Ingest these ranges again with --refetch, or pin without --require-complete.",
         )
 
 

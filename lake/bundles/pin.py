@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from lake.bundles.draft import Assessment, Draft
-from lake.bundles.gates import require_complete
+from lake.bundles.gates import require_complete, require_rows
 from lake.bundles.hashes import hash_committed_files
 from lake.bundles.manifest import (
     QUALITY_FILE,
@@ -30,8 +30,10 @@ from lake.model.market import MARKET_COLUMNS
 from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.model.time import in_utc, iso
-from lake.query.overview import read_answers
+from lake.query.overview import join_answers
+from lake.query.shortage import Shortage, find_shortages
 from lake.store.index import FileIndex
+from lake.store.ledger import Ledger
 from lake.store.reader import may_hold_rows
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
@@ -123,7 +125,8 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
     datasets = _require_valid(store, request, now)
     # Read before the versions: coverage is written after its rows, so it never claims too much.
     markets = Selection(request.selection.exchanges, request.selection.symbols)
-    covered, not_given = read_answers(store, (), markets, request.as_of)
+    answers = Ledger(store).read_coverage(markets, request.as_of)
+    covered, not_given = join_answers(answers)
     tables = tuple(
         _measure_table(snapshot, request.selection, progress)
         for snapshot in capture_versions(store, datasets, request.as_of)
@@ -132,6 +135,7 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
     if request.require_complete:
         days, lost = [table.days for table in tables], _list_coverage_parts(not_given, tables)
         require_complete(days, request.selection, parts, lost)
+        require_rows(list(_find_shortages(tables, answers)))
     return Measurement(request, now, tables, parts)
 
 
@@ -229,6 +233,18 @@ def _measure_table(snapshot: Snapshot, selected: Selection, progress: Progress) 
         digest=combine_digests(days),
     )
     return MeasuredTable(snapshot, ref, days, files)
+
+
+def _find_shortages(tables: Sequence[MeasuredTable], answers: pl.DataFrame) -> Iterator[Shortage]:
+    """Find rows of the pinned ranges that coverage counts and that the tables do not hold."""
+    for table in tables:
+        pinned = table.ref.selection
+        overlaps = [pl.lit(value=True)]
+        if pinned.start is not None:
+            overlaps.append(pl.col("end") > pinned.start)
+        if pinned.end is not None:
+            overlaps.append(pl.col("timestamp") < pinned.end)
+        yield from find_shortages(table.snapshot, answers.filter(overlaps))
 
 
 def _build_metadata(

@@ -73,7 +73,7 @@ def describe(session: Session, table: Table, timeframe: Timeframe = None) -> Non
 
 
 def status(session: Session) -> None:
-    """Show rows, coverage and holes of each table and market."""
+    """Show rows, coverage, holes and missing rows of each table and market."""
     show(session, session.lake().status())
 
 

@@ -14,6 +14,7 @@ from lake.model.intervals import RangeSet, subtract, union
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
+from lake.query.shortage import find_evident_shortages, sum_missing
 from lake.store.ledger import Ledger, is_covered
 from lake.store.reader import EVERYTHING
 from lake.store.store import Store
@@ -68,12 +69,17 @@ def read_status(store: Store) -> pl.DataFrame:
     -------
     DataFrame
         table, exchange, symbol, rows, first, last (times of rows), covered_since, covered_until,
-        holes (number of uncovered intervals between those two).
+        holes (number of uncovered intervals between those two), rows_missing (rows that coverage
+        counts and that are not there, as far as the table's log shows; a pin that requires complete
+        coverage counts all rows).
     """
-    covered = _group_coverage(read_coverage(store, (), EVERYTHING))
+    answers = Ledger(store).read_coverage(EVERYTHING)
+    covered = _group_coverage(join_answers(answers)[0])
     records = []
     for name in store.data_tables():
-        files = store.snapshot(store.catalog.dataset(name)).files()
+        dataset = store.catalog.dataset(name)
+        files = store.snapshot(dataset).files()
+        missing = sum_missing(find_evident_shortages(dataset, answers, files))
         stored = files.group_by(MARKET_COLUMNS).agg(
             pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()
         )
@@ -93,10 +99,11 @@ def read_status(store: Store) -> pl.DataFrame:
                     "covered_since": ranges[0].start if ranges else None,
                     "covered_until": ranges[-1].end if ranges else None,
                     "holes": sum(1 for _ in pairwise(ranges)),
+                    "rows_missing": missing.get(market, 0),
                 }
             )
     times = ("first", "last", "covered_since", "covered_until")
-    schema = ("table", *MARKET_COLUMNS, "rows", *times, "holes")
+    schema = ("table", *MARKET_COLUMNS, "rows", *times, "holes", "rows_missing")
     return _to_frame(records, schema, dict.fromkeys(times, TIMESTAMP))
 
 
@@ -121,8 +128,11 @@ def read_answers(
     Both have the columns of `read_coverage`.
     """
     rows = Ledger(store).read_coverage(selection, as_of)
-    if tables:
-        rows = rows.filter(pl.col("dataset").is_in(list(tables)))
+    return join_answers(rows.filter(pl.col("dataset").is_in(list(tables))) if tables else rows)
+
+
+def join_answers(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Join rows of the table `coverage` to what `read_answers` returns."""
     covered = _group_ranges(rows.filter(is_covered()))
     not_given = {
         key: subtract(ranges, covered.get(key, ()))
