@@ -26,14 +26,20 @@ _log = get_logger(__name__)
 # Any write to a file changes its modification time: this time marks a file as unmodified.
 _UNTOUCHED_NS = 946_684_800_000_000_000
 _SUFFIX = ".arrow"
+_SEPARATOR, _CHECKSUM_CHARACTERS = ".", 16
 _BATCH_ROWS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class CacheKey:
-    """Identifies a file of the cache: the rows of one market in one table of a bundle."""
+    """Identifies a file of the cache: the rows of one market in one table of a bundle.
+
+    `checksum` is that of the manifest. Bundles of several lakes can have one id and differ in what
+    digests leave out, such as when each machine received a row.
+    """
 
     bundle_id: str
+    checksum: str
     table: str
     exchange: str
     symbol: str
@@ -42,7 +48,8 @@ class CacheKey:
     def path(self) -> Path:
         """Path of the file, relative to the cache folder."""
         market = f"{quote(self.exchange, safe='')},{quote(self.symbol, safe='')}{_SUFFIX}"
-        return Path(self.bundle_id, self.table, market)
+        folder = f"{self.bundle_id}{_SEPARATOR}{self.checksum[:_CHECKSUM_CHARACTERS]}"
+        return Path(folder, self.table, market)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,8 @@ class Cache:
     def remove(self, bundle_id: str) -> None:
         """Remove the files of a bundle."""
         for path, _, _ in self._files():
-            if path.relative_to(self.folder).parts[0] == bundle_id:
+            folder = path.relative_to(self.folder).parts[0]
+            if folder.partition(_SEPARATOR)[0] == bundle_id:
                 path.unlink(missing_ok=True)
 
     def _write(self, path: Path, frames: Iterable[pl.DataFrame]) -> None:

@@ -42,8 +42,10 @@ class PinnedTable(TableReader):
         Columns that some of the files lack, because the table got them later.
     checker
         Checks files against their SHA-256 and remembers the right ones.
-    bundle_id, cache, cache_writer
-        The id of the bundle, the cache of mapped rows or None, and the queue that fills it.
+    bundle_id, checksum
+        The id of the bundle, and the checksum of its manifest.
+    cache, cache_writer
+        The cache of mapped rows or None, and the queue that fills it.
     """
 
     dataset: Dataset
@@ -53,6 +55,7 @@ class PinnedTable(TableReader):
     added_columns: tuple[str, ...]
     checker: FileChecker
     bundle_id: str
+    checksum: str
     cache: Cache | None
     cache_writer: CacheWriter
 
@@ -74,6 +77,7 @@ class PinnedTable(TableReader):
             added_columns=contents.manifest.data_dictionary[table].added_columns,
             checker=checker or FileChecker(),
             bundle_id=contents.id,
+            checksum=contents.manifest.checksum,
             cache=cache,
             cache_writer=cache_writer or CacheWriter(),
         )
@@ -199,4 +203,4 @@ class PinnedTable(TableReader):
             self.cache_writer.submit(self._build_cache_key(market).path, lambda: self.warm(market))
 
     def _build_cache_key(self, market: tuple[str, str]) -> CacheKey:
-        return CacheKey(self.bundle_id, self.dataset.name, *market)
+        return CacheKey(self.bundle_id, self.checksum, self.dataset.name, *market)

@@ -14,9 +14,9 @@ from lake.bundles.cache import Cache, CacheKey
 from lake.errors import StorageError
 from lake.settings import CacheSettings, Settings
 from tests import processes
-from tests.conftest import DAY, MINUTE, T0, NewLake, bars, trades, write
+from tests.conftest import DAY, MINUTE, T0, TIME, NewLake, bars, trades, write
 
-ENTRY = CacheKey("b" * 64, "bars_1m", "binance", "BTC/USDT:USDT")
+ENTRY = CacheKey("b" * 64, "c" * 64, "bars_1m", "binance", "BTC/USDT:USDT")
 SYMBOLS = ("BTC/USDT", "ETH/USDT", "ADA/ÜSD 1%")
 
 
@@ -131,7 +131,7 @@ def test_the_least_recently_used_file_is_evicted_first(tmp_path: Path) -> None:
     frame = bars(1000)
     probe = Cache(tmp_path / "probe", 10**9, 10**9).put(ENTRY, [frame])
     cache = Cache(tmp_path / "cache", probe * 3 + 10, 0, clock_ns=lambda: next(clock) * 10**9)
-    entries = [CacheKey("a" * 64, "bars_1m", "binance", name) for name in "1234"]
+    entries = [CacheKey("a" * 64, "c" * 64, "bars_1m", "binance", name) for name in "1234"]
     for entry in entries[:3]:
         cache.put(entry, [frame])
     assert cache.get(entries[0]) is not None
@@ -194,3 +194,22 @@ def test_a_cache_in_the_place_of_a_file_does_not_stop_a_read(lake: Lake, tmp_pat
     bundle.finish()
     with pytest.raises(StorageError):
         bundle.warm()
+
+
+def test_bundles_with_one_id_and_other_times_of_receipt_do_not_share_rows(
+    new_lake: NewLake, tmp_path: Path
+) -> None:
+    cached = CacheSettings(folder=tmp_path / "cache")
+    received = [[None] * 3, [T0 + n * MINUTE for n in range(3)]]
+    ids, columns = set(), []
+    for times in received:
+        lake = new_lake()
+        write(lake, "trades", trades(3, received_at=pl.Series(times, dtype=TIME)))
+        lake.bundles.pin("b", table="trades", check=False)
+        settings = lake.settings.model_copy(update={"cache": cached})
+        bundle = Lake(settings).bundles.open("b")
+        bundle.warm()
+        ids.add(bundle.id)
+        columns.append(bundle.scan("trades").collect()["received_at"].to_list())
+    assert len(ids) == 1
+    assert columns == received
