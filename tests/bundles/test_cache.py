@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -200,7 +201,7 @@ def test_bundles_with_one_id_and_other_times_of_receipt_do_not_share_rows(
     new_lake: NewLake, tmp_path: Path
 ) -> None:
     cached = CacheSettings(folder=tmp_path / "cache")
-    received = [[None] * 3, [T0 + n * MINUTE for n in range(3)]]
+    received: list[list[datetime | None]] = [[None] * 3, [T0 + n * MINUTE for n in range(3)]]
     ids, columns = set(), []
     for times in received:
         lake = new_lake()
