@@ -74,6 +74,8 @@ class Slice:
         The market's bars of longer timeframes, the next longer first, if a bar is missing.
     others
         The same table of the same asset on other venues.
+    strangers
+        The same table of another asset that has the same symbol on other venues.
     outages
         When all markets of the venue were silent.
     omits_empty_bars
@@ -100,6 +102,7 @@ class Slice:
     finer: tuple[Reference, ...] = ()
     coarser: tuple[Reference, ...] = ()
     others: tuple[Reference, ...] = ()
+    strangers: tuple[Reference, ...] = ()
     outages: RangeSet = ()
     omits_empty_bars: bool = False
     quarantine: pl.DataFrame | None = None

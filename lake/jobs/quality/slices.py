@@ -24,6 +24,7 @@ from lake.model.market import Market, StoredMarket, unwrap_symbol
 from lake.model.selection import Selection
 from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.quality.checks.completeness import find_missing_slots
+from lake.quality.checks.other_assets import split_assets
 from lake.quality.slice import NEAR_BARS, Reference, Slice
 from lake.query.markets import Instruments, units_of
 from lake.store.chunks import chunk_days, to_day_number, widen_to_days
@@ -141,6 +142,8 @@ class CheckInputs:
             bar_grid=self._find_grid(table, market),
             units=units_of(market, self.instruments),
         )
+        same, strangers = split_assets(slice_)
+        slice_ = replace(slice_, others=same, strangers=strangers)
         missing = self._find_missing(slice_)
         if missing.is_empty():
             return slice_

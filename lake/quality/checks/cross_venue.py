@@ -12,6 +12,7 @@ from lake.model.ohlcv import OHLCV
 from lake.model.time import DAY, MICROSECOND
 from lake.model.timeframe import Timeframe
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
+from lake.quality.checks.returns import compute_returns
 from lake.quality.slice import Reference, Slice
 
 _EDGE_PART = 0.8
@@ -36,6 +37,8 @@ def venue_deviation(
     can be identified: of three or more venues, the one far from their median. If that is the other
     venue, the severity is `info`.
     `arbitrage` (info): none of these; both venues trade, and prices move without jumps.
+    `another_asset` (info): the other venue has another asset with this symbol. It is reported for
+    one of the two markets, and neither its prices nor its moves are compared.
 
     Parameters
     ----------
@@ -45,10 +48,13 @@ def venue_deviation(
         No market has a ratio of prices above it, or below its inverse.
     """
     step = data.step
-    if step is None or not data.others:
+    if step is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    seconds = Timeframe.parse(duration).seconds
     own = _select_bars(data.frame, data.dataset.time_column, "")
+    strangers = [_report_stranger(data, own, other, threshold_bps) for other in data.strangers]
+    if not data.others:
+        return pl.concat(strangers) if strangers else pl.LazyFrame(schema=CHECK_COLUMNS)
+    seconds = Timeframe.parse(duration).seconds
     explained = []
     for other in data.others:
         theirs = _select_bars(other.frame, other.dataset.time_column, "_other")
@@ -58,7 +64,37 @@ def venue_deviation(
         )
         long = runs.filter(pl.col("_length") >= timedelta(seconds=seconds))
         explained.append(_explain(long, str(data.market), str(other.market), threshold_bps, factor))
-    return _split_by_day(pl.concat(explained), step)
+    return pl.concat([_split_by_day(pl.concat(explained), step), *strangers], how="diagonal")
+
+
+def _report_stranger(
+    data: Slice, own: pl.LazyFrame, other: Reference, threshold_bps: float
+) -> pl.LazyFrame:
+    """Report each day once for two assets with one symbol, for the first of the two markets."""
+    theirs = _select_bars(other.frame, other.dataset.time_column, "_other")
+    ratio = (pl.col("close") / pl.col("close_other")).median()
+    pair = own.join(theirs, on="time", how="inner", maintain_order="left")
+    days = pair.filter(pl.lit(str(data.market) < str(other.market)))
+    return (
+        days.group_by(pl.col("time").dt.date().alias("_day"), maintain_order=True)
+        .agg(
+            start=pl.col("time").first(),
+            end=pl.col("time").last() + data.step,
+            rows=pl.len().cast(pl.Int64),
+            measured=((ratio - 1) * 1e4).abs(),
+            expected=pl.lit(threshold_bps),
+            reason=pl.lit("another_asset"),
+            severity=pl.lit("info"),
+            against=pl.lit(str(other.market)),
+            message=pl.format(
+                "Prices are {} times those of {}, and do not follow them: two assets share this "
+                "symbol",
+                ratio.round_sig_figs(4),
+                pl.lit(str(other.market)),
+            ),
+        )
+        .drop("_day")
+    )
 
 
 def time_shift(data: Slice, *, poor: float, excellent: float) -> pl.LazyFrame:
@@ -80,10 +116,10 @@ def time_shift(data: Slice, *, poor: float, excellent: float) -> pl.LazyFrame:
     references = [*others, *([(data.trades, "trades")] if data.trades else [])]
     if not references or DAY / length < _MIN_POINTS:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    own = _compute_returns(data, length)
+    own = compute_returns(data, length)
     findings = []
     for reference, name in references:
-        theirs = _compute_returns(reference, length)
+        theirs = compute_returns(reference, length)
         shifts = _find_shifts(own, theirs, length, poor=poor, excellent=excellent)
         findings.append(shifts.select(**_shift_columns(data, name, length)))
     return pl.concat(findings)
@@ -296,26 +332,6 @@ def _split_by_day(runs: pl.LazyFrame, step: timedelta) -> pl.LazyFrame:
             ),
         )
         .drop("_run", "_day")
-    )
-
-
-def _compute_returns(data: Reference | Slice, length: timedelta) -> pl.LazyFrame:
-    """Compute returns per interval: `_slot` (counted from the epoch), `_return`, `_rows`."""
-    dataset = data.dataset
-    frame = data.frame
-    price = "price"
-    if dataset.timeframe is not None:
-        frame, price = frame.filter("closed"), "close"
-    microseconds = length // MICROSECOND
-    slot = pl.col(dataset.time_column).dt.timestamp("us") // microseconds
-    moved = (pl.col("_price") / pl.col("_price").shift(1)).log()
-    return (
-        frame.group_by(slot.alias("_slot"))
-        .agg(_price=pl.col(price).last(), _rows=pl.len().cast(pl.Int64))
-        .sort("_slot")
-        .with_columns(_return=pl.when(pl.col("_slot").diff() == 1).then(moved))
-        .drop_nulls("_return")
-        .select("_slot", "_return", "_rows")
     )
 
 

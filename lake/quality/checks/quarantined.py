@@ -40,10 +40,12 @@ def refused(data: Slice) -> pl.LazyFrame:
             expected=pl.lit(0.0),
             severity=pl.when("_is_gap").then(pl.lit("info")).when(timeless).then(pl.lit("warning")),
             message=pl.format(
-                "{} rejected{}: {}",
+                "{} rejected: {}{}",
                 count_phrase(pl.col("rows"), "row was", "rows were"),
-                pl.when("_is_gap").then(pl.lit(", and count as missing")).otherwise(pl.lit("")),
                 "reason",
+                pl.when("_is_gap")
+                .then(pl.lit("; the bar counts as missing"))
+                .otherwise(pl.lit("")),
             ),
         )
         .drop("_is_gap")
