@@ -42,8 +42,9 @@ def hash_committed_files(
     digests = hash_files([table / path for path in paths], progress)
     progress.end()
     hashed = files.with_columns(sha256=pl.Series(digests, dtype=pl.String))
-    recorded = snapshot.table.checksums.read().rename({"sha256": "recorded"})
-    require_equal_hashes(table, hashed, recorded)
+    recorded = snapshot.table.checksums.find(paths)
+    schema = {"path": pl.String(), "recorded": pl.String()}
+    require_equal_hashes(table, hashed, pl.DataFrame(list(recorded.items()), schema, orient="row"))
     return hashed
 
 

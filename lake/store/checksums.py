@@ -54,29 +54,21 @@ class Checksums:
     """The recorded hashes of a table; reads each record once. Not safe to share among threads."""
 
     table: Path
-    _frames: dict[Path, pl.DataFrame] = field(default_factory=dict)
+    _records: frozenset[Path] = frozenset()
+    _hashes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_SCHEMA))
 
-    def read(self) -> pl.DataFrame:
-        """Return all recorded hashes: `path` (relative to the table, as on disk) and `sha256`.
+    def find(self, paths: Iterable[str]) -> dict[str, str]:
+        """Return the hashes of those of some files that have one, by path.
 
         Raises
         ------
         DamagedError
             A record is damaged.
         """
-        while True:
-            records = list_records(self.table)
-            with suppress(FileNotFoundError):  # another process has just joined records: list again
-                frames = {r.path: self._frames.get(r.path, None) for r in records}
-                self._frames = {
-                    path: read_record(path) if frame is None else frame
-                    for path, frame in frames.items()
-                }
-                break
-        joined = sorted(records, key=lambda record: (record.is_single, record))
-        frames_in_order = [self._frames[record.path] for record in joined]
-        hashes = pl.concat([pl.DataFrame(schema=_SCHEMA), *frames_in_order])
-        return hashes.unique("path", keep="last", maintain_order=True)
+        self._load()
+        wanted = pl.Series(list(paths), dtype=pl.String)
+        listed = self._hashes.filter(pl.col("path").is_in(wanted.implode()))
+        return dict(listed.iter_rows())  # of several hashes, the last one
 
     def require_unchanged(self, paths: Iterable[str], what: str) -> None:
         """Refuse data files that differ from their record, before something relies on them.
@@ -93,12 +85,27 @@ class Checksums:
         DamagedError
             A file differs or is missing, or a record is damaged.
         """
-        wanted = list(paths)
-        recorded = dict(self.read().filter(pl.col("path").is_in(wanted)).iter_rows())
-        for path, expected in recorded.items():
+        for path, expected in self.find(paths).items():
             found = hash_if_present(self.table / path)
             if found != expected:
                 raise build_mismatch_error(self.table, path, found, what)
+
+    def _load(self) -> None:
+        """Read records that are new; all if some are gone, because they were joined."""
+        while True:
+            records = {record.path: record for record in list_records(self.table)}
+            kept = self._records if self._records <= records.keys() else frozenset[Path]()
+            new = sorted((r for path, r in records.items() if path not in kept), key=order_records)
+            with suppress(FileNotFoundError):  # another process has just joined records: list again
+                frames = [read_record(record.path) for record in new]
+                known = self._hashes if kept else self._hashes.clear()
+                self._hashes, self._records = pl.concat([known, *frames]), frozenset(records)
+                return
+
+
+def order_records(record: Record) -> tuple[bool, Record]:
+    """Order records so that of two hashes of one path, that of the single version comes last."""
+    return record.is_single, record
 
 
 def list_records(table: Path) -> list[Record]:
@@ -229,7 +236,7 @@ def _rewrite(table: Path, records: list[Record], dropped: Collection[str]) -> No
     one, whenever they look. A damaged record stays as it is, for `lake verify table` to report.
     """
     intact: dict[Record, pl.DataFrame] = {}
-    for record in sorted(records, key=lambda record: (record.is_single, record)):
+    for record in sorted(records, key=order_records):
         with suppress(FileNotFoundError, DamagedError):
             intact[record] = read_record(record.path)
     if not intact or (len(intact) == 1 and not dropped):

@@ -19,7 +19,8 @@ from lake.store import delta
 from lake.store.delta import format_literal, quote
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
-from lake.store.prepare import MergeBatch, list_dates
+from lake.store.prepare import MergeBatch, find_touched_files, list_dates
+from lake.store.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ def merge(
     ------
     CommitConflictError
         Other writers committed first at each attempt.
+    DamagedError
+        A file that might be rewritten is not as it was committed: nothing was written.
     """
     with translate_errors(f"table {dataset.name}"):
         try:
@@ -80,6 +83,9 @@ def merge(
 def _merge_once(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> MergeResult:
     if batch.rows.is_empty():
         return MergeResult(table.version(), 0, 0, None)
+    if dataset.rows == "revisable" or batch.fills:
+        touched = find_touched_files(Snapshot(dataset, table), batch.rows)
+        table.checksums.require_unchanged(touched["path"], "nothing was written")
     merger = table.merge(
         batch.rows,
         predicate=_build_predicate(dataset, batch.rows),

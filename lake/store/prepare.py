@@ -16,6 +16,7 @@ from lake.model.selection import Selection
 from lake.model.time import MICROSECOND
 from lake.store.conform import keep_latest, mark_conflicting, sort_rows
 from lake.store.local_table import LocalTable
+from lake.store.reader import TIME_STEP
 from lake.store.snapshot import Snapshot
 
 
@@ -114,6 +115,29 @@ def read_stored(snapshot: Snapshot, rows: pl.DataFrame, columns: list[str]) -> p
     keys = rows.lazy().select(dataset.full_key).unique()
     stored = snapshot.scan_files(files, selection).select(columns)
     return stored.join(keys, on=dataset.full_key, how="semi").collect()
+
+
+def find_touched_files(snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
+    """Find the files that may hold stored rows of the keys and times of some rows.
+
+    Returns
+    -------
+    DataFrame
+        As `Snapshot.files` gives them.
+    """
+    dataset = snapshot.dataset
+    time, tolerance = pl.col(dataset.time_column), dataset.time_tolerance
+    spans = rows.group_by(MARKET_COLUMNS).agg(
+        from_time=time.min() - tolerance, until=time.max() + tolerance
+    )
+    exchanges, symbols = (tuple(spans[name].unique()) for name in MARKET_COLUMNS)
+    start, end = spans.select(pl.col("from_time").min(), pl.col("until").max()).row(0)
+    files = snapshot.files(Selection(exchanges, symbols, start, end + MICROSECOND))
+    is_near = (pl.col("last") + TIME_STEP > pl.col("from_time")) & (
+        pl.col("first") <= pl.col("until")
+    )
+    near = files.join(spans, on=MARKET_COLUMNS).filter(is_near.fill_null(value=True))
+    return near.filter(pl.col("date").is_in(list_dates(dataset, rows).implode()))
 
 
 def list_dates(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:

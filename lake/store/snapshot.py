@@ -76,12 +76,14 @@ class Snapshot(TableReader):
         if actions.is_empty():
             return pl.DataFrame(schema=FILES)
         files = actions.select(
-            # Paths in the log are percent-encoded once more than on disk.
-            pl.col("path").map_elements(unquote, return_dtype=pl.String),
+            "path",
             *(pl.col(f"partition.{name}").alias(name) for name in PARTITIONS),
             rows=pl.col("num_records"),
             bytes=pl.col("size_bytes"),
             first=pl.col(f"min.{time}").cast(TIMESTAMP),
             last=pl.col(f"max.{time}").cast(TIMESTAMP),
         )
-        return files.filter(may_hold_rows(selection)).sort("exchange", "symbol", "first", "path")
+        # Paths in the log are percent-encoded once more than on disk.
+        path = pl.col("path").map_elements(unquote, return_dtype=pl.String)
+        chosen = files.filter(may_hold_rows(selection)).with_columns(path)
+        return chosen.sort("exchange", "symbol", "first", "path")

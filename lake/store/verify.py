@@ -12,7 +12,13 @@ import polars as pl
 from lake.errors import DamagedError
 from lake.model.dataset import Dataset
 from lake.model.progress import Progress
-from lake.store.checksums import LOG_PREFIX, list_records, name_log_entry, read_record
+from lake.store.checksums import (
+    LOG_PREFIX,
+    list_records,
+    name_log_entry,
+    order_records,
+    read_record,
+)
 from lake.store.hashing import hash_files
 from lake.store.log import read_latest_version
 from lake.store.reader import FILES
@@ -88,7 +94,7 @@ class _Expected:
     @classmethod
     def read(cls, table: Path) -> _Expected:
         expected = cls()
-        for record in sorted(list_records(table), key=lambda record: (record.is_single, record)):
+        for record in sorted(list_records(table), key=order_records):
             try:
                 expected.hashes.update(read_record(record.path).iter_rows())
             except DamagedError:

@@ -13,7 +13,7 @@ from lake.errors import DamagedError
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.store import checksums
-from tests.conftest import DAY, ORIGIN, T0, bars, store_of, write
+from tests.conftest import DAY, ORIGIN, T0, bars, store_of, trades, write
 
 BTC = Market("binance", "BTC/USDT")
 HOURS = 1440
@@ -59,10 +59,16 @@ def replace(lake: Lake) -> None:
     store.replace(dataset, BTC, day, lambda rows: rows.tail(1), ORIGIN)
 
 
+def update(lake: Lake) -> None:
+    """A refetched bar with another volume: its file is rewritten."""
+    write(lake, "bars_1m", bars(3, volume=[2.0] * 3))
+
+
 ATTESTING: dict[str, Callable[[Lake], object]] = {
     "pin": lambda lake: lake.bundles.pin("b", table="bars_1m", check=False),
     "optimize": lambda lake: lake.maintenance.optimize("bars_1m"),
     "replace": replace,
+    "update": update,
 }
 
 
@@ -120,6 +126,22 @@ def test_other_dates_are_still_compacted_and_replaced(filled: Lake) -> None:
     dataset = store.catalog.dataset("bars_1m")
     next_day = TimeRange(T0 + DAY, T0 + 2 * DAY)
     assert store.replace(dataset, BTC, next_day, lambda rows: rows.head(1), ORIGIN).changed
+
+
+def test_rows_are_inserted_beside_a_damaged_file(filled: Lake) -> None:
+    flip_a_bit_that_still_decodes(first_file(filled))
+    assert write(filled, "bars_1m", bars(3, start=T0 + 2 * DAY)).inserted == 3
+
+
+def test_a_filled_null_rewrites_no_damaged_file(lake: Lake) -> None:
+    write(lake, "trades", trades(500, price=[100.0 + n % 97 for n in range(500)]))
+    store = store_of(lake)
+    file = store.snapshot(store.catalog.dataset("trades")).files()["path"].item()
+    flip_a_bit_that_still_decodes(Path(store.root.tables, "trades", file))
+    stored = store.read(store.catalog.dataset("trades")).tail(1)
+    received = stored.drop("date").with_columns(received_at=pl.col("timestamp"))
+    with pytest.raises(DamagedError, match="nothing was written"):
+        write(lake, "trades", received)
 
 
 @pytest.mark.parametrize("name", ATTESTING)
