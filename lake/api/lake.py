@@ -21,9 +21,10 @@ from lake.jobs.ingest.run import fetch_instruments, fetch_order_books, ingest_an
 from lake.jobs.ingest.write import write_rows
 from lake.model.dataset import Granularity
 from lake.model.progress import NoProgress, Progress
-from lake.model.selection import as_tuple
+from lake.model.selection import Selection, as_tuple
 from lake.model.time import Time, resolve_time
 from lake.query.audit import AuditFilter, list_commits, list_jobs, list_versions
+from lake.query.markets import describe_units
 from lake.query.names import find_table, find_tables
 from lake.query.overview import describe_columns, list_tables, read_coverage, read_status
 from lake.settings import Settings
@@ -192,9 +193,21 @@ class Lake(Readable):
         context = self._context
         return run(fetch_instruments(context.store, context.settings, exchange, as_tuple(symbol)))
 
-    def describe(self, table: str, *, timeframe: str | None = None) -> pl.DataFrame:
-        """Describe the columns of a table: column, type, unit, null, meaning."""
-        return describe_columns(self.dataset(table, timeframe=timeframe))
+    def describe(
+        self,
+        table: str,
+        *,
+        timeframe: str | None = None,
+        exchange: Names = (),
+        symbol: Names = (),
+    ) -> pl.DataFrame:
+        """Describe the columns of a table: column, type, unit, null, meaning.
+
+        Units of amounts are those of the selected markets, by the table `instruments`.
+        """
+        dataset = self.dataset(table, timeframe=timeframe)
+        selection = Selection(as_tuple(exchange), as_tuple(symbol))
+        return describe_columns(dataset, describe_units(self._context.store, dataset, selection))
 
     def tables(self) -> pl.DataFrame:
         """List the tables: rows, markets, first and last time, size in bytes, version."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.cli.options import Table, Timeframe
+from lake.cli.options import Exchange, Symbol, Table, Timeframe
 from lake.cli.output import show, show_stream, write_parquet
 from lake.cli.session import Format, Session, command
 from lake.errors import UsageError
@@ -63,13 +63,19 @@ def tables(session: Session) -> None:
     show(session, session.lake().tables())
 
 
-def describe(session: Session, table: Table, timeframe: Timeframe = None) -> None:
-    """Show the columns of a table: type, unit, meaning."""
+def describe(
+    session: Session,
+    table: Table,
+    timeframe: Timeframe = None,
+    exchange: Exchange = None,
+    symbol: Symbol = None,
+) -> None:
+    """Show the columns of a table: type, unit (of the selected markets), meaning."""
     lake = session.lake()
     dataset = lake.dataset(table, timeframe=timeframe)
     if session.format is Format.table:
         session.stderr().print(f"{dataset.title}. {dataset.description}\n", highlight=False)
-    show(session, lake.describe(dataset.name))
+    show(session, lake.describe(dataset.name, exchange=exchange or (), symbol=symbol or ()))
 
 
 def status(session: Session) -> None:

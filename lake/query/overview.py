@@ -20,14 +20,21 @@ from lake.store.reader import EVERYTHING
 from lake.store.store import Store
 
 
-def describe_columns(dataset: Dataset) -> pl.DataFrame:
-    """Return the data dictionary: column, type, unit, nullable, key, digest, meaning."""
+def describe_columns(dataset: Dataset, units: Mapping[str, str] | None = None) -> pl.DataFrame:
+    """Return the data dictionary: column, type, unit, nullable, key, digest, meaning.
+
+    Parameters
+    ----------
+    units
+        Units of columns that are not those of the dataset.
+    """
+    units = units or {}
     return pl.DataFrame(
         [
             {
                 "column": column.name,
                 "type": column.type,
-                "unit": column.unit,
+                "unit": units.get(column.name, column.unit),
                 "nullable": column.nullable,
                 "key": column.name in dataset.full_key,
                 "digest": column.digest,
