@@ -67,11 +67,15 @@ class ExchangeSettings(_Section):
 
     `fallback_url`: the URL that a repair tries if the first answer does not help.
     `omits_empty_bars`: whether the venue sends no bar for a period without trades.
+    `funding_limit`: the largest absolute funding rate of an interval, as a fraction, and
+    `funding_limits` by symbol.
     """
 
     url: str | None = None
     fallback_url: str | None = None
     omits_empty_bars: bool | None = None
+    funding_limit: float | None = None
+    funding_limits: dict[str, float] = {}
     api_key: SecretStr | None = None
     secret: SecretStr | None = None
     password: SecretStr | None = None

@@ -27,8 +27,6 @@ class Capabilities:
         unknown.
     funding_limit
         Largest absolute funding rate of an interval, as a fraction; None: unknown.
-    funding_limits
-        The same for single contracts, by symbol.
     """
 
     omits_empty_bars: bool = False
@@ -36,7 +34,6 @@ class Capabilities:
     linear_volume: Unit | None = None
     inverse_volume: Unit | None = None
     funding_limit: float | None = None
-    funding_limits: Mapping[str, float] = field(default_factory=dict)
 
 
 # "No data is published for intervals where there are no ticks."
@@ -75,9 +72,3 @@ _KNOWN: Mapping[str, Capabilities] = {
 def find_capabilities(exchange: str) -> Capabilities:
     """Return the known behaviour of an exchange, by ccxt's id; the defaults for others."""
     return _KNOWN.get(exchange, Capabilities())
-
-
-def find_funding_limit(exchange: str, symbol: str) -> float | None:
-    """Return the largest absolute funding rate of a contract; None if it is unknown."""
-    known = find_capabilities(exchange)
-    return known.funding_limits.get(symbol, known.funding_limit)

@@ -84,6 +84,8 @@ class Slice:
         Rows of `quarantine` of this table and market in the range.
     bar_grid
         Where the venue's bars open, if not on the timeframe's own grid.
+    funding_limit
+        Largest absolute funding rate of the contract; None: unknown.
     units
         Units of amounts and volumes; None: those of the symbol's kind.
     """
@@ -107,6 +109,7 @@ class Slice:
     omits_empty_bars: bool = False
     quarantine: pl.DataFrame | None = None
     bar_grid: Grid | None = None
+    funding_limit: float | None = None
     units: Units | None = None
 
     def __repr__(self) -> str:

@@ -88,6 +88,14 @@ def open_inputs(
         return find_capabilities(exchange).omits_empty_bars
 
     coverage, not_given = read_answers(store, (), Selection(), as_of)
+
+    def find_funding_limit(market: Market) -> float | None:
+        configured = settings.exchanges.get(market.exchange)
+        known = find_capabilities(market.exchange).funding_limit
+        if configured is None:
+            return known
+        return configured.funding_limits.get(market.symbol, configured.funding_limit or known)
+
     return CheckInputs(
         tables={**opened, **(tables or {})},
         coverage=coverage,
@@ -96,6 +104,7 @@ def open_inputs(
         omits_empty_bars=omits_empty_bars,
         not_given=not_given,
         instruments=read_instruments(store, as_of=as_of),
+        funding_limits=find_funding_limit,
     )
 
 

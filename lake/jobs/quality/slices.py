@@ -55,6 +55,8 @@ class CheckInputs:
         Intervals that a source no longer serves; columns as `coverage`.
     instruments
         Specifications of markets.
+    funding_limits
+        Returns the largest absolute funding rate of a contract; None if it is unknown.
     """
 
     tables: Mapping[str, TableReader]
@@ -64,6 +66,7 @@ class CheckInputs:
     omits_empty_bars: Callable[[str], bool]
     not_given: pl.DataFrame | None = None
     instruments: Instruments = field(default_factory=dict)
+    funding_limits: Callable[[Market], float | None] = lambda _: None
     _grids: dict[tuple[str, Market], Grid | None] = field(default_factory=dict)
     _consecutive: dict[tuple[str, Market], bool] = field(default_factory=dict)
 
@@ -141,6 +144,7 @@ class CheckInputs:
             quarantine=self._find_quarantine(table, own),
             bar_grid=self._find_grid(table, market),
             units=units_of(market, self.instruments),
+            funding_limit=self.funding_limits(market),
         )
         same, strangers = split_assets(slice_)
         slice_ = replace(slice_, others=same, strangers=strangers)

@@ -94,15 +94,16 @@ def funding_schedule(data: Slice, *, interval: str, tolerance_seconds: float) ->
 def funding_bounds(
     data: Slice, *, limit: float, usual_limit: float, window_rows: int
 ) -> pl.LazyFrame:
-    """Report rates that no venue applies (`beyond_limit`), or that are in percent (`unit`).
+    """Report rates that the venue never applies (`beyond_limit`), or that are in percent (`unit`).
 
     Parameters
     ----------
     limit
-        Largest absolute rate of an interval, as a fraction.
+        Largest absolute rate of an interval, as a fraction, where that of the contract is unknown.
     usual_limit
         Largest usual rate: the median of the absolute rates of `window_rows` around.
     """
+    limit = limit if data.funding_limit is None else data.funding_limit
     size = pl.col("funding_rate").abs()
     usual = size.rolling_median(window_rows, center=True, min_samples=min(_MIN_EVENTS, window_rows))
     frame = data.frame.with_columns(_size=size, _usual=usual)

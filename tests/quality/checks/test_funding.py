@@ -309,3 +309,13 @@ def test_percent_are_distinguished_from_fractions() -> None:
     findings = outcome(CHECKS, "funding_bounds", events_slice(frame))
     assert set(findings["reason"]) == {"unit"}
     assert findings["rows"].sum() == COUNT
+
+
+@pytest.mark.parametrize(("limit", "found"), [(None, 1), (0.04, 0), (0.02, 1)])
+def test_the_bound_of_the_contract_counts_before_that_of_all(
+    limit: float | None, found: int
+) -> None:
+    rows = events_slice(with_rate(events(), 30, 0.035), funding_limit=limit)
+    findings = outcome(CHECKS, "funding_bounds", rows)
+    assert findings.height == found
+    assert findings["expected"].to_list() == [0.03 if limit is None else limit] * found
