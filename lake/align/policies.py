@@ -34,7 +34,7 @@ class AsOf:
         Maximum age of a value that is carried forward.
     columns
         Columns of the source; by default, all except those that describe the row (market, date,
-        `closed`, `fill`); with zeros, only numeric ones.
+        `closed`, `fill`, `received_at`); with zeros, only numeric ones.
 
     Raises
     ------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 
 from rich.console import Console
 
-from lake.cli.progress import ProgressBar
+from lake.cli.progress import ProgressBar, notes
 from lake.jobs.ingest.report import NOTHING_TO_DO, IngestReport
+from lake.jobs.job import TableReport
 
 
 def console(*, terminal: bool = True, quiet: bool = False) -> Console:
@@ -59,3 +61,11 @@ def test_work_that_never_began_can_end() -> None:
 
 def test_quiet_shows_nothing() -> None:
     assert show(console(quiet=True), NOTHING_TO_DO) == ""
+
+
+def test_times_that_became_null_are_told_at_the_end() -> None:
+    table = TableReport("instruments", 3, 3, 0, 0, 1, cleared=2)
+    report = IngestReport("job", "ok", (table,), (), 1, 1, 0.5)
+    assert notes(report)[-1] == "2 times out of range became null: the log names the columns."
+    whole = IngestReport("job", "ok", (replace(table, cleared=0),), (), 1, 1, 0.5)
+    assert len(notes(whole)) == len(notes(report)) - 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from lake.errors import SchemaError
@@ -344,3 +345,17 @@ def test_a_dataset_of_the_product_cannot_be_replaced(tmp_path: Path, name: str) 
     path = file(tmp_path, TEXT.replace("everything", name), name)
     with pytest.raises(SchemaError, match=f"{name}.toml: name: "):
         Catalog([*builtin_files(), path])
+
+
+@pytest.mark.parametrize("line", ["", 'available_at = "received_at"\n'])
+def test_a_column_of_receipt_counts_whether_the_file_names_it_or_not(
+    tmp_path: Path, line: str
+) -> None:
+    text = own_copy("trades", "fills").replace('available_at = "received_at"\n', line)
+    dataset = Catalog([file(tmp_path, text, "fills")]).dataset("fills")
+    assert (dataset.records_receipt, dataset.announcement_column) == (True, None)
+    time = datetime(2024, 1, 1, tzinfo=UTC)
+    received = [None, time - timedelta(seconds=1), time + timedelta(seconds=1)]
+    frame = dataset.empty().select("timestamp", "received_at")
+    rows = pl.DataFrame({"timestamp": [time] * 3, "received_at": received}, schema=frame.schema)
+    assert rows.select(dataset.availability()).to_series().to_list() == [time, time, received[2]]
