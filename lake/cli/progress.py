@@ -101,9 +101,7 @@ def notes(report: IngestReport) -> list[str]:
         lines.append(f"{rejected:,} rows were refused: the table quarantine has the reasons.")
     cleared = sum(table.cleared for table in report.tables)
     if cleared:
-        lines.append(
-            f"{cleared:,} times out of range (1970 to 2199) were stored as null: see the log."
-        )
+        lines.append(f"{cleared:,} times out of range became null: the log names the columns.")
     return lines
 
 
