@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import polars as pl
 
 from lake.bundles.manifest import CoveragePart
 from lake.errors import QualityError
+from lake.model.grid import Grid
 from lake.model.intervals import RangeSet, intersect, subtract, union
+from lake.model.market import Market, StoredMarket
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
 from lake.query.shortage import Shortage
+
+FindGrid = Callable[[str, Market], Grid | None]
+"""Returns where the bars of a table and market open; None if the rows are not bars."""
 
 _MAX_SHOWN = 5
 
@@ -34,6 +40,7 @@ def require_complete(
     selection: Selection,
     covered: Sequence[CoveragePart],
     not_given: Sequence[CoveragePart] = (),
+    grid: FindGrid = lambda *_: None,
 ) -> None:
     """Refuse a selection whose coverage has holes.
 
@@ -44,13 +51,16 @@ def require_complete(
     ----------
     not_given
         Intervals that were requested, and that the source no longer serves.
+    grid
+        Returns where bars of a table and market open: no bar is missing before the first one.
 
     Raises
     ------
     QualityError
         An interval is not covered; the message names it.
     """
-    holes = [hole for frame in days for hole in _find_holes(frame, selection, covered, not_given)]
+    found = (_find_holes(frame, selection, covered, not_given, grid) for frame in days)
+    holes = list(chain.from_iterable(found))
     if holes:
         examples = "; ".join(str(hole) for hole in holes[:_MAX_SHOWN])
         more = f"; and {len(holes) - _MAX_SHOWN} more" if len(holes) > _MAX_SHOWN else ""
@@ -103,6 +113,7 @@ def _find_holes(
     selection: Selection,
     covered: Sequence[CoveragePart],
     not_given: Sequence[CoveragePart],
+    grid: FindGrid,
 ) -> Iterator[_Hole]:
     spans = days.group_by("table", "exchange", "symbol", maintain_order=True).agg(
         pl.col("first").min(), pl.col("last").max()
@@ -113,7 +124,10 @@ def _find_holes(
         answered = (*covered_ranges, *lost)
         start = selection.start or min([first, *(item.start for item in answered)])
         end = selection.end or max([last + MICROSECOND, *(item.end for item in answered)])
-        missing = subtract([TimeRange(start, end)], covered_ranges)
+        bars = grid(table, StoredMarket(exchange, symbol))
+        if bars is not None:
+            start = min(bars.ceiling(start), end)
+        missing = subtract([TimeRange(start, end)] if start < end else [], covered_ranges)
         holes = [_Hole(*market, item, is_given=True) for item in subtract(missing, lost)]
         holes += [_Hole(*market, item, is_given=False) for item in intersect(missing, lost)]
         yield from sorted(holes, key=lambda hole: hole.range)

@@ -26,10 +26,12 @@ from lake.bundles.measure import measure_days
 from lake.errors import CommitConflictError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.digest import combine_digests
-from lake.model.market import MARKET_COLUMNS
+from lake.model.grid import Grid
+from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.model.time import in_utc, iso
+from lake.query.grids import read_grid
 from lake.query.overview import join_answers
 from lake.query.shortage import Shortage, find_shortages
 from lake.store.index import FileIndex
@@ -134,7 +136,12 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
     parts = _list_coverage_parts(covered, tables)
     if request.require_complete:
         days, lost = [table.days for table in tables], _list_coverage_parts(not_given, tables)
-        require_complete(days, request.selection, parts, lost)
+        snapshots = {table.ref.table: table.snapshot for table in tables}
+
+        def find(table: str, market: Market) -> Grid | None:
+            return read_grid(snapshots[table], market)
+
+        require_complete(days, request.selection, parts, lost, find)
         require_rows(list(_find_shortages(tables, answers)))
     return Measurement(request, now, tables, parts)
 

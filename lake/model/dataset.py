@@ -12,6 +12,7 @@ from typing import Literal
 import polars as pl
 
 from lake.model.event_columns import EventKind
+from lake.model.grid import end_of
 from lake.model.market import MARKET_COLUMNS
 from lake.model.severity import Severity
 from lake.model.timeframe import Timeframe
@@ -341,7 +342,7 @@ class Dataset:
         """
         time = pl.col(self.time_column) if time is None else time
         if self.available_at == END and self.timeframe is not None:
-            return time.dt.offset_by(self.timeframe.table_suffix)
+            return end_of(time, self.timeframe)
         return time
 
     def availability(self) -> pl.Expr:

@@ -14,6 +14,7 @@ _NO_OFFSET = timedelta(0)
 _LONG_SECONDS = 3600
 _ZONE_STEP = timedelta(minutes=15)
 _MIN_SHARE = 0.9
+_HALF_A_MONTH = "14d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,25 @@ class Grid:
     def after(self, open_time: datetime, bars: int = 1) -> datetime:
         """Return the open time of the bar that is `bars` later; for 1, the end of this bar."""
         return self.timeframe.after(open_time - self.offset, bars) + self.offset
+
+
+def find_end(open_time: datetime, timeframe: Timeframe) -> datetime:
+    """Return the end of a bar that opens at any time, also off the timeframe's own grid.
+
+    A month that opens at 16:00 UTC on 31 January ends at 16:00 UTC on the last day of February.
+    """
+    if timeframe.unit != "M":
+        return timeframe.after(open_time)
+    month = _nearest_month(open_time)
+    return timeframe.after(month) + (open_time - month)
+
+
+def end_of(open_time: pl.Expr, timeframe: Timeframe) -> pl.Expr:
+    """Return an expression for the end of bars: `find_end` of their open times."""
+    if timeframe.unit != "M":
+        return open_time + pl.duration(seconds=timeframe.seconds)
+    month = open_time.dt.offset_by(_HALF_A_MONTH).dt.truncate("1mo")
+    return month.dt.offset_by(f"{timeframe.count}mo") + (open_time - month)
 
 
 def is_long(timeframe: Timeframe) -> bool:
@@ -78,11 +98,10 @@ def _measure_offsets(opens: pl.Series, timeframe: Timeframe) -> pl.Series:
     if timeframe.unit != "M":
         origin = (timeframe.floor(EPOCH) - EPOCH) // MICROSECOND
         return ((opens.to_physical() - origin) % (timeframe.seconds * 1_000_000)).alias("offset")
-    distances = [(time - _nearest_month(time, timeframe)) // MICROSECOND for time in opens]
+    distances = [(time - _nearest_month(time)) // MICROSECOND for time in opens]
     return pl.Series("offset", distances, dtype=pl.Int64)
 
 
-def _nearest_month(time: datetime, timeframe: Timeframe) -> datetime:
-    floor = timeframe.floor(time)
-    after = timeframe.after(floor)
-    return floor if time - floor <= after - time else after
+def _nearest_month(time: datetime) -> datetime:
+    """Return the first of the month that begins at most half a month before or after a time."""
+    return (time + timedelta(days=14)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)

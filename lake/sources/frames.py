@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from lake.model.dataset import TIMESTAMP
+from lake.model.grid import end_of, find_end
 from lake.model.ohlcv import OHLCV
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
@@ -45,20 +46,18 @@ def range_or_none(start: datetime, end: datetime) -> TimeRange | None:
     return TimeRange(start, end) if start < end else None
 
 
-def bar_end(timeframe: Timeframe, column: str = "timestamp") -> pl.Expr:
-    """Return an expression for the end of a bar, from its open time."""
-    if timeframe.unit == "M":
-        return pl.col(column).dt.offset_by(f"{timeframe.count}mo")
-    return pl.col(column) + pl.duration(seconds=timeframe.seconds)
-
-
 def add_closed(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> pl.DataFrame:
     """Add `closed`: whether a bar had ended at `reached`, the time of the venue."""
     times = bars["timestamp"]
     last = times.max()
-    if isinstance(last, datetime) and not times.null_count() and timeframe.after(last) <= reached:
+    if (
+        isinstance(last, datetime)
+        and not times.null_count()
+        and find_end(last, timeframe) <= reached
+    ):
         return bars.hstack([pl.Series("closed", [True]).new_from_index(0, bars.height)])
-    return bars.with_columns((bar_end(timeframe) <= reached).fill_null(value=False).alias("closed"))
+    has_ended = end_of(pl.col("timestamp"), timeframe) <= reached
+    return bars.with_columns(closed=has_ended.fill_null(value=False))
 
 
 def find_complete_until(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> datetime:
@@ -71,10 +70,10 @@ def find_complete_until(bars: pl.DataFrame, timeframe: Timeframe, reached: datet
         return until
     last = bars["timestamp"].max()
     if bars["closed"].all() and isinstance(last, datetime):
-        return max(until, timeframe.after(last))
+        return max(until, find_end(last, timeframe))
     last_closed = bars.filter("closed")["timestamp"].max()
     if isinstance(last_closed, datetime):
-        until = max(until, timeframe.after(last_closed))
+        until = max(until, find_end(last_closed, timeframe))
     still_open = bars.filter(~pl.col("closed"))["timestamp"].min()
     return min(until, still_open) if isinstance(still_open, datetime) else until
 

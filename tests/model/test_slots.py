@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake.model.grid import Grid, learn_grid
+from lake.model.grid import Grid, end_of, find_end, learn_grid
 from lake.model.slots import slot_at, slot_of, start_of
 from lake.model.timeframe import Timeframe
 from tests.conftest import TIME
@@ -74,3 +74,14 @@ def test_bars_without_a_common_grid_and_odd_offsets_teach_none() -> None:
 
 def test_bars_up_to_an_hour_have_the_grid_of_their_timeframe() -> None:
     assert learn("1h", T0 + timedelta(minutes=30)) == Grid(Timeframe.parse("1h"))
+
+
+@given(timeframes, OFFSETS, times)
+def test_a_bar_ends_where_the_next_one_opens_on_any_grid(
+    timeframe: Timeframe, offset: timedelta, time: datetime
+) -> None:
+    grid = Grid(timeframe, offset if abs(offset) < timedelta(hours=24) else timedelta(0))
+    start = grid.floor(time)
+    assert find_end(start, timeframe) == grid.after(start)
+    frame = pl.DataFrame({"time": [start]}, schema={"time": TIME})
+    assert frame.select(end_of(pl.col("time"), timeframe)).item() == grid.after(start)

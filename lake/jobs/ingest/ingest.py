@@ -28,6 +28,7 @@ from lake.log import get_logger
 from lake.model.intervals import RangeSet, subtract, union
 from lake.model.progress import Progress
 from lake.model.time import iso
+from lake.query.grids import find_grid
 from lake.settings import Settings
 from lake.sources.base import FetchRequest, Page, RangeSource, require_ranges
 from lake.store.ledger import Job, Ledger
@@ -80,7 +81,7 @@ class Ingestion:
         """
         started = self._store.now()
         history = History.read(self._store, requests)
-        gaps = _find_gaps(requests, history, started)
+        gaps = _find_gaps(self._store, requests, history, started)
         if not gaps:
             self._progress.end(NOTHING_TO_DO)
             return NOTHING_TO_DO
@@ -211,7 +212,7 @@ def _list_known(plans: Mapping[str, ExchangePlan]) -> tuple[Failure, ...]:
 
 
 def _find_gaps(
-    requests: Sequence[IngestRequest], history: History, now: datetime
+    store: Store, requests: Sequence[IngestRequest], history: History, now: datetime
 ) -> dict[FetchRequest, RangeSet]:
     """Find what is missing of each dataset and market; what is complete is left out."""
     gaps: dict[FetchRequest, RangeSet] = {}
@@ -225,6 +226,7 @@ def _find_gaps(
             request.since,
             request.until,
             now,
+            find_grid(store, request.dataset, request.market),
         )
         missing = subtract([requested] if requested else [], () if request.refetch else covered)
         if missing:

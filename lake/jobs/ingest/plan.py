@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from lake.errors import UsageError
 from lake.model.dataset import Dataset
+from lake.model.grid import Grid
 from lake.model.intervals import RangeSet, split
 from lake.model.market import Market
 from lake.model.time import TimeRange, iso
@@ -30,12 +31,18 @@ def resolve_range(
     since: datetime | None,
     until: datetime | None,
     now: datetime,
+    grid: Grid | None = None,
 ) -> TimeRange | None:
     """Return the range that a request means; None if no bar begins in it.
 
     Without `since` it begins where the coverage begins, so that holes are filled too; without
     `until` it ends now. For bars it is widened to whole bars: all whose open time is in
     `[since, until)`.
+
+    Parameters
+    ----------
+    grid
+        Where bars open; by default where those of the timeframe do.
 
     Raises
     ------
@@ -53,7 +60,8 @@ def resolve_range(
     if until is not None and start >= end:
         TimeRange(start, end)  # raises: the range is empty or reversed
     if dataset.timeframe is not None:
-        start, end = dataset.timeframe.ceiling(start), dataset.timeframe.ceiling(end)
+        grid = grid or Grid(dataset.timeframe)
+        start, end = grid.ceiling(start), grid.ceiling(end)
     return TimeRange(start, end) if start < end else None
 
 

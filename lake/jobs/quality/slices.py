@@ -9,7 +9,6 @@ from functools import cached_property, partial
 
 import polars as pl
 
-from lake.jobs.grids import read_grid
 from lake.jobs.quality.file_spans import Listing, matches_market
 from lake.jobs.quality.outages import Outages
 from lake.jobs.quality.related import (
@@ -26,6 +25,7 @@ from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.quality.checks.completeness import find_missing_slots
 from lake.quality.checks.other_assets import split_assets
 from lake.quality.slice import NEAR_BARS, Reference, Slice
+from lake.query.grids import read_grid
 from lake.query.markets import Instruments, units_of
 from lake.store.chunks import chunk_days, to_day_number, widen_to_days
 from lake.store.reader import TIME_STEP, TableReader, may_hold_rows

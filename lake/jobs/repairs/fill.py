@@ -10,7 +10,6 @@ from typing import Any
 
 import polars as pl
 
-from lake.jobs.grids import find_grid
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.spans import Moments, read_each, read_together, tile
 from lake.model.dataset import TIMESTAMP, Dataset
@@ -36,6 +35,7 @@ from lake.model.interpolate import (
 from lake.model.intervals import union
 from lake.model.ohlcv import OHLCV
 from lake.model.time import DAY, MICROSECOND, TimeRange
+from lake.query.grids import find_grid
 from lake.query.markets import find_market_units
 from lake.store.ledger import Ledger
 from lake.store.store import Store

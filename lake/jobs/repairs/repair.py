@@ -8,7 +8,6 @@ from functools import partial
 import polars as pl
 
 from lake.errors import SourceUnavailableError
-from lake.jobs.grids import find_grid
 from lake.jobs.job import record_job
 from lake.jobs.repairs.connections import Connect, Connections
 from lake.jobs.repairs.dry_run import preview
@@ -20,6 +19,7 @@ from lake.jobs.repairs.state import GroupState
 from lake.jobs.repairs.steps import Options
 from lake.jobs.repairs.undo import undo
 from lake.model.progress import Progress
+from lake.query.grids import find_grid
 from lake.settings import Settings
 from lake.store.ledger import Ledger
 from lake.store.locks import lock_for_repair

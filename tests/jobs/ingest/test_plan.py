@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from lake.errors import UsageError
 from lake.jobs.ingest import plan
 from lake.model.catalog import builtin
+from lake.model.grid import Grid
 from lake.model.intervals import RangeSet, intersect, subtract, union
 from lake.model.market import Market
 from lake.model.time import EPOCH, TimeRange
+from lake.model.timeframe import Timeframe
 from lake.sources.base import FetchRequest
 
 NOW = datetime(2026, 3, 10, 12, 0, 30, tzinfo=UTC)
@@ -79,6 +81,14 @@ def _wanted(
     since: datetime | None, until: datetime | None, covered: RangeSet = ()
 ) -> TimeRange | None:
     return plan.resolve_range(BARS, MARKET, covered, since, until, NOW)
+
+
+def test_days_are_asked_for_where_those_of_the_venue_begin() -> None:
+    days, hour = builtin().dataset("bars_1d"), timedelta(hours=1)
+    since, until = (datetime(2026, 3, day, tzinfo=UTC) for day in (1, 5))
+    grid = Grid(Timeframe.parse("1d"), 16 * hour)
+    asked = plan.resolve_range(days, MARKET, (), since, until, NOW, grid)
+    assert asked == TimeRange(since + 16 * hour, until + 16 * hour)
 
 
 def test_bars_are_asked_for_whole() -> None:

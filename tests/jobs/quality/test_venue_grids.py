@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import polars as pl
 import pytest
 
 from lake.api import Lake
-from lake.jobs.grids import find_grid
+from lake.errors import QualityError
 from lake.model.grid import Grid
 from lake.model.market import Market
+from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 from lake.model.units import Units
+from lake.query.grids import find_grid
 from lake.query.markets import find_market_units
-from tests.conftest import DAY, T0, bars, store_of, trades, write
+from lake.store.ledger import CoveredRange, Ledger
+from tests.conftest import DAY, ORIGIN, T0, TIME, bars, store_of, trades, write
 
 HOUR = timedelta(hours=1)
 EXCHANGE, SYMBOL = "gone", "BTC/USDT"
@@ -152,3 +155,29 @@ def test_amounts_in_contracts_are_compared_by_the_specification(lake: Lake) -> N
     assert lake.quality.check("bars_1m").findings.filter(dimension="consistency").is_empty()
     write(lake, "bars_1m", bars(1, start=T0 + HOUR / 2, volume=[0.41]).with_columns(**names))
     assert lake.quality.check("bars_1m").findings["reason"].to_list() == ["volume"]
+
+
+def test_a_pin_of_weeks_is_complete_though_none_opens_at_its_beginning(lake: Lake) -> None:
+    weeks = longer(hours_of(40), T0 + 3 * DAY, 7 * DAY)
+    write(lake, "bars_1w", weeks)
+    answered = [CoveredRange(TimeRange(T0 + 3 * DAY, T0 + 38 * DAY), weeks.height)]
+    Ledger(store_of(lake)).record_coverage("bars_1w", MARKET, answered, ORIGIN)
+    lake.bundles.pin(
+        "weeks", table="bars_1w", since=T0 + DAY, until=T0 + 38 * DAY, require_complete=True
+    )
+    with pytest.raises(QualityError, match="not complete"):
+        lake.bundles.pin(
+            "more", table="bars_1w", since=T0 + DAY, until=T0 + 46 * DAY, require_complete=True
+        )
+
+
+def test_a_month_that_opens_in_the_afternoon_is_available_at_its_end(lake: Lake) -> None:
+    opens = [datetime(2024, month, day, 16, tzinfo=UTC) for month, day in ((1, 31), (2, 29))]
+    known = lake.dataset("bars_1M").availability()
+    frame = pl.DataFrame({"timestamp": opens}, schema={"timestamp": TIME})
+    if lake.dataset("bars_1M").records_receipt:
+        frame = frame.with_columns(received_at=pl.lit(None, dtype=TIME))
+    assert frame.select(known)["available_at"].to_list() == [
+        datetime(2024, 2, 29, 16, tzinfo=UTC),
+        datetime(2024, 3, 31, 16, tzinfo=UTC),
+    ]
