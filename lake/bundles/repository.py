@@ -28,10 +28,13 @@ from lake.bundles.manifest import (
     Manifest,
 )
 from lake.errors import DamagedError, LakeError, UnknownNameError, UsageError
+from lake.log import get_logger
 from lake.store import index
 from lake.store.faults import translate_errors
 from lake.store.root import Root, replace_file, sync_folder
 
+_log = get_logger(__name__)
+_DELAYS = ("min_delay_us", "max_delay_us")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ID = re.compile(r"[0-9a-f]{8,64}")
 _WHOLE_ID = re.compile(r"[0-9a-f]{64}")
@@ -48,10 +51,21 @@ class Repository:
         self.root = root
 
     def store(self, draft: Draft) -> Contents:
-        """Write a bundle, whole or not at all, unless its id exists already."""
+        """Write a bundle, whole or not at all, unless its id exists already.
+
+        Times of receipt are no part of the id: a bundle of the same rows stays as it is, and a
+        warning says so if its rows were available at other times.
+        """
         with translate_errors("bundles"), self.create_folder() as folder:
             manifest = _write_files(folder, draft)
-            return self.publish(folder, manifest.id)
+            contents = self.publish(folder, manifest.id)
+        if not contents.days.select(_DELAYS).equals(draft.days.select(_DELAYS)):
+            _log.warning(
+                "the bundle exists already, with other times of receipt, and stays as it is; "
+                "remove it first to pin the present ones",
+                bundle=contents.id,
+            )
+        return contents
 
     def find_hashes(self, table: str, table_id: str, files: pl.DataFrame) -> pl.DataFrame:
         """Return the SHA-256 of those data files of a table that some bundle lists already.
