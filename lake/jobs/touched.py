@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from lake.model.intervals import RangeSet, union
+from lake.model.intervals import union
 from lake.model.market import Market
 from lake.model.time import TimeRange
 
@@ -35,28 +35,11 @@ class TouchedRanges:
 
     def list(self) -> tuple[Touched, ...]:
         """Return what was touched: by table and market, ranges that do not overlap."""
-        return join_touched(
+        return tuple(
             Touched(table, market, item)
-            for (table, market), ranges in self._ranges.items()
-            for item in ranges
+            for (table, market), ranges in sorted(self._ranges.items())
+            for item in union(ranges)
         )
-
-
-def join_touched(touched: Iterable[Touched]) -> tuple[Touched, ...]:
-    """Sort ranges, and join those of a table and market that touch or overlap."""
-    return tuple(
-        Touched(table, market, item)
-        for (table, market), ranges in sorted(group_ranges(touched).items())
-        for item in ranges
-    )
-
-
-def group_ranges(touched: Iterable[Touched]) -> dict[tuple[str, Market], RangeSet]:
-    """Return the ranges of each table and market, joined."""
-    grouped: dict[tuple[str, Market], list[TimeRange]] = defaultdict(list)
-    for item in touched:
-        grouped[item.table, item.market].append(item.range)
-    return {part: union(ranges) for part, ranges in grouped.items()}
 
 
 def join_close(ranges: Iterable[TimeRange]) -> Sequence[TimeRange]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -14,9 +15,10 @@ from lake.model.intervals import RangeSet, subtract, union
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
+from lake.query.open_ranges import describe_open, find_unchecked_since
 from lake.query.shortage import find_evident_shortages, sum_missing
 from lake.store.ledger import Ledger, is_covered
-from lake.store.reader import EVERYTHING
+from lake.store.reader import EVERYTHING, FILES
 from lake.store.store import Store
 
 
@@ -78,21 +80,21 @@ def read_status(store: Store) -> pl.DataFrame:
         table, exchange, symbol, rows, first, last (times of rows), covered_since, covered_until,
         holes (number of uncovered intervals between those two), rows_missing (rows that coverage
         counts and that are not there, as far as the table's log shows; a pin that requires complete
-        coverage counts all rows).
+        coverage counts all rows), open (what sources refused or no longer serve, with the reason),
+        unchecked_since (the oldest change after the last check). Markets of which only an answer is
+        recorded have no rows.
     """
     answers = Ledger(store).read_coverage(EVERYTHING)
-    covered = _group_coverage(join_answers(answers)[0])
+    covered, not_given = (_group_coverage(frame) for frame in join_answers(answers))
+    open_texts = describe_open(store, covered, not_given)
+    unchecked = find_unchecked_since(store)
+    answered: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for table, market in (*covered, *open_texts):
+        answered[table].add(market)
     records = []
-    for name in store.data_tables():
-        dataset = store.catalog.dataset(name)
-        files = store.snapshot(dataset).files()
-        missing = sum_missing(find_evident_shortages(dataset, answers, files))
-        stored = files.group_by(MARKET_COLUMNS).agg(
-            pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()
-        )
-        stored_markets = {row[:2]: row[2:] for row in stored.iter_rows()}
-        markets = {*stored_markets, *(market for table, market in covered if table == name)}
-        for market in sorted(markets):
+    for name in sorted({*store.data_tables(), *answered}):
+        stored_markets, missing = _measure_markets(store, name, answers)
+        for market in sorted({*stored_markets, *answered[name]}):
             rows, first, last = stored_markets.get(market, (0, None, None))
             ranges = covered.get((name, market), ())
             records.append(
@@ -107,11 +109,31 @@ def read_status(store: Store) -> pl.DataFrame:
                     "covered_until": ranges[-1].end if ranges else None,
                     "holes": sum(1 for _ in pairwise(ranges)),
                     "rows_missing": missing.get(market, 0),
+                    "open": open_texts.get((name, market)),
+                    "unchecked_since": unchecked.get((name, market)),
                 }
             )
     times = ("first", "last", "covered_since", "covered_until")
-    schema = ("table", *MARKET_COLUMNS, "rows", *times, "holes", "rows_missing")
-    return _to_frame(records, schema, dict.fromkeys(times, TIMESTAMP))
+    counts, states = ("holes", "rows_missing"), ("open", "unchecked_since")
+    schema = ("table", *MARKET_COLUMNS, "rows", *times, *counts, *states)
+    types = dict.fromkeys((*times, "unchecked_since"), TIMESTAMP)
+    return _to_frame(records, schema, {**types, "open": pl.String()})
+
+
+def _measure_markets(
+    store: Store, table: str, answers: pl.DataFrame
+) -> tuple[dict[tuple[str, str], tuple[Any, ...]], Mapping[tuple[str, str], int]]:
+    """Return by market rows, first and last time, and how many rows are missing.
+
+    The table need not exist.
+    """
+    dataset, exists = store.catalog.dataset(table), store.exists(table)
+    files = store.snapshot(dataset).files() if exists else pl.DataFrame(schema=FILES)
+    stored = files.group_by(MARKET_COLUMNS).agg(
+        pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()
+    )
+    missing = sum_missing(find_evident_shortages(dataset, answers, files))
+    return {row[:2]: row[2:] for row in stored.iter_rows()}, missing
 
 
 def read_coverage(

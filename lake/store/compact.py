@@ -189,6 +189,7 @@ def _compact_once(
         staged.metadata = {
             "job": job_id,
             "source": "lake",
+            "changes": False,
             "lake": VERSION,
             "rows": staged.rows,
             "digest": staged.digest,

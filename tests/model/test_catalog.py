@@ -81,7 +81,17 @@ def test_a_malformed_granularity_is_refused(text: str) -> None:
 
 
 def test_records_are_the_tables_of_the_lakes_own_record() -> None:
-    own = ("alerts", "coverage", "findings", "jobs", "quarantine", "refusals", "repairs", "scores")
+    own = (
+        "alerts",
+        "checks",
+        "coverage",
+        "findings",
+        "jobs",
+        "quarantine",
+        "refusals",
+        "repairs",
+        "scores",
+    )
     assert builtin().records == own
 
 

@@ -45,11 +45,17 @@ class Ingestion:
     ----------
     connect
         Returns the source of an exchange; it is closed at the end.
+
+    Attributes
+    ----------
+    job_id
+        ID of the job; None until it begins.
     """
 
     def __init__(
         self, store: Store, settings: Settings, connect: Connect, progress: Progress
     ) -> None:
+        self.job_id: str | None = None
         self._store = store
         self._ledger = Ledger(store)
         self._settings = settings
@@ -110,6 +116,7 @@ class Ingestion:
         command, arguments = describe_job(requests)
         report = replace(NOTHING_TO_DO, status="failed")
         with record_job(self._ledger, command, arguments, self._counts) as job:
+            self.job_id = job.id
             try:
                 await self._fetch(job, plans)
                 self._remember(job, requests, gaps, plans)

@@ -41,12 +41,14 @@ async def ingest_and_check(
     try:
         report = await ingestion.run(requests)
     except LakeError as error:
+        if ingestion.job_id is None:
+            raise
         # What came before it failed is stored, and must not go unchecked.
-        checked = _check(store, settings, ingestion.touched)
+        checked = _check(store, settings, ingestion.touched, ingestion.job_id)
         if isinstance(error, SourceError) and isinstance(error.report, IngestReport):
             error.report = _with_quality(error.report, checked)
         raise
-    return _with_quality(report, _check(store, settings, ingestion.touched))
+    return _with_quality(report, _check(store, settings, report.touched, report.job_id))
 
 
 async def fetch_order_books(
@@ -69,10 +71,10 @@ async def fetch_order_books(
         report = await ingest_order_books(store, source, markets, depth)
     except SourceError as error:
         if isinstance(error.report, IngestReport):
-            checked = _check(store, settings, error.report.touched)
+            checked = _check(store, settings, error.report.touched, error.report.job_id)
             error.report = _with_quality(error.report, checked)
         raise
-    return _with_quality(report, _check(store, settings, report.touched))
+    return _with_quality(report, _check(store, settings, report.touched, report.job_id))
 
 
 async def fetch_instruments(
@@ -83,11 +85,13 @@ async def fetch_instruments(
     return await ingest_instruments(store, source, exchange, symbols or None)
 
 
-def _check(store: Store, settings: Settings, touched: Sequence[Touched]) -> CheckReport | None:
-    """Check what was touched, if the settings want that."""
-    if not (settings.quality.after_ingest and touched):
+def _check(
+    store: Store, settings: Settings, touched: Sequence[Touched], job_id: str | None
+) -> CheckReport | None:
+    """Check what a job touched and what earlier ones left unchecked, if the settings want that."""
+    if not settings.quality.after_ingest:
         return None
-    return check_touched(store, settings, touched)
+    return check_touched(store, settings, touched, job_id or "")
 
 
 def _with_quality(report: IngestReport, checked: CheckReport | None) -> IngestReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -14,9 +14,10 @@ from lake.jobs.alerts import run_alerts
 from lake.jobs.job import WriteCounts, record_job
 from lake.jobs.quality.findings import FindingCounts, close_findings, record_findings, record_scores
 from lake.jobs.quality.lookup import FindingFilter, read_findings, severities_from
+from lake.jobs.quality.owed import TableSelection, record_marks, select_touched
 from lake.jobs.quality.run import check_tables, open_inputs
 from lake.jobs.quality.slices import CheckInputs
-from lake.jobs.touched import Touched, group_ranges, join_close
+from lake.jobs.touched import Touched
 from lake.log import get_logger
 from lake.model.market import Market
 from lake.model.progress import NoProgress, Progress
@@ -24,14 +25,13 @@ from lake.model.selection import Selection
 from lake.model.time import TimeRange, iso
 from lake.quality.configure import OwnChecks
 from lake.quality.score import combine_scores
+from lake.query.unchecked import find_unchecked, read_versions
 from lake.settings import Settings
 from lake.store.chunks import widen_to_days
 from lake.store.ledger import Ledger
 from lake.store.store import Store
 
 _log = get_logger(__name__)
-TableSelection = tuple[str, Selection]
-"""The name of a table, and a selection of its rows."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ def check(
 ) -> CheckReport:
     """Check tables, all by default, as one job; then evaluate alert rules.
 
+    What earlier jobs left unchecked elsewhere is checked, too, as a job of its own.
+
     Raises
     ------
     UnknownNameError
@@ -81,33 +83,86 @@ def check(
     ConfigError
         A check in the settings is invalid.
     """
+    versions = read_versions(store)
     inputs = open_inputs(store, settings, store.now())
     names = tables or tuple(inputs.tables)
     _require_rows(inputs, [name for name in names if name in inputs.tables], selection)
     wanted = [(name, selection) for name in names]
     report = _run(store, settings, inputs, wanted, own=own, progress=progress)
+    record_marks(store, versions, wanted, report.job_id)
+    check_owed(store, settings)
     _alert_or_log(store, settings)
     return report
 
 
 def check_touched(
-    store: Store, settings: Settings, touched: Sequence[Touched]
+    store: Store, settings: Settings, touched: Sequence[Touched], job_id: str
 ) -> CheckReport | None:
-    """Check what a job touched, and bars that depend on it; log a failure, and return None."""
-    return check_or_log(store, settings, _select_touched(store, touched))
+    """Check what a job touched, and bars that depend on it, then what earlier jobs left unchecked.
+
+    A failure is logged, and what is not checked stays owed: the rows are stored.
+
+    Returns
+    -------
+    CheckReport or None
+        Of what the job touched; None if that is nothing, or its check failed.
+    """
+    selections = select_touched(store, touched)
+    return check_selections(store, settings, selections, checked_jobs=(job_id,))
 
 
-def check_or_log(
-    store: Store, settings: Settings, wanted: Sequence[TableSelection]
+def check_selections(
+    store: Store,
+    settings: Settings,
+    wanted: Sequence[TableSelection],
+    checked_jobs: Collection[str] = (),
+) -> CheckReport | None:
+    """Check selections, then what earlier jobs left unchecked; log failures.
+
+    Parameters
+    ----------
+    checked_jobs
+        Jobs whose changes are all within the selections.
+    """
+    report = None
+    if wanted:
+        report = _check_or_log(store, settings, wanted, checked_jobs)
+        if report is None:
+            return None  # the next run checks it: another try now would fail, too
+    owed = check_owed(store, settings)
+    if report is not None or owed is not None:
+        _alert_or_log(store, settings)
+    return report
+
+
+def check_owed(store: Store, settings: Settings) -> CheckReport | None:
+    """Check what commits changed after the last check of their tables; log a failure."""
+    try:
+        wanted = select_touched(store, find_unchecked(store))
+    except LakeError as error:
+        _log.error("unchecked rows not found", reason=error.message, hint=error.hint)
+        return None
+    if not wanted:
+        return None
+    _log.info("checking what earlier jobs left unchecked", tables=sorted({t for t, _ in wanted}))
+    return _check_or_log(store, settings, wanted)
+
+
+def _check_or_log(
+    store: Store,
+    settings: Settings,
+    wanted: Sequence[TableSelection],
+    checked_jobs: Collection[str] = (),
 ) -> CheckReport | None:
     """Check stored rows; log a failure, and return None, because the rows stay stored."""
     try:
+        versions = read_versions(store)
         inputs = open_inputs(store, settings, store.now())
         report = _run(store, settings, inputs, wanted)
+        record_marks(store, versions, wanted, report.job_id, checked_jobs)
     except LakeError as error:
         _log.error("check after ingestion failed", reason=error.message, hint=error.hint)
         return None
-    _alert_or_log(store, settings)
     return report
 
 
@@ -159,22 +214,6 @@ def _read_open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.Da
         if store.catalog.dataset(table).kind == "data"
     ]
     return pl.concat(parts) if parts else store.catalog.dataset("findings").empty()
-
-
-def _select_touched(store: Store, touched: Iterable[Touched]) -> list[TableSelection]:
-    """Select touched ranges, also in bars that depend on them."""
-    tables = store.data_tables()
-    bars = [name for name in tables if store.catalog.dataset(name).event == "bar"]
-    dependent = (
-        Touched(name, item.market, item.range)
-        for item in touched
-        for name in {item.table, *bars} & set(tables)
-    )
-    return [
-        (table, Selection((market.exchange,), (market.symbol,), item.start, item.end))
-        for (table, market), ranges in sorted(group_ranges(dependent).items())
-        for item in join_close(ranges)
-    ]
 
 
 def _require_rows(inputs: CheckInputs, tables: Sequence[str], selection: Selection) -> None:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
 
 import polars as pl
 
-from lake.jobs.quality.check import check_or_log
+from lake.jobs.quality.check import check_selections
 from lake.jobs.quality.run import GAPS, find_gaps, open_inputs
+from lake.jobs.repairs.records import Records, read_repair
 from lake.jobs.repairs.repair import Repairer, RepairReport, UndoReport, undo
+from lake.jobs.repairs.report import AppliedRepair
+from lake.jobs.touched import join_close
 from lake.model.progress import Progress
 from lake.model.selection import Selection
+from lake.model.time import TimeRange
 from lake.settings import ExchangeSettings, Settings
 from lake.sources import registry
 from lake.sources.base import Source
 from lake.store.store import Store
-
-_CLOSE = timedelta(days=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,6 @@ async def repair_and_check(
         findings = findings.filter(pl.col("dataset").is_in(tables))
     quiet = _without_trades(store, settings, request) if request.interpolate else None
     repairer = Repairer(store, settings, partial(_connect, store, settings), progress)
-    started = store.now()
     try:
         return await repairer.run(
             findings,
@@ -77,7 +79,8 @@ async def repair_and_check(
             offline=request.offline,
         )
     finally:  # also where a source failed in the middle
-        _check_repaired(store, settings, pl.col("repaired_at") >= started)
+        if not request.dry_run:
+            _check_repaired(store, settings, repairer.changed)
 
 
 def undo_and_check(store: Store, settings: Settings, repair_id: str) -> UndoReport:
@@ -89,7 +92,10 @@ def undo_and_check(store: Store, settings: Settings, repair_id: str) -> UndoRepo
         There is no such repair.
     """
     report = undo(store, repair_id)
-    _check_repaired(store, settings, pl.col("repair_id") == repair_id)
+    repairs = (
+        Records(store).rows().filter(pl.col("repair_id") == repair_id, pl.col("method") != "mark")
+    )
+    _check_repaired(store, settings, list(map(read_repair, repairs.iter_rows(named=True))))
     return report
 
 
@@ -117,30 +123,22 @@ def _without_trades(store: Store, settings: Settings, request: RepairRequest) ->
     return pl.concat([pl.DataFrame(schema=GAPS), *gaps])
 
 
-def _check_repaired(store: Store, settings: Settings, which: pl.Expr) -> None:
-    """Check what some repairs changed, and where the findings were because of which they ran."""
-    repairs = read_repairs(store).filter(which, pl.col("method") != "mark")
-    reasons = repairs.select(finding_id=pl.col("findings").explode()).drop_nulls()
-    findings = store.read(store.catalog.dataset("findings")).join(
-        reasons, on="finding_id", how="semi"
+def _check_repaired(store: Store, settings: Settings, repairs: Sequence[AppliedRepair]) -> None:
+    """Check what repairs changed, and where the findings were because of which they ran."""
+    ids = {finding_id for repair in repairs for finding_id in repair.findings}
+    findings = store.read(store.catalog.dataset("findings")).filter(
+        pl.col("finding_id").is_in(list(ids))
     )
-    place = ["dataset", "exchange", "symbol", "timestamp", "end"]
-    places = pl.concat([repairs.select(place), findings.select(place)]).unique()
+    ranges: dict[tuple[str, str, str], list[TimeRange]] = defaultdict(list)
+    for repair in repairs:
+        market = repair.market
+        ranges[repair.table, market.exchange, market.symbol].append(repair.window)
+    places = findings.select("dataset", "exchange", "symbol", "timestamp", "end")
+    for table, exchange, symbol, start, end in places.iter_rows():
+        ranges[table, exchange, symbol].append(TimeRange(start, end))
     selections = [
-        (table, Selection((exchange,), (symbol,), *span))
-        for (table, exchange, symbol), rows in places.group_by(place[:3], maintain_order=True)
-        for span in _join_close(rows.select("timestamp", "end").sort("timestamp"))
+        (table, Selection((exchange,), (symbol,), item.start, item.end))
+        for (table, exchange, symbol), items in sorted(ranges.items())
+        for item in join_close(items)
     ]
-    if selections:
-        check_or_log(store, settings, sorted(selections, key=str))
-
-
-def _join_close(spans: pl.DataFrame) -> list[tuple[datetime, datetime]]:
-    """Join spans that are close to each other: a check reads whole days."""
-    joined: list[tuple[datetime, datetime]] = []
-    for start, end in spans.iter_rows():
-        if joined and start - joined[-1][1] <= _CLOSE:
-            joined[-1] = joined[-1][0], max(joined[-1][1], end)
-        else:
-            joined.append((start, end))
-    return joined
+    check_selections(store, settings, selections)

@@ -38,6 +38,11 @@ class Repairer:
         the end.
     progress
         Counts markets.
+
+    Attributes
+    ----------
+    changed
+        Repairs that changed rows, also where the run failed: its own, and those of killed ones.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Repairer:
         self._settings = settings
         self._connect = connect
         self._progress = progress
+        self.changed: list[AppliedRepair] = []
 
     async def run(
         self,
@@ -93,6 +99,7 @@ class Repairer:
             return self._preview(plan, options)
         with lock_for_repair(self._store.root):
             recovered = recover(self._store)
+            self.changed.extend(recovered)
             plan = self._plan(findings, no_trade, again=again, interpolate=interpolate)
             return await self._apply(plan, options, recovered)
 
@@ -170,6 +177,7 @@ class Repairer:
                 for group in groups:
                     self._progress.advance(0, what=f"repairing {group.dataset.name} {group.market}")
                     states.append(await run.repair(job, group))
+                    self.changed.extend(states[-1].applied)
                     self._progress.advance()
                 _require_available(states)
         finally:
