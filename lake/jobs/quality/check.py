@@ -14,7 +14,7 @@ from lake.jobs.alerts import run_alerts
 from lake.jobs.job import WriteCounts, record_job
 from lake.jobs.quality.findings import FindingCounts, close_findings, record_findings, record_scores
 from lake.jobs.quality.lookup import FindingFilter, read_findings, severities_from
-from lake.jobs.quality.owed import TableSelection, record_marks, select_touched
+from lake.jobs.quality.owed import TableSelection, create_answered, record_marks, select_touched
 from lake.jobs.quality.run import check_tables, open_inputs
 from lake.jobs.quality.slices import CheckInputs
 from lake.jobs.touched import Touched
@@ -83,6 +83,7 @@ def check(
     ConfigError
         A check in the settings is invalid.
     """
+    create_answered(store)
     versions = read_versions(store)
     inputs = open_inputs(store, settings, store.now())
     names = tables or tuple(inputs.tables)
@@ -156,6 +157,7 @@ def _check_or_log(
 ) -> CheckReport | None:
     """Check stored rows; log a failure, and return None, because the rows stay stored."""
     try:
+        create_answered(store)
         versions = read_versions(store)
         inputs = open_inputs(store, settings, store.now())
         report = _run(store, settings, inputs, wanted)
@@ -217,11 +219,15 @@ def _read_open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.Da
 
 
 def _require_rows(inputs: CheckInputs, tables: Sequence[str], selection: Selection) -> None:
-    """Refuse a selection without rows: its check would look like a success."""
+    """Refuse a selection without rows and answers: its check would look like a success."""
     markets = {
-        market for table in tables for market in inputs.find_checked_markets(table, selection)
+        (market.exchange, market.symbol)
+        for table in tables
+        for market in inputs.find_checked_markets(table, selection)
     }
-    stored = set(chain.from_iterable((market.exchange, market.symbol) for market in markets))
+    covered = inputs.coverage.filter(pl.col("table").is_in(list(tables)))
+    markets.update(covered.select("exchange", "symbol").iter_rows())
+    stored = set(chain.from_iterable(markets))
     missing = [name for name in (*selection.exchanges, *selection.symbols) if name not in stored]
     if missing or (tables and not markets):
         what = f" of {', '.join(missing)}" if missing else ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
+from lake.errors import UnknownNameError
 from lake.jobs.touched import Touched, join_close
 from lake.model.intervals import subtract
 from lake.model.market import Market
@@ -12,7 +14,9 @@ from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.query.unchecked import Unchecked, find_unchecked
 from lake.store.chunks import widen_to_days
+from lake.store.ledger import Ledger
 from lake.store.marks import Marks
+from lake.store.reader import EVERYTHING
 from lake.store.store import Store
 
 TableSelection = tuple[str, Selection]
@@ -32,6 +36,18 @@ def select_touched(store: Store, touched: Iterable[Touched | Unchecked]) -> list
         for (table, exchange, symbol), ranges in sorted(grouped.items())
         for item in join_close(ranges)
     ]
+
+
+def create_answered(store: Store) -> None:
+    """Create tables of which a lake of an earlier version holds nothing but answers.
+
+    An ingestion creates its tables before it records an answer, so that this is needed once.
+    """
+    if "coverage" in Marks(store).read():
+        return
+    for table in Ledger(store).read_coverage(EVERYTHING)["dataset"].unique().sort():
+        with suppress(UnknownNameError):  # its dataset file is gone
+            store.create(store.catalog.dataset(table))
 
 
 def record_marks(

@@ -177,3 +177,14 @@ def test_rejected_rows_are_checked(lake: Lake) -> None:
     lake.quality.repair(offline=True)
     assert unchecked(lake) == set()
     assert lake.quality.findings(check="refused").height == 1
+
+
+def test_a_table_of_which_an_old_lake_has_only_answers_is_shown_and_checked(lake: Lake) -> None:
+    answered = CoveredRange(TimeRange(T0, T0 + DAY), 0, "fetched")
+    Ledger(store_of(lake)).record_coverage("bars_1m", BTC, [answered], ORIGIN)
+    [status] = lake.status().rows(named=True)
+    assert (status["table"], status["symbol"], status["rows"]) == ("bars_1m", "BTC/USDT", 0)
+    lake.quality.check()
+    assert lake.quality.check("bars_1m", symbol="BTC/USDT").rows == 0
+    assert lake.tables().filter(pl.col("table") == "bars_1m")["rows"].to_list() == [0]
+    assert lake.sql("SELECT count(*) FROM bars_1m").fetchall() == [(0,)]
