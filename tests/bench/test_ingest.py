@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 
-from lake.api import Lake
+from lake.api import Lake, utc_now
 from lake.sandbox import redirect
 from lake.settings import QualitySettings, Settings, load_settings
+from lake.store import local_table, merge
+from lake.store.checksums import Checksums
+from lake.store.store import Store
 from tests.bench.conftest import best_seconds, report
+from tests.conftest import MINUTE, T0, bars, write
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 
@@ -75,6 +82,66 @@ def test_half_a_million_bars_against_a_loop_of_ccxt(tmp_path: Path, url: str) ->
     report("500k bars, stored, against a loop of fetch_ohlcv alone", theirs / ours, ">= 1.5")
     report("the same, and checked", theirs / checked, "none")
     assert theirs / ours >= 1.5
+
+
+class Stopwatch:
+    """Adds up the seconds that some functions take within a run."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        self._patch = patch
+
+    def watch(self, owner: object, name: str) -> None:
+        function = getattr(owner, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                self.seconds += time.perf_counter() - begun
+
+        self._patch.setattr(owner, name, timed)
+
+    def ratio(self, action: Callable[[], object]) -> float:
+        """Time of a run against the same without these functions."""
+        self.seconds, begun = 0.0, time.perf_counter()
+        action()
+        whole = time.perf_counter() - begun
+        return whole / (whole - self.seconds)
+
+
+def test_the_cost_of_syncing_and_hashing(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a backfill, where a commit has dozens of files, and of many commits of few rows."""
+    lakes = iter(range(1000))
+    sealing = Stopwatch(monkeypatch)
+    sealing.watch(local_table, "seal_commits")
+    sealing.watch(Checksums, "require_unchanged")
+    sealing.watch(merge, "find_touched_files")
+
+    def ingest() -> None:
+        settings = _settings(tmp_path / str(next(lakes)), url)
+        quality = QualitySettings(after_ingest=False)
+        lake = Lake.create(settings.model_copy(update={"quality": quality}))
+        since = UNTIL - timedelta(minutes=500_000)
+        lake.ingest("bars_1m", exchange="binance", symbol="BTC/USDT", since=since, until=UNTIL)
+
+    def commit() -> None:
+        store = Store(Lake.create(_settings(tmp_path / str(next(lakes)), url)).root, utc_now)
+        for number in range(40):
+            start = T0 + number * 25 * MINUTE
+            rows = [bars(25, start=start, symbol=f"S{n}/USDT") for n in range(20)]
+            write(store, "bars_1m", pl.concat(rows))
+
+    ingest()  # the sandbox makes its bars once
+    backfill = min(sealing.ratio(ingest) for _ in range(3))
+    report("500k bars, synced and hashed, against neither", backfill, "<= 1.25")
+    often = min(sealing.ratio(commit) for _ in range(3))
+    report("40 commits of 25 rows for 20 markets, the same", often, "<= 2")
+    assert backfill <= 1.25
+    assert often <= 2
 
 
 _BACKFILL = """
