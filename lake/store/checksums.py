@@ -97,9 +97,9 @@ class Checksums:
             kept = self._records if self._records <= records.keys() else frozenset[Path]()
             new = sorted((r for path, r in records.items() if path not in kept), key=order_records)
             with suppress(FileNotFoundError):  # another process has just joined records: list again
-                frames = [read_record(record.path) for record in new]
+                lines = [line for record in new for line in _read_lines(record.path)]
                 known = self._hashes if kept else self._hashes.clear()
-                self._hashes, self._records = pl.concat([known, *frames]), frozenset(records)
+                self._hashes, self._records = pl.concat([known, _parse(lines)]), frozenset(records)
                 return
 
 
@@ -130,23 +130,7 @@ def read_record(path: Path) -> pl.DataFrame:
     DamagedError
         It was changed since it was written.
     """
-    content = path.read_bytes()
-    head = _HEAD.match(content)
-    body = content[head.end() :] if head else b""
-    if head is None or hashlib.sha256(body).hexdigest().encode() != head[1]:
-        raise DamagedError(
-            f"{path} is damaged: its content does not match its first line",
-            "Restore it from a backup, or delete it: the files that it names then have no "
-            "checksum, as `lake verify table` reports.",
-        )
-    lines = pl.Series("line", body.decode().splitlines(), dtype=pl.String)
-    return pl.DataFrame(
-        {
-            "path": lines.str.slice(_HASH_CHARACTERS + 2),
-            "sha256": lines.str.slice(0, _HASH_CHARACTERS),
-        },
-        schema=_SCHEMA,
-    )
+    return _parse(_read_lines(path))
 
 
 def write_record(table: Path, version: int, hashes: Mapping[str, str], *, replace: bool) -> None:
@@ -226,6 +210,27 @@ def build_mismatch_error(table: Path, path: str, found: str | None, what: str) -
         f"table {table.name}: {table / path} {state}: {what}",
         f"Check the disk. `lake verify table {table.name}` lists all such files; restore them from "
         "a backup, or from an exported bundle that has them.",
+    )
+
+
+def _read_lines(path: Path) -> list[str]:
+    content = path.read_bytes()
+    head = _HEAD.match(content)
+    body = content[head.end() :] if head else b""
+    if head is None or hashlib.sha256(body).hexdigest().encode() != head[1]:
+        raise DamagedError(
+            f"{path} is damaged: its content does not match its first line",
+            "Restore it from a backup, or delete it: the files that it names then have no "
+            "checksum, as `lake verify table` reports.",
+        )
+    return body.decode().split("\n")[:-1]
+
+
+def _parse(lines: list[str]) -> pl.DataFrame:
+    series = pl.Series("line", lines, dtype=pl.String)
+    digests = series.str.slice(0, _HASH_CHARACTERS)
+    return pl.DataFrame(
+        {"path": series.str.slice(_HASH_CHARACTERS + 2), "sha256": digests}, schema=_SCHEMA
     )
 
 
