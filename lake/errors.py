@@ -101,10 +101,20 @@ class SourceRefusedError(SourceError):
         `not_listed`: the market is gone. `too_long_ago`: the range is older than what the source
         serves. `forbidden`: the source refuses this client, such as for its location or its
         credentials. `refused`: any other reason.
+    words
+        What the source said; empty where it said nothing.
     """
 
     code = "source_refused"
 
-    def __init__(self, message: str, hint: str = "", *, reason: RefusalReason = "refused") -> None:
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        reason: RefusalReason = "refused",
+        words: str = "",
+    ) -> None:
         super().__init__(message, hint)
         self.reason = reason
+        self.words = words

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from lake.errors import RefusalReason, SourceError, SourceRefusedError
 from lake.log import get_logger
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
-from lake.sources.ccxt_strict import PARSER_ERRORS, Session, make_strict
+from lake.sources.ccxt_strict import PARSER_ERRORS, Session, collect_unreadable, make_strict
 from lake.sources.faults import Fault, Retrier, build_refusal
 from lake.sources.market_lists import choose_lists, find_lists, select_lists
 from lake.sources.names import build_unknown_name_error
@@ -125,7 +125,11 @@ class Client:
         self._loaded.add(name)
 
     async def call(
-        self, method: str, *arguments: Any, read: Callable[[Any], T] = lambda answer: answer
+        self,
+        method: str,
+        *arguments: Any,
+        read: Callable[[Any], T] = lambda answer: answer,
+        unreadable: list[Any] | None = None,
     ) -> T:
         """Call a method of ccxt's exchange and return the answer.
 
@@ -137,6 +141,9 @@ class Client:
             The arguments of the method.
         read
             Parses and checks the answer; if it raises `Fault`, the request is repeated.
+        unreadable
+            Gets the records of the answer that ccxt cannot parse, before `read` is called; without
+            it they are logged.
 
         Raises
         ------
@@ -152,7 +159,13 @@ class Client:
 
         async def call_once() -> T:
             try:
-                return read(await function(*arguments))
+                with collect_unreadable() as records:
+                    answer = await function(*arguments)
+                if unreadable is not None:
+                    unreadable[:] = records
+                elif records:
+                    _log.warning("records_unreadable", exchange=self.id, first=repr(records[0]))
+                return read(answer)
             except ccxt.OperationFailed as error:
                 raise Fault(
                     self._session.remove_secrets(f"{type(error).__name__} {error}")

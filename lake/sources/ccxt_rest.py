@@ -24,6 +24,7 @@ from lake.sources.ccxt_client import connect
 from lake.sources.instruments import build_instrument_row
 from lake.sources.names import build_unknown_name_error
 from lake.sources.venues import binance
+from lake.sources.venues.habits import Habits
 from lake.sources.venues.unified import UnifiedVenue
 
 _log = get_logger(__name__)
@@ -88,6 +89,7 @@ class CcxtSource:
         )
         self._name = name
         self._unified = unified
+        self._habits = Habits()
         self._venues: dict[str, _Venue] = {}
 
     async def __aenter__(self) -> CcxtSource:
@@ -162,9 +164,10 @@ class CcxtSource:
     def _venue(self, market: Mapping[str, Any]) -> _Venue:
         symbol = market["symbol"]
         if symbol not in self._venues:
-            own = binance.is_supported(self.client.id, market) and not self._unified
-            kind = binance.BinanceVenue if own else UnifiedVenue
-            self._venues[symbol] = kind(self.client, market)
+            if binance.is_supported(self.client.id, market) and not self._unified:
+                self._venues[symbol] = binance.BinanceVenue(self.client, market)
+            else:
+                self._venues[symbol] = UnifiedVenue(self.client, market, self._habits)
         return self._venues[symbol]
 
     async def _describe(self, symbol: str) -> Mapping[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,9 @@ _REPEATABLE = frozenset({408, 418, 425, 429})
 _TOO_FAST = frozenset({418, 429})
 # what ccxt's parsers raise for a structure that they do not know
 PARSER_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_RECORD_ERRORS = (*PARSER_ERRORS, ccxt.ExchangeError)
+
+_unreadable: ContextVar[list[Any]] = ContextVar("unreadable")
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 
@@ -110,6 +115,17 @@ def _is_json(text: str) -> bool:
     return True
 
 
+@contextmanager
+def collect_unreadable() -> Iterator[list[Any]]:
+    """Collect the records that ccxt cannot parse in the requests of this task."""
+    records: list[Any] = []
+    token = _unreadable.set(records)
+    try:
+        yield records
+    finally:
+        _unreadable.reset(token)
+
+
 def make_strict(base: type[Any], session: Session) -> type[Any]:
     """Create a subclass of an asynchronous ccxt exchange that repeats requests until they succeed.
 
@@ -136,6 +152,14 @@ if TYPE_CHECKING:
         def handle_http_status_code(self, *answer: Any) -> None: ...
 
         def to_array(self, rows: Any) -> list[Any]: ...
+
+        def parse_ohlcvs(self, rows: Any, *arguments: Any, **named: Any) -> Any: ...
+
+        def parse_trades(self, rows: Any, *arguments: Any, **named: Any) -> Any: ...
+
+        def parse_funding_rate_histories(self, rows: Any, *arguments: Any, **named: Any) -> Any: ...
+
+        def parse_markets(self, rows: Any, *arguments: Any, **named: Any) -> Any: ...
 
 else:
     _Rest = object
@@ -249,7 +273,48 @@ class _Strict(_Rest):
         self, array: Any, field: Any, value: Any = None, *_: Any, **__: Any
     ) -> Any:
         rows = self.to_array(array or [])
-        return [row for row in rows if value is None or row.get(field) in (value, None)]
+        kept = [row for row in rows if value is None or row.get(field) in (value, None)]
+        others = {row.get(field) for row in rows}
+        if not kept and len(others) == 1:
+            # an answer to another request; without its rows it would look like a quiet market
+            raise self._fault(f"rows of {others.pop()} instead of {value}")
+        return kept
+
+    def parse_ohlcvs(self, rows: Any, *arguments: Any, **named: Any) -> Any:
+        return self._parse_each(super().parse_ohlcvs, rows, arguments, named)
+
+    def parse_trades(self, rows: Any, *arguments: Any, **named: Any) -> Any:
+        return self._parse_each(super().parse_trades, rows, arguments, named)
+
+    def parse_funding_rate_histories(self, rows: Any, *arguments: Any, **named: Any) -> Any:
+        return self._parse_each(super().parse_funding_rate_histories, rows, arguments, named)
+
+    def parse_markets(self, rows: Any, *arguments: Any, **named: Any) -> Any:
+        return self._parse_each(super().parse_markets, rows, arguments, named)
+
+    def _parse_each(
+        self,
+        parse: Callable[..., Any],
+        rows: Any,
+        arguments: tuple[Any, ...],
+        named: Mapping[str, Any],
+    ) -> Any:
+        """Parse rows; if that fails, parse those that can be parsed, and set the others aside."""
+        try:
+            return parse(rows, *arguments, **named)
+        except _RECORD_ERRORS:
+            good, bad = [], []
+            for row in self.to_array(rows):
+                try:
+                    parse([row], *arguments, **named)
+                except _RECORD_ERRORS:
+                    bad.append(row)
+                else:
+                    good.append(row)
+            if not good:
+                raise
+            _unreadable.get([]).extend(bad)
+            return parse(good, *arguments, **named)
 
     @staticmethod
     def sort_by_2(array: Any, *by: Any) -> Any:

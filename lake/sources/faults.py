@@ -103,7 +103,7 @@ def build_refusal(
 ) -> SourceRefusedError:
     """Build the error for a permanent refusal, with the words of the venue."""
     message = f"{venue} refused {request}: {words}"
-    return SourceRefusedError(message, _REFUSAL_HINTS[reason], reason=reason)
+    return SourceRefusedError(message, _REFUSAL_HINTS[reason], reason=reason, words=words)
 
 
 def build_contradiction_error(venue: str, request: str) -> SourceUnavailableError:

@@ -16,7 +16,6 @@ from lake.sources.venues.unified_pages import (
     WindowPosition,
     filter_new_rows,
     filter_range,
-    find_ambiguous_ids,
     is_stuck,
     parse_bars,
     parse_funding,
@@ -101,10 +100,11 @@ def test_garbage_becomes_null_and_stays() -> None:
     assert rates.row(0) == (START, None)
 
 
-def test_ids_of_different_trades_are_noticed() -> None:
+def test_trades_that_differ_under_one_id_are_all_kept() -> None:
     same, other = trade(1, 1.0, "7"), trade(1, 2.0, "7")
-    assert find_ambiguous_ids(parse_trades([same, same])) == []
-    assert find_ambiguous_ids(parse_trades([same, other, trade(2, trade_id="8")])) == ["7"]
+    answer = parse_trades([same, same, other, trade(2, trade_id="8")])
+    assert ids(filter_new_rows(answer, parse_trades([]), "trade_id")) == ["7", "7", "8"]
+    assert ids(filter_new_rows(answer, parse_trades([same]), "trade_id")) == ["7", "8"]
 
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.lists(st.integers(0, 9), max_size=5))

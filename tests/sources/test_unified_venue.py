@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lake.errors import SourceError
+from lake.model.intervals import subtract
 from lake.model.time import TimeRange, from_ms, to_ms
 from lake.sandbox import Market
 from lake.sandbox.exchange_info import build_exchange_info
@@ -25,12 +26,14 @@ from tests.sources.markets import DAY, HOUR, MINUTE, SECOND
 class Venue:
     """Binance with custom behaviour: `trades` and `klines` compute rows from a `startTime`.
 
-    `startTime` is None if the latest rows are requested.
+    `startTime` is None if the latest rows are requested. `bars` are those of intervals, instead of
+    `klines`.
     """
 
     now: datetime
     trades: Callable[[int | None], list[Any]] = lambda _: []
     klines: Callable[[int | None], list[Any]] = lambda _: []
+    bars: dict[str, list[Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -44,6 +47,10 @@ class Venue:
             since = request.query.get("startTime")
             rows = self.trades if path == "aggTrades" else self.klines
             body = rows(None if since is None else int(since))
+            if request.query.get("interval") in self.bars:
+                body = [
+                    bar for bar in self.bars[request.query["interval"]] if bar[0] >= int(since or 0)
+                ]
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
 
@@ -125,17 +132,37 @@ def test_latest_trades_that_reach_back_to_the_window_cover_it(
     assert got.settled == (TimeRange(start, now - 10 * SECOND),)
 
 
-def test_quiet_markets_are_covered_where_since_is_honoured(from_venue: Any, now: datetime) -> None:
-    times = [now - 20 * HOUR, now - 9 * HOUR, now - 1 * HOUR]
+TIMES = (20 * HOUR, 9 * HOUR, 1 * HOUR)
 
-    def trades(since: int | None) -> list[Any]:
-        # like Binance: the hour after `since`
-        rows = [(to_ms(time), agg(time, n)) for n, time in enumerate(times)]
-        return [row for at, row in rows if since is None or since <= at <= since + 3_600_000]
 
-    got = from_venue(Venue(now, trades=trades), "trades", now - DAY, now)
-    assert got.frame["timestamp"].to_list() == times
-    assert got.settled == (TimeRange(now - DAY, now - 10 * SECOND),)
+def of_the_hour(now: datetime, since: int | None) -> list[Any]:
+    """Trades of the hour after `since`, like Binance."""
+    rows = [(to_ms(now - back), agg(now - back, n)) for n, back in enumerate(TIMES)]
+    return [row for at, row in rows if since is None or since <= at <= since + 3_600_000]
+
+
+@pytest.mark.parametrize(
+    ("first_day", "given_from"),
+    [(20 * HOUR, DAY), (None, 20 * HOUR), (9 * DAY, 20 * HOUR)],
+)
+def test_time_before_the_first_trade_is_empty_if_daily_bars_prove_it(
+    from_venue: Any, now: datetime, first_day: timedelta | None, given_from: timedelta
+) -> None:
+    # the venue honours `since`: between trades the market was quiet
+    bars = {}
+    if first_day is not None:
+        first = (now - first_day).replace(minute=0, second=0)
+        bars = {
+            "1M": [kline(first.replace(day=1, hour=0))],
+            "1d": [kline(first.replace(hour=0) + n * DAY) for n in range(3)],
+            "1h": [kline(first + n * HOUR) for n in range(3)],
+        }
+    venue = Venue(now, lambda since: of_the_hour(now, since), bars=bars)
+    got = from_venue(venue, "trades", now - DAY, now)
+    assert got.frame["timestamp"].to_list() == [now - back for back in TIMES]
+    assert got.settled == (TimeRange(now - given_from, now - 10 * SECOND),)
+    lost = subtract([TimeRange(now - DAY, now)], [TimeRange(now - given_from, now)])
+    assert got.not_given == lost
 
 
 def manners(kind: str, rows: list[Any], page: int) -> Callable[[int | None], list[Any]]:
@@ -260,6 +287,16 @@ def test_single_rows_of_garbage_stay_to_be_refused_later(from_venue: Any, now: d
     assert got.frame["timestamp"].null_count() == 1
 
 
+def test_a_record_that_cannot_be_read_does_not_cost_the_others(
+    from_venue: Any, now: datetime
+) -> None:
+    rows: list[Any] = [agg(now - HOUR + n * SECOND, n) for n in range(20)]
+    rows[3] = None
+    got = from_venue(Venue(now, trades=lambda _: rows), "trades", now - 2 * HOUR, now)
+    assert got.frame["trade_id"].to_list() == [str(n) for n in range(20) if n != 3]
+    assert [(record.reason, record.raw) for record in got.refused] == [("unreadable", "null")]
+
+
 def test_a_venue_without_any_row_covers_nothing(
     from_venue: Any, now: datetime, log_lines: list[str]
 ) -> None:
@@ -270,10 +307,10 @@ def test_a_venue_without_any_row_covers_nothing(
     assert any("no_rows" in line for line in log_lines)
 
 
-def test_one_id_for_different_trades_is_refused(from_venue: Any, now: datetime) -> None:
-    rows = [agg(now - HOUR, 1, "1.5"), agg(now - HOUR, 1, "1.6")]
-    with pytest.raises(SourceError, match="uses one id for different trades"):
-        from_venue(Venue(now, trades=lambda _: rows), "trades", now - 2 * HOUR, now)
+def test_one_id_of_different_trades_is_passed_on(from_venue: Any, now: datetime) -> None:
+    rows = [agg(now - HOUR, 1, "1.5"), agg(now - HOUR, 1, "1.6"), agg(now - HOUR + SECOND, 2)]
+    got = from_venue(Venue(now, trades=lambda _: rows), "trades", now - 2 * HOUR, now)
+    assert got.frame["price"].to_list() == [1.5, 1.6, 1.5]
 
 
 def test_bars_off_the_grid_are_kept(from_venue: Any, now: datetime) -> None:

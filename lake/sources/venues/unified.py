@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from datetime import UTC, datetime, timedelta
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
-import polars as pl
-
-from lake.errors import SourceError
-from lake.model.time import TimeRange, iso
+from lake.errors import SourceRefusedError
+from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 from lake.sources.base import Page
 from lake.sources.ccxt_client import Client
-from lake.sources.frames import range_or_none
-from lake.sources.venues.unified_pages import (
-    Anomaly,
-    RangeQuery,
-    WindowPosition,
-    filter_new_rows,
-    filter_range,
-    first_time,
-    is_stuck,
-    last_time,
-    parse_bars,
-    parse_funding,
-    parse_trades,
-)
+from lake.sources.faults import build_contradiction_error
+from lake.sources.venues.habits import Boundary, Habits
+from lake.sources.venues.unified_history import UnifiedHistory
+from lake.sources.venues.unified_pages import RangeQuery, parse_bars, parse_funding, parse_trades
 from lake.sources.venues.unified_requests import UnifiedRequests
+from lake.sources.venues.unified_window import UnifiedWindow
 
 _DEFAULT_BARS = 50
-# later than any data
-_FAR = datetime.max.replace(tzinfo=UTC)
+# The boundary of what is too long ago moves with time.
+_BOUNDARY_SEARCHES = 3
 
 
 class UnifiedVenue:
@@ -48,28 +39,33 @@ class UnifiedVenue:
         A client of any exchange of ccxt.
     market
         The market of ccxt.
+    habits
+        What the answers for all markets of the venue have shown.
     """
 
-    def __init__(self, client: Client, market: Mapping[str, Any]) -> None:
-        self._requests = UnifiedRequests(client, market)
+    def __init__(self, client: Client, market: Mapping[str, Any], habits: Habits) -> None:
+        self._requests = UnifiedRequests(client, market, habits)
+        self._history = UnifiedHistory(self._requests, self._build_bars)
 
     def bars(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]:
         """Fetch the bars of a window."""
-        limit = self._requests.find_limit("fetchOHLCV") or _DEFAULT_BARS
+        return self._fetch_pages(self._build_bars(timeframe), window)
+
+    def _build_bars(self, timeframe: Timeframe) -> RangeQuery:
+        limit = self._requests.find_limit("fetchOHLCV", "fetch_ohlcv")
         step = timedelta(seconds=timeframe.seconds)
-        query = RangeQuery(
+        return RangeQuery(
             family="bars",
             method="fetch_ohlcv",
             arguments=(self._requests.symbol, str(timeframe)),
             read=parse_bars,
             key="timestamp",
-            limit=self._requests.find_limit("fetchOHLCV"),
-            lookback=step * max(1, limit // 10),
-            hop=step * (limit - 1),
+            limit=limit,
+            lookback=step * max(1, (limit or _DEFAULT_BARS) // 10),
+            hop=step * max(1, (limit or _DEFAULT_BARS) - 1),
             settle=timedelta(seconds=5),
             timeframe=timeframe,
         )
-        return self._fetch_pages(query, window)
 
     def trades(self, window: TimeRange) -> AsyncGenerator[Page]:
         """Fetch the trades of a window."""
@@ -79,7 +75,7 @@ class UnifiedVenue:
             arguments=(self._requests.symbol,),
             read=parse_trades,
             key="trade_id",
-            limit=self._requests.find_limit("fetchTrades"),
+            limit=self._requests.find_limit("fetchTrades", "fetch_trades"),
             lookback=timedelta(minutes=1),
             # the shortest range that a method of ccxt requests by itself, that of Binance
             hop=timedelta(hours=1),
@@ -89,10 +85,11 @@ class UnifiedVenue:
 
     def funding(self, window: TimeRange) -> AsyncGenerator[Page]:
         """Fetch the funding rates of a window."""
-        limit = self._requests.find_limit("fetchFundingRateHistory")
+        method = "fetch_funding_rate_history"
+        limit = self._requests.find_limit("fetchFundingRateHistory", method)
         query = RangeQuery(
             family="funding",
-            method="fetch_funding_rate_history",
+            method=method,
             arguments=(self._requests.symbol,),
             read=parse_funding,
             key="timestamp",
@@ -104,75 +101,40 @@ class UnifiedVenue:
         return self._fetch_pages(query, window)
 
     async def _fetch_pages(self, query: RangeQuery, window: TimeRange) -> AsyncGenerator[Page]:
-        position = WindowPosition(window.start, window.start - query.lookback, query.read([]))
-        while position.at < min(window.end, self._requests.client.venue_now()):
-            reached = self._requests.client.venue_now() - query.settle
-            answer, anomaly = await self._requests.fetch_answer(query, position)
-            first = position.since == window.start - query.lookback and position.overlap.is_empty()
-            if first and anomaly == Anomaly.STARTS_LATER:
-                # no row just before the window: look for an earlier row
-                position = WindowPosition(
-                    position.at, position.at - query.hop * 9 // 10, answer.clear()
-                )
+        """Fetch a window, or the part of it that the venue does not refuse as too long ago."""
+        boundary = self._requests.find_boundary(query)
+        for _ in range(_BOUNDARY_SEARCHES):
+            asked, part = _leave_out_refused(query, window, boundary)
+            try:
+                if part is not None:
+                    walk = UnifiedWindow(self._requests, self._history, asked, part)
+                    async with aclosing(walk.pages()) as pages:
+                        async for page in pages:
+                            yield page
+            except SourceRefusedError as error:
+                if error.reason != "too_long_ago":
+                    raise
+                boundary = await self._requests.search_boundary(query, window.start, error)
                 continue
-            rows = filter_range(answer, position.at, window.end)
-            rows = query.add_closed(filter_new_rows(rows, position.overlap, query.key), reached)
-            if anomaly == Anomaly.NOTHING_NEW:
-                until = await self._find_next_since(query, position, answer)
-                if until is None:
-                    return
-                end = min(until, window.end, query.complete_until(rows, reached))
-                yield Page(rows, range_or_none(position.at, end))
-                position = WindowPosition(max(position.at, until), until, answer.clear())
-                continue
-            start = self._find_complete_from(query, position, answer, anomaly)
-            complete_until = query.complete_until(query.add_closed(answer, reached), reached)
-            last = last_time(answer)
-            position = position.advance(query.complete_to(last), answer, last)
-            yield Page(rows, range_or_none(start, min(position.at, window.end, complete_until)))
-            if complete_until <= last:
-                return
-
-    def _find_complete_from(
-        self,
-        query: RangeQuery,
-        position: WindowPosition,
-        answer: pl.DataFrame,
-        anomaly: Anomaly | None,
-    ) -> datetime:
-        """Return the time from which an answer is complete, which may start later than the request.
-
-        A full page of trades may be the end of the requested range instead of its start; a range
-        of bars never exceeds one page.
-        """
-        full = query.family != "bars" and answer.height >= self._requests.page_rows(query)
-        if anomaly is None or (self._requests.is_honoured(query) and not full):
-            return position.at
-        first = first_time(answer)
-        self._requests.report(
-            "history_incomplete", query, requested=iso(position.at), first=iso(first)
+            if boundary is not None and (part is None or part.start > window.start):
+                raise self._requests.build_refusal(query, boundary)
+            return
+        raise build_contradiction_error(
+            self._requests.client.id, f"the oldest {query.family} of {self._requests.symbol}"
         )
-        return max(position.at, query.complete_from(first))
 
-    async def _find_next_since(
-        self, query: RangeQuery, position: WindowPosition, answer: pl.DataFrame
-    ) -> datetime | None:
-        """Return where to continue after an answer without new rows; None if the venue has no rows.
 
-        An empty answer means that nothing happened only if the venue has returned rows before: a
-        format that ccxt can no longer parse looks empty, too.
-        """
-        if is_stuck(answer, position.since, self._requests.page_rows(query)):
-            raise SourceError(
-                f"{self._requests.client.id} returned {answer.height} {query.family} of "
-                f"{self._requests.symbol} at {iso(position.since)}: a full page of one moment, "
-                "which requests by time cannot pass",
-                "Take this market and day from an archive of the venue.",
-            )
-        newest = await self._requests.find_newest_after(query, max(position.at, position.since))
-        if newest is None:
-            self._requests.report("no_rows", query, requested=iso(position.at))
-            return None
-        if newest <= position.since or newest < position.at:
-            return _FAR
-        return position.since + query.hop
+def _leave_out_refused(
+    query: RangeQuery, window: TimeRange, boundary: Boundary | None
+) -> tuple[RangeQuery, TimeRange | None]:
+    """Return what to ask for, in which part of a window; None where the venue refuses all of it.
+
+    Near the boundary no rows before the window are asked for.
+    """
+    reach = window.start - max(query.lookback, query.hop)
+    if boundary is None or reach > boundary.accepted + query.step:
+        return query, window
+    part = boundary.cut(window, query.step)
+    if part is not None and part.start > window.start:
+        part = query.align(part)
+    return replace(query, lookback=timedelta(0)), part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, cast
@@ -11,19 +11,17 @@ from typing import Any, cast
 import polars as pl
 
 from lake.model.ohlcv import OHLCV
-from lake.model.time import MILLISECOND
+from lake.model.time import MILLISECOND, TimeRange
 from lake.model.timeframe import Timeframe
 from lake.sources.frames import (
     add_closed,
     derive_ids,
     find_complete_until,
+    range_or_none,
     sorted_by,
     to_floats,
     to_timestamps,
 )
-
-# If a venue returns at most this many of its latest rows, its page size is unknown.
-MIN_PAGE_ROWS = 10
 
 Source = tuple[object, ...]
 
@@ -52,6 +50,8 @@ class RangeQuery:
         How long the venue may take to publish rows.
     timeframe
         The timeframe of bars.
+    span
+        The longest range after `since` to ask for; None for that of the venue.
     """
 
     family: str
@@ -64,11 +64,42 @@ class RangeQuery:
     hop: timedelta
     settle: timedelta
     timeframe: Timeframe | None = None
+    span: timedelta | None = None
 
     @property
     def source(self) -> Source:
         """Identifies the method and market, independent of the range."""
         return (self.method, *self.arguments)
+
+    @property
+    def step(self) -> timedelta:
+        """The finest difference of `since` that matters: a bar, or a minute."""
+        if self.timeframe is None:
+            return timedelta(minutes=1)
+        return max(timedelta(minutes=1), timedelta(seconds=self.timeframe.seconds))
+
+    def align(self, window: TimeRange) -> TimeRange | None:
+        """Return the part of a window from its first bar on; other windows unchanged."""
+        start = window.start if self.timeframe is None else self.timeframe.ceiling(window.start)
+        return range_or_none(start, window.end)
+
+    def narrow(self, since: datetime, answer: pl.DataFrame) -> RangeQuery | None:
+        """Return the query of a smaller range, for the rows that an answer lacks at its start.
+
+        Bars are asked for by number, other rows until a time. None if there is no smaller range.
+        """
+        missing = first_time(answer) - since
+        if missing <= MILLISECOND:
+            return None
+        if self.timeframe is None:
+            span = missing + MILLISECOND
+            is_smaller = self.span is None or span < self.span
+            return replace(self, span=span, hop=min(self.hop, span)) if is_smaller else None
+        step = timedelta(seconds=self.timeframe.seconds)
+        rows = min(missing // step + 1, answer.height)
+        if self.limit is not None and rows >= self.limit:
+            rows = self.limit // 2
+        return replace(self, limit=rows, hop=step * max(1, rows - 1)) if rows else None
 
     def add_closed(self, rows: pl.DataFrame, reached: datetime) -> pl.DataFrame:
         """Add `closed` to bars, given the time of the venue; return other rows unchanged."""
@@ -106,10 +137,12 @@ def parse_bars(answer: Any) -> pl.DataFrame:
 def has_shorter_bars(bars: pl.DataFrame, timeframe: Timeframe) -> bool:
     """Return whether most bars follow the previous one sooner than the timeframe allows.
 
-    Single bars may be shorter: some venues restart long bars with each month or year.
+    Single bars may be shorter: some venues restart long bars with each month or year, and the grid
+    may begin anew after an outage.
     """
-    sooner = bars["timestamp"].diff().drop_nulls() < timedelta(seconds=timeframe.seconds)
-    return 2 * int(sooner.sum()) > sooner.len()
+    steps = bars["timestamp"].diff().drop_nulls()
+    sooner = int((steps < timedelta(seconds=timeframe.seconds)).sum())
+    return sooner > 1 and 2 * sooner > steps.len()
 
 
 def parse_trades(answer: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -152,12 +185,6 @@ def parse_funding(answer: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
         }
     )
     return sorted_by(frame, "timestamp")
-
-
-def find_ambiguous_ids(trades: pl.DataFrame) -> list[str]:
-    """Return the ids that one answer uses for different trades."""
-    kinds = trades.drop_nulls("trade_id").unique()
-    return kinds.filter(kinds["trade_id"].is_duplicated())["trade_id"].unique().sort().to_list()
 
 
 def first_time(rows: pl.DataFrame) -> datetime:
@@ -234,12 +261,17 @@ def is_stuck(answer: pl.DataFrame, since: datetime, page: int) -> bool:
 def filter_new_rows(rows: pl.DataFrame, overlap: pl.DataFrame, key: str) -> pl.DataFrame:
     """Return the rows of an answer that the last answer did not have, without duplicates.
 
-    Rows without a key stay: they are refused later, where this is reported and recorded.
+    Rows without a key, and trades that differ under one id, stay: they are refused later, where
+    this is reported and recorded.
     """
-    fresh = pl.col(key).is_null() | (
-        pl.col(key).is_first_distinct() & ~pl.col(key).is_in(overlap[key].to_list())
-    )
-    return rows.filter(fresh)
+    if key == "timestamp":
+        is_repeated = pl.col(key).is_in(overlap[key].to_list())
+        return rows.filter(pl.col(key).is_null() | (pl.col(key).is_first_distinct() & ~is_repeated))
+    fresh = rows.filter(pl.col(key).is_null() | pl.struct(pl.all()).is_first_distinct())
+    if overlap.is_empty():
+        return fresh
+    known = overlap.drop_nulls(key)
+    return fresh.join(known, on=fresh.columns, how="anti", nulls_equal=True, maintain_order="left")
 
 
 def filter_range(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
