@@ -34,6 +34,7 @@ class Venue:
     trades: Callable[[int | None], list[Any]] = lambda _: []
     klines: Callable[[int | None], list[Any]] = lambda _: []
     bars: dict[str, list[Any]] = field(default_factory=dict)
+    ranged: Callable[[int, int], list[Any]] | None = None
     asked: list[str] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -47,6 +48,8 @@ class Venue:
             since = request.query.get("startTime")
             rows = self.trades if path == "aggTrades" else self.klines
             body = rows(None if since is None else int(since))
+            if self.ranged is not None and since is not None and path == "aggTrades":
+                body = self.ranged(int(since), int(request.query["endTime"]))
             if request.query.get("interval") in self.bars:
                 body = [
                     bar for bar in self.bars[request.query["interval"]] if bar[0] >= int(since or 0)
@@ -213,6 +216,25 @@ def test_settled_ranges_are_complete(
         } <= have
     if kind in ("since", "first of the hour") and start > times[0]:
         assert len(got.frame) == len([t for t in times if start <= t < end])
+
+
+@pytest.mark.parametrize("page", [12, 40, 500])
+def test_the_last_rows_of_a_range_are_asked_for_in_smaller_ranges(
+    from_venue: Any, now: datetime, page: int
+) -> None:
+    times = [now - 3 * HOUR + n * SECOND / 3 for n in range(5000)]
+    rows = [agg(time, n) for n, time in enumerate(times)]
+
+    def ranged(start: int, end: int) -> list[Any]:
+        return [row for row in rows if start <= row["T"] <= end][-page:]
+
+    venue = Venue(now, lambda _: rows[-page:], ranged=ranged)
+    start, end = now - 170 * MINUTE, now - 165 * MINUTE
+    got = from_venue(venue, "trades", start, end)
+    expected = [str(n) for n, time in enumerate(times) if start <= time < end]
+    assert got.frame["trade_id"].to_list() == expected
+    assert got.settled == (TimeRange(start, end),)
+    assert len(venue.asked) < 60 + 8 * 900 / page
 
 
 @pytest.mark.parametrize("page", [12, 50, 500])

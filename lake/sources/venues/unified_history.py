@@ -150,7 +150,7 @@ class UnifiedHistory:
         """Return the time of the first row of an answer; None if it may be just the newest page."""
         if answer.is_empty():
             return None
-        if self._requests.is_full(query, answer):
+        if self._requests.is_full(query, answer.height):
             newest = await self._requests.find_newest_after(query, last_time(answer))
             if newest is None or self._requests.is_newest(query, answer):
                 return None

@@ -92,7 +92,8 @@ class RangeQuery:
         if missing <= MILLISECOND:
             return None
         if self.timeframe is None:
-            span = missing + MILLISECOND
+            half = (last_time(answer) - since) / 2
+            span = max(MILLISECOND, min(missing + MILLISECOND, half))
             is_smaller = self.span is None or span < self.span
             return replace(self, span=span, hop=min(self.hop, span)) if is_smaller else None
         step = timedelta(seconds=self.timeframe.seconds)

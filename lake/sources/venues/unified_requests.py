@@ -68,13 +68,14 @@ class UnifiedRequests:
         """Return the count of the rows of the venue's newest answer."""
         return self._page[query.source]
 
-    def is_full(self, query: RangeQuery, answer: pl.DataFrame) -> bool:
-        """Return whether an answer may be cut: it has as many rows as the largest of the venue.
+    def is_full(self, query: RangeQuery, rows: int) -> bool:
+        """Return whether an answer with this number of rows may be cut.
 
-        What ccxt believes of the limit does not count, except if fewer rows were asked for.
+        It may if it has as many rows as the largest answer of the venue. What ccxt believes of the
+        limit does not count, except if fewer rows were asked for.
         """
         largest = self.habits.largest(query.method)
-        return answer.height >= (largest if query.limit is None else min(largest, query.limit))
+        return rows >= (largest if query.limit is None else min(largest, query.limit))
 
     def find_limit(self, feature: str, method: str) -> int | None:
         """Return the most rows of an answer, as it was seen or as ccxt knows it; None if unknown.

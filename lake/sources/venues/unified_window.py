@@ -27,6 +27,8 @@ from lake.sources.venues.unified_pages import (
 )
 from lake.sources.venues.unified_requests import UnifiedRequests
 
+# An answer is far from full if this many of them are not full together.
+_FAR_FROM_FULL = 4
 # later than any data
 _FAR = datetime.max.replace(tzinfo=UTC)
 
@@ -135,7 +137,7 @@ class UnifiedWindow:
         its start: a smaller range is asked for, with which the window goes on if it gives earlier
         rows.
         """
-        if not self._requests.is_full(self._query, answer):
+        if not self._requests.is_full(self._query, answer.height):
             return _Start.WHOLE
         smaller = self._query.narrow(position.since, answer)
         if smaller is None:
@@ -188,9 +190,9 @@ class UnifiedWindow:
         )
 
     def _widen(self, answer: pl.DataFrame) -> None:
-        """Ask for a longer range again after an answer that is not full."""
+        """Ask for a longer range again after an answer that is far from full."""
         span, whole = self._query.span, self._whole_query
-        if span is None or self._requests.is_full(self._query, answer):
+        if span is None or self._requests.is_full(self._query, _FAR_FROM_FULL * answer.height):
             return
         longer = replace(self._query, span=2 * span, hop=min(whole.hop, 2 * span))
         self._query = longer if 2 * span < whole.hop else whole
