@@ -148,7 +148,8 @@ class Quality:
         Returns
         -------
         DataFrame
-            `dataset`, `exchange`, `symbol`, `start`, `end`, `slots`, `reason`.
+            `dataset`, `exchange`, `symbol`, `start`, `end`, `slots`, `reason`, and `proof`:
+            `conservation` where the volume of a longer bar proves the reason, else null.
 
         Raises
         ------

@@ -204,6 +204,7 @@ def find_gaps(inputs: CheckInputs, table: str, selection: Selection) -> pl.DataF
             "end",
             pl.col("rows").alias("slots"),
             "reason",
+            pl.when(pl.col("against").is_not_null()).then(pl.lit("conservation")).alias("proof"),
         )
         .collect()
         for data in inputs.cut_slices(table, selection, exactly=True)
@@ -212,15 +213,16 @@ def find_gaps(inputs: CheckInputs, table: str, selection: Selection) -> pl.DataF
 
 
 def _join_gaps(gaps: pl.DataFrame) -> pl.DataFrame:
-    """Join adjacent intervals of one market and reason."""
+    """Join adjacent intervals of one market, reason and proof."""
     cut = gaps.sort(*DATASET_MARKET, "start")
     same = pl.all_horizontal(
-        pl.col(name) == pl.col(name).shift(1) for name in (*DATASET_MARKET, "reason")
+        pl.col(name).eq_missing(pl.col(name).shift(1))
+        for name in (*DATASET_MARKET, "reason", "proof")
     )
     touches = same & (pl.col("start") == pl.col("end").shift(1))
     run = (~touches).fill_null(value=True).cum_sum()
     return (
-        cut.group_by(run.alias("run"), *DATASET_MARKET, "reason", maintain_order=True)
+        cut.group_by(run.alias("run"), *DATASET_MARKET, "reason", "proof", maintain_order=True)
         .agg(pl.col("start").first(), pl.col("end").last(), pl.col("slots").sum())
         .select(list(GAPS))
     )
@@ -233,5 +235,7 @@ GAPS = pl.Schema(
         "end": FINDINGS["end"],
         "slots": pl.Int64(),
         "reason": pl.String(),
+        "proof": pl.String(),
     }
 )
+"""Missing bars; `proof` is `conservation` where a longer bar proves the reason by its volume."""

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lake.api import Lake
 from lake.model.time import TimeRange
 from lake.quality.checks.completeness import CHECKS as COMPLETENESS
 from lake.quality.checks.reconciliation import CHECKS as RECONCILIATION
+from tests.conftest import write
 from tests.quality.checks.test_bars import MINUTE, T0, at, put, walk
 from tests.quality.checks.test_reconciliation import coarser
 from tests.quality.checks.test_spikes import fine_trades
+from tests.quality.defects import sandbox_bars
 from tests.quality.lean import lean_bars, lean_days, needs_lean
 from tests.quality.slices import outcome, reference_of, slice_of
 
@@ -159,3 +162,30 @@ def test_minutes_are_empty_exactly_where_no_lot_is_missing(lots: list[int], gone
     expected = "lost" if any(lots[n] for n in gone) else "no_trade"
     assert set(gaps["reason"]) <= {expected}
     assert gaps["rows"].sum() == len(gone)
+
+
+@pytest.mark.parametrize("market", [2, 6, 7])
+def test_empty_minutes_of_the_sandbox_are_proved_by_its_hours(market: int) -> None:
+    """These markets trade in some minutes only."""
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    minutes, longer = (sandbox_bars(market, start, 6, name) for name in ("1m", "1h"))
+    gaps = find_gaps(minutes, coarser=(reference_of("bars_1h", longer),))
+    assert gaps["rows"].sum() > 500
+    assert set(gaps["reason"]) == {"no_trade"}
+    assert reconcile(longer, "bars_1h", finer=(reference_of("bars_1m", minutes),)).is_empty()
+    wrong = put(longer, at(30), volume=pl.col("volume") * (1 - 1e-6))
+    findings = reconcile(wrong, "bars_1h", finer=(reference_of("bars_1m", minutes),))
+    assert findings["start"].to_list() == [longer["timestamp"][30]]
+
+
+@needs_lean
+def test_a_lake_tells_which_bar_proves_a_gap(lake: Lake) -> None:
+    day, minutes = day_of_lean()
+    names = {"exchange": pl.lit("gone"), "symbol": pl.lit("BTC/USD"), "closed": pl.lit(value=True)}
+    for table, frame in (("bars_1m", minutes), ("bars_1d", day)):
+        write(lake, table, frame.with_columns(**names))
+    assert lake.quality.check().findings.filter(severity="error").is_empty()
+    assert set(lake.quality.scores()["completeness"]) == {1.0}
+    gaps = lake.quality.gaps("bars_1m")
+    assert gaps["slots"].sum() == 40
+    assert set(gaps.select("reason", "proof").rows()) == {("no_trade", "conservation")}
