@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lake.bundles.manifest import Manifest
     from lake.bundles.verify import Problem
     from lake.jobs.alerts import AlertOutcome, AlertReport
-    from lake.jobs.ingest.report import IngestReport, Unanswered
+    from lake.jobs.ingest.report import Failure, IngestReport, Unanswered
     from lake.jobs.job import TableReport
     from lake.jobs.quality.check import CheckReport
     from lake.jobs.quality.findings import FindingCounts
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         RepairReport,
         UndoReport,
     )
+    from lake.jobs.touched import Touched
     from lake.model.dataset import Dataset
     from lake.model.market import Market
     from lake.model.progress import NoProgress, Progress
@@ -79,6 +80,7 @@ __all__ = [
     "Dataset",
     "Event",
     "FailedRepair",
+    "Failure",
     "FindingCounts",
     "Funding",
     "IngestReport",
@@ -105,6 +107,7 @@ __all__ = [
     "TableReport",
     "TableVerification",
     "TimeRange",
+    "Touched",
     "Trade",
     "Unanswered",
     "UndoReport",
@@ -130,11 +133,12 @@ _NAMES_BY_MODULE = {
     "lake.bundles.manifest": "Manifest",
     "lake.bundles.verify": "Problem",
     "lake.jobs.alerts": "AlertOutcome AlertReport",
-    "lake.jobs.ingest.report": "IngestReport Unanswered",
+    "lake.jobs.ingest.report": "Failure IngestReport Unanswered",
     "lake.jobs.job": "TableReport",
     "lake.jobs.quality.check": "CheckReport",
     "lake.jobs.quality.findings": "FindingCounts",
     "lake.jobs.repairs.report": "AppliedRepair FailedRepair PlannedRepair RepairReport UndoReport",
+    "lake.jobs.touched": "Touched",
     "lake.model.dataset": "Dataset",
     "lake.model.market": "Market",
     "lake.model.progress": "NoProgress Progress",

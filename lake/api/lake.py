@@ -138,6 +138,9 @@ class Lake(Readable):
     ) -> IngestReport:
         """Fetch the uncovered parts of a range, store the rows, and check them.
 
+        What cannot be fetched stops nothing else and is raised at the end. A refusal is remembered
+        and asked again after a day, then every week; `IngestReport.failures` names both.
+
         Without arguments, continue all covered tables and markets up to now; a table or an exchange
         alone restricts this.
 
@@ -152,14 +155,18 @@ class Lake(Readable):
         since, until
             The range. Without `since`: from the end of coverage; without `until`: up to now.
         refetch
-            Fetch covered parts again; a venue's revisions replace bars that differ.
+            Fetch covered parts again; a venue's revisions replace bars that differ. Refused parts
+            are asked again, too.
 
         Raises
         ------
-        SourceUnavailableError
-            The venue stays down; fetched rows are stored, and the same call continues from there.
+        SourceError
+            Something that was asked for could not be fetched: `SourceUnavailableError` where a
+            venue stays down, `SourceRefusedError` where it refused. All else is stored and checked,
+            the error's `report` is the `IngestReport`, and the same call continues from there.
         UnknownNameError, UsageError
-            An exchange, market, timeframe or the range is invalid, or nothing is covered yet.
+            An exchange, market, timeframe or the range is invalid, or nothing is covered yet:
+            nothing was fetched.
         """
         context = self._context
         now = context.now()
@@ -214,7 +221,7 @@ class Lake(Readable):
         return list_tables(self._context.store)
 
     def status(self) -> pl.DataFrame:
-        """List rows, coverage, number of holes and age of the newest row, by table and market."""
+        """List rows, coverage, holes, what is open and why, and what is unchecked, by market."""
         return read_status(self._context.store)
 
     def versions(self, table: str, *, timeframe: str | None = None) -> pl.DataFrame:

@@ -54,7 +54,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 ok, 1 a bug, 2 usage or environment, 3 findings or damaged data, "
-    "4 source unavailable, 5 commit conflict, 130 interrupted, 141 broken pipe.",
+    "4 source unavailable or refusing, 5 commit conflict, 130 interrupted, 141 broken pipe.",
 )
 
 

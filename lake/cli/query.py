@@ -79,7 +79,7 @@ def describe(
 
 
 def status(session: Session) -> None:
-    """Show rows, coverage, holes and missing rows of each table and market."""
+    """Show rows, coverage, holes, missing rows, what is open and why, and what is unchecked."""
     show(session, session.lake().status())
 
 

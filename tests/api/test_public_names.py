@@ -24,11 +24,11 @@ from tests.conftest import DAY, T0, bars, trades, write
 NAMES = [
     "AlertOutcome", "AlertReport", "AlignInput", "Aligned", "AppliedRepair", "AsOf", "Bar",
     "Batch", "Bundle", "CheckReport", "CommitConflictError", "ConfigError", "DamagedError",
-    "Dataset", "Event", "FailedRepair", "FindingCounts", "Funding", "IngestReport", "Lake",
-    "LakeError", "Manifest", "Market", "NoProgress", "OrderBook", "PlannedRepair", "Problem",
-    "Progress", "QualityError", "RepairReport", "Report", "Resample", "SchemaError", "Settings",
+    "Dataset", "Event", "FailedRepair", "Failure", "FindingCounts", "Funding", "IngestReport",
+    "Lake", "LakeError", "Manifest", "Market", "NoProgress", "OrderBook", "PlannedRepair",
+    "Problem", "Progress", "QualityError", "RepairReport", "Report", "Resample", "SchemaError", "Settings",
     "Slice", "SourceError", "SourceRefusedError", "SourceUnavailableError", "StorageError",
-    "TableReport", "TableVerification", "TimeRange", "Trade", "Unanswered", "UndoReport",
+    "TableReport", "TableVerification", "TimeRange", "Touched", "Trade", "Unanswered", "UndoReport",
     "UnknownNameError", "UsageError", "VacuumReport", "WriteResult", "align", "as_of_join", "grid",
     "open", "open_bundle",
 ]  # fmt: skip
