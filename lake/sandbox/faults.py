@@ -26,6 +26,12 @@ KINDS = (
     "duplicate",  # the previous answer of the same endpoint and symbol
     "shuffled",  # the rows of a page in a different order
 )
+# no repetition of the request shows that these are faults
+HARD_KINDS = (
+    "403",  # refused by a firewall, with an HTML page
+    "451",  # refused for the location, in Binance's words
+    "misrouted",  # the answer to the same request for another market of the host
+)
 _HTML = b"<html><head><title>Maintenance</title></head><body>Be right back.</body></html>"
 
 
@@ -36,7 +42,7 @@ class Fault:
     Parameters
     ----------
     kind : str
-        One of `KINDS`.
+        One of `KINDS` or `HARD_KINDS`.
     match : str, default ""
         Part of the path and query, `/host/path?query`, of the requests that get the fault.
     times : int, default 1
@@ -57,9 +63,10 @@ class Fault:
     hang_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
+        if self.kind not in KINDS + HARD_KINDS:
             raise UsageError(
-                f"Unknown kind of fault {self.kind!r}.", f"Use one of {', '.join(KINDS)}."
+                f"Unknown kind of fault {self.kind!r}.",
+                f"Use one of {', '.join(KINDS + HARD_KINDS)}.",
             )
         if self.times < 0 or self.skip < 0 or self.retry_after < 0 or self.hang_seconds < 0:
             raise UsageError(f"A number of the fault {self.kind!r} is negative.", "Use 0 or more.")

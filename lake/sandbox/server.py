@@ -1,7 +1,7 @@
 """The HTTP server: routes requests to venues, counts request weight, and applies faults."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,23 +95,41 @@ class Server:
         if self._has_weight_limit and usage.status:
             return build_refusal(usage.status, usage.retry_after, usage.message, headers), None
         fault = self.faults.pick(request.path_qs)
-        correct = self._answer(request, venue, endpoint, headers)
+        correct = self._answer(venue, endpoint, list(request.query.items()), headers)
         page = (request.path, request.query.get("symbol", ""))
         previous = self._previous.get(page, correct)
         if correct.status == HTTPStatus.OK:
             self._previous[page] = correct
         if fault is None:
             return correct, None
+        if fault.kind == "misrouted":
+            return self._misroute(request, venue, endpoint, headers) or correct, fault
         return (previous if fault.kind == "duplicate" else apply_fault(correct, fault)), fault
 
     def _answer(
-        self, request: web.Request, venue: Venue, endpoint: str, headers: Mapping[str, str]
+        self,
+        venue: Venue,
+        endpoint: str,
+        pairs: Sequence[tuple[str, str]],
+        headers: Mapping[str, str],
     ) -> Answer:
         try:
-            body = answer(self.exchange, venue, endpoint, list(request.query.items()))
+            body = answer(self.exchange, venue, endpoint, pairs)
         except Refusal as error:
             return Answer(error.status, render_error(error.code, error.message), headers)
         return Answer(200, body, headers)
+
+    def _misroute(
+        self, request: web.Request, venue: Venue, endpoint: str, headers: Mapping[str, str]
+    ) -> Answer | None:
+        """Answer the same request for another market; None if it names none, or there is none."""
+        ids = [market.id for market in self.exchange.markets(venue.exchange)]
+        symbol = request.query.get("symbol")
+        other = next((name for name in ids if name != symbol), None)
+        if symbol not in ids or other is None:
+            return None
+        pairs = [(key, other if key == "symbol" else value) for key, value in request.query.items()]
+        return self._answer(venue, endpoint, pairs, headers)
 
     def _headers(self) -> dict[str, str]:
         return {"Date": formatdate(self.exchange.now_ms() / 1000, usegmt=True)}

@@ -10,6 +10,10 @@ from lake.sandbox.binance import render_error
 from lake.sandbox.faults import Fault, corrupt_body
 
 _TOO_MANY = -1003
+_RESTRICTED = (
+    "Service unavailable from a restricted location according to 'b. Eligibility' in "
+    "https://www.binance.com/en/terms."
+)
 _GATEWAY = b"<html><head><title>%d</title></head><body><h1>%d</h1></body></html>"
 
 
@@ -64,7 +68,9 @@ def apply_fault(answer: Answer, fault: Fault) -> Answer:
     if fault.kind in ("429", "418"):
         message = "Too many requests queued."
         return build_refusal(int(fault.kind), fault.retry_after, message, answer.headers)
-    if fault.kind in ("500", "502", "503"):
+    if fault.kind == "451":
+        return Answer(451, render_error(0, _RESTRICTED), answer.headers)
+    if fault.kind in ("403", "500", "502", "503"):
         status = int(fault.kind)
         return Answer(status, _GATEWAY % (status, status), answer.headers, "text/html")
     if fault.kind in ("truncated", "html", "empty", "shuffled"):

@@ -39,6 +39,34 @@ def test_the_server_fails(own: Sandbox, ask: Ask, use: Use, status: int) -> None
         use(own, lambda client: client.public_get_klines(QUERY))
 
 
+def test_a_firewall_refuses_with_a_page(own: Sandbox, ask: Ask) -> None:
+    own.fail(Fault("403"))
+    reply = ask(own, "klines", **QUERY)
+    assert reply.status == 403
+    assert b"<html>" in reply.body
+    assert ask(own, "klines", **QUERY).status == 200
+
+
+def test_a_location_is_refused_in_json(own: Sandbox, ask: Ask) -> None:
+    own.fail(Fault("451"))
+    reply = ask(own, "klines", **QUERY)
+    assert reply.status == 451
+    assert reply.json["msg"].startswith("Service unavailable from a restricted location")
+
+
+@pytest.mark.parametrize("endpoint", ["klines", "aggTrades"])
+def test_a_misrouted_answer_is_of_another_market(own: Sandbox, ask: Ask, endpoint: str) -> None:
+    query = {"symbol": "BTCUSDT", "limit": 5}
+    if endpoint == "klines":
+        query["interval"] = "1m"
+    honest = ask(own, endpoint, **query).json
+    own.fail(Fault("misrouted"))
+    assert ask(own, endpoint, **query).json not in (honest, [])
+    assert ask(own, endpoint, **query).json == honest
+    own.fail(Fault("misrouted"))
+    assert ask(own, "exchangeInfo").json["symbols"]
+
+
 def test_reset(own: Sandbox, ask: Ask) -> None:
     own.fail(Fault("reset"))
     with pytest.raises((ConnectionResetError, RemoteDisconnected)):

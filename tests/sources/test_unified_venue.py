@@ -276,17 +276,25 @@ def test_trades_without_ids_are_all_kept_without_duplicates(
     assert got.settled[-1].end == now - MINUTE
 
 
-def test_a_page_of_one_moment_is_no_silent_loss(from_venue: Any, now: datetime) -> None:
-    rows = [agg(now - HOUR, n) for n in range(600)] + [agg(now - 30 * MINUTE, 600)]
+def test_a_full_page_of_one_moment_costs_that_moment_only(
+    from_venue: Any, now: datetime, log_lines: list[str]
+) -> None:
+    moment = now - HOUR
+    rows = [agg(moment, n) for n in range(600)]
+    after = moment + timedelta(milliseconds=1)
+    rows += [agg(after + n * SECOND, 600 + n) for n in range(1799)]
 
     def trades(since: int | None) -> list[Any]:
         if since is None:
             return rows[-500:]
         return [row for row in rows if row["T"] >= since][:500]
 
-    with pytest.raises(SourceError, match="a full page of one moment") as caught:
-        from_venue(Venue(now, trades=trades), "trades", now - 2 * HOUR, now)
-    assert "archive" in caught.value.hint
+    got = from_venue(Venue(now, trades=trades), "trades", now - 2 * HOUR, now)
+    assert got.frame.height == 500 + 1799
+    lost = subtract([TimeRange(moment, now - MINUTE)], got.settled)
+    assert lost == (TimeRange(moment, moment + timedelta(milliseconds=1)),)
+    (line,) = [line for line in log_lines if "moment_incomplete" in line]
+    assert "time=2024-03-01T11:00:30Z" in line
 
 
 @pytest.mark.parametrize("dataset", ["bars_1m", "trades"])

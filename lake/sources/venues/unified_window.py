@@ -9,8 +9,7 @@ from enum import StrEnum
 
 import polars as pl
 
-from lake.errors import SourceError
-from lake.model.time import TimeRange, iso
+from lake.model.time import MILLISECOND, TimeRange, iso
 from lake.sources.base import Page
 from lake.sources.frames import range_or_none
 from lake.sources.venues.beginnings import build_page_before
@@ -204,7 +203,9 @@ class UnifiedWindow:
         query, window = self._query, self._window
         self._can_look_back = False
         rows = self._select_rows(position, answer, reached)
-        until = await self._find_next_since(position, answer)
+        if is_stuck(answer, position.since, self._requests.page_rows(query)):
+            return self._pass_moment(position, answer, rows)
+        until = await self._find_next_since(position)
         if until is None:
             return [Page(rows, None)], None
         self._widen(answer)
@@ -236,22 +237,25 @@ class UnifiedWindow:
             return build_page_before(rest, oldest, first_day, rows)
         return build_page_before(rest, oldest, history.find_beginning(oldest), rows)
 
-    async def _find_next_since(
-        self, position: WindowPosition, answer: pl.DataFrame
-    ) -> datetime | None:
+    def _pass_moment(
+        self, position: WindowPosition, answer: pl.DataFrame, rows: pl.DataFrame
+    ) -> _Step:
+        """Return the page of one moment that is full, and which requests by time cannot complete.
+
+        The moment stays open: it is the only part of the window that is lost.
+        """
+        moment = iso(position.since)
+        self._requests.report("moment_incomplete", self._query, time=moment, rows=answer.height)
+        following = position.since + MILLISECOND
+        return [Page(rows, None)], WindowPosition(following, following, answer.clear())
+
+    async def _find_next_since(self, position: WindowPosition) -> datetime | None:
         """Return where to continue after an answer without new rows; None if the venue has no rows.
 
         An empty answer means that nothing happened only if the venue has returned rows before: a
         format that ccxt can no longer parse looks empty, too.
         """
         query = self._query
-        if is_stuck(answer, position.since, self._requests.page_rows(query)):
-            raise SourceError(
-                f"{self._requests.client.id} returned {answer.height} {query.family} of "
-                f"{self._requests.symbol} at {iso(position.since)}: a full page of one moment, "
-                "which requests by time cannot pass",
-                "Take this market and day from an archive of the venue.",
-            )
         newest = await self._requests.find_newest_after(query, max(position.at, position.since))
         if newest is None:
             self._requests.report("no_rows", query, requested=iso(position.at))
