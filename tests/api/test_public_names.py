@@ -26,11 +26,11 @@ NAMES = [
     "Batch", "Bundle", "CheckReport", "CommitConflictError", "ConfigError", "DamagedError",
     "Dataset", "Event", "FailedRepair", "Failure", "FindingCounts", "Funding", "IngestReport",
     "Lake", "LakeError", "Manifest", "Market", "NoProgress", "OrderBook", "PlannedRepair",
-    "Problem", "Progress", "QualityError", "RepairReport", "Report", "Resample", "SchemaError", "Settings",
-    "Slice", "SourceError", "SourceRefusedError", "SourceUnavailableError", "StorageError",
-    "TableReport", "TableVerification", "TimeRange", "Touched", "Trade", "Unanswered", "UndoReport",
-    "UnknownNameError", "UsageError", "VacuumReport", "WriteResult", "align", "as_of_join", "grid",
-    "open", "open_bundle",
+    "Problem", "Progress", "QualityError", "RepairReport", "Report", "Resample", "SchemaError",
+    "Settings", "Slice", "SourceError", "SourceRefusedError", "SourceUnavailableError",
+    "StorageError", "TableReport", "TableVerification", "TimeRange", "Touched", "Trade",
+    "Unanswered", "UndoReport", "UnknownNameError", "UsageError", "VacuumReport", "WriteResult",
+    "align", "as_of_join", "grid", "open", "open_bundle",
 ]  # fmt: skip
 
 

@@ -32,16 +32,10 @@ class Agenda:
 
     Where a window is too long ago, so are all windows before it: they are not asked. The first one
     that the venue gives is found by halving.
-
-    Parameters
-    ----------
-    strict
-        Raise the first failure, instead of going on without what it concerns.
     """
 
-    def __init__(self, tasks: Iterable[Task], *, strict: bool = False) -> None:
+    def __init__(self, tasks: Iterable[Task]) -> None:
         self._waiting = deque(tasks)
-        self._strict = strict
         self._failures: list[Failed] = []
         self._running: Counter[FetchRequest] = Counter()
         self._failed_in_row: Counter[FetchRequest] = Counter()
@@ -78,15 +72,7 @@ class Agenda:
             self._halve(request)
 
     def fail(self, task: Task, error: SourceError) -> None:
-        """Note that the source did not answer a task, and drop what it would not answer either.
-
-        Raises
-        ------
-        SourceError
-            The same error, if the agenda is strict.
-        """
-        if self._strict:
-            raise error
+        """Note that the source did not answer a task, and drop what it would not answer either."""
         self._running.subtract(task.requests)
         is_refused = isinstance(error, SourceRefusedError)
         self._down_in_row = 0 if is_refused else self._down_in_row + 1

@@ -111,7 +111,8 @@ def build_refusals(
         kept = (TimeRange(ranges[0].start, ranges[-1].end),) if whole else ranges
         for item in kept:
             present = open_ends.get(request)
-            is_open = whole or (present is not None and item.end >= present)
+            reaches = present is not None and item.end >= present
+            is_open = whole or (reaches and error.reason != "too_long_ago")
             yield NewRefusal(
                 request.dataset.name,
                 request.market,

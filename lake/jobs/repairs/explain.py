@@ -41,7 +41,7 @@ def _explain_no_trade(dataset: Dataset) -> str:
 
 def _explain_source(state: GroupState, target: Target, *, offline: bool) -> str:
     is_due = target in state.due
-    if state.refusals and is_due:
+    if state.refusals and is_due and state.answer_for(target) is None:
         return "; ".join(state.refusals)
     if target.ask and offline:
         return "no source was asked (offline)"

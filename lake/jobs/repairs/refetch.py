@@ -8,6 +8,7 @@ from functools import cached_property
 
 import polars as pl
 
+from lake.errors import SourceError
 from lake.jobs.ingest import plan
 from lake.jobs.ingest.agenda import Agenda
 from lake.jobs.ingest.batch import BatchWriter
@@ -29,10 +30,13 @@ class Answer:
     ----------
     source
         Name of the source.
+    errors
+        Why it did not give some windows.
     """
 
     def __init__(self, source: str, time_column: str) -> None:
         self.source = source
+        self.errors: tuple[SourceError, ...] = ()
         self._time_column = time_column
         self._settled: list[TimeRange] = []
         self._frames: list[pl.DataFrame] = []
@@ -44,6 +48,11 @@ class Answer:
         is_suspect = suspects.locate(page.frame[self._time_column]).is_not_null()
         if is_suspect.any():
             self._frames.append(page.frame.filter(is_suspect))
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the source settled anything: then it is not down."""
+        return bool(self._settled)
 
     def settles(self, target: Target) -> bool:
         """Whether the answer is complete for a target's interval."""
@@ -78,6 +87,8 @@ async def refetch(
 ) -> Answer:
     """Fetch windows again and store what they give, with its coverage.
 
+    A window that the source does not give stops no other; the answer has the errors.
+
     Parameters
     ----------
     writer
@@ -88,7 +99,7 @@ async def refetch(
     Raises
     ------
     SourceError, UsageError
-        The source failed, or does not serve this; what it gave before is stored.
+        The source does not serve this market or dataset at all.
     """
     answer = Answer(writer.origin.source, group.dataset.time_column)
     suspects = Windows(union(t.span for t in group.targets if t.kind == "suspect"))
@@ -107,5 +118,7 @@ async def refetch(
         concurrency=settings.http.concurrency,
         batch_rows=settings.ingest.batch_rows,
     )
-    await pipeline.run(Agenda(tasks, strict=True))
+    agenda = Agenda(tasks)
+    await pipeline.run(agenda)
+    answer.errors = tuple(dict.fromkeys(failed.error for failed in agenda.failures))
     return answer

@@ -16,7 +16,7 @@ from lake.jobs.repairs.explain import describe_answer, explain_failure
 from lake.jobs.repairs.fill import FilledRows, Filling, find_superseded
 from lake.jobs.repairs.plan import Group, Target
 from lake.jobs.repairs.records import RecordedRepairs, Records
-from lake.jobs.repairs.refetch import refetch
+from lake.jobs.repairs.refetch import Answer, refetch
 from lake.jobs.repairs.report import FailedRepair
 from lake.jobs.repairs.spans import read_each
 from lake.jobs.repairs.state import NOTHING, GroupState, Outcome
@@ -91,7 +91,9 @@ async def _ask(
             name = connection.name
             writer = BatchWriter(bench.store, Origin(bench.job_id, name), bench.counts)
             answer = await refetch(connection.source, group, windows, writer, bench.settings)
-            outcome = Outcome(answers=(answer,))
+            outcome = _judge(answer)
+            for error in () if answer.is_begun else outcome.down:
+                bench.connections.set_down(exchange, error, fallback=fallback)
     except SourceUnavailableError as error:
         bench.connections.set_down(exchange, error, fallback=fallback)
         outcome = Outcome(down=(error,))
@@ -100,6 +102,17 @@ async def _ask(
     finally:  # whatever ended it: what was committed is on record
         recorded = bench.record(group, since, {}, windows)
     return replace(outcome, recorded=(recorded,))
+
+
+def _judge(answer: Answer) -> Outcome:
+    """Return what a source gave, with the reasons of what it did not give."""
+    down = [error for error in answer.errors if isinstance(error, SourceUnavailableError)]
+    refusals = [error for error in answer.errors if not isinstance(error, SourceUnavailableError)]
+    return Outcome(
+        answers=(answer,),
+        refusals=tuple(f"{answer.source}: {error.message}" for error in refusals),
+        down=tuple(down[:1]),
+    )
 
 
 def drop_superseded(bench: Bench, state: GroupState) -> Outcome:

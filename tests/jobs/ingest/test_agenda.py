@@ -136,9 +136,3 @@ def test_a_market_that_fails_again_and_again_is_left_and_the_others_go_on() -> N
     asked = work(agenda, lambda request, _window: down if request == ETH else None)
     assert sum(task.requests == (ETH,) for task in asked) == PATIENCE
     assert sum(task.requests == (BTC,) for task in asked) == 100
-
-
-def test_a_strict_agenda_raises_the_first_failure() -> None:
-    agenda = Agenda(tasks_of(BTC), strict=True)
-    with pytest.raises(SourceRefusedError):
-        work(agenda, lambda _request, _window: refused("refused"))
