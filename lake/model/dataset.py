@@ -362,9 +362,9 @@ class Dataset:
             known = pl.max_horizontal(known, RECEIVED_AT)
         return known.alias("available_at")
 
-    def partition_date(self) -> pl.Expr:
-        """Return an expression for the stored `date` of a row."""
-        day = pl.col(self.time_column).dt.date()
+    def partition_date(self, column: str | None = None) -> pl.Expr:
+        """Return an expression for the stored `date` of a row, or of the time in a column."""
+        day = pl.col(column or self.time_column).dt.date()
         return (day if self.granularity == "day" else day.dt.truncate("1y")).alias("date")
 
     def partition_date_of(self, time: datetime) -> date:

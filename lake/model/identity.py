@@ -18,7 +18,7 @@ a later row of equal content.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -28,7 +28,39 @@ from lake.model.frames import find_varying
 from lake.model.market import MARKET_COLUMNS
 from lake.model.time import MICROSECOND
 
-_ROW, _OTHER = "_row", "_other "
+ReadStored = Callable[[pl.Series, Sequence[str]], pl.DataFrame]
+"""Takes numbers of stored rows, and reads columns of these rows, in the order of the numbers."""
+
+_ROW, _STORED, _FIRST, _TARGET = "_row", "_stored", "_first", "_target"
+_NUMBER = pl.UInt32()
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which row each row of a batch is.
+
+    Attributes
+    ----------
+    stored
+        The number of the stored row; null if it is not stored.
+    first
+        The number of the first row of the batch that is the same row: its own if it comes first.
+    """
+
+    stored: pl.Series
+    first: pl.Series
+
+    @classmethod
+    def of_new_rows(cls, count: int) -> Matches:
+        """Return the matches of rows that are all new."""
+        stored = pl.repeat(None, count, dtype=_NUMBER, eager=True)
+        return cls(stored, pl.int_range(count, dtype=_NUMBER, eager=True))
+
+    @property
+    def is_new(self) -> pl.Series:
+        """Whether a row is not stored, and the first of its batch."""
+        numbers = pl.int_range(len(self.first), dtype=_NUMBER, eager=True)
+        return self.stored.is_null() & (self.first == numbers)
 
 
 @dataclass(frozen=True)
@@ -56,207 +88,219 @@ class Resolved:
     kept: pl.DataFrame
 
 
-def settle_times(
-    dataset: Dataset, rows: pl.DataFrame, stored: pl.DataFrame | None = None
-) -> pl.DataFrame:
-    """Give each row the time of the row that it is: afterwards, equal keys and times are one row.
+def match_rows(dataset: Dataset, rows: pl.DataFrame, places: pl.DataFrame) -> Matches:
+    """Find which row each row of a batch is.
 
     Parameters
     ----------
     rows
         Rows without nulls in keys and times, in the order in which they came.
-    stored
-        The stored rows that they may be: key and time.
+    places
+        Market, key and time of the stored rows that they may be; columns in which all of these and
+        all of `rows` are equal may be missing.
     """
-    if dataset.has_time_in_key or rows.is_empty():
-        return rows
-    stored = rows.clear() if stored is None else stored
-    key = _find_key(dataset, rows, stored)
-    if stored.is_empty() and _count_unique(rows, key) == rows.height:
-        return rows
-    time = dataset.time_column
-    marked = rows.select(*key, _time=pl.col(time)).with_row_index(_ROW)
-    anchors = stored.select(*key, _anchor=pl.col(time))
+    key = find_key(dataset, rows, places)
+    if places.is_empty() and len(key) == 1 and rows[key[0]].n_unique() == rows.height:
+        return Matches.of_new_rows(rows.height)
+    time = pl.col(dataset.time_column)
+    marked = rows.select(*key, _time=time).with_row_index(_ROW)
+    anchors = places.select(*key, _anchor=time).with_row_index(_STORED)
+    keys = pl.struct(key) if len(key) > 1 else pl.col(key[0])
+    if marked.select(keys.n_unique()).item() == marked.height:
+        found = _find_closest(dataset, marked, anchors, key)
+        return _collect(marked, found, None)
     distinct = marked.unique([*key, "_time"], keep="first", maintain_order=True)
-    several = distinct.filter(_is_repeated(key)).select(key).unique()
-    single = distinct.join(several, on=key, how="anti") if several.height else distinct
-    moved = [_move_to_closest(marked, single, anchors, key, dataset)]
-    if several.height:
-        moved.append(_walk_groups(marked.join(several, on=key, how="semi"), anchors, key, dataset))
-    return _replace_times(rows, pl.concat(moved), time)
+    several = distinct.filter(keys.is_duplicated()).select(key).unique()
+    single = distinct.join(several, on=key, how="anti", maintain_order="left")
+    first = single.select(*key, pl.col(_ROW).alias(_FIRST))
+    same = marked.join(first, on=key).select(_ROW, _FIRST)
+    found = _find_closest(dataset, single, anchors, key)
+    found = same.join(found, left_on=_FIRST, right_on=_ROW).select(_ROW, _STORED)
+    walked = _walk_keys(dataset, marked.join(several, on=key, how="semi"), anchors, key)
+    return _collect(
+        marked,
+        pl.concat([found, walked.select(_ROW, _STORED).drop_nulls()]),
+        pl.concat([same, walked.select(_ROW, _FIRST)]),
+    )
 
 
-def resolve(dataset: Dataset, rows: pl.DataFrame, stored: pl.DataFrame) -> Resolved:
+def settle_times(dataset: Dataset, rows: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
+    """Give each row the time of the row that it is: afterwards, equal keys and times are one row.
+
+    Parameters: as of `match_rows`.
+    """
+    if dataset.has_time_in_key:
+        return rows
+    matches, time = match_rows(dataset, rows, places), dataset.time_column
+    stored = places[time].gather(matches.stored)
+    first = rows[time].gather(matches.first)
+    return rows.with_columns(pl.select(pl.coalesce(stored, first).alias(time)).to_series())
+
+
+def resolve(
+    dataset: Dataset, rows: pl.DataFrame, places: pl.DataFrame, read: ReadStored
+) -> Resolved:
     """Find what becomes of rows that never change.
 
     Parameters
     ----------
     rows
         Rows that the dataset admits, in the order in which they came.
-    stored
-        The stored rows that they may be, with the same columns.
+    places
+        Market, key and time of the stored rows that they may be.
+    read
+        Reads these stored rows; it is called only if one of them is among `rows`.
     """
-    placed = settle_times(dataset, rows, stored)
-    key = [*_find_key(dataset, rows, stored), *_own_time(dataset)]
-    if stored.is_empty() and _count_unique(placed, key) == placed.height:
+    matches = match_rows(dataset, rows, places)
+    is_new = matches.is_new
+    if is_new.all():
         nothing = rows.clear()
-        return Resolved(placed, nothing, nothing, nothing, _select_place(dataset, placed))
-    targets, pairs = _pair(placed, stored, key)
-    differs = _differ(dataset)
-    conflicts = pairs.filter(differs).sort(_ROW)
-    same = pairs.filter(~differs)
-    names = [name for name in dataset.fillable if same[name].null_count() < same.height]
-    present = same.filter(pl.col(f"{_OTHER}{_ROW}").is_null()).unique(key, maintain_order=True)
-    kept = [_select_place(dataset, part) for part in (targets, present)]
+        return Resolved(rows, nothing, nothing, nothing, select_place(dataset, rows))
+    stored = matches.stored.drop_nulls().unique().sort()
+    pairs = _pair(matches, stored).filter(~is_new)
+    compared = [*dataset.values, *dataset.fillable]
+    targets = pl.concat([read(stored, compared), rows.select(compared)])
+    mine, other = rows.select(compared)[pairs[_ROW]], targets[pairs[_TARGET]]
+    differs = _differ(dataset, mine, other)
+    fills = _find_fills(dataset, *(part.filter(~differs) for part in (pairs, mine, other)))
+    of_stored = pl.col(_TARGET) < len(stored)
+    fills_new = fills.filter(~of_stored).with_columns(pl.col(_TARGET) - len(stored))
+    fills_stored = fills.filter(of_stored)
+    changed = read(stored[fills_stored[_TARGET]], rows.columns)
+    in_turn = pl.int_range(pl.len(), dtype=_NUMBER).alias(_TARGET)
+    conflicts = pairs.filter(differs)
+    is_kept = pairs.filter(~differs & (pairs[_TARGET] < len(stored)))[_TARGET].unique().sort()
+    kept = (rows.filter(is_new), places[stored[is_kept]])
     return Resolved(
-        new=_fill_new(names, targets, same),
-        filled=_fill_stored(names, same, key),
+        new=_apply_fills(rows, fills_new).filter(is_new),
+        filled=_apply_fills(changed, fills_stored.with_columns(in_turn)),
         conflicting=rows[conflicts[_ROW]],
-        opposed=conflicts.select(pl.col(f"{_OTHER}{name}").alias(name) for name in rows.columns),
-        kept=pl.concat(kept),
+        opposed=_read_opposed(rows, stored, conflicts[_TARGET], read),
+        kept=pl.concat(select_place(dataset, part) for part in kept),
     )
 
 
-def _find_key(dataset: Dataset, *frames: pl.DataFrame) -> list[str]:
+def find_key(dataset: Dataset, *frames: pl.DataFrame) -> list[str]:
     """Return the key without columns of one value: joining by strings costs most."""
-    ends = pl.concat(
-        [rows.select(pl.col(dataset.full_key).min()) for rows in frames]
-        + [rows.select(pl.col(dataset.full_key).max()) for rows in frames]
-    ).drop_nulls()
-    return find_varying(ends, dataset.full_key) or [dataset.key[0]]
+    names = dataset.full_key
+    filled = [rows for rows in frames if rows.height]
+    if len(filled) < 2:
+        return find_varying((*filled, frames[0])[0], names) or [dataset.key[0]]
+    ends = [rows.select(end(n) for n in names) for rows in filled for end in (pl.min, pl.max)]
+    return find_varying(pl.concat(ends), names) or [dataset.key[0]]
 
 
-def _own_time(dataset: Dataset) -> tuple[str, ...]:
-    return () if dataset.has_time_in_key else (dataset.time_column,)
+def select_place(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+    """Select market and time."""
+    return rows.select(*MARKET_COLUMNS, dataset.time_column)
 
 
-def _count_unique(rows: pl.DataFrame, key: Sequence[str]) -> int:
-    keys = pl.struct(key) if len(key) > 1 else pl.col(key[0])
-    return int(rows.select(keys.n_unique()).item())
+def _collect(marked: pl.DataFrame, found: pl.DataFrame, first: pl.DataFrame | None) -> Matches:
+    """Order matches by row: `found` has rows that are stored, `first` all rows or is None."""
+    numbers = marked[_ROW]
+    stored = marked.select(_ROW).join(found, on=_ROW, how="left", maintain_order="left")[_STORED]
+    return Matches(stored, numbers if first is None else first.sort(_ROW)[_FIRST])
 
 
-def _is_repeated(key: Sequence[str]) -> pl.Expr:
-    return (pl.struct(key) if len(key) > 1 else pl.col(key[0])).is_duplicated()
-
-
-def _replace_times(rows: pl.DataFrame, moved: pl.DataFrame, time: str) -> pl.DataFrame:
-    if moved.is_empty():
-        return rows
-    numbered = rows.with_row_index(_ROW)
-    joined = numbered.join(moved, on=_ROW, how="left", maintain_order="left")
-    settled = pl.coalesce("_settled", time).alias(time)
-    return joined.with_columns(settled).select(rows.columns)
-
-
-def _move_to_closest(
-    marked: pl.DataFrame,
-    single: pl.DataFrame,
-    anchors: pl.DataFrame,
-    key: list[str],
-    dataset: Dataset,
+def _find_closest(
+    dataset: Dataset, single: pl.DataFrame, anchors: pl.DataFrame, key: list[str]
 ) -> pl.DataFrame:
-    """Find the stored time of rows whose key has one time: `_row`, `_settled`, if it differs."""
-    gap = (pl.col("_time") - pl.col("_anchor")).abs().alias("_gap")
-    close = single.drop(_ROW).join(anchors, on=key).with_columns(gap)
-    close = close.filter(pl.col("_gap") <= dataset.time_tolerance)
-    closest = close.sort("_gap", "_anchor").unique(key, keep="first", maintain_order=True)
-    other = closest.filter(pl.col("_anchor") != pl.col("_time")).select(*key, _settled="_anchor")
-    return marked.join(other, on=key).select(_ROW, "_settled")
+    """Find the stored rows of rows whose key has one time: `_row`, `_stored`."""
+    close = single.join(anchors, on=key)
+    gap = (pl.col("_time") - pl.col("_anchor")).abs()
+    if not dataset.has_time_in_key:
+        close = close.filter(gap <= dataset.time_tolerance)
+    if close[_ROW].n_unique() < close.height:
+        close = close.sort(gap, "_anchor", _STORED).unique(_ROW, keep="first", maintain_order=True)
+    return close.select(_ROW, _STORED)
 
 
-def _walk_groups(
-    repeated: pl.DataFrame, anchors: pl.DataFrame, key: list[str], dataset: Dataset
+def _walk_keys(
+    dataset: Dataset, repeated: pl.DataFrame, anchors: pl.DataFrame, key: list[str]
 ) -> pl.DataFrame:
-    """Settle rows whose key comes several times, key by key: `_row`, `_settled`."""
+    """Match rows whose key has several times, key by key: `_row`, `_stored`, `_first`."""
     tolerance = dataset.time_tolerance // MICROSECOND
     groups = repeated.group_by(key).agg(_ROW, pl.col("_time").to_physical())
-    present = anchors.group_by(key).agg(pl.col("_anchor").to_physical().sort())
-    numbers: list[int] = []
-    times: list[int] = []
-    listed = groups.join(present, on=key, how="left").select(_ROW, "_time", "_anchor")
-    for positions, own, known in listed.iter_rows():
-        numbers.extend(positions)
-        times.extend(_walk(own, known or [], tolerance))
-    settled = pl.Series("_settled", times, dtype=pl.Int64).cast(repeated.schema["_time"])
-    return pl.DataFrame([pl.Series(_ROW, numbers, dtype=repeated.schema[_ROW]), settled])
+    present = anchors.sort("_anchor").group_by(key).agg(pl.col("_anchor").to_physical(), _STORED)
+    walked: list[tuple[int, int | None, int]] = []
+    columns = (_ROW, "_time", "_anchor", _STORED)
+    for rows, times, known, stored in (
+        groups.join(present, on=key, how="left").select(columns).iter_rows()
+    ):
+        walked.extend(_walk(rows, times, known or [], stored or [], tolerance))
+    schema = {_ROW: _NUMBER, _STORED: _NUMBER, _FIRST: _NUMBER}
+    return pl.DataFrame(walked, schema=schema, orient="row")
 
 
-def _walk(times: list[int], anchors: list[int], tolerance: int) -> list[int]:
-    """Settle the times of one key, one by one; `anchors` are sorted, and grow by new rows."""
-    settled = []
-    for time in times:
+def _walk(
+    rows: list[int], times: list[int], anchors: list[int], stored: list[int], tolerance: int
+) -> Iterator[tuple[int, int | None, int]]:
+    """Match the rows of one key, one by one; `anchors` are sorted, and grow by new rows."""
+    known: dict[int, tuple[int | None, int]] = {}
+    for time, number in zip(anchors, stored, strict=True):
+        known.setdefault(time, (number, 0))
+    for row, time in zip(rows, times, strict=True):
         at = bisect_left(anchors, time)
         around = anchors[max(0, at - 1) : at + 1]
         closest = min(around, key=lambda anchor: (abs(anchor - time), anchor), default=None)
         if closest is None or abs(closest - time) > tolerance:
             insort(anchors, time)
+            known[time] = (None, row)
             closest = time
-        settled.append(closest)
-    return settled
+        which, first = known[closest]
+        yield row, which, first if which is None else row
 
 
-def _pair(
-    placed: pl.DataFrame, stored: pl.DataFrame, key: list[str]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Pair rows with the row that came before: a stored one, or an earlier one of the batch.
+def _pair(matches: Matches, stored: pl.Series) -> pl.DataFrame:
+    """Pair each row with its target: its stored row, by its place in `stored`, or one of the batch.
 
-    Returns
-    -------
-    targets
-        The rows that are the first of their key and not stored: `placed`, with `_row`.
-    pairs
-        Each other row with the columns of the row before it, under `_other …`; `_other _row` is
-        null where that one is stored.
+    Rows of the batch are numbered after those.
     """
-    marked = placed.with_row_index(_ROW)
-    present = stored.select(placed.columns).unique(key, keep="first", maintain_order=True)
-    fresh = marked.join(present, on=key, how="anti", maintain_order="left")
-    targets = fresh.unique(key, keep="first", maintain_order=True)
-    nowhere = pl.lit(None, dtype=marked.schema[_ROW]).alias(_ROW)
-    before = pl.concat([present.select(nowhere, *placed.columns), targets])
-    others = before.rename(lambda name: f"{_OTHER}{name}")
-    later = marked.join(targets.select(_ROW), on=_ROW, how="anti", maintain_order="left")
-    pairs = later.join(
-        others, left_on=key, right_on=[f"{_OTHER}{name}" for name in key], coalesce=False
-    )
-    return targets, pairs
+    of_stored = stored.search_sorted(matches.stored.fill_null(0)).cast(_NUMBER)
+    of_batch = matches.first + pl.lit(len(stored), _NUMBER)
+    target = pl.when(matches.stored.is_not_null()).then(of_stored).otherwise(of_batch)
+    numbers = pl.int_range(len(matches.first), dtype=_NUMBER)
+    return pl.select(numbers.alias(_ROW), target.alias(_TARGET))
 
 
-def _differ(dataset: Dataset) -> pl.Expr:
-    """Whether the content of two rows of one key differs; null equals null."""
-    terms = [pl.col(name).ne_missing(pl.col(f"{_OTHER}{name}")) for name in dataset.values]
-    return pl.any_horizontal(terms) if terms else pl.lit(value=False)
+def _differ(dataset: Dataset, mine: pl.DataFrame, other: pl.DataFrame) -> pl.Series:
+    """Whether the content of rows differs, line by line; null equals null."""
+    differs = pl.repeat(value=False, n=mine.height, eager=True)
+    for name in dataset.values:
+        differs |= mine[name].ne_missing(other[name])
+    return differs
 
 
-def _fill_new(names: list[str], targets: pl.DataFrame, same: pl.DataFrame) -> pl.DataFrame:
-    """Fill nulls of new rows by later rows of the batch that are the same."""
-    before = f"{_OTHER}{_ROW}"
-    later = same.filter(pl.col(before).is_not_null()).sort(_ROW)
-    if not names or later.is_empty():
-        return targets.drop(_ROW)
-    values = later.group_by(before).agg(_first_values(names))
-    filled = targets.join(values, left_on=_ROW, right_on=before, how="left", maintain_order="left")
-    coalesced = [pl.coalesce(name, f"{name}_right").alias(name) for name in names]
-    return filled.with_columns(coalesced).select(targets.columns).drop(_ROW)
+def _find_fills(
+    dataset: Dataset, same: pl.DataFrame, mine: pl.DataFrame, other: pl.DataFrame
+) -> pl.DataFrame:
+    """Find nulls of rows that later rows fill: the number of the target, and its new values."""
+    names = dataset.fillable
+    lacking = pl.repeat(value=False, n=mine.height, eager=True)
+    for name in names:
+        lacking |= other[name].is_null() & mine[name].is_not_null()
+    lines = same.hstack(mine.select(names)).filter(lacking)
+    values = [pl.col(name).drop_nulls().first() for name in names]
+    return lines.group_by(_TARGET).agg(values).sort(_TARGET)
 
 
-def _fill_stored(names: list[str], same: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    """Find stored rows of which a null is to be filled, and fill it."""
-    lacks = [pl.col(f"{_OTHER}{name}").is_null() & pl.col(name).is_not_null() for name in names]
-    is_stored = pl.col(f"{_OTHER}{_ROW}").is_null()
-    fills = same.filter(is_stored & pl.any_horizontal(lacks or [pl.lit(value=False)])).sort(_ROW)
-    values = fills.group_by(key).agg(_first_values(names))
-    stored = fills.unique(key, keep="first", maintain_order=True)
-    columns = [name.removeprefix(_OTHER) for name in same.columns if name.startswith(_OTHER)]
-    rows = stored.select(pl.col(f"{_OTHER}{name}").alias(name) for name in columns).drop(_ROW)
-    joined = rows.join(values, on=key, how="left", maintain_order="left")
-    coalesced = [pl.coalesce(name, f"{name}_right").alias(name) for name in names]
-    return joined.with_columns(coalesced).select(rows.columns)
+def _apply_fills(rows: pl.DataFrame, fills: pl.DataFrame) -> pl.DataFrame:
+    """Fill nulls of rows; `_target` is the number of the row."""
+    if fills.is_empty():
+        return rows
+    names = [name for name in fills.columns if name != _TARGET]
+    joined = rows.with_row_index(_TARGET).join(fills, on=_TARGET, how="left", maintain_order="left")
+    filled = [pl.coalesce(name, f"{name}_right").alias(name) for name in names]
+    return joined.with_columns(filled).select(rows.columns)
 
 
-def _first_values(names: list[str]) -> list[pl.Expr]:
-    return [pl.col(name).drop_nulls().first() for name in names]
-
-
-def _select_place(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.select(*MARKET_COLUMNS, dataset.time_column)
+def _read_opposed(
+    rows: pl.DataFrame, stored: pl.Series, targets: pl.Series, read: ReadStored
+) -> pl.DataFrame:
+    """Read the rows with these numbers: stored ones, or those of the batch."""
+    is_stored = targets < len(stored)
+    needed = targets.filter(is_stored).unique().sort()
+    place = needed.search_sorted(targets)
+    of_batch = targets.cast(pl.Int64) - len(stored) + len(needed)
+    at = place.cast(pl.Int64).zip_with(is_stored, of_batch)
+    return pl.concat([read(stored[needed], rows.columns), rows])[at]

@@ -83,7 +83,8 @@ def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
     checked = check_rows(dataset, frame)
     if dataset.rows == "revisable":
         return replace(checked, rows=keep_latest(dataset, checked.rows))
-    outcome = resolve(dataset, checked.rows, checked.rows.clear())
+    nothing = checked.rows.clear()
+    outcome = resolve(dataset, checked.rows, nothing, lambda _, names: nothing.select(names))
     rejected = pl.concat([checked.rejected, mark_conflicting(outcome.conflicting)])
     return replace(checked, rows=sort_rows(dataset, outcome.new), rejected=rejected)
 
@@ -217,7 +218,7 @@ def _join_reasons(broken: dict[str, pl.Expr]) -> pl.Expr:
 
 
 def keep_latest(
-    dataset: Dataset, rows: pl.DataFrame, stored: pl.DataFrame | None = None
+    dataset: Dataset, rows: pl.DataFrame, places: pl.DataFrame | None = None
 ) -> pl.DataFrame:
     """Keep the last row of each key, or an earlier one that `keep_when` protects from it; sort.
 
@@ -225,10 +226,10 @@ def keep_latest(
     ----------
     rows
         Rows that the dataset admits, in the order in which they came.
-    stored
-        Key and time of the stored rows that they may be.
+    places
+        Market, key and time of the stored rows that they may be.
     """
-    placed = settle_times(dataset, rows, stored)
+    placed = settle_times(dataset, rows, rows.clear() if places is None else places)
     key = find_varying(placed, dataset.identity) or [dataset.key[0]]
     keys = pl.struct(key) if len(key) > 1 else pl.col(key[0])
     if placed.select(keys.n_unique()).item() == placed.height:

@@ -12,14 +12,14 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.table import TableMerger
 
 from lake.errors import CommitConflictError
-from lake.model.dataset import Dataset
+from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.frames import find_varying
 from lake.model.market import MARKET_COLUMNS
 from lake.store import delta
 from lake.store.delta import format_literal, quote
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
-from lake.store.prepare import MergeBatch, find_touched_files, list_dates
+from lake.store.prepare import MergeBatch, find_touched_files, list_dates, select_close
 from lake.store.snapshot import Snapshot
 
 
@@ -132,20 +132,15 @@ def _build_predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
     The literals reach as far as times count as close: a concurrent commit of a close row is then a
     conflict. Columns that they fix are not compared again: joining by strings costs most.
     """
+    close = select_close(dataset, rows)
+    dates = list_dates(dataset, rows)
     terms = [
         f"t.{quote(name)} IN ({', '.join(map(format_literal, values))})"
-        for name, values in (
-            *((name, rows[name].unique().sort()) for name in MARKET_COLUMNS),
-            ("date", list_dates(dataset, rows)),
-        )
+        for name, values in zip(PARTITIONS, (close.exchanges, close.symbols, dates), strict=True)
     ]
-    time, column = quote(dataset.time_column), pl.col(dataset.time_column)
-    bounds = {
-        "low": column.min() - dataset.time_tolerance,
-        "high": column.max() + dataset.time_tolerance,
-    }
-    low, high = map(format_literal, rows.select(**bounds).row(0))
-    terms.extend([f"t.{time} >= {low}", f"t.{time} <= {high}"])
+    time = quote(dataset.time_column)
+    terms.append(f"t.{time} >= {format_literal(close.start)}")
+    terms.append(f"t.{time} < {format_literal(close.end)}")
     keys = (*find_varying(rows, MARKET_COLUMNS), *dataset.identity[len(MARKET_COLUMNS) :])
     terms.extend(f"t.{quote(name)} = s.{quote(name)}" for name in keys)
     return " AND ".join(terms)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import date, datetime
+from typing import Any, cast
 
 import polars as pl
 
-from lake.model.dataset import Dataset
+from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.digest import compute_digest
-from lake.model.identity import resolve
+from lake.model.frames import find_varying
+from lake.model.identity import resolve, select_place
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND
 from lake.store.conform import keep_latest, mark_conflicting, sort_rows
 from lake.store.local_table import LocalTable
 from lake.store.reader import TIME_STEP
-from lake.store.snapshot import Snapshot
+from lake.store.snapshot import Bounds, Snapshot
 
 
 @dataclass(frozen=True)
@@ -67,27 +69,25 @@ class Preparation:
         self._rows = rows
         self._metadata = metadata
         self.conflicting = self.opposed = self.kept = rows.clear()
-        self._ready = None if dataset.needs_stored else self._prepare(rows.clear())
+        self._ready = None if dataset.needs_stored else self._prepare(StoredRows.none(dataset))
 
     def __call__(self, table: LocalTable) -> MergeBatch:
         """Prepare the rows for a merge into the present version of a table."""
         if self._ready is not None:
             return self._ready
-        dataset = self._dataset
-        columns = dataset.identity if dataset.rows == "revisable" else dataset.polars_schema
-        return self._prepare(read_stored(Snapshot(dataset, table), self._rows, list(columns)))
+        return self._prepare(StoredRows.find(Snapshot(self._dataset, table), self._rows))
 
-    def _prepare(self, stored: pl.DataFrame) -> MergeBatch:
+    def _prepare(self, stored: StoredRows) -> MergeBatch:
         return (self._revise if self._dataset.rows == "revisable" else self._insert)(stored)
 
-    def _revise(self, stored: pl.DataFrame) -> MergeBatch:
-        rows = keep_latest(self._dataset, self._rows, stored)
-        self.kept = rows.select(*MARKET_COLUMNS, self._dataset.time_column)
+    def _revise(self, stored: StoredRows) -> MergeBatch:
+        rows = keep_latest(self._dataset, self._rows, stored.places)
+        self.kept = select_place(self._dataset, rows)
         fills = any(rows[name].null_count() < rows.height for name in self._dataset.fillable)
         return MergeBatch(rows, self._complete_metadata(rows), fills)
 
-    def _insert(self, stored: pl.DataFrame) -> MergeBatch:
-        outcome = resolve(self._dataset, self._rows, stored)
+    def _insert(self, stored: StoredRows) -> MergeBatch:
+        outcome = resolve(self._dataset, self._rows, stored.places, stored.read)
         self.conflicting = mark_conflicting(outcome.conflicting)
         self.opposed, self.kept = outcome.opposed, outcome.kept
         rows = sort_rows(self._dataset, pl.concat([outcome.new, outcome.filled]))
@@ -100,25 +100,87 @@ class Preparation:
         return {**self._metadata, **counts, "digest": compute_digest(self._dataset, rows)}
 
 
-def read_stored(snapshot: Snapshot, rows: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
-    """Read the stored rows that some rows may be: those of their keys, at times that are close."""
-    dataset = snapshot.dataset
+@dataclass(frozen=True)
+class StoredRows:
+    """The stored rows that some rows may be: those of the same dates, at times that are close.
+
+    Attributes
+    ----------
+    scan
+        Scans them, always in the same order.
+    places
+        Their market, key and time.
+    """
+
+    scan: pl.LazyFrame
+    places: pl.DataFrame
+
+    @classmethod
+    def find(cls, snapshot: Snapshot, rows: pl.DataFrame) -> StoredRows:
+        """Read the places of rows that some rows may be."""
+        dataset = snapshot.dataset
+        names = [name for name in dataset.key if name != dataset.time_column]
+        # Ids often grow with time: then no file can hold one of them.
+        keys = {name: (rows[name].min(), rows[name].max()) for name in names}
+        files = find_touched_files(snapshot, rows, keys)
+        if files.is_empty():
+            return cls.none(dataset)
+        scan = snapshot.scan_files(files, select_close(dataset, rows))
+        return cls(scan, scan.select(dataset.identity).collect(engine="in-memory"))
+
+    @classmethod
+    def none(cls, dataset: Dataset) -> StoredRows:
+        """Return no rows."""
+        nothing = dataset.empty()
+        return cls(nothing.lazy(), nothing)
+
+    def read(self, numbers: pl.Series, columns: Sequence[str]) -> pl.DataFrame:
+        """Read columns of rows, given their ascending numbers among the places."""
+        scan = self.scan.select(columns)
+        if numbers.is_empty():
+            return pl.DataFrame(schema=scan.collect_schema())
+        rows = scan.collect(engine="in-memory")
+        return rows if len(numbers) == rows.height else rows[numbers]
+
+
+def select_close(dataset: Dataset, rows: pl.DataFrame) -> Selection:
+    """Select the markets of rows, and all times that are close to theirs."""
+    exchanges, symbols = (tuple(rows[name].unique().sort()) for name in MARKET_COLUMNS)
+    times, tolerance = rows[dataset.time_column], dataset.time_tolerance
+    first, last = cast("tuple[datetime, datetime]", (times.min(), times.max()))
+    return Selection(exchanges, symbols, first - tolerance, last + tolerance + MICROSECOND)
+
+
+def find_bounds(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+    """Find the times that are close to those of rows, for each market and stored date.
+
+    Returns
+    -------
+    DataFrame
+        exchange, symbol, date, low, high. Times over midnight are on the next line as well.
+    """
     time, tolerance = pl.col(dataset.time_column), dataset.time_tolerance
-    first, last = rows.select(time.min(), last=time.max()).row(0)
-    exchanges, symbols = (tuple(rows[name].unique()) for name in MARKET_COLUMNS)
-    until = last + tolerance + MICROSECOND
-    selection = Selection(exchanges, symbols, first - tolerance, until)
-    dates = list_dates(dataset, rows)
-    files = snapshot.files(selection).filter(pl.col("date").is_in(dates.implode()))
-    if files.is_empty():
-        return dataset.empty().select(columns)
-    keys = rows.lazy().select(dataset.full_key).unique()
-    stored = snapshot.scan_files(files, selection).select(columns)
-    return stored.join(keys, on=dataset.full_key, how="semi").collect()
+    varying = find_varying(rows, PARTITIONS)
+    bounds = {"low": time.min() - tolerance, "high": time.max() + tolerance}
+    if varying:
+        constant = [pl.col(name).first() for name in PARTITIONS if name not in varying]
+        days = rows.group_by(varying).agg(*constant, **bounds)
+    else:
+        days = rows.select(*(pl.col(name).first() for name in PARTITIONS), **bounds)
+    dates = [days.with_columns(dataset.partition_date(end)) for end in ("low", "high")]
+    columns = (*PARTITIONS, "low", "high")
+    return pl.concat(part.select(columns) for part in [days, *dates]).unique(maintain_order=True)
 
 
-def find_touched_files(snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
-    """Find the files that may hold stored rows of the keys and times of some rows.
+def find_touched_files(
+    snapshot: Snapshot, rows: pl.DataFrame, keys: Mapping[str, Bounds] | None = None
+) -> pl.DataFrame:
+    """Find the files that may hold stored rows of the times of some rows, and of their dates.
+
+    Parameters
+    ----------
+    keys
+        Smallest and largest values of columns of the key.
 
     Returns
     -------
@@ -126,23 +188,18 @@ def find_touched_files(snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
         As `Snapshot.files` gives them.
     """
     dataset = snapshot.dataset
-    time, tolerance = pl.col(dataset.time_column), dataset.time_tolerance
-    spans = rows.group_by(MARKET_COLUMNS).agg(
-        from_time=time.min() - tolerance, until=time.max() + tolerance
-    )
-    exchanges, symbols = (tuple(spans[name].unique()) for name in MARKET_COLUMNS)
-    start, end = spans.select(pl.col("from_time").min(), pl.col("until").max()).row(0)
-    files = snapshot.files(Selection(exchanges, symbols, start, end + MICROSECOND))
-    is_near = (pl.col("last") + TIME_STEP > pl.col("from_time")) & (
-        pl.col("first") <= pl.col("until")
-    )
-    near = files.join(spans, on=MARKET_COLUMNS).filter(is_near.fill_null(value=True))
-    return near.filter(pl.col("date").is_in(list_dates(dataset, rows).implode()))
+    files = snapshot.find_files(select_close(dataset, rows), keys or {})
+    if files.is_empty():
+        return files
+    last = pl.col("last") + TIME_STEP
+    overlaps = (pl.col("first") <= pl.col("high")) & (last > pl.col("low"))
+    close = files.join(find_bounds(dataset, rows), on=PARTITIONS, maintain_order="left")
+    chosen = close.filter(overlaps.fill_null(value=True))
+    return chosen.select(files.columns).unique("path", maintain_order=True)
 
 
-def list_dates(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:
+def list_dates(dataset: Dataset, rows: pl.DataFrame) -> list[date]:
     """List the stored dates of all times that are close to those of rows."""
-    time = pl.col(dataset.time_column)
-    shifts = (-dataset.time_tolerance, dataset.time_tolerance)
-    widened = [rows.select(time + shift) for shift in dict.fromkeys(shifts)]
-    return pl.concat(widened).select(dataset.partition_date().unique().sort()).to_series()
+    if not dataset.time_tolerance:
+        return rows["date"].unique().sort().to_list()
+    return find_bounds(dataset, rows)["date"].unique().sort().to_list()

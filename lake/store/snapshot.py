@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 from urllib.parse import unquote
 
 import polars as pl
@@ -15,6 +16,8 @@ from lake.store.columns import add_lacking, find_lacking
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
 from lake.store.reader import EVERYTHING, FILES, TableReader, may_hold_rows
+
+Bounds = tuple[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,23 @@ class Snapshot(TableReader):
         return self.sort_rows(frame, selection, columns)
 
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
+        return self.find_files(selection, {})
+
+    def find_files(self, selection: Selection, keys: Mapping[str, Bounds]) -> pl.DataFrame:
+        """List the data files that may hold rows of a selection and keys between two values.
+
+        Returns as `files` does.
+        """
         with translate_errors(f"table {self.dataset.name}"):
             actions = pl.DataFrame(self.table.get_add_actions(flatten=True))
         time = self.dataset.time_column
         if actions.is_empty():
             return pl.DataFrame(schema=FILES)
         files = actions.select(
+            pl.all_horizontal(
+                pl.lit(value=True),
+                *(_may_hold(actions.schema, name, *bounds) for name, bounds in keys.items()),
+            ).alias("_held"),
             "path",
             *(pl.col(f"partition.{name}").alias(name) for name in PARTITIONS),
             rows=pl.col("num_records"),
@@ -83,7 +97,16 @@ class Snapshot(TableReader):
             first=pl.col(f"min.{time}").cast(TIMESTAMP),
             last=pl.col(f"max.{time}").cast(TIMESTAMP),
         )
+        chosen = files.filter("_held", may_hold_rows(selection)).drop("_held")
         # Paths in the log are percent-encoded once more than on disk.
-        path = pl.col("path").map_elements(unquote, return_dtype=pl.String)
-        chosen = files.filter(may_hold_rows(selection)).with_columns(path)
-        return chosen.sort("exchange", "symbol", "first", "path")
+        paths = pl.Series("path", map(unquote, chosen["path"]), dtype=pl.String)
+        return chosen.with_columns(paths).sort("exchange", "symbol", "first", "path")
+
+
+def _may_hold(statistics: pl.Schema, name: str, low: Any, high: Any) -> pl.Expr:
+    """Whether a file may hold values of a column between two; one without statistics may."""
+    least, most = f"min.{name}", f"max.{name}"
+    if statistics.get(least) != pl.Series([low]).dtype:
+        return pl.lit(value=True)
+    overlaps: pl.Expr = (pl.col(least) <= high) & (pl.col(most) >= low)
+    return overlaps.fill_null(value=True)

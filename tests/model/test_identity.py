@@ -62,6 +62,10 @@ class OneByOne:
             other["received_at"] = row["received_at"]
 
 
+def resolved(rows: pl.DataFrame, stored: pl.DataFrame) -> Resolved:
+    return resolve(TRADES, rows, stored, lambda numbers, names: stored.select(names)[numbers])
+
+
 def apply(stored: pl.DataFrame, outcome: Resolved) -> pl.DataFrame:
     """The table after a batch."""
     place = [*TRADES.full_key, "timestamp"]
@@ -95,7 +99,7 @@ def test_any_batches_give_what_rows_one_by_one_give(rows: list[Row], cuts: list[
     stored, conflicting = frame(), 0
     bounds = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
     for start, end in pairwise(bounds):
-        outcome = resolve(TRADES, frame(*rows[start:end]), stored)
+        outcome = resolved(frame(*rows[start:end]), stored)
         assert outcome.conflicting.height == outcome.opposed.height
         conflicting += outcome.conflicting.height
         stored = apply(stored, outcome)
@@ -119,7 +123,7 @@ def test_any_order_gives_the_same_rows_where_close_times_form_no_chain(
     ]
     shuffled = list(close)
     random.shuffle(shuffled)
-    one, other = (resolve(TRADES, frame(*some), frame()).new for some in (close, shuffled))
+    one, other = (resolved(frame(*some), frame()).new for some in (close, shuffled))
     places = [
         sorted(rows.select("symbol", "trade_id", pl.col("timestamp").dt.truncate("100ms")).rows())
         for rows in (one, other)
@@ -129,8 +133,8 @@ def test_any_order_gives_the_same_rows_where_close_times_form_no_chain(
 
 def test_a_chain_of_close_times_depends_on_its_order_and_never_keeps_two_that_are_close() -> None:
     first, middle, last = trade(0.0), trade(0.9), trade(1.8)
-    assert seconds(resolve(TRADES, frame(first, middle, last), frame()).new) == [0.0, 1.8]
-    assert seconds(resolve(TRADES, frame(middle, first, last), frame()).new) == [0.9]
+    assert seconds(resolved(frame(first, middle, last), frame()).new) == [0.0, 1.8]
+    assert seconds(resolved(frame(middle, first, last), frame()).new) == [0.9]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +158,10 @@ def test_the_closest_of_two_stored_times_counts_and_of_two_as_close_the_earlier(
 def test_a_tolerance_of_zero_tells_every_time_apart() -> None:
     exact = replace(TRADES, time_tolerance=timedelta(0))
     rows = frame(trade(0.0), trade(0.000001), trade(0.0))
-    assert seconds(resolve(exact, rows, frame()).new) == [0.0, 0.000001]
+    assert seconds(resolve(exact, rows, frame(), lambda _, names: frame().select(names)).new) == [
+        0.0,
+        0.000001,
+    ]
 
 
 def test_rows_whose_key_has_the_time_are_left_as_they_are() -> None:
@@ -164,7 +171,7 @@ def test_rows_whose_key_has_the_time_are_left_as_they_are() -> None:
 
 
 def test_a_contradiction_shows_both_rows_as_they_came() -> None:
-    outcome = resolve(TRADES, frame(trade(0.44, price=2.0)), frame(trade(0.440295, price=1.0)))
+    outcome = resolved(frame(trade(0.44, price=2.0)), frame(trade(0.440295, price=1.0)))
     assert (outcome.new.height, outcome.kept.height) == (0, 0)
     assert seconds(outcome.conflicting) == [0.44]
     assert seconds(outcome.opposed) == [0.440295]
@@ -174,10 +181,10 @@ def test_a_contradiction_shows_both_rows_as_they_came() -> None:
 def test_a_null_is_filled_once_by_a_row_of_equal_content() -> None:
     early, late = datetime(2024, 2, 1, tzinfo=T0.tzinfo), datetime(2024, 3, 1, tzinfo=T0.tzinfo)
     other = trade(0.0, price=2.0, received_at=early)
-    outcome = resolve(TRADES, frame(other, trade(0.1, received_at=late)), frame(trade(0.0)))
+    outcome = resolved(frame(other, trade(0.1, received_at=late)), frame(trade(0.0)))
     assert outcome.filled.select("timestamp", "price", "received_at").rows() == [(T0, 1.0, late)]
     stored = frame(trade(0.0, received_at=early))
-    again = resolve(TRADES, frame(trade(0.0, received_at=late)), stored)
+    again = resolved(frame(trade(0.0, received_at=late)), stored)
     assert (again.filled.height, again.conflicting.height, again.kept.height) == (0, 0, 1)
 
 
@@ -185,5 +192,5 @@ def test_a_venue_whose_ids_identify_nothing_costs_no_square_of_its_rows() -> Non
     rows = pl.concat([frame(trade(0.0))] * 20_000).with_columns(
         timestamp=T0 + pl.int_range(20_000).cast(pl.Duration("ms")) * 700
     )
-    outcome = resolve(TRADES, rows.cast(SCHEMA), frame())  # type: ignore[arg-type]
+    outcome = resolved(rows.cast(SCHEMA), frame())  # type: ignore[arg-type]
     assert outcome.new.height == 10_000
