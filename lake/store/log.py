@@ -178,7 +178,8 @@ def parse_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
 def build_unreadable_error(table: Path, version: int) -> DamagedError:
     """Build the error for a commit that is missing or not JSON."""
     return DamagedError(
-        f"table {table.name}: commit {version} cannot be read", "Restore its log from a backup."
+        f"table {table.name}: commit {version} cannot be read: {locate_log_file(table, version)}",
+        "Restore the file from a backup.",
     )
 
 

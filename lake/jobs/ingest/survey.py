@@ -50,7 +50,17 @@ class History:
 
     @classmethod
     def read(cls, store: Store, requests: Iterable[IngestRequest]) -> History:
-        """Read what is known of the markets of requests, in all tables."""
+        """Read what is known of the markets of requests, in all tables.
+
+        Raises
+        ------
+        DamagedError
+            The log of a requested table is damaged: its coverage counts rows that may be lost.
+        """
+        requests = list(requests)
+        for dataset in {request.dataset.name: request.dataset for request in requests}.values():
+            if store.exists(dataset.name):
+                store.version(dataset)
         markets = {request.market for request in requests}
         selection = Selection(
             tuple(sorted({market.exchange for market in markets})),
