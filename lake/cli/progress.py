@@ -99,6 +99,11 @@ def notes(report: IngestReport) -> list[str]:
     rejected = sum(table.rejected for table in report.tables)
     if rejected:
         lines.append(f"{rejected:,} rows were refused: the table quarantine has the reasons.")
+    conflicting = sum(table.conflicting for table in report.tables)
+    if conflicting:
+        lines.append(
+            f"{conflicting:,} of them contradict stored rows, which stay: quarantine has both."
+        )
     cleared = sum(table.cleared for table in report.tables)
     if cleared:
         lines.append(f"{cleared:,} times out of range became null: the log names the columns.")

@@ -31,6 +31,8 @@ from lake.model.time import MICROSECOND
 ReadStored = Callable[[pl.Series, Sequence[str]], pl.DataFrame]
 """Takes numbers of stored rows, and reads columns of these rows, in the order of the numbers."""
 
+CONTRADICTS = "contradicts_earlier_row"
+"""The reason of rows in quarantine that contradict a row that came before."""
 _ROW, _STORED, _FIRST, _TARGET = "_row", "_stored", "_first", "_target"
 _NUMBER = pl.UInt32()
 

@@ -14,12 +14,11 @@ import polars as pl
 from lake.errors import SchemaError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Column, Dataset
 from lake.model.frames import find_varying, sort_by
-from lake.model.identity import resolve, settle_times
+from lake.model.identity import CONTRADICTS, resolve, settle_times
 from lake.model.time import EPOCH, iso
 from lake.store.bounds import ClearedTimes, clear_times, is_in_range, is_usable
 
 REASON = "_reason"
-CONTRADICTS = "contradicts_earlier_row"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from lake.model.identity import CONTRADICTS
 from lake.model.slots import slot_of
 from lake.model.time import EPOCH
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
@@ -24,7 +25,9 @@ def refused(data: Slice) -> pl.LazyFrame:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     timeless = pl.col("start") == EPOCH
     times = data.frame.select(data.time.alias("timestamp"))
-    rows = data.quarantine.lazy().join(times, on="timestamp", how="anti")
+    # A row that contradicts another has that one in its place, at a time that may differ a little.
+    others = data.quarantine.lazy().filter(pl.col("reason") != CONTRADICTS)
+    rows = others.join(times, on="timestamp", how="anti")
     return (
         _add_is_gap(rows, data)
         .group_by("reason", pl.col("timestamp").dt.date().alias("_day"), "_is_gap")

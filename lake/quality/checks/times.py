@@ -73,7 +73,11 @@ def order(data: Slice) -> pl.LazyFrame:
 
 
 def duplicates(data: Slice) -> pl.LazyFrame:
-    """Report rows with the key of another row. Tables have none; files of other origin may."""
+    """Report rows with the key of another row.
+
+    Tables have several only if their times differ by more than the tolerance of the dataset; files
+    of other origin may have any.
+    """
     key = data.dataset.key
     columns = dict.fromkeys([data.dataset.time_column, *key])
     frame = data.frame.select(list(columns))
