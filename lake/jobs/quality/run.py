@@ -10,6 +10,7 @@ from datetime import datetime
 import polars as pl
 
 from lake.errors import ConfigError, UnknownNameError, UsageError
+from lake.jobs.quality.rejected import read_rejected
 from lake.jobs.quality.slices import CheckInputs
 from lake.model.dataset import Dataset
 from lake.model.market import DATASET_MARKET, Market
@@ -99,7 +100,7 @@ def open_inputs(
     return CheckInputs(
         tables={**opened, **(tables or {})},
         coverage=coverage,
-        quarantine=store.read(store.catalog.dataset("quarantine"), as_of=as_of).drop("row"),
+        quarantine=read_rejected(store, as_of),
         now=as_of or now,
         omits_empty_bars=omits_empty_bars,
         not_given=not_given,

@@ -13,9 +13,12 @@ from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
 from lake.quality.checks.completeness import classify_missing
 from lake.quality.slice import Slice
 
+KEY, SEPARATOR = "key", "\t"
+"""Column of rejected rows with the values of their key, joined by a separator; null: unknown."""
+
 
 def refused(data: Slice) -> pl.LazyFrame:
-    """Report rows in quarantine whose time no stored row has; a stored row replaces them.
+    """Report rows in quarantine that no stored row replaces: one of their key, or of their time.
 
     One finding per day and broken rule. Rows without a usable time, for example in a wrong unit,
     are reported on 1970-01-01 as a warning: it is unknown which row replaces them. Rows that
@@ -24,12 +27,10 @@ def refused(data: Slice) -> pl.LazyFrame:
     if data.quarantine is None or data.quarantine.is_empty():
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     timeless = pl.col("start") == EPOCH
-    times = data.frame.select(data.time.alias("timestamp"))
     # A row that contradicts another has that one in its place, at a time that may differ a little.
-    others = data.quarantine.lazy().filter(pl.col("reason") != CONTRADICTS)
-    rows = others.join(times, on="timestamp", how="anti")
+    others = data.quarantine.filter(pl.col("reason") != CONTRADICTS)
     return (
-        _add_is_gap(rows, data)
+        _add_is_gap(_find_not_replaced(others, data), data)
         .group_by("reason", pl.col("timestamp").dt.date().alias("_day"), "_is_gap")
         .agg(
             start=pl.col("timestamp").min(),
@@ -53,6 +54,22 @@ def refused(data: Slice) -> pl.LazyFrame:
         )
         .drop("_is_gap")
     )
+
+
+def _find_not_replaced(quarantine: pl.DataFrame, data: Slice) -> pl.LazyFrame:
+    """Find the rejected rows that no stored row replaces.
+
+    Where ids identify rows, another row of the same moment replaces none.
+    """
+    times = data.frame.select(data.time.alias("timestamp"))
+    if KEY not in quarantine.columns:
+        return quarantine.lazy().join(times, on="timestamp", how="anti")
+    has_key = pl.col(KEY).is_not_null()
+    parts = [pl.col(name).cast(pl.String) for name in data.dataset.key]
+    keys = data.frame.select(pl.concat_str(parts, separator=SEPARATOR).alias(KEY))
+    by_key = quarantine.lazy().filter(has_key).join(keys, on=KEY, how="anti")
+    by_time = quarantine.lazy().filter(~has_key).join(times, on="timestamp", how="anti")
+    return pl.concat([by_key, by_time])
 
 
 def _add_is_gap(rows: pl.LazyFrame, data: Slice) -> pl.LazyFrame:

@@ -188,3 +188,15 @@ def test_a_table_of_which_an_old_lake_has_only_answers_is_shown_and_checked(lake
     assert lake.quality.check("bars_1m", symbol="BTC/USDT").rows == 0
     assert lake.tables().filter(pl.col("table") == "bars_1m")["rows"].to_list() == [0]
     assert lake.sql("SELECT count(*) FROM bars_1m").fetchall() == [(0,)]
+
+
+def test_a_rejected_trade_is_not_replaced_by_another_of_the_same_moment(lake: Lake) -> None:
+    good = trades(2, step=timedelta(0), side=["buy"] * 2)
+    bad = trades(1, first=7, step=timedelta(0), price=[-1.0], side=["buy"])
+    write(lake, "trades", pl.concat([good, bad]))
+    lake.quality.check()
+    [finding] = lake.quality.findings(check="refused").rows(named=True)
+    assert (finding["rows"], finding["timestamp"]) == (1, T0)
+    write(lake, "trades", bad.with_columns(price=5.0))
+    lake.quality.check()
+    assert lake.quality.findings(check="refused").is_empty()
