@@ -188,9 +188,8 @@ class Ingestion:
         ends = {request: gaps[request][-1].end for request in to_present if request in gaps}
         refusals = list(build_refusals(self._results, ends))
         for exchange, own in plans.items():
-            if own.source is not None:
-                new = [item for item in refusals if item.market.exchange == exchange]
-                Refusals(self._store).record(new, Origin(job.id, own.source.name))
+            new = [item for item in refusals if item.market.exchange == exchange]
+            Refusals(self._store).record(new, Origin(job.id, own.name))
 
     def _build_report(
         self, job_id: str, plans: Mapping[str, ExchangePlan], started: datetime

@@ -100,6 +100,8 @@ class ExchangePlan:
 
     Attributes
     ----------
+    name
+        Name of the source, or of the exchange where no source serves it.
     source
         None where the exchange cannot be connected.
     failed
@@ -108,6 +110,7 @@ class ExchangePlan:
         What was refused in an earlier run, and is not asked again yet.
     """
 
+    name: str
     source: Source | None = None
     tasks: list[Task] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
@@ -165,14 +168,16 @@ class Surveyor:
             No source serves an exchange of which nothing is covered.
         """
         for exchange in dict.fromkeys(request.market.exchange for request in gaps):
-            plans[exchange] = ExchangePlan()
+            own_plan = plans[exchange] = ExchangePlan(exchange)
             own = {r: missing for r, missing in gaps.items() if r.market.exchange == exchange}
             try:
-                plans[exchange].source = self._connect(exchange)
+                own_plan.source = self._connect(exchange)
+                own_plan.name = own_plan.source.name
             except UnknownNameError as error:
                 for request, missing in own.items():
                     self._require_known(request, error)
-                    self._fail(plans[exchange], request, missing, _to_refusal(error))
+                    left = self._leave_out(request, missing, own_plan)
+                    self._fail(own_plan, request, left, _to_refusal(error))
 
     async def plan(
         self, gaps: Mapping[FetchRequest, RangeSet], plans: Mapping[str, ExchangePlan]
@@ -203,7 +208,7 @@ class Surveyor:
         asked: dict[FetchRequest, RangeSet] = {}
         down: list[SourceError] = []
         for request, missing in gaps.items():
-            left = self._leave_out(request, missing, source.name, own)
+            left = self._leave_out(request, missing, own)
             if not left:
                 continue
             if len(down) >= PATIENCE:
@@ -218,16 +223,14 @@ class Surveyor:
             down = [*down, error] if is_down and error is not None else []
         own.tasks = plan.plan_tasks(asked, source.window, source.batch_size)
 
-    def _leave_out(
-        self, request: FetchRequest, missing: RangeSet, source: str, own: ExchangePlan
-    ) -> RangeSet:
+    def _leave_out(self, request: FetchRequest, missing: RangeSet, own: ExchangePlan) -> RangeSet:
         """Return what is missing without what the source refused or did not give before."""
         if request in self._again:
             return missing
         part = request.dataset.name, request.market
-        left = subtract(missing, self._history.not_given.get((source, part), ()))
+        left = subtract(missing, self._history.not_given.get((own.name, part), ()))
         for refusal in self._history.refusals.get(part, ()):
-            refused = refusal.within(left) if refusal.source == source else ()
+            refused = refusal.within(left) if refusal.source == own.name else ()
             if refused and refusal.again_at > self._now:
                 own.known.append(to_known_failure(refusal, refused))
                 left = subtract(left, refused)

@@ -261,3 +261,31 @@ def test_another_source_fills_what_one_no_longer_gives(lake: Lake) -> None:
     report = ingest(lake, Other("AAA/USDT"), **options)  # type: ignore[arg-type]
     assert report.rows == 1440
     assert lake.coverage("bars_1m").select("start", "end").rows() == [(lost.start, GIVEN.end)]
+
+
+def test_an_exchange_that_no_source_serves_any_more_stops_no_other(lake: Lake) -> None:
+    clock = Clock(NOW)
+    ingest(lake, Venue("AAA/USDT"), symbols=["AAA/USDT"])
+    ingest(lake, Venue("AAA/USDT", exchange="two"), symbols=["AAA/USDT"])
+    requests = [
+        IngestRequest(lake.dataset("bars_1m"), Market(exchange, "AAA/USDT"))
+        for exchange in ("one", "two")
+    ]
+
+    def connect(exchange: str) -> Venue:
+        if exchange == "one":
+            raise UnknownNameError("unknown exchange 'one'")
+        return Venue("AAA/USDT", exchange=exchange)
+
+    def run() -> IngestReport:
+        store = Store(lake.root, clock)
+        return asyncio.run(Ingestion(store, lake.settings, connect, NoProgress()).run(requests))
+
+    with pytest.raises(SourceRefusedError, match="unknown exchange 'one'"):
+        run()
+    clock.time += timedelta(hours=1)
+    report = run()  # it is known, and not asked again yet
+    assert [(item.market.exchange, item.reason) for item in report.failures] == [("one", "refused")]
+    assert bars(lake)["two", "AAA/USDT"] == 1440 + 13 * 60 + 1
+    with pytest.raises(UnknownNameError):
+        ingest(lake, Venue("AAA/USDT", exchange="three"), symbols=["ZZZ/USDT"], clock=clock)
