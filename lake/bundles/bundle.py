@@ -10,6 +10,7 @@ from typing import overload
 import polars as pl
 
 from lake.bundles.archive.write import export
+from lake.bundles.left_out import list_left_out
 from lake.bundles.manifest import Manifest
 from lake.bundles.readable import ReadableBundle
 from lake.bundles.replay_source import PinnedSource
@@ -71,6 +72,14 @@ class Bundle(ReadableBundle):
         rows = [part.model_dump() for part in self.manifest.coverage if part.table in tables]
         text = dict.fromkeys(("table", "exchange", "symbol"), pl.String())
         return pl.DataFrame(rows, schema={**text, "start": TIMESTAMP, "end": TIMESTAMP})
+
+    def left_out(self) -> pl.DataFrame:
+        """Return the open bars in the selection, which are not final and so not pinned.
+
+        One row per table and market: table, exchange, symbol, rows, and the open times of the first
+        and the last of these bars.
+        """
+        return list_left_out(ref for _, ref in self.manifest.refs())
 
     def instruments(self) -> pl.DataFrame:
         """Return the specification of each market at the pin: one row per market that has one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ FindGrid = Callable[[str, Market], Grid | None]
 """Returns where the bars of a table and market open; None if the rows are not bars."""
 
 _MAX_SHOWN = 5
+_LOST, _OPEN = " (the source no longer serves it)", " (its bar is still open)"
 
 
 class _Hole(NamedTuple):
@@ -28,11 +29,10 @@ class _Hole(NamedTuple):
     exchange: str
     symbol: str
     range: TimeRange
-    is_given: bool
+    why: str = ""
 
     def __str__(self) -> str:
-        why = "" if self.is_given else " (the source no longer serves it)"
-        return f"{self.table} of {self.exchange} {self.symbol}: {self.range}{why}"
+        return f"{self.table} of {self.exchange} {self.symbol}: {self.range}{self.why}"
 
 
 def require_complete(
@@ -41,6 +41,7 @@ def require_complete(
     covered: Sequence[CoveragePart],
     not_given: Sequence[CoveragePart] = (),
     grid: FindGrid = lambda *_: None,
+    open_bars: Sequence[CoveragePart] = (),
 ) -> None:
     """Refuse a selection whose coverage has holes.
 
@@ -53,13 +54,16 @@ def require_complete(
         Intervals that were requested, and that the source no longer serves.
     grid
         Returns where bars of a table and market open: no bar is missing before the first one.
+    open_bars
+        Time of open bars, which are not pinned: a hole unless it is after all that is required.
 
     Raises
     ------
     QualityError
         An interval is not covered; the message names it.
     """
-    found = (_find_holes(frame, selection, covered, not_given, grid) for frame in days)
+    reasons = {_LOST: not_given, _OPEN: open_bars}
+    found = (_find_holes(frame, selection, covered, reasons, grid) for frame in days)
     holes = list(chain.from_iterable(found))
     if holes:
         examples = "; ".join(str(hole) for hole in holes[:_MAX_SHOWN])
@@ -112,25 +116,34 @@ def _find_holes(
     days: pl.DataFrame,
     selection: Selection,
     covered: Sequence[CoveragePart],
-    not_given: Sequence[CoveragePart],
+    reasons: Mapping[str, Sequence[CoveragePart]],
     grid: FindGrid,
 ) -> Iterator[_Hole]:
+    """Find the holes of the markets of a table; `reasons`: intervals with a known reason."""
     spans = days.group_by("table", "exchange", "symbol", maintain_order=True).agg(
         pl.col("first").min(), pl.col("last").max()
     )
     for table, exchange, symbol, first, last in spans.iter_rows():
         market = (table, exchange, symbol)
-        covered_ranges, lost = _find_ranges(covered, market), _find_ranges(not_given, market)
-        answered = (*covered_ranges, *lost)
+        ranges = {why: _find_ranges(parts, market) for why, parts in reasons.items()}
+        covered_ranges = _find_ranges(covered, market)
+        answered = (*covered_ranges, *ranges[_LOST])
         start = selection.start or min([first, *(item.start for item in answered)])
         end = selection.end or max([last + MICROSECOND, *(item.end for item in answered)])
         bars = grid(table, StoredMarket(exchange, symbol))
         if bars is not None:
             start = min(bars.ceiling(start), end)
         missing = subtract([TimeRange(start, end)] if start < end else [], covered_ranges)
-        holes = [_Hole(*market, item, is_given=True) for item in subtract(missing, lost)]
-        holes += [_Hole(*market, item, is_given=False) for item in intersect(missing, lost)]
-        yield from sorted(holes, key=lambda hole: hole.range)
+        explained = _explain(missing, ranges)
+        yield from (_Hole(*market, item, why) for item, why in explained)
+
+
+def _explain(missing: RangeSet, ranges: Mapping[str, RangeSet]) -> list[tuple[TimeRange, str]]:
+    """Split missing ranges by reason; an empty text where none is known."""
+    parts = [(item, "") for item in subtract(missing, chain.from_iterable(ranges.values()))]
+    for why, known in ranges.items():
+        parts += [(item, why) for item in intersect(missing, known)]
+    return sorted(parts)
 
 
 def _find_ranges(parts: Sequence[CoveragePart], market: tuple[str, str, str]) -> RangeSet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     AwareDatetime,
@@ -26,13 +26,27 @@ from lake.model.timeframe import Timeframe
 from lake.store.index import FileSeal
 
 FORMAT: Literal[1] = 1
-_LATER_KEYS = ("counts_receipt", "added_columns")
 FILES, DAYS_FILE, QUALITY_FILE = "files.parquet", "days.parquet", "quality.json"
 """The files beside a manifest."""
 
 
 class _Part(BaseModel):
+    """Part of a manifest.
+
+    `later_keys`: keys that manifests of earlier versions lack. They are left out where they have
+    their default, so that such a manifest keeps its checksum.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+    later_keys: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, handler: Any) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        for key in self.later_keys:
+            if getattr(self, key) == type(self).model_fields[key].default:
+                values.pop(key, None)
+        return values
 
     @field_serializer("*", mode="wrap", when_used="json")
     def _render_times(self, value: Any, handler: Any) -> Any:
@@ -52,6 +66,19 @@ class SelectionPart(_Part):
         return Selection(self.exchanges, self.symbols, self.start, self.end)
 
 
+class LeftOutPart(_Part):
+    """Open bars of a market within the selection: they are not final, so they are not pinned.
+
+    `rows` is their number, `first` and `last` are the times at which the first and the last opens.
+    """
+
+    exchange: str
+    symbol: str
+    rows: int
+    first: AwareDatetime
+    last: AwareDatetime
+
+
 class Ref(_Part):
     """One table in a bundle.
 
@@ -66,6 +93,9 @@ class Ref(_Part):
     schema_fingerprint, digest
         The digests of the columns and of the rows, both without columns that digests leave out;
         `lake.model.digest` defines them.
+    left_out
+        The open bars that are not pinned, by market; absent if there were none. If there are any,
+        rows of the data files whose `closed` is false are not part of the table.
     """
 
     table: str
@@ -80,6 +110,8 @@ class Ref(_Part):
     last: AwareDatetime
     schema_fingerprint: str
     digest: str
+    left_out: tuple[LeftOutPart, ...] = ()
+    later_keys = ("left_out",)
 
 
 class DateRange(_Part):
@@ -119,12 +151,7 @@ class ColumnPart(_Part):
     nullable: bool
     meaning: str
     digest: bool = True
-
-    @model_serializer(mode="wrap")
-    def _leave_out_default(self, handler: Any) -> dict[str, Any]:
-        """Leave out `digest` where it is true: manifests without the key keep their checksum."""
-        values: dict[str, Any] = handler(self)
-        return {k: v for k, v in values.items() if k != "digest" or not v}
+    later_keys = ("digest",)
 
 
 class DatasetPart(_Part):
@@ -152,12 +179,7 @@ class DatasetPart(_Part):
     rank: int
     columns: dict[str, ColumnPart]
     added_columns: tuple[str, ...] = ()
-
-    @model_serializer(mode="wrap")
-    def _leave_out_defaults(self, handler: Any) -> dict[str, Any]:
-        """Leave out keys with their default that manifests of earlier versions do not have."""
-        values: dict[str, Any] = handler(self)
-        return {k: v for k, v in values.items() if v or k not in _LATER_KEYS}
+    later_keys = ("counts_receipt", "added_columns")
 
     @classmethod
     def from_dataset(cls, dataset: Dataset, added_columns: tuple[str, ...] = ()) -> DatasetPart:

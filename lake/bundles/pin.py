@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,11 @@ import polars as pl
 from lake.bundles.draft import Assessment, Draft
 from lake.bundles.gates import require_complete, require_rows
 from lake.bundles.hashes import hash_committed_files
+from lake.bundles.left_out import (
+    find_open_bars,
+    find_open_ranges,
+    summarize_open_bars,
+)
 from lake.bundles.manifest import (
     QUALITY_FILE,
     CoveragePart,
@@ -27,16 +32,16 @@ from lake.errors import CommitConflictError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.digest import combine_digests
 from lake.model.grid import Grid
+from lake.model.intervals import subtract
 from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.progress import Progress
 from lake.model.selection import Selection
-from lake.model.time import in_utc, iso
+from lake.model.time import TimeRange, in_utc, iso
 from lake.query.grids import read_grid
 from lake.query.overview import join_answers
 from lake.query.shortage import Shortage, find_shortages
 from lake.store.index import FileIndex
 from lake.store.ledger import Ledger
-from lake.store.reader import may_hold_rows
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
 from lake.version import VERSION
@@ -81,12 +86,16 @@ class PinRequest:
 
 @dataclass(frozen=True)
 class MeasuredTable:
-    """The selection of a table at a version: its ref, its days (`DAYS`), its files and `sha256`."""
+    """The selection of a table at a version.
+
+    Its ref, its days (`DAYS`), its files and `sha256`, and the open bars that are left out.
+    """
 
     snapshot: Snapshot
     ref: Ref
     days: pl.DataFrame
     files: pl.DataFrame
+    open_bars: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,8 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
         def find(table: str, market: Market) -> Grid | None:
             return read_grid(snapshots[table], market)
 
-        require_complete(days, request.selection, parts, lost, find)
+        still_open = _list_open_parts(tables)
+        require_complete(days, request.selection, parts, lost, find, still_open)
         require_rows(list(_find_shortages(tables, answers)))
     return Measurement(request, now, tables, parts)
 
@@ -210,13 +220,13 @@ def capture_versions(
     )
 
 
-def _measure_table(snapshot: Snapshot, selected: Selection, progress: Progress) -> MeasuredTable:
+def _measure_table(snapshot: Snapshot, selection: Selection, progress: Progress) -> MeasuredTable:
     dataset = snapshot.dataset
-    hashed = hash_committed_files(snapshot, snapshot.files(selected), progress)
-    selection = _cut_open_bars(snapshot, selected)
-    files = hashed.filter(may_hold_rows(selection))
-    days = measure_days(snapshot, selection, progress)
-    _require_markets(dataset, selection, days)
+    files = hash_committed_files(snapshot, snapshot.files(selection), progress)
+    open_bars = find_open_bars(snapshot, selection)
+    pinned = replace(snapshot, closed_only=not open_bars.is_empty())
+    days = measure_days(pinned, selection, progress)
+    _require_markets(dataset, selection, days, open_bars)
     rows, first, last = days.select(
         pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()
     ).row(0)
@@ -238,8 +248,9 @@ def _measure_table(snapshot: Snapshot, selected: Selection, progress: Progress) 
         last=last,
         schema_fingerprint=dataset.fingerprint,
         digest=combine_digests(days),
+        left_out=summarize_open_bars(open_bars),
     )
-    return MeasuredTable(snapshot, ref, days, files)
+    return MeasuredTable(snapshot, ref, days, files, open_bars)
 
 
 def _find_shortages(tables: Sequence[MeasuredTable], answers: pl.DataFrame) -> Iterator[Shortage]:
@@ -277,53 +288,67 @@ def _build_metadata(
     )
 
 
-def _cut_open_bars(snapshot: Snapshot, selection: Selection) -> Selection:
-    """Cut a selection before its first open bar, because an open bar is not final."""
-    if "closed" not in snapshot.dataset.polars_schema:
-        return selection
-    time = snapshot.dataset.time_column
-    is_open = snapshot.scan_unordered(selection).filter(~pl.col("closed"))
-    first_open: datetime | None = is_open.select(pl.col(time).min()).collect().item()
-    if first_open is None:
-        return selection
-    if selection.start is not None and first_open <= selection.start:
-        raise UnknownNameError(
-            f"{snapshot.dataset.name} has no closed bar in the selection, so there is nothing to "
-            "pin",
-            "Open bars are not final; ingest again after they have closed, then pin.",
-        )
-    return Selection(selection.exchanges, selection.symbols, selection.start, first_open)
-
-
-def _require_markets(dataset: Dataset, selection: Selection, days: pl.DataFrame) -> None:
+def _require_markets(
+    dataset: Dataset, selection: Selection, days: pl.DataFrame, open_bars: pl.DataFrame
+) -> None:
     pinned_names = {*days["exchange"].unique(), *days["symbol"].unique()}
     missing = [
         name for name in (*selection.exchanges, *selection.symbols) if name not in pinned_names
     ]
-    if missing or days.is_empty():
-        markets = " of " + ", ".join(missing) if missing else ""
+    if not missing and not days.is_empty():
+        return
+    markets = " of " + ", ".join(missing) if missing else ""
+    open_names = {*open_bars["exchange"].unique(), *open_bars["symbol"].unique()}
+    if open_names.issuperset(missing) and open_bars.height:
         raise UnknownNameError(
-            f"{dataset.name} has no rows{markets} in the selection, so there is nothing to pin",
-            "`lake status` lists the stored markets; ingest the rows first, or select other ones.",
+            f"{dataset.name} has no closed bar{markets} in the selection, so there is nothing to "
+            "pin",
+            "Open bars are not final; ingest again after they have closed, then pin.",
         )
+    raise UnknownNameError(
+        f"{dataset.name} has no rows{markets} in the selection, so there is nothing to pin",
+        "`lake status` lists the stored markets; ingest the rows first, or select other ones.",
+    )
 
 
 def _list_coverage_parts(
     covered: pl.DataFrame, measured: Sequence[MeasuredTable]
 ) -> tuple[CoveragePart, ...]:
-    """List the covered intervals of the pinned tables and ranges."""
+    """List the covered intervals of the pinned tables and ranges, without those of open bars."""
+    open_ranges = {table.ref.table: find_open_ranges(table.open_bars) for table in measured}
     parts = []
     for table, exchange, symbol, start, end in covered.iter_rows():
         for ref in (item.ref for item in measured if item.ref.table == table):
             pinned = ref.selection
             low = max(filter(None, (start, pinned.start)))
             high = min(filter(None, (end, pinned.end)))
-            if low < high:
+            kept = [TimeRange(low, high)] if low < high else []
+            for item in subtract(kept, open_ranges[table].get((exchange, symbol), ())):
                 part = CoveragePart(
-                    table=table, exchange=exchange, symbol=symbol, start=low, end=high
+                    table=table,
+                    exchange=exchange,
+                    symbol=symbol,
+                    start=item.start,
+                    end=item.end,
                 )
                 parts.append(part)
     return tuple(parts)
+
+
+def _list_open_parts(measured: Sequence[MeasuredTable]) -> list[CoveragePart]:
+    """List the intervals of open bars, which are not pinned."""
+    return [
+        CoveragePart(
+            table=table.ref.table,
+            exchange=exchange,
+            symbol=symbol,
+            start=item.start,
+            end=item.end,
+        )
+        for table in measured
+        for (exchange, symbol), ranges in find_open_ranges(table.open_bars).items()
+        for item in ranges
+    ]
 
 
 def _read_instruments(

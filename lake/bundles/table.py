@@ -38,6 +38,8 @@ class PinnedTable(TableReader):
         The index of the files that hold the selection.
     pinned
         The pinned selection.
+    closed_only
+        Whether the pin left out open bars.
     added_columns
         Columns that some of the files lack, because the table got them later.
     checker
@@ -58,6 +60,7 @@ class PinnedTable(TableReader):
     checksum: str
     cache: Cache | None
     cache_writer: CacheWriter
+    closed_only: bool = False
 
     @classmethod
     def open(
@@ -69,11 +72,13 @@ class PinnedTable(TableReader):
         cache_writer: CacheWriter | None = None,
     ) -> PinnedTable:
         """Open a table of a bundle; without a cache, rows are read from its files."""
+        ref = contents.ref(table)
         return cls(
             dataset=contents.dataset(table),
             folder=contents.tables / table,
             index=contents.files,
-            pinned=contents.ref(table).selection.selection,
+            pinned=ref.selection.selection,
+            closed_only=bool(ref.left_out),
             added_columns=contents.manifest.data_dictionary[table].added_columns,
             checker=checker or FileChecker(),
             bundle_id=contents.id,

@@ -264,6 +264,8 @@ def _describe_diff(before: str, after: str, days: pl.DataFrame) -> str:
 def _summary(session: Session, bundle: Bundle, name: str) -> None:
     import polars as pl
 
+    from lake.bundles.left_out import describe_left_out
+
     refs = [
         {
             "table": ref.table,
@@ -282,6 +284,7 @@ def _summary(session: Session, bundle: Bundle, name: str) -> None:
         return
     show(session, pl.DataFrame(refs))
     lines = [f"Bundle {name}: {bundle.id}"]
+    lines += describe_left_out(ref for _, ref in bundle.manifest.refs())
     if bundle.manifest.quality_report is not None:
         score = rounded_down(bundle.manifest.metadata.data_quality_score)
         lines.append(f"Quality score {score}: `lake quality report --bundle {name}` explains it.")

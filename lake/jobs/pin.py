@@ -7,6 +7,7 @@ from lake.bundles.contents import Contents
 from lake.bundles.draft import Assessment
 from lake.bundles.gates import require_score
 from lake.bundles.hashes import require_equal_hashes
+from lake.bundles.left_out import log_left_out
 from lake.bundles.pin import MeasuredTable, Measurement, PinRequest, build_draft, measure
 from lake.bundles.repository import Repository
 from lake.jobs.quality.pin_report import assess
@@ -50,6 +51,8 @@ def pin(
         repository.require_free(request.name, draft.id, move=request.move)
         contents = repository.store(draft)
         repository.point(request.name, contents.id)
+    for table in measurement.tables:
+        log_left_out(table.ref, table.open_bars, request.as_of or measurement.now)
     return contents
 
 

@@ -309,6 +309,11 @@ class Dataset:
         """Whether the time column is part of the key."""
         return self.time_column in self.key
 
+    @property
+    def marks_open(self) -> bool:
+        """Whether a column `closed` tells rows that are final from those that are still open."""
+        return self.polars_schema.get("closed") == pl.Boolean()
+
     def empty(self) -> pl.DataFrame:
         """Return a frame with all columns and no rows."""
         return pl.DataFrame(schema=self.polars_schema)

@@ -13,7 +13,7 @@ from lake.errors import DamagedError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import iso
-from lake.store.reader import EVERYTHING, OpenRows
+from lake.store.reader import EVERYTHING, OpenRows, TableReader
 from lake.store.store import Store
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -
         source = f"(SELECT {_render_typed_nulls(dataset)} WHERE false)"
     # Names come from dataset files, which allow only [a-z0-9_]; values are quoted.
     statement = (
-        f"SELECT {_render_columns(dataset)} FROM {source}{_render_where(dataset, view.selection)}"  # noqa: S608
+        f"SELECT {_render_columns(dataset)} FROM {source}{_render_where(reader, view.selection)}"  # noqa: S608
     )
     try:
         connection.execute(f'CREATE VIEW "{name}" AS {statement}')
@@ -225,12 +225,12 @@ def _render_typed_nulls(dataset: Dataset) -> str:
     return ", ".join(f'NULL::{_DUCKDB_TYPES[c.type]} AS "{c.name}"' for c in dataset.columns)
 
 
-def _render_where(dataset: Dataset, selection: Selection) -> str:
-    terms = []
+def _render_where(reader: TableReader, selection: Selection) -> str:
+    terms = ['"closed" IS NOT FALSE'] if reader.closed_only else []
     for column, values in (("exchange", selection.exchanges), ("symbol", selection.symbols)):
         if values:
             terms.append(f'"{column}" IN ({", ".join(_quote(value) for value in values)})')
-    time = f'"{dataset.time_column}"'
+    time = f'"{reader.dataset.time_column}"'
     if selection.start is not None:
         terms.append(f"{time} >= TIMESTAMPTZ '{iso(selection.start)}'")
     if selection.end is not None:

@@ -41,9 +41,12 @@ class TableReader(ABC):
     ----------
     dataset
         What the rows are.
+    closed_only
+        Whether open bars are left out, because they are not final.
     """
 
     dataset: Dataset
+    closed_only: bool = False
 
     @property
     @abstractmethod
@@ -158,6 +161,8 @@ class TableReader(ABC):
         predicate = selection.predicate(self.dataset)
         if predicate is not None:
             frame = frame.filter(predicate)
+        if self.closed_only:
+            frame = frame.filter(pl.col("closed").ne_missing(other=False))
         if self.dataset.granularity == "year":
             time = pl.col(self.dataset.time_column)
             frame = frame.with_columns(time.dt.date().alias("date"))

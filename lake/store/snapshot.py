@@ -32,6 +32,7 @@ class Snapshot(TableReader):
 
     dataset: Dataset
     table: LocalTable
+    closed_only: bool = False
 
     @property
     def version(self) -> int:
