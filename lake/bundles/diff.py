@@ -36,6 +36,7 @@ DAY_DIFF = pl.Schema(
 ROW_DIFF = pl.Schema(
     {**dict.fromkeys(_MARKET, pl.String()), "time": TIMESTAMP, **dict.fromkeys(_LINE, pl.String())}
 )
+_TIME_OF_REPEATED = "time of repeated"
 _NOTHING = pl.lit(None, dtype=pl.String())
 _PART_ROWS = 500_000
 _SLICE_ROWS = 50_000
@@ -149,6 +150,11 @@ class _Side:
     def key(self) -> dict[str, pl.DataType]:
         return {name: self.dataset.polars_schema[name] for name in self.dataset.full_key}
 
+    def select_repeated(self) -> pl.DataFrame:
+        """Return the keys that several rows have."""
+        keys = self.rows.select(self.key.keys())
+        return keys.filter(keys.is_duplicated())
+
     def select_prefixed(self, other: _Side, prefix: str) -> pl.DataFrame:
         """Return the rows with prefixed names; columns that only `other` has are null."""
         own, others = self.dataset.polars_schema, other.dataset.polars_schema
@@ -213,13 +219,25 @@ def _compare(old: _Side, new: _Side) -> Iterator[pl.DataFrame]:
 
 
 def _join_sides(old: _Side, new: _Side) -> pl.DataFrame:
-    """Join rows by key, with columns `old …` and `new …`; add `line`, `time` and `key`."""
-    joined = old.select_prefixed(new, "old ").join(
-        new.select_prefixed(old, "new "),
-        left_on=[f"old {name}" for name in old.key],
-        right_on=[f"new {name}" for name in old.key],
+    """Join rows by key, with columns `old …` and `new …`; add `line`, `time` and `key`.
+
+    Rows whose key comes several times in a bundle are also told apart by their times.
+    """
+    several = pl.concat([old.select_repeated(), new.select_repeated()]).unique()
+    marked = [
+        side.select_prefixed(other, prefix).with_columns(
+            _find_repeated(side, several).alias(f"{prefix}{_TIME_OF_REPEATED}")
+        )
+        for side, other, prefix in ((old, new, "old "), (new, old, "new "))
+    ]
+    keys = [*old.key, _TIME_OF_REPEATED]
+    joined = marked[0].join(
+        marked[1],
+        left_on=[f"old {name}" for name in keys],
+        right_on=[f"new {name}" for name in keys],
         how="full",
         coalesce=False,
+        nulls_equal=True,
     )
     time_column = new.dataset.time_column
     key_columns = [name for name in old.dataset.key if name != time_column]
@@ -229,6 +247,16 @@ def _join_sides(old: _Side, new: _Side) -> pl.DataFrame:
     texts = [_format_time(value, old.key[name]) for name, value in key.items()]
     as_json = pl.struct(texts).struct.json_encode() if texts else _NOTHING
     return ordered.with_columns(at.alias("time"), as_json.alias("key"))
+
+
+def _find_repeated(side: _Side, several: pl.DataFrame) -> pl.Series:
+    """Return the times of rows with one of several keys; null for other rows."""
+    time = side.rows[side.dataset.time_column]
+    if several.is_empty():
+        return time.clear().extend_constant(None, len(time))
+    marked = several.with_columns(_is_repeated=pl.lit(value=True))
+    joined = side.rows.join(marked, on=several.columns, how="left", maintain_order="left")
+    return joined.select(pl.when("_is_repeated").then(side.dataset.time_column)).to_series()
 
 
 def _list_changed_values(

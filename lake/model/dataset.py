@@ -270,7 +270,12 @@ class Dataset:
     @property
     def identity(self) -> tuple[str, ...]:
         """Columns that no two stored rows have in common: market, key and time."""
-        return tuple(dict.fromkeys([*self.full_key, self.time_column]))
+        return (*MARKET_COLUMNS, *self.row_key)
+
+    @property
+    def row_key(self) -> tuple[str, ...]:
+        """Columns that no two stored rows of a market have in common: key and time."""
+        return tuple(dict.fromkeys([*self.key, self.time_column]))
 
     @property
     def fingerprint(self) -> str:

@@ -141,7 +141,7 @@ def _build_predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
     time = quote(dataset.time_column)
     terms.append(f"t.{time} >= {format_literal(close.start)}")
     terms.append(f"t.{time} < {format_literal(close.end)}")
-    keys = (*find_varying(rows, MARKET_COLUMNS), *dataset.identity[len(MARKET_COLUMNS) :])
+    keys = (*find_varying(rows, MARKET_COLUMNS), *dataset.row_key)
     terms.extend(f"t.{quote(name)} = s.{quote(name)}" for name in keys)
     return " AND ".join(terms)
 

@@ -81,6 +81,15 @@ def test_whole_rows_are_json_with_all_digits(lake: Lake) -> None:
     assert all_rows(lake, "b", "a")["old"].to_list() == rows["new"].to_list()
 
 
+def test_two_rows_of_one_id_are_compared_each_with_its_own(lake: Lake) -> None:
+    write(lake, "trades", trades(1, start=T0 + MINUTE))
+    lake.bundles.pin("a", table="trades")
+    write(lake, "trades", trades(1))
+    lake.bundles.pin("b", table="trades")
+    assert all_rows(lake, "a", "b").select("time", "change").rows() == [(T0, "added")]
+    assert all_rows(lake, "b", "a").select("time", "change").rows() == [(T0, "removed")]
+
+
 FINITE = [0.0, -0.0, 0.1 + 0.2, 0.3, 5e-324, 1e-323, 1e22]
 NOTES = """
 name = "notes"

@@ -80,7 +80,7 @@ class Changes:
 
 def compare_rows(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) -> Changes:
     """Compare the rows of one market before and after."""
-    key = list(dataset.key)
+    key = list(dataset.row_key)
     inserted = after.join(before, on=key, how="anti")
     values = [c.name for c in dataset.columns if c.name not in {*PARTITIONS, *key}]
     was = before.select(*key, *(pl.col(name).alias(f"_was_{name}") for name in values))

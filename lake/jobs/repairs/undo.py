@@ -87,7 +87,7 @@ class _Restoration:
     kept: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
-        key, columns = list(self.dataset.key), rows.columns
+        key, columns = list(self.dataset.row_key), rows.columns
         written = self.changed.written.select(columns)
         gone = self.changed.removed.select(columns).join(rows, on=key, how="anti")
         same = {"on": columns, "nulls_equal": True}
