@@ -105,14 +105,16 @@ class Lake(Readable):
         ----------
         rows
             `exchange`, `symbol` and the columns of the dataset, with exactly their types; nullable
-            columns may be missing. Rows that break a rule go to the table `quarantine`.
+            columns may be missing. Rows that break a rule, or that never change and contradict a
+            stored row, go to the table `quarantine`.
         source
             Origin of the rows, for the audit.
 
         Returns
         -------
         WriteResult
-            Counts of rows that were inserted, updated, rejected or already stored.
+            Counts of rows that were inserted, updated, rejected (of these, conflicting with stored
+            rows) or already stored.
 
         Raises
         ------

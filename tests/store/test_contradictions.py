@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import permutations
 from typing import Any
@@ -212,6 +213,28 @@ def test_another_writer_between_read_and_commit_is_seen(lake: Lake) -> None:
     assert (merged.inserted, merged.metadata) == (0, None)
     assert (preparation.conflicting.height, preparation.kept.height) == (1, 0)
     assert stored_rows(lake, "price") == [(199.0,), (2.0,)]
+
+
+def test_writers_of_close_times_and_other_values_leave_one_row_of_each_trade(lake: Lake) -> None:
+    write(lake, "trades", trades(1, first=99, symbol="ETH/USDT"))
+    count, writers = 6, 4
+
+    def work(number: int) -> tuple[int, int]:
+        store, inserted, conflicting = store_of(lake), 0, 0
+        for turn in range(count):
+            # Of writers 0 to 3, two are before midnight, and two have another price.
+            at = DAY * (turn + 1) + (number - 2) * SECOND / 4
+            written = write(store, "trades", trade(at, str(turn), price=1.0 + number % 2))
+            inserted += written.inserted
+            conflicting += written.conflicting
+        return inserted, conflicting
+
+    with ThreadPoolExecutor(writers) as threads:
+        results = list(threads.map(work, range(writers)))
+    stored = lake.scan("trades", symbol="BTC/USDT").collect()
+    assert sorted(stored["trade_id"].to_list()) == [str(n) for n in range(count)]
+    assert sum(inserted for inserted, _ in results) == count
+    assert sum(conflicting for _, conflicting in results) == 2 * count
 
 
 rows_of_few_ids = st.lists(
