@@ -2,7 +2,9 @@
 
 Pinned rows never change, so the cache never goes stale. A file holds the whole selection of one
 market, in order. It is written under a temporary name and renamed into place, so that processes can
-share a cache. A file that was modified afterwards is ignored and written again.
+share a cache. The file `….sha256` beside it has its digest and its name, and the time of its last
+use. Each process compares a file with its digest before the first read, and again if the file was
+written since; one that differs, such as after a disk error, is removed and filled again.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,11 +23,11 @@ import polars as pl
 from lake.errors import StorageError
 from lake.log import get_logger
 from lake.settings import CacheSettings
+from lake.store.hashing import ExpectedFile, FileChecker, hash_file
 
 _log = get_logger(__name__)
-# Any write to a file changes its modification time: this time marks a file as unmodified.
-_UNTOUCHED_NS = 946_684_800_000_000_000
-_SUFFIX = ".arrow"
+_CHECKER = FileChecker()
+_SUFFIX, _DIGEST_SUFFIX = ".arrow", ".sha256"
 _SEPARATOR, _CHECKSUM_CHARACTERS = ".", 16
 _BATCH_ROWS = 1 << 20
 
@@ -66,12 +68,15 @@ class Cache:
         Reads do not cache markets that need more than this.
     clock_ns
         The clock that gives the time of the last use of a file.
+    checker
+        Compares files with their digests; by default one for the whole process.
     """
 
     folder: Path
     max_bytes: int
     fill_bytes: int
     clock_ns: Callable[[], int] = time.time_ns
+    checker: FileChecker = field(default_factory=lambda: _CHECKER, compare=False)
 
     def get(self, key: CacheKey, columns: Iterable[str] | None = None) -> pl.DataFrame | None:
         """Return the mapped rows of a market, or None if they are not cached."""
@@ -80,8 +85,7 @@ class Cache:
 
         path = self.folder / key.path
         try:
-            info = path.stat()
-            if info.st_mtime_ns != _UNTOUCHED_NS:
+            if not self._is_right(key):
                 return None
             with pa.memory_map(str(path)) as mapped:
                 table = ipc.open_file(mapped).read_all()
@@ -91,8 +95,27 @@ class Cache:
             _log.warning("cached file cannot be read", path=str(path), reason=str(error))
             return None
         with suppress(OSError):  # a cache owned by another user is valid, too
-            self._mark_used(path)
+            self._mark_used(_locate_digest(path))
         return pl.DataFrame(table if columns is None else table.select(list(columns)))
+
+    def _is_right(self, key: CacheKey) -> bool:
+        """Whether a file has the digest that was recorded for it; one that differs is removed.
+
+        Raises
+        ------
+        OSError
+            The file, or the file with its digest, cannot be read.
+        """
+        path = self.folder / key.path
+        size = path.stat().st_size
+        digest, _, name = _locate_digest(path).read_text(errors="replace").partition("  ")
+        expected = ExpectedFile(str(path), size, digest)
+        if name == str(key.path) and not self.checker.find_wrong([expected]):
+            return True
+        _log.warning("cached file differs from its digest, and is filled again", path=str(path))
+        with suppress(OSError):
+            _remove(path)
+        return False
 
     def put(self, key: CacheKey, frames: Iterable[pl.DataFrame]) -> int:
         """Store the rows of a market, passed in order; return the size of the file in bytes.
@@ -108,9 +131,12 @@ class Cache:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._write(unfinished, frames)
-                self._mark_used(unfinished)
                 size = unfinished.stat().st_size
+                digest = hash_file(unfinished)
                 unfinished.replace(path)
+                unfinished.write_text(f"{digest}  {key.path}")
+                self._mark_used(unfinished)
+                unfinished.replace(_locate_digest(path))
             finally:
                 unfinished.unlink(missing_ok=True)
             self._evict(path)
@@ -130,7 +156,7 @@ class Cache:
         for path, _, _ in self._files():
             folder = path.relative_to(self.folder).parts[0]
             if folder.partition(_SEPARATOR)[0] == bundle_id:
-                path.unlink(missing_ok=True)
+                _remove(path)
 
     def _write(self, path: Path, frames: Iterable[pl.DataFrame]) -> None:
         import pyarrow as pa
@@ -166,22 +192,25 @@ class Cache:
             if total <= self.max_bytes:
                 return
             if path != newest:
-                path.unlink(missing_ok=True)  # processes that have mapped it keep its content
+                _remove(path)  # processes that have mapped it keep its content
                 total -= size
                 _log.info("evicted from the cache", path=str(path), bytes=size)
 
     def _mark_used(self, path: Path) -> None:
-        """Record the last use as the access time, which few file systems maintain themselves."""
-        os.utime(path, ns=(self.clock_ns(), _UNTOUCHED_NS))
+        """Record the last use as the time of the file with the digest."""
+        os.utime(path, ns=(self.clock_ns(),) * 2)
 
     def _files(self) -> Iterator[tuple[Path, int, int]]:
         """Yield the files with their sizes and times of last use."""
         for path in self.folder.glob(f"*/*/[!.]*{_SUFFIX}"):
             try:
-                info = path.stat()
+                size = path.stat().st_size
             except FileNotFoundError:  # another process was faster
                 continue
-            yield path, info.st_size, info.st_atime_ns
+            used_ns = 0
+            with suppress(FileNotFoundError):  # written by an earlier version
+                used_ns = _locate_digest(path).stat().st_mtime_ns
+            yield path, size, used_ns
 
 
 def open_cache(settings: CacheSettings) -> Cache | None:
@@ -192,6 +221,17 @@ def open_cache(settings: CacheSettings) -> Cache | None:
         os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lake"
     )
     return Cache(folder.expanduser(), settings.max_bytes, settings.fill_bytes)
+
+
+def _locate_digest(path: Path) -> Path:
+    """Return the path of the digest of a file."""
+    return path.with_name(path.name + _DIGEST_SUFFIX)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file with its digest."""
+    path.unlink(missing_ok=True)
+    _locate_digest(path).unlink(missing_ok=True)
 
 
 def _join_frames(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:

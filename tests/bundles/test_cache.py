@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -14,6 +16,7 @@ from lake.api import Lake
 from lake.bundles.cache import Cache, CacheKey
 from lake.errors import StorageError
 from lake.settings import CacheSettings, Settings
+from lake.store.hashing import hash_file
 from tests import processes
 from tests.conftest import DAY, MINUTE, T0, TIME, NewLake, bars, trades, write
 
@@ -106,6 +109,79 @@ def test_a_modified_file_is_ignored(lake: Lake, tmp_path: Path) -> None:
         assert path.read_bytes() == content, "it was made anew"
 
 
+def _flip(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("kind", ["a price", "the first byte", "cut in half", "empty", "another"])
+def test_other_bytes_with_the_times_of_before_are_not_served(
+    lake: Lake, tmp_path: Path, kind: str
+) -> None:
+    """A disk error leaves the times of a file alone, and so does a restored backup."""
+    bundle = lake.bundles.pin("b", table=("trades", "bars_1m"))
+    expected = bundle.scan("trades").collect()
+    bundle.warm()
+    [path] = arrow_files(tmp_path / "cache" / f"{bundle.id}.{bundle.manifest.checksum[:16]}/trades")
+    other = next(file for file in arrow_files(tmp_path / "cache") if "bars_1m" in file.parts)
+    content, times = path.read_bytes(), path.stat()
+    changed = {
+        "a price": _flip(content, content.index(expected["price"].to_numpy().tobytes())),
+        "the first byte": _flip(content, 0),
+        "cut in half": content[: len(content) // 2],
+        "empty": b"",
+        "another": other.read_bytes(),
+    }
+    assert_frame_equal(lake.bundles.open("b").scan("trades").collect(), expected)
+    path.write_bytes(changed[kind])
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    fresh = lake.bundles.open("b")
+    assert_frame_equal(fresh.scan("trades").collect(), expected)
+    fresh.finish()
+    assert path.read_bytes() == content, "it was filled again"
+
+
+def test_a_file_of_another_market_with_its_digest_is_not_served(tmp_path: Path) -> None:
+    cache = cache_in(tmp_path)
+    other = replace(ENTRY, symbol="ETH/USDT:USDT")
+    cache.put(ENTRY, [bars(10)])
+    cache.put(other, [bars(10, symbol="ETH/USDT:USDT")])
+    for suffix in ("", ".sha256"):
+        source, target = (tmp_path / f"{key.path}{suffix}" for key in (other, ENTRY))
+        target.write_bytes(source.read_bytes())
+    assert cache.get(ENTRY) is None
+    assert not (tmp_path / ENTRY.path).exists()
+    assert cache.get(other) is not None
+
+
+def test_a_file_without_a_digest_is_filled_again(tmp_path: Path) -> None:
+    cache, frame = cache_in(tmp_path), bars(10)
+    cache.put(ENTRY, [frame])
+    (tmp_path / f"{ENTRY.path}.sha256").unlink()
+    assert cache.get(ENTRY) is None
+    cache.put(ENTRY, [frame])
+    found = cache.get(ENTRY)
+    assert found is not None
+    assert_frame_equal(found, frame)
+
+
+def test_a_file_is_hashed_once_a_process_however_often_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = []
+
+    def count(path: str | Path) -> str:
+        hashed.append(path)
+        return hash_file(path)
+
+    cache = cache_in(tmp_path)
+    cache.put(ENTRY, [bars(10)])
+    monkeypatch.setattr("lake.store.hashing.hash_file", count)
+    for _ in range(5):
+        assert cache.get(ENTRY) is not None
+        assert cache_in(tmp_path).get(ENTRY, ["close"]) is not None
+    assert len(hashed) == 1
+
+
 def test_reads_of_a_large_market_do_not_fill_it(new_lake: NewLake, tmp_path: Path) -> None:
     settings = CacheSettings(folder=tmp_path, fill_bytes=100_000)
     lake = Lake(Settings(uri=str(new_lake().root.path), cache=settings))
@@ -185,7 +261,8 @@ def test_processes_may_fill_the_same_entry_at_once(tmp_path: Path) -> None:
     for child in children:
         child.join()
     assert [child.exitcode for child in children] == [0, 0, 0]
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [ENTRY.path.name]
+    files = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert files == [ENTRY.path.name, f"{ENTRY.path.name}.sha256"]
 
 
 def test_a_cache_in_the_place_of_a_file_does_not_stop_a_read(lake: Lake, tmp_path: Path) -> None:
