@@ -24,7 +24,7 @@ test-slow *options:
 
 # Try at length what the tests try briefly: kills anywhere, and answers of all bad kinds
 trials kills="120" rounds="100" seed=`date +%s`:
-    LAKE_KILLS={{ kills }} LAKE_KILLS_SEED={{ seed }} LAKE_FAULT_ROUNDS={{ rounds }} LAKE_FAULT_SEED={{ seed }} scripts/test -n 0 -s tests/jobs/test_killed_anywhere.py tests/jobs/ingest/test_mixed_faults.py
+    TRIAL_KILLS={{ kills }} TRIAL_SEED={{ seed }} TRIAL_ROUNDS={{ rounds }} scripts/test -n 0 -s tests/jobs/test_killed_anywhere.py tests/jobs/ingest/test_mixed_faults.py
 
 # Check format, lint, types and layers
 lint:

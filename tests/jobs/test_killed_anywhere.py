@@ -21,8 +21,8 @@ from tests import processes
 from tests.jobs.command_children import BUNDLE, REVISED, STEPS, Death, count_places, run, start
 from tests.jobs.conftest import NOW, settings_for
 
-KILLS = int(os.environ.get("LAKE_KILLS", str(len(STEPS))))
-SEED = int(os.environ.get("LAKE_KILLS_SEED", "20261130"))
+KILLS = int(os.environ.get("TRIAL_KILLS", str(len(STEPS))))
+SEED = int(os.environ.get("TRIAL_SEED", "20261130"))
 TABLES = ("bars_1m", "bars_5m", "trades", "funding")
 VARYING = ("job_id", "found_at", "closed_by", "closed_at", "checked_at")
 """Columns that say when and by which job: they differ from run to run."""
@@ -110,7 +110,7 @@ def _draw_death(dice: random.Random, step: str, quiet: QuietRun) -> Death:
 def test_killed_anywhere_the_same_commands_again_give_what_a_quiet_run_gives(
     make: MakeLake, venue: Sandbox, quiet: QuietRun, true_high: str
 ) -> None:
-    print(f"LAKE_KILLS={KILLS} LAKE_KILLS_SEED={SEED}")
+    print(f"TRIAL_KILLS={KILLS} TRIAL_SEED={SEED}")
     dice, struck = random.Random(SEED), 0
     for number in range(0, KILLS, len(STEPS)):
         lake = make(f"killed-{number}")

@@ -26,8 +26,8 @@ from lake.sandbox import Market as ListedMarket
 from lake.settings import RetrySettings
 from tests.jobs.conftest import NOW, Clock, ingest_all, settings_for
 
-ROUNDS = int(os.environ.get("LAKE_FAULT_ROUNDS", "4"))
-SEED = int(os.environ.get("LAKE_FAULT_SEED", "20261130"))
+ROUNDS = int(os.environ.get("TRIAL_ROUNDS", "4"))
+SEED = int(os.environ.get("TRIAL_SEED", "20261130"))
 SINCE = NOW.replace(second=0) - timedelta(hours=6)
 STEP = timedelta(minutes=40)
 DEAD, GONE = "binanceus", Market("binance", "ETH/USDT")
@@ -148,7 +148,7 @@ def _require_reported(lake: Lake, report: IngestReport, now: datetime) -> None:
 def test_what_is_covered_is_true_and_all_else_is_open_and_reported(
     venues: Sandbox, listing: Listing, clock: Clock, truth: Lake, tmp_path: Path
 ) -> None:
-    print(f"LAKE_FAULT_ROUNDS={ROUNDS} LAKE_FAULT_SEED={SEED}")
+    print(f"TRIAL_ROUNDS={ROUNDS} TRIAL_SEED={SEED}")
     settings = settings_for(tmp_path / "lake", venues.url, batch_rows=500)
     few = RetrySettings(attempts=2, wait_initial_seconds=0.005, wait_max_seconds=0.02)
     lake = Lake.create(settings.model_copy(update={"retry": few}), now=clock)
