@@ -31,9 +31,10 @@ def hash_committed_files(
     Raises
     ------
     DamagedError
-        A file is missing or was changed, or its record is damaged.
+        A file is missing or was changed, the log was, or a record is damaged.
     """
     table = Path(snapshot.uri)
+    snapshot.table.checksums.require_unchanged_log(snapshot.version, _NOT_PINNED)
     paths = files["path"].to_list()
     for path in paths:
         if not (table / path).is_file():

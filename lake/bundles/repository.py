@@ -145,6 +145,7 @@ class Repository:
         with translate_errors(f"bundle {name}"):
             self._build_name_path(name).parent.mkdir(exist_ok=True)
             replace_file(self._build_name_path(name), bundle_id.encode() + b"\n")
+            sync_folder(self._build_name_path(name).parent)
 
     def remove(self, bundle_id: str) -> list[str]:
         """Remove a bundle and the names that point to it; return those names."""

@@ -90,6 +90,26 @@ class Checksums:
             if found != expected:
                 raise build_mismatch_error(self.table, path, found, what)
 
+    def require_unchanged_log(self, version: int, what: str) -> None:
+        """Refuse a log that differs from its records, as far as the state of a version needs it.
+
+        These are the checkpoint before, if there is one, and the commits since. A changed log may
+        name other files, or other bounds of their times.
+
+        Raises
+        ------
+        DamagedError
+            A file of the log differs, or a record is damaged.
+        """
+        first = version
+        while first > 0 and not (self.table / name_checkpoint(first)).exists():
+            first -= 1
+        names = [name_log_entry(number) for number in range(first, version + 1)]
+        present = [
+            name for name in (name_checkpoint(first), *names) if (self.table / name).exists()
+        ]
+        self.require_unchanged(present, what)
+
     def _load(self) -> None:
         """Read records that are new; all if some are gone, because they were joined."""
         while True:
@@ -165,6 +185,11 @@ def read_log_hash(table: Path, version: int) -> str | None:
 def name_log_entry(version: int) -> str:
     """Return the path of a version's log entry, relative to the table."""
     return f"{LOG_PREFIX}{version:020}.json"
+
+
+def name_checkpoint(version: int) -> str:
+    """Return the path of a version's checkpoint, relative to the table."""
+    return f"{LOG_PREFIX}{version:020}.checkpoint.parquet"
 
 
 def join_records(table: Path, version: int) -> None:

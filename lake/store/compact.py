@@ -181,6 +181,7 @@ def _compact_once(
     if loose.is_empty():
         return None
     staged = _Staging()
+    snapshot.table.checksums.require_unchanged_log(snapshot.version, "not compacted")
     closed = files.filter(pl.col("date").is_in(loose["date"].to_list()))
     snapshot.table.checksums.require_unchanged(closed["path"], "not compacted")
     try:

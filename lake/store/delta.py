@@ -24,11 +24,12 @@ from deltalake.transaction import AddAction, RemoveAction
 from lake.errors import CommitConflictError, DamagedError, UnknownNameError
 from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.time import to_ms
+from lake.store.checksums import name_checkpoint
 from lake.store.columns import build_missing_fields, build_schema, require_columns
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
 from lake.store.log import require_version
-from lake.store.seal import seal_creation, sync_checkpoint
+from lake.store.seal import seal_checkpoint, seal_creation
 from lake.store.soundness import explain_damage, require_whole_files, set_torn_commits_aside
 from lake.version import VERSION
 
@@ -190,12 +191,14 @@ def _add_columns_once(table: LocalTable, dataset: Dataset, job_id: str) -> None:
 
 
 def write_checkpoint(path: Path, dataset: Dataset) -> int:
-    """Write a checkpoint of the latest version of a table; return that version."""
+    """Write a checkpoint of the latest version of a table, if it has none; return that version."""
     table = open_table(path, dataset)
+    version = table.version()
     with translate_errors(f"table {dataset.name}"):
-        table.create_checkpoint()
-        sync_checkpoint(path, table.version())
-    return table.version()
+        if not (path / name_checkpoint(version)).exists():
+            table.create_checkpoint()
+            seal_checkpoint(path, version)
+    return version
 
 
 def build_commit_properties(

@@ -77,6 +77,8 @@ class Root:
             for folder in ("tables", "bundles", "schemas"):
                 (path / folder).mkdir(parents=True, exist_ok=True)
             write_new_file(path / MARKER, json.dumps(marker, indent=2).encode() + b"\n")
+            sync_folder(path)
+            sync_folder(path.parent)
         except OSError as error:
             raise explain_os_error(error, f"lake {path}") from error
         return cls.open(uri)

@@ -15,11 +15,15 @@ from typing import Any, TypeVar
 
 from lake.log import get_logger
 from lake.store.checksums import (
+    FOLDER,
+    LOG_PREFIX,
     build_mismatch_error,
     hash_if_present,
     join_records,
     list_records,
+    name_checkpoint,
     name_log_entry,
+    read_record,
     write_record,
 )
 from lake.store.log import list_added, locate_log_file, parse_metadata, read_actions
@@ -77,13 +81,21 @@ def seal_creation(table: Path) -> None:
         sync_folder(table.parent)
 
 
-def sync_checkpoint(table: Path, version: int) -> None:
-    """Sync the checkpoint of a version, if it has one."""
-    log = table / "_delta_log"
-    checkpoint = log / f"{version:020}.checkpoint.parquet"
-    if checkpoint.exists():
-        _sync_all([checkpoint, log / "_last_checkpoint"])
-        sync_folder(log)
+def seal_checkpoint(table: Path, version: int) -> None:
+    """Sync and record a checkpoint that was made after its version was sealed."""
+    record = table / FOLDER / f"{version:020}.sha256"
+    entries = dict(read_record(record).iter_rows()) if record.exists() else {}
+    write_record(table, version, {**entries, **_seal_checkpoint(table, version)}, replace=True)
+
+
+def _seal_checkpoint(table: Path, version: int) -> dict[str, str]:
+    """Sync the checkpoint of a version and return its hash; nothing if it has none."""
+    name = name_checkpoint(version)
+    if not (table / name).exists():
+        return {}
+    hashes = _sync_and_hash(table, [name])
+    _sync_all([table / LOG_PREFIX / "_last_checkpoint", table / LOG_PREFIX])
+    return hashes
 
 
 def _find_unsealed(table: Path, newest: int) -> list[int]:
@@ -122,7 +134,7 @@ def _seal(table: Path, version: int, *, is_own: bool) -> None:
                 raise build_mismatch_error(table, path, hashes[path], "the commit is not complete")
             del hashes[path]  # a crash cut it short: `lake verify table` reports it
     _sync_all(_list_folders(table, hashes))
-    sync_checkpoint(table, version)
+    hashes |= _seal_checkpoint(table, version)
     write_record(table, version, hashes, replace=is_own)
 
 

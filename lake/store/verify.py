@@ -14,7 +14,9 @@ from lake.model.dataset import Dataset
 from lake.model.progress import Progress
 from lake.store.checksums import (
     LOG_PREFIX,
+    hash_if_present,
     list_records,
+    name_checkpoint,
     name_log_entry,
     order_records,
     read_record,
@@ -139,6 +141,7 @@ def _verify_table(
     problems = [_Problem(str(path.relative_to(folder)), "damaged") for path in expected.damaged]
     newest = read_latest_version(folder)
     problems += _verify_log(folder, newest, expected)
+    problems += _verify_checkpoints(folder, newest, expected)
     version: int | None = None
     files = pl.DataFrame(schema=FILES)
     try:
@@ -172,6 +175,15 @@ def _verify_log(folder: Path, newest: int, expected: _Expected) -> Iterator[_Pro
         elif found is None:
             yield _Problem(name, "missing", recorded)
         elif found != recorded:
+            yield _Problem(name, "damaged", recorded, found)
+
+
+def _verify_checkpoints(folder: Path, newest: int, expected: _Expected) -> Iterator[_Problem]:
+    """Verify recorded checkpoints; a missing one is not needed, as its commits are there."""
+    for name in map(name_checkpoint, range(newest + 1)):
+        recorded = expected.hashes.get(name)
+        found = hash_if_present(folder / name) if recorded else None
+        if found not in (None, recorded):
             yield _Problem(name, "damaged", recorded, found)
 
 

@@ -101,6 +101,30 @@ def test_so_is_a_damaged_record(filled: Lake, name: str) -> None:
         ATTESTING[name](filled)
 
 
+@pytest.mark.parametrize("name", ["pin", "optimize"])
+@pytest.mark.parametrize("part", ["commit", "checkpoint"])
+def test_a_changed_log_is_neither_attested_nor_compacted(
+    filled: Lake, name: str, part: str
+) -> None:
+    table = filled.root.tables / "bars_1m"
+    if part == "checkpoint":
+        filled.maintenance.checkpoint("bars_1m")
+        file = table / checksums.name_checkpoint(3)
+    else:
+        file = table / checksums.name_log_entry(1)
+        text = file.read_text()
+        file.write_text(text.replace("numRecords", "numRecordz"))
+        assert file.read_text() != text
+    if part == "checkpoint":
+        content = bytearray(file.read_bytes())
+        content[-9] ^= 1  # in the name of the program that wrote it
+        file.write_bytes(content)
+    with pytest.raises(DamagedError):
+        ATTESTING[name](Lake(filled.settings))
+    problems = filled.maintenance.verify("bars_1m").problems
+    assert str(file.relative_to(table)) in problems["path"].to_list()
+
+
 def test_a_pin_trusts_no_earlier_bundle(filled: Lake) -> None:
     earlier = filled.bundles.pin("a", table="bars_1m", check=False)
     write(filled, "bars_1m", bars(3, start=T0 + 2 * DAY))
