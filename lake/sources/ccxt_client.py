@@ -32,10 +32,13 @@ class Client:
     ----------
     exchange
         The strict ccxt exchange; `load_markets` has not been called.
+    contradictions
+        Count of answers that contradicted others, as answers of another market do.
     """
 
     def __init__(self, exchange: Any, session: Session) -> None:
         self.exchange = exchange
+        self.contradictions = 0
         self._session = session
         self._loading = asyncio.Lock()
         self._list_names = find_lists(exchange.options)

@@ -35,6 +35,10 @@ _SETTLE = timedelta(seconds=10)
 _LAST_FIRST_ID = 1000
 # Pages that wait for the pages after them: these show whether they are of this market.
 _HELD_PAGES = 3
+# Pages and answers that must agree in a window of the past.
+_CONFIRMATIONS = 3
+# Answers that must agree on a trade, before as many disagree, once answers contradict each other.
+_VOTES = 4
 # More than one trade, since ids may be missing or repeated.
 _CONFIRMING_TRADES = 5
 
@@ -79,6 +83,7 @@ class BinanceTrades:
                             yield held.popleft()
             except _ContradictionError as error:
                 contradictions += 1
+                self._market.client.contradictions += 1
                 if contradictions == ANSWERS_COMPARED:
                     what = f"trades of {self._market.symbol} in {window}: {error}"
                     raise build_contradiction_error(self._market.client.id, what) from error
@@ -102,18 +107,22 @@ class BinanceTrades:
             if answer.frame.height and answer.frame["timestamp"][0] < done_until:
                 self._has_asked_oldest, self._oldest = False, None
                 raise _ContradictionError(f"a trade before {iso(done_until)}, the oldest")
+        pages = 0
         while answer.frame.height:
-            trades = answer.frame
+            trades, pages = answer.frame, pages + 1
             last = trades["timestamp"].max()
             assert isinstance(last, datetime)  # noqa: S101 - parse_records refuses nulls
             inside = trades.filter(pl.col("timestamp") < window.end).drop("id")
             until = min(window.end, reached)
             if last >= until:
+                await self._vote(trades, window, pages)
                 yield Page(inside, range_or_none(done_until, until), answer.refused)
                 return
             yield Page(inside, range_or_none(done_until, last), answer.refused)
             done_until = max(done_until, last)
             reached, answer = await self._fetch_following(trades)
+            if answer.frame.is_empty():
+                await self._vote(trades, window, pages)
         settled = range_or_none(done_until, min(window.end, reached))
         yield Page(answer.frame.drop("id"), settled, answer.refused)
 
@@ -121,17 +130,19 @@ class BinanceTrades:
         """Fetch the first page that has trades, and the time up to which it is complete.
 
         A page is accepted if the same trade follows by id one that is earlier than the window. An
-        empty window is accepted if every hour was empty twice.
+        empty window is accepted if every hour was empty twice, or more often if answers have
+        contradicted each other.
         """
-        was_empty = False
+        times_empty = 0
         for _ in range(ANSWERS_COMPARED):
             reached, answer = await self._fetch_first_by_time(window)
             if answer.frame.is_empty():
-                if was_empty:
+                times_empty += 1
+                if times_empty == (_VOTES if self._market.client.contradictions else 2):
                     return reached, answer
-                was_empty = True
             elif await self._is_confirmed_by_id(Trade.at(answer.frame, 0), window.start):
                 return reached, answer
+            self._market.client.contradictions += answer.frame.height > 0
         raise build_contradiction_error(
             self._market.client.id, f"trades of {self._market.symbol} in {window}"
         )
@@ -166,6 +177,7 @@ class BinanceTrades:
             first = Trade.at(trades, 0) if trades.height else None
             if jump is None or await self._follows(last, first):
                 return reached, answer
+            self._market.client.contradictions += 1
         raise _ContradictionError(jump)
 
     async def _follows(self, last: Trade, first: Trade | None) -> bool:
@@ -185,6 +197,29 @@ class BinanceTrades:
             return first == (Trade.at(following, 0) if following.height else None)
         later = TimeRange(first.time, first.time + _LONGEST_RANGE)
         return _has_trade((await self._fetch_by_time(later)).frame, first)
+
+    async def _vote(self, trades: pl.DataFrame, window: TimeRange, pages: int) -> None:
+        """Let answers by id vote for the last trade, if answers have contradicted each other.
+
+        A short window of the past, in which few pages confirm each other, is put to the vote, too:
+        it is fetched once, unlike the newest minutes.
+
+        Raises
+        ------
+        _ContradictionError
+            More answers do not have it.
+        """
+        last, votes = Trade.at(trades, -1), [0, 0]
+        is_past = window.end < self._market.client.venue_now() - _LONGEST_RANGE
+        wanted = _CONFIRMATIONS - pages if is_past else 0
+        while votes[True] < wanted or (self._market.client.contradictions and max(votes) < _VOTES):
+            answer = await self._fetch_by_id(last.id, _CONFIRMING_TRADES)
+            has_trade = _has_trade(answer.frame, last)
+            votes[has_trade] += 1
+            self._market.client.contradictions += not has_trade
+            if votes[False] == _VOTES:
+                what = f"trade {last.id} is in {votes[True]} of {sum(votes)} answers"
+                raise _ContradictionError(what)
 
     async def _fetch_by_time(self, hour: TimeRange) -> Records:
         def read(answer: Any) -> Records:
