@@ -312,7 +312,10 @@ class Lake(Readable):
         exchange: Names = (),
         symbol: Names = (),
     ) -> pl.DataFrame:
-        """List covered intervals, adjacent ones joined: table, exchange, symbol, start, end."""
+        """List covered intervals, adjacent ones joined: table, exchange, symbol, start, end.
+
+        The table `coverage` has the answer of each source, also what one no longer serves.
+        """
         store, selection = self._context.store, self._context.select(exchange, symbol)
         tables = find_tables(store, as_tuple(table), as_tuple(timeframe), must_exist=False)
         return read_coverage(store, tables, selection)

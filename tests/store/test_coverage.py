@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
 from lake.api import Lake
+from lake.model.dataset import TIMESTAMP
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.store.ledger import NOT_GIVEN, CoveredRange, Ledger, join_neighbours
@@ -54,3 +57,34 @@ def test_neighbours_of_one_status_are_joined() -> None:
         CoveredRange(TimeRange(FIRST.start, SECOND.end), 3),
         CoveredRange(third, 0, NOT_GIVEN),
     ]
+
+
+def test_rows_of_an_earlier_lake_are_read_and_go_on(lake: Lake) -> None:
+    store = store_of(lake)
+    old = replace(
+        store.catalog.dataset("coverage"), key=("dataset", "timestamp", "end"), rows="immutable"
+    )
+    row = {
+        "exchange": MARKET.exchange,
+        "symbol": MARKET.symbol,
+        "dataset": "trades",
+        "timestamp": FIRST.start,
+        "end": FIRST.end,
+        "status": "fetched",
+        "rows": 5,
+        "source": "ccxt:binance",
+        "job_id": "old",
+        "recorded_at": T0,
+    }
+    times = dict.fromkeys(("timestamp", "end", "recorded_at"), TIMESTAMP)
+    store.write(old, pl.DataFrame([row], schema_overrides=times), Origin("old", "ccxt:binance"))
+    record(lake, "ccxt:binance", CoveredRange(FIRST, 6), CoveredRange(SECOND, 1, "heard"))
+    record(lake, "files", CoveredRange(FIRST, 5, "imported"))
+    assert rows(lake).select("source", "status", "rows", "job_id").rows() == [
+        ("ccxt:binance", "fetched", 6, "job"),
+        ("files", "imported", 5, "job"),
+        ("ccxt:binance", "heard", 1, "job"),
+    ]
+    assert Ledger(store_of(lake)).read_covered("trades", MARKET) == (
+        TimeRange(FIRST.start, SECOND.end),
+    )

@@ -277,8 +277,11 @@ def _to_refusal(error: UnknownNameError) -> SourceRefusedError:
 
 def _group(rows: pl.DataFrame) -> dict[tuple[str, _Part], RangeSet]:
     """Group rows of `coverage` by source, table and market."""
-    grouped: dict[tuple[str, _Part], list[TimeRange]] = defaultdict(list)
-    columns = rows.select("source", "dataset", "exchange", "symbol", "timestamp", "end")
-    for source, table, exchange, symbol, start, end in columns.iter_rows():
-        grouped[source, (table, Market(exchange, symbol))].append(TimeRange(start, end))
-    return {key: union(ranges) for key, ranges in grouped.items()}
+    return {
+        (str(source), (str(table), Market(str(exchange), str(symbol)))): union(
+            TimeRange(*bounds) for bounds in group.select("timestamp", "end").iter_rows()
+        )
+        for (source, table, exchange, symbol), group in rows.group_by(
+            "source", "dataset", "exchange", "symbol"
+        )
+    }
