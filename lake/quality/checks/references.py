@@ -16,7 +16,7 @@ from lake.model.units import Units
 from lake.quality.checks.bars import filter_observed
 from lake.quality.slice import Reference, Slice
 
-_EXCEPTIONS = 0.01  # share of a day's trades whose ids may run against the time
+_EXCEPTIONS = 20  # trades of a day whose ids may run against the time by exception
 _CONSECUTIVE = 0.5  # share of a day's trades from which ids count as consecutive
 
 
@@ -47,17 +47,19 @@ def _aggregate_trades(data: Slice, trades: Reference, grid: Grid) -> pl.LazyFram
         **_prefix_names(aggregate_trades()),
         _count=pl.coalesce("_inside", 1).sum(),
         _rows=pl.len().cast(pl.Int64),
-        _parts=pl.lit(None, dtype=pl.Int64),
         _least=pl.col("_number").min(),
         _most=pl.col("_number").max(),
         _follow=pl.col("_follows").sum(),
-        _back=pl.col("_against").sum(),
         _day=pl.col("timestamp").first().dt.date(),
     )
     # The slots of the first and the last trade may have had other trades.
     first, last = pl.col("_slot").min(), pl.col("_slot").max()
     inner = pl.col("_slot").is_between(first, last, closed="none")
-    bars = bars.sort("_slot").with_columns(_complete=_is_unbroken())
+    sums = {name: pl.col(name).sum().over("_day") for name in ("_rows", "_follow")}
+    bars = bars.sort("_slot").with_columns(
+        _parts=pl.lit(None, dtype=pl.Int64),
+        _complete=_is_unbroken(sums["_follow"] / sums["_rows"]),
+    )
     ordered = _correct_order(bars, frame)
     if trades.coverage is None:
         return ordered.with_columns(pl.col("_complete") & inner)
@@ -85,12 +87,17 @@ def _runs_against(number: pl.Expr) -> pl.Expr:
     return ((time > time.shift(1)) & (number < number.shift(1))).fill_null(value=False)
 
 
-def _is_unbroken() -> pl.Expr:
-    """Whether no ids skip in and beside a slot; true if ids are not consecutive."""
+def _is_unbroken(follow: pl.Expr) -> pl.Expr:
+    """Whether no ids skip in and beside a slot; true if ids are not consecutive.
+
+    Parameters
+    ----------
+    follow
+        Share of the day's trades whose id follows that of the trade before.
+    """
     inside = pl.col("_most") - pl.col("_least") + 1 == pl.col("_rows")
     before = (pl.col("_least") - pl.col("_most").shift(1) == 1).fill_null(value=True)
     whole = inside & before & before.shift(-1, fill_value=True)
-    follow = pl.col("_follow").sum().over("_day") / pl.col("_rows").sum().over("_day")
     return (whole | (follow < _CONSECUTIVE)).fill_null(value=True) | inside.is_null()
 
 
@@ -101,38 +108,46 @@ def _correct_order(bars: pl.LazyFrame, frame: pl.LazyFrame) -> pl.LazyFrame:
     came first: they are no numbers, or run against the time.
     """
     number, time, price = pl.col("_number"), pl.col("timestamp"), pl.col("price")
-    same_moment = time == time.shift(1)
-    tied = same_moment & (price != price.shift(1))
-    behind = same_moment & (number < number.shift(1))
-    disordered = bars.filter(_is_disordered()).select("_slot")
-    odd = frame.filter(behind | pl.col("_against") | (tied & number.is_null())).select("_slot")
-    odd = pl.concat([odd, frame.filter(tied).select("_slot").join(disordered, "_slot", "semi")])
     ends = {"first": time.min(), "last": time.max()}
     is_tied = {
         f"_{name}_tied": price.filter(time == end).n_unique() > 1 for name, end in ends.items()
     }
+    unordered = number.is_null() | pl.col("_against") | pl.col("_disordered")
     sorted_ = (
-        frame.join(odd.unique(), on="_slot", how="semi")
+        frame.join(_find_odd_slots(frame), on="_slot")
         .sort("timestamp", "_number")
         .group_by("_slot")
-        .agg(
-            _first=price.first(),
-            _last=price.last(),
-            _unordered=(number.is_null() | pl.col("_against")).any(),
-            **is_tied,
-        )
+        .agg(_first=price.first(), _last=price.last(), _unordered=unordered.any(), **is_tied)
     )
-    unordered = pl.col("_unordered") | _is_disordered()
-    is_sure = {name: ~(pl.col(f"_{name}_tied") & unordered).fill_null(value=False) for name in ends}
+    is_sure = {
+        name: ~(pl.col(f"_{name}_tied") & pl.col("_unordered")).fill_null(value=False)
+        for name in ends
+    }
     return bars.join(sorted_, on="_slot", how="left").with_columns(
         _open=pl.when(is_sure["first"]).then(pl.coalesce("_first", "_open")),
         _close=pl.when(is_sure["last"]).then(pl.coalesce("_last", "_close")),
     )
 
 
-def _is_disordered() -> pl.Expr:
-    """Whether ids run against the time on the day of a slot, more often than by exception."""
-    return pl.col("_back").sum().over("_day") > _EXCEPTIONS * pl.col("_rows").sum().over("_day")
+def _find_odd_slots(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Find slots whose trades may be in another order; `_disordered`: ids tell none on that day."""
+    number, day = pl.col("_number"), pl.col("timestamp").dt.date().alias("_day")
+    same_moment = pl.col("timestamp") == pl.col("timestamp").shift(1)
+    tied = same_moment & (pl.col("price") != pl.col("price").shift(1))
+    behind = same_moment & (number < number.shift(1))
+    is_odd = behind | pl.col("_against") | (tied & number.is_null())
+    few = frame.select("_slot", "timestamp", _is_odd=is_odd, _tied=tied).filter(
+        pl.col("_is_odd") | pl.col("_tied")
+    )
+    against = frame.filter("_against").group_by(day).len("_count")
+    days = against.select("_day", _disordered=pl.col("_count") > _EXCEPTIONS)
+    return (
+        few.with_columns(day)
+        .join(days, on="_day", how="left")
+        .filter(pl.col("_is_odd") | pl.col("_disordered"))
+        .group_by("_slot")
+        .agg(pl.col("_disordered").any())
+    )
 
 
 def _aggregate_bars(data: Slice, finer: Reference, grid: Grid) -> pl.LazyFrame:

@@ -9,7 +9,11 @@ import polars as pl
 import pytest
 
 from lake.quality.checks.foreign_trades import CHECKS
+from lake.quality.configure import configure
+from lake.quality.run import run_checks
+from lake.quality.score import score_days
 from tests.conftest import DAY, SECOND, T0
+from tests.quality.defects import sandbox_trades
 from tests.quality.real import needs_data, recorded_trades
 from tests.quality.slices import outcome, slice_of
 
@@ -131,3 +135,26 @@ def test_recorded_trades_raise_no_alarm_and_mixed_ones_do() -> None:
     assert run(frame).is_empty()
     mixed = mix(frame, ROW.is_between(6000, 6049), 1.5)
     assert run(mixed)["rows"].to_list() == [50]
+
+
+def test_clean_trades_of_the_sandbox_raise_no_alarm_and_mixed_ones_lower_the_score() -> None:
+    """Every third answer of an hour is that of another market, as a misrouted cache gives it."""
+    start = T0
+    own, other = (sandbox_trades(market, start, 2) for market in (0, 1))
+    assert run(own).is_empty()
+    minutes = pl.col("timestamp").dt.epoch("s") // 60
+    wrong = (minutes % 60 >= 20) & (minutes % 3 == 1) & (minutes > start.timestamp() // 60 + 60)
+    mixed = pl.concat(
+        [
+            own.filter(~wrong),
+            other.filter(wrong).with_columns(trade_id=pl.format("x{}", "trade_id")),
+        ]
+    ).sort("timestamp")
+    rows = slice_of("trades", mixed)
+    result = run_checks(rows, configure(rows.dataset))
+    found = result.findings.filter(check="foreign_trades")
+    assert found["rows"].sum() >= 0.99 * mixed.filter(wrong).height
+    assert set(found["severity"]) == {"error"}
+    scores = score_days(result.days, result.findings)
+    share = mixed.filter(wrong).height / mixed.height
+    assert (scores["accuracy"] < 1 - share / 2).all()
