@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -36,6 +36,8 @@ class OkxLike:
         Returns the time before which bars are refused; None for no limit.
     has_bar
         Whether there is a bar of a minute.
+    longest
+        The most time that one answer spans, from the start of the requested range on.
     """
 
     now: datetime
@@ -43,6 +45,7 @@ class OkxLike:
     most: int = 300
     oldest: Callable[[], datetime] | None = None
     has_bar: Callable[[datetime], bool] = lambda _: True
+    longest: timedelta | None = None
     asked: list[dict[str, str]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -70,6 +73,8 @@ class OkxLike:
         end = min(to_ms(self.now), int(query.get("after", 1 << 60)))
         start = max(to_ms(self.listed) // step * step, int(query.get("before", -1)) + 1)
         start = max(start, end - 100_000 * step)
+        if self.longest is not None and "before" in query:
+            end = min(end, int(query["before"]) + self.longest // timedelta(milliseconds=1))
         times = range(-(-start // step) * step, end, step)
         kept = [t for t in times if step > MINUTE_MS or self.has_bar(from_ms(t))]
         count = min(self.most, int(query.get("limit", 100)))

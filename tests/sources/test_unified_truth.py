@@ -98,6 +98,23 @@ def test_gaps_of_a_venue_that_omits_empty_bars_are_settled(fetched: Any, most: i
     assert all(page.not_given is None for page in got)
 
 
+def test_a_gap_is_not_passed_faster_than_pages_reach(fetched: Any) -> None:
+    # ccxt believes that an answer spans 300 minutes; it spans 100
+    start = NOW.replace(second=0) - 20 * DAY
+    quiet = TimeRange(start + HOUR, start + 4 * HOUR)
+    venue = OkxLike(
+        NOW,
+        LISTED,
+        most=100,
+        longest=100 * MINUTE,
+        has_bar=lambda time: not quiet.start <= time < quiet.end,
+    )
+    got = fetched(venue, (start, start + 12 * HOUR))
+    expected = [time for time in minutes(start, start + 12 * HOUR) if venue.has_bar(time)]
+    assert times(got) == expected
+    assert settled(got) == (TimeRange(start, start + 12 * HOUR),)
+
+
 def test_time_before_the_listing_costs_a_few_requests(fetched: Any) -> None:
     venue = OkxLike(NOW, LISTED)
     start = LISTED - 70 * DAY

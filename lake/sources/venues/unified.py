@@ -65,6 +65,7 @@ class UnifiedVenue:
             hop=step * max(1, (limit or _DEFAULT_BARS) - 1),
             settle=timedelta(seconds=5),
             timeframe=timeframe,
+            row_time=step,
         )
 
     def trades(self, window: TimeRange) -> AsyncGenerator[Page]:
@@ -97,6 +98,7 @@ class UnifiedVenue:
             lookback=timedelta(days=3),
             hop=timedelta(hours=1) * (limit or 100),
             settle=timedelta(minutes=1),
+            row_time=timedelta(hours=1),
         )
         return self._fetch_pages(query, window)
 

@@ -141,7 +141,7 @@ class UnifiedHistory:
             answer = await self._ask(query, since)
             if answer.height:
                 return await self._first_of(query, answer)
-            since += max(query.hop, timedelta(days=1))
+            since += max(self._requests.find_hop(query), timedelta(days=1))
             if since > self._requests.client.venue_now():
                 break
         return None

@@ -50,6 +50,8 @@ class RangeQuery:
         How long the venue may take to publish rows.
     timeframe
         The timeframe of bars.
+    row_time
+        The shortest time between two rows; None where there is none.
     span
         The longest range after `since` to ask for; None for that of the venue.
     """
@@ -64,6 +66,7 @@ class RangeQuery:
     hop: timedelta
     settle: timedelta
     timeframe: Timeframe | None = None
+    row_time: timedelta | None = None
     span: timedelta | None = None
 
     @property

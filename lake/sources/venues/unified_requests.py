@@ -77,6 +77,15 @@ class UnifiedRequests:
         largest = self.habits.largest(query.method)
         return rows >= (largest if query.limit is None else min(largest, query.limit))
 
+    def find_hop(self, query: RangeQuery) -> timedelta:
+        """Return how far an answer without rows reaches: not farther than the largest page could.
+
+        What ccxt believes of the limit is an upper bound only.
+        """
+        if query.row_time is None:
+            return query.hop
+        return min(query.hop, query.row_time * (self.habits.largest(query.method) - 1))
+
     def find_limit(self, feature: str, method: str) -> int | None:
         """Return the most rows of an answer, as it was seen or as ccxt knows it; None if unknown.
 

@@ -262,4 +262,4 @@ class UnifiedWindow:
             return None
         if newest <= position.since or newest < position.at:
             return _FAR
-        return position.since + query.hop
+        return position.since + self._requests.find_hop(query)
