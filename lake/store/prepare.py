@@ -200,6 +200,9 @@ def find_touched_files(
 
 def list_dates(dataset: Dataset, rows: pl.DataFrame) -> list[date]:
     """List the stored dates of all times that are close to those of rows."""
-    if not dataset.time_tolerance:
-        return rows["date"].unique().sort().to_list()
+    times, tolerance = rows[dataset.time_column], dataset.time_tolerance
+    first, last = cast("tuple[datetime, datetime]", (times.min(), times.max()))
+    low, high = map(dataset.partition_date_of, (first - tolerance, last + tolerance))
+    if low == high:
+        return [low]
     return find_bounds(dataset, rows)["date"].unique().sort().to_list()
