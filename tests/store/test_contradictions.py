@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
 from typing import Any
@@ -16,13 +17,28 @@ from hypothesis import strategies as st
 
 from lake.api import Lake
 from lake.model.digest import compute_digest
+from lake.model.market import Market
+from lake.model.time import TimeRange
 from lake.store.conform import check_rows
 from lake.store.local_table import LocalTable
 from lake.store.merge import merge
 from lake.store.prepare import MergeBatch, Preparation
-from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, NewLake, bars, store_of, trades, write
+from tests.conftest import (
+    DAY,
+    MINUTE,
+    ORIGIN,
+    SECOND,
+    T0,
+    TIME,
+    NewLake,
+    bars,
+    store_of,
+    trades,
+    write,
+)
 
 MICROSECOND = timedelta(microseconds=1)
+BTC = Market("binance", "BTC/USDT")
 
 
 def trade(at: timedelta = timedelta(0), trade_id: str = "7", **values: Any) -> pl.DataFrame:
@@ -298,3 +314,27 @@ def test_forms_of_a_bar_in_one_batch_are_those_of_many_batches(new_lake: NewLake
         write(many, "bars_1m", form)
     rows = [lake.scan("bars_1m").collect().rows() for lake in (one, many)]
     assert rows[0] == rows[1]
+
+
+def test_rows_of_before_that_are_too_close_stay_until_someone_removes_them(lake: Lake) -> None:
+    store = store_of(lake)
+    dataset = store.catalog.dataset("trades")
+    close = pl.concat([trade(at) for at in TIMES])
+    store.write(replace(dataset, time_tolerance=timedelta(0)), close, ORIGIN)
+    assert write(store, "trades", close).unchanged == 3
+    window = TimeRange(T0, T0 + DAY)
+    kept = store.replace(dataset, BTC, window, lambda rows: rows[:2], ORIGIN)
+    assert (kept.before.height, kept.after.height) == (3, 2)
+    assert len(stored_rows(lake, "timestamp")) == 2
+
+
+def test_a_lake_of_before_gets_contradictions_with_the_stored_row(lake_before: Lake) -> None:
+    rows = lake_before.scan("trades").collect().head(1).drop("date")
+    written = lake_before.write("trades", rows.with_columns(pl.col("price") + 1.0))
+    assert (written.rejected, written.conflicting) == (1, 1)
+    row = quarantined(lake_before).filter(reason="contradicts_earlier_row").row(0, named=True)
+    price = rows["price"].item()
+    assert (json.loads(row["row"])["price"], json.loads(row["stored"])["price"]) == (
+        price + 1.0,
+        price,
+    )
