@@ -77,8 +77,8 @@ class CommitRange:
         # within the times of its batch, which are in its predicate.
         predicate = (info.get("operationParameters") or {}).get("predicate") or ""
         firsts = [start, stats.get("minValues", {}).get(name), _parse_time(predicate, f"{name} >=")]
-        lasts = [stats.get("maxValues", {}).get(name), _parse_time(predicate, f"{name} <=")]
-        lasts.append(f"{start[:4]}-12-31")
+        lasts = [stats.get("maxValues", {}).get(name), f"{start[:4]}-12-31"]
+        lasts += [_parse_time(predicate, f"{name} {bound}") for bound in ("<=", "<")]
         return max(text[:10] for text in firsts if text), min(text[:10] for text in lasts if text)
 
 
