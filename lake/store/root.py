@@ -22,6 +22,8 @@ from lake.store.faults import explain_os_error
 
 FORMAT = 1
 MARKER = "lake.json"
+_TEMPORARY = ".tmp"
+_FOLDERS = ("tables", "bundles", "schemas")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Root:
     def create(
         cls, uri: str, now: datetime, granularity: Mapping[str, Granularity] | None = None
     ) -> Root:
-        """Create a lake in a new or empty folder.
+        """Create a lake in a new or empty folder, or where a creation was killed.
 
         Raises
         ------
@@ -63,7 +65,7 @@ class Root:
         }
         if (path / MARKER).exists():
             raise ConfigError(f"{path} is a lake already", "Use it as it is: `lake status`.")
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        if path.is_file() or (path.is_dir() and not all(map(_is_left_over, path.iterdir()))):
             raise ConfigError(
                 f"{path} exists and is not an empty folder", "Give a new folder: `lake init PATH`."
             )
@@ -74,7 +76,7 @@ class Root:
             "granularity": granularities,
         }
         try:
-            for folder in ("tables", "bundles", "schemas"):
+            for folder in _FOLDERS:
                 (path / folder).mkdir(parents=True, exist_ok=True)
             write_new_file(path / MARKER, json.dumps(marker, indent=2).encode() + b"\n")
             sync_folder(path)
@@ -151,8 +153,15 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
+def _is_left_over(entry: Path) -> bool:
+    """Whether an entry of a folder is what the creation of a lake leaves if it is killed."""
+    if entry.name in _FOLDERS:
+        return entry.is_dir() and not any(entry.iterdir())
+    return entry.name.startswith(f".{MARKER}.") and entry.suffix == _TEMPORARY
+
+
 def _write_aside(path: Path, content: bytes, move: Callable[[Path, Path], None]) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_TEMPORARY}")
     try:
         with temporary.open("xb") as file:
             file.write(content)

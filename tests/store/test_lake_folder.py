@@ -58,6 +58,18 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [thesis]
 
 
+def test_a_lake_is_made_where_its_creation_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / ".lake.json.0123456789abcdef.tmp").write_text('{"form')
+    assert create(tmp_path).tables().is_empty()
+
+
+def test_folders_of_a_lake_that_hold_something_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "tables" / "mine").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="exists and is not an empty folder"):
+        create(tmp_path)
+
+
 def test_another_scheme_is_refused() -> None:
     with pytest.raises(ConfigError, match="a lake on s3:// is not supported yet"):
         lake.open("s3://bucket/lake")
