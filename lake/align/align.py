@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 import polars as pl
 
-from lake.align.asof import AVAILABLE_AT, grid
+from lake.align.asof import grid
 from lake.align.policies import How, Length, Resample
 from lake.align.resample import STORED, Grid, Source, place_on_grid
 from lake.errors import UsageError
-from lake.model.dataset import END, RECEIVED_AT, TIMESTAMP, Dataset
+from lake.model.dataset import RECEIVED_AT, TIMESTAMP
 from lake.model.market import MARKET_COLUMNS
 from lake.model.ohlcv import PRICES
-from lake.model.time import DAY, MICROSECOND
+from lake.model.time import MICROSECOND
 from lake.model.timeframe import Timeframe
+from lake.model.visibility import AVAILABLE_AT
 
 Frame = pl.LazyFrame | pl.DataFrame
 
 # Columns that describe the rows of a lake; they are not values to align.
 _METADATA = (AVAILABLE_AT, *MARKET_COLUMNS, "date", "closed", "fill", RECEIVED_AT)
-_MAX_RECEIPT_DELAY = DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,19 @@ class AlignInput:
     timeframe: str | None = None
     exchange: str | Sequence[str] = ()
     symbol: str | Sequence[str] = ()
+
+
+class ScanKnown(Protocol):
+    """Returns the rows of an input that became available in `[since, until)`.
+
+    They have a column `available_at`. With `witnesses`, markets without such rows that were known
+    before have one earlier row.
+    """
+
+    def __call__(
+        self, rows: AlignInput, since: datetime | None, until: datetime, *, witnesses: bool
+    ) -> pl.LazyFrame:
+        """Return the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +118,7 @@ def align(
 
 
 def align_tables(
-    available: Callable[..., pl.LazyFrame],
-    find: Callable[[str, str | None], Dataset],
+    scan: ScanKnown,
     inputs: Mapping[str, AlignInput | str],
     every: Length,
     *,
@@ -119,15 +131,13 @@ def align_tables(
 
     Parameters
     ----------
-    available
-        Returns the rows of a table with `available_at`, like `Bundle.available`.
-    find
-        Returns the dataset of a table, and of a timeframe where the table is a family.
+    scan
+        Returns the rows of an input that became available in a range, with `available_at`.
     inputs
-        The rows to align, by name; the name of a table means all of its rows. Of rows before
-        `since`, those are read that the policy can reach: all rows without a staleness limit.
-        Rows received more than one day after their time, or after the end of a bar, may be missed
-        there. Tables with a column for their availability, such as `announced_at`, are read whole.
+        The rows to align, by name; the name of a table means all of its rows. Of rows that became
+        available before `since`, those are read that the policy can reach: all rows without a
+        staleness limit. Tables with a column for their availability, such as `announced_at`, are
+        read whole.
     """
     times = grid(every, since=since, until=until)["time"]
     before = _find_previous_time(times, every)
@@ -135,15 +145,8 @@ def align_tables(
     for name, policy in _pair_policies(inputs, how):
         given = inputs[name]
         table_input = AlignInput(given) if isinstance(given, str) else given
-        dataset = find(table_input.table, table_input.timeframe)
-        start, end = _find_bounds(dataset, policy.oldest(times[0], before), until)
-        sources[name] = available(
-            dataset.name,
-            exchange=table_input.exchange,
-            symbol=table_input.symbol,
-            since=start,
-            until=end,
-        )
+        oldest = policy.oldest(times[0], before)
+        sources[name] = scan(table_input, oldest, until, witnesses=bool(by))
     return _align_sources(sources, times, before, how, by)
 
 
@@ -287,23 +290,6 @@ def _find_previous_time(times: pl.Series, every: Length) -> datetime:
         step = f"{every // MICROSECOND}us"
     before: datetime = times.head(1).dt.offset_by(f"-{step}")[0]
     return before
-
-
-def _find_bounds(
-    dataset: Dataset, oldest: datetime | None, until: datetime
-) -> tuple[datetime | None, datetime | None]:
-    """Return bounds of the time column for rows available from `oldest` on, before `until`.
-
-    No row is available before it happened, except announcements, which may be of any time.
-    """
-    if dataset.announcement_column is not None:
-        return None, None
-    if oldest is None:
-        return None, until
-    delay = _MAX_RECEIPT_DELAY if dataset.records_receipt else timedelta(0)
-    if dataset.available_at == END and dataset.timeframe is not None:
-        delay += dataset.timeframe.longest
-    return oldest - delay, until
 
 
 def _require_free(names: Sequence[str]) -> None:

@@ -12,8 +12,8 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.market import MARKET_COLUMNS
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
+from lake.model.visibility import AVAILABLE_AT
 
-AVAILABLE_AT = "available_at"
 _ZERO = timedelta(0)
 
 

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from lake.align.asof import AVAILABLE_AT, as_of_join
+from lake.align.asof import as_of_join
 from lake.align.policies import Aggregate, AsOf, How, Resample
 from lake.errors import UsageError
 from lake.model.ohlcv import PRICES, aggregate_price, sum_all
+from lake.model.visibility import AVAILABLE_AT
 
 # The method by which a repair filled a row; null if the source sent the row.
 STORED = "stored fill"

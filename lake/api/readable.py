@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -15,6 +15,7 @@ from lake.model.dataset import Dataset
 from lake.model.frames import to_pandas
 from lake.model.selection import Selection
 from lake.model.time import Time, resolve_time
+from lake.query.known import scan_known
 from lake.query.lookup import read_latest, read_row_at
 from lake.query.names import Missing, find_dataset, find_table, require_markets
 from lake.query.sql import list_views, query
@@ -161,8 +162,7 @@ class Readable:
         """Align tables to one grid of times, and read only the needed range: see `lake.align`."""
         now = self._context.now()
         return align_tables(
-            self.available,
-            self._find,
+            self._scan_known,
             inputs,
             every,
             since=resolve_time(since, now),
@@ -243,6 +243,18 @@ class Readable:
             The query names a table that does not exist.
         """
         return query(query_text, list_views(self._context.store, at or {}), parameters)
+
+    def _scan_known(
+        self, rows: AlignInput, since: datetime | None, until: datetime, *, witnesses: bool
+    ) -> pl.LazyFrame:
+        """Return the rows that became available in a range, after a column `available_at`."""
+        store = self._context.store
+        dataset = self._find(rows.table, rows.timeframe)
+        snapshot = store.snapshot(dataset)
+        markets = self._context.select(rows.exchange, rows.symbol, None, None)
+        require_markets(store, [snapshot], markets, "error")
+        latest = store.latest(dataset) if witnesses else None
+        return scan_known(snapshot, markets, since, until, witnesses=latest)
 
     def _find(self, table: str, timeframe: str | None = None) -> Dataset:
         return find_table(self._context.store, table, timeframe)

@@ -21,6 +21,7 @@ from lake.model.frames import to_pandas
 from lake.model.names import expand_table, expand_tables, require_markets
 from lake.model.selection import Selection, as_tuple
 from lake.model.time import Time, resolve_time
+from lake.query.known import scan_known
 from lake.query.lookup import read_latest, read_row_at
 from lake.query.sql import View, query
 from lake.store.hashing import FileChecker
@@ -186,8 +187,7 @@ class ReadableBundle:
         """Tables on one grid of times: see `lake.align`; only the range that is needed is read."""
         now = self._now()
         return align_tables(
-            self.available,
-            self._find,
+            self._scan_known,
             inputs,
             every,
             since=resolve_time(since, now),
@@ -227,6 +227,15 @@ class ReadableBundle:
     @cached_property
     def _families(self) -> dict[str, list[str]]:
         return group_tables(self.contents)
+
+    def _scan_known(
+        self, rows: AlignInput, since: datetime | None, until: datetime, *, witnesses: bool
+    ) -> pl.LazyFrame:
+        """Return the rows that became available in a range, after a column `available_at`."""
+        pinned = self._table(self._find(rows.table, rows.timeframe).name)
+        markets = self.select(rows.exchange, symbol=rows.symbol)
+        require_markets(pinned.dataset.name, pinned.markets, markets)
+        return scan_known(pinned, markets, since, until, witnesses=pinned if witnesses else None)
 
     def _find(self, table: str, timeframe: str | None) -> Dataset:
         return self._table(expand_table(table, timeframe, self._families)).dataset

@@ -46,6 +46,4 @@ class PinnedSource:
         self, table: str, exchange: str, symbol: str, start: datetime, end: datetime
     ) -> pl.DataFrame:
         """Read the rows of one market with times in `[start, end)`, in order."""
-        pinned = self.open_table(table)
-        selection = Selection((exchange,), (symbol,), start, end)
-        return pinned.collect(selection.within(pinned.pinned))
+        return self.open_table(table).collect(Selection((exchange,), (symbol,), start, end))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from lake.model.selection import Selection
 from lake.store.chunks import chunk_selection
 from lake.store.hashing import ExpectedFile, FileChecker
 from lake.store.index import FileIndex
-from lake.store.reader import EVERYTHING, TableReader
+from lake.store.reader import EVERYTHING, TableReader, may_hold_rows
 
 # Mean size of a mapped cell; strings are views of 16 bytes.
 _CELL_BYTES = 12
@@ -42,6 +43,8 @@ class PinnedTable(TableReader):
         Whether the pin left out open bars.
     added_columns
         Columns that some of the files lack, because the table got them later.
+    list_days
+        Returns the market-days of the bundle.
     checker
         Checks files against their SHA-256 and remembers the right ones.
     bundle_id, checksum
@@ -55,6 +58,7 @@ class PinnedTable(TableReader):
     index: FileIndex
     pinned: Selection
     added_columns: tuple[str, ...]
+    list_days: Callable[[], pl.DataFrame]
     checker: FileChecker
     bundle_id: str
     checksum: str
@@ -80,6 +84,7 @@ class PinnedTable(TableReader):
             pinned=ref.selection.selection,
             closed_only=bool(ref.left_out),
             added_columns=contents.manifest.data_dictionary[table].added_columns,
+            list_days=lambda: contents.days,
             checker=checker or FileChecker(),
             bundle_id=contents.id,
             checksum=contents.manifest.checksum,
@@ -93,6 +98,17 @@ class PinnedTable(TableReader):
 
     def list_lacking(self) -> tuple[str, ...]:
         return self.added_columns
+
+    def clip(self, selection: Selection) -> Selection | None:
+        return selection.overlap(self.pinned)
+
+    def find_late(self, selection: Selection, since: datetime) -> Selection | None:
+        latest = pl.col("last") + pl.duration(microseconds="max_delay_us")
+        days = self.list_days().filter(
+            may_hold_rows(selection), latest >= since, table=self.dataset.name
+        )
+        first = days["first"].min()
+        return replace(selection, start=first) if isinstance(first, datetime) else None
 
     @cached_property
     def markets(self) -> list[tuple[str, str]]:
@@ -108,7 +124,10 @@ class PinnedTable(TableReader):
         DamagedError
             A file is missing or differs from the pinned file.
         """
-        files = self.index.files(self.dataset.name, selection.within(self.pinned))
+        within = self.clip(selection)
+        if within is None:
+            return self.index.files(self.dataset.name, self.pinned).clear()
+        files = self.index.files(self.dataset.name, within)
         expected = (
             ExpectedFile(f"{self.uri}/{path}", size, digest)
             for path, size, digest in files.select("path", "bytes", "sha256").iter_rows()
@@ -127,7 +146,9 @@ class PinnedTable(TableReader):
     def _read(
         self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
     ) -> pl.DataFrame:
-        within = selection.within(self.pinned)
+        within = self.clip(selection)
+        if within is None:
+            return self.dataset.empty().select(wanted)
         if self.cache is None:
             return self._read_files(within, wanted, predicate)
         columns = wanted if predicate is None else None

@@ -43,19 +43,30 @@ class Selection:
         UnknownNameError
             The selections have no exchange, symbol or time in common.
         """
+        common = self.overlap(outer)
+        if common is None:
+            raise UnknownNameError(
+                f"the requested range is outside {_format_bound(outer.start)} "
+                f"to {_format_bound(outer.end)}",
+                "Select a range that overlaps it.",
+            )
+        return common
+
+    def overlap(self, outer: Selection) -> Selection | None:
+        """Return the part of this selection that lies in another; None if no time is in both.
+
+        Raises
+        ------
+        UnknownNameError
+            The selections have no exchange or symbol in common.
+        """
+        exchanges = _intersect("exchange", self.exchanges, outer.exchanges)
+        symbols = _intersect("symbol", self.symbols, outer.symbols)
         start = max(filter(None, (self.start, outer.start)), default=None)
         end = min(filter(None, (self.end, outer.end)), default=None)
         if start is not None and end is not None and start >= end:
-            raise UnknownNameError(
-                f"the requested range is outside {_format_bound(outer.start)} "
-                f"to {_format_bound(outer.end)}"
-            )
-        return Selection(
-            _intersect("exchange", self.exchanges, outer.exchanges),
-            _intersect("symbol", self.symbols, outer.symbols),
-            start,
-            end,
-        )
+            return None
+        return Selection(exchanges, symbols, start, end)
 
     def predicate(self, dataset: Dataset) -> pl.Expr | None:
         """Return the condition on stored rows, with bounds on `date` that prune files."""

@@ -15,6 +15,7 @@ import polars as pl
 from lake.errors import UsageError
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, in_utc
+from lake.model.visibility import Visibility
 from lake.store.reader import TIME_STEP, TableReader
 
 _SAFETY_FACTOR = 4
@@ -32,7 +33,7 @@ def read_latest(reader: TableReader, exchange: str, symbol: str, count: int) -> 
     if count < 1:
         raise UsageError(f"{count} is not a number of rows", "Use 1 or more.")
     rows = reader.dataset.empty()
-    for part in _list_selections(reader, exchange, symbol, None, count):
+    for part in _list_selections(reader, Selection((exchange,), (symbol,)), count):
         rows = reader.collect(part)
         if rows.height >= count:
             break
@@ -45,24 +46,24 @@ def read_row_at(reader: TableReader, exchange: str, symbol: str, time: datetime)
     A row is known from its `available_at` on, a bar from its end. No row is known before its time;
     of announcements, which are, the newest is the one that was announced last.
     """
-    time = in_utc(time)
-    known_at = reader.dataset.availability()
+    visible = Visibility.at(reader.dataset, in_utc(time))
+    selection = visible.select(Selection((exchange,), (symbol,)))
     if reader.dataset.announcement_column is not None:
-        rows = reader.collect(Selection((exchange,), (symbol,)))
-        return rows.filter(known_at <= time).sort(known_at, maintain_order=True).tail(1)
+        rows = reader.collect(selection).filter(visible.includes())
+        return rows.sort(reader.dataset.availability(), maintain_order=True).tail(1)
     rows = reader.dataset.empty()
-    for part in _list_selections(reader, exchange, symbol, time + MICROSECOND, 1):
-        rows = reader.collect(part).filter(known_at <= time)
+    for part in _list_selections(reader, selection, 1):
+        rows = reader.collect(part).filter(visible.includes())
         if rows.height:
             break
     return rows.tail(1)
 
 
-def _list_selections(
-    reader: TableReader, exchange: str, symbol: str, end: datetime | None, count: int
-) -> Iterator[Selection]:
-    """Yield selections up to `end`, each longer than the last; the final one is everything."""
-    market = Selection((exchange,), (symbol,), None, end)
+def _list_selections(reader: TableReader, selection: Selection, count: int) -> Iterator[Selection]:
+    """Yield selections of a market up to an end, each longer than the last; finally everything."""
+    market = reader.clip(selection)
+    if market is None:
+        return
     files = reader.files(market)
     if files.is_empty():
         return

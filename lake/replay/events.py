@@ -23,7 +23,8 @@ from lake.errors import SchemaError
 from lake.model.dataset import Dataset
 from lake.model.event_columns import EventKind, find_absent_columns
 from lake.model.time import EPOCH, MICROSECOND
-from lake.replay.merge import AVAILABLE_AT, POSITION, Batch
+from lake.model.visibility import AVAILABLE_AT
+from lake.replay.merge import POSITION, Batch
 
 _SLICE_ROWS = 2048
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -23,11 +23,11 @@ from lake.errors import DamagedError, SchemaError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import EPOCH, MICROSECOND, iso
+from lake.model.visibility import AVAILABLE_AT, Visibility
 from lake.replay.ordering import arrange, rank_dataset, read_times
 
 Order = Literal["available_at", "timestamp"]
 POSITION = "position"
-AVAILABLE_AT = "available_at"
 WINDOW_ROWS = 500_000
 """Approximate number of rows per window. Rows with lists count more: they are longer."""
 
@@ -283,12 +283,8 @@ def _open_readers(
     source: Source, dataset: Dataset, by: Order, selection: Selection, parts: pl.DataFrame
 ) -> list[_MarketReader]:
     """Return the readers of a table's markets, in order of exchange and symbol."""
-    column = pl.col(_ordering_column(dataset, by))
-    in_range = pl.lit(value=True)
-    if selection.start is not None:
-        in_range = in_range & (column >= selection.start.astimezone(UTC))
-    if selection.end is not None:
-        in_range = in_range & (column < selection.end.astimezone(UTC))
+    visible = Visibility(dataset, selection.start, selection.end)
+    in_range = visible.includes(pl.col(_ordering_column(dataset, by)))
     markets = sorted(parts.select("exchange", "symbol").unique().rows())
     groups = parts.partition_by("exchange", "symbol", as_dict=True)
     return [_MarketReader(source, dataset, market, groups[market], in_range) for market in markets]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -64,6 +64,14 @@ class TableReader(ABC):
             `rows`, `bytes`, `first` and `last` time, rounded down to milliseconds; ordered by
             market and time.
         """
+
+    def clip(self, selection: Selection) -> Selection | None:
+        """Return the part of a selection that the reader can hold; None if there is none."""
+        return selection
+
+    def find_late(self, selection: Selection, _since: datetime) -> Selection | None:
+        """Narrow a selection to what may hold rows that were received since; None: no row was."""
+        return selection
 
     def list_lacking(self) -> tuple[str, ...]:
         """List the columns of the dataset that some or all data files lack: null in their rows."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import polars as pl
 import pytest
@@ -13,9 +12,10 @@ from lake.align.align import AlignInput, align, align_tables
 from lake.align.policies import AsOf, How, Resample
 from lake.api import Lake
 from lake.model.catalog import builtin
-from lake.model.dataset import Dataset
+from lake.model.selection import Selection
+from lake.query.known import scan_known
 from tests.align.rows import STEP, UNTIL, Fact, align_rows, rows_known_at, rows_of
-from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, funding, trades, write
+from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, funding, store_of, trades, write
 
 NEVER = pl.lit(None, TIME).alias("received_at")
 
@@ -172,13 +172,13 @@ def test_an_alignment_of_tables_reads_all_it_needs(lake: Lake) -> None:
     }
     asked = []
 
-    def available(table: str, **narrowed: Any) -> pl.LazyFrame:
-        asked.append(narrowed["since"])
-        rows = lake.scan(table, **narrowed)
-        return rows.select(lake.dataset(table).availability(), pl.all())
-
-    def find(table: str, timeframe: str | None) -> Dataset:
-        return lake.dataset(table, timeframe=timeframe)
+    def scan(
+        rows: AlignInput, since: datetime | None, until: datetime, *, witnesses: bool
+    ) -> pl.LazyFrame:
+        assert not witnesses
+        asked.append(since)
+        store = store_of(lake)
+        return scan_known(store.snapshot(lake.dataset(rows.table)), Selection(), since, until)
 
     start, end = T0 + 30 * MINUTE, T0 + 70 * MINUTE
     feeds: dict[str, AlignInput | str] = {
@@ -186,8 +186,8 @@ def test_an_alignment_of_tables_reads_all_it_needs(lake: Lake) -> None:
         "price": "trades",
         "any": AlignInput("trades"),
     }
-    result = align_tables(available, find, feeds, "1m", how=how, since=start, until=end)
-    assert asked == [start - DAY - 6 * MINUTE, start - DAY - 3 * MINUTE, None]
+    result = align_tables(scan, feeds, "1m", how=how, since=start, until=end)
+    assert asked == [start - 5 * MINUTE, start - 3 * MINUTE, None]
     tables = {"bar": "bars_1m", "price": "trades", "any": "trades"}
     everything = {
         name: lake.scan(table).select(lake.dataset(table).availability(), pl.all())

@@ -15,10 +15,12 @@ from polars.testing import assert_frame_equal
 
 from lake.align.align import AlignInput, align
 from lake.align.asof import as_of_join
-from lake.align.policies import AsOf
+from lake.align.policies import AsOf, Resample
 from lake.api import Lake
 from lake.bundles.bundle import Bundle
+from lake.bundles.table import PinnedTable
 from lake.model.dataset import Dataset
+from lake.model.selection import Selection
 from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, NewLake, bars, funding, trades, write
 
 TABLES = ("bars_1m", "trades", "funding")
@@ -183,6 +185,62 @@ def test_alignment_of_a_table_equals_alignment_of_all_its_rows(lake: Lake) -> No
     expected = align({"x": everything}, "5m", how=how, **span).frame
     assert_frame_equal(lake.align({"x": "trades"}, "5m", how=how, **span).frame, expected)
     assert expected["x_timestamp"].to_list() == expected["time"].to_list()
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("late", [2 * DAY, 40 * DAY])
+def test_rows_that_were_received_days_late_are_aligned(
+    lake: Lake, table: str, late: timedelta
+) -> None:
+    """Rows of one hour were received much later, all at once: they are older than all others."""
+    facts: list[tuple[int, timedelta | None]] = [(n, late - n * MINUTE) for n in range(60)]
+    write(lake, table, rows_of(table, "BTC/USDT", facts))
+    far = rows_of(table, "BTC/USDT", [(n, None) for n in range(80 * 1440, 80 * 1440 + 60)])
+    if table == "trades":
+        far = far.with_columns(trade_id="f" + far["trade_id"])
+    write(lake, table, far)
+    bundle = lake.bundles.pin("b", table=table, check=False)
+    dataset: Dataset = lake.dataset(table)
+    everything = lake.scan(table).select(dataset.availability(), pl.all())
+    for start in (T0 + late - 3 * MINUTE, T0 + late + DAY, T0 + 80 * DAY):
+        span: Any = {"since": start, "until": start + 10 * MINUTE}
+        for how in (AsOf("5m", columns="timestamp"), Resample("last", columns="timestamp")):
+            expected = align({"x": everything}, "1m", how=how, **span).frame
+            for reader in (lake, bundle):
+                assert_frame_equal(
+                    reader.align({"x": table}, "1m", how=how, **span).frame, expected
+                )
+    assert expected["x_timestamp"].null_count() < expected.height
+
+
+@pytest.mark.parametrize("silent", [2 * MINUTE, 3 * DAY])
+def test_a_market_that_was_silent_is_known_from_its_first_row_on(
+    lake: Lake, silent: timedelta
+) -> None:
+    start = T0 + 5 * DAY
+    write(lake, "trades", trades(3, start=start - silent))
+    write(lake, "trades", trades(3, start=start + 2 * MINUTE, symbol="ETH/USDT"))
+    bundle = lake.bundles.pin("b", table="trades", check=False)
+    everything = lake.scan("trades").select(lake.dataset("trades").availability(), pl.all())
+    span: Any = {"since": start, "until": start + 5 * MINUTE, "by": ("exchange", "symbol")}
+    for how in (AsOf("1m", columns="price"), Resample("last", columns="price")):
+        expected = align({"x": everything}, "1m", how=how, **span).frame
+        assert expected.height == 5 + 3
+        for reader in (lake, bundle):
+            assert_frame_equal(reader.align({"x": "trades"}, "1m", how=how, **span).frame, expected)
+
+
+def test_of_late_rows_only_days_that_can_hold_them_are_read(lake: Lake) -> None:
+    write(lake, "trades", trades(5, step=DAY))
+    received = pl.Series([T0 + 7 * DAY], dtype=TIME)
+    row = trades(1, first=100, start=T0 + 2.5 * DAY, received_at=received)
+    write(lake, "trades", row)
+    bundle = lake.bundles.pin("b", table="trades", check=False)
+    pinned = PinnedTable.open(bundle.contents, "trades")
+    before = Selection(end=T0 + 6 * DAY)
+    narrowed = pinned.find_late(before, T0 + 6 * DAY)
+    assert narrowed == Selection(start=T0 + 2 * DAY, end=T0 + 6 * DAY)
+    assert pinned.find_late(before, T0 + 8 * DAY) is None
 
 
 def test_a_pin_of_rows_whose_receipt_was_filled_in_since_warns(
