@@ -100,6 +100,23 @@ def test_funding_equals_the_truth(
     assert got.settled == (TimeRange(start, now - MINUTE),)
 
 
+def test_funding_before_the_listing_is_empty(
+    sandbox: Sandbox, connect: Any, fetch: Any, truth: Any, now: datetime
+) -> None:
+    listed = datetime(2020, 1, 1, tzinfo=now.tzinfo)
+    start, end = listed - 700 * DAY, listed + 2 * DAY
+
+    async def run() -> Any:
+        async with connect("binanceusdm", sandbox.url) as source:
+            return await fetch(source, "funding", SWAP[1], start, end)
+
+    got = asyncio.run(run())
+    same(got.frame, truth.funding(*SWAP, start, end))
+    assert got.settled == (TimeRange(start, end),)
+    assert got.not_given == ()
+    assert len([entry for entry in sandbox.log if "exchangeInfo" not in entry.path]) < 10
+
+
 def test_instruments_and_book_equal_the_truth(quiet: Sandbox, connect: Any, truth: Any) -> None:
     async def run() -> Any:
         async with connect("binance", quiet.url) as source:

@@ -37,7 +37,7 @@ class BinanceVenue:
         own = BinanceMarket(client, market)
         self._bars = BinanceBars(own)
         self._trades = BinanceTrades(own, self._bars.first_day)
-        self._funding = BinanceFunding(own)
+        self._funding = BinanceFunding(own, self._bars.first_day)
 
     def bars(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]:
         """Fetch the bars of a window; each page starts where the last one ended."""
