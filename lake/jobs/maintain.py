@@ -19,7 +19,7 @@ from lake.jobs.job import WriteCounts, record_job
 from lake.model.dataset import Dataset
 from lake.model.progress import NoProgress, Progress
 from lake.model.time import in_utc, iso
-from lake.store import delta
+from lake.store import checksums, delta
 from lake.store.compact import CompactionResult, compact, plan_batches
 from lake.store.faults import explain_os_error
 from lake.store.ledger import Ledger
@@ -229,7 +229,11 @@ class Maintainer:
     def _find_leftovers(self) -> list[_Leftover]:
         root = self._store.root
         unfinished = [path for path in root.bundles.glob(_UNFINISHED) if path.is_dir()]
-        temporary = [*root.path.glob(_TEMPORARY), *root.bundles.rglob(_TEMPORARY)]
+        temporary = [
+            *root.path.glob(_TEMPORARY),
+            *root.bundles.rglob(_TEMPORARY),
+            *root.tables.glob(f"*/{checksums.FOLDER}/{_TEMPORARY}"),
+        ]
         files = [path for path in temporary if not any(path.is_relative_to(u) for u in unfinished)]
         leftovers: list[_Leftover] = []
         for path in (*unfinished, *files):

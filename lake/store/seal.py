@@ -70,7 +70,7 @@ def seal_commits(
         join_records(table, own)
     if sealed is None:
         for version in _find_unsealed(table, newest):
-            _log.warning("recording checksums late", table=table.name, version=version)
+            _log.info("recording checksums late", table=table.name, version=version)
             _seal(table, version, is_own=False)
 
 

@@ -283,18 +283,23 @@ def test_leftovers_of_crashes_go_when_they_are_old(lake: Lake) -> None:
     (lake.root.bundles / "names").mkdir(exist_ok=True)
     temporary = lake.root.bundles / "names" / ".research.0123.tmp"
     fresh = lake.root.bundles / ".fresh.0123.tmp"
-    for path in (temporary, fresh):
+    records = lake.root.tables / "trades" / "_checksums"
+    records.mkdir(parents=True)
+    record = records / ".1.sha256.0123.tmp"
+    for path in (temporary, fresh, record):
         path.write_bytes(b"some")
     old = time.time() - 2 * 3600
-    for path in (*unfinished.iterdir(), unfinished, temporary):
+    for path in (*unfinished.iterdir(), unfinished, temporary, record):
         os.utime(path, (old, old))
     kept = [path for path in lake.root.path.rglob("*") if "unfinished" not in str(path)]
     kept.remove(temporary)
+    kept.remove(record)
 
     maintenance = maintainer(store_of(lake))
     expected = [
         ("bundles/.unfinished-0123", 8, "unfinished bundle"),
         ("bundles/names/.research.0123.tmp", 4, "temporary file"),
+        ("tables/trades/_checksums/.1.sha256.0123.tmp", 4, "temporary file"),
     ]
     assert maintenance.gc(dry_run=True).rows() == expected
     assert unfinished.exists()

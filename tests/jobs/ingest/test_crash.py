@@ -36,6 +36,10 @@ def _content(lake: Lake) -> dict[str, pl.DataFrame]:
 def _require_equal(lake: Lake, expected: dict[str, pl.DataFrame]) -> None:
     for name, frame in _content(lake).items():
         assert_frame_equal(frame, expected[name])
+    verified = lake.maintenance.verify()
+    assert verified.is_intact
+    unrecorded = verified.files.filter(pl.col("table").is_in([*expected, "jobs"]))
+    assert unrecorded.is_empty(), "the next writer records what a killed one did not"
 
 
 @pytest.mark.slow
