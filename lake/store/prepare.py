@@ -21,6 +21,9 @@ from lake.store.local_table import LocalTable
 from lake.store.reader import TIME_STEP
 from lake.store.snapshot import Bounds, Snapshot
 
+_MOST_SPANS = 16
+_SMALLEST_GAP = 100  # of all times, as a part: smaller gaps are read
+
 
 @dataclass(frozen=True)
 class MergeBatch:
@@ -125,7 +128,8 @@ class StoredRows:
         files = find_touched_files(snapshot, rows, keys)
         if files.is_empty():
             return cls.none(dataset)
-        scan = snapshot.scan_files(files, select_close(dataset, rows))
+        is_close = _is_within_spans(dataset, find_spans(rows[dataset.time_column]))
+        scan = snapshot.scan_files(files, select_close(dataset, rows)).filter(is_close)
         return cls(scan, scan.select(dataset.identity).collect(engine="in-memory"))
 
     @classmethod
@@ -141,6 +145,30 @@ class StoredRows:
             return pl.DataFrame(schema=scan.collect_schema())
         rows = scan.collect(engine="in-memory")
         return rows if len(numbers) == rows.height else rows[numbers]
+
+
+def find_spans(times: pl.Series) -> list[tuple[datetime, datetime]]:
+    """Find the few spans in which all of some times are, from the first to the last of each.
+
+    A batch holds pages of many windows: of what is stored between them nothing needs to be read.
+    """
+    ordered = times.unique().sort()
+    first, last = cast("tuple[datetime, datetime]", (ordered[0], ordered[-1]))
+    wide = (last - first) / _SMALLEST_GAP
+    gaps = pl.DataFrame({"end": ordered, "start": ordered.shift(-1)})
+    between = gaps.filter(pl.col("start") - pl.col("end") > wide)
+    widest = between.top_k(_MOST_SPANS - 1, by=pl.col("start") - pl.col("end")).sort("end")
+    starts, ends = [first, *widest["start"]], [*widest["end"], last]
+    return list(zip(starts, ends, strict=True))
+
+
+def _is_within_spans(dataset: Dataset, spans: Sequence[tuple[datetime, datetime]]) -> pl.Expr:
+    time, tolerance = pl.col(dataset.time_column), dataset.time_tolerance
+    if len(spans) == 1:  # the choice of files does the same
+        return pl.lit(value=True)
+    return pl.any_horizontal(
+        time.is_between(start - tolerance, end + tolerance) for start, end in spans
+    )
 
 
 def select_close(dataset: Dataset, rows: pl.DataFrame) -> Selection:
