@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lake.model.time import from_ms, to_ms
+from lake.model.timeframe import Timeframe
 from lake.sources.frames import derive_ids
 from lake.sources.venues.unified_pages import (
     RangeQuery,
@@ -153,3 +154,45 @@ def test_a_full_page_of_one_moment_is_stuck(rows: int, page: int) -> None:
     later = parse_trades([trade(0), trade(1)] * rows)
     assert not is_stuck(later, START, page)
     assert not is_stuck(answer, from_ms(0), page)
+
+
+BARS = RangeQuery(
+    family="bars",
+    method="fetch_ohlcv",
+    arguments=("BTC/USDT", "1m"),
+    read=parse_bars,
+    key="timestamp",
+    limit=300,
+    lookback=timedelta(minutes=30),
+    hop=timedelta(minutes=299),
+    settle=timedelta(seconds=5),
+    timeframe=Timeframe(1, "m"),
+)
+
+
+def bars_from(minute: int, count: int) -> Any:
+    first = to_ms(START + timedelta(minutes=minute))
+    return parse_bars([[first + n * 60_000, 1.0, 1.0, 1.0, 1.0, 1.0] for n in range(count)])
+
+
+def test_a_page_that_starts_late_is_asked_for_in_its_own_size() -> None:
+    narrower = BARS.narrow(START, bars_from(200, 100))
+    assert narrower is not None
+    assert (narrower.limit, narrower.hop) == (100, timedelta(minutes=99))
+    halved = narrower.narrow(START, bars_from(200, 100))
+    assert halved is not None
+    assert halved.limit == 50
+    assert BARS.narrow(START, bars_from(0, 100)) is None
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6))
+def test_smaller_ranges_of_trades_end(first_ms: int, more_ms: int) -> None:
+    query: RangeQuery | None = TRADES
+    answer = parse_trades([trade(first_ms / 1000), trade((first_ms + more_ms) / 1000)])
+    spans: list[timedelta] = []
+    while query is not None and len(spans) < 100:
+        query = query.narrow(START, answer)
+        if query is not None and query.span is not None:
+            spans.append(query.span)
+    assert len(spans) <= 2
+    assert all(timedelta(0) < span <= timedelta(milliseconds=first_ms + 1) for span in spans)

@@ -100,9 +100,8 @@ class RangeQuery:
             is_smaller = self.span is None or span < self.span
             return replace(self, span=span, hop=min(self.hop, span)) if is_smaller else None
         step = timedelta(seconds=self.timeframe.seconds)
-        rows = min(missing // step + 1, answer.height)
-        if self.limit is not None and rows >= self.limit:
-            rows = self.limit // 2
+        is_smaller = self.limit is None or answer.height < self.limit
+        rows = answer.height if is_smaller else (self.limit or 0) // 2
         return replace(self, limit=rows, hop=step * max(1, rows - 1)) if rows else None
 
     def add_closed(self, rows: pl.DataFrame, reached: datetime) -> pl.DataFrame:
