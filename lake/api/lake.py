@@ -227,7 +227,10 @@ class Lake(Readable):
         return read_status(self._context.store)
 
     def versions(self, table: str, *, timeframe: str | None = None) -> pl.DataFrame:
-        """List the commits of a table, newest first: time, operation, rows, job, source."""
+        """List the commits of a table, newest first: time, operation, rows, job, source.
+
+        `readable`: false for versions of which a vacuum has removed files.
+        """
         store = self._context.store
         return list_versions(store, find_table(store, table, timeframe).name)
 

@@ -18,10 +18,13 @@ import polars as pl
 from lake.errors import UnknownNameError
 from lake.model.dataset import TIMESTAMP
 from lake.model.selection import Selection
+from lake.store.faults import translate_errors
+from lake.store.history import find_readable
 from lake.store.ledger import Ledger
 from lake.store.log import read_actions
 from lake.store.reader import EVERYTHING
 from lake.store.store import Store
+from lake.store.vacuum import list_data_files
 
 _COMMIT = {
     "time": TIMESTAMP,
@@ -40,11 +43,21 @@ _COMMIT = {
 
 
 def list_versions(store: Store, table: str) -> pl.DataFrame:
-    """List the commits of a table, newest first."""
+    """List the commits of a table, newest first.
+
+    `readable`: whether the version has all its data files; a vacuum removes those that only old
+    versions need.
+    """
     store.catalog.dataset(table)
     if not store.exists(table):
         raise UnknownNameError(f"table {table} does not exist yet", "`lake tables` lists tables.")
-    return pl.DataFrame(Ledger(store).read_commits(table), schema=_COMMIT)
+    folder = store.root.tables / table
+    with translate_errors(f"table {table}"):
+        files = {file.path for file in list_data_files(folder)}
+        readable = find_readable(folder, files)
+    commits = pl.DataFrame(Ledger(store).read_commits(table), schema=_COMMIT)
+    known = pl.col("version").replace_strict(readable, default=None, return_dtype=pl.Boolean)
+    return commits.with_columns(readable=known)
 
 
 @dataclass(frozen=True, slots=True)

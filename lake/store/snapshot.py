@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,6 +15,7 @@ from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.selection import Selection
 from lake.store.columns import add_lacking, find_lacking
 from lake.store.faults import translate_errors
+from lake.store.history import require_kept
 from lake.store.local_table import LocalTable
 from lake.store.reader import EVERYTHING, FILES, TableReader, may_hold_rows
 
@@ -28,11 +30,14 @@ class Snapshot(TableReader):
     ----------
     table
         A handle at that version; whoever moves it to another drops the snapshot first.
+    is_named
+        Whether the version was asked for, so that a vacuum may have removed its files.
     """
 
     dataset: Dataset
     table: LocalTable
     closed_only: bool = False
+    is_named: bool = False
 
     @property
     def version(self) -> int:
@@ -59,6 +64,8 @@ class Snapshot(TableReader):
     ) -> pl.LazyFrame:
         """Scan a selection in any order; a filter on the result skips files by their statistics."""
         self.require_columns(columns or ())
+        if self.is_named:
+            self.files(selection)
         with translate_errors(f"table {self.dataset.name}"):
             stored = add_lacking(pl.scan_delta(self.table), self.table.schema(), self.dataset)
             frame = self.select_rows(stored, selection)
@@ -74,7 +81,17 @@ class Snapshot(TableReader):
         return self.sort_rows(frame, selection, columns)
 
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
-        return self.find_files(selection, {})
+        """List data files as every reader does; a vacuum may have removed those of a named version.
+
+        Raises
+        ------
+        UnknownNameError
+            A vacuum has removed one of them.
+        """
+        files = self.find_files(selection, {})
+        if self.is_named:
+            require_kept(Path(self.uri), self.version, files["path"].to_list())
+        return files
 
     def find_files(self, selection: Selection, keys: Mapping[str, Bounds]) -> pl.DataFrame:
         """List the data files that may hold rows of a selection and keys between two values.

@@ -195,7 +195,7 @@ class Store:
             raise UsageError("version and as_of exclude each other", "Give one of them.")
         if as_of is not None and self.exists(dataset.name):
             version = log.find_version(self.root.tables / dataset.name, dataset, as_of)
-        return Snapshot(dataset, self.open(dataset, version))
+        return Snapshot(dataset, self.open(dataset, version), is_named=version is not None)
 
     def open(self, dataset: Dataset, version: int | None = None) -> LocalTable:
         """Open a table, at its latest version or at another: a handle that the caller owns.

@@ -22,6 +22,7 @@ from lake.model.dataset import Dataset
 from lake.model.time import EPOCH
 from lake.store.checksums import forget_files
 from lake.store.faults import translate_errors
+from lake.store.history import record_vacuum
 from lake.store.log import Commit, read_commits
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
@@ -153,7 +154,7 @@ def vacuum(
     plans = _plan_tables(store, datasets, bundles, keep)
     if not dry_run:
         for dataset, plan in plans:
-            _delete(store.root.tables / dataset.name, plan.unneeded)
+            _delete(store.root.tables / dataset.name, plan.unneeded, store.now())
     return _build_report(plans, deleted=not dry_run)
 
 
@@ -241,7 +242,7 @@ def _plan_table(
     _require_whole(latest, disk)
 
     def files_at(version: int) -> frozenset[str]:
-        return _list_paths(store.snapshot(dataset, version=version))
+        return _list_paths(Snapshot(dataset, store.open(dataset, version)))
 
     needs: dict[tuple[str, str], frozenset[str]] = {}
     for files in bundles:
@@ -296,9 +297,11 @@ def list_data_files(table: Path) -> Iterator[DiskFile]:
                 yield DiskFile(str(path.relative_to(table)), facts.st_size, modified)
 
 
-def _delete(table: Path, unneeded: Sequence[UnneededFile]) -> None:
+def _delete(table: Path, unneeded: Sequence[UnneededFile], now: datetime) -> None:
     """Delete files one by one, then their checksums: an interruption leaves a valid table."""
     with translate_errors(f"table {table.name}"):
+        if any(spare.reason == "older version" for spare in unneeded):
+            record_vacuum(table, now)
         for spare in unneeded:
             (table / spare.file.path).unlink(missing_ok=True)
         forget_files(table, {spare.file.path for spare in unneeded})

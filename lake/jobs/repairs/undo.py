@@ -127,7 +127,7 @@ def _read_changes(
     versions = (row["version_before"], row["version_after"])
     try:
         before, after = (read_rows(store, dataset, market, window, v) for v in versions)
-    except DamagedError as error:
+    except (DamagedError, UnknownNameError) as error:
         raise DamagedError(
             f"repair {row['repair_id']} cannot be undone: versions {versions[0]} and {versions[1]} "
             f"of {dataset.name} cannot be read: {error.message}",
