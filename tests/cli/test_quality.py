@@ -23,7 +23,7 @@ def lake(cli: Cli, tmp_path: Path) -> Lake:
     kept = ~pl.int_range(pl.len()).is_between(100, 109)
     lake.write("bars_1m", bars(1440).filter(kept))
     lake.write("bars_1m", bars(1440, symbol="ETH/USDT"))
-    lake.write("trades", trades(100, symbol="ETH/USDT", price=[100.0] * 100))
+    lake.write("trades", trades(100, symbol="ETH/USDT", price=[100.0] * 100, amount=[1 / 60] * 100))
     return lake
 
 
@@ -136,6 +136,7 @@ def test_gaps_tell_the_reason(cli: Cli) -> None:
             "end": "2024-01-01T01:50:00Z",
             "slots": 10,
             "reason": "unknown",
+            "proof": None,
         }
     ]
     assert cli("quality", "gaps", "bars_1m", "--until", "2024-01-01T01:45", "--json").json[0][

@@ -168,7 +168,7 @@ def test_rows_by_timeframe_without_event_are_not_filled_as_bars(new_lake: NewLak
     lake = new_lake(schemas={"open_interest": INTEREST})
     rows = bars(6).select("exchange", "symbol", opens="timestamp", contracts="volume")
     lake.write("open_interest_1m", rows.filter(pl.col("opens") != T0 + 2 * MINUTE))
-    write(lake, "trades", trades(400, step=timedelta(seconds=1)))
+    write(lake, "trades", trades(400, side=["buy"] * 400))
     lake.quality.check("open_interest_1m")
     assert open_findings(lake) == {"gaps": [T0 + 2 * MINUTE]}
     report = lake.quality.repair("open_interest_1m", interpolate=True, offline=True)
