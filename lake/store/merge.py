@@ -19,7 +19,7 @@ from lake.store import delta
 from lake.store.delta import format_literal, quote
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
-from lake.store.prepare import MergeBatch, find_touched_files, list_dates, select_close
+from lake.store.prepare import MergeBatch, find_spans, find_touched_files, list_dates
 from lake.store.snapshot import Snapshot
 
 
@@ -132,18 +132,27 @@ def _build_predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
     The literals reach as far as times count as close: a concurrent commit of a close row is then a
     conflict. Columns that they fix are not compared again: joining by strings costs most.
     """
-    close = select_close(dataset, rows)
+    exchanges, symbols = (rows[name].unique().sort().to_list() for name in MARKET_COLUMNS)
     dates = list_dates(dataset, rows)
     terms = [
         f"t.{quote(name)} IN ({', '.join(map(format_literal, values))})"
-        for name, values in zip(PARTITIONS, (close.exchanges, close.symbols, dates), strict=True)
+        for name, values in zip(PARTITIONS, (exchanges, symbols, dates), strict=True)
     ]
-    time = quote(dataset.time_column)
-    terms.append(f"t.{time} >= {format_literal(close.start)}")
-    terms.append(f"t.{time} < {format_literal(close.end)}")
+    terms.append(_build_spans(dataset, rows))
     keys = (*find_varying(rows, MARKET_COLUMNS), *dataset.row_key)
     terms.extend(f"t.{quote(name)} = s.{quote(name)}" for name in keys)
     return " AND ".join(terms)
+
+
+def _build_spans(dataset: Dataset, rows: pl.DataFrame) -> str:
+    """Build the condition for times close to those of rows; between far windows no file is read."""
+    time, tolerance = f"t.{quote(dataset.time_column)}", dataset.time_tolerance
+    spans = [
+        f"({time} >= {format_literal(start - tolerance)}"
+        f" AND {time} <= {format_literal(end + tolerance)})"
+        for start, end in find_spans(rows[dataset.time_column])
+    ]
+    return f"({' OR '.join(spans)})"
 
 
 def _build_difference(dataset: Dataset) -> str:

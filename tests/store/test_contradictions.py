@@ -208,7 +208,8 @@ def test_the_lakes_own_records_contradict_nothing(lake: Lake) -> None:
     assert quarantined(lake)["job_id"].to_list() == ["a"]
 
 
-def test_another_writer_between_read_and_commit_is_seen(lake: Lake) -> None:
+@pytest.mark.parametrize("far", [[], [30 * DAY, 31 * DAY]], ids=["one time", "far windows"])
+def test_another_writer_between_read_and_commit_is_seen(lake: Lake, far: list[timedelta]) -> None:
     store, other = store_of(lake), store_of(lake)
     write(other, "trades", trades(1, first=99, start=T0 - MINUTE * 99))
     dataset = store.catalog.dataset("trades")
@@ -222,13 +223,14 @@ def test_another_writer_between_read_and_commit_is_seen(lake: Lake) -> None:
         calls.append(table.version())
         return batch
 
-    mine = trade(DAY - MICROSECOND, price=1.0)
+    others = [trade(at, f"far {number}") for number, at in enumerate(far)]
+    mine = pl.concat([trade(DAY - MICROSECOND, price=1.0), *others])
     preparation = Preparation(dataset, check_rows(dataset, mine).rows, {"rejected": 0})
     merged = merge(store.open(dataset), dataset, prepare)
     assert len(calls) == 2
-    assert (merged.inserted, merged.metadata) == (0, None)
-    assert (preparation.conflicting.height, preparation.kept.height) == (1, 0)
-    assert stored_rows(lake, "price") == [(199.0,), (2.0,)]
+    assert merged.inserted == len(far)
+    assert (preparation.conflicting.height, preparation.kept.height) == (1, len(far))
+    assert stored_rows(lake, "price")[:2] == [(199.0,), (2.0,)]
 
 
 def test_writers_of_close_times_and_other_values_leave_one_row_of_each_trade(lake: Lake) -> None:

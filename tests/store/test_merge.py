@@ -91,6 +91,16 @@ def test_bars_written_again_make_no_version(lake: Lake) -> None:
     assert again.version == first.version
 
 
+def test_bars_of_far_windows_are_revised_and_inserted_in_one_commit(lake: Lake) -> None:
+    windows = [bars(3, start=T0 + n * 30 * DAY) for n in range(20)]
+    first = write(lake, "bars_1m", pl.concat(windows[:19]))
+    assert first.inserted == 57
+    revised = pl.concat(windows).with_columns(volume=7.0)
+    again = write(lake, "bars_1m", revised)
+    assert (again.inserted, again.updated, again.version) == (3, 57, 2)
+    assert lake.scan("bars_1m").collect()["volume"].to_list() == [7.0] * 60
+
+
 @pytest.mark.parametrize("column", ["close", "quote_volume", "trade_count"])
 def test_a_bar_is_replaced_when_any_value_differs(lake: Lake, column: str) -> None:
     value: Any = {"close": 100.0, "trade_count": 1}.get(column, 1.0)
