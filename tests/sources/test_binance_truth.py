@@ -217,3 +217,11 @@ def test_a_market_that_truly_jumps_is_fetched(fetched: Any) -> None:
     assert got.frame.height == 4000
     assert got.settled == (TimeRange(T0 - 3 * DAY, T0 + HOUR),)
     assert len(venue.data_requests) < 15
+
+
+def test_the_newest_minutes_of_a_quiet_market_cost_no_search(fetched: Any) -> None:
+    rows = make_trades(437_921_759, NOW - 5 * HOUR, 10, SECOND)
+    venue = ListedBinance(NOW, trades={"BTCUSDT": rows})
+    got = fetched(venue, "trades", (NOW - HOUR, NOW - MINUTE))
+    assert got.settled == (TimeRange(NOW - HOUR, NOW - MINUTE),)
+    assert len(venue.data_requests) == 2

@@ -135,7 +135,7 @@ def test_latest_trades_that_reach_back_to_the_window_cover_it(
     assert got.settled == (TimeRange(start, now - 10 * SECOND),)
 
 
-TIMES = (20 * HOUR, 9 * HOUR, 1 * HOUR)
+TIMES = (40 * HOUR, 29 * HOUR, 1 * HOUR)
 
 
 def of_the_hour(now: datetime, since: int | None) -> list[Any]:
@@ -146,7 +146,7 @@ def of_the_hour(now: datetime, since: int | None) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("first_day", "given_from"),
-    [(20 * HOUR, DAY), (None, 20 * HOUR), (9 * DAY, 20 * HOUR)],
+    [(40 * HOUR, 2 * DAY), (None, 40 * HOUR), (9 * DAY, 40 * HOUR)],
 )
 def test_time_before_the_first_trade_is_empty_if_daily_bars_prove_it(
     from_venue: Any, now: datetime, first_day: timedelta | None, given_from: timedelta
@@ -161,11 +161,21 @@ def test_time_before_the_first_trade_is_empty_if_daily_bars_prove_it(
             "1h": [kline(first + n * HOUR) for n in range(3)],
         }
     venue = Venue(now, lambda since: of_the_hour(now, since), bars=bars)
-    got = from_venue(venue, "trades", now - DAY, now)
+    got = from_venue(venue, "trades", now - 2 * DAY, now)
     assert got.frame["timestamp"].to_list() == [now - back for back in TIMES]
     assert got.settled == (TimeRange(now - given_from, now - 10 * SECOND),)
-    lost = subtract([TimeRange(now - DAY, now)], [TimeRange(now - given_from, now)])
+    lost = subtract([TimeRange(now - 2 * DAY, now)], [TimeRange(now - given_from, now)])
     assert got.not_given == lost
+
+
+def test_the_newest_hours_of_a_quiet_market_cost_no_search(from_venue: Any, now: datetime) -> None:
+    def fetch_again() -> Venue:
+        venue = Venue(now, lambda since: of_the_hour(now, since))
+        got = from_venue(venue, "trades", now - 20 * HOUR, now)
+        assert got.settled == (TimeRange(now - 20 * HOUR, now - 10 * SECOND),)
+        return venue
+
+    assert "klines" not in fetch_again().asked
 
 
 def manners(kind: str, rows: list[Any], page: int) -> Callable[[int | None], list[Any]]:

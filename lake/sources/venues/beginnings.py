@@ -33,6 +33,15 @@ def find_beginning(
     return first_day
 
 
+def is_history(time: datetime, now: datetime) -> bool:
+    """Return whether a venue may have dropped rows of this time: venues serve the last day.
+
+    Where the newest hours of a quiet market are fetched again and again, its oldest row is not
+    asked for each time.
+    """
+    return time < now - DAY
+
+
 def build_page_before(
     window: TimeRange, oldest: datetime, began: datetime | None, no_rows: pl.DataFrame
 ) -> Page | None:

@@ -21,7 +21,7 @@ from lake.sources.faults import (
 )
 from lake.sources.frames import find_complete_until, range_or_none
 from lake.sources.records import Records, join_anomalies, parse_records
-from lake.sources.venues.beginnings import DAY, build_page_before, find_beginning
+from lake.sources.venues.beginnings import DAY, build_page_before, find_beginning, is_history
 from lake.sources.venues.binance_api import BinanceMarket, to_time_parameters
 from lake.sources.venues.binance_pages import parse_klines, validate_klines
 
@@ -54,7 +54,7 @@ class BinanceBars:
             end = min(timeframe.after(at, self._market.api.bars_limit), window.end)
             answer, following = await self._fetch_page(timeframe, TimeRange(at, end), window.end)
             bars = answer.frame
-            if done_until == window.start and following > at:
+            if done_until == window.start and following > at and is_history(at, reached):
                 await self._find_oldest(timeframe)
                 if (page := await self._build_page_before(timeframe, window)) is not None:
                     yield page

@@ -13,7 +13,7 @@ from lake.sources.base import Page
 from lake.sources.faults import ask_until_consistent
 from lake.sources.frames import range_or_none
 from lake.sources.records import Records, join_anomalies, parse_records
-from lake.sources.venues.beginnings import DAY, build_page_before, find_beginning
+from lake.sources.venues.beginnings import DAY, build_page_before, find_beginning, is_history
 from lake.sources.venues.binance_api import BinanceMarket, to_time_parameters
 from lake.sources.venues.binance_pages import parse_funding, validate_funding
 
@@ -55,6 +55,8 @@ class BinanceFunding:
         The first rate settles within a day of the first trade.
         """
         since_ever = TimeRange(EPOCH, self._market.client.venue_now())
+        if not is_history(window.start, since_ever.end):
+            return None
         first = (await self._fetch_page(since_ever, limit=1)).frame
         if first.is_empty() or first["timestamp"][0] <= window.start:
             return None

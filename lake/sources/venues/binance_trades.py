@@ -16,7 +16,7 @@ from lake.sources.base import Page
 from lake.sources.faults import ANSWERS_COMPARED, ask_until_consistent, build_contradiction_error
 from lake.sources.frames import range_or_none
 from lake.sources.records import Records, join_anomalies, parse_records
-from lake.sources.venues.beginnings import build_page_before
+from lake.sources.venues.beginnings import build_page_before, is_history
 from lake.sources.venues.binance_api import BinanceMarket, to_time_parameters
 from lake.sources.venues.binance_pages import (
     Trade,
@@ -154,8 +154,10 @@ class BinanceTrades:
             answer = await self._fetch_by_time(TimeRange(at, min(at + _LONGEST_RANGE, window.end)))
             if answer.frame.height:
                 return reached, answer
-            oldest = await self._find_oldest()
-            at = max(at + _LONGEST_RANGE, oldest.time if oldest is not None else at)
+            at += _LONGEST_RANGE
+            if is_history(window.start, self._market.client.venue_now()):
+                oldest = await self._find_oldest()
+                at = max(at, oldest.time if oldest is not None else at)
             if at >= min(window.end, self._market.client.venue_now()):
                 return reached, answer
 

@@ -12,7 +12,7 @@ import polars as pl
 from lake.model.time import MILLISECOND, TimeRange, iso
 from lake.sources.base import Page
 from lake.sources.frames import range_or_none
-from lake.sources.venues.beginnings import build_page_before
+from lake.sources.venues.beginnings import build_page_before, is_history
 from lake.sources.venues.unified_history import UnifiedHistory
 from lake.sources.venues.unified_pages import (
     Anomaly,
@@ -159,7 +159,7 @@ class UnifiedWindow:
 
         Where `since` is not honoured, the first of the newest rows is the oldest one served.
         """
-        if not self._is_leading:
+        if not self._is_leading or not self._is_history(position):
             return None
         history = await self._history.find(self._whole_query, position.at)
         is_honoured = self._requests.is_honoured(self._query)
@@ -172,6 +172,9 @@ class UnifiedWindow:
         oldest = first if is_honoured else self._query.complete_from(first)
         rest = TimeRange(position.at, self._window.end)
         return build_page_before(rest, oldest, history.find_beginning(first), answer.clear())
+
+    def _is_history(self, position: WindowPosition) -> bool:
+        return is_history(position.at, self._requests.client.venue_now())
 
     def _find_complete_from(
         self, position: WindowPosition, answer: pl.DataFrame, kind: _Start
@@ -209,7 +212,7 @@ class UnifiedWindow:
         if until is None:
             return [Page(rows, None)], None
         self._widen(answer)
-        if until < _FAR and self._is_leading:
+        if until < _FAR and self._is_leading and self._is_history(position):
             page = await self._build_page_of_nothing(position, until, rows)
             if page is not None:
                 end = until if page.settled is None and page.not_given is None else page.end
