@@ -75,8 +75,8 @@ def test_several_tables_are_shown_together_newest_first(told: Told) -> None:
         ("trades", 2),
         ("bars_1m", 2),
         ("trades", 1),
-        ("trades", 0),
         ("bars_1m", 1),
+        ("trades", 0),
         ("bars_1m", 0),
     ]
     assert told("trades", "bars_1m", "--limit", "2") == rows[:2]
