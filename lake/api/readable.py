@@ -226,6 +226,10 @@ class Readable:
     ) -> duckdb.DuckDBPyRelation:
         """Run an SQL query in which every table is a view; return a DuckDB relation.
 
+        The last column of a view is `available_at`, when a row became available: join on it, such
+        as `ASOF JOIN bars_1h b ON b.available_at <= t.timestamp`. A join on the open time of bars
+        would see up to a whole bar of the future.
+
         `.pl()`, `.arrow()`, `.df()` and `.fetchall()` fetch it.
 
         Parameters

@@ -143,7 +143,10 @@ class ReadableBundle:
     def sql(
         self, query_text: str, parameters: Sequence[Any] | None = None
     ) -> duckdb.DuckDBPyRelation:
-        """The result of an SQL query over the pinned tables, as a DuckDB relation."""
+        """The result of an SQL query over the pinned tables, as a DuckDB relation.
+
+        The last column of a table is `available_at`, when a row became available: join on it.
+        """
         relation = query(query_text, self.views(), parameters)
         # It knows paths only; what was unpacked for this bundle has to outlive it.
         weakref.finalize(relation, id, self.contents.files)

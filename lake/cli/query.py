@@ -71,10 +71,15 @@ def describe(
     symbol: Symbol = None,
 ) -> None:
     """Show the columns of a table: type, unit (of the selected markets), meaning."""
+    from lake.query.overview import describe_availability
+
     lake = session.lake()
     dataset = lake.dataset(table, timeframe=timeframe)
     if session.format is Format.table:
-        session.stderr().print(f"{dataset.title}. {dataset.description}\n", highlight=False)
+        text = f"{dataset.title}. {dataset.description}\n"
+        if dataset.kind == "data":
+            text += f"{describe_availability(dataset)}\n"
+        session.stderr().print(text, highlight=False, soft_wrap=True)
     show(session, lake.describe(dataset.name, exchange=exchange or (), symbol=symbol or ()))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.dataset import END, RECEIVED_AT, TIMESTAMP, Dataset
 from lake.model.intervals import RangeSet, subtract, union
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
@@ -45,6 +45,18 @@ def describe_columns(dataset: Dataset, units: Mapping[str, str] | None = None) -
             for column in dataset.columns
         ]
     )
+
+
+def describe_availability(dataset: Dataset) -> str:
+    """Describe in a sentence from when on a row is available."""
+    if dataset.announcement_column is not None:
+        when = f"at {dataset.announcement_column}"
+    elif dataset.available_at == END:
+        when = "at its end"
+    else:
+        when = f"at {dataset.time_column}"
+    late = f", or at {RECEIVED_AT} if that is later" if dataset.records_receipt else ""
+    return f"A row is available {when}{late}: column available_at of SQL views. Join on it."
 
 
 def list_tables(store: Store) -> pl.DataFrame:

@@ -13,22 +13,13 @@ from lake.errors import DamagedError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import iso
+from lake.query.sql_columns import render_columns, render_typed_nulls
 from lake.store.reader import EVERYTHING, OpenRows, TableReader
 from lake.store.store import Store
 
 if TYPE_CHECKING:
     import duckdb
 
-_DUCKDB_TYPES: Mapping[str, str] = {
-    "timestamp": "TIMESTAMPTZ",
-    "date": "DATE",
-    "string": "VARCHAR",
-    "float64": "DOUBLE",
-    "int64": "BIGINT",
-    "boolean": "BOOLEAN",
-    "list<float64>": "DOUBLE[]",
-    "list<string>": "VARCHAR[]",
-}
 _PIVOT = re.compile(r"\s*(pivot|from|select|with)\b", re.IGNORECASE)
 # No comments or quotes inside: DuckDB must see the same statement after EXPLAIN as this pattern.
 _COMMENTS = r"(?:\s|--[^\n\r]*\r?\n|/\*(?:(?!/\*).)*?\*/)*"
@@ -75,7 +66,9 @@ def query(
 ) -> duckdb.DuckDBPyRelation:
     """Run a query over views; rows are read when the result is fetched.
 
-    Times are in UTC. Only SELECT, DESCRIBE, SUMMARIZE, SHOW and EXPLAIN are allowed.
+    Times are in UTC. A view has the columns of its dataset, and as the last one `available_at`:
+    when a row became available, as in `Lake.available`. Only SELECT, DESCRIBE, SUMMARIZE, SHOW and
+    EXPLAIN are allowed.
 
     Raises
     ------
@@ -190,10 +183,10 @@ def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -
         connection.execute(f'SET VARIABLE "files of {name}" = ?', [files])
         source = _render_files(name, dataset, reader.list_lacking())
     else:
-        source = f"(SELECT {_render_typed_nulls(dataset)} WHERE false)"
+        source = f"(SELECT {render_typed_nulls(dataset)} WHERE false)"
     # Names come from dataset files, which allow only [a-z0-9_]; values are quoted.
     statement = (
-        f"SELECT {_render_columns(dataset)} FROM {source}{_render_where(reader, view.selection)}"  # noqa: S608
+        f"SELECT {render_columns(dataset)} FROM {source}{_render_where(reader, view.selection)}"  # noqa: S608
     )
     try:
         connection.execute(f'CREATE VIEW "{name}" AS {statement}')
@@ -210,19 +203,8 @@ def _render_files(name: str, dataset: Dataset, lacking: Sequence[str]) -> str:
     )
     if not lacking:
         return rows
-    nothing = f"SELECT {_render_typed_nulls(dataset)} WHERE false"
+    nothing = f"SELECT {render_typed_nulls(dataset)} WHERE false"
     return f"(SELECT * FROM {rows} UNION ALL BY NAME {nothing})"  # noqa: S608 - see _create_view
-
-
-def _render_columns(dataset: Dataset) -> str:
-    names = {column.name: f'"{column.name}"' for column in dataset.columns}
-    if dataset.granularity == "year":
-        names["date"] = f'CAST("{dataset.time_column}" AS DATE) AS "date"'
-    return ", ".join(names.values())
-
-
-def _render_typed_nulls(dataset: Dataset) -> str:
-    return ", ".join(f'NULL::{_DUCKDB_TYPES[c.type]} AS "{c.name}"' for c in dataset.columns)
 
 
 def _render_where(reader: TableReader, selection: Selection) -> str:
