@@ -98,8 +98,7 @@ def match_rows(dataset: Dataset, rows: pl.DataFrame, places: pl.DataFrame) -> Ma
     rows
         Rows without nulls in keys and times, in the order in which they came.
     places
-        Market, key and time of the stored rows that they may be; columns in which all of these and
-        all of `rows` are equal may be missing.
+        Market, key and time of the stored rows that they may be.
     """
     key = find_key(dataset, rows, places)
     if places.is_empty() and len(key) == 1 and rows[key[0]].n_unique() == rows.height:
