@@ -64,7 +64,8 @@ def _find_not_replaced(quarantine: pl.DataFrame, data: Slice) -> pl.LazyFrame:
     times = data.frame.select(data.time.alias("timestamp"))
     if KEY not in quarantine.columns:
         return quarantine.lazy().join(times, on="timestamp", how="anti")
-    has_key = pl.col(KEY).is_not_null()
+    # Of rows without a usable time, the stored rows at hand are not those of their time.
+    has_key = pl.col(KEY).is_not_null() & (pl.col("timestamp") != EPOCH)
     parts = [pl.col(name).cast(pl.String) for name in data.dataset.key]
     keys = data.frame.select(pl.concat_str(parts, separator=SEPARATOR).alias(KEY))
     by_key = quarantine.lazy().filter(has_key).join(keys, on=KEY, how="anti")
