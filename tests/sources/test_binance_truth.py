@@ -225,3 +225,26 @@ def test_the_newest_minutes_of_a_quiet_market_cost_no_search(fetched: Any) -> No
     got = fetched(venue, "trades", (NOW - HOUR, NOW - MINUTE))
     assert got.settled == (TimeRange(NOW - HOUR, NOW - MINUTE),)
     assert len(venue.data_requests) == 2
+
+
+def test_one_misrouted_page_of_bars_changes_nothing(fetched: Any) -> None:
+    start, end = T0 - 3 * DAY, T0
+    mine, others = make_klines(start, end, MINUTE), make_klines(start, end, MINUTE, "1.9")
+    venue = ListedBinance(NOW, {"BTCUSDT 1m": mine, "OTHER 1m": others})
+    expected = fetched(venue, "bars_1m", (start, end)).frame
+    for number in range(1, len(venue.asked) + 1):
+        misrouted = ListedBinance(NOW, venue.klines, misroute=partial(_misroute_once, number))
+        got = fetched(misrouted, "bars_1m", (start, end))
+        assert got.frame["close"].to_list() == expected["close"].to_list()
+        assert got.settled == (TimeRange(start, end),)
+        assert len(misrouted.data_requests) < 15
+
+
+def test_prices_that_truly_jump_between_pages_are_fetched(fetched: Any) -> None:
+    start, jump = T0 - 3 * DAY, T0 - 3 * DAY + 1000 * MINUTE
+    rows = [*make_klines(start, jump, MINUTE), *make_klines(jump, T0, MINUTE, "1.9")]
+    venue = ListedBinance(NOW, {"BTCUSDT 1m": rows})
+    got = fetched(venue, "bars_1m", (start, T0))
+    assert got.frame.height == 3 * 1440
+    assert got.settled == (TimeRange(start, T0),)
+    assert len(venue.data_requests) == 5 + 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import polars as pl
 
 from lake.errors import SourceRefusedError
-from lake.model.time import EPOCH, TimeRange
+from lake.model.time import EPOCH, TimeRange, iso
 from lake.model.timeframe import Timeframe
 from lake.sources.base import Page
 from lake.sources.faults import (
@@ -23,7 +24,8 @@ from lake.sources.frames import find_complete_until, range_or_none
 from lake.sources.records import Records, join_anomalies, parse_records
 from lake.sources.venues.beginnings import DAY, build_page_before, find_beginning, is_history
 from lake.sources.venues.binance_api import BinanceMarket, to_time_parameters
-from lake.sources.venues.binance_pages import parse_klines, validate_klines
+from lake.sources.venues.binance_pages import find_price_jump, parse_klines, validate_klines
+from lake.sources.venues.held_pages import ContradictionError, hold_back
 
 # How long Binance's replicas may still serve older answers
 _SETTLE = timedelta(seconds=5)
@@ -39,10 +41,23 @@ class BinanceBars:
         self._first_day: datetime | None = None
         self._finding = asyncio.Lock()
 
-    async def fetch(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]:
-        """Fetch the bars of a window; each page starts where the last one ended."""
+    def fetch(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]:
+        """Fetch the bars of a window; each page starts where the last one ended.
+
+        A page is given once the next one continues its prices, or is confirmed.
+        """
+        return hold_back(
+            partial(self._walk, timeframe),
+            window,
+            pages_held=1,
+            client=self._market.client,
+            what=f"{timeframe} bars of {self._market.symbol} in {window}",
+        )
+
+    async def _walk(self, timeframe: Timeframe, window: TimeRange) -> AsyncGenerator[Page]:
+        before = _build_no_bars(timeframe)
         done_until, at = window.start, timeframe.ceiling(window.start)
-        if (page := await self._build_page_before(timeframe, window)) is not None:
+        for page in await self._list_page_before(timeframe, window):
             yield page
             done_until = at = page.end
         while done_until < window.end and at < self._market.client.venue_now():
@@ -54,17 +69,37 @@ class BinanceBars:
             end = min(timeframe.after(at, self._market.api.bars_limit), window.end)
             answer, following = await self._fetch_page(timeframe, TimeRange(at, end), window.end)
             bars = answer.frame
+            await self._require_continued(timeframe, before, bars)
+            before = bars if bars.height else before
             if done_until == window.start and following > at and is_history(at, reached):
                 await self._find_oldest(timeframe)
-                if (page := await self._build_page_before(timeframe, window)) is not None:
+                for page in await self._list_page_before(timeframe, window):
                     yield page
                     done_until = page.end
-            # the grid may begin anew after a bar off the grid
-            at = timeframe.floor(timeframe.after(bars["timestamp"][-1])) if len(bars) else following
+            at = _find_next(bars, timeframe, following)
             until = min(at, window.end)
             settled_end = min(until, find_complete_until(bars, timeframe, reached))
             yield Page(bars, range_or_none(done_until, settled_end), answer.refused)
             done_until = until
+
+    async def _require_continued(
+        self, timeframe: Timeframe, before: pl.DataFrame, bars: pl.DataFrame
+    ) -> None:
+        """Where the price jumps between two pages, ask for the bars around the jump together.
+
+        Raises
+        ------
+        ContradictionError
+            The answer has others: one of the pages is not of this market.
+        """
+        jump = find_price_jump(before, bars, timeframe)
+        if jump is None:
+            return
+        both = pl.concat([before[-1], bars[:1]]).drop("closed")
+        window = TimeRange(both["timestamp"][0], timeframe.after(both["timestamp"][1]))
+        answer = await self._fetch_klines(timeframe, window, 2)
+        if not answer.frame.drop("closed").equals(both):
+            raise ContradictionError(f"{jump} at {iso(both['timestamp'][1])}")
 
     async def _fetch_page(
         self, timeframe: Timeframe, page: TimeRange, end: datetime
@@ -111,15 +146,16 @@ class BinanceBars:
             self._market.report("bars_inconsistent", anomaly=anomaly)
         return records
 
-    async def _build_page_before(self, timeframe: Timeframe, window: TimeRange) -> Page | None:
-        """Build the page of the time before the oldest bar, if that is known and in the window."""
+    async def _list_page_before(self, timeframe: Timeframe, window: TimeRange) -> list[Page]:
+        """Return the page of the time before the oldest bar, if that is known and in the window."""
         oldest = self._oldest.get(timeframe)
         if oldest is None or oldest <= window.start:
-            return None
+            return []
         began: datetime | None = oldest
         if timeframe.longest < DAY:
             began = find_beginning(oldest, await self.first_day())
-        return build_page_before(window, oldest, began, _build_no_bars(timeframe))
+        page = build_page_before(window, oldest, began, _build_no_bars(timeframe))
+        return [] if page is None else [page]
 
     async def _find_oldest(self, timeframe: Timeframe) -> None:
         """Find the oldest bar, once: not with requests for each day before it."""
@@ -154,3 +190,8 @@ class BinanceBars:
 
 def _build_no_bars(timeframe: Timeframe) -> pl.DataFrame:
     return validate_klines(parse_klines([]), timeframe, TimeRange(EPOCH, EPOCH + DAY), EPOCH)[0]
+
+
+def _find_next(bars: pl.DataFrame, timeframe: Timeframe, following: datetime) -> datetime:
+    """Return where the page after some bars begins: the grid may begin anew after a bar off it."""
+    return timeframe.floor(timeframe.after(bars["timestamp"][-1])) if len(bars) else following

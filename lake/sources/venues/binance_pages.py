@@ -25,6 +25,7 @@ from lake.sources.frames import add_closed, sorted_by, to_integers, to_timestamp
 # Where a page of trades is farther from the one before, it is confirmed by time.
 _CONTINUES_WITHIN, _USUAL_PAUSES = timedelta(minutes=1), 20
 _CONTINUES_WITHIN_RATIO = 1.05
+_LONGEST_CONTINUOUS = timedelta(hours=1)
 
 Ints = npt.NDArray[np.int64]
 
@@ -152,6 +153,20 @@ def _compare_month(timeframe: Timeframe, first: datetime, last: datetime) -> int
         return (end > timeframe.after(first)) - (end < timeframe.after(first))
     length = end - first
     return (length > timeframe.longest) - (length < timedelta(seconds=timeframe.seconds))
+
+
+def find_price_jump(before: pl.DataFrame, bars: pl.DataFrame, timeframe: Timeframe) -> str | None:
+    """Describe how a page of bars does not continue the prices of the page before it; or None.
+
+    A page of another market has bars of the same times, but seldom of the same prices. Bars longer
+    than an hour jump by themselves.
+    """
+    if before.is_empty() or bars.is_empty() or timeframe.longest > _LONGEST_CONTINUOUS:
+        return None
+    last, first = before["close"][-1], bars["open"][0]
+    if not last or not first or max(last / first, first / last) <= _CONTINUES_WITHIN_RATIO:
+        return None
+    return f"a jump from {last} to {first}"
 
 
 def parse_agg_trades(answer: Any) -> pl.DataFrame:

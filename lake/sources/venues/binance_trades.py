@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,6 +23,7 @@ from lake.sources.venues.binance_pages import (
     parse_agg_trades,
     validate_trades,
 )
+from lake.sources.venues.held_pages import ContradictionError, hold_back
 
 _LIMIT = 1000
 # `aggTrades` refuses a longer range between startTime and endTime
@@ -41,10 +40,6 @@ _CONFIRMATIONS = 3
 _VOTES = 4
 # More than one trade, since ids may be missing or repeated.
 _CONFIRMING_TRADES = 5
-
-
-class _ContradictionError(Exception):
-    """Two answers cannot both be of this market; it never leaves this module."""
 
 
 class BinanceTrades:
@@ -65,32 +60,19 @@ class BinanceTrades:
         self._has_asked_oldest = False
         self._finding = asyncio.Lock()
 
-    async def fetch(self, window: TimeRange) -> AsyncGenerator[Page]:
+    def fetch(self, window: TimeRange) -> AsyncGenerator[Page]:
         """Fetch the aggregated trades of a window.
 
         A page is given once the pages after it continue it: an answer of another market looks like
         an answer of this one until then.
         """
-        start, contradictions = window.start, 0
-        while start < window.end and start < self._market.client.venue_now():
-            held: deque[Page] = deque()
-            try:
-                async with aclosing(self._walk(TimeRange(start, window.end))) as pages:
-                    async for page in pages:
-                        held.append(page)
-                        if len(held) > _HELD_PAGES:
-                            start, contradictions = _find_end(held[0], start), 0
-                            yield held.popleft()
-            except _ContradictionError as error:
-                contradictions += 1
-                self._market.client.contradictions += 1
-                if contradictions == ANSWERS_COMPARED:
-                    what = f"trades of {self._market.symbol} in {window}: {error}"
-                    raise build_contradiction_error(self._market.client.id, what) from error
-                continue
-            for page in held:
-                yield page
-            return
+        return hold_back(
+            self._walk,
+            window,
+            pages_held=_HELD_PAGES,
+            client=self._market.client,
+            what=f"trades of {self._market.symbol} in {window}",
+        )
 
     async def _walk(self, window: TimeRange) -> AsyncGenerator[Page]:
         done_until = window.start
@@ -106,7 +88,7 @@ class BinanceTrades:
             done_until = before.end
             if answer.frame.height and answer.frame["timestamp"][0] < done_until:
                 self._has_asked_oldest, self._oldest = False, None
-                raise _ContradictionError(f"a trade before {iso(done_until)}, the oldest")
+                raise ContradictionError(f"a trade before {iso(done_until)}, the oldest")
         pages = 0
         while answer.frame.height:
             trades, pages = answer.frame, pages + 1
@@ -180,21 +162,21 @@ class BinanceTrades:
             if jump is None or await self._follows(last, first):
                 return reached, answer
             self._market.client.contradictions += 1
-        raise _ContradictionError(jump)
+        raise ContradictionError(jump)
 
     async def _follows(self, last: Trade, first: Trade | None) -> bool:
         """Return whether a trade follows another one also by time; None: no trade follows it.
 
         Raises
         ------
-        _ContradictionError
+        ContradictionError
             By time there is no such last trade: either answer is not of this market.
         """
         start = last.time if first is None else min(first.time, last.time)
         trades = (await self._fetch_by_time(TimeRange(start, start + _LONGEST_RANGE))).frame
         following = trades.filter(pl.col("id") > last.id)
         if not _has_trade(trades, last):
-            raise _ContradictionError(f"trade {last.id} is at {iso(last.time)} by id, not by time")
+            raise ContradictionError(f"trade {last.id} is at {iso(last.time)} by id, not by time")
         if following.height or first is None:
             return first == (Trade.at(following, 0) if following.height else None)
         later = TimeRange(first.time, first.time + _LONGEST_RANGE)
@@ -208,7 +190,7 @@ class BinanceTrades:
 
         Raises
         ------
-        _ContradictionError
+        ContradictionError
             More answers do not have it.
         """
         last, votes = Trade.at(trades, -1), [0, 0]
@@ -221,7 +203,7 @@ class BinanceTrades:
             self._market.client.contradictions += not has_trade
             if votes[False] == _VOTES:
                 what = f"trade {last.id} is in {votes[True]} of {sum(votes)} answers"
-                raise _ContradictionError(what)
+                raise ContradictionError(what)
 
     async def _fetch_by_time(self, hour: TimeRange) -> Records:
         def read(answer: Any) -> Records:
@@ -299,7 +281,3 @@ class BinanceTrades:
 def _has_trade(trades: pl.DataFrame, trade: Trade) -> bool:
     same_id = trades.filter(pl.col("id") == trade.id)
     return any(Trade.at(same_id, place) == trade for place in range(same_id.height))
-
-
-def _find_end(page: Page, start: datetime) -> datetime:
-    return page.end if page.settled or page.not_given else start
