@@ -6,6 +6,7 @@ calls `seal_commits` before anything relies on the rows; coverage is recorded on
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lake.errors import DamagedError
 from lake.log import get_logger
 from lake.store.checksums import (
     FOLDER,
@@ -61,8 +63,8 @@ def seal_commits(
         A file of the commit is not as it was written.
     """
     versions = range(0 if sealed is None else sealed + 1, newest + 1)
-    own = None if metadata is None else _find_own(table, versions, metadata)
-    if own is not None:
+    if metadata is not None:
+        own = _find_own(table, versions, metadata)
         # Commits of others before are part of this version: their entries must be on disk too.
         recent = versions[-_MOST_OTHERS:]
         _sync_all(locate_log_file(table, version) for version in recent if version < own)
@@ -107,14 +109,18 @@ def _find_unsealed(table: Path, newest: int) -> list[int]:
     return [version for version in range(records[0].first, newest + 1) if version not in recorded]
 
 
-def _find_own(table: Path, versions: range, metadata: Mapping[str, Any]) -> int | None:
+def _find_own(table: Path, versions: range, metadata: Mapping[str, Any]) -> int:
     """Find the commit with this metadata: the newest, unless others committed since."""
+    as_logged = json.loads(json.dumps(metadata))
     for version in reversed(versions):
         actions = read_actions(table, version)
         infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
-        if any(parse_metadata(info) == metadata for info in infos):
+        if any(parse_metadata(info) == as_logged for info in infos):
             return version
-    return None
+    raise DamagedError(
+        f"table {table.name}: the commit just made is not in its log (up to {versions[-1]})",
+        "Another program may have changed the log. Run the same command again.",
+    )
 
 
 def _seal(table: Path, version: int, *, is_own: bool) -> None:
