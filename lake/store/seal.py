@@ -118,7 +118,7 @@ def _find_own(table: Path, versions: range, metadata: Mapping[str, Any]) -> int:
         if any(parse_metadata(info) == as_logged for info in infos):
             return version
     raise DamagedError(
-        f"table {table.name}: the commit just made is not in its log (up to {versions[-1]})",
+        f"table {table.name}: the commit just made is not in its log (up to {versions.stop - 1})",
         "Another program may have changed the log. Run the same command again.",
     )
 
