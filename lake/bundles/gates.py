@@ -55,7 +55,8 @@ def require_complete(
     grid
         Returns where bars of a table and market open: no bar is missing before the first one.
     open_bars
-        Time of open bars, which are not pinned: a hole unless it is after all that is required.
+        Time of open bars, which are not pinned: a hole, except at the end of a market if the
+        selection has no end.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def require_complete(
     """
     reasons = {_LOST: not_given, _OPEN: open_bars}
     found = (_find_holes(frame, selection, covered, reasons, grid) for frame in days)
-    holes = list(chain.from_iterable(found))
+    holes = [*chain.from_iterable(found), *_find_open_markets(days, selection, open_bars)]
     if holes:
         examples = "; ".join(str(hole) for hole in holes[:_MAX_SHOWN])
         more = f"; and {len(holes) - _MAX_SHOWN} more" if len(holes) > _MAX_SHOWN else ""
@@ -128,7 +129,8 @@ def _find_holes(
         ranges = {why: _find_ranges(parts, market) for why, parts in reasons.items()}
         covered_ranges = _find_ranges(covered, market)
         answered = (*covered_ranges, *ranges[_LOST])
-        start = selection.start or min([first, *(item.start for item in answered)])
+        stored = (*answered, *ranges[_OPEN])
+        start = selection.start or min([first, *(item.start for item in stored)])
         end = selection.end or max([last + MICROSECOND, *(item.end for item in answered)])
         bars = grid(table, StoredMarket(exchange, symbol))
         if bars is not None:
@@ -136,6 +138,20 @@ def _find_holes(
         missing = subtract([TimeRange(start, end)] if start < end else [], covered_ranges)
         explained = _explain(missing, ranges)
         yield from (_Hole(*market, item, why) for item, why in explained)
+
+
+def _find_open_markets(
+    days: Sequence[pl.DataFrame], selection: Selection, open_bars: Sequence[CoveragePart]
+) -> Iterator[_Hole]:
+    """Find markets of which all bars are open, if the end of the selection requires rows."""
+    if selection.end is None:
+        return
+    frames = (frame.select("table", "exchange", "symbol").iter_rows() for frame in days)
+    pinned = set(chain.from_iterable(frames))
+    for part in open_bars:
+        market = (part.table, part.exchange, part.symbol)
+        if market not in pinned:
+            yield _Hole(*market, TimeRange(part.start, part.end), _OPEN)
 
 
 def _explain(missing: RangeSet, ranges: Mapping[str, RangeSet]) -> list[tuple[TimeRange, str]]:

@@ -122,6 +122,22 @@ def test_an_open_bar_before_closed_ones_is_a_hole(lake: Lake, covered: float) ->
         lake.bundles.pin("b", table="bars_1m", require_complete=True)
 
 
+def test_an_open_bar_before_all_closed_ones_is_a_hole_too(lake: Lake) -> None:
+    put(lake, BTC, [False, True, True])
+    cover(lake, BTC, 3)
+    with pytest.raises(QualityError, match="its bar is still open"):
+        lake.bundles.pin("b", table="bars_1m", require_complete=True)
+
+
+def test_a_market_with_open_bars_only_is_not_complete_until_a_time(lake: Lake) -> None:
+    put(lake, BTC, [True] * 3)
+    cover(lake, BTC, 3)
+    put(lake, DEAD, [False])
+    lake.bundles.pin("a", table="bars_1m", require_complete=True)
+    with pytest.raises(QualityError, match=r"DEAD/USDT.*its bar is still open"):
+        lake.bundles.pin("b", table="bars_1m", until=T0 + 3 * MINUTE, require_complete=True)
+
+
 def test_a_market_with_open_bars_only_is_left_out_and_refused_by_name(two_markets: Lake) -> None:
     new = Market("binance", "NEW/USDT")
     put(two_markets, new, [False])
