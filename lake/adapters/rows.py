@@ -139,6 +139,7 @@ def _require_rows(
     start, end = (iso(time) if time else "any time" for time in (selection.start, selection.end))
     what = " ".join([*selection.exchanges, ", ".join(missing)]).strip()
     raise UnknownNameError(
-        f"{table} of bundle {bundle.id[:12]} has no rows of {what} from {start} to {end}",
+        f"{table} of bundle {bundle.id[:12]} has no rows in this range: {what} from {start} to "
+        f"{end}",
         "`lake bundle show` lists its tables and markets.",
     )
