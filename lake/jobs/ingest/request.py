@@ -15,6 +15,7 @@ from lake.model.names import expand_tables, list_closest, table_of
 from lake.sources.registry import is_served
 from lake.store.ledger import Ledger
 from lake.store.reader import EVERYTHING
+from lake.store.refusals import Refusals
 from lake.store.store import Store
 
 _DEFAULT_TIMEFRAME = "1m"
@@ -40,7 +41,7 @@ class IngestChoice:
     """Requests as users name them: of these tables, exchanges and symbols, in one range.
 
     A dataset with one table a timeframe, as `bars`, means `1m` where no timeframe is given.
-    Without symbols it means what is covered, of these tables and exchanges or of all.
+    Without symbols it means what was asked for before, of these tables and exchanges or of all.
     """
 
     tables: tuple[str, ...] = ()
@@ -72,7 +73,7 @@ def choose_requests(store: Store, choice: IngestChoice) -> list[IngestRequest]:
         pairs = _product(datasets, choice)
     else:
         tables = {dataset.name for dataset in datasets}
-        pairs = list(_list_covered(store, tables, choice.exchanges))
+        pairs = list(_list_begun(store, tables, choice.exchanges))
     if not pairs:
         raise UsageError(
             "nothing is covered yet, so there is nothing to go on with",
@@ -138,15 +139,18 @@ def _product(datasets: Sequence[Dataset], choice: IngestChoice) -> list[tuple[Da
     return [(dataset, market) for dataset in datasets for market in markets]
 
 
-def _list_covered(
+def _list_begun(
     store: Store, tables: Collection[str], exchanges: Collection[str]
 ) -> Iterator[tuple[Dataset, Market]]:
-    """List what was asked for before, of some tables and exchanges or of all.
+    """List what was covered or refused before, of some tables and exchanges or of all.
 
     What was recorded or imported, and no source serves by range, cannot go on.
     """
     rows = Ledger(store).read_coverage(EVERYTHING).select("dataset", "exchange", "symbol")
-    for table, exchange, symbol in rows.unique().sort(rows.columns).iter_rows():
+    refused = {
+        (item.table, item.market.exchange, item.market.symbol) for item in Refusals(store).read()
+    }
+    for table, exchange, symbol in sorted({*rows.unique().iter_rows(), *refused}):
         if (tables and table not in tables) or (exchanges and exchange not in exchanges):
             continue
         with suppress(UnknownNameError):  # its dataset file is gone

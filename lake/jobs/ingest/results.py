@@ -11,7 +11,6 @@ from lake.jobs.ingest.agenda import Failed
 from lake.jobs.ingest.plan import Task
 from lake.jobs.ingest.report import Failure, FailureReason, IngestReport, Unanswered
 from lake.model.intervals import RangeSet, subtract, union
-from lake.model.market import Market
 from lake.model.time import TimeRange, iso
 from lake.sources.base import FetchRequest, Page
 from lake.store.refusals import NewRefusal, Refusal
@@ -154,11 +153,18 @@ def build_error(report: IngestReport, errors: Iterable[SourceError]) -> SourceEr
     return error
 
 
-def build_gone_error(market: Market, covered_until: datetime, table: str) -> SourceRefusedError:
-    """Build the refusal of a market that was covered and is no longer listed."""
+def build_gone_error(request: FetchRequest, covered_until: datetime | None) -> SourceRefusedError:
+    """Build the refusal of a market that was listed before and is not any more.
+
+    Parameters
+    ----------
+    covered_until
+        Until when the table that is requested is covered; None if it is not.
+    """
+    table, market = request.dataset.name, request.market
+    until = "not covered" if covered_until is None else f"covered until {iso(covered_until)}"
     return SourceRefusedError(
-        f"{table} of {market} was covered until {iso(covered_until)}, and the market is no longer "
-        f"listed on {market.exchange}",
+        f"{table} of {market} is {until}, and the market is no longer listed on {market.exchange}",
         "Its rows stay. It is asked for again after a day, then every week.",
         reason="not_listed",
     )

@@ -20,7 +20,7 @@ from lake.jobs.ingest.results import build_gone_error, to_known_failure
 from lake.model.intervals import RangeSet, subtract, union
 from lake.model.market import Market
 from lake.model.selection import Selection
-from lake.model.time import TimeRange
+from lake.model.time import MICROSECOND, TimeRange
 from lake.sources.base import FetchRequest, RangeSource, Source, require_ranges
 from lake.store.ledger import NOT_GIVEN, Ledger, is_covered
 from lake.store.refusals import Refusal, Refusals
@@ -82,16 +82,19 @@ class History:
         part = request.dataset.name, request.market
         not_given = [r for (_, p), ranges in self.not_given.items() if p == part for r in ranges]
         refused = [
-            TimeRange(item.start, item.end)
+            TimeRange(item.start, item.end or item.start + MICROSECOND)
             for item in self.refusals.get(part, ())
-            if item.end is not None and part in self.covered
         ]
         return union([*self.covered.get(part, ()), *not_given, *refused])
 
-    def find_end(self, market: Market) -> datetime | None:
-        """Return until when a market is covered in any table; None if it never was."""
-        ends = [ranges[-1].end for (_, other), ranges in self.covered.items() if other == market]
-        return max(ends, default=None)
+    def find_end(self, request: FetchRequest) -> datetime | None:
+        """Return until when a market is covered in a table; None if it never was."""
+        ranges = self.covered.get((request.dataset.name, request.market), ())
+        return ranges[-1].end if ranges else None
+
+    def is_known(self, market: Market) -> bool:
+        """Whether a market was covered or refused in any table."""
+        return any(other == market for _, other in (*self.covered, *self.refusals))
 
 
 @dataclass
@@ -246,24 +249,23 @@ class Surveyor:
         except SourceError as error:
             return error
         except UnknownNameError as error:
-            until = self._require_known(request, error)
-            return build_gone_error(market, until, request.dataset.name)
+            self._require_known(request, error)
+            return build_gone_error(request, self._history.find_end(request))
         try:
             await source.require(request.dataset, market)
         except SourceError as error:
             return error
         except UnknownNameError as error:
-            if (request.dataset.name, market) not in self._history.covered:
+            part = request.dataset.name, market
+            if part not in self._history.covered and part not in self._history.refusals:
                 raise
             return _to_refusal(error)
         return None
 
-    def _require_known(self, request: FetchRequest, error: UnknownNameError) -> datetime:
-        """Return until when a market is covered; one that never was is an error of the user."""
-        until = self._history.find_end(request.market)
-        if until is None:
+    def _require_known(self, request: FetchRequest, error: UnknownNameError) -> None:
+        """Refuse a market that was never covered nor refused: it is an error of the user."""
+        if not self._history.is_known(request.market):
             raise error
-        return until
 
     def _fail(
         self, own: ExchangePlan, request: FetchRequest, ranges: RangeSet, error: SourceError

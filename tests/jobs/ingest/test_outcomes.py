@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,8 @@ from lake.model.market import Market
 from lake.model.progress import NoProgress
 from lake.model.time import TimeRange
 from lake.sources.base import FetchRequest, Page
-from lake.store.store import Store
+from lake.store.ledger import CoveredRange, Ledger
+from lake.store.store import Origin, Store
 from tests.conftest import DAY, MINUTE
 from tests.jobs.conftest import NOW, Clock
 from tests.jobs.ingest.own_source import Ranges, bars_of
@@ -122,7 +124,7 @@ def test_a_market_that_is_gone_is_told_and_all_others_come_forward(lake: Lake) -
     [failure] = report.failures
     assert (failure.market, failure.reason) == (Market("one", "BBB/USDT"), "not_listed")
     assert failure.again_at is None
-    assert "was covered until 2026-03-10T00:00:00Z" in error.message
+    assert "is covered until 2026-03-10T00:00:00Z" in error.message
     assert "no longer listed" in error.message
     assert "Did you mean" not in error.hint
     assert report.status == "failed"
@@ -162,6 +164,30 @@ def test_a_run_of_which_all_is_refused_before_does_nothing_and_tells(lake: Lake)
     assert report.job_id is None
     assert [item.reason for item in report.failures] == ["forbidden"]
     assert lake.jobs().height == before
+
+
+def test_what_was_refused_from_the_first_is_asked_again_when_due_or_refetched(lake: Lake) -> None:
+    only: dict[str, Any] = {"symbols": ["AAA/USDT"]}
+    fail(lake, Venue("AAA/USDT", refused=["AAA/USDT"]), **only)
+    clock = Clock(NOW + timedelta(hours=1))
+    plain = {**only, "since": None, "until": None, "clock": clock}
+    assert [item.reason for item in ingest(lake, Venue(), **plain).failures] == ["forbidden"]
+    clock.time += DAY
+    _, report = fail(lake, Venue(), **plain)  # not listed any more
+    assert [item.reason for item in report.failures] == ["not_listed"]
+    assert ingest(lake, Venue("AAA/USDT"), **plain, refetch=True).rows == 2 * 1440 + 13 * 60 + 1
+
+
+def test_a_market_that_is_gone_names_the_end_of_its_own_table(lake: Lake) -> None:
+    ingest(lake, Venue("AAA/USDT"), symbols=["AAA/USDT"])
+    later = TimeRange(GIVEN.start, NOW)
+    store = Store(lake.root, Clock(NOW))
+    origin = Origin("job", "ccxt:one")
+    Ledger(store).record_coverage(
+        "trades", Market("one", "AAA/USDT"), [CoveredRange(later, 1)], origin
+    )
+    error, _ = fail(lake, Venue(), symbols=["AAA/USDT"], since=None, until=None)
+    assert "bars_1m of one AAA/USDT is covered until 2026-03-10T00:00:00Z" in error.message
 
 
 def test_refetch_asks_again_for_what_was_refused(lake: Lake) -> None:

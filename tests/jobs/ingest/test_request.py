@@ -10,6 +10,7 @@ from lake.jobs.ingest.request import IngestChoice, choose_requests
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.store.ledger import CoveredRange, Ledger
+from lake.store.refusals import NewRefusal, Refusals
 from tests.conftest import DAY, ORIGIN, T0, store_of
 
 COVERED = [
@@ -40,6 +41,13 @@ def covered(lake: Lake) -> Lake:
 
 def test_without_names_it_goes_on_with_everything_that_is_covered(covered: Lake) -> None:
     assert chosen(covered) == COVERED
+
+
+def test_what_was_only_refused_is_asked_again_too(covered: Lake) -> None:
+    refusal = NewRefusal("trades", Market("okx", "A/B"), T0, None, "forbidden", "no")
+    Refusals(store_of(covered)).record([refusal], ORIGIN)
+    assert chosen(covered) == [*COVERED, ("trades", "okx", "A/B")]
+    assert chosen(covered, "bars_1m") == COVERED[:2]
 
 
 def test_a_table_or_an_exchange_narrows_what_is_covered(covered: Lake) -> None:
