@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
@@ -15,6 +14,7 @@ from lake.bundles.contents import Contents
 from lake.bundles.table import PinnedTable
 from lake.errors import UnknownNameError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
+from lake.model.json_text import write_json
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import DAY
@@ -317,4 +317,4 @@ def _rows_to_json(rows: pl.DataFrame, side: str, dataset: Dataset) -> pl.Expr:
 
 
 def _to_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return write_json(value, ensure_ascii=False, separators=(",", ":"), default=str)

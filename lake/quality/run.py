@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ import polars as pl
 
 from lake.model.dataset import RECEIVED_AT, Dataset
 from lake.model.interpolate import is_guess
+from lake.model.json_text import write_json
 from lake.model.time import DAY, iso
 from lake.quality.check import CHECK_COLUMNS, complete_columns
 from lake.quality.configure import ConfiguredCheck
@@ -85,7 +85,7 @@ def format_context(frame: pl.DataFrame, times: pl.Series, start: datetime, end: 
         {name: _to_json_value(value) for name, value in row.items() if value is not None}
         for row in around.drop(skipped & set(around.columns)).iter_rows(named=True)
     ]
-    return json.dumps(rows, separators=(",", ":"))
+    return write_json(rows, separators=(",", ":"))
 
 
 def _run_check(check: ConfiguredCheck, data: Slice) -> pl.LazyFrame:

@@ -15,6 +15,7 @@ from lake.errors import SchemaError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Column, Dataset
 from lake.model.frames import find_varying, sort_by
 from lake.model.identity import CONTRADICTS, resolve, settle_times
+from lake.model.json_text import write_json
 from lake.model.time import EPOCH, iso
 from lake.store.bounds import ClearedTimes, clear_times, is_in_range, is_usable
 
@@ -120,7 +121,7 @@ def build_quarantine_rows(
     stored = None if opposed is None else list(map(_to_text, _to_records(opposed.drop("date"))))
     for number, row in enumerate(_to_records(rejected)):
         reason = row.pop(REASON)
-        content = _to_text(row | {name: None for name in unsealed if name in row})
+        content = _to_content(row | {name: None for name in unsealed if name in row})
         time = row[dataset.time_column]
         records.append(
             {
@@ -149,8 +150,13 @@ def _to_records(rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
         yield row | {name: _to_time(row[name], dtype) for name, dtype in temporal.items()}
 
 
-def _to_text(row: dict[str, Any]) -> str:
+def _to_content(row: dict[str, Any]) -> str:
+    """Write what is hashed: the same for ever, so that a row that comes again is stored once."""
     return json.dumps(row, default=_to_json, sort_keys=True)
+
+
+def _to_text(row: dict[str, Any]) -> str:
+    return write_json(row, default=_to_json, sort_keys=True)
 
 
 def _fit_frame(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:

@@ -247,11 +247,11 @@ def test_nan_is_equal_to_nan_and_zero_not_to_minus_zero(new_lake: NewLake) -> No
     [lines] = diff._compare(*sides)
     assert lines.select("key", "column", "old", "new").rows() == [
         ('{"number":1}', "value", None, "NaN"),
-        ('{"number":1}', "levels", "[null]", "[NaN]"),
+        ('{"number":1}', "levels", "[null]", '["NaN"]'),
         ('{"number":2}', "value", "inf", "NaN"),
-        ('{"number":2}', "levels", "[Infinity]", "[NaN]"),
+        ('{"number":2}', "levels", '["Infinity"]', '["NaN"]'),
         ('{"number":3}', "value", "0.0", "-0.0"),
         ('{"number":3}', "levels", "[0.0]", "[-0.0]"),
     ]
     [whole] = diff._compare(sides[0].empty(), sides[1])
-    assert all('"value":NaN' in text for text in whole["new"][:3])
+    assert all('"value":"NaN"' in text for text in whole["new"][:3])

@@ -10,6 +10,7 @@ from datetime import datetime
 import polars as pl
 
 from lake.model.dataset import TIMESTAMP
+from lake.model.json_text import parse_json
 from lake.model.time import EPOCH
 from lake.sources.base import FetchRequest, Refused
 from lake.store.bounds import is_usable
@@ -45,7 +46,7 @@ def quarantine_rows(
 
 def _as_json(raw: str) -> str:
     try:
-        json.loads(raw)
+        parse_json(raw)
     except ValueError:
         return json.dumps(raw)
     return raw

@@ -8,6 +8,7 @@ import polars as pl
 
 from lake.errors import UnknownNameError
 from lake.model.dataset import Dataset
+from lake.model.json_text import match_path
 from lake.quality.checks.quarantined import KEY, SEPARATOR
 from lake.store.store import Store
 
@@ -22,7 +23,7 @@ def read_rejected(store: Store, as_of: datetime | None) -> pl.DataFrame:
     for table in rows["dataset"].unique():
         dataset = _find_dataset(store, table)
         if dataset is not None and dataset.time_column not in dataset.key:
-            parts = [pl.col("row").str.json_path_match(f"$.{name}") for name in dataset.key]
+            parts = [match_path(pl.col("row"), f"$.{name}") for name in dataset.key]
             own = pl.concat_str(parts, separator=SEPARATOR)
             key = pl.when(pl.col("dataset") == table).then(own).otherwise(key)
     return rows.with_columns(key.alias(KEY)).drop("row")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
@@ -12,6 +11,7 @@ import polars as pl
 
 from lake.jobs.repairs.spans import Windows
 from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.json_text import write_json
 from lake.model.time import TimeRange, iso
 
 SHOWN_ROWS = 20
@@ -96,7 +96,7 @@ def compare_rows(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) ->
 def to_json(rows: pl.DataFrame) -> str:
     """Return the first rows, without their market, as a JSON list of objects."""
     shown = rows.head(SHOWN_ROWS).drop(PARTITIONS, strict=False)
-    return json.dumps(shown.to_dicts(), default=_to_plain)
+    return write_json(shown.to_dicts(), default=_to_plain)
 
 
 def _to_plain(value: Any) -> str:

@@ -23,6 +23,7 @@ from lake.jobs.repairs.report import AppliedRepair, Method
 from lake.jobs.repairs.spans import Moments, select_starting
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.derive import INTERPOLATED
+from lake.model.json_text import write_json
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import TimeRange, iso
@@ -93,7 +94,7 @@ class Records:
                 row = self._build_row(group, window, commit, changes)
                 own = [str(span) for span in select_starting(requested, window)]
                 row_evidence = {**facts, "asked": own} if requested else facts
-                rows.append({**row, "evidence": json.dumps(row_evidence)})
+                rows.append({**row, "evidence": write_json(row_evidence)})
                 repairs.append(read_repair(row))
                 times.append(changes.times(group.dataset))
         self._write(rows, Origin(job_id, "lake"))
@@ -138,7 +139,7 @@ class Records:
                     "method": "mark",
                     "source": facts["source"],
                     **_describe_reasons([target]),
-                    "evidence": json.dumps(facts),
+                    "evidence": write_json(facts),
                     "inserted": 0,
                     "updated": 0,
                     "before": "[]",
