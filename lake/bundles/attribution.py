@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from lake.model.dataset import PARTITIONS, Dataset
 from lake.store.log import has_table, parse_metadata, read_actions, read_latest_version
 
 _DAY = ("table", *PARTITIONS)
+_TIME = re.compile(r"arrow_cast\('([^']+)'")
+"""A time in the predicate of a merge, such as `timestamp = arrow_cast('2024-01-01T…', …)`."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,9 @@ class CommitRange:
         # A rewritten file also holds rows that the commit did not touch. The rows of the commit lie
         # within the times of its batch, which are in its predicate.
         predicate = (info.get("operationParameters") or {}).get("predicate") or ""
-        firsts = [start, stats.get("minValues", {}).get(name), _parse_time(predicate, f"{name} >=")]
-        lasts = [stats.get("maxValues", {}).get(name), f"{start[:4]}-12-31"]
-        lasts += [_parse_time(predicate, f"{name} {bound}") for bound in ("<=", "<")]
+        times = sorted(_TIME.findall(predicate))
+        firsts = [start, stats.get("minValues", {}).get(name), *times[:1]]
+        lasts = [stats.get("maxValues", {}).get(name), f"{start[:4]}-12-31", *times[-1:]]
         return max(text[:10] for text in firsts if text), min(text[:10] for text in lasts if text)
 
 
@@ -93,12 +96,6 @@ def _has_commits(folder: Path, table_id: str, version: int) -> bool:
     # A table that was deleted and created again starts again at version 0.
     ids = [action["metaData"]["id"] for action in read_actions(folder, 0) if "metaData" in action]
     return ids == [table_id]
-
-
-def _parse_time(predicate: str, term: str) -> str | None:
-    """Parse the time in a predicate such as `time >= arrow_cast('2024-01-01T…', …)`."""
-    _, _, rest = predicate.partition(f"{term} arrow_cast('")
-    return rest.partition("'")[0] or None
 
 
 def map_refs(contents: Contents) -> dict[str, Ref]:

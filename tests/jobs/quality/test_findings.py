@@ -291,7 +291,7 @@ def fails(rows: Slice) -> pl.LazyFrame:
 
 def test_what_came_before_a_source_failed_is_checked(make_lake: MakeLake, sandbox: Sandbox) -> None:
     lake = make_lake(batch_rows=100)
-    sandbox.fail(Fault("503", match="klines", skip=2, times=10**6))
+    sandbox.fail(Fault("503", match="klines", skip=6, times=10**6))
     with pytest.raises(SourceError):
         lake.ingest(
             "bars_1m", exchange="binance", symbol="BTC/USDT", since=NOW - 5 * DAY, until=UNTIL
