@@ -11,6 +11,7 @@ import polars as pl
 from lake.model.dataset import RECEIVED_AT, Dataset
 from lake.model.interpolate import is_guess
 from lake.model.json_text import write_json
+from lake.model.severity import severity_rank
 from lake.model.time import DAY, iso
 from lake.quality.check import CHECK_COLUMNS, complete_columns
 from lake.quality.configure import ConfiguredCheck
@@ -31,6 +32,7 @@ FOLDED_PATTERN = r"^\d+ more like this: "
 _SAME = ("check", "reason", "against")
 _ORDER = ("start", *_SAME, "end", "measured", "message")  # a total order
 _MAX_PER_DAY = 100  # findings of one kind; the rest of them becomes one finding
+_MAX_MESSAGES = 3  # texts of findings of one time and reason that their common finding has
 _MAX_CONTEXTS = 20  # findings of one check and day that have neighbouring rows
 _ROWS_AROUND = 3
 _QUANTILES = (0.5, 0.9, 0.99)
@@ -56,7 +58,7 @@ def run_checks(data: Slice, checks: Sequence[ConfiguredCheck]) -> CheckResult:
     """Run checks over a slice."""
     lazy = [_run_check(check, data) for check in checks]
     *results, days = pl.collect_all([*lazy, _measure_days(data)])
-    folded = [_fold(findings) for findings in results if not findings.is_empty()]
+    folded = [_fold(_merge_same(findings)) for findings in results if not findings.is_empty()]
     if not folded:
         return CheckResult(pl.DataFrame(schema=FINDINGS), days)
     rows = data.frame.collect()
@@ -123,6 +125,39 @@ def _measure_days(data: Slice) -> pl.LazyFrame:
         .select(list(DAYS))
         .sort("timestamp")
     )
+
+
+def _merge_same(findings: pl.DataFrame) -> pl.DataFrame:
+    """Make one finding of those of the same time and reason: they would have the same id.
+
+    Of different values, the first of the worst severity is kept.
+    """
+    same = ["start", *_SAME]
+    is_several = pl.struct(same).is_duplicated()
+    several = findings.filter(is_several)
+    if several.is_empty():
+        return findings
+    text = pl.col("message").unique(maintain_order=True)
+    others = text.len().cast(pl.Int64) - _MAX_MESSAGES
+    merged = (
+        several.sort(severity_rank(), *_ORDER, descending=[True, *(False for _ in _ORDER)])
+        .group_by(same, maintain_order=True)
+        .agg(
+            pl.col("end").max(),
+            pl.col("rows").sum(),
+            pl.exclude(*same, "end", "rows", "message").first(),
+            message=pl.format(
+                "{}{}{}",
+                text.head(_MAX_MESSAGES).str.join("; "),
+                pl.when(others > 0).then(pl.format("; and {} more", others)).otherwise(pl.lit("")),
+                pl.when(text.len() == 1)
+                .then(pl.format(" ({} times)", pl.len()))
+                .otherwise(pl.lit("")),
+            ),
+        )
+        .select(findings.columns)
+    )
+    return pl.concat([findings.filter(~is_several), merged])
 
 
 def _fold(findings: pl.DataFrame) -> pl.DataFrame:

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from lake.quality.checks.completeness import gaps
 from lake.quality.configure import ConfiguredCheck
+from lake.quality.findings import as_rows
 from lake.quality.run import FINDINGS, run_checks
 from lake.quality.score import DELAYS
 from lake.quality.slice import Slice
 from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, trades
-from tests.quality.slices import slice_of
+from tests.quality.slices import BINANCE, slice_of
 
 Function = Callable[[Slice], pl.LazyFrame]
 
@@ -87,6 +88,31 @@ def test_the_hundred_are_the_first_and_the_rest_is_counted() -> None:
     last = seen.findings.row(-1, named=True)
     assert (last["start"], last["rows"]) == (T0 + 100 * MINUTE, 50)
     assert last["message"] == "50 more like this: reported by mine"
+
+
+def test_findings_of_one_time_and_reason_are_one_that_counts_all() -> None:
+    """Their ids would be equal, so that only the first would be stored."""
+    frame = trades(7, timestamp=[T0] * 5 + [T0 + SECOND] * 2)
+    number = pl.int_range(pl.len())
+    report = each(
+        pl.lit(value=True),
+        end=pl.col("timestamp") + pl.lit(SECOND) * (number + 1),
+        rows=number + 1,
+        measured=number.cast(pl.Float64),
+        severity=pl.when(number == 2).then(pl.lit("error")).otherwise(pl.lit("warning")),
+        message=pl.when(number < 5)
+        .then(pl.format("Trade {} is bad", number))
+        .otherwise(pl.lit("bad")),
+    )
+    seen = run_checks(slice_of("trades", frame), [check(report)]).findings
+    assert as_rows("trades", BINANCE, seen).height == seen.height == 2
+    first, last = seen.rows(named=True)
+    assert (first["rows"], first["end"]) == (15, T0 + 5 * SECOND)
+    assert (first["severity"], first["measured"]) == ("error", 2.0)
+    assert first["message"] == "Trade 2 is bad; Trade 0 is bad; Trade 1 is bad; and 2 more"
+    assert (last["rows"], last["message"]) == (13, "bad (2 times)")
+    two = run_checks(slice_of("trades", frame.head(2)), [check(report)]).findings
+    assert two["message"].to_list() == ["Trade 0 is bad; Trade 1 is bad"]
 
 
 def test_the_context_holds_three_rows_before_three_in_and_three_after() -> None:
