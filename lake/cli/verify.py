@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from lake.cli.options import Tables, Timeframes, which
-from lake.cli.output import show
+from lake.cli.output import count, show
 from lake.cli.session import Format, Session, command
 from lake.errors import DamagedError
 
@@ -41,18 +41,22 @@ def verify_table(session: Session, table: Tables = None, timeframe: Timeframes =
     files, unrecorded = result.tables.select(pl.col("files", "unrecorded").sum()).row(0)
     if unrecorded:
         session.stderr().print(
-            f"{unrecorded:,} of {files:,} files have no recorded checksum: an earlier version of "
+            f"{unrecorded:,} of {count(files, 'file')} without a checksum: an earlier version of "
             "lake or another program wrote them, or their writer crashed.",
             highlight=False,
             soft_wrap=True,
         )
     if problems.height:
         names = ", ".join(problems["table"].unique().sort())
+        is_commit = (pl.col("kind") == "missing") & pl.col("found").is_not_null()
+        commits = problems.filter(is_commit).select("table", "found").iter_rows()
+        vanished = "".join(f"; {name}: {found}" for name, found in commits)
         raise DamagedError(
-            f"{problems.height:,} files of {names} differ from what was committed",
+            f"{count(problems.height, 'file')} of {names} "
+            f"{'differs' if problems.height == 1 else 'differ'} from what was committed{vanished}",
             "Check the disk, and restore the files from a backup. `lake bundle verify` says which "
             "bundles are affected.",
         )
-    session.stderr().print(
-        f"{files - unrecorded:,} files are as they were committed.", highlight=False
-    )
+    whole = files - unrecorded
+    state = "is as it was" if whole == 1 else "are as they were"
+    session.stderr().print(f"{count(whole, 'file')} {state} committed.", highlight=False)

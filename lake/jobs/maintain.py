@@ -186,7 +186,7 @@ class Maintainer:
     def _optimize(
         self, dataset: Dataset, end: datetime, job_id: str, tally: WriteCounts, progress: Progress
     ) -> dict[str, str | int]:
-        table = self._store.open(dataset)
+        table = self._store.open_for_writing(dataset)
         batches = plan_batches(Snapshot(dataset, table).files(), dataset, end)
         total = _Total(dataset.name)
         progress.begin(f"compacting {dataset.name}", sum(len(batch.dates) for batch in batches))

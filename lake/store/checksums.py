@@ -220,6 +220,26 @@ def forget_later(table: Path, newest: int) -> None:
             record.path.unlink(missing_ok=True)
 
 
+def find_last(records: Iterable[Record]) -> int:
+    """Return the last version that records hold; -1 without records."""
+    return max((record.last for record in records), default=-1)
+
+
+def list_vanished(table: Path) -> list[Record]:
+    """List the records of versions after the newest commit in the log.
+
+    A version is recorded when its commit is on disk. So a commit that another writer makes now is
+    in the log before its record is: records are listed first.
+    """
+    records = list_records(table)
+    last = find_last(records)
+    if last < 0 or (table / name_log_entry(last)).exists():
+        return []
+    log = (table / LOG_PREFIX).glob("[0-9]*.json")
+    newest = max((int(file.stem) for file in log), default=-1)
+    return [record for record in records if record.last > newest]
+
+
 def hash_if_present(path: Path) -> str | None:
     """Return the SHA-256 of a file; None if it does not exist."""
     try:

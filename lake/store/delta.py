@@ -28,9 +28,15 @@ from lake.store.checksums import name_checkpoint
 from lake.store.columns import build_missing_fields, build_schema, require_columns
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
-from lake.store.log import require_version
+from lake.store.log import has_table, require_version
 from lake.store.seal import seal_checkpoint, seal_creation
-from lake.store.soundness import explain_damage, require_whole_files, set_torn_commits_aside
+from lake.store.soundness import (
+    explain_damage,
+    forget_vanished,
+    require_all_commits,
+    require_whole_files,
+    set_torn_commits_aside,
+)
 from lake.version import VERSION
 
 GROUP_ROWS = 131_072
@@ -104,6 +110,25 @@ def open_table(path: Path, dataset: Dataset, version: int | None = None) -> Loca
             table = _open_sound(path, dataset, version)
     require_columns(table.schema(), dataset)
     return table
+
+
+def open_for_writing(path: Path, dataset: Dataset) -> LocalTable:
+    """Open the table of a dataset to commit to it; create it if it does not exist.
+
+    Raises
+    ------
+    SchemaError
+        The columns of the table differ from those of the dataset.
+    DamagedError
+        Its log cannot be read, or commits vanished from its end.
+    """
+    if dataset.name in _REPEATABLE:
+        forget_vanished(path)
+    else:
+        require_all_commits(path)
+    if not has_table(path):
+        create_table(path, dataset)
+    return open_table(path, dataset)
 
 
 def add_missing_columns(table: LocalTable, dataset: Dataset, job_id: str) -> None:
@@ -192,7 +217,7 @@ def _add_columns_once(table: LocalTable, dataset: Dataset, job_id: str) -> None:
 
 def write_checkpoint(path: Path, dataset: Dataset) -> int:
     """Write a checkpoint of the latest version of a table, if it has none; return that version."""
-    table = open_table(path, dataset)
+    table = open_for_writing(path, dataset)
     version = table.version()
     with translate_errors(f"table {dataset.name}"):
         if not (path / name_checkpoint(version)).exists():

@@ -13,7 +13,14 @@ import orjson
 
 from lake.errors import DamagedError
 from lake.log import get_logger
-from lake.store.checksums import forget_later, hash_if_present, read_log_hash
+from lake.store.checksums import (
+    FOLDER,
+    find_last,
+    forget_later,
+    hash_if_present,
+    list_vanished,
+    read_log_hash,
+)
 from lake.store.locks import lock_file
 from lake.store.log import list_added, locate_log_file, read_actions, read_latest_version
 from lake.store.root import sync_folder
@@ -75,6 +82,45 @@ def require_whole_files(table: Path, newest: int) -> None:
     """
     if _is_torn(table, newest, is_last=True):
         raise _build_error(table, newest, "is not complete")
+
+
+def require_all_commits(table: Path) -> None:
+    """Refuse to write to a table whose newest commits vanished: the next would take their numbers.
+
+    Raises
+    ------
+    DamagedError
+        A version is recorded whose commit is not in the log.
+    """
+    vanished = list_vanished(table)
+    if vanished:
+        last = find_last(vanished)
+        names = ", ".join(f"{FOLDER}/{record.path.name}" for record in vanished)
+        raise DamagedError(
+            f"table {table.name}: {describe_vanished(last)}: {locate_log_file(table, last)}",
+            f"Restore the file from a backup: `lake verify table {table.name}` lists all that are "
+            f"missing. Or, to go on without it, move {names} in {table} away, look which rows are "
+            "missing with `lake status`, and ingest them again with --refetch.",
+        )
+
+
+def forget_vanished(table: Path) -> None:
+    """Go on without the newest commits if they vanished, where that costs repeated work only."""
+    vanished = list_vanished(table)
+    if vanished:
+        first, last = min(r.first for r in vanished), find_last(vanished)
+        _log.warning(
+            "commits vanished from the log: what they recorded is requested again",
+            table=table.name,
+            first=first,
+            last=last,
+        )
+        forget_later(table, first - 1)
+
+
+def describe_vanished(version: int) -> str:
+    """Describe a commit that was recorded and is gone."""
+    return f"version {version} was committed and is not in the log"
 
 
 def explain_damage(table: Path) -> DamagedError | None:
@@ -191,6 +237,6 @@ def _build_error(table: Path, version: int, reason: str) -> DamagedError:
     return DamagedError(
         f"table {table.name}: commit {version} {reason}: {file}",
         "A power cut, a full disk or a failing one can leave that. Restore the file from a "
-        "backup; or move it and all later commits away, look which rows are missing with `lake "
-        "status`, and ingest them again with --refetch.",
+        f"backup; or move it and all later commits away, with their records in {FOLDER}, look "
+        "which rows are missing with `lake status`, and ingest them again with --refetch.",
     )

@@ -17,7 +17,6 @@ from lake.model.selection import Selection
 from lake.model.time import TimeRange, iso
 from lake.store import delta, log
 from lake.store.bounds import ClearedTimes
-from lake.store.checksums import forget_later
 from lake.store.conform import REASON, build_quarantine_rows, check_rows
 from lake.store.faults import translate_errors
 from lake.store.latest import LatestTable
@@ -204,6 +203,13 @@ class Store:
         """
         return delta.open_table(self.root.tables / dataset.name, dataset, version)
 
+    def open_for_writing(self, dataset: Dataset) -> LocalTable:
+        """Open a table to commit to it: a handle that the caller owns.
+
+        Raises as `lake.store.delta.open_for_writing` does.
+        """
+        return delta.open_for_writing(self.root.tables / dataset.name, dataset)
+
     def latest(self, dataset: Dataset) -> LatestTable:
         """Return the reader of the latest rows of a table, which stays open."""
         path = self.root.tables / dataset.name
@@ -245,10 +251,7 @@ class Store:
     def _get_handle(self, dataset: Dataset) -> LocalTable:
         path = self.root.tables / dataset.name
         if dataset.name not in self._handles:
-            if not self.exists(dataset.name):
-                delta.create_table(path, dataset)
-            handle = self._handles[dataset.name] = self.open(dataset)
-            forget_later(path, handle.version())
+            self._handles[dataset.name] = delta.open_for_writing(path, dataset)
         return self._handles[dataset.name]
 
     def _get_lock(self, name: str) -> threading.Lock:

@@ -25,6 +25,7 @@ from lake.store.faults import translate_errors
 from lake.store.history import record_vacuum
 from lake.store.log import Commit, read_commits
 from lake.store.snapshot import Snapshot
+from lake.store.soundness import require_all_commits
 from lake.store.store import Store
 
 LEAST_KEEP = timedelta(hours=1)
@@ -235,6 +236,7 @@ def _plan_tables(
 def _plan_table(
     store: Store, dataset: Dataset, bundles: Sequence[BundleFiles], cutoff: datetime
 ) -> VacuumPlan:
+    require_all_commits(store.root.tables / dataset.name)  # its files would seem to be of no commit
     latest = store.snapshot(dataset)
     # Listed before the log is read, so that files of later commits are not on the list.
     disk = list(list_data_files(Path(latest.uri)))

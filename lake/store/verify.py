@@ -14,6 +14,7 @@ from lake.model.dataset import Dataset
 from lake.model.progress import Progress
 from lake.store.checksums import (
     LOG_PREFIX,
+    find_last,
     hash_if_present,
     list_records,
     name_checkpoint,
@@ -24,7 +25,7 @@ from lake.store.checksums import (
 from lake.store.hashing import hash_files
 from lake.store.log import read_latest_version
 from lake.store.reader import FILES
-from lake.store.soundness import find_fault
+from lake.store.soundness import describe_vanished, find_fault
 from lake.store.store import Store
 
 Kind = Literal["damaged", "missing", "unrecorded"]
@@ -50,10 +51,10 @@ class TableVerification:
         `commits`, and how many files and commits are `damaged`, `missing` or `unrecorded`.
     files
         Files that are not as they were committed: `table`, `path` (relative to the table), `kind`,
-        `expected` and `found` (SHA-256). `damaged`: the content is another. `missing`: there is no
-        file. `unrecorded`: no checksum was recorded, because an earlier version of lake or another
-        program wrote the file, or because its writer crashed; the next writer of lake records it
-        then.
+        `expected` and `found` (SHA-256, or what is wrong). `damaged`: the content is another.
+        `missing`: there is no file. `unrecorded`: no checksum was recorded, because an earlier
+        version of lake or another program wrote the file, or because its writer crashed; the next
+        writer of lake records it then.
     """
 
     tables: pl.DataFrame
@@ -162,8 +163,9 @@ def _verify_table(
 
 
 def _verify_log(folder: Path, newest: int, expected: _Expected) -> Iterator[_Problem]:
-    """Verify each commit; one without a record must be readable."""
-    names = [name_log_entry(version) for version in range(newest + 1)]
+    """Verify each commit, also those that vanished; one without a record must be readable."""
+    last = max(newest, find_last(list_records(folder)))
+    names = [name_log_entry(version) for version in range(last + 1)]
     present = [name for name in names if (folder / name).exists()]
     digests = dict(zip(present, hash_files([folder / name for name in present]), strict=True))
     for version, name in enumerate(names):
@@ -173,7 +175,7 @@ def _verify_log(folder: Path, newest: int, expected: _Expected) -> Iterator[_Pro
             if fault:
                 yield _Problem(name, "damaged", "readable", f"a commit that {fault}")
         elif found is None:
-            yield _Problem(name, "missing", recorded)
+            yield _Problem(name, "missing", recorded, describe_vanished(version))
         elif found != recorded:
             yield _Problem(name, "damaged", recorded, found)
 

@@ -141,9 +141,17 @@ def test_verify_table_exits_with_3_at_a_flipped_bit(pinned: Cli) -> None:
     content[len(content) // 2] ^= 16
     file.write_bytes(content)
     found = pinned("verify", "table", "bars_1m", "trades", "--json")
-    refused(found, 3, "1 files of bars_1m differ from what was committed")
+    refused(found, 3, "1 file of bars_1m differs from what was committed")
     [row] = found.json
     assert (row["table"], row["kind"]) == ("bars_1m", "damaged")
     assert str(file).endswith(row["path"])
-    refused(pinned("verify", "table", "bars_1m"), 3, "differ from what was committed")
+    refused(pinned("verify", "table", "bars_1m"), 3, "differs from what was committed")
+    commit = max((file.parents[3] / "_delta_log").glob("*.json"))
+    commit.rename(commit.with_suffix(".away"))
+    version = int(commit.stem)
+    refused(
+        pinned("verify", "table", "bars_1m"),
+        3,
+        f"bars_1m: version {version} was committed and is not in the log",
+    )
     refused(pinned("verify", "table", "nothing"), 2, "there is no table 'nothing'")

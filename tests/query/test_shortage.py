@@ -17,6 +17,7 @@ from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.query import shortage
 from lake.query.shortage import find_shortages
+from lake.store.checksums import FOLDER
 from lake.store.ledger import CoveredRange, Ledger
 from lake.store.log import locate_log_file, read_latest_version
 from lake.store.store import Origin
@@ -56,9 +57,11 @@ def filled(lake: Lake) -> Lake:
 
 
 def lose_last_commit(lake: Lake, table: str = "bars_1m") -> None:
-    """Move the last commit away, as the error of a damaged one says."""
+    """Move the last commit and its record away, as the error of a damaged one says."""
     folder = lake.root.tables / table
-    locate_log_file(folder, read_latest_version(folder)).rename(folder / "away")
+    commit = locate_log_file(folder, read_latest_version(folder))
+    commit.rename(folder / "away")
+    (folder / FOLDER / f"{commit.stem}.sha256").rename(folder / "away.sha256")
 
 
 def pin(lake: Lake) -> None:

@@ -52,6 +52,13 @@ def damage(store: Store, change: Damage, table: str = "trades", back: int = 0) -
     return file
 
 
+def move_away(store: Store, file: Path, table: str = "trades") -> None:
+    """Move a commit and its record away, as the hints say."""
+    file.rename(store.root.path / "away")
+    record = store.root.tables / table / checksums.FOLDER / f"{file.stem}.sha256"
+    record.rename(store.root.path / "away.sha256")
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_last_commit_is_refused(filled: Store, name: str, path: str) -> None:
@@ -100,7 +107,7 @@ def test_versions_before_the_damage_stay_readable(filled: Store) -> None:
 
 def test_what_the_hint_says_brings_the_table_back(filled: Store) -> None:
     file = damage(filled, DAMAGES["empty"])
-    file.rename(filled.root.path / "away")
+    move_away(filled, file)
     store = store_of_root(filled)
     assert write(store, "trades", trades(15)).inserted == 5
     assert store.read(store.catalog.dataset("trades")).height == 15

@@ -58,11 +58,15 @@ def test_nothing_goes_on_with_an_empty_commit(filled: Lake) -> None:
 
 
 def test_its_rows_are_missed_and_can_be_fetched_again(filled: Lake) -> None:
-    last_commit(filled).unlink()
+    commit = last_commit(filled)
+    commit.unlink()
     later = Lake(filled.settings, now=lambda: NOW)
     assert later.status()["rows_missing"].to_list() == [60]
     with pytest.raises(QualityError, match="has 0 of 60 rows"):
         later.bundles.pin("b", table="bars_1m", check=False, require_complete=True)
+    with pytest.raises(DamagedError, match="version 2 was committed and is not in the log"):
+        ingest(later, 2, refetch=True)
+    (commit.parents[1] / "_checksums" / f"{commit.stem}.sha256").unlink()
     ingest(later, 2, refetch=True)
     assert later.status()["rows_missing"].to_list() == [0]
     assert later.bundles.pin("b", table="bars_1m", check=False, require_complete=True)
