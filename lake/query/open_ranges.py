@@ -9,6 +9,7 @@ from datetime import datetime
 from lake.model.intervals import RangeSet, subtract
 from lake.model.time import TimeRange, iso
 from lake.query.unchecked import find_unchecked
+from lake.query.unfinished import find_unfinished
 from lake.store.refusals import Refusal, Refusals
 from lake.store.store import Store
 
@@ -37,6 +38,9 @@ def describe_open(
         text = _describe_refusal(refusal, covered.get(place, ()), store.now())
         if text:
             texts[place].append(text)
+    known = {(table, *market) for table, market in (*covered, *texts)}
+    for (table, exchange, symbol), item in find_unfinished(store, known).items():
+        texts[table, (exchange, symbol)].append(item.describe())
     return {place: _join(listed) for place, listed in texts.items() if listed}
 
 

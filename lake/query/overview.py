@@ -92,8 +92,9 @@ def read_status(store: Store) -> pl.DataFrame:
         table, exchange, symbol, rows, first, last (times of rows), covered_since, covered_until,
         holes (number of uncovered intervals between those two), rows_missing (rows that coverage
         counts and that are not there, as far as the table's log shows; a pin that requires complete
-        coverage counts all rows), open (what sources refused or no longer serve, with the reason),
-        unchecked_since (the oldest change after the last check). Markets of which only an answer is
+        coverage counts all rows), open (what sources refused or no longer serve, with the reason,
+        and what an unfinished ingestion left uncovered), unchecked_since (the oldest change after
+        the last check). Markets of which only an answer is
         recorded have no rows.
     """
     answers = Ledger(store).read_coverage(EVERYTHING)

@@ -264,4 +264,5 @@ def describe_job(requests: Sequence[IngestRequest]) -> tuple[str, dict[str, Any]
         "since": iso(first.since) if first.since else None,
         "until": iso(first.until) if first.until else None,
         "refetch": first.refetch,
+        "requests": len({(request.dataset.name, request.market) for request in requests}),
     }

@@ -12,6 +12,7 @@ from lake.model.catalog import Catalog
 from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.model.names import expand_tables, list_closest, table_of
+from lake.query.unfinished import Part, find_unfinished
 from lake.sources.registry import is_served
 from lake.store.ledger import Ledger
 from lake.store.reader import EVERYTHING
@@ -64,6 +65,7 @@ def choose_requests(store: Store, choice: IngestChoice) -> list[IngestRequest]:
         A table does not come from exchanges as ranges, symbols stand alone, or nothing is covered.
     """
     datasets = find_fetchable(store.catalog, choice.tables, choice.timeframes)
+    begun = _read_begun(store)
     if choice.symbols:
         if not (choice.exchanges and datasets):
             raise UsageError(
@@ -73,14 +75,20 @@ def choose_requests(store: Store, choice: IngestChoice) -> list[IngestRequest]:
         pairs = _product(datasets, choice)
     else:
         tables = {dataset.name for dataset in datasets}
-        pairs = list(_list_begun(store, tables, choice.exchanges))
+        pairs = list(_list_begun(store.catalog, begun, tables, choice.exchanges))
     if not pairs:
         raise UsageError(
             "nothing is covered yet, so there is nothing to go on with",
             "Say what to fetch: `lake ingest bars -e binance -s BTC/USDT -t 1m --since 30d`.",
         )
     return [
-        IngestRequest(dataset, market, choice.since, choice.until, choice.refetch)
+        IngestRequest(
+            dataset,
+            market,
+            choice.since or begun.get((dataset.name, market.exchange, market.symbol)),
+            choice.until,
+            choice.refetch,
+        )
         for dataset, market in pairs
     ]
 
@@ -139,21 +147,31 @@ def _product(datasets: Sequence[Dataset], choice: IngestChoice) -> list[tuple[Da
     return [(dataset, market) for dataset in datasets for market in markets]
 
 
+def _read_begun(store: Store) -> dict[Part, datetime | None]:
+    """Return what was covered, refused, or left behind by an ingestion that did not end.
+
+    With the beginning that the latter was to fetch from; all else goes on from what is recorded.
+    """
+    rows = Ledger(store).read_coverage(EVERYTHING).select("dataset", "exchange", "symbol")
+    known: set[Part] = set(rows.unique().iter_rows())
+    known |= {
+        (item.table, item.market.exchange, item.market.symbol) for item in Refusals(store).read()
+    }
+    left = {part: item.since for part, item in find_unfinished(store, known).items()}
+    return {**dict.fromkeys(known), **left}
+
+
 def _list_begun(
-    store: Store, tables: Collection[str], exchanges: Collection[str]
+    catalog: Catalog, begun: Collection[Part], tables: Collection[str], exchanges: Collection[str]
 ) -> Iterator[tuple[Dataset, Market]]:
-    """List what was covered or refused before, of some tables and exchanges or of all.
+    """List what was asked for before, of some tables and exchanges or of all.
 
     What was recorded or imported, and no source serves by range, cannot go on.
     """
-    rows = Ledger(store).read_coverage(EVERYTHING).select("dataset", "exchange", "symbol")
-    refused = {
-        (item.table, item.market.exchange, item.market.symbol) for item in Refusals(store).read()
-    }
-    for table, exchange, symbol in sorted({*rows.unique().iter_rows(), *refused}):
+    for table, exchange, symbol in sorted(begun):
         if (tables and table not in tables) or (exchanges and exchange not in exchanges):
             continue
         with suppress(UnknownNameError):  # its dataset file is gone
-            dataset = store.catalog.dataset(table)
+            dataset = catalog.dataset(table)
             if dataset.is_fetched_by_range and is_served(exchange):
                 yield dataset, Market(exchange, symbol)

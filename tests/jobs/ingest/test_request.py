@@ -6,7 +6,8 @@ import pytest
 
 from lake.api import Lake
 from lake.errors import UnknownNameError, UsageError
-from lake.jobs.ingest.request import IngestChoice, choose_requests
+from lake.jobs.ingest.ingest import describe_job
+from lake.jobs.ingest.request import IngestChoice, IngestRequest, choose_requests
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.store.ledger import CoveredRange, Ledger
@@ -48,6 +49,33 @@ def test_what_was_only_refused_is_asked_again_too(covered: Lake) -> None:
     Refusals(store_of(covered)).record([refusal], ORIGIN)
     assert chosen(covered) == [*COVERED, ("trades", "okx", "A/B")]
     assert chosen(covered, "bars_1m") == COVERED[:2]
+
+
+def test_a_market_that_a_killed_run_left_uncovered_goes_on_from_its_beginning(
+    covered: Lake,
+) -> None:
+    store, markets = store_of(covered), (Market("binance", s) for s in ("BTC/USDT", "ETH/USDT"))
+    killed = [IngestRequest(covered.dataset("bars_1m"), market, T0) for market in markets]
+    job = Ledger(store).start_job(*describe_job(killed))
+    requests = choose_requests(store, IngestChoice())
+    [eth] = [r for r in requests if r.market.symbol == "ETH/USDT"]
+    assert (eth.dataset.name, eth.market.exchange, eth.since) == ("bars_1m", "binance", T0)
+    assert len(requests) == len(COVERED) + 1
+    [shown] = covered.status().filter(symbol="ETH/USDT")["open"]
+    assert f"not fetched from 2024-01-01T00:00:00Z: job {job.id} runs or was killed" in shown
+
+    Ledger(store).finish_job(job, "ok", {})
+    assert chosen(covered) == COVERED
+    assert covered.status().filter(symbol="ETH/USDT").is_empty()
+
+
+def test_a_killed_run_of_unequal_tables_tells_of_no_market_for_sure(covered: Lake) -> None:
+    killed = [
+        IngestRequest(covered.dataset(table), Market("binance", symbol), T0)
+        for table, symbol in (("bars_1m", "ETH/USDT"), ("trades", "SOL/USDT"))
+    ]
+    Ledger(store_of(covered)).start_job(*describe_job(killed))
+    assert chosen(covered) == COVERED
 
 
 def test_a_table_or_an_exchange_narrows_what_is_covered(covered: Lake) -> None:
