@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -12,7 +12,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.intervals import RangeSet, intersect
 from lake.model.market import Market, StoredMarket
 from lake.model.selection import Selection
-from lake.model.time import MICROSECOND, TimeRange
+from lake.model.time import TimeRange
 from lake.store.reader import EVERYTHING
 from lake.store.store import Origin, Store
 
@@ -88,11 +88,14 @@ class Refusals:
         ]
 
     def record(self, refusals: Sequence[NewRefusal], origin: Origin) -> None:
-        """Record refusals; each pause before the next request is longer than the first."""
+        """Record refusals; each pause before the next request is longer than the first.
+
+        One for the same reason as before, in an overlapping range, is the same refusal: it grows.
+        """
         if not refusals:
             return
         now = self._store.now()
-        before = self._count(refusals, origin.source)
+        grown = self._grow(refusals, origin.source)
         rows = [
             {
                 "exchange": item.market.exchange,
@@ -103,33 +106,50 @@ class Refusals:
                 "end": item.end,
                 "reason": item.reason,
                 "message": item.message,
-                "times": before.get(_identify(item), 0) + 1,
+                "times": times + 1,
                 "job_id": origin.job_id,
                 "refused_at": now,
-                "again_at": now + (_PAUSE if _identify(item) in before else _FIRST_PAUSE),
+                "again_at": now + (_PAUSE if times else _FIRST_PAUSE),
             }
-            for item in refusals
+            for item, times in grown
         ]
         types = dict.fromkeys(("timestamp", "end", "refused_at", "again_at"), TIMESTAMP)
         self._store.write(self._dataset, pl.DataFrame(rows, schema_overrides=types), origin)
 
-    def _count(
+    def _grow(
         self, refusals: Iterable[NewRefusal], source: str
-    ) -> dict[tuple[str, str, str, datetime], int]:
-        """Return how often each of these was refused before."""
+    ) -> Iterator[tuple[NewRefusal, int]]:
+        """Join each to the earlier refusals that it repeats; yield it with their count of runs."""
         items = list(refusals)
         selection = Selection(
             tuple(dict.fromkeys(item.market.exchange for item in items)),
             tuple(dict.fromkeys(item.market.symbol for item in items)),
-            min(item.start for item in items),
-            max(item.start for item in items) + MICROSECOND,
         )
-        return {
-            (old.table, old.market.exchange, old.market.symbol, old.start): old.times
-            for old in self.read(selection)
-            if old.source == source
-        }
+        before = [old for old in self.read(selection) if old.source == source]
+        grown: dict[tuple[str, str, str, datetime], tuple[NewRefusal, int]] = {}
+        for item in items:
+            same = [old for old in before if _repeats(item, old)]
+            joined = _join(item, same)
+            place = (item.table, item.market.exchange, item.market.symbol, joined.start)
+            if place in grown:  # several windows repeat one earlier refusal
+                joined = _join(joined, [grown[place][0]])
+            grown[place] = joined, max((old.times for old in same), default=0)
+        yield from grown.values()
 
 
-def _identify(item: NewRefusal) -> tuple[str, str, str, datetime]:
-    return item.table, item.market.exchange, item.market.symbol, item.start
+def _repeats(item: NewRefusal, old: Refusal) -> bool:
+    """Whether a refusal is of the same table, market and reason as an earlier one, and overlaps."""
+    return (
+        (item.table, item.market, item.reason) == (old.table, old.market, old.reason)
+        and (old.end is None or item.start < old.end)
+        and (item.end is None or old.start < item.end)
+    )
+
+
+def _join(item: NewRefusal, others: Iterable[NewRefusal | Refusal]) -> NewRefusal:
+    """Return a refusal whose interval reaches over those of others, too."""
+    start, end = item.start, item.end
+    for other in others:
+        start = min(start, other.start)
+        end = None if end is None or other.end is None else max(end, other.end)
+    return replace(item, start=start, end=end)
