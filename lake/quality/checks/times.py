@@ -76,20 +76,19 @@ def duplicates(data: Slice) -> pl.LazyFrame:
     """Report rows with the key of another row.
 
     Tables have several only if their times differ by more than the tolerance of the dataset; files
-    of other origin may have any.
+    of other origin may have any. Trades with an id of another time, price or amount are reported by
+    `conflicting_ids` instead, if the dataset has that check.
     """
     key = data.dataset.key
-    columns = dict.fromkeys([data.dataset.time_column, *key])
-    frame = data.frame.select(list(columns))
     if key == (data.dataset.time_column,):
         # Rows are mostly sorted, and then this is much cheaper than looking for distinct keys.
-        frame = frame.sort(key)
-        again = data.time == data.time.shift(1)
+        frame = data.frame.select(key).sort(key)
+        frame = frame.with_columns(_again=data.time == data.time.shift(1))
     else:
-        again = ~(pl.struct(key) if len(key) > 1 else pl.col(key[0])).is_first_distinct()
+        frame = _mark_repeated(data)
     return group_runs(
         frame,
-        again,
+        pl.col("_again"),
         time=data.dataset.time_column,
         measured=pl.len().cast(pl.Float64) + 1,
         expected=pl.lit(1.0),
@@ -97,6 +96,23 @@ def duplicates(data: Slice) -> pl.LazyFrame:
             "{} the key of another row", count_phrase(pl.len(), "row repeats", "rows repeat")
         ),
     )
+
+
+def _mark_repeated(data: Slice) -> pl.LazyFrame:
+    """Mark rows as `_again` whose key came before, except conflicting ones."""
+    key = list(data.dataset.key)
+    is_compared = any(check.name == "conflicting_ids" for check in data.dataset.checks)
+    values = [data.dataset.time_column, *(("price", "amount") if is_compared else ())]
+    rows = data.frame.select(list(dict.fromkeys([*values, *key]))).with_row_index("_row")
+    again = pl.int_range(pl.len()).over(key) > 0
+    if is_compared:
+        is_number = pl.col("trade_id").cast(pl.Int64, strict=False).is_not_null()
+        differs = pl.any_horizontal(pl.col(name) != pl.col(name).shift(1) for name in values)
+        again &= ~(is_number & differs.over(key)).fill_null(value=False)
+    # Few keys repeat, and windows over many keys are slow.
+    keys = pl.struct(key) if len(key) > 1 else pl.col(key[0])
+    repeated = rows.filter(keys.is_duplicated()).select("_row", _again=again)
+    return rows.join(repeated, on="_row", how="left", maintain_order="left")
 
 
 def off_grid(data: Slice) -> pl.LazyFrame:

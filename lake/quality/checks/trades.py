@@ -71,13 +71,18 @@ def _is_consecutive(step: pl.Expr, share: float) -> pl.Expr:
 def id_order(data: Slice, *, consecutive_share: float, tolerance_ms: float) -> pl.LazyFrame:
     """Report trades with a higher id but an earlier time; `measured` is the difference in seconds.
 
-    Only for venues with consecutive ids, as in `ids_skip`.
+    Only for venues with consecutive ids, as in `ids_skip`. Of trades with one id, the first counts.
     """
     back = (data.time.shift(1) - data.time).dt.total_microseconds() / 1e6
-    steps = _sort_by_id(data).with_columns(_back=back, _previous=pl.col("_number").shift(1))
+    first = pl.col("_step").fill_null(1) > 0
+    steps = (
+        _sort_by_id(data)
+        .filter(first)
+        .with_columns(_back=back, _previous=pl.col("_number").shift(1))
+    )
     usual = pl.lit(data.has_consecutive_ids) | _is_consecutive(pl.col("_step"), consecutive_share)
     return (
-        steps.filter(pl.col("_back") > tolerance_ms / 1e3, pl.col("_step") > 0)
+        steps.filter(pl.col("_back") > tolerance_ms / 1e3)
         .join(steps.group_by("_day").agg(_usual=usual), on="_day", maintain_order="left")
         .filter("_usual")
         .select(

@@ -97,10 +97,20 @@ def test_two_trades_of_one_id_are_stored_and_found(lake: Lake) -> None:
     assert (table.inserted, table.rejected) == (101, 0)
     lake.quality.check("trades")
     found = lake.quality.findings().filter(pl.col("check").is_in(["conflicting_ids", "duplicates"]))
-    assert sorted(found.select("check", "severity").rows()) == [
-        ("conflicting_ids", "error"),
-        ("duplicates", "error"),
-    ]
+    assert found.select("check", "severity").rows() == [("conflicting_ids", "error")]
+    assert lake.quality.scores("trades")["consistency"].to_list() == [1 - 1 / 101]
+
+
+def test_two_ids_that_come_again_at_the_same_times_are_one_finding_of_two_rows(lake: Lake) -> None:
+    again = [trade(number, delay=timedelta(hours=5) - number * 10 * SECOND) for number in (1, 9)]
+    ingest(lake, *CLEAN, *again)
+    lake.quality.check("trades")
+    (finding,) = lake.quality.findings(check="conflicting_ids").rows(named=True)
+    assert finding["rows"] == 2
+    assert finding["message"] == (
+        "Trade 1 appears twice, with different times; Trade 9 appears twice, with different times"
+    )
+    assert lake.quality.scores("trades")["consistency"].to_list() == [1 - 2 / 102]
 
 
 def test_a_contradiction_at_a_close_time_is_no_missing_row(lake: Lake) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from lake.model.catalog import builtin
 from lake.model.time import from_ms
+from lake.quality.checks.times import duplicates
 from lake.quality.checks.trades import CHECKS
 from tests.quality.checks.recorded_books import DATA, lines, needs_data
 from tests.quality.checks.test_bars import at, put
@@ -178,8 +179,29 @@ def test_a_later_id_at_an_earlier_time_is_found() -> None:
 def test_an_id_that_is_there_twice_is_found(change: dict[str, pl.Expr], reason: str) -> None:
     frame = pl.concat([ticks(), ticks().filter(at(40)).with_columns(**change)])
     assert run("conflicting_ids", frame)["reason"].to_list() == [reason]
-    same = pl.concat([ticks(), ticks().filter(at(40))])
+    repeated = collect_findings(duplicates(slice_of("trades", frame)))
+    assert repeated.is_empty()
+
+
+def test_identical_trades_are_duplicates_and_no_conflict() -> None:
+    same = pl.concat([ticks(), ticks().filter(at(40) | at(41))])
     assert run("conflicting_ids", same).is_empty()
+    findings = collect_findings(duplicates(slice_of("trades", same)))
+    assert findings.select("start", "rows").rows() == [
+        (T0 + 40 * SECOND, 1),
+        (T0 + 41 * SECOND, 1),
+    ]
+    elsewhere = pl.concat([same, ticks().filter(at(40)).with_columns(pl.lit(7.0).alias("price"))])
+    assert run("conflicting_ids", elsewhere)["reason"].to_list() == ["other_values"]
+    assert collect_findings(duplicates(slice_of("trades", elsewhere)))["rows"].sum() == 2
+
+
+def test_ids_that_are_no_numbers_are_duplicates_whatever_their_times() -> None:
+    named = ticks().with_columns(pl.format("t{}", "trade_id").alias("trade_id"))
+    later = named.filter(at(40)).with_columns(pl.col("timestamp").dt.offset_by("9s"))
+    frame = pl.concat([named, later])
+    assert run("conflicting_ids", frame).is_empty()
+    assert collect_findings(duplicates(slice_of("trades", frame)))["rows"].to_list() == [1]
 
 
 def test_aggregated_trades_with_a_trade_in_common_are_found() -> None:
