@@ -27,14 +27,12 @@ from lake.bundles.manifest import (
     ListPart,
     Manifest,
 )
+from lake.bundles.receipts import require_equal_availability
 from lake.errors import DamagedError, LakeError, UnknownNameError, UsageError
-from lake.log import get_logger
 from lake.store import index
 from lake.store.faults import translate_errors
 from lake.store.root import Root, replace_file, sync_folder
 
-_log = get_logger(__name__)
-_DELAYS = ("min_delay_us", "max_delay_us")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ID = re.compile(r"[0-9a-f]{8,64}")
 _WHOLE_ID = re.compile(r"[0-9a-f]{64}")
@@ -53,19 +51,17 @@ class Repository:
     def store(self, draft: Draft) -> Contents:
         """Write a bundle, whole or not at all, unless its id exists already.
 
-        Times of receipt are no part of the id: a bundle of the same rows stays as it is, and a
-        warning says so if its rows were available at other times.
+        Times of receipt are no part of the id: a bundle of the same rows is the same only if they
+        were available at the same times.
+
+        Raises
+        ------
+        UsageError
+            The bundle exists with other times of receipt.
         """
         with translate_errors("bundles"), self.create_folder() as folder:
             manifest = _write_files(folder, draft)
-            contents = self.publish(folder, manifest.id)
-        if not contents.days.select(_DELAYS).equals(draft.days.select(_DELAYS)):
-            _log.warning(
-                "the bundle exists already, with other times of receipt, and stays as it is; "
-                "remove it first to pin the present ones",
-                bundle=contents.id,
-            )
-        return contents
+            return self.publish(folder, manifest.id, "pin")
 
     def find_hashes(self, table: str, table_id: str, files: pl.DataFrame) -> pl.DataFrame:
         """Return the SHA-256 of those data files of a table that some bundle lists already.
@@ -91,13 +87,27 @@ class Repository:
                     hashes.extend(listed.join(missing, on=key, how="semi"))
         return hashes
 
-    def publish(self, folder: Path, bundle_id: str) -> Contents:
-        """Move a finished folder to its place; an existing bundle of the same id stays."""
+    def publish(self, folder: Path, bundle_id: str, task: str) -> Contents:
+        """Move a finished folder to its place; an equal bundle that exists stays.
+
+        Parameters
+        ----------
+        task
+            What stores the bundle, for messages: `pin`, or `import` with its source.
+
+        Raises
+        ------
+        UsageError
+            The bundle exists with other times of receipt.
+        """
         try:
             folder.rename(self._folder / bundle_id)
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
+            new = Contents.open(folder, self.root.id, self.root.tables)
+            names = [name for name, to in self.read_names().items() if to == bundle_id]
+            require_equal_availability(self.open(bundle_id), ", ".join(names), new, task)
         sync_folder(self._folder)
         return self.open(bundle_id)
 

@@ -33,7 +33,8 @@ def pin(
     QualityError
         An interval is missing or the score is too low for the request.
     UsageError
-        The name is invalid, or names a bundle with other rows.
+        The name is invalid, or names a bundle with other rows; or a bundle has the same rows with
+        other times of receipt.
     CommitConflictError
         Tables changed too often to read them at one moment, or files are being deleted.
     DamagedError

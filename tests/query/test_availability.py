@@ -241,23 +241,3 @@ def test_of_late_rows_only_days_that_can_hold_them_are_read(lake: Lake) -> None:
     narrowed = pinned.find_late(before, T0 + 6 * DAY)
     assert narrowed == Selection(start=T0 + 2 * DAY, end=T0 + 6 * DAY)
     assert pinned.find_late(before, T0 + 8 * DAY) is None
-
-
-def test_a_pin_of_rows_whose_receipt_was_filled_in_since_warns(
-    lake: Lake, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Times of receipt are no part of a bundle's id: the bundle of before is the one that stays."""
-    write(lake, "trades", trades(2))
-    first = lake.bundles.pin("first", table="trades", check=False)
-    lake.bundles.pin("same", table="trades", check=False)
-    assert not caplog.records
-    late = pl.Series([T0 + DAY] * 2, dtype=TIME)
-    assert write(lake, "trades", trades(2, received_at=late)).updated == 2
-    second = lake.bundles.pin("second", table="trades", check=False)
-    assert second.id == first.id
-    assert [event.available_at for event in _replay(second)] == [T0, T0 + SECOND]
-    [record] = caplog.records
-    assert "with other times of receipt" in record.getMessage()
-    lake.bundles.rm("first")
-    third = lake.bundles.pin("third", table="trades", check=False)
-    assert [event.available_at for event in _replay(third)] == [T0 + DAY] * 2

@@ -31,7 +31,8 @@ def import_bundle(
         The source is damaged, incomplete, forged, or not an exported bundle; or the lake has other
         rows under its id.
     UsageError
-        Another bundle has the name, or the name is invalid.
+        Another bundle has the name, the name is invalid, or the lake has the same rows with other
+        times of receipt.
     StorageError
         The disk is full, or the lake is not writable.
     """
@@ -48,12 +49,11 @@ def import_bundle(
             with locks.lock_for_pin(root):
                 if name is not None:
                     repository.require_free(name, bundle_id, move=move)
+                task = f"import of {source}"
                 if is_intact is False:
-                    contents = _replace(root, repository, folder, bundle_id)
-                elif is_intact is None:
-                    contents = repository.publish(folder, bundle_id)
+                    contents = _replace(root, repository, folder, bundle_id, task)
                 else:
-                    contents = repository.open(bundle_id)
+                    contents = repository.publish(folder, bundle_id, task)
                 if name is not None:
                     repository.point(name, bundle_id)
                 return contents
@@ -89,7 +89,9 @@ def _is_intact(
     return not problems
 
 
-def _replace(root: Root, repository: Repository, folder: Path, bundle_id: str) -> Contents:
+def _replace(
+    root: Root, repository: Repository, folder: Path, bundle_id: str, task: str
+) -> Contents:
     with repository.create_folder() as away:
         (root.bundles / bundle_id).rename(away)
-        return repository.publish(folder, bundle_id)
+        return repository.publish(folder, bundle_id, task)
