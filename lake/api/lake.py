@@ -223,7 +223,10 @@ class Lake(Readable):
         return list_tables(self._context.store)
 
     def status(self) -> pl.DataFrame:
-        """List rows, coverage, holes, what is open and why, and what is unchecked, by market."""
+        """List rows, coverage, holes, what is open and why, and what is unchecked, by market.
+
+        It goes by the log: `Lake.maintenance.verify` sees whether files are missing or changed.
+        """
         return read_status(self._context.store)
 
     def versions(self, table: str, *, timeframe: str | None = None) -> pl.DataFrame:

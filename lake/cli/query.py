@@ -84,7 +84,10 @@ def describe(
 
 
 def status(session: Session) -> None:
-    """Show rows, coverage, holes, missing rows, what is open and why, and what is unchecked."""
+    """Show rows, coverage, holes, missing rows, what is open and why, and what is unchecked.
+
+    This goes by the log; `lake verify table` looks whether files are missing or changed.
+    """
     show(session, session.lake().status())
 
 

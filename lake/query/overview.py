@@ -84,7 +84,7 @@ def list_tables(store: Store) -> pl.DataFrame:
 
 
 def read_status(store: Store) -> pl.DataFrame:
-    """Return one row per table and market.
+    """Return one row per table and market, by the log; `lake verify table` looks at the files.
 
     Returns
     -------
