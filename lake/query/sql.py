@@ -14,6 +14,7 @@ from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import iso
 from lake.query.sql_columns import render_columns, render_typed_nulls
+from lake.store.faults import advise_to_verify
 from lake.store.reader import EVERYTHING, OpenRows, TableReader
 from lake.store.store import Store
 
@@ -28,6 +29,8 @@ _ABOUT_TABLES = re.compile(
 )
 # DuckDB raises the same class for a truncated Parquet file and for `SELECT error('…')`.
 _NAMES_A_FILE = re.compile(r"\bfile ['\"]", re.IGNORECASE)
+_TABLE_OF_FILE = re.compile(r"/tables/(\w+)/")
+_NO_MAGIC = re.compile(r"No magic bytes found at end of file ('[^']*'|\"[^\"]*\")")
 _EXPLAIN = re.compile(
     rf"{_COMMENTS}explain\b(\s+analyze\b)?(\s*\(\s*(analyze|format)\b[\w\s,]*\))?",
     re.IGNORECASE | re.DOTALL,
@@ -131,10 +134,9 @@ def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.D
 
 def to_damaged_error(error: BaseException, where: str = "SQL") -> DamagedError:
     """Convert DuckDB's error about an unreadable file."""
-    return DamagedError(
-        f"{where}: {_get_first_line(error)}",
-        "A data file is missing or damaged: restore it from a backup.",
-    )
+    line = _NO_MAGIC.sub(r"not a whole Parquet file: \1", _get_first_line(error))
+    named = _TABLE_OF_FILE.search(line)
+    return DamagedError(f"{where}: {line}", advise_to_verify(named[1] if named else "TABLE"))
 
 
 def _require_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

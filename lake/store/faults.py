@@ -12,6 +12,8 @@ from polars.exceptions import PanicException, PolarsError
 from lake.errors import DamagedError, LakeError, StorageError
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# Polars says how to make it print more: of no use to who runs the lake.
+_ADVICE = re.compile(r" *\(set POLARS_VERBOSE=1[^)]*\)")
 _FULL = ("no space left", "os error 28", "quota exceeded")
 _DENIED = ("permission denied", "os error 13", "read-only file system", "os error 30")
 
@@ -44,11 +46,20 @@ def explain_os_error(error: BaseException, where: str) -> LakeError:
             f"{where}: not writable or not readable ({_first_line(text)})",
             "Check the owner and the permissions of the lake's folder.",
         )
+    kind, _, name = where.partition(" ")
     return DamagedError(
         f"{where}: cannot be read: {_first_line(text)}",
-        "A file is missing or damaged: restore it from a backup. No other data are affected.",
+        advise_to_verify(name) if kind == "table" else "Look at it, and restore it from a backup.",
+    )
+
+
+def advise_to_verify(table: str) -> str:
+    """Advise what to do where a table cannot be read: which files are damaged is not known yet."""
+    return (
+        f"`lake verify table {table}` lists all files that are missing or damaged (for a bundle: "
+        "`lake bundle verify`): restore them from a backup."
     )
 
 
 def _first_line(text: str) -> str:
-    return text.splitlines()[0] if text else "no reason given"
+    return _ADVICE.sub("", text.splitlines()[0]) if text else "no reason given"

@@ -146,13 +146,17 @@ def test_a_damaged_data_file_is_an_error_that_names_the_table(filled: Lake, dama
     DAMAGES[damage](data_file(filled))
     with pytest.raises(DamagedError, match=r"table trades: cannot be read: .") as caught:
         collect(filled)
-    assert "restore it from a backup" in caught.value.hint
+    assert "`lake verify table trades`" in caught.value.hint
+    assert "POLARS_VERBOSE" not in str(caught.value)
+    assert "No other" not in caught.value.hint
     with pytest.raises(DamagedError, match="table trades: cannot be read"):
         filled.scan("trades").filter(pl.col("price") > 0).collect()
     with pytest.raises(DamagedError, match="table trades: "):
         filled.bundles.pin("damaged", table="trades")
-    with pytest.raises(DamagedError, match=r"table trades: .*part-"):
+    with pytest.raises(DamagedError, match=r"table trades: .*part-") as caught:
         filled.sql("SELECT * FROM trades")
+    assert "`lake verify table trades`" in caught.value.hint
+    assert "magic" not in caught.value.message
     assert filled.scan("bars_1m").collect().height == 3
 
 
