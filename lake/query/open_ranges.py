@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from lake.model.intervals import RangeSet, subtract
+from lake.model.intervals import RangeSet, intersect, subtract
 from lake.model.time import TimeRange, iso
 from lake.query.unchecked import find_unchecked
 from lake.query.unfinished import find_unfinished
@@ -33,11 +33,12 @@ def describe_open(
     texts: dict[Place, list[str]] = defaultdict(list)
     for place, ranges in not_given.items():
         texts[place] += [f"not_given {_format(item)}" for item in ranges]
+    refusals: dict[Place, list[Refusal]] = defaultdict(list)
     for refusal in Refusals(store).read():
         place = (refusal.table, (refusal.market.exchange, refusal.market.symbol))
-        text = _describe_refusal(refusal, covered.get(place, ()), store.now())
-        if text:
-            texts[place].append(text)
+        refusals[place].append(refusal.limit(covered.get(place, ())))
+    for place, listed in refusals.items():
+        texts[place] += describe_refusals(listed, covered.get(place, ()), store.now())
     known = {(table, *market) for table, market in (*covered, *texts)}
     for (table, exchange, symbol), item in find_unfinished(store, known).items():
         texts[table, (exchange, symbol)].append(item.describe())
@@ -53,14 +54,30 @@ def find_unchecked_since(store: Store) -> dict[Place, datetime]:
     return since
 
 
-def _describe_refusal(refusal: Refusal, covered: RangeSet, now: datetime) -> str:
-    """Describe what is still open of a refusal; empty if nothing is."""
-    end = refusal.end or max(now, refusal.start)
-    if refusal.start >= end or not subtract([TimeRange(refusal.start, end)], covered):
-        return ""
-    until = "" if refusal.end is None else f" to {iso(refusal.end)}"
-    when = f"asked again after {iso(refusal.again_at)}"
-    return f"{refusal.reason} {iso(refusal.start)}{until}, {when}"
+def describe_refusals(refusals: Iterable[Refusal], covered: RangeSet, now: datetime) -> list[str]:
+    """Describe what is open of the refusals of a table and market: each time once for a reason."""
+    by_reason: dict[str, list[Refusal]] = defaultdict(list)
+    for refusal in refusals:
+        by_reason[refusal.reason].append(refusal)
+    return [
+        _describe_range(reason, item, listed, now)
+        for reason, listed in by_reason.items()
+        for item in subtract((span for r in listed for span in _find_span(r, now)), covered)
+    ]
+
+
+def _describe_range(reason: str, item: TimeRange, refusals: list[Refusal], now: datetime) -> str:
+    own = [r for r in refusals if intersect(_find_span(r, now), [item])]
+    lasts = item.end >= now and any(refusal.end is None for refusal in own)
+    until = "" if lasts else f" to {iso(item.end)}"
+    again_at = max(refusal.again_at for refusal in own)
+    return f"{reason} {iso(item.start)}{until}, asked again after {iso(again_at)}"
+
+
+def _find_span(refusal: Refusal, now: datetime) -> RangeSet:
+    """Return what was refused up to now; nothing if that lies ahead."""
+    end = now if refusal.end is None else refusal.end
+    return (TimeRange(refusal.start, end),) if refusal.start < end else ()
 
 
 def _format(item: TimeRange) -> str:

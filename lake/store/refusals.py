@@ -12,7 +12,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.intervals import RangeSet, intersect
 from lake.model.market import Market, StoredMarket
 from lake.model.selection import Selection
-from lake.model.time import TimeRange
+from lake.model.time import MICROSECOND, TimeRange
 from lake.store.reader import EVERYTHING
 from lake.store.store import Origin, Store
 
@@ -29,6 +29,8 @@ class Refusal:
         The interval; no end: all later times, too.
     times
         Number of runs in which it was refused.
+    refused_at
+        When it was refused last.
     again_at
         When it is asked again.
     """
@@ -41,7 +43,14 @@ class Refusal:
     reason: str
     message: str
     times: int
+    refused_at: datetime
     again_at: datetime
+
+    def limit(self, covered: RangeSet) -> Refusal:
+        """Return it with an end where it has none and later times were fetched since."""
+        if self.end is not None or not covered or covered[-1].end <= self.refused_at:
+            return self
+        return replace(self, end=max(self.refused_at, self.start + MICROSECOND))
 
     def within(self, ranges: RangeSet) -> RangeSet:
         """Return the parts of ranges that are refused."""
@@ -82,6 +91,7 @@ class Refusals:
                 row["reason"],
                 row["message"],
                 row["times"],
+                row["refused_at"],
                 row["again_at"],
             )
             for row in rows.iter_rows(named=True)

@@ -75,7 +75,12 @@ class History:
         covered: dict[_Part, list[TimeRange]] = defaultdict(list)
         for (_, part), ranges in _group(rows.filter(is_covered())).items():
             covered[part].extend(ranges)
-        return cls({part: union(r) for part, r in covered.items()}, by_source, refusals)
+        joined = {part: union(ranges) for part, ranges in covered.items()}
+        limited = {
+            part: [item.limit(joined.get(part, ())) for item in items]
+            for part, items in refusals.items()
+        }
+        return cls(joined, by_source, limited)
 
     def find_begun(self, request: FetchRequest) -> RangeSet:
         """Return all ranges that were asked for before, whatever came of it."""

@@ -176,6 +176,9 @@ def test_what_was_refused_from_the_first_is_asked_again_when_due_or_refetched(la
     _, report = fail(lake, Venue(), **plain)  # not listed any more
     assert [item.reason for item in report.failures] == ["not_listed"]
     assert ingest(lake, Venue("AAA/USDT"), **plain, refetch=True).rows == 2 * 1440 + 13 * 60 + 1
+    clock.time += timedelta(hours=1)
+    report = ingest(lake, Venue("AAA/USDT"), **plain)
+    assert (report.rows, report.failures) == (60, ())
 
 
 def test_a_market_that_is_gone_names_the_end_of_its_own_table(lake: Lake) -> None:
