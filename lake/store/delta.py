@@ -50,8 +50,16 @@ WRITER = WriterProperties(
 # A clean-up of the log after a commit would delete versions that a bundle pins.
 AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 CONFLICT_ATTEMPTS = 100
-# Without their last rows, work is repeated, and nothing else is lost.
-_REPEATABLE = ("coverage", "jobs")
+# Without their last rows, work is repeated, and nothing else is lost: what becomes of such rows.
+_REPEATABLE = {
+    "coverage": "what they recorded is requested again",
+    "jobs": "the jobs that they recorded are no longer listed",
+    "checks": "the next check repeats the checks that they recorded",
+    "scores": "run `lake quality check` to compute the scores again",
+    "instruments": "the next ingestion fetches the specifications again, valid from then on",
+}
+# No source has older specifications: a fault that is not at the end of the log is for the user.
+_ONLY_LAST = ("instruments",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,7 @@ def open_table(path: Path, dataset: Dataset, version: int | None = None) -> Loca
         try:
             table = _open_sound(path, dataset, version)
         except DamagedError:
-            if dataset.name not in _REPEATABLE or not set_torn_commits_aside(path):
+            if not _set_torn_aside(path, dataset):
                 raise
             table = _open_sound(path, dataset, version)
     require_columns(table.schema(), dataset)
@@ -231,6 +239,14 @@ def build_commit_properties(
 ) -> CommitProperties:
     text = json.dumps(metadata, separators=(",", ":"))
     return CommitProperties({"userMetadata": text}, max_commit_retries)
+
+
+def _set_torn_aside(path: Path, dataset: Dataset) -> bool:
+    consequence = _REPEATABLE.get(dataset.name)
+    if consequence is None:
+        return False
+    is_whole_history = dataset.name in _ONLY_LAST
+    return set_torn_commits_aside(path, consequence, only_last=is_whole_history)
 
 
 def _open_sound(path: Path, dataset: Dataset, version: int | None) -> LocalTable:

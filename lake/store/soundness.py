@@ -143,22 +143,29 @@ def explain_damage(table: Path) -> DamagedError | None:
     return None
 
 
-def set_torn_commits_aside(table: Path) -> bool:
+def set_torn_commits_aside(table: Path, consequence: str, *, only_last: bool = False) -> bool:
     """Move the end of a log away, from its first torn commit on; return whether there was one.
 
     Only for tables whose loss costs repeated work and nothing else. A commit is torn if it is empty
     or cut short, or if a data file that it adds is.
+
+    Parameters
+    ----------
+    consequence
+        What becomes of what the commits recorded, for the warning.
+    only_last
+        Move nothing if the first torn commit has later ones.
     """
     with lock_file(table, folder=True):
         newest = read_latest_version(table)
         recent = range(max(1, newest - _RECENT), newest + 1)
         faults = (v for v in recent if _is_torn(table, v, is_last=v == newest))
         torn = next(faults, None)
-        if torn is None:
+        if torn is None or (only_last and torn != newest):
             return False
         _move_away(table, range(torn, newest + 1))
     _log.warning(
-        "moved torn commits away: what they recorded is requested again",
+        f"moved torn commits away: {consequence}",
         table=table.name,
         first=torn,
         last=newest,

@@ -1,14 +1,16 @@
-"""A damaged log is refused by every path; a torn end of coverage or jobs stops nothing."""
+"""A damaged log is refused by every path; a torn end of what can be had again stops nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from lake.api import Lake
 from lake.errors import DamagedError
+from lake.model.dataset import TIMESTAMP
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.store import checksums
@@ -155,6 +157,54 @@ def test_a_torn_job_record_does_not_stop_the_next_job(lake: Lake) -> None:
     later.write("trades", trades(5, first=5, start=T0 + MINUTE))
     statuses = later.sql("SELECT status FROM jobs ORDER BY timestamp").pl()["status"]
     assert statuses.to_list() == ["running", "ok"]
+
+
+@pytest.mark.parametrize("table", ["checks", "scores"])
+@pytest.mark.parametrize("name", ["empty", "half"])
+def test_a_torn_end_of_what_checks_recorded_is_checked_again(
+    lake: Lake, table: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    lake.write("trades", trades(5))
+    lake.quality.check()
+    before = lake.scan(table).collect().drop("job_id", "checked_at", "timestamp")
+    damage(store_of(lake), DAMAGES[name], table)
+    later = Lake(lake.settings)
+    assert later.scan(table).collect().is_empty()
+    assert later.status().height == 1
+    assert "moved torn commits away" in caplog.text
+    later.quality.check()
+    assert later.scan(table).collect().drop("job_id", "checked_at", "timestamp").equals(before)
+
+
+SPECIFICATION = {"venue_symbol": "BTCUSDT", "type": "spot", "base": "BTC", "quote": "USDT"}
+
+
+def specify(store: Store, tick: float, number: int) -> int:
+    market = {"exchange": "binance", "symbol": "BTC/USDT", "valid_from": T0 + number * DAY}
+    row = pl.DataFrame([{**market, **SPECIFICATION, "tick_size": tick}])
+    row = row.with_columns(pl.col("valid_from").cast(TIMESTAMP))
+    return write(store, "instruments", row).inserted
+
+
+def test_a_torn_last_specification_is_fetched_again(
+    filled: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert [specify(filled, tick, number) for number, tick in enumerate((0.1, 0.2))] == [1, 1]
+    damage(filled, DAMAGES["empty"], "instruments")
+    store = store_of_root(filled)
+    dataset = filled.catalog.dataset("instruments")
+    assert store.read(dataset)["tick_size"].to_list() == [0.1]
+    assert "the next ingestion fetches the specifications again" in caplog.text
+    assert specify(store, 0.2, 2) == 1
+    assert store_of_root(filled).read(dataset)["tick_size"].to_list() == [0.1, 0.2]
+
+
+def test_older_specifications_are_never_moved_away(filled: Store) -> None:
+    for number, tick in enumerate((0.1, 0.2)):
+        specify(filled, tick, number)
+    file = damage(filled, DAMAGES["empty"], "instruments", back=1)
+    with pytest.raises(DamagedError, match=f"commit 1 is empty: {file}"):
+        store_of_root(filled).read(filled.catalog.dataset("instruments"))
 
 
 def store_of_root(store: Store) -> Store:
