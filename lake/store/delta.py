@@ -130,8 +130,8 @@ def open_for_writing(path: Path, dataset: Dataset) -> LocalTable:
     DamagedError
         Its log cannot be read, or commits vanished from its end.
     """
-    if dataset.name in _REPEATABLE:
-        forget_vanished(path)
+    if dataset.name in _REPEATABLE and dataset.name not in _ONLY_LAST:
+        forget_vanished(path, _REPEATABLE[dataset.name])
     else:
         require_all_commits(path)
     if not has_table(path):

@@ -104,13 +104,13 @@ def require_all_commits(table: Path) -> None:
         )
 
 
-def forget_vanished(table: Path) -> None:
+def forget_vanished(table: Path, consequence: str) -> None:
     """Go on without the newest commits if they vanished, where that costs repeated work only."""
     vanished = list_vanished(table)
     if vanished:
         first, last = min(r.first for r in vanished), find_last(vanished)
         _log.warning(
-            "commits vanished from the log: what they recorded is requested again",
+            f"commits vanished from the log: {consequence}",
             table=table.name,
             first=first,
             last=last,
