@@ -99,7 +99,7 @@ def notes(report: IngestReport) -> list[str]:
     rejected = sum(table.rejected for table in report.tables)
     if rejected:
         lines.append(f"{rejected:,} rows were refused: the table quarantine has the reasons.")
-    conflicting = sum(table.conflicting for table in report.tables)
+    conflicting = report.conflicting
     if conflicting:
         lines.append(
             f"{conflicting:,} of them contradict stored rows, which stay: quarantine has both."

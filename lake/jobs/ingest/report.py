@@ -95,11 +95,18 @@ class IngestReport:
 
     def __repr__(self) -> str:
         score = "" if self.score is None else f", score {self.score:.6f}"
-        return f"<IngestReport {self.job_id or 'no job'}: {self.status}, {self.rows:,} rows{score}>"
+        conflicting = f", {self.conflicting:,} conflicting" if self.conflicting else ""
+        job = self.job_id or "no job"
+        return f"<IngestReport {job}: {self.status}, {self.rows:,} rows{conflicting}{score}>"
 
     @property
     def rows(self) -> int:
         return sum(table.rows for table in self.tables)
+
+    @property
+    def conflicting(self) -> int:
+        """Count of rows that contradict a stored row, which stays: `quarantine` has both."""
+        return sum(table.conflicting for table in self.tables)
 
 
 NOTHING_TO_DO = IngestReport(None, "ok", (), (), 0, 0, 0.0)

@@ -27,7 +27,7 @@ def refused(data: Slice) -> pl.LazyFrame:
     if data.quarantine is None or data.quarantine.is_empty():
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     timeless = pl.col("start") == EPOCH
-    # A row that contradicts another has that one in its place, at a time that may differ a little.
+    # A row that contradicts another has that one in its place: the check `contradicted` has it.
     others = data.quarantine.filter(pl.col("reason") != CONTRADICTS)
     return (
         _add_is_gap(_find_not_replaced(others, data), data)
