@@ -7,7 +7,7 @@ import polars as pl
 from lake.model.dataset import TIMESTAMP
 from lake.model.derive import nests
 from lake.model.grid import Grid
-from lake.model.ohlcv import sum_all
+from lake.model.ohlcv import PRICES, sum_all
 from lake.model.slots import slot_of, start_of
 from lake.model.time import DAY
 from lake.quality.checks.bars import filter_observed
@@ -15,6 +15,7 @@ from lake.quality.slice import Reference, Slice
 
 _EPSILON = 2.0**-52
 _TOLERANCE = 1e-9  # share of a volume by which sums of venues differ
+_SAME_PRICE = 1e-9  # share by which one price differs in two tables
 _COLUMNS = pl.Schema(
     {"_is_empty": pl.Boolean(), "_excess": pl.Float64(), "_table": pl.String(), "slot": pl.Int64()}
 )
@@ -40,9 +41,11 @@ def add_conservation(missing: pl.LazyFrame, data: Slice, grid: Grid) -> pl.LazyF
     Returns
     -------
     LazyFrame
-        `_is_empty`: a longer bar has exactly the volume of the bars in it, so that nothing was
-        traded in the missing ones. `_excess`: the volume of a longer bar that is in no bar, null
-        if there is none. `_table`: the table of the longer bar.
+        `_is_empty`: a longer bar has exactly the volume and the prices of the bars in it, so that
+        nothing was traded in the missing ones. A volume of 0 proves it only with equal trade
+        counts, or one price in the whole bar: the volumes of some markets are always 0.
+        `_excess`: the volume of a longer bar that is in no bar, null if there is none. `_table`:
+        the table of the longer bar.
     """
     nested = [other for other in data.coarser if other.grid and nests(grid, other.grid)]
     if not nested or "volume" not in data.dataset.polars_schema:
@@ -67,18 +70,21 @@ def _compare_sums(missing: pl.LazyFrame, data: Slice, coarser: Reference) -> pl.
     assert grid is not None  # noqa: S101 - the caller selects bars
     needed = missing.select("slot", "start", _bar=slot_of(pl.col("start"), grid))
     bars = filter_observed(coarser).select(
-        "volume", "trade_count", _bar=slot_of(pl.col(coarser.dataset.time_column), grid)
+        *PRICES, "volume", "trade_count", _bar=slot_of(pl.col(coarser.dataset.time_column), grid)
     )
     parts = (
         filter_observed(data)
         .with_columns(_bar=slot_of(data.time, grid))
         .join(needed.select("_bar").unique(), on="_bar", how="semi")
         .group_by("_bar")
-        .agg(_sum=sum_all(pl.col("volume")), _trades=sum_all(pl.col("trade_count")), _rows=pl.len())
+        .agg(
+            _sum=sum_all(pl.col("volume")),
+            _trades=sum_all(pl.col("trade_count")),
+            _rows=pl.len(),
+            **_summarize_parts(data),
+        )
     )
     volume, total = pl.col("volume"), pl.col("_sum")
-    same = is_same_sum(volume, total, pl.col("_rows"))
-    same &= (pl.col("trade_count") == pl.col("_trades")).fill_null(value=True)
     excess = volume - total
     return (
         needed.join(bars, on="_bar")
@@ -91,11 +97,58 @@ def _compare_sums(missing: pl.LazyFrame, data: Slice, coarser: Reference) -> pl.
         .filter(_is_readable(data, grid) & total.is_not_null())
         .select(
             "slot",
-            _is_empty=same,
+            _is_empty=_proves_empty(),
             _excess=pl.when(excess > _TOLERANCE * volume).then(excess),
             _table=pl.lit(coarser.dataset.name),
         )
         .filter(pl.col("_is_empty") | pl.col("_excess").is_not_null())
+    )
+
+
+def _summarize_parts(data: Slice) -> dict[str, pl.Expr]:
+    """Return sums of volumes without rounding where these are large, and prices, of stored bars."""
+    volume, time = pl.col("volume"), data.time
+    return {
+        "_whole": volume.floor().cast(pl.Int64, strict=False).sum(),
+        "_rest": (volume - volume.floor()).sum(),
+        "_least": volume.filter(volume > 0).min(),
+        "_open": pl.col("open").sort_by(time).first(),
+        "_high": pl.col("high").max(),
+        "_low": pl.col("low").min(),
+        "_close": pl.col("close").sort_by(time).last(),
+    }
+
+
+def _proves_empty() -> pl.Expr:
+    """Whether a longer bar proves that nothing was traded outside the stored bars in it."""
+    counts = pl.col("trade_count") == pl.col("_trades")
+    is_flat = pl.col("high") == pl.col("low")
+    has_volume = pl.col("volume") > 0
+    by_volume = has_volume & _has_same_volume() & _has_same_prices()
+    by_zero = ~has_volume & (pl.col("_sum") == 0) & (counts | is_flat)
+    by_zero &= _has_same_prices() | (pl.col("_rows") == 0)
+    return ((by_volume | by_zero) & counts.fill_null(value=True)).fill_null(value=False)
+
+
+def _has_same_volume() -> pl.Expr:
+    """Whether volumes are equal but for the rounding of the values as they were given.
+
+    Whole parts are summed as integers, so that the rounding of a sum hides nothing. A difference as
+    large as the least volume of a bar may be that of a missing one.
+    """
+    volume, rows = pl.col("volume"), pl.col("_rows")
+    whole = volume.floor().cast(pl.Int64, strict=False) - pl.col("_whole")
+    difference = whole + (volume - volume.floor() - pl.col("_rest"))
+    summed = _EPSILON * (rows + 1) * pl.min_horizontal(volume, rows)
+    bound = pl.min_horizontal(_EPSILON * volume + summed, pl.col("_least") / 2)
+    return difference.abs() <= bound
+
+
+def _has_same_prices() -> pl.Expr:
+    """Whether the stored bars have the first, highest, lowest and last price of the longer bar."""
+    return pl.all_horizontal(
+        (pl.col(name) - pl.col(f"_{name}")).abs() <= _SAME_PRICE * pl.col(name).abs()
+        for name in PRICES
     )
 
 

@@ -189,3 +189,42 @@ def test_a_lake_tells_which_bar_proves_a_gap(lake: Lake) -> None:
     gaps = lake.quality.gaps("bars_1m")
     assert gaps["slots"].sum() == 40
     assert set(gaps.select("reason", "proof").rows()) == {("no_trade", "conservation")}
+
+
+@pytest.mark.parametrize("name", ["open", "high", "low", "close"])
+def test_a_price_that_no_stored_bar_has_is_no_proof_of_an_empty_one(name: str) -> None:
+    frame, minutes = hours()
+    same = put(frame, at(2), volume=pl.col("volume") - 1)  # as if the missing minute was empty
+    factor = 0.9 if name == "low" else 1.1
+    wrong = put(same, at(2), **{name: pl.col(name) * factor})
+    reasons = [
+        find_gaps(minutes, coarser=(reference_of("bars_1h", longer),))["reason"].to_list()
+        for longer in (same, wrong)
+    ]
+    assert reasons == [["no_trade"], ["unknown"]]
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_flat", "reason"),
+    [(None, False, "unknown"), (4, False, "no_trade"), (None, True, "no_trade")],
+)
+def test_volumes_of_0_prove_nothing_by_themselves(
+    counts: int | None, is_flat: bool, reason: str
+) -> None:
+    """An index has prices and no volume; an hour with one price, or with counts, is a proof."""
+    count = pl.lit(counts, dtype=pl.Int64)
+    price = {name: pl.lit(100.0) for name in ("open", "high", "low", "close")} if is_flat else {}
+    minutes = walk(120).with_columns(volume=pl.lit(0.0), trade_count=count, **price)
+    kept = minutes.filter(~at(70))
+    total = pl.lit(None if counts is None else 59 * counts, dtype=pl.Int64)
+    hour = coarser(minutes, "1h").with_columns(trade_count=total)
+    assert find_gaps(kept, coarser=(reference_of("bars_1h", hour),))["reason"].to_list() == [reason]
+
+
+@pytest.mark.parametrize(("more", "reason"), [(0.0, "no_trade"), (0.5, "unknown")])
+def test_a_small_volume_beside_large_ones_is_seen(more: float, reason: str) -> None:
+    minutes = walk(120).with_columns(volume=1e13 + pl.int_range(pl.len()))
+    kept = minutes.filter(~at(70))
+    hour = put(coarser(minutes, "1h"), at(1), volume=pl.col("volume") - (1e13 + 70) + more)
+    gaps = find_gaps(kept, coarser=(reference_of("bars_1h", hour),))
+    assert gaps["reason"].to_list() == [reason]
