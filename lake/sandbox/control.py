@@ -93,6 +93,4 @@ def _revise(server: Server, body: Body) -> None:
 
 
 def _json_response(answer: object, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status, body=orjson.dumps(answer), content_type="application/json"
-    )
+    return web.Response(status=status, body=orjson.dumps(answer), content_type="application/json")

@@ -26,7 +26,7 @@ def span(first: int, last: int) -> TimeRange:
 
 
 def test_only_what_is_not_covered_since_is_open() -> None:
-    assert describe_refusals([of(0, 4)], [span(1, 2), span(3, 9)], NOW) == [
+    assert describe_refusals([of(0, 4)], (span(1, 2), span(3, 9)), NOW) == [
         (
             "too_long_ago 2024-01-01T00:00:00Z to 2024-01-02T00:00:00Z, "
             "asked again after 2024-01-11T00:00:00Z"
@@ -36,7 +36,7 @@ def test_only_what_is_not_covered_since_is_open() -> None:
             "asked again after 2024-01-11T00:00:00Z"
         ),
     ]
-    assert describe_refusals([of(0, 4)], [span(0, 4)], NOW) == []
+    assert describe_refusals([of(0, 4)], (span(0, 4),), NOW) == []
 
 
 def test_overlaps_are_told_once_with_the_last_time_at_which_they_are_asked() -> None:
@@ -52,7 +52,7 @@ def test_overlaps_are_told_once_with_the_last_time_at_which_they_are_asked() -> 
 
 def test_one_without_end_is_over_once_later_times_are_fetched() -> None:
     refusal, later = of(2, None), NOW + timedelta(hours=1)
-    assert refusal.limit([TimeRange(T0, NOW)]).end is None
-    limited = refusal.limit([TimeRange(T0, later)])
+    assert refusal.limit((TimeRange(T0, NOW),)).end is None
+    limited = refusal.limit((TimeRange(T0, later),))
     assert limited.end == NOW
-    assert describe_refusals([limited], [TimeRange(T0, later)], later + DAY) == []
+    assert describe_refusals([limited], (TimeRange(T0, later),), later + DAY) == []
