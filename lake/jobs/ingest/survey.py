@@ -58,29 +58,19 @@ class History:
             The log of a requested table is damaged: its coverage counts rows that may be lost.
         """
         requests = list(requests)
-        for dataset in {request.dataset.name: request.dataset for request in requests}.values():
-            if store.exists(dataset.name):
-                store.version(dataset)
+        _require_sound_logs(store, requests)
         markets = {request.market for request in requests}
         selection = Selection(
             tuple(sorted({market.exchange for market in markets})),
             tuple(sorted({market.symbol for market in markets})),
         )
         rows = Ledger(store).read_coverage(selection)
-        refusals: dict[_Part, list[Refusal]] = defaultdict(list)
-        for refusal in Refusals(store).read(selection):
-            market = Market(refusal.market.exchange, refusal.market.symbol)
-            refusals[refusal.table, market].append(refusal)
         by_source = _group(rows.filter(pl.col("status") == NOT_GIVEN))
         covered: dict[_Part, list[TimeRange]] = defaultdict(list)
         for (_, part), ranges in _group(rows.filter(is_covered())).items():
             covered[part].extend(ranges)
         joined = {part: union(ranges) for part, ranges in covered.items()}
-        limited = {
-            part: [item.limit(joined.get(part, ())) for item in items]
-            for part, items in refusals.items()
-        }
-        return cls(joined, by_source, limited)
+        return cls(joined, by_source, _read_refusals(store, selection, joined))
 
     def find_begun(self, request: FetchRequest) -> RangeSet:
         """Return all ranges that were asked for before, whatever came of it."""
@@ -276,6 +266,24 @@ class Surveyor:
         self, own: ExchangePlan, request: FetchRequest, ranges: RangeSet, error: SourceError
     ) -> None:
         own.failed.extend(Failed(request, item, error) for item in ranges)
+
+
+def _require_sound_logs(store: Store, requests: Iterable[IngestRequest]) -> None:
+    """Refuse tables whose log is damaged."""
+    for dataset in {request.dataset.name: request.dataset for request in requests}.values():
+        if store.exists(dataset.name):
+            store.version(dataset)
+
+
+def _read_refusals(
+    store: Store, selection: Selection, covered: Mapping[_Part, RangeSet]
+) -> dict[_Part, list[Refusal]]:
+    """Read refusals by table and market, each up to where later times were fetched."""
+    refusals: dict[_Part, list[Refusal]] = defaultdict(list)
+    for refusal in Refusals(store).read(selection):
+        part = refusal.table, Market(refusal.market.exchange, refusal.market.symbol)
+        refusals[part].append(refusal.limit(covered.get(part, ())))
+    return refusals
 
 
 def _to_refusal(error: UnknownNameError) -> SourceRefusedError:
