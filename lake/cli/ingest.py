@@ -88,6 +88,8 @@ def ingest(
     """
     lake = session.lake()
     by_range, present = _choose(lake, table or (), timeframe or ())
+    if present and not by_range and (since or until):
+        _refuse_range(lake, present)
     for name in present:
         _require_names(name, exchange, symbol)
     outcomes = Outcomes()
@@ -115,6 +117,13 @@ def _choose(
     chosen = find_fetchable(lake.root.read_catalog(), names, timeframes, of_present=True)
     present = [dataset.name for dataset in chosen if dataset.is_fetched_as_present]
     return [dataset.name for dataset in chosen if dataset.name not in present], present
+
+
+def _refuse_range(lake: Lake, names: Sequence[str]) -> None:
+    """Refuse a range of tables of which exchanges give only the present."""
+    from lake.jobs.ingest.request import find_fetchable
+
+    find_fetchable(lake.root.read_catalog(), names, ())
 
 
 class Outcomes:

@@ -38,6 +38,8 @@ def _refused(outcome: Outcome, code: int, *words: str) -> None:
         ("ingest bars -e binance -s BTC/USDT", ["--since"]),
         ("ingest trades -t 1m -e binance -s BTC/USDT --since 1d", ["timeframe", "bars"]),
         ("ingest orderbooks -e binance", ["symbol"]),
+        ("ingest orderbooks -e binance -s BTC/USDT --since 1d", ["cannot be fetched by range"]),
+        ("ingest instruments -e binance --until 2h", ["cannot be fetched by range"]),
         ("ingest", ["nothing is covered"]),
         ("ingest bars -e binance -s BTC/USDT --since yesterday", ["yesterday", "7d"]),
         ("ingest bars -e binance -s BTC/USDT --since 2026-13-01", ["2026-13-01"]),

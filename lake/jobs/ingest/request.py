@@ -137,7 +137,7 @@ def _require_fetchable(catalog: Catalog, name: str, *, of_present: bool) -> Data
     if dataset.is_fetched_as_present:
         raise UsageError(
             f"{name} cannot be fetched by range: exchanges give only the present",
-            f"Fetch it as it is now, or one of {', '.join(ranges)} by range.",
+            f"Fetch it as it is now, without a range, or one of {', '.join(ranges)} by range.",
         )
     raise UsageError(f"{name} does not come from exchanges", f"These do: {listed}.")
 
