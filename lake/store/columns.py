@@ -77,9 +77,11 @@ def require_columns(stored: Schema, dataset: Dataset) -> None:
     Raises
     ------
     SchemaError
-        A column that must not be null is missing, or a column has another type.
+        A column that must not be null is missing or may be null in stored rows, or a column has
+        another type.
     """
     types = {field.name: field.type for field in stored.fields}
+    optional = {field.name for field in stored.fields if field.nullable}
     restore = f"schemas/{dataset.family}.toml to what it was when the table was created."
     for column in dataset.columns:
         if column.name not in types:
@@ -94,6 +96,12 @@ def require_columns(stored: Schema, dataset: Dataset) -> None:
                 f"table {dataset.name}: column {column.name!r} has another type than in its "
                 "dataset file",
                 f"Restore {restore}",
+            )
+        if column.name in optional and not column.nullable:
+            raise SchemaError(
+                f"table {dataset.name}: column {column.name!r} may be null in stored rows, but not "
+                "by its dataset file",
+                f"Make the column nullable in schemas/{dataset.family}.toml, as it was.",
             )
 
 

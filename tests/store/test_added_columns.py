@@ -208,18 +208,39 @@ def test_a_user_adds_a_column_to_a_dataset_file(own: tuple[Lake, Path]) -> None:
     [
         ("nullable = true", "nullable = false", "has no column 'extra'.*Make the column nullable"),
         ('"float64"', '"int64"', "column 'extra' has another type"),
+        (
+            "nullable = true",
+            "nullable = false",
+            "column 'extra' may be null in stored rows.*Make the column nullable",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(own: tuple[Lake, Path], old: str, new: str, reason: str) -> None:
     lake, file = own
     text = file.read_text()
-    if "type" in reason:
+    if "has no column" not in reason:
         file.write_text(text.replace("\n[rules]", EXTRA + "\n[rules]", 1))
         write(Lake(lake.settings), "rates", funding([T0 + 3 * DAY]))
     file.write_text(text.replace("\n[rules]", EXTRA.replace(old, new) + "\n[rules]", 1))
     with pytest.raises(SchemaError) as caught:
         Lake(lake.settings).scan("rates").collect()
     assert caught.match("(?s)" + reason)
+
+
+def test_a_column_of_the_first_version_cannot_become_required(new_lake: NewLake) -> None:
+    text = own_copy("funding", "rates").replace("\n[rules]", EXTRA + "\n[rules]", 1)
+    lake = new_lake(schemas={"rates": text})
+    write(lake, "rates", funding([T0]))
+    file = lake.root.path / "schemas" / "rates.toml"
+    file.write_text(text.replace(EXTRA, EXTRA.replace("true", "false")))
+    later = Lake(lake.settings)
+    row = funding([T0 + DAY]).with_columns(extra=pl.lit(1.0))
+    for attempt in (lambda: later.scan("rates").collect(), lambda: write(later, "rates", row)):
+        with pytest.raises(SchemaError, match="table rates: column 'extra' may be null") as caught:
+            attempt()
+        assert "schemas/rates.toml" in caught.value.hint
+    file.write_text(text)
+    assert Lake(lake.settings).scan("rates").collect()["extra"].to_list() == [None]
 
 
 def test_writers_add_the_same_column_once(own: tuple[Lake, Path]) -> None:
