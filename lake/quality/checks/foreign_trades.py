@@ -13,6 +13,7 @@ from lake.quality.slice import Slice
 _LOW = 0.25  # quantile of price changes: also where every second trade is foreign, it is small
 _RETURNED = 0.25  # share of a jump by which the price before a block and the one after it differ
 _MOST_LEVELS = 3  # neighbouring blocks of different levels that are seen as foreign together
+_FAR = math.log(1.3)  # thin order books have spreads and wicks of some per cent, and recover
 _FEW_ROWS = 5  # fewer foreign trades of a day may be real trades at absurd prices
 
 
@@ -21,7 +22,8 @@ def foreign_trades(data: Slice, *, min_jump: float, deviations: float) -> pl.Laz
 
     The price must jump to the level and back, each between two trades, and the block must be
     farther from the day's main price (the median, weighted by time) than the trades around it. A
-    single trade is a block, too. Fewer than five such trades on a day are a warning.
+    single trade is a block, too. Fewer than five such trades on a day are a warning, and so is a
+    level that is at most 30 % away: real trades of a thin order book reach it.
 
     Parameters
     ----------
@@ -49,15 +51,18 @@ def foreign_trades(data: Slice, *, min_jump: float, deviations: float) -> pl.Laz
         .filter("_is_far")
     )
     few = pl.col("rows").sum().over("_day") < _FEW_ROWS
+    is_near = _distance(pl.col("measured"), pl.col("expected")) <= _FAR
     return blocks.with_columns(
         reason=pl.lit("other_level"),
-        severity=pl.when(few).then(pl.lit("warning")),
+        severity=pl.when(few | is_near).then(pl.lit("warning")),
         message=pl.format(
-            "{} at about {}, and the trades before and after at about {}: probably of another "
-            "market",
+            "{} at about {}, and the trades before and after at about {}: {}",
             count_phrase(pl.col("rows"), "trade is", "trades are"),
             pl.col("measured").round_sig_figs(6),
             pl.col("expected").round_sig_figs(6),
+            pl.when(is_near)
+            .then(pl.lit("of a thin order book, or of another market"))
+            .otherwise(pl.lit("probably of another market")),
         ),
     ).drop("_segment", "_day", "_is_far")
 

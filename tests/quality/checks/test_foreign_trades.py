@@ -50,13 +50,30 @@ def run(frame: pl.DataFrame) -> pl.DataFrame:
 ROW = pl.int_range(pl.len())
 
 
-@pytest.mark.parametrize("factor", [0.05, 0.9, 1.08, 20.0])
+@pytest.mark.parametrize("factor", [0.05, 0.7, 0.9, 1.08, 1.4, 20.0])
 @pytest.mark.parametrize("length", [1, 7, 300, 1000])
 def test_a_block_at_another_level_is_found(length: int, factor: float) -> None:
+    """A level that is at most 30 % away is a warning: that of a thin order book, perhaps."""
     findings = run(mix(walk(), ROW.is_between(500, 499 + length), factor))
+    is_warning = length < 5 or factor in (0.9, 1.08)
     assert findings.select("start", "rows", "severity").rows() == [
-        (T0 + 500 * 20 * SECOND, length, "warning" if length < 5 else None)
+        (T0 + 500 * 20 * SECOND, length, "warning" if is_warning else None)
     ]
+
+
+def test_trades_at_the_bid_and_the_ask_of_a_wide_spread_are_no_error() -> None:
+    random = np.random.default_rng(4)
+    sides = np.where(random.random(600) < 0.7, 100.0, 106.0) + random.integers(-2, 3, 600) * 0.01
+    findings = run(walk(600).with_columns(price=pl.Series(sides)))
+    assert set(findings["severity"]) <= {"warning"}
+
+
+def test_a_wick_of_a_thin_order_book_is_no_error() -> None:
+    price = 100 + ROW * 7 % 5 * 0.01
+    wick = pl.when(ROW.is_between(300, 307)).then(93 - (ROW - 300) * 0.05).otherwise(price)
+    findings = run(walk(600).with_columns(price=wick))
+    assert findings["severity"].to_list() == ["warning"]
+    assert "of a thin order book, or of another market" in findings["message"][0]
 
 
 @pytest.mark.parametrize("share", [2, 3, 10])
