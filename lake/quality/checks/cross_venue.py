@@ -12,6 +12,7 @@ from lake.model.ohlcv import OHLCV
 from lake.model.time import DAY, MICROSECOND
 from lake.model.timeframe import Timeframe
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
+from lake.quality.checks.other_assets import find_agreeing
 from lake.quality.checks.returns import compute_returns
 from lake.quality.slice import Reference, Slice
 
@@ -51,7 +52,12 @@ def venue_deviation(
     if step is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     own = _select_bars(data.frame, data.dataset.time_column, "")
-    strangers = [_report_stranger(data, own, other, threshold_bps) for other in data.strangers]
+    agreeing = () if data.others else find_agreeing(data.strangers)
+    strangers = [
+        _report_stranger(data, own, other, threshold_bps, is_odd=agreeing[:1] == (other,))
+        for other in data.strangers
+        if other not in agreeing[1:]
+    ]
     if not data.others:
         return pl.concat(strangers) if strangers else pl.LazyFrame(schema=CHECK_COLUMNS)
     seconds = Timeframe.parse(duration).seconds
@@ -68,13 +74,16 @@ def venue_deviation(
 
 
 def _report_stranger(
-    data: Slice, own: pl.LazyFrame, other: Reference, threshold_bps: float
+    data: Slice, own: pl.LazyFrame, other: Reference, threshold_bps: float, *, is_odd: bool
 ) -> pl.LazyFrame:
-    """Report each day once for two assets with one symbol, for the first of the two markets."""
+    """Report each day once for two assets with one symbol, for the first of the two markets.
+
+    `is_odd`: other venues agree with `other`. Then it is reported for this market in any case.
+    """
     theirs = _select_bars(other.frame, other.dataset.time_column, "_other")
     ratio = (pl.col("close") / pl.col("close_other")).median()
     pair = own.join(theirs, on="time", how="inner", maintain_order="left")
-    days = pair.filter(pl.lit(str(data.market) < str(other.market)))
+    days = pair.filter(pl.lit(is_odd or str(data.market) < str(other.market)))
     return (
         days.group_by(pl.col("time").dt.date().alias("_day"), maintain_order=True)
         .agg(
@@ -84,13 +93,14 @@ def _report_stranger(
             measured=((ratio - 1) * 1e4).abs(),
             expected=pl.lit(threshold_bps),
             reason=pl.lit("another_asset"),
-            severity=pl.lit("info"),
+            severity=pl.lit("warning" if is_odd else "info"),
             against=pl.lit(str(other.market)),
             message=pl.format(
                 "Prices are {} times those of {}, and do not follow them: two assets share this "
-                "symbol",
+                "symbol{}",
                 ratio.round_sig_figs(4),
                 pl.lit(str(other.market)),
+                pl.lit(", or prices are wrong here: other venues agree" if is_odd else ""),
             ),
         )
         .drop("_day")

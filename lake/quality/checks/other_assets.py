@@ -37,6 +37,21 @@ def split_assets(data: Slice) -> tuple[tuple[Reference, ...], tuple[Reference, .
     return tuple(same), tuple(strangers)
 
 
+def find_agreeing(venues: tuple[Reference, ...]) -> tuple[Reference, ...]:
+    """Find the venues whose prices are those of another one of them, but for a premium."""
+    return tuple(
+        one for one in venues if any(_agree(one, other) for other in venues if other is not one)
+    )
+
+
+def _agree(one: Reference, other: Reference) -> bool:
+    theirs = _select_closes(other).rename({"close": "_other"})
+    apart = (pl.col("close") / pl.col("_other")).log().abs().median()
+    pair = _select_closes(one).join(theirs, on="time").select(pl.len(), apart=apart).collect()
+    points, distance = pair.row(0)
+    return bool(points >= _MIN_POINTS and distance < math.log(FACTOR))
+
+
 def _select_closes(bars: Slice | Reference) -> pl.LazyFrame:
     observed = pl.col("closed") & pl.col("fill").is_null()
     time = pl.col(bars.dataset.time_column).alias("time")

@@ -88,3 +88,18 @@ def test_two_coins_with_one_ticker_are_one_information_and_cost_nothing(lake: La
     spikes = report.findings.filter(check="spikes")
     assert set(spikes["reason"]) <= {"suspect"}
     assert report.findings.filter(pl.col("severity") == "error").is_empty()
+
+
+def test_a_venue_that_differs_from_two_that_agree_is_a_warning(lake: Lake) -> None:
+    """Prices of the others, twice as high and an hour late, look like those of another asset."""
+    closes = walk(1.0, 0, 1.0)
+    late = [2.0] * 60 + [close * 2 for close in closes[:-60]]
+    okx = Market("okx", "NEIRO/USDT")
+    for market, own in ((BINANCE, closes), (BYBIT, late), (okx, closes)):
+        write(lake, "bars_1m", bars_of(market, own))
+    findings = lake.quality.check().findings.filter(check="venue_deviation")
+    told = findings.filter(pl.col("severity") != "info").to_dicts()
+    assert [(row["exchange"], row["severity"], row["reason"]) for row in told] == [
+        ("bybit", "warning", "another_asset")
+    ]
+    assert "or prices are wrong here: other venues agree" in told[0]["message"]
