@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from lake.errors import UnknownNameError
+from lake.jobs.quality.between import Place, join_to_checked
 from lake.jobs.touched import Touched, join_close
 from lake.model.intervals import subtract
 from lake.model.market import Market
@@ -24,13 +25,17 @@ TableSelection = tuple[str, Selection]
 
 
 def select_touched(store: Store, touched: Iterable[Touched | Unchecked]) -> list[TableSelection]:
-    """Select ranges to check, also in bars that depend on them."""
+    """Select ranges to check, also in bars that depend on them, and holes that they left."""
     tables = store.data_tables()
     bars = _list_bars(store, tables)
-    grouped: dict[tuple[str, str, str], list[TimeRange]] = defaultdict(list)
+    own: dict[Place, list[TimeRange]] = defaultdict(list)
+    grouped: dict[Place, list[TimeRange]] = defaultdict(list)
     for item in touched:
         for name in {item.table, *bars} & set(tables):
-            grouped[name, item.market.exchange, item.market.symbol].append(item.range)
+            place = name, item.market.exchange, item.market.symbol
+            (own if name == item.table else grouped)[place].append(item.range)
+    for place, widened in join_to_checked(store, own).items():
+        grouped[place] += widened
     return [
         (table, Selection((exchange,), (symbol,), item.start, item.end))
         for (table, exchange, symbol), ranges in sorted(grouped.items())
