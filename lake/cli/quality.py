@@ -270,3 +270,7 @@ def _summarize(session: Session, result: CheckReport, hidden: int) -> None:
         f"closed: {result.recorded.closed:,}.",
         highlight=False,
     )
+    owed = result.describe_owed()
+    if owed is not None:
+        text = f"{owed}; `lake quality findings` lists them."
+        session.stderr().print(text, highlight=False)

@@ -43,6 +43,16 @@ def test_a_check_lists_findings_and_exits_with_3_where_they_are_bad(cli: Cli) ->
 
 
 @pytest.mark.usefixtures("lake")
+def test_a_partial_check_names_the_findings_of_what_was_owed(cli: Cli) -> None:
+    done = cli("quality", "check", "bars_1m", "-s", "ETH/USDT", "--json")
+    assert (done.code, done.json) == (0, [])
+    said = " ".join(done.err.split())
+    assert "Also checked what was owed: " in said
+    assert "in bars_1m of binance BTC/USDT on 2024-01-01" in said
+    assert "`lake quality findings` lists them" in said
+
+
+@pytest.mark.usefixtures("lake")
 @pytest.mark.parametrize("terminal", [False, True])
 def test_what_is_new_is_logged_but_where_a_terminal_shows_it(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, *, terminal: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 
@@ -19,7 +19,7 @@ from lake.jobs.quality.run import check_tables, open_inputs
 from lake.jobs.quality.slices import CheckInputs
 from lake.jobs.touched import Touched
 from lake.log import get_logger
-from lake.model.market import Market
+from lake.model.market import DATASET_MARKET, Market
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
 from lake.model.time import TimeRange, iso
@@ -32,6 +32,7 @@ from lake.store.ledger import Ledger
 from lake.store.store import Store
 
 _log = get_logger(__name__)
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class CheckReport:
         The five scores over all checked rows; None if no rows were checked.
     rows
         Number of checked rows.
+    owed
+        Result of the check of what earlier jobs left unchecked, outside these selections; None if
+        that was nothing, or its check failed.
     """
 
     job_id: str
@@ -53,10 +57,34 @@ class CheckReport:
     recorded: FindingCounts
     scores: dict[str, float | None]
     rows: int
+    owed: CheckReport | None = None
 
     def __repr__(self) -> str:
         summary = f"{self.findings.height:,} open findings"
-        return f"<CheckReport {self.job_id}: {self.rows:,} rows, {summary}>"
+        owed = self.describe_owed()
+        more = f"; {owed[0].lower()}{owed[1:]}" if owed else ""
+        return f"<CheckReport {self.job_id}: {self.rows:,} rows, {summary}{more}>"
+
+    @property
+    def new_findings(self) -> pl.DataFrame:
+        """Those of the findings that this check opened."""
+        return self.findings.filter(pl.col("job_id") == self.job_id)
+
+    def describe_owed(self) -> str | None:
+        """Say where the check of what was owed opened findings; None if it opened none."""
+        new = None if self.owed is None else self.owed.new_findings
+        if new is None or new.is_empty():
+            return None
+        days = new.group_by(*DATASET_MARKET).agg(
+            first=pl.col("timestamp").min().dt.date(), last=pl.col("timestamp").max().dt.date()
+        )
+        places = [
+            f"{table} of {exchange} {symbol} on {first}" + (f" to {last}" if last > first else "")
+            for table, exchange, symbol, first, last in days.sort(*DATASET_MARKET).iter_rows()
+        ]
+        more = f" and {len(places) - _SHOWN:,} more markets" if len(places) > _SHOWN else ""
+        count = f"{new.height:,} new finding{'' if new.height == 1 else 's'}"
+        return f"Also checked what was owed: {count} in {', '.join(places[:_SHOWN])}{more}"
 
     def worst(self, least: str) -> int:
         """Return the number of open findings of a severity, or worse."""
@@ -74,7 +102,8 @@ def check(
 ) -> CheckReport:
     """Check tables, all by default, as one job; then evaluate alert rules.
 
-    What earlier jobs left unchecked elsewhere is checked, too, as a job of its own.
+    What earlier jobs left unchecked elsewhere is checked, too, as a job of its own: `owed` of the
+    report.
 
     Raises
     ------
@@ -91,7 +120,7 @@ def check(
     wanted = [(name, selection) for name in names]
     report = _run(store, settings, inputs, wanted, own=own, progress=progress)
     record_marks(store, versions, wanted, report.job_id)
-    check_owed(store, settings)
+    report = replace(report, owed=check_owed(store, settings))
     _alert_or_log(store, settings)
     return report
 
@@ -133,7 +162,7 @@ def check_selections(
     owed = check_owed(store, settings)
     if report is not None or owed is not None:
         _alert_or_log(store, settings)
-    return report
+    return None if report is None else replace(report, owed=owed)
 
 
 def check_owed(store: Store, settings: Settings) -> CheckReport | None:

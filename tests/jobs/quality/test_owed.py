@@ -200,3 +200,18 @@ def test_a_rejected_trade_is_not_replaced_by_another_of_the_same_moment(lake: La
     write(lake, "trades", bad.with_columns(price=5.0))
     lake.quality.check()
     assert lake.quality.findings(check="refused").is_empty()
+
+
+def test_a_partial_check_says_what_it_found_in_what_was_owed(lake: Lake) -> None:
+    write(lake, "bars_1m", bars(9, start=T0 + DAY))
+    write(lake, "bars_1m", bars(9, start=T0 + 2 * DAY))
+    start, end = T0 + 2 * DAY, T0 + 3 * DAY
+    report = lake.quality.check("bars_1m", since=start, until=end)
+    assert report.findings.is_empty()
+    assert report.owed is not None
+    assert report.owed.new_findings["timestamp"].to_list() == [T0 + DAY + 9 * MINUTE]
+    said = "lso checked what was owed: 1 new finding in bars_1m of binance BTC/USDT on 2024-01-02"
+    assert report.describe_owed() == f"A{said}"
+    assert f"; a{said}" in repr(report)
+    again = lake.quality.check("bars_1m", since=start, until=end)
+    assert (again.owed, again.describe_owed()) == (None, None)
