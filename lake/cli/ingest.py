@@ -87,9 +87,7 @@ def ingest(
     lake ingest
     """
     lake = session.lake()
-    by_range, present = _choose(lake, table or (), timeframe or ())
-    if present and not by_range and (since or until):
-        _refuse_range(lake, present)
+    by_range, present = _choose(lake, table or (), timeframe or (), (since, until))
     for name in present:
         _require_names(name, exchange, symbol)
     outcomes = Outcomes()
@@ -109,21 +107,24 @@ def ingest(
 
 
 def _choose(
-    lake: Lake, names: Sequence[str], timeframes: Sequence[str]
+    lake: Lake,
+    names: Sequence[str],
+    timeframes: Sequence[str],
+    bounds: tuple[str | None, str | None],
 ) -> tuple[list[str], list[str]]:
-    """Return the chosen tables that exchanges give by range, and those of the present."""
+    """Return the chosen tables that exchanges give by range, and those of the present.
+
+    Bounds are refused where only tables of the present are chosen.
+    """
     from lake.jobs.ingest.request import find_fetchable
 
-    chosen = find_fetchable(lake.root.read_catalog(), names, timeframes, of_present=True)
+    catalog = lake.root.read_catalog()
+    chosen = find_fetchable(catalog, names, timeframes, of_present=True)
     present = [dataset.name for dataset in chosen if dataset.is_fetched_as_present]
-    return [dataset.name for dataset in chosen if dataset.name not in present], present
-
-
-def _refuse_range(lake: Lake, names: Sequence[str]) -> None:
-    """Refuse a range of tables of which exchanges give only the present."""
-    from lake.jobs.ingest.request import find_fetchable
-
-    find_fetchable(lake.root.read_catalog(), names, ())
+    by_range = [dataset.name for dataset in chosen if dataset.name not in present]
+    if present and not by_range and any(bounds):
+        find_fetchable(catalog, present, ())  # raises: they cannot be fetched by range
+    return by_range, present
 
 
 class Outcomes:

@@ -61,7 +61,9 @@ def test_every_commit_says_who_what_when_why_and_how_many(told: Told) -> None:
     started, ended = (datetime.fromisoformat(job[name]) for name in ("timestamp", "finished_at"))
     assert started <= when(row) <= ended
     since = f"since {SINCE:%Y-%m-%d}T00:00:00Z"
-    assert row["why"].startswith(f"ingest bars_1m trades: markets binance BTC/USDT; {since}; until")
+    assert row["why"].startswith(
+        f"ingest bars_1m trades: markets binance BTC/USDT; requests 2; {since}; until"
+    )
 
 
 def test_what_no_job_did_has_no_reason(told: Told) -> None:

@@ -165,7 +165,7 @@ def test_an_edited_manifest_is_named(cli: Cli, filled: Path, tmp_path: Path) -> 
 
 def test_a_venue_that_stays_down_ends_in_exit_code_4(cli: Cli, exchange: Sandbox) -> None:
     cli("init")
-    exchange.fail(Fault("503", match="klines", skip=2, times=10**6))
+    exchange.fail(Fault("503", match="klines", skip=6, times=10**6))
     try:
         outcome = cli(*BARS, "-t", "1m", "--since", "5d", "--json")
     finally:
