@@ -235,9 +235,14 @@ def list_vanished(table: Path) -> list[Record]:
     last = find_last(records)
     if last < 0 or (table / name_log_entry(last)).exists():
         return []
-    log = (table / LOG_PREFIX).glob("[0-9]*.json")
-    newest = max((int(file.stem) for file in log), default=-1)
+    newest = find_newest_entry(table)
     return [record for record in records if record.last > newest]
+
+
+def find_newest_entry(table: Path) -> int:
+    """Return the newest version that has an entry in the log; -1 without entries."""
+    entries = (table / LOG_PREFIX).glob("[0-9]*.json")
+    return max((int(file.stem) for file in entries), default=-1)
 
 
 def hash_if_present(path: Path) -> str | None:

@@ -30,6 +30,7 @@ from lake.store.checksums import (
 )
 from lake.store.log import list_added, locate_log_file, parse_metadata, read_actions
 from lake.store.root import sync_folder
+from lake.store.soundness import is_readable
 
 _log = get_logger(__name__)
 # Syncing waits for the disk; several at once share its work.
@@ -134,14 +135,27 @@ def _seal(table: Path, version: int, *, is_own: bool) -> None:
     added = list_added(actions) if is_of_lake else {}
     entry = name_log_entry(version)
     hashes = _sync_and_hash(table, [*added, entry])
-    for path, size in added.items():
-        if path in hashes and (table / path).stat().st_size != size:
-            if is_own:
-                raise build_mismatch_error(table, path, hashes[path], "the commit is not complete")
-            del hashes[path]  # a crash cut it short: `lake verify table` reports it
+    if is_own:
+        _require_whole(table, added, hashes)
+    else:
+        _drop_unreadable(table, added, hashes)
     _sync_all(_list_folders(table, hashes))
     hashes |= _seal_checkpoint(table, version)
     write_record(table, version, hashes, replace=is_own)
+
+
+def _require_whole(table: Path, added: Mapping[str, int], hashes: Mapping[str, str]) -> None:
+    for path, size in added.items():
+        if path in hashes and (table / path).stat().st_size != size:
+            raise build_mismatch_error(table, path, hashes[path], "the commit is not complete")
+
+
+def _drop_unreadable(table: Path, added: Mapping[str, int], hashes: dict[str, str]) -> None:
+    """Attest no file that a crash or a power cut left damaged: `lake verify table` reports it."""
+    for path, size in added.items():
+        if path in hashes and not is_readable(table / path, size):
+            _log.error("damaged file not recorded", table=table.name, file=path)
+            del hashes[path]
 
 
 def _sync_and_hash(table: Path, paths: Sequence[str]) -> dict[str, str]:

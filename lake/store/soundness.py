@@ -10,12 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lake.errors import DamagedError
 from lake.log import get_logger
 from lake.store.checksums import (
     FOLDER,
+    LOG_PREFIX,
     find_last,
+    find_newest_entry,
     forget_later,
     hash_if_present,
     list_vanished,
@@ -95,7 +99,9 @@ def require_all_commits(table: Path) -> None:
     vanished = list_vanished(table)
     if vanished:
         last = find_last(vanished)
-        names = ", ".join(f"{FOLDER}/{record.path.name}" for record in vanished)
+        records = [f"{FOLDER}/{record.path.name}" for record in vanished]
+        checkpoints = _list_checkpoints(table, find_newest_entry(table) + 1)
+        names = ", ".join([*records, *checkpoints])
         raise DamagedError(
             f"table {table.name}: {describe_vanished(last)}: {locate_log_file(table, last)}",
             f"Restore the file from a backup: `lake verify table {table.name}` lists all that are "
@@ -239,11 +245,40 @@ def _is_parquet(path: Path) -> bool:
     return False
 
 
+def is_readable(path: Path, size: int) -> bool:
+    """Whether a data file has its size and can be read to its end: a power cut can leave zeros."""
+    if path.stat().st_size != size:
+        return False
+    try:
+        with pq.ParquetFile(path) as file:
+            for _ in file.iter_batches():
+                pass
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
 def _build_error(table: Path, version: int, reason: str) -> DamagedError:
     file = locate_log_file(table, version)
+    away = ", ".join([f"their records in {FOLDER}", *_list_checkpoints(table, version)])
     return DamagedError(
         f"table {table.name}: commit {version} {reason}: {file}",
         "A power cut, a full disk or a failing one can leave that. Restore the file from a "
-        f"backup; or move it and all later commits away, with their records in {FOLDER}, look "
+        f"backup; or move it and all later commits away, with {away}, look "
         "which rows are missing with `lake status`, and ingest them again with --refetch.",
     )
+
+
+def _list_checkpoints(table: Path, version: int) -> list[str]:
+    """List the checkpoints from a version on, and the file that names the last one.
+
+    Without the commits of these versions, delta-rs would still load them from a checkpoint.
+    """
+    files = (table / LOG_PREFIX).glob("*.checkpoint*.parquet")
+    later = sorted(f"{LOG_PREFIX}{file.name}" for file in files if _begins_at(file) >= version)
+    return [*later, f"{LOG_PREFIX}_last_checkpoint"] if later else []
+
+
+def _begins_at(checkpoint: Path) -> int:
+    number = checkpoint.name.partition(".")[0]
+    return int(number) if number.isdecimal() else -1

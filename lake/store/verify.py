@@ -25,7 +25,7 @@ from lake.store.checksums import (
 from lake.store.hashing import hash_files
 from lake.store.log import read_latest_version
 from lake.store.reader import FILES
-from lake.store.soundness import describe_vanished, find_fault
+from lake.store.soundness import describe_vanished, find_fault, is_readable
 from lake.store.store import Store
 
 Kind = Literal["damaged", "missing", "unrecorded"]
@@ -202,8 +202,8 @@ def _verify_data(
         recorded, found = expected.hashes.get(path), hashes.get(path)
         if found is None:
             yield _Problem(path, "missing", recorded)
-        elif recorded is None and (folder / path).stat().st_size != size:
-            yield _Problem(path, "damaged", f"{size} bytes", found)
+        elif recorded is None and not is_readable(folder / path, size):
+            yield _Problem(path, "damaged", f"{size} readable bytes", found)
         elif recorded is None:
             yield _Problem(path, "unrecorded", None, found)
         elif found != recorded:

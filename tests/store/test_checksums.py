@@ -14,11 +14,13 @@ from deltalake import write_deltalake
 from lake.api import Lake
 from lake.errors import DamagedError, StorageError
 from lake.model.market import Market
+from lake.model.progress import NoProgress
 from lake.model.time import TimeRange
 from lake.store import checksums
 from lake.store.checksums import Checksums, list_records
 from lake.store.hashing import hash_file
 from lake.store.store import Store
+from lake.store.verify import verify_tables
 from tests.conftest import DAY, ORIGIN, T0, bars, store_of, trades, write
 
 
@@ -103,13 +105,18 @@ def test_a_commit_whose_writer_was_killed_is_recorded_by_the_next(filled: Store)
     assert set(list_live(filled)) <= set(read_hashes(filled))
 
 
-def test_a_file_that_a_crash_cut_short_is_not_attested(filled: Store) -> None:
+@pytest.mark.parametrize("left", [4, 0], ids=["cut short", "zeros of its size"])
+def test_a_file_that_a_crash_left_damaged_is_not_attested(filled: Store, left: int) -> None:
     list_records(table_of(filled))[3].path.unlink()
     last = list_live(filled)[-1]
-    (table_of(filled) / last).write_bytes(b"PAR1")
+    file = table_of(filled) / last
+    file.write_bytes(file.read_bytes()[:left] if left else bytes(file.stat().st_size))
     with suppress(DamagedError):
         write(Store(filled.root, filled.now), "trades", trades(1, first=99))
     assert last not in read_hashes(filled)
+    verified = verify_tables(filled, [filled.catalog.dataset("trades")], NoProgress())
+    problems = verified.problems
+    assert problems["path"].to_list() == [last]
 
 
 def test_a_table_of_before_gets_records_from_its_next_commit_on(filled: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,59 @@ def test_what_the_hint_says_brings_the_table_back(filled: Lake) -> None:
     later = Lake(filled.settings)
     assert write(later, "trades", trades(15)).inserted == 5
     assert later.maintenance.verify("trades").is_intact
+
+
+def optimize(lake: Lake) -> None:
+    lake.maintenance.optimize("trades")
+
+
+def replace(lake: Lake) -> None:
+    store, market = store_of(lake), Market("binance", "BTC/USDT")
+    window = TimeRange(T0, T0 + DAY)
+    store.replace(lake.dataset("trades"), market, window, lambda rows: rows.head(3), ORIGIN)
+
+
+def write_again(lake: Lake) -> None:
+    assert write(lake, "trades", trades(15)).inserted == 5
+
+
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["", "checkpoint"])
+@pytest.mark.parametrize("joined", [False, True], ids=["", "joined"])
+@pytest.mark.parametrize("change", [optimize, replace, write_again])
+def test_the_hint_of_a_damaged_commit_leads_to_a_whole_table(
+    filled: Lake, change: Callable[[Lake], None], joined: bool, checkpoint: bool
+) -> None:
+    """The user moves what the messages name, and nothing else."""
+    folder = filled.root.tables / "trades"
+    if checkpoint:
+        filled.maintenance.checkpoint("trades")
+    if joined:
+        join_records(folder, 99)
+    file = locate_log_file(folder, 3)
+    file.write_bytes(b"")
+    with pytest.raises(DamagedError, match="commit 3 is empty") as caught:
+        change(Lake(filled.settings))
+    assert "lake status" in caught.value.hint
+    move_what_is_named(folder, caught.value)
+    with pytest.raises(DamagedError, match=WORDS) as refused:
+        change(Lake(filled.settings))
+    assert move_what_is_named(folder, refused.value)
+    change(Lake(filled.settings))
+    later = Lake(filled.settings)
+    assert later.maintenance.verify("trades").is_intact
+    write(later, "trades", trades(15))
+    assert later.scan("trades").collect()["trade_id"].sort().equals(trades(15)["trade_id"].sort())
+    assert later.status()["rows"].to_list() == [15]
+    assert later.versions("trades")["version"].to_list()[-1] == 0
+
+
+def move_what_is_named(table: Path, error: DamagedError) -> bool:
+    """Move away the files that an error names; return whether there were any."""
+    words = (word.strip(",:;.") for word in f"{error.message} {error.hint}".split())
+    files = [table / word for word in words if (table / word).is_file()]
+    for file in files:
+        file.rename(table.parent.parent / file.name)
+    return bool(files)
 
 
 def test_so_does_a_backup(filled: Lake) -> None:
