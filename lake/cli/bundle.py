@@ -138,7 +138,8 @@ def warm(
         .bundles.open(reference)
         .warm(**which(table, timeframe), progress=session.progress())
     )
-    session.stderr().print(f"Cached {size:,} bytes.", highlight=False)
+    text = f"Cached {size:,} bytes." if size else "Cached already: nothing was written."
+    session.stderr().print(text, highlight=False)
 
 
 def export(

@@ -95,14 +95,14 @@ def read_status(store: Store) -> pl.DataFrame:
         coverage counts all rows), open (what sources refused or no longer serve, with the reason,
         and what an unfinished ingestion left uncovered), unchecked_since (the oldest change after
         the last check). Markets of which only an answer is
-        recorded have no rows.
+        recorded, or all rows were rejected, have no rows.
     """
     answers = Ledger(store).read_coverage(EVERYTHING)
     covered, not_given = (_group_coverage(frame) for frame in join_answers(answers))
     open_texts = describe_open(store, covered, not_given)
     unchecked = find_unchecked_since(store)
     answered: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    for table, market in (*covered, *open_texts):
+    for table, market in (*covered, *open_texts, *_list_rejected(store)):
         answered[table].add(market)
     records = []
     for name in sorted({*store.data_tables(), *answered}):
@@ -147,6 +147,15 @@ def _measure_markets(
     )
     missing = sum_missing(find_evident_shortages(dataset, answers, files))
     return {row[:2]: row[2:] for row in stored.iter_rows()}, missing
+
+
+def _list_rejected(store: Store) -> set[tuple[str, tuple[str, str]]]:
+    """List the tables and markets of which rows were rejected."""
+    if not store.exists("quarantine"):
+        return set()
+    snapshot = store.snapshot(store.catalog.dataset("quarantine"))
+    places = snapshot.collect(columns=["dataset", *MARKET_COLUMNS]).unique()
+    return {(table, (exchange, symbol)) for table, exchange, symbol in places.iter_rows()}
 
 
 def read_coverage(

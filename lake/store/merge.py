@@ -85,7 +85,7 @@ def _merge_once(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> Merge
         return MergeResult(table.version(), 0, 0, None)
     if dataset.rows == "revisable" or batch.fills:
         touched = find_touched_files(Snapshot(dataset, table), batch.rows)
-        table.checksums.require_unchanged(touched["path"], "nothing was written")
+        table.checksums.require_unchanged(touched["path"], f"nothing was written to {dataset.name}")
     merger = table.merge(
         batch.rows,
         predicate=_build_predicate(dataset, batch.rows),

@@ -136,6 +136,8 @@ class Store:
         if rejected:
             self._quarantine(dataset, checked.rejected, origin)
         if checked.rows.is_empty():
+            if rejected:
+                self.create(dataset)  # so that checks and the status tell of the rejected rows
             version = self.snapshot(dataset).version if self.exists(dataset.name) else None
             none = checked.rows.select(*MARKET_COLUMNS, dataset.time_column)
             return WriteResult(frame.height, 0, 0, rejected, version, kept=none, cleared=cleared)

@@ -85,9 +85,9 @@ def test_a_bundle_that_cannot_be_read_can_be_given_up(pinned: Cli) -> None:
 
 
 def test_warming_tells_its_size(pinned: Cli) -> None:
-    assert "Cached 0 bytes" not in pinned("bundle", "warm", "b", "trades").err
+    assert "Cached already" not in pinned("bundle", "warm", "b", "trades").err
     assert pinned("bundle", "warm", "b").code == 0
-    assert pinned("bundle", "warm", "b").err.startswith("Cached 0 bytes")
+    assert pinned("bundle", "warm", "b").err.startswith("Cached already")
     refused(pinned("bundle", "warm", "b", "funding"), 2, "not in bundle")
 
 

@@ -206,7 +206,7 @@ def test_a_refused_row_is_quarantined_once(lake: Lake) -> None:
     for _ in range(2):
         assert write(lake, "trades", bad).rejected == 2
     assert lake.scan("quarantine").collect().height == 2
-    assert lake.tables()["table"].to_list() == ["quarantine"]
+    assert lake.tables()["table"].to_list() == ["quarantine", "trades"]
 
 
 def test_a_column_called_reason_is_kept_apart_from_the_reason(new_lake: NewLake) -> None:

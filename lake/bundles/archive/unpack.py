@@ -113,7 +113,7 @@ class ExportedBundle:
             yield
         except DamagedError as error:
             message = error.message.replace(str(folder), str(self.source))
-            raise DamagedError(message, _HINT) from error
+            raise DamagedError(message, _HINT) from None
 
 
 @contextmanager

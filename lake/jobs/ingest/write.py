@@ -19,8 +19,13 @@ def write_rows(store: Store, dataset: Dataset, rows: pl.DataFrame, source: str) 
     SchemaError
         The frame as a whole does not fit the dataset.
     UsageError
-        The table is the lake's own record.
+        The table is the lake's own record, or `rows` is no frame.
     """
+    if not isinstance(rows, pl.DataFrame):
+        raise UsageError(
+            f"rows for {dataset.name} are a {type(rows).__name__}, not a Polars DataFrame",
+            "Make one with pl.DataFrame(rows), or collect a LazyFrame.",
+        )
     if dataset.kind == "record":
         raise UsageError(
             f"{dataset.name} is the lake's own record, and written by itself only",

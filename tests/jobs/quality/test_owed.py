@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from lake.api import Lake
+from lake.errors import UsageError
 from lake.jobs.ingest.ingest import Ingestion
 from lake.jobs.ingest.request import IngestRequest
 from lake.jobs.repairs.repair import Repairer
@@ -215,3 +216,19 @@ def test_a_partial_check_says_what_it_found_in_what_was_owed(lake: Lake) -> None
     assert f"; a{said}" in repr(report)
     again = lake.quality.check("bars_1m", since=start, until=end)
     assert (again.owed, again.describe_owed()) == (None, None)
+
+
+def test_rejected_rows_of_a_new_table_are_shown_and_checked(lake: Lake) -> None:
+    written = lake.write("trades", trades(3, price=[-1.0] * 3))
+    assert (written.rejected, written.inserted) == (3, 0)
+    assert unchecked(lake) == {("trades", "BTC/USDT")}
+    report = lake.quality.check()
+    assert report.findings["check"].to_list() == ["refused"]
+    assert report.findings["rows"].to_list() == [3]
+    [status] = lake.status().rows(named=True)
+    assert (status["table"], status["rows"], status["unchecked_since"]) == ("trades", 0, None)
+
+
+def test_rows_that_are_no_frame_are_refused(lake: Lake) -> None:
+    with pytest.raises(UsageError, match="rows for trades are a dict, not a Polars DataFrame"):
+        lake.write("trades", {"price": [1.0]})  # type: ignore[arg-type]
