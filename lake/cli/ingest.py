@@ -183,7 +183,7 @@ def _show(session: Session, reports: Sequence[IngestReport]) -> None:
         if report.score is not None:
             where = ", see `lake quality findings`" if report.findings else ""
             session.stderr().print(
-                f"Checked the ingested rows: score {rounded_down(report.score)}, "
+                f"Checked the days of the ingested rows: score {rounded_down(report.score)}, "
                 f"findings: {report.findings}{where}.",
                 highlight=False,
                 soft_wrap=True,

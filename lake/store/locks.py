@@ -125,7 +125,7 @@ def _acquire(path: Path, kind: int, give_up: float | None, *, folder: bool) -> F
         try:
             lock = FileLock(path, _wait(path, descriptor, kind, give_up), descriptor)
             is_done = not lock.is_held or lock.is_in_place()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: only this function knows the descriptor
             os.close(descriptor)
             raise
         if is_done:

@@ -207,6 +207,14 @@ def test_older_specifications_are_never_moved_away(filled: Store) -> None:
         store_of_root(filled).read(filled.catalog.dataset("instruments"))
 
 
+def test_nothing_is_written_where_a_commit_of_specifications_vanished(filled: Store) -> None:
+    for number, tick in enumerate((0.1, 0.2)):
+        specify(filled, tick, number)
+    locate_log_file(filled.root.tables / "instruments", 2).unlink()
+    with pytest.raises(DamagedError, match="version 2 was committed and is not in the log"):
+        specify(store_of_root(filled), 0.3, 2)
+
+
 def store_of_root(store: Store) -> Store:
     """Another store over the same lake, as of another process."""
     return Store(store.root, store.now)
