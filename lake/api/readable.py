@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -223,8 +224,11 @@ class Readable:
         parameters: Sequence[Any] | None = None,
         *,
         at: dict[str, int] | None = None,
+        allow_files: Sequence[Path | str] = (),
     ) -> duckdb.DuckDBPyRelation:
         """Run an SQL query in which every table is a view; return a DuckDB relation.
+
+        A query reads the lake and nothing else: no other file, no host, no variable of Python.
 
         The last column of a view is `available_at`, when a row became available: join on it, such
         as `ASOF JOIN bars_1h b ON b.available_at <= t.timestamp`. A join on the open time of bars
@@ -238,15 +242,18 @@ class Readable:
             Values of `?` in the query.
         at
             Versions by table: `{"bars_1m": 3}`.
+        allow_files
+            Folders of your own files that the query may read too.
 
         Raises
         ------
         UsageError
-            The text is not a query; SQL cannot write to a lake.
+            The text is not a query (SQL cannot write to a lake), or it reads a file elsewhere.
         UnknownNameError
             The query names a table that does not exist.
         """
-        return query(query_text, list_views(self._context.store, at or {}), parameters)
+        views = list_views(self._context.store, at or {})
+        return query(query_text, views, parameters, allow_files)
 
     def _scan_known(
         self, rows: AlignInput, since: datetime | None, until: datetime, *, witnesses: bool

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -141,13 +142,25 @@ class ReadableBundle:
         return to_pandas(rows.collect())
 
     def sql(
-        self, query_text: str, parameters: Sequence[Any] | None = None
+        self,
+        query_text: str,
+        parameters: Sequence[Any] | None = None,
+        *,
+        allow_files: Sequence[Path | str] = (),
     ) -> duckdb.DuckDBPyRelation:
         """The result of an SQL query over the pinned tables, as a DuckDB relation.
 
-        The last column of a table is `available_at`, when a row became available: join on it.
+        The last column of a table is `available_at`, when a row became available: join on it. The
+        query reads the bundle, and the folders `allow_files` of your own files; nothing else.
+
+        Raises
+        ------
+        UsageError
+            The text is not a query, or it reads a file elsewhere.
+        UnknownNameError
+            The query names a table that is not in the bundle.
         """
-        relation = query(query_text, self.views(), parameters)
+        relation = query(query_text, self.views(), parameters, allow_files)
         # It knows paths only; what was unpacked for this bundle has to outlive it.
         weakref.finalize(relation, id, self.contents.files)
         return relation

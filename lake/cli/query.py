@@ -39,8 +39,15 @@ def sql(
         Path | None,
         typer.Option("--to", metavar="FILE", help="Write the result to this Parquet file."),
     ] = None,
+    allow_files: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Let the query read the files in this folder too."),
+    ] = None,
 ) -> None:
-    """Run a DuckDB SQL query over the tables of the lake; it cannot write."""
+    """Run a DuckDB SQL query over the tables of the lake; it cannot write.
+
+    It reads the lake and nothing else, unless --allow-files opens a folder of your own files.
+    """
     lake = session.lake()
     if bundle and at:
         raise UsageError(
@@ -48,9 +55,10 @@ def sql(
             "A bundle pins its own versions: leave out --at.",
         )
     if bundle:
-        relation = lake.bundles.open(bundle).sql(query)
+        relation = lake.bundles.open(bundle).sql(query, allow_files=allow_files or ())
     else:
-        relation = lake.sql(query, at=dict(_version(text) for text in at or []))
+        versions = dict(_version(text) for text in at or [])
+        relation = lake.sql(query, at=versions, allow_files=allow_files or ())
     if to is not None:
         rows = write_parquet(_frames(relation), to)
         session.stderr().print(f"Wrote {rows:,} rows to {to}.", highlight=False)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from polars.exceptions import PolarsError
 
-from lake.errors import DamagedError, UnknownNameError, UsageError
+from lake.errors import DamagedError, LakeError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import iso
+from lake.query.connection import ALLOW_FILES, confine, connect, resolve_folders
 from lake.query.sql_columns import render_columns, render_typed_nulls
 from lake.store.faults import advise_to_verify
 from lake.store.reader import EVERYTHING, OpenRows, TableReader
@@ -31,6 +33,7 @@ _ABOUT_TABLES = re.compile(
 _NAMES_A_FILE = re.compile(r"\bfile ['\"]", re.IGNORECASE)
 _TABLE_OF_FILE = re.compile(r"/tables/(\w+)/")
 _NO_MAGIC = re.compile(r"No magic bytes found at end of file ('[^']*'|\"[^\"]*\")")
+_A_PATH_AS_TABLE = re.compile(r"Table with name \S*[./]")
 _EXPLAIN = re.compile(
     rf"{_COMMENTS}explain\b(\s+analyze\b)?(\s*\(\s*(analyze|format)\b[\w\s,]*\))?",
     re.IGNORECASE | re.DOTALL,
@@ -65,39 +68,40 @@ def list_views(store: Store, versions: Mapping[str, int]) -> dict[str, View]:
 
 
 def query(
-    sql: str, views: Mapping[str, View], parameters: Sequence[Any] | None = None
+    sql: str,
+    views: Mapping[str, View],
+    parameters: Sequence[Any] | None = None,
+    allow_files: Sequence[Path | str] = (),
 ) -> duckdb.DuckDBPyRelation:
     """Run a query over views; rows are read when the result is fetched.
 
-    Times are in UTC. A view has the columns of its dataset, and as the last one `available_at`:
-    when a row became available, as in `Lake.available`. Only SELECT, DESCRIBE, SUMMARIZE, SHOW and
-    EXPLAIN are allowed.
+    It reads the files of its views and those in the folders `allow_files`, and nothing else: no
+    other file, no host, no variable of the caller. Times are in UTC. A view has the columns of its
+    dataset, and as the last one `available_at`: when a row became available, as in
+    `Lake.available`. Only SELECT, DESCRIBE, SUMMARIZE, SHOW and EXPLAIN are allowed.
 
     Raises
     ------
     UsageError
-        The text is not a query, or DuckDB rejects it.
+        The text is not a query, DuckDB rejects it, or it reads a file elsewhere.
     UnknownNameError
         The query names a table that does not exist.
     """
     import duckdb
 
-    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
-    connection.execute("SET TimeZone = 'UTC'")
+    folders = resolve_folders(allow_files)
+    connection = connect()
     try:
         _require_query(connection, sql)
-        for name in _find_views(connection, sql, views):
-            _create_view(connection, name, views[name])
+        readers = {name: views[name].open_rows() for name in _find_views(connection, sql, views)}
+        confine(connection, [*folders, *(reader.uri for reader in readers.values())])
+        for name, reader in readers.items():
+            _create_view(connection, name, reader, views[name].selection)
         if parameters is not None:
             return connection.sql(sql, params=list(parameters))
         return connection.sql(sql)
-    except duckdb.CatalogException as error:
-        names = ", ".join(sorted(views)) or "none yet; run `lake ingest` first"
-        raise UnknownNameError(f"SQL: {_get_first_line(error)}", f"Tables: {names}.") from error
-    except duckdb.IOException as error:
-        raise to_damaged_error(error) from error
     except duckdb.Error as error:
-        raise UsageError(f"SQL: {error}", "`lake describe TABLE` lists columns.") from error
+        raise _to_error(error, views) from error
 
 
 def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.DataFrame]:
@@ -125,6 +129,8 @@ def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.D
         for batch in reader:
             yield pl.DataFrame(batch)
     except (duckdb.Error, PolarsError) as error:
+        if isinstance(error, duckdb.PermissionException):
+            raise UsageError(f"SQL: {_get_first_line(error)}", ALLOW_FILES) from error
         if isinstance(error, duckdb.IOException) or _NAMES_A_FILE.search(str(error)):
             raise to_damaged_error(error) from error
         raise UsageError(
@@ -137,6 +143,21 @@ def to_damaged_error(error: BaseException, where: str = "SQL") -> DamagedError:
     line = _NO_MAGIC.sub(r"not a whole Parquet file: \1", _get_first_line(error))
     named = _TABLE_OF_FILE.search(line)
     return DamagedError(f"{where}: {line}", advise_to_verify(named[1] if named else "TABLE"))
+
+
+def _to_error(error: duckdb.Error, views: Mapping[str, View]) -> LakeError:
+    import duckdb
+
+    line = f"SQL: {_get_first_line(error)}"
+    if isinstance(error, duckdb.CatalogException):
+        names = ", ".join(sorted(views)) or "none yet; run `lake ingest` first"
+        hint = f"{ALLOW_FILES} " if _A_PATH_AS_TABLE.search(line) else ""
+        return UnknownNameError(line, f"{hint}Tables: {names}.")
+    if isinstance(error, duckdb.PermissionException):
+        return UsageError(line, ALLOW_FILES)
+    if isinstance(error, duckdb.IOException):
+        return to_damaged_error(error)
+    return UsageError(f"SQL: {error}", "`lake describe TABLE` lists columns.")
 
 
 def _require_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -175,21 +196,20 @@ def _find_views(
     return views if _ABOUT_TABLES.search(sql) else [name for name in views if name in tables]
 
 
-def _create_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -> None:
+def _create_view(
+    connection: duckdb.DuckDBPyConnection, name: str, reader: TableReader, selection: Selection
+) -> None:
     import duckdb
 
-    reader = view.open_rows()
     dataset = reader.dataset
-    files = [f"{reader.uri}/{path}" for path in reader.files(view.selection)["path"]]
+    files = [f"{reader.uri}/{path}" for path in reader.files(selection)["path"]]
     if files:
         connection.execute(f'SET VARIABLE "files of {name}" = ?', [files])
         source = _render_files(name, dataset, reader.list_lacking())
     else:
         source = f"(SELECT {render_typed_nulls(dataset)} WHERE false)"
     # Names come from dataset files, which allow only [a-z0-9_]; values are quoted.
-    statement = (
-        f"SELECT {render_columns(dataset)} FROM {source}{_render_where(reader, view.selection)}"  # noqa: S608
-    )
+    statement = f"SELECT {render_columns(dataset)} FROM {source}{_render_where(reader, selection)}"  # noqa: S608
     try:
         connection.execute(f'CREATE VIEW "{name}" AS {statement}')
     except duckdb.Error as error:
