@@ -62,7 +62,8 @@ class Levels:
                     del side[float(price)]
 
     def row(self, time: datetime, number: int, depth: int = 50) -> Book:
-        bids, asks = nlargest(depth, self.bids.items()), nsmallest(depth, self.asks.items())
+        bids = [(price, self.bids[price]) for price in nlargest(depth, self.bids)]
+        asks = [(price, self.asks[price]) for price in nsmallest(depth, self.asks)]
         return row(time, number, bids, asks)
 
 

@@ -1,0 +1,61 @@
+"""Defects at random places of recorded rows are found; `tests/bench` prints the whole table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.quality.injection.bars import BAR_KINDS
+from tests.quality.injection.books import BOOK_KINDS
+from tests.quality.injection.count import FEW, Kind, count_hits, require_hits
+from tests.quality.injection.recordings import needs_recordings
+from tests.quality.injection.trades import TRADE_KINDS
+from tests.quality.real import needs_data
+
+KINDS = {kind.name: kind for kind in (*BAR_KINDS, *TRADE_KINDS, *BOOK_KINDS)}
+NOT_YET: set[tuple[str, str]] = {
+    ("OHLC x1.05 to x2, 10 bars", "venue"),
+    ("OHLC x1.05 to x1.5, 2 or 3 bars", "venue"),
+    ("OHLC x1.5 to x2, 2 or 3 bars", "alone"),
+    ("OHLC x1.5 to x2, 2 or 3 bars", "venue"),
+    ("OHLC x2, 10 bars", "alone"),
+    ("high or low 1 % farther", "venue"),
+    ("one price for 15 bars, with volume", "venue"),
+    ("same bar for 15 bars", "alone"),
+    ("same bar for 15 bars", "venue"),
+    ("same bar for 60 bars", "alone"),
+    ("same bar for 60 bars", "venue"),
+    ("bar before duplicated", "alone"),
+    ("bar before duplicated", "venue"),
+    ("volume x1000", "alone"),
+    ("volume x1000", "venue"),
+    ("neighbours swapped", "venue"),
+    ("day shifted by one hour", "alone"),
+    ("amount of a trade x1000", "bars"),
+    ("trade moved by an hour", "alone"),
+    ("book side off by 1 %", "venue"),
+    ("book side off by 1 %", "trades"),
+    ("amount of a level x1000", "alone"),
+    ("amounts of a book x1000", "alone"),
+}
+PAIRS = [
+    pytest.param(
+        kind,
+        witness,
+        seed,
+        marks=[pytest.mark.xfail(strict=False, reason="no check of it yet")]
+        if (kind.name, witness) in NOT_YET
+        else [],
+        id=f"{kind.name}-{witness}",
+    )
+    for seed, kind in enumerate(KINDS.values())
+    for witness, least in kind.least.items()
+    if least
+]
+
+
+@needs_data
+@needs_recordings
+@pytest.mark.parametrize(("kind", "witness", "seed"), PAIRS)
+def test_defects_are_found(kind: Kind, witness: str, seed: int) -> None:
+    require_hits(kind, witness, *count_hits(kind, np.random.default_rng(seed), witness, FEW))
