@@ -1,0 +1,30 @@
+"""Settings of a lake: what can be set (`sections`), and from where it comes (`load`)."""
+
+from lake.settings.load import FILE_NAME, load_layers, load_settings, merge_layers
+from lake.settings.sections import (
+    LOG,
+    AlertRule,
+    AlertSettings,
+    CacheSettings,
+    ExchangeSettings,
+    HttpSettings,
+    QualitySettings,
+    RetrySettings,
+    Settings,
+)
+
+__all__ = [
+    "FILE_NAME",
+    "LOG",
+    "AlertRule",
+    "AlertSettings",
+    "CacheSettings",
+    "ExchangeSettings",
+    "HttpSettings",
+    "QualitySettings",
+    "RetrySettings",
+    "Settings",
+    "load_layers",
+    "load_settings",
+    "merge_layers",
+]
