@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lake.errors import ConfigError
-from lake.settings import load_settings
+from lake.settings import Url, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -176,3 +176,81 @@ def test_an_error_does_not_show_a_secret(monkeypatch: pytest.MonkeyPatch, values
     with pytest.raises(ConfigError) as caught:
         load_settings()
     assert "5e" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://proxy.example/a/b", "https://proxy.example/a/b"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("https://user-5e:password-5e@proxy.example/a", "https://***@proxy.example/a"),
+        ("https://token-5e@proxy.example:81", "https://***@proxy.example:81"),
+        ("https://proxy.example/?key=value-5e&x=5e", "https://proxy.example/?key=***&x=***"),
+        ("https://node.example/v3/5e0a1b2c3d4e5f60718293a4b5c6d7e8", "https://node.example/v3/***"),
+        ("https://proxy.example/a#5e", "https://proxy.example/a"),
+    ],
+)
+def test_a_url_is_shown_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, url: str, shown: str
+) -> None:
+    monkeypatch.setenv("LAKE_EXCHANGES__BINANCE__URL", url)
+    monkeypatch.setenv("LAKE_EXCHANGES__BINANCE__FALLBACK_URL", url)
+    settings = load_settings()
+    binance = settings.exchanges["binance"]
+    assert binance.url is not None
+    assert binance.url.get_secret_value() == url
+    assert str(binance.url) == shown
+    assert settings.model_dump(mode="json")["exchanges"]["binance"]["fallback_url"] == shown
+    for text in (repr(settings), str(settings.model_dump()), settings.model_dump_json()):
+        assert "5e" not in text
+
+
+def test_what_messages_must_not_show_of_a_url() -> None:
+    url = Url("https://user:p%40ss@host.example/v3/abcdef0123456789/x?key=five")
+    assert url.list_secrets() == (
+        "user:p%40ss@", "user:p@ss@", "p%40ss", "p@ss", "five", "abcdef0123456789"
+    )  # fmt: skip
+    assert Url("https://host.example/a").list_secrets() == ()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:5e", "ftp://host/5e", "https://", "http://[5e"])
+def test_what_is_not_the_url_of_a_host_is_refused_unseen(url: str) -> None:
+    values = {"exchanges": {"binance": {"url": url}}}
+    with pytest.raises(ConfigError, match=r"exchanges\.binance\.url: must be a URL") as caught:
+        load_settings(values)
+    assert "5e" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["url", "fallback_url"])
+@pytest.mark.parametrize("credential", ["api_key", "secret", "password"])
+@pytest.mark.parametrize("origin", ["environment", "user file", "caller"])
+def test_a_found_file_gets_no_credentials_of_others(
+    home: Path, monkeypatch: pytest.MonkeyPatch, key: str, credential: str, origin: str
+) -> None:
+    found = Path("lake.toml")
+    found.write_text(f'[exchanges.binance]\n{key} = "https://elsewhere.example"\n')
+    overrides: dict[str, object] = {}
+    if origin == "environment":
+        monkeypatch.setenv(f"LAKE_EXCHANGES__BINANCE__{credential.upper()}", "value-5e")
+    elif origin == "user file":
+        write(home / "lake" / "lake.toml", f'[exchanges.binance]\n{credential} = "value-5e"\n')
+    else:
+        overrides = {"exchanges": {"binance": {credential: "value-5e"}}}
+    with pytest.raises(ConfigError, match=f"would get the {credential} of") as caught:
+        load_settings(overrides)
+    assert str(found.absolute()) in caught.value.message
+    assert "5e" not in str(caught.value)
+    assert "--config" in caught.value.hint
+    # Who names the file trusts it; another exchange's credentials do not matter.
+    assert load_settings(overrides, config=found).exchanges["binance"] is not None
+
+
+def test_credentials_go_to_urls_of_their_own_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("lake.toml").write_text(
+        '[exchanges.binance]\nurl = "https://mine.example"\napi_key = "a"\n'
+        '[exchanges.kraken]\nurl = "https://mine.example"\n'
+    )
+    monkeypatch.setenv("LAKE_EXCHANGES__OKX__API_KEY", "b")
+    assert set(load_settings().exchanges) == {"binance", "kraken", "okx"}
+    monkeypatch.setenv("LAKE_EXCHANGES__BINANCE__URL", "https://also-mine.example")
+    assert str(load_settings().exchanges["binance"].url) == "https://also-mine.example"

@@ -12,6 +12,7 @@ from lake.settings.sections import (
     RetrySettings,
     Settings,
 )
+from lake.settings.urls import Url
 
 __all__ = [
     "FILE_NAME",
@@ -24,6 +25,7 @@ __all__ = [
     "QualitySettings",
     "RetrySettings",
     "Settings",
+    "Url",
     "load_layers",
     "load_settings",
     "merge_layers",

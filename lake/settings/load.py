@@ -29,10 +29,15 @@ class _Environment(Settings, BaseSettings):
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings of one origin, not yet validated: a file, the environment, or the caller."""
+    """Settings of one origin, not yet validated: a file, the environment, or the caller.
+
+    `is_found`: nobody named the file, it lies at or above the current folder. Whoever made that
+    folder wrote it, which need not be the user.
+    """
 
     origin: str
     values: dict[str, Any]
+    is_found: bool = False
 
 
 def load_settings(
@@ -68,7 +73,10 @@ def load_layers(
     folder: Path | None = None,
 ) -> tuple[Layer, ...]:
     """Load settings by origin, weakest first; validate each alone, so that errors name it."""
-    loaded = [Layer(str(path), _file_values(path)) for path in _files(config, folder or Path.cwd())]
+    loaded = [
+        Layer(str(path), _file_values(path), is_found)
+        for path, is_found in _files(config, folder or Path.cwd())
+    ]
     loaded.append(Layer("environment", _environment_values()))
     loaded.append(Layer("command line", dict(overrides or {})))
     for layer in loaded:
@@ -83,7 +91,30 @@ def merge_layers(layers: tuple[Layer, ...]) -> Settings:
         values = _deep_merge(values, layer.values)
     settings = _validate(Layer("settings", values))
     _require_channels(settings.alerts, layers)
+    for exchange in settings.exchanges:
+        _require_own_credentials(exchange, layers)
     return settings
+
+
+def _require_own_credentials(exchange: str, layers: tuple[Layer, ...]) -> None:
+    """Refuse a URL of a found file that would get the credentials of another origin."""
+    setters = {
+        key: layer
+        for layer in layers
+        for key, value in layer.values.get("exchanges", {}).get(exchange, {}).items()
+        if value is not None
+    }
+    for key in ("url", "fallback_url"):
+        url = setters.get(key)
+        for credential in ("api_key", "secret", "password"):
+            owner = setters.get(credential)
+            if url is not None and url.is_found and owner is not None and owner is not url:
+                raise ConfigError(
+                    f"{url.origin}: exchanges.{exchange}.{key} would get the {credential} of "
+                    f"{owner.origin}",
+                    f"If you trust that file, name it by --config, or set {credential} in it; "
+                    f"otherwise remove {key} from it.",
+                )
 
 
 def _require_channels(alerts: AlertSettings, layers: tuple[Layer, ...]) -> None:
@@ -99,17 +130,18 @@ def _require_channels(alerts: AlertSettings, layers: tuple[Layer, ...]) -> None:
                 )
 
 
-def _files(config: Path | None, folder: Path) -> Iterator[Path]:
+def _files(config: Path | None, folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield settings files, weakest first, and whether one was found rather than named."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     user_file = home / "lake" / FILE_NAME
     if user_file.is_file():
-        yield user_file
+        yield user_file, False
     if config is not None:
-        yield config
+        yield config, False
         return
     for parent in (folder.absolute(), *folder.absolute().parents):
         if (parent / FILE_NAME).is_file():
-            yield parent / FILE_NAME
+            yield parent / FILE_NAME, True
             return
 
 

@@ -11,15 +11,19 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    field_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+from lake.settings.urls import Url, require_http
 
 DEFAULT_URI = "lake-data"
 
 Seconds = Annotated[float, Field(gt=0)]
 SecondsOrNone = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0)]
+Host = Annotated[Url, AfterValidator(require_http)]
 Text = Annotated[str, Field(min_length=1)]
 LOG = "log"
 
@@ -53,20 +57,28 @@ class IngestSettings(_Section):
 class ExchangeSettings(_Section):
     """One exchange: URLs that replace its own hosts, and credentials.
 
+    Where they are shown, URLs are without user, password, query and keys in their paths. A
+    `lake.toml` that is found from the current folder cannot send the credentials of another origin
+    to a URL of its own.
+
     `fallback_url`: the URL that a repair tries if the first answer does not help.
     `omits_empty_bars`: whether the venue sends no bar for a period without trades.
     `funding_limit`: the largest absolute funding rate of an interval, as a fraction, and
     `funding_limits` by symbol.
     """
 
-    url: str | None = None
-    fallback_url: str | None = None
+    url: Host | None = None
+    fallback_url: Host | None = None
     omits_empty_bars: bool | None = None
     funding_limit: float | None = None
     funding_limits: dict[str, float] = {}
     api_key: SecretStr | None = None
     secret: SecretStr | None = None
     password: SecretStr | None = None
+
+    @field_serializer("url", "fallback_url", when_used="json-unless-none")
+    def _show(self, url: Url) -> str:
+        return str(url)
 
 
 class QualitySettings(_Section):

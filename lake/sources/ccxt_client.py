@@ -183,7 +183,7 @@ class Client:
     def _to_error(self, request: str, error: Exception) -> SourceRefusedError:
         words = self._session.remove_secrets(error)
         refusal = build_refusal(self.id, request, words, _find_reason(error, words))
-        if isinstance(error, ccxt.AuthenticationError) and self._session.has_secrets:
+        if isinstance(error, ccxt.AuthenticationError) and self.exchange.apiKey:
             refusal.hint += f" Check exchanges.{self.id}.api_key and secret in the settings."
         return refusal
 
@@ -241,14 +241,13 @@ def connect(
         )
     keys = {"apiKey": settings.api_key, "secret": settings.secret, "password": settings.password}
     credentials = {name: key.get_secret_value() for name, key in keys.items() if _is_set(key)}  # type: ignore[union-attr]
-    session = Session(
-        Retrier(exchange_id, retry), now, http.concurrency, tuple(credentials.values())
-    )
+    secrets = [*credentials.values(), *(settings.url.list_secrets() if settings.url else ())]
+    session = Session(Retrier(exchange_id, retry), now, http.concurrency, tuple(secrets))
     timeout_ms = int(http.timeout_seconds * 1000)
     options = {**credentials, "enableRateLimit": http.rate_limit, "timeout": timeout_ms}
     exchange = make_strict(getattr(ccxt, exchange_id), session)(options)
     if settings.url is not None:
-        _redirect(exchange, settings.url.rstrip("/"))
+        _redirect(exchange, settings.url.get_secret_value().rstrip("/"))
     return Client(exchange, session)
 
 

@@ -62,7 +62,6 @@ class Session:
         self.now = now
         self.requests = 0
         self.slots = asyncio.Semaphore(concurrency)
-        self.has_secrets = bool(secrets)
         self._secrets = secrets
         self._ahead = timedelta(0)
 

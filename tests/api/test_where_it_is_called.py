@@ -12,7 +12,7 @@ import lake as package
 from lake.api import Lake, utc_now
 from lake.errors import ConfigError, UnknownNameError, UsageError
 from lake.sandbox import Sandbox
-from lake.settings import ExchangeSettings, HttpSettings, Settings
+from lake.settings import ExchangeSettings, HttpSettings, Settings, Url
 from tests.conftest import MINUTE, bars, store_of, trades, write
 
 
@@ -34,7 +34,7 @@ def test_ingestion_works_inside_an_event_loop(tmp_path: Path) -> None:
             Settings(
                 uri=str(tmp_path / "lake"),
                 http=HttpSettings(rate_limit=False),
-                exchanges={"binance": ExchangeSettings(url=sandbox.url)},
+                exchanges={"binance": ExchangeSettings(url=Url(sandbox.url))},
             )
         )
         until = utc_now().replace(second=0, microsecond=0)

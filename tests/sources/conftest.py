@@ -19,7 +19,7 @@ from lake.model.time import TimeRange, from_ms, to_ms_ceiling
 from lake.sandbox import Market as SandboxMarket
 from lake.sandbox import Sandbox, SyntheticMarkets
 from lake.sandbox.intervals import INTERVALS
-from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
+from lake.settings import ExchangeSettings, HttpSettings, RetrySettings, Url
 from lake.sources.base import FetchRequest, Refused
 from lake.sources.ccxt_rest import CcxtSource
 from lake.sources.registry import source_name
@@ -106,7 +106,7 @@ def connect() -> Connect:
             retry=RetrySettings(
                 attempts=attempts, wait_initial_seconds=0.001, wait_max_seconds=0.01
             ),
-            exchange=ExchangeSettings(url=url),
+            exchange=ExchangeSettings(url=Url(url)),
             unified=unified,
         )
 

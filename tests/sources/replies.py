@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
+from lake.settings import ExchangeSettings, HttpSettings, RetrySettings, Url
 from lake.sources.ccxt_client import Client, connect
 
 NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -28,7 +28,7 @@ def client(
         now=now,
         http=http or HttpSettings(rate_limit=False, timeout_seconds=0.3),
         retry=RetrySettings(attempts=attempts, wait_initial_seconds=0.001, wait_max_seconds=0.01),
-        settings=exchange or ExchangeSettings(url=url),
+        settings=exchange or ExchangeSettings(url=Url(url)),
     )
 
 

@@ -18,7 +18,7 @@ from lake.errors import (
     SourceUnavailableError,
     UnknownNameError,
 )
-from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
+from lake.settings import ExchangeSettings, HttpSettings, RetrySettings, Url
 from lake.sources.ccxt_client import Client, connect, redirect_urls
 from lake.sources.ccxt_strict import parse_json
 from tests.sources.replies import GOOD, NOW, Reply, answer, client, klines, scripted
@@ -167,7 +167,7 @@ def test_secrets_are_in_no_message(serving: Any) -> None:
     async def run(reply: Reply) -> None:
         async with serving(scripted(*[reply] * 9)) as url:
             await klines(
-                client(url, exchange=ExchangeSettings(url=url, api_key=key, secret=secret))
+                client(url, exchange=ExchangeSettings(url=Url(url), api_key=key, secret=secret))
             )
 
     with pytest.raises(SourceError) as refused:
@@ -251,7 +251,7 @@ def test_every_exchange_can_be_redirected(exchange_id: str) -> None:
         now=lambda: NOW,
         http=HttpSettings(),
         retry=RetrySettings(),
-        settings=ExchangeSettings(url="http://127.0.0.1:1/"),
+        settings=ExchangeSettings(url=Url("http://127.0.0.1:1/")),
     )
     urls = str(source.exchange.urls["api"])
     assert urls.count("://") == urls.count("http://127.0.0.1:1/")

@@ -12,7 +12,7 @@ import pytest
 
 from lake.errors import SourceUnavailableError, UnknownNameError
 from lake.sandbox import Sandbox, SyntheticMarkets
-from lake.settings import ExchangeSettings, Settings
+from lake.settings import ExchangeSettings, Settings, Url
 from lake.sources.registry import connect, is_served, source_name
 from tests.jobs.conftest import settings_for
 
@@ -53,7 +53,7 @@ def test_a_source_connects_to_the_url_in_the_settings_or_in_its_argument(tmp_pat
         assert _ask(settings) == (source_name("binance"), "BTC/USDT")
         assert sandbox.log
         with pytest.raises(SourceUnavailableError):
-            _ask(settings, ExchangeSettings(url="http://127.0.0.1:9"))
+            _ask(settings, ExchangeSettings(url=Url("http://127.0.0.1:9")))
 
 
 def test_no_source_serves_a_protocol_on_a_chain(tmp_path: Path) -> None:
