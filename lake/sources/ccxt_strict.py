@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import ccxt
@@ -26,6 +27,8 @@ from lake.sources.refusals import FORBIDDEN_STATUSES, extract_words, find_pause,
 
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 19
+# Clocks of a venue's hosts behind one name differ by less, and caches of current data are fresher.
+_STALE = timedelta(minutes=1)
 _REPEATABLE = frozenset({408, 418, 425, 429})
 _TOO_FAST = frozenset({418, 429})
 # what ccxt's parsers raise for a structure that they do not know
@@ -64,12 +67,24 @@ class Session:
         self.slots = asyncio.Semaphore(concurrency)
         self._secrets = secrets
         self._ahead = timedelta(0)
+        self._newest: dict[str, datetime] = {}
 
-    def update_clock(self, headers: Mapping[str, str]) -> None:
-        """Compare the local clock with the `Date` of an answer."""
+    def update_clock(self, host: str, headers: Mapping[str, str]) -> timedelta | None:
+        """Compare the local clock with the `Date` of an answer.
+
+        Returns how much older the answer is than an earlier one of its host if it is stale, as a
+        cache may give it: such an answer knows nothing of the time since, and says nothing of the
+        venue's clock.
+        """
         date = parse_http_date(headers, "date")
-        if date is not None:
-            self._ahead = max(timedelta(0), self.now() - date)
+        if date is None:
+            return None
+        newest = max(date, self._newest.get(host, date))
+        self._newest[host] = newest
+        if date < min(newest, self.now()) - _STALE:
+            return newest - date
+        self._ahead = max(timedelta(0), self.now() - date)
+        return None
 
     def venue_now(self) -> datetime:
         """Return the earlier of the local time and the venue's time, as of its last answer.
@@ -212,7 +227,9 @@ class _Strict(_Rest):
         response: Any,
         *request: Any,
     ) -> Any:
-        self.lake_session.update_clock(headers)
+        behind = self.lake_session.update_clock(urlsplit(url).netloc, headers)
+        if behind is not None:
+            raise self._fault(f"HTTP {code}, an answer of {behind} before an earlier one")
         if code in FORBIDDEN_STATUSES:
             self._check_refusal(f"HTTP {code} {reason}", headers, body, response)
         elif code >= _SERVER_ERROR or code in _REPEATABLE:

@@ -194,6 +194,52 @@ def test_the_earlier_clock_counts(serving: Any, behind_seconds: int, expected_be
     assert asyncio.run(run()) == NOW - timedelta(seconds=expected_behind)
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_stale_answer_is_asked_again(serving: Any, times: int) -> None:
+    """A cache may answer with what the venue said before; its date says nothing of the clock."""
+    fresh = answer(b"[[2]]", Date=format_datetime(NOW, usegmt=True))
+    stale = answer(b"[[1]]", Date=format_datetime(NOW - timedelta(minutes=40), usegmt=True))
+
+    async def run() -> tuple[Any, datetime, int]:
+        async with serving(scripted(fresh, *[stale] * times, fresh)) as url:
+            source = client(url)
+            request = {"symbol": "A", "interval": "1m"}
+            await source.call("publicGetKlines", request)
+            rows = await source.call("publicGetKlines", request)
+            await source.close()
+            return rows, source.venue_now(), source.requests
+
+    assert asyncio.run(run()) == ([[2]], NOW, times + 2)
+
+
+def test_only_stale_answers_are_no_answer(serving: Any) -> None:
+    fresh = answer(Date=format_datetime(NOW, usegmt=True))
+    stale = answer(Date=format_datetime(NOW - timedelta(minutes=40), usegmt=True))
+
+    async def run() -> None:
+        async with serving(scripted(fresh, *[stale] * 8)) as url:
+            source = client(url)
+            await source.call("publicGetKlines", {"symbol": "A", "interval": "1m"})
+            await klines(source)
+
+    with pytest.raises(SourceUnavailableError, match="an answer of 0:40:00 before an earlier one"):
+        asyncio.run(run())
+
+
+def test_one_host_with_a_fast_clock_makes_no_other_answer_stale(serving: Any) -> None:
+    early = answer(Date=format_datetime(NOW + timedelta(hours=2), usegmt=True))
+    right = answer(Date=format_datetime(NOW, usegmt=True))
+
+    async def run() -> int:
+        async with serving(scripted(early, right)) as url:
+            source = client(url)
+            await source.call("publicGetKlines", {"symbol": "A", "interval": "1m"})
+            await klines(source)
+            return source.requests
+
+    assert asyncio.run(run()) == 2
+
+
 def test_ccxts_rate_limiter_is_kept(serving: Any) -> None:
     async def run(*, rate_limit: bool) -> float:
         async with serving(scripted()) as url:
