@@ -205,7 +205,7 @@ def test_a_stale_answer_is_asked_again(serving: Any, times: int) -> None:
             source = client(url)
             request = {"symbol": "A", "interval": "1m"}
             await source.call("publicGetKlines", request)
-            rows = await source.call("publicGetKlines", request)
+            rows: Any = await source.call("publicGetKlines", request)
             await source.close()
             return rows, source.venue_now(), source.requests
 
