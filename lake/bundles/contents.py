@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +26,7 @@ from lake.model.dataset import Dataset
 from lake.model.names import list_closest
 from lake.quality.report.document import Report, from_json
 from lake.store.faults import translate_errors
+from lake.store.hashing import FileChecker, is_plain_file
 from lake.store.index import FileIndex, read_checked
 
 MANIFEST, DATA = "manifest.json", "data"
@@ -65,9 +68,12 @@ class Contents:
         DamagedError
             The manifest has changed since it was sealed.
         """
-        manifest = read_manifest(folder / MANIFEST)
         own = folder / DATA
         if own.is_dir():
+            _require_plain_files(folder, [MANIFEST])
+        manifest = read_manifest(folder / MANIFEST)
+        if own.is_dir():
+            _require_plain_files(folder, manifest.beside.list_parts())
             return cls(folder, manifest, own)
         if tables is None:
             raise ConfigError(
@@ -89,6 +95,10 @@ class Contents:
     def owns_data(self) -> bool:
         """Whether the data files are in the bundle's own folder."""
         return self.tables == self.folder / DATA
+
+    def create_checker(self) -> FileChecker:
+        """Create what checks the data files: of an exported bundle, each is a file inside it."""
+        return FileChecker(self.folder if self.owns_data else None)
 
     @cached_property
     def files(self) -> FileIndex:
@@ -140,6 +150,17 @@ class Contents:
     def dataset(self, table: str) -> Dataset:
         """Return the dataset of a table at the time of the pin."""
         return self.manifest.data_dictionary[self.ref(table).table].dataset(table)
+
+
+def _require_plain_files(folder: Path, names: Iterable[str]) -> None:
+    """Refuse links as lists of a bundle that somebody else may have made."""
+    for name in names:
+        path = folder / name
+        if os.path.lexists(path) and not is_plain_file(path, folder):
+            raise DamagedError(
+                f"{path} is a link, or no file",
+                "Copy the bundle again from its origin, or import its archive.",
+            )
 
 
 def group_tables(*bundles: Contents) -> dict[str, list[str]]:

@@ -164,11 +164,12 @@ class _Side:
 
 def _diff_rows(before: Contents, after: Contents, days: pl.DataFrame) -> Iterator[pl.DataFrame]:
     yield pl.DataFrame(schema=ROW_DIFF)
-    checked = FileChecker()
+    of_lakes = FileChecker()  # both bundles may pin the same files of a lake
+    checkers = [x.create_checker() if x.owns_data else of_lakes for x in (before, after)]
     for (name,), group in days.group_by("table", maintain_order=True):
         pinned = [
-            PinnedTable.open(contents, str(name), checked) if name in map_refs(contents) else None
-            for contents in (before, after)
+            PinnedTable.open(contents, str(name), checker) if name in map_refs(contents) else None
+            for contents, checker in zip((before, after), checkers, strict=True)
         ]
         dataset = next(table.dataset for table in pinned if table is not None)
         for part in _group_days(dataset, group):

@@ -25,7 +25,6 @@ from lake.model.time import Time, resolve_time
 from lake.query.known import scan_known
 from lake.query.lookup import read_latest, read_row_at
 from lake.query.sql import View, query
-from lake.store.hashing import FileChecker
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,7 +41,7 @@ class ReadableBundle:
         self.contents = contents
         self._now = now
         self._cache = cache
-        self._checked = FileChecker()
+        self._checked = contents.create_checker()
         self._filler = CacheWriter()
         self._opened: dict[str, PinnedTable] = {}
 

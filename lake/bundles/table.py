@@ -85,7 +85,7 @@ class PinnedTable(TableReader):
             closed_only=bool(ref.left_out),
             added_columns=contents.manifest.data_dictionary[table].added_columns,
             list_days=lambda: contents.days,
-            checker=checker or FileChecker(),
+            checker=checker or contents.create_checker(),
             bundle_id=contents.id,
             checksum=contents.manifest.checksum,
             cache=cache,

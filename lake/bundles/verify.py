@@ -30,7 +30,7 @@ from lake.model.market import MARKET_COLUMNS
 from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.store import delta
-from lake.store.hashing import hash_file, hash_files
+from lake.store.hashing import hash_file, hash_files, is_plain_file
 from lake.store.snapshot import Snapshot
 
 Kind = Literal["missing", "damaged", "foreign", "differs"]
@@ -125,6 +125,11 @@ def _verify_data_files(contents: Contents, progress: Progress) -> Iterator[Probl
     present = [(path, digest) for path, digest in rows if (contents.tables / path).is_file()]
     for path, digest in set(rows) - set(present):
         yield Problem("missing", str(contents.tables / path), digest, "no file")
+    if contents.owns_data:
+        plain = [x for x in present if is_plain_file(contents.tables / x[0], contents.folder)]
+        for path, digest in set(present) - set(plain):
+            yield Problem("foreign", str(contents.tables / path), digest, "a link, or outside")
+        present = plain
     progress.begin("hashing files", len(present))
     digests = hash_files([contents.tables / path for path, _ in present], progress)
     progress.end()
@@ -146,7 +151,7 @@ def _find_foreign_files(contents: Contents) -> Iterator[Problem]:
     }
     listed_paths |= {contents.tables / path for path in listed}
     for path in sorted(contents.folder.rglob("*")):
-        if path.is_file() and path not in listed_paths:
+        if path not in listed_paths and (path.is_symlink() or not path.is_dir()):
             yield Problem("foreign", str(path), "no file", "a file that is not in the bundle")
 
 

@@ -41,6 +41,13 @@ def hash_file(path: str | Path) -> str:
         os.close(descriptor)
 
 
+def is_plain_file(path: str | Path, folder: Path) -> bool:
+    """Whether a path is a regular file inside a folder, and nothing below the folder is a link."""
+    relative = os.path.relpath(path, folder)
+    real = os.path.realpath(path)
+    return real == os.path.join(os.path.realpath(folder), relative) and os.path.isfile(real)  # noqa: PTH113, PTH118 - for each of many files
+
+
 def hash_files(paths: Sequence[Path], progress: Progress | None = None) -> list[str]:
     """Return the SHA-256 of each file, computed on all cores; progress advances by files."""
     progress = progress or NoProgress()
@@ -56,20 +63,28 @@ def hash_files(paths: Sequence[Path], progress: Progress | None = None) -> list[
 
 @dataclass
 class FileChecker:
-    """Compares files with their hashes, and once per file until it changes. Safe for threads."""
+    """Compares files with their hashes, and once per file until it changes. Safe for threads.
 
+    With a `folder`, what is outside it or reached by a link is wrong: somebody else made it.
+    """
+
+    folder: Path | None = None
     _stamps: dict[tuple[str, str], _Stamp] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def find_wrong(self, files: Iterable[ExpectedFile]) -> list[ExpectedFile]:
-        """Return the files that are missing, or whose size or hash is not the expected one."""
+        """Return the files that are missing or outside, or whose size or hash is another one."""
         wrong: list[ExpectedFile] = []
         unknown: list[tuple[ExpectedFile, _Stamp]] = []
         for file in files:
             stamp = _read_stamp(file.path)
             if stamp is None or stamp[1] != file.bytes:
                 wrong.append(file)
-            elif self._stamps.get((file.path, file.sha256)) != stamp:
+            elif self._stamps.get((file.path, file.sha256)) == stamp:
+                continue
+            elif self.folder is not None and not is_plain_file(file.path, self.folder):
+                wrong.append(file)
+            else:
                 unknown.append((file, stamp))
         wrong.extend(
             file for part in _hash_in_parallel(unknown) for file in self._compare_hashes(part)

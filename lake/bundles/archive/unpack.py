@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tarfile
 from collections.abc import Collection, Iterator
@@ -25,6 +26,7 @@ from lake.bundles.manifest import Manifest, parse_manifest
 from lake.bundles.verify import verify_content
 from lake.errors import DamagedError, UnknownNameError
 from lake.model.progress import Progress
+from lake.store.hashing import is_plain_file
 
 _HINT = "Copy it again from its origin, or export the bundle again: `lake bundle export`."
 _FIRST = re.compile(rf"[0-9a-f]{{64}}/{re.escape(MANIFEST)}")
@@ -188,12 +190,21 @@ class _FolderReader:
         self._source = source
 
     def read_member(self, path: str, size: int | None = None) -> Iterator[bytes]:  # noqa: ARG002 - hashed anyway
+        if os.path.lexists(self._source / path):
+            self._require_plain(self._source / path)
         return read_pieces(self._source / path)
 
     def finish(self, paths: Collection[str]) -> None:
         for path in sorted(self._source.rglob("*")):
-            if not path.is_dir() and path.relative_to(self._source).as_posix() not in paths:
+            if path.is_dir() and not path.is_symlink():
+                continue
+            if path.relative_to(self._source).as_posix() not in paths:
                 raise DamagedError(f"{path} does not belong to the bundle")
+            self._require_plain(path)
+
+    def _require_plain(self, path: Path) -> None:
+        if not is_plain_file(path, self._source):
+            raise DamagedError(f"{path} is a link, or no file")
 
 
 class _Tar(tarfile.TarFile):

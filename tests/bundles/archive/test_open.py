@@ -5,18 +5,23 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 import lake as api
 from lake.api import Lake
 from lake.bundles.bundle import Bundle
+from lake.bundles.contents import Contents
+from lake.bundles.manifest import ListPart
 from lake.errors import (
     DamagedError,
     UnknownNameError,
 )
+from lake.store import index
 from tests import processes
 from tests.conftest import NewLake, trades, write
 
@@ -132,3 +137,77 @@ def test_a_disabled_cache_is_not_used(
     opened = api.open_bundle(small.export(tmp_path / "b.tar.zst"))
     assert opened.scan("trades").collect().height == 4
     assert not own_cache.exists()
+
+
+def _link_file(folder: Path, secret: Path) -> None:
+    path = next(iter((folder / "data").rglob("*.parquet")))
+    secret.write_bytes(path.read_bytes())
+    path.unlink()
+    path.symlink_to(secret)
+
+
+def _link_folder(folder: Path, secret: Path) -> None:
+    path = folder / "data" / "trades"
+    path.rename(secret)
+    path.symlink_to(secret)
+
+
+def _link_data(folder: Path, secret: Path) -> None:
+    (folder / "data").rename(secret)
+    (folder / "data").symlink_to(secret)
+
+
+def _name_a_file_outside(folder: Path, secret: Path) -> None:
+    """Seal an index again whose first file is a copy outside of the folder."""
+    contents = Contents.open(folder)
+    listed = contents.files.read_all()
+    first = folder / "data" / listed["table"][0] / listed["path"][0]
+    first.rename(secret)
+    outside = os.path.relpath(secret, folder / "data" / listed["table"][0])
+    forged = listed.with_columns(
+        path=pl.when(pl.int_range(pl.len()) == 0).then(pl.lit(outside)).otherwise("path")
+    )
+    (folder / "files.parquet").unlink()
+    part = ListPart(**asdict(index.write_sealed(folder / "files.parquet", forged)))
+    beside = contents.manifest.beside.model_copy(update={"files": part})
+    manifest = contents.manifest.model_copy(update={"beside": beside}).seal()
+    (folder / "manifest.json").write_bytes(manifest.to_json())
+
+
+@pytest.mark.parametrize("lead", [_link_file, _link_folder, _link_data, _name_a_file_outside])
+def test_a_folder_that_leads_outside_gives_no_rows(
+    small: Bundle,
+    tmp_path: Path,
+    new_lake: NewLake,
+    lead: Callable[[Path, Path], None],
+) -> None:
+    """The file outside has the right bytes: what is refused is the way to it."""
+    folder = small.export(tmp_path / "b")
+    lead(folder, tmp_path / "outside")
+    bundle = api.open_bundle(folder, cache=False)
+    with pytest.raises(DamagedError, match="differ from the pinned files"):
+        bundle.scan("trades").collect()
+    with pytest.raises(DamagedError, match="differ from the pinned files"):
+        bundle.sql("SELECT * FROM trades")
+    assert bundle.verify()
+    with pytest.raises(DamagedError):
+        new_lake().bundles.import_(folder)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "files.parquet", "days.parquet"])
+def test_a_list_that_is_a_link_is_refused(
+    small: Bundle, tmp_path: Path, new_lake: NewLake, name: str
+) -> None:
+    folder = small.export(tmp_path / "b")
+    (folder / name).rename(tmp_path / "outside")
+    (folder / name).symlink_to(tmp_path / "outside")
+    for attempt in (api.open_bundle, new_lake().bundles.import_):
+        with pytest.raises(DamagedError, match=f"{name} is a link, or no file"):
+            attempt(folder)
+
+
+def test_a_bundle_may_be_reached_by_a_link(small: Bundle, tmp_path: Path) -> None:
+    small.export(tmp_path / "b")
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    rows = api.open_bundle(tmp_path / "link", cache=False).scan("trades").collect()
+    assert_frame_equal(rows, small.scan("trades").collect())
