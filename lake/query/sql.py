@@ -217,14 +217,16 @@ def _create_view(
 
 
 def _render_files(name: str, dataset: Dataset, lacking: Sequence[str]) -> str:
-    """Render the rows of the files in a variable; columns that files lack are null."""
+    """Render the rows of the files in a variable; columns that files lack are null.
+
+    The union with no row keeps DuckDB from planning an ASOF JOIN by the folders of the files:
+    DuckDB 2.0.0 then finds no match for most rows, if the join names several partition columns.
+    """
     union = ", union_by_name = true" if lacking else ""
     rows = (
         f"read_parquet(getvariable('files of {name}'), hive_partitioning = true, hive_types = "
         f"{{'exchange': VARCHAR, 'symbol': VARCHAR, 'date': DATE}}{union})"
     )
-    if not lacking:
-        return rows
     nothing = f"SELECT {render_typed_nulls(dataset)} WHERE false"
     return f"(SELECT * FROM {rows} UNION ALL BY NAME {nothing})"  # noqa: S608 - see _create_view
 
