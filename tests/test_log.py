@@ -112,3 +112,62 @@ def test_an_alert_into_a_log_that_nobody_writes_is_not_delivered() -> None:
     )
     assert "logging is not configured" in out
     assert err.count("event=alert") == 1
+
+
+_CONFLICT = """
+from lake.retries import retry
+
+def fail_once():
+    for attempt in retry(ValueError, attempts=3, wait_initial=0.001, wait_max=0.001):
+        with attempt:
+            if attempt.num == 1:
+                raise ValueError("another writer was faster")
+"""
+
+
+def test_our_retries_print_nothing_for_a_library_user() -> None:
+    assert run(_CONFLICT + "fail_once()") == ("", "")
+
+
+def test_they_are_logged_where_a_user_configures_logging() -> None:
+    out, err = run(_CONFLICT + "import logging; logging.basicConfig(level='INFO'); fail_once()")
+    assert out == ""
+    assert err.count("event=tried_again") == 1
+
+
+def test_the_retries_of_others_are_printed_as_before() -> None:
+    alone, _ = run(_RETRY + "fail_twice()")
+    out, _ = run(_CONFLICT + _RETRY + "fail_once()\nfail_twice()\nfail_once()")
+    assert alone.count("stamina.retry_scheduled") == 2
+    assert out.count("stamina.retry_scheduled") == 2
+
+
+def test_hooks_of_a_user_hear_of_our_retries_too() -> None:
+    code = """
+        from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
+        def count(details):
+            print("retry", details.retry_num)
+        set_on_retry_hooks([count])
+        fail_once()
+        assert get_on_retry_hooks() == (count,)
+    """
+    assert run(_CONFLICT + textwrap.dedent(code)) == ("retry 1\n", "")
+
+
+def test_a_source_that_is_asked_again_prints_nothing() -> None:
+    written = run(
+        """
+        import asyncio
+        from lake.settings import RetrySettings
+        from lake.sources.faults import Fault, Retrier
+        answers = iter([Fault("busy"), Fault("busy"), None])
+        async def ask():
+            answer = next(answers)
+            if answer is not None:
+                raise answer
+            return "rows"
+        settings = RetrySettings(attempts=5, wait_initial_seconds=0.001, wait_max_seconds=0.002)
+        assert asyncio.run(Retrier("binance", settings).run("klines", ask)) == "rows"
+        """
+    )
+    assert written == ("", "")

@@ -12,6 +12,7 @@ from typing import TypeVar
 import stamina
 
 from lake.errors import RefusalReason, SourceRefusedError, SourceUnavailableError
+from lake.retries import run_with_retries
 from lake.settings import RetrySettings
 
 T = TypeVar("T")
@@ -204,7 +205,7 @@ class Retrier:
                 raise
 
         try:
-            return await self._retry(self._wait, attempt)
+            return await run_with_retries(self._retry, self._wait, attempt)
         except Fault as fault:
             raise self._unavailable(request, attempts, fault) from fault
 

@@ -13,7 +13,6 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-import stamina
 from deltalake.exceptions import CommitFailedError
 
 from lake.errors import CommitConflictError, DamagedError
@@ -22,6 +21,7 @@ from lake.model.digest import combine_digests, digest_market_days
 from lake.model.frames import sort_by
 from lake.model.selection import Selection
 from lake.model.time import DAY
+from lake.retries import retry
 from lake.store import delta
 from lake.store.columns import build_scan_options
 from lake.store.delta import DataFile
@@ -150,9 +150,7 @@ def compact(
     """
     where = f"table {dataset.name}"
     try:
-        for attempt in stamina.retry_context(
-            on=CommitFailedError, attempts=_ATTEMPTS, timeout=None, wait_max=2.0
-        ):
+        for attempt in retry(CommitFailedError, attempts=_ATTEMPTS, wait_max=2.0):
             with attempt, translate_errors(where):
                 table.update_incremental()
                 delta.add_missing_columns(table, dataset, job_id)

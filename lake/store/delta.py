@@ -10,7 +10,6 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import stamina
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -24,6 +23,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from lake.errors import CommitConflictError, DamagedError, UnknownNameError
 from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.time import to_ms
+from lake.retries import retry
 from lake.store.checksums import name_checkpoint
 from lake.store.columns import build_missing_fields, build_schema, require_columns
 from lake.store.faults import translate_errors
@@ -156,9 +156,7 @@ def add_missing_columns(table: LocalTable, dataset: Dataset, job_id: str) -> Non
         return
     where = f"table {dataset.name}"
     try:
-        for attempt in stamina.retry_context(
-            on=CommitFailedError, attempts=CONFLICT_ATTEMPTS, timeout=None, wait_max=2.0
-        ):
+        for attempt in retry(CommitFailedError, attempts=CONFLICT_ATTEMPTS, wait_max=2.0):
             with attempt, translate_errors(where):
                 table.update_incremental()
                 _add_columns_once(table, dataset, job_id)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-import stamina
 from deltalake.exceptions import CommitFailedError
 from deltalake.table import TableMerger
 
@@ -15,6 +14,7 @@ from lake.errors import CommitConflictError
 from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.frames import find_varying
 from lake.model.market import MARKET_COLUMNS
+from lake.retries import retry
 from lake.store import delta
 from lake.store.delta import format_literal, quote
 from lake.store.faults import translate_errors
@@ -65,9 +65,8 @@ def merge(
     """
     with translate_errors(f"table {dataset.name}"):
         try:
-            for attempt in stamina.retry_context(
-                on=CommitFailedError, attempts=delta.CONFLICT_ATTEMPTS, timeout=None, wait_max=2.0
-            ):
+            attempts = retry(CommitFailedError, attempts=delta.CONFLICT_ATTEMPTS, wait_max=2.0)
+            for attempt in attempts:
                 with attempt:
                     table.update_incremental()
                     return _merge_once(table, dataset, prepare(table))

@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import polars as pl
-import stamina
 from deltalake import write_deltalake
 from deltalake.exceptions import CommitFailedError
 
@@ -23,6 +22,7 @@ from lake.model.frames import sort_by
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import DAY, MICROSECOND, TimeRange
+from lake.retries import retry
 from lake.store import delta
 from lake.store.conform import REASON, conform
 from lake.store.faults import translate_errors
@@ -93,8 +93,8 @@ def replace_rows(
     """
     where = f"table {dataset.name}"
     try:
-        for attempt in stamina.retry_context(
-            on=CommitFailedError, attempts=_ATTEMPTS, timeout=None, wait_initial=0.02, wait_max=1.0
+        for attempt in retry(
+            CommitFailedError, attempts=_ATTEMPTS, wait_initial=0.02, wait_max=1.0
         ):
             with attempt, translate_errors(where):
                 table.update_incremental()
