@@ -151,7 +151,7 @@ def compact(
     where = f"table {dataset.name}"
     try:
         for attempt in retry(CommitFailedError, attempts=_ATTEMPTS, wait_max=2.0):
-            with attempt, translate_errors(where):
+            with attempt, translate_errors(where), table.hold():
                 table.update_incremental()
                 delta.add_missing_columns(table, dataset, job_id)
                 staged = _compact_once(Snapshot(dataset, table), batch, before, now, job_id)

@@ -27,6 +27,7 @@ from lake.retries import retry
 from lake.store.checksums import name_checkpoint
 from lake.store.columns import build_missing_fields, build_schema, require_columns
 from lake.store.faults import translate_errors
+from lake.store.heal import drop_torn_checkpoint, heal_end
 from lake.store.local_table import LocalTable
 from lake.store.log import has_table, require_version
 from lake.store.seal import seal_checkpoint, seal_creation
@@ -123,6 +124,8 @@ def open_table(path: Path, dataset: Dataset, version: int | None = None) -> Loca
 def open_for_writing(path: Path, dataset: Dataset) -> LocalTable:
     """Open the table of a dataset to commit to it; create it if it does not exist.
 
+    Commits at its end that a crash left unsealed and unreadable are undone: see `lake.store.heal`.
+
     Raises
     ------
     SchemaError
@@ -134,9 +137,16 @@ def open_for_writing(path: Path, dataset: Dataset) -> LocalTable:
         forget_vanished(path, _REPEATABLE[dataset.name])
     else:
         require_all_commits(path)
+    with translate_errors(f"table {dataset.name}"):
+        heal_end(path)
     if not has_table(path):
         create_table(path, dataset)
-    return open_table(path, dataset)
+    try:
+        return open_table(path, dataset)
+    except DamagedError:
+        if not drop_torn_checkpoint(path):
+            raise
+        return open_table(path, dataset)
 
 
 def add_missing_columns(table: LocalTable, dataset: Dataset, job_id: str) -> None:

@@ -57,7 +57,8 @@ def advise_to_verify(table: str) -> str:
     """Advise what to do where a table cannot be read: which files are damaged is not known yet."""
     return (
         f"`lake verify table {table}` lists all files that are missing or damaged (for a bundle: "
-        "`lake bundle verify`): restore them from a backup."
+        "`lake bundle verify`): restore them from a backup. If a crash left them, run the command "
+        "that wrote them again, such as `lake ingest`: it undoes what was not finished."
     )
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import unquote
 
 from lake.errors import UnknownNameError
 from lake.model.time import iso
-from lake.store.log import list_added, read_actions, read_commit_time, read_latest_version
+from lake.store.log import (
+    list_added,
+    list_removed,
+    read_actions,
+    read_commit_time,
+    read_latest_version,
+)
 from lake.store.root import replace_file
 
 _RECORD = "_vacuum.json"
@@ -38,7 +43,7 @@ def find_readable(table: Path, files: Collection[str]) -> dict[int, bool]:
     readable = {}
     for version in range(read_latest_version(table) + 1):
         actions = read_actions(table, version)
-        missing -= set(_list_removed(actions))
+        missing -= set(list_removed(actions))
         missing |= list_added(actions).keys() - files
         readable[version] = not missing
     return readable
@@ -65,7 +70,7 @@ def require_kept(table: Path, version: int, paths: Collection[str]) -> None:
         return
     latest = read_latest_version(table)
     later = (read_actions(table, number) for number in range(version + 1, latest + 1))
-    removed = {path for actions in later for path in _list_removed(actions)}
+    removed = {path for actions in later for path in list_removed(actions)}
     if not missing <= removed:
         return
     raise UnknownNameError(
@@ -94,8 +99,3 @@ def _when(table: Path) -> str:
     except (FileNotFoundError, ValueError, KeyError):  # one of an earlier version or another engine
         return ""
     return f" (the last one at {last})"
-
-
-def _list_removed(actions: Collection[dict[str, dict[str, str]]]) -> Iterator[str]:
-    # Paths in the log are percent-encoded once more than on disk.
-    return (unquote(action["remove"]["path"]) for action in actions if "remove" in action)

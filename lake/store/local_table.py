@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from deltalake.exceptions import DeltaError
 
 from lake.store.checksums import Checksums
 from lake.store.faults import translate_errors
+from lake.store.locks import lock_file
 from lake.store.seal import seal_commits
 from lake.store.soundness import explain_damage, require_sound
 
@@ -64,6 +66,15 @@ class LocalTable(DeltaTable):
         except DeltaError as error:
             raise explain_damage(Path(self.folder)) or error from error
         self.require_sound()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the table from before a commit until it is sealed: nobody undoes it meanwhile.
+
+        Several writers hold it at once; see `lake.store.heal`.
+        """
+        with lock_file(Path(self.folder), shared=True, folder=True):
+            yield
 
     def seal(self, metadata: Mapping[str, Any] | None) -> None:
         """Sync and record the commit just made, by its `userMetadata`; None: nothing was committed.

@@ -123,6 +123,16 @@ def list_added(actions: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return {unquote(action["path"]): action["size"] for action in added}
 
 
+def list_removed(actions: Iterable[Mapping[str, Any]]) -> list[str]:
+    """List the data files that a commit removes: paths relative to the table, as on disk."""
+    return [unquote(action["remove"]["path"]) for action in actions if "remove" in action]
+
+
+def is_of_lake(actions: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether lake wrote a commit: its metadata names a job."""
+    return any(parse_metadata(a["commitInfo"]) for a in actions if "commitInfo" in a)
+
+
 def read_commit_info(table: Path, version: int) -> dict[str, Any]:
     """Read the `commitInfo` of a version: `timestamp` (ms), operation, metrics, userMetadata.
 

@@ -28,7 +28,13 @@ from lake.store.checksums import (
     read_record,
     write_record,
 )
-from lake.store.log import list_added, locate_log_file, parse_metadata, read_actions
+from lake.store.log import (
+    is_of_lake,
+    list_added,
+    locate_log_file,
+    parse_metadata,
+    read_actions,
+)
 from lake.store.root import sync_folder
 from lake.store.soundness import is_readable
 
@@ -66,15 +72,22 @@ def seal_commits(
     versions = range(0 if sealed is None else sealed + 1, newest + 1)
     if metadata is not None:
         own = _find_own(table, versions, metadata)
-        # Commits of others before are part of this version: their entries must be on disk too.
-        recent = versions[-_MOST_OTHERS:]
-        _sync_all(locate_log_file(table, version) for version in recent if version < own)
+        _sync_others(table, [v for v in versions if v < own])
         _seal(table, own, is_own=True)
         join_records(table, own)
+    elif sealed is not None:
+        _sync_others(table, versions)
     if sealed is None:
         for version in _find_unsealed(table, newest):
             _log.info("recording checksums late", table=table.name, version=version)
             _seal(table, version, is_own=False)
+
+
+def seal_entries(table: Path, versions: Iterable[int]) -> None:
+    """Sync and record the log entries of commits, and not the data files that they added."""
+    for version in versions:
+        hashes = _sync_and_hash(table, [name_log_entry(version)])
+        write_record(table, version, hashes, replace=False)
 
 
 def seal_creation(table: Path) -> None:
@@ -124,15 +137,28 @@ def _find_own(table: Path, versions: range, metadata: Mapping[str, Any]) -> int:
     )
 
 
+def _sync_others(table: Path, versions: Sequence[int]) -> None:
+    """Sync the commits of others before: rows that they have stored are not written again.
+
+    Their writers may not have sealed them yet; the caller relies on their rows now.
+    """
+    recent = versions[-_MOST_OTHERS:]
+    if not recent:
+        return
+    _sync_all([*(locate_log_file(table, version) for version in recent), table / LOG_PREFIX])
+    for version in recent:
+        if not (table / FOLDER / f"{version:020}.sha256").exists():
+            added = list_added(read_actions(table, version))
+            _sync_all([*(table / path for path in added), *_list_folders(table, added)])
+
+
 def _seal(table: Path, version: int, *, is_own: bool) -> None:
     """Sync a commit and record its hashes.
 
     Of a commit of another engine, only the log entry is recorded: lake cannot attest its files.
     """
     actions = read_actions(table, version)
-    infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
-    is_of_lake = is_own or any(parse_metadata(info) for info in infos)
-    added = list_added(actions) if is_of_lake else {}
+    added = list_added(actions) if is_own or is_of_lake(actions) else {}
     entry = name_log_entry(version)
     hashes = _sync_and_hash(table, [*added, entry])
     if is_own:

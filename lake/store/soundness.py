@@ -22,6 +22,7 @@ from lake.store.checksums import (
     find_newest_entry,
     forget_later,
     hash_if_present,
+    list_records,
     list_vanished,
     read_log_hash,
 )
@@ -31,8 +32,8 @@ from lake.store.root import sync_folder
 
 _log = get_logger(__name__)
 # delta-rs writes a checkpoint each hundred commits: older ones are not read to open a table.
-_RECENT = 128
-_SET_ASIDE = "_set_aside"
+RECENT = 128
+SET_ASIDE = "_set_aside"
 _PARQUET = b"PAR1"
 _CHANGED = "was changed since it was written"
 
@@ -52,7 +53,7 @@ def require_sound(table: Path, newest: int, after: int = -1) -> None:
     DamagedError
         A commit is empty or was changed; the message names its file.
     """
-    for version in range(newest, max(after, newest - _RECENT), -1):
+    for version in range(newest, max(after, newest - RECENT), -1):
         file = locate_log_file(table, version)
         with suppress(FileNotFoundError):  # other engines delete commits before a checkpoint
             if file.stat().st_size == 0:
@@ -135,11 +136,11 @@ def explain_damage(table: Path) -> DamagedError | None:
     The commits since the last checkpoint are parsed, and the last checkpoint is looked at.
     """
     newest = read_latest_version(table)
-    for version in range(max(0, newest - _RECENT), newest + 1):
+    for version in range(max(0, newest - RECENT), newest + 1):
         reason = find_fault(table, version)
         if reason:
             return _build_error(table, version, reason)
-    checkpoint = _find_checkpoint(table)
+    checkpoint = find_checkpoint(table)
     if checkpoint is not None and not _is_parquet(checkpoint):
         return DamagedError(
             f"table {table.name}: its checkpoint {checkpoint} is damaged",
@@ -164,25 +165,25 @@ def set_torn_commits_aside(table: Path, consequence: str, *, only_last: bool = F
     """
     with lock_file(table, folder=True):
         newest = read_latest_version(table)
-        recent = range(max(1, newest - _RECENT), newest + 1)
+        recent = range(max(1, newest - RECENT), newest + 1)
         faults = (v for v in recent if _is_torn(table, v, is_last=v == newest))
         torn = next(faults, None)
         if torn is None or (only_last and torn != newest):
             return False
-        _move_away(table, range(torn, newest + 1))
+        move_away(table, range(torn, newest + 1))
     _log.warning(
         f"moved torn commits away: {consequence}",
         table=table.name,
         first=torn,
         last=newest,
-        folder=str(table / _SET_ASIDE),
+        folder=str(table / SET_ASIDE),
     )
     return True
 
 
-def _move_away(table: Path, versions: range) -> None:
+def move_away(table: Path, versions: range) -> None:
     """Move commits and checkpoints to a folder that Delta does not read, the last one first."""
-    log, away = table / "_delta_log", table / _SET_ASIDE
+    log, away = table / "_delta_log", table / SET_ASIDE
     away.mkdir(exist_ok=True)
     (log / "_last_checkpoint").unlink(missing_ok=True)
     for version in reversed(versions):
@@ -197,7 +198,10 @@ def _is_torn(table: Path, version: int, *, is_last: bool) -> bool:
         return True
     with suppress(FileNotFoundError):
         added = list_added(read_actions(table, version))
-        return any(_is_short(table / path, size, is_last=is_last) for path, size in added.items())
+        if any(_is_short(table / path, size, is_last=is_last) for path, size in added.items()):
+            return True
+        is_sealed = version <= find_last(list_records(table))
+        return not is_sealed and not all(is_readable(table / p, size) for p, size in added.items())
     return False
 
 
@@ -229,7 +233,7 @@ def _differs_from_record(table: Path, version: int) -> bool:
     return recorded not in (None, hash_if_present(locate_log_file(table, version)))
 
 
-def _find_checkpoint(table: Path) -> Path | None:
+def find_checkpoint(table: Path) -> Path | None:
     """Return the path of the last checkpoint, from the file that names it."""
     log = table / "_delta_log"
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
@@ -247,9 +251,9 @@ def _is_parquet(path: Path) -> bool:
 
 def is_readable(path: Path, size: int) -> bool:
     """Whether a data file has its size and can be read to its end: a power cut can leave zeros."""
-    if path.stat().st_size != size:
-        return False
     try:
+        if path.stat().st_size != size:
+            return False
         with pq.ParquetFile(path) as file:
             for _ in file.iter_batches():
                 pass
@@ -261,8 +265,15 @@ def is_readable(path: Path, size: int) -> bool:
 def _build_error(table: Path, version: int, reason: str) -> DamagedError:
     file = locate_log_file(table, version)
     away = ", ".join([f"their records in {FOLDER}", *_list_checkpoints(table, version)])
+    message = f"table {table.name}: commit {version} {reason}: {file}"
+    if 0 <= find_last(list_records(table)) < version:
+        return DamagedError(
+            message,
+            "A crash left it unfinished: run the command that wrote to the table again, such as "
+            "`lake ingest`. It moves the commit away and writes its rows again.",
+        )
     return DamagedError(
-        f"table {table.name}: commit {version} {reason}: {file}",
+        message,
         "A power cut, a full disk or a failing one can leave that. Restore the file from a "
         f"backup; or move it and all later commits away, with {away}, look "
         "which rows are missing with `lake status`, and ingest them again with --refetch.",

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import polars as pl
 
-from lake.errors import SchemaError, UnknownNameError, UsageError
+from lake.errors import LakeError, SchemaError, UnknownNameError, UsageError
 from lake.log import get_logger
 from lake.model.dataset import Dataset
 from lake.model.market import MARKET_COLUMNS, Market
@@ -19,6 +19,7 @@ from lake.store import delta, log
 from lake.store.bounds import ClearedTimes
 from lake.store.conform import REASON, build_quarantine_rows, check_rows
 from lake.store.faults import translate_errors
+from lake.store.heal import heal_end
 from lake.store.latest import LatestTable
 from lake.store.local_table import LocalTable
 from lake.store.merge import merge
@@ -111,6 +112,36 @@ class Store:
             with self._get_lock(dataset.name):
                 self._get_handle(dataset)
 
+    def heal(self) -> None:
+        """Undo what a crash left unfinished and unreadable at the end of any table.
+
+        A command that writes calls it before it reads anything: see `lake.store.heal`.
+        """
+        for name in self.tables():
+            try:
+                self.catalog.dataset(name)
+                with translate_errors(f"table {name}"):
+                    heal_end(self.root.tables / name)
+            except UnknownNameError:
+                continue  # of another program, or its dataset file is gone
+            except LakeError as error:  # whoever needs the table gets an error from it
+                _log.error("table not healed", table=name, reason=error.message)
+
+    def require_writable(self, dataset: Dataset) -> None:
+        """Refuse a table that exists and cannot be written to because its log is damaged.
+
+        Raises
+        ------
+        DamagedError
+            A commit is damaged or missing.
+        SchemaError
+            The columns of the table differ from those of the dataset.
+        """
+        if self.exists(dataset.name):
+            with self._get_lock(dataset.name):
+                self._get_handle(dataset)
+            self.version(dataset)
+
     def write(self, dataset: Dataset, frame: pl.DataFrame, origin: Origin) -> WriteResult:
         """Check rows, quarantine the rejected ones, and merge the others into the table.
 
@@ -151,9 +182,10 @@ class Store:
         prepare = Preparation(dataset, checked.rows, metadata)
         with self._get_lock(dataset.name):
             handle = self._get_handle(dataset)
-            delta.add_missing_columns(handle, dataset, origin.job_id)
-            merged = merge(handle, dataset, prepare)
-            handle.seal(merged.metadata)
+            with handle.hold():
+                delta.add_missing_columns(handle, dataset, origin.job_id)
+                merged = merge(handle, dataset, prepare)
+                handle.seal(merged.metadata)
         conflicting = prepare.conflicting.height
         if conflicting:
             self._quarantine(dataset, prepare.conflicting, origin, prepare.opposed)
@@ -179,8 +211,9 @@ class Store:
         metadata = {"job": origin.job_id, "source": origin.source, "lake": VERSION}
         with self._get_lock(dataset.name):
             handle = self._get_handle(dataset)
-            delta.add_missing_columns(handle, dataset, origin.job_id)
-            return replace_rows(handle, dataset, market, window, change, metadata)
+            with handle.hold():
+                delta.add_missing_columns(handle, dataset, origin.job_id)
+                return replace_rows(handle, dataset, market, window, change, metadata)
 
     def snapshot(
         self, dataset: Dataset, *, version: int | None = None, as_of: datetime | None = None

@@ -111,6 +111,9 @@ def test_a_file_that_a_crash_left_damaged_is_not_attested(filled: Store, left: i
     list_records(table_of(filled))[3].path.unlink()
     last = list_live(filled)[-1]
     file = table_of(filled) / last
+    # With a commit of another program after it, it is not undone: see test_heal.py.
+    rows = filled.read(filled.catalog.dataset("trades")).head(1)
+    write_deltalake(table_of(filled), rows.with_columns(trade_id=pl.lit("x")), mode="append")
     file.write_bytes(file.read_bytes()[:left] if left else bytes(file.stat().st_size))
     with suppress(DamagedError):
         write(Store(filled.root, filled.now), "trades", trades(1, first=99))
