@@ -10,9 +10,15 @@ class LakeError(Exception):
 
     `message` says what happened and where; `hint` says what to do next and may be empty. `code` is
     a stable identifier for programs. The command line maps classes to exit codes.
+
+    Attributes
+    ----------
+    report
+        What a job that failed in part did all the same, such as an `IngestReport`; None elsewhere.
     """
 
     code = "error"
+    report: object | None = None
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -72,16 +78,9 @@ class CommitConflictError(LakeError):
 
 
 class SourceError(LakeError):
-    """A source returned an unusable answer; a retry would not help.
-
-    Attributes
-    ----------
-    report
-        What an ingestion that failed in part did all the same, an `IngestReport`; None elsewhere.
-    """
+    """A source returned an unusable answer; a retry would not help."""
 
     code = "source"
-    report: object | None = None
 
 
 class SourceUnavailableError(SourceError):

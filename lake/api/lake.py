@@ -166,6 +166,8 @@ class Lake(Readable):
             Something that was asked for could not be fetched: `SourceUnavailableError` where a
             venue stays down, `SourceRefusedError` where it refused. All else is stored and checked,
             the error's `report` is the `IngestReport`, and the same call continues from there.
+        DamagedError
+            A requested table is damaged; as `SourceError` otherwise.
         UnknownNameError, UsageError
             An exchange, market, timeframe or the range is invalid, or nothing is covered yet:
             nothing was fetched.

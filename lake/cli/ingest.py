@@ -11,7 +11,7 @@ import typer
 from lake.cli.options import where
 from lake.cli.output import rounded_down, show
 from lake.cli.session import Format, Session, command
-from lake.errors import SourceError, UsageError
+from lake.errors import DamagedError, LakeError, SourceError, UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,7 +78,8 @@ def ingest(
     """Fetch missing rows from exchanges and store them. Run it again to continue.
 
     What cannot be fetched stops nothing else: it is reported at the end, and the exit code is 4. A
-    refusal is remembered, and requested again after a day, then every week, or by --refetch.
+    refusal is remembered, and requested again after a day, then every week, or by --refetch. A
+    damaged table stops no other one: it is reported likewise, and the exit code is 3.
 
     lake ingest bars -e binance -s BTC/USDT -t 1m --since 30d
 
@@ -132,7 +133,7 @@ class Outcomes:
 
     def __init__(self) -> None:
         self.reports: list[IngestReport] = []
-        self.errors: list[SourceError] = []
+        self.errors: list[LakeError] = []
 
     def add(self, ingest: Callable[[], IngestReport], session: Session | None = None) -> None:
         """Run an ingestion, and keep its report; with a session, show its notes."""
@@ -141,7 +142,7 @@ class Outcomes:
 
         try:
             report = ingest()
-        except SourceError as error:
+        except (SourceError, DamagedError) as error:
             self.errors.append(error)
             if not isinstance(error.report, IngestReport):
                 return
@@ -157,7 +158,8 @@ class Outcomes:
         if self.errors:
             hints = dict.fromkeys(error.hint for error in self.errors if error.hint)
             message = "; ".join(error.message for error in self.errors)
-            raise type(self.errors[0])(message, " ".join(hints))
+            damaged = [error for error in self.errors if isinstance(error, DamagedError)]
+            raise type([*damaged, *self.errors][0])(message, " ".join(hints))
 
 
 def _require_names(

@@ -10,9 +10,11 @@ from typing import Any
 
 import polars as pl
 
+from lake.errors import DamagedError
 from lake.jobs.ingest.refused import quarantine_rows
 from lake.jobs.job import WriteCounts
 from lake.jobs.touched import TouchedRanges
+from lake.log import get_logger
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.intervals import subtract
 from lake.model.market import Market
@@ -21,6 +23,7 @@ from lake.sources.base import FetchRequest, Page, Refused
 from lake.store.ledger import NOT_GIVEN, CoveredRange, Ledger
 from lake.store.store import Origin, Store, WriteResult
 
+_log = get_logger(__name__)
 Part = tuple[str, Market]
 
 
@@ -71,6 +74,8 @@ class BatchWriter:
         Collects where rows were written and answers recorded.
     lock
         Held while a batch is written, so that pipelines that share it write in turn.
+    damaged
+        By name, the tables that turned out to be damaged: nothing more is written to them.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class BatchWriter:
         counts: WriteCounts,
         touched: TouchedRanges | None = None,
         lock: AbstractContextManager[Any] | None = None,
+        damaged: dict[str, DamagedError] | None = None,
     ) -> None:
         self.origin = origin
         self._store = store
@@ -87,22 +93,35 @@ class BatchWriter:
         self._counts = counts
         self._touched = touched or TouchedRanges()
         self._lock = lock or nullcontext()
+        self._damaged: dict[str, DamagedError] = {} if damaged is None else damaged
 
     def write(self, batch: Batch) -> None:
-        """Commit the rows, and only then their coverage: a crash between costs a repeated fetch."""
+        """Commit the rows, and only then their coverage: a crash between costs a repeated fetch.
+
+        A damaged table stops no other one.
+        """
         with self._lock:
-            for dataset in batch.datasets.values():
-                # Also without rows: checks and overviews are to show the table.
-                self._store.create(dataset)
-            for request, records in batch.refused.items():
+            for name, dataset in batch.datasets.items():
+                if name in self._damaged:
+                    continue
+                try:
+                    self._write_table(dataset, batch)
+                except DamagedError as error:
+                    _log.error("table is damaged", table=name, reason=error.message)
+                    self._damaged[name] = error
+
+    def _write_table(self, dataset: Dataset, batch: Batch) -> None:
+        # Also without rows: checks and overviews are to show the table.
+        self._store.create(dataset)
+        for request, records in batch.refused.items():
+            if request.dataset.name == dataset.name:
                 self._quarantine(request, records)
-            kept = {
-                name: self._write_rows(dataset, batch) for name, dataset in batch.datasets.items()
-            }
-            for (name, market), settled in batch.settled.items():
-                counted = _count_rows(settled, _find_times(kept[name], market))
-                self._record(name, market, counted)
-            for (name, market), ranges in batch.not_given.items():
+        kept = self._write_rows(dataset, batch)
+        for (name, market), settled in batch.settled.items():
+            if name == dataset.name:
+                self._record(name, market, _count_rows(settled, _find_times(kept, market)))
+        for (name, market), ranges in batch.not_given.items():
+            if name == dataset.name:
                 # What another request or source gave before stays covered.
                 left = subtract(ranges, self._ledger.read_covered(name, market))
                 self._record(name, market, [CoveredRange(r, 0, NOT_GIVEN) for r in left])

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from lake.errors import SourceError
+from lake.errors import DamagedError, SourceError
 from lake.jobs.ingest import plan
 from lake.jobs.ingest.agenda import Agenda
 from lake.jobs.ingest.batch import BatchWriter
@@ -73,7 +73,8 @@ class Ingestion:
     async def run(self, requests: Sequence[IngestRequest]) -> IngestReport:
         """Fetch the parts of the requests that are not covered.
 
-        What a source refuses or cannot give stops nothing else, and is raised at the end.
+        What a source refuses or cannot give stops nothing else, and is raised at the end; neither
+        does a damaged table.
 
         Raises
         ------
@@ -82,13 +83,18 @@ class Ingestion:
         SourceError
             Something that was asked for could not be fetched; the error has the report. All else
             is stored and covered, so that the same call continues from there.
+        DamagedError
+            A requested table is damaged: its coverage counts rows that may be lost, and nothing is
+            stored in it. As `SourceError` otherwise.
         StorageError, CommitConflictError
             What was fetched after the last commit is not stored, and not covered.
         """
         started = self._store.now()
-        history = History.read(self._store, requests)
-        gaps = _find_gaps(self._store, requests, history, started)
-        if not gaps:
+        self._store.heal()
+        sound = self._leave_out_damaged(requests)
+        history = History.read(self._store, sound)
+        gaps = self._find_gaps(sound, history, started)
+        if not gaps and not self._results.damaged:
             self._progress.end(NOTHING_TO_DO)
             return NOTHING_TO_DO
         surveyor = Surveyor(history, self._connect, started, again=_find_refetched(requests))
@@ -96,7 +102,8 @@ class Ingestion:
         try:
             surveyor.open(gaps, plans)
             await surveyor.plan(gaps, plans)
-            if any(own.tasks or own.failed for own in plans.values()):
+            has_work = any(own.tasks or own.failed for own in plans.values())
+            if has_work or self._results.damaged:
                 return await self._run_job(requests, gaps, plans, started)
             report = replace(NOTHING_TO_DO, failures=_list_known(plans))
             self._progress.end(report)
@@ -121,12 +128,38 @@ class Ingestion:
                 await self._fetch(job, plans)
                 self._remember(job, requests, gaps, plans)
             finally:
-                report = self._build_report(job.id, plans, started)
+                report = self._build_report(job.id, requests, gaps, plans, started)
                 self._progress.end(report)
             errors = [error for _, error, _ in self._results.list_failures()]
-            if errors:
-                raise build_error(report, errors)
+            if errors or self._results.damaged:
+                raise build_error(report, errors, self._results.damaged.values())
         return report
+
+    def _leave_out_damaged(self, requests: Sequence[IngestRequest]) -> list[IngestRequest]:
+        """Return the requests of tables that can be written to; note the others."""
+        damaged = self._results.damaged
+        for dataset in {request.dataset.name: request.dataset for request in requests}.values():
+            try:
+                self._store.require_writable(dataset)
+            except DamagedError as error:
+                _log.error("table is damaged", table=dataset.name, reason=error.message)
+                damaged[dataset.name] = error
+        return [request for request in requests if request.dataset.name not in damaged]
+
+    def _find_gaps(
+        self, requests: Sequence[IngestRequest], history: History, now: datetime
+    ) -> dict[FetchRequest, RangeSet]:
+        """Find what is missing; note tables whose rows cannot be read, and leave them out."""
+        gaps: dict[FetchRequest, RangeSet] = {}
+        for request in requests:
+            if request.dataset.name in self._results.damaged:
+                continue
+            try:
+                gaps.update(_find_gap(self._store, request, history, now, gaps))
+            except DamagedError as error:
+                _log.error("table is damaged", table=request.dataset.name, reason=error.message)
+                self._results.damaged[request.dataset.name] = error
+        return {r: g for r, g in gaps.items() if r.dataset.name not in self._results.damaged}
 
     async def _fetch(self, job: Job, plans: Mapping[str, ExchangePlan]) -> None:
         lock = threading.Lock()
@@ -156,12 +189,18 @@ class Ingestion:
         except SourceError as error:
             _log.warning("instruments not recorded", exchange=exchange, reason=error.message)
             return
+        except DamagedError as error:
+            _log.error("table is damaged", table="instruments", reason=error.message)
+            self._results.damaged["instruments"] = error
+            return
         if written is not None:
             self._counts.add("instruments", written)
 
     def _open_pipeline(self, job: Job, source: RangeSource, lock: threading.Lock) -> Pipeline:
         origin = Origin(job.id, source.name)
-        writer = BatchWriter(self._store, origin, self._counts, self._touched, lock)
+        writer = BatchWriter(
+            self._store, origin, self._counts, self._touched, lock, self._results.damaged
+        )
         return Pipeline(
             source,
             writer.write,
@@ -192,9 +231,15 @@ class Ingestion:
             Refusals(self._store).record(new, Origin(job.id, own.name))
 
     def _build_report(
-        self, job_id: str, plans: Mapping[str, ExchangePlan], started: datetime
+        self,
+        job_id: str,
+        requests: Sequence[IngestRequest],
+        gaps: Mapping[FetchRequest, RangeSet],
+        plans: Mapping[str, ExchangePlan],
+        started: datetime,
     ) -> IngestReport:
-        failures = build_failures(self._results)
+        requested = [FetchRequest(request.dataset, request.market) for request in requests]
+        failures = build_failures(self._results, requested, gaps)
         return IngestReport(
             job_id=job_id,
             status="failed" if failures else "ok",
@@ -217,27 +262,27 @@ def _list_known(plans: Mapping[str, ExchangePlan]) -> tuple[Failure, ...]:
     return tuple(item for own in plans.values() for item in own.known)
 
 
-def _find_gaps(
-    store: Store, requests: Sequence[IngestRequest], history: History, now: datetime
+def _find_gap(
+    store: Store,
+    request: IngestRequest,
+    history: History,
+    now: datetime,
+    before: Mapping[FetchRequest, RangeSet],
 ) -> dict[FetchRequest, RangeSet]:
-    """Find what is missing of each dataset and market; what is complete is left out."""
-    gaps: dict[FetchRequest, RangeSet] = {}
-    for request in requests:
-        key = FetchRequest(request.dataset, request.market)
-        covered = history.covered.get((request.dataset.name, request.market), ())
-        requested = plan.resolve_range(
-            request.dataset,
-            request.market,
-            history.find_begun(key),
-            request.since,
-            request.until,
-            now,
-            find_grid(store, request.dataset, request.market),
-        )
-        missing = subtract([requested] if requested else [], () if request.refetch else covered)
-        if missing:
-            gaps[key] = union([*gaps.get(key, ()), *missing])
-    return gaps
+    """Find what is missing of a dataset and market, with what was before; nothing if complete."""
+    key = FetchRequest(request.dataset, request.market)
+    covered = history.covered.get((request.dataset.name, request.market), ())
+    requested = plan.resolve_range(
+        request.dataset,
+        request.market,
+        history.find_begun(key),
+        request.since,
+        request.until,
+        now,
+        find_grid(store, request.dataset, request.market),
+    )
+    missing = subtract([requested] if requested else [], () if request.refetch else covered)
+    return {key: union([*before.get(key, ()), *missing])} if missing else {}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from lake.model.intervals import RangeSet
 from lake.model.market import Market
 
 FailureReason = Literal[
-    "not_listed", "too_long_ago", "forbidden", "refused", "unavailable", "unusable"
+    "not_listed", "too_long_ago", "forbidden", "refused", "unavailable", "unusable", "damaged"
 ]
 
 
@@ -31,16 +31,17 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Ranges of a market that could not be fetched.
+    """Ranges of a market that could not be fetched, or not be stored.
 
     Attributes
     ----------
     reason
         `not_listed`: the market is gone. `too_long_ago`, `forbidden`, `refused`: the source refused
         the ranges. `unavailable`: it gave no usable answer in any attempt. `unusable`: its answer
-        cannot be read.
+        cannot be read. `damaged`: the table is damaged, so that nothing can be stored in it;
+        without ranges, nothing was asked for.
     message
-        What the source said.
+        What the source said, or what is damaged.
     again_at
         Of a refusal of an earlier run that was not asked again in this one: when it will be. None
         where it failed in this run.

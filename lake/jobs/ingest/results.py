@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from lake.errors import SourceError, SourceRefusedError, SourceUnavailableError
+from lake.errors import DamagedError, SourceError, SourceRefusedError, SourceUnavailableError
 from lake.jobs.ingest.agenda import Failed
 from lake.jobs.ingest.plan import Task
 from lake.jobs.ingest.report import Failure, FailureReason, IngestReport, Unanswered
@@ -28,11 +28,14 @@ class Results:
         Tasks of which all pages came.
     failed
         Windows that were asked for in this run and not given, or not asked after other failures.
+    damaged
+        By name, the tables that nothing can be stored in, with the error.
     """
 
     def __init__(self) -> None:
         self.complete: list[Task] = []
         self.failed: list[Failed] = []
+        self.damaged: dict[str, DamagedError] = {}
         self._settled: dict[FetchRequest, list[TimeRange]] = defaultdict(list)
         self._not_given: dict[FetchRequest, list[TimeRange]] = defaultdict(list)
 
@@ -59,6 +62,8 @@ class Results:
             open_ranges = subtract(asked, [*self._settled[request], *not_given])
             past = tuple(item for item in open_ranges if item.end < before)
             table = request.dataset.name
+            if table in self.damaged:
+                continue
             if past:
                 yield Unanswered(table, request.market, past)
             if not_given:
@@ -84,12 +89,31 @@ def classify(error: SourceError) -> FailureReason:
     return "unavailable" if isinstance(error, SourceUnavailableError) else "unusable"
 
 
-def build_failures(results: Results) -> tuple[Failure, ...]:
-    """Return the failures of a run as its report names them."""
-    return tuple(
+def build_failures(
+    results: Results, requests: Iterable[FetchRequest], gaps: Mapping[FetchRequest, RangeSet]
+) -> tuple[Failure, ...]:
+    """Return the failures of a run as its report names them.
+
+    Parameters
+    ----------
+    requests
+        What was requested.
+    gaps
+        What was missing of it; nothing where the table was damaged before the run.
+    """
+    failures = [
         Failure(request.dataset.name, request.market, ranges, classify(error), error.message)
         for request, error, ranges in results.list_failures()
-    )
+        if request.dataset.name not in results.damaged
+    ]
+    for request in dict.fromkeys(requests):
+        table = request.dataset.name
+        if table in results.damaged:
+            message = results.damaged[table].message
+            failures.append(
+                Failure(table, request.market, gaps.get(request, ()), "damaged", message)
+            )
+    return tuple(failures)
 
 
 def build_refusals(
@@ -134,23 +158,36 @@ def to_known_failure(refusal: Refusal, ranges: RangeSet) -> Failure:
     )
 
 
-def build_error(report: IngestReport, errors: Iterable[SourceError]) -> SourceError:
-    """Build the error of a run in which something failed that was asked for; it has the report."""
-    listed = list(errors)
+def build_error(
+    report: IngestReport,
+    errors: Iterable[SourceError],
+    damaged: Iterable[DamagedError] = (),
+) -> SourceError | DamagedError:
+    """Build the error of a run in which something failed that was asked for; it has the report.
+
+    Damage counts more than what a source did not give: a later run does not mend it.
+    """
+    damages = list(damaged)
+    error = _join_errors([*damages, *errors], is_damaged=bool(damages))
+    error.report = report
+    return error
+
+
+def _join_errors(
+    listed: Sequence[SourceError | DamagedError], *, is_damaged: bool
+) -> SourceError | DamagedError:
     messages = list(dict.fromkeys(error.message for error in listed))
     hints = list(dict.fromkeys(error.hint for error in listed if error.hint))
     more = f"; and {len(messages) - _MAX_SHOWN} more" if len(messages) > _MAX_SHOWN else ""
     message = "; ".join(messages[:_MAX_SHOWN]) + more
-    kinds = {classify(error) for error in listed}
-    error: SourceError
-    if "unavailable" in kinds:
-        error = SourceUnavailableError(message, " ".join(hints[:_MAX_SHOWN]))
-    elif len(listed) == 1 and isinstance(listed[0], SourceRefusedError):
-        error = SourceRefusedError(message, listed[0].hint, reason=listed[0].reason)
-    else:
-        error = SourceError(message, " ".join(hints[:_MAX_SHOWN]))
-    error.report = report
-    return error
+    hint = " ".join(hints[:_MAX_SHOWN])
+    if is_damaged:
+        return DamagedError(message, hint)
+    if any(isinstance(error, SourceUnavailableError) for error in listed):
+        return SourceUnavailableError(message, hint)
+    if len(listed) == 1 and isinstance(listed[0], SourceRefusedError):
+        return SourceRefusedError(message, listed[0].hint, reason=listed[0].reason)
+    return SourceError(message, hint)
 
 
 def build_gone_error(request: FetchRequest, covered_until: datetime | None) -> SourceRefusedError:

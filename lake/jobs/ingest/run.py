@@ -30,6 +30,8 @@ async def ingest_and_check(
     SourceError
         Something that was asked for could not be fetched. All else is stored and checked, the
         error has the report, and the same call continues.
+    DamagedError
+        A requested table is damaged; as `SourceError` otherwise.
     UnknownNameError, UsageError
         A request cannot be served; nothing was fetched.
     """
@@ -45,7 +47,7 @@ async def ingest_and_check(
             raise
         # What came before it failed is stored, and must not go unchecked.
         checked = _check(store, settings, ingestion.touched, ingestion.job_id)
-        if isinstance(error, SourceError) and isinstance(error.report, IngestReport):
+        if isinstance(error.report, IngestReport):
             error.report = _with_quality(error.report, checked)
         raise
     return _with_quality(report, _check(store, settings, report.touched, report.job_id))

@@ -50,15 +50,7 @@ class History:
 
     @classmethod
     def read(cls, store: Store, requests: Iterable[IngestRequest]) -> History:
-        """Read what is known of the markets of requests, in all tables.
-
-        Raises
-        ------
-        DamagedError
-            The log of a requested table is damaged: its coverage counts rows that may be lost.
-        """
-        requests = list(requests)
-        _require_sound_logs(store, requests)
+        """Read what is known of the markets of requests, in all tables."""
         markets = {request.market for request in requests}
         selection = Selection(
             tuple(sorted({market.exchange for market in markets})),
@@ -266,13 +258,6 @@ class Surveyor:
         self, own: ExchangePlan, request: FetchRequest, ranges: RangeSet, error: SourceError
     ) -> None:
         own.failed.extend(Failed(request, item, error) for item in ranges)
-
-
-def _require_sound_logs(store: Store, requests: Iterable[IngestRequest]) -> None:
-    """Refuse tables whose log is damaged."""
-    for dataset in {request.dataset.name: request.dataset for request in requests}.values():
-        if store.exists(dataset.name):
-            store.version(dataset)
 
 
 def _read_refusals(
