@@ -47,15 +47,24 @@ class Context:
         store = Store(root, now)
         return cls(root, store, Ledger(store), Repository(root), settings, now)
 
-    def tables(self, names: Names, timeframe: Names = ()) -> tuple[str, ...]:
+    def tables(
+        self, names: Names, timeframe: Names = (), *, may_be_lost: bool = False
+    ) -> tuple[str, ...]:
         """Return the names of tables for the names that users give; none for none.
+
+        Parameters
+        ----------
+        may_be_lost
+            Accept a table whose log is gone, too.
 
         Raises
         ------
         UnknownNameError, UsageError
             A table does not exist; the hint suggests similar names.
         """
-        return find_tables(self.store, as_tuple(names), as_tuple(timeframe))
+        return find_tables(
+            self.store, as_tuple(names), as_tuple(timeframe), may_be_lost=may_be_lost
+        )
 
     def require_markets(
         self, tables: Sequence[str], selection: Selection, missing: Missing = "error"

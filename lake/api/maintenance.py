@@ -114,7 +114,8 @@ class Maintenance:
             `is_intact`; `problems`: damaged and missing files; `files`: these, and files without a
             recorded hash, which an earlier version or another program wrote; `tables`: counts.
         """
-        return self._maintainer.verify(self._context.tables(table, timeframe), progress=progress)
+        names = self._context.tables(table, timeframe, may_be_lost=True)
+        return self._maintainer.verify(names, progress=progress)
 
     def checkpoint(self, table: Names = (), *, timeframe: Names = ()) -> pl.DataFrame:
         """Write checkpoints, so that tables open faster; return table and version.

@@ -179,7 +179,8 @@ class Maintainer:
             All by default.
         """
         names = (tables,) if isinstance(tables, str) else tuple(tables)
-        datasets = [self._store.catalog.dataset(name) for name in names or self._store.tables()]
+        every = (*self._store.tables(), *self._store.lost_tables())
+        datasets = [self._store.catalog.dataset(name) for name in names or sorted(every)]
         unique = {dataset.name: dataset for dataset in datasets}
         return verify_tables(self._store, unique.values(), progress or NoProgress())
 

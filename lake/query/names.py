@@ -18,6 +18,7 @@ from lake.query.overview import read_coverage
 from lake.store.reader import EVERYTHING, TableReader
 from lake.store.store import Store
 
+_EXAMPLES = ("1m", "1h", "1d")
 Missing = Literal["error", "empty"]
 """The result for a market that a table does not hold: an error, or no rows."""
 
@@ -36,7 +37,8 @@ def find_dataset(store: Store, table: str, timeframe: str | None = None) -> Data
     name = expand_table(table, timeframe, families)
     catalog = store.catalog
     single = [name for name in catalog.families if name not in (*families, *catalog.records)]
-    _require_datasets(store, [name], [*chain(*families.values()), *families, *single])
+    examples = [f"{family}_{suffix}" for family in families for suffix in _EXAMPLES]
+    _require_datasets(store, [name], [*chain(*families.values()), *examples, *single])
     return catalog.dataset(name)
 
 
@@ -62,8 +64,14 @@ def find_tables(
     timeframes: Sequence[str] = (),
     *,
     must_exist: bool = True,
+    may_be_lost: bool = False,
 ) -> tuple[str, ...]:
     """Return the tables that names mean; no names give no tables, which means all.
+
+    Parameters
+    ----------
+    may_be_lost
+        A table whose log is gone counts as existing.
 
     Raises
     ------
@@ -75,7 +83,8 @@ def find_tables(
     chosen = expand_tables(tables, timeframes, _group_tables(store))
     _require_datasets(store, chosen, _list_data_tables(store))
     if must_exist:
-        _require_tables(store, chosen)
+        lost = store.lost_tables() if may_be_lost else ()
+        _require_tables(store, [name for name in chosen if name not in lost])
     return chosen
 
 

@@ -105,6 +105,25 @@ def require_columns(stored: Schema, dataset: Dataset) -> None:
             )
 
 
+def require_nulls_fit(stored: Schema, dataset: Dataset, rows: pl.DataFrame) -> None:
+    """Refuse nulls in a column that is nullable by its dataset file, and not in its table.
+
+    Raises
+    ------
+    SchemaError
+        Such a column has a null: nothing was written.
+    """
+    required = {field.name for field in stored.fields if not field.nullable}
+    for column in dataset.columns:
+        if column.nullable and column.name in required and rows[column.name].has_nulls():
+            raise SchemaError(
+                f"table {dataset.name}: column {column.name!r} is null in a row, and the table was "
+                "created when its dataset file did not allow that",
+                f"A table keeps that for ever: set nullable = false in schemas/{dataset.family}"
+                ".toml again, or add a new column that is nullable.",
+            )
+
+
 def _describe(column: Column, *, added: bool = False) -> dict[str, Any]:
     unit = f" [{column.unit}]" if column.unit else ""
     mark = {_ADDED: "true"} if added else {}

@@ -42,6 +42,14 @@ def has_table(path: Path) -> bool:
         return False
 
 
+def has_lost_log(path: Path) -> bool:
+    """Whether a folder holds what only tables have, records of commits or data, and no log."""
+    if has_table(path) or not path.is_dir():
+        return False
+    records = any((path / "_checksums").glob("*.sha256"))
+    return records or any(path.glob("exchange=*/symbol=*/date=*/*.parquet"))
+
+
 def read_latest_version(path: Path) -> int:
     """Read the latest version of a table from the file names of its log."""
     versions = [int(file.stem) for file in (path / "_delta_log").glob("[0-9]*.json")]

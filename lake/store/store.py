@@ -17,6 +17,7 @@ from lake.model.selection import Selection
 from lake.model.time import TimeRange, iso
 from lake.store import delta, log
 from lake.store.bounds import ClearedTimes
+from lake.store.columns import require_nulls_fit
 from lake.store.conform import REASON, build_quarantine_rows, check_rows
 from lake.store.faults import translate_errors
 from lake.store.heal import heal_end
@@ -97,6 +98,11 @@ class Store:
         """List the names of the tables that exist."""
         folders = self.root.tables.glob("*")
         return tuple(sorted(folder.name for folder in folders if log.has_table(folder)))
+
+    def lost_tables(self) -> tuple[str, ...]:
+        """List the names of tables whose log is gone, although their files are there."""
+        folders = self.root.tables.glob("*")
+        return tuple(sorted(folder.name for folder in folders if log.has_lost_log(folder)))
 
     def data_tables(self) -> tuple[str, ...]:
         """List the names of tables with data: neither references nor records of the lake."""
@@ -184,6 +190,7 @@ class Store:
             handle = self._get_handle(dataset)
             with handle.hold():
                 delta.add_missing_columns(handle, dataset, origin.job_id)
+                require_nulls_fit(handle.schema(), dataset, checked.rows)
                 merged = merge(handle, dataset, prepare)
                 handle.seal(merged.metadata)
         conflicting = prepare.conflicting.height

@@ -9,12 +9,13 @@ from typing import Literal
 
 import polars as pl
 
-from lake.errors import DamagedError
+from lake.errors import DamagedError, UnknownNameError
 from lake.model.dataset import Dataset
 from lake.model.progress import Progress
 from lake.store.checksums import (
     LOG_PREFIX,
     find_last,
+    find_newest_entry,
     hash_if_present,
     list_records,
     name_checkpoint,
@@ -23,7 +24,6 @@ from lake.store.checksums import (
     read_record,
 )
 from lake.store.hashing import hash_files
-from lake.store.log import read_latest_version
 from lake.store.reader import FILES
 from lake.store.soundness import describe_vanished, find_fault, is_readable
 from lake.store.store import Store
@@ -52,9 +52,9 @@ class TableVerification:
     files
         Files that are not as they were committed: `table`, `path` (relative to the table), `kind`,
         `expected` and `found` (SHA-256, or what is wrong). `damaged`: the content is another.
-        `missing`: there is no file. `unrecorded`: no checksum was recorded, because an earlier
-        version of lake or another program wrote the file, or because its writer crashed; the next
-        writer of lake records it then.
+        `missing`: there is no file; of a table whose whole log is gone, each commit. `unrecorded`:
+        no checksum was recorded, because an earlier version of lake or another program wrote the
+        file, or because its writer crashed; the next writer of lake records it then.
     """
 
     tables: pl.DataFrame
@@ -123,6 +123,7 @@ def verify_tables(
     )
 
 
+_NO_LOG = "its data files are there, and no commit is"
 _TABLES = pl.Schema(
     {
         "table": pl.String(),
@@ -140,7 +141,7 @@ def _verify_table(
     folder = store.root.tables / dataset.name
     expected = _Expected.read(folder)
     problems = [_Problem(str(path.relative_to(folder)), "damaged") for path in expected.damaged]
-    newest = read_latest_version(folder)
+    newest = find_newest_entry(folder)
     problems += _verify_log(folder, newest, expected)
     problems += _verify_checkpoints(folder, newest, expected)
     version: int | None = None
@@ -151,6 +152,9 @@ def _verify_table(
     except DamagedError as error:
         if not problems:
             problems.append(_Problem(LOG_PREFIX, "damaged", "readable", error.message))
+    except UnknownNameError:  # no log at all
+        if not problems:
+            problems.append(_Problem(LOG_PREFIX, "missing", None, _NO_LOG))
     problems += _verify_data(folder, files, expected, progress)
     counts = {
         kind: sum(problem.kind == kind for problem in problems)

@@ -150,6 +150,14 @@ def test_any_dataset_is_described_and_a_wrong_name_lists_them(lake: Lake) -> Non
     assert "jobs" not in caught.value.hint
 
 
+def test_a_write_to_a_wrong_name_lists_what_can_be_written(lake: Lake) -> None:
+    with pytest.raises(UnknownNameError, match="there is no table 'nosuch'") as caught:
+        lake.write("nosuch", trades())
+    listed = caught.value.hint.removeprefix("Tables: ").rstrip(".").split(", ")
+    assert {"bars_1m", "bars_1h", "bars_1d", "trades", "funding"} <= set(listed)
+    assert all(lake.dataset(name).name == name for name in listed)
+
+
 def test_ingestion_lists_what_exchanges_give(lake: Lake) -> None:
     with pytest.raises(UnknownNameError) as caught:
         lake.ingest("fundin", exchange="binance", symbol=BTC)

@@ -243,6 +243,22 @@ def test_a_column_of_the_first_version_cannot_become_required(new_lake: NewLake)
     assert Lake(lake.settings).scan("rates").collect()["extra"].to_list() == [None]
 
 
+def test_a_required_column_that_was_made_nullable_still_takes_no_null(new_lake: NewLake) -> None:
+    text = own_copy("funding", "rates")
+    required = EXTRA.replace("true", "false")
+    lake = new_lake(schemas={"rates": text.replace("\n[rules]", required + "\n[rules]", 1)})
+    write(lake, "rates", funding([T0]).with_columns(extra=pl.lit(1.0)))
+    file = lake.root.path / "schemas" / "rates.toml"
+    file.write_text(text.replace("\n[rules]", EXTRA + "\n[rules]", 1))
+    later = Lake(lake.settings)
+    assert write(later, "rates", funding([T0 + DAY]).with_columns(extra=pl.lit(2.0))).inserted == 1
+    version = read_latest_version(lake.root.tables / "rates")
+    with pytest.raises(SchemaError, match="column 'extra' is null in a row") as caught:
+        write(later, "rates", funding([T0 + 2 * DAY]))
+    assert "set nullable = false in schemas/rates.toml again" in caught.value.hint
+    assert read_latest_version(lake.root.tables / "rates") == version
+
+
 def test_writers_add_the_same_column_once(own: tuple[Lake, Path]) -> None:
     lake, file = own
     file.write_text(file.read_text().replace("\n[rules]", EXTRA + "\n[rules]", 1))

@@ -136,3 +136,22 @@ def test_compacted_and_vacuumed_tables_are_verified(filled: Lake, tmp_path: Path
     assert filled.maintenance.verify("trades").tables["unrecorded"].item() == 0
     copied = copy_lake(filled, tmp_path / "copy")
     assert copied.maintenance.verify("trades").tables["unrecorded"].item() == 0
+
+
+@pytest.mark.parametrize("names", [(), ("trades",)])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_table_whose_whole_log_is_gone_is_found(
+    filled: Lake, recorded: bool, names: tuple[str, ...]
+) -> None:
+    folder = filled.root.tables / "trades"
+    commits = sorted(folder.joinpath("_delta_log").iterdir())
+    for file in commits:
+        file.unlink()
+    if not recorded:
+        for record in checksums.list_records(folder):
+            record.path.unlink()
+    problems = Lake(filled.settings).maintenance.verify(names).problems
+    assert set(problems["table"]) == {"trades"}
+    assert set(problems["kind"]) == {"missing"}
+    expected = [f"_delta_log/{file.name}" for file in commits] if recorded else ["_delta_log/"]
+    assert problems["path"].to_list() == expected
