@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
 from typing import Any
 
+import polars as pl
+
+from lake.model.selection import Selection
 from lake.model.time import iso
-from lake.store.ledger import Ledger
+from lake.store.reader import EVERYTHING
 from lake.store.store import Store
 
 Part = tuple[str, str, str]
 """A table, and exchange and symbol of a market."""
 _COMMAND = "ingest "
+_COLUMNS = ("timestamp", "job_id", "command", "arguments", "status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +49,39 @@ def find_unfinished(store: Store, known: Collection[Part]) -> dict[Part, Unfinis
     known
         What is covered or refused: it goes on from there.
     """
+    failed = _read_ingestions(store, pl.col("status") != "ok")
+    parts = {part for job in failed.iter_rows(named=True) for part in _list_parts(job)}
+    if parts <= set(known):
+        return {}
+    since = Selection(start=failed["timestamp"].min())  # type: ignore[arg-type]
+    ended_well = _read_ingestions(store, pl.col("status") == "ok", since)
     found: dict[Part, Unfinished] = {}
-    for job in Ledger(store).read_jobs().iter_rows(named=True):
-        for part, since in _list_parts(job["command"], json.loads(job["arguments"])).items():
+    for job in pl.concat([failed, ended_well]).sort("timestamp", "job_id").iter_rows(named=True):
+        for part, begin in _list_parts(job).items():
             if part in known or job["status"] == "ok":
                 found.pop(part, None)
                 continue
-            first = min(since, found[part].since) if part in found else since
+            first = min(begin, found[part].since) if part in found else begin
             found[part] = Unfinished(job["job_id"], job["status"], first)
     return found
 
 
-def _list_parts(command: str, arguments: dict[str, Any]) -> dict[Part, datetime]:
+def _read_ingestions(
+    store: Store, condition: pl.Expr, selection: Selection = EVERYTHING
+) -> pl.DataFrame:
+    """Read the ingestions of a selection that meet a condition, without other columns."""
+    if not store.exists("jobs"):
+        return store.catalog.dataset("jobs").empty().select(_COLUMNS)
+    jobs = store.snapshot(store.catalog.dataset("jobs")).scan(selection, columns=_COLUMNS)
+    return jobs.filter(condition, pl.col("command").str.starts_with(_COMMAND)).collect()
+
+
+def _list_parts(job: Mapping[str, Any]) -> dict[Part, datetime]:
     """List what an ingestion with a beginning was for; nothing where that cannot be told."""
-    if not (command.startswith(_COMMAND) and arguments.get("since")):
+    arguments = json.loads(job["arguments"])
+    if not arguments.get("since"):
         return {}
-    tables = command.removeprefix(_COMMAND).split()
+    tables = job["command"].removeprefix(_COMMAND).split()
     markets = [market.split(" ", 1) for market in arguments["markets"]]
     if arguments.get("requests") != len(tables) * len(markets):
         return {}  # not each table of each market was requested
