@@ -21,6 +21,7 @@ from lake.quality.checks import (
     reconciliation,
     spikes,
     times,
+    trade_ids,
     trades,
 )
 
@@ -35,6 +36,7 @@ BUILTIN: Mapping[str, BuiltinCheck] = {
         open_bars,
         spikes,
         reconciliation,
+        trade_ids,
         trades,
         foreign_trades,
         books,

@@ -12,14 +12,15 @@ import pytest
 
 from lake.model.catalog import builtin
 from lake.model.time import from_ms
+from lake.quality.checks import trade_ids, trades
 from lake.quality.checks.times import duplicates
-from lake.quality.checks.trades import CHECKS
 from tests.quality.checks.recorded_books import DATA, lines, needs_data
 from tests.quality.checks.test_bars import at, put
 from tests.quality.slices import collect_findings, slice_of
 
 T0 = datetime(2024, 1, 1, 23, 50, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+CHECKS = {**trade_ids.CHECKS, **trades.CHECKS}
 THRESHOLDS = {c.name: c.thresholds for c in builtin().dataset("trades").checks}
 
 
