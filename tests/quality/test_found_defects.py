@@ -32,7 +32,6 @@ NOT_YET: set[tuple[str, str]] = {
     ("neighbours swapped", "venue"),
     ("day shifted by one hour", "alone"),
     ("amount of a trade x1000", "bars"),
-    ("trade moved by an hour", "alone"),
     ("book side off by 1 %", "venue"),
     ("book side off by 1 %", "trades"),
     ("amount of a level x1000", "alone"),

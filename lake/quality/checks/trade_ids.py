@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import polars as pl
 
 from lake.quality.check import BuiltinCheck, count_phrase
+from lake.quality.checks.misplaced import find_misplaced
 from lake.quality.slice import Slice
 
+_SECOND = 1_000_000  # microseconds
 _MIN_STEPS = 50  # consecutive ids of a day from which a single hole among them is reported
 
 
@@ -68,31 +71,45 @@ def _is_consecutive(step: pl.Expr, share: float) -> pl.Expr:
 
 
 def id_order(data: Slice, *, consecutive_share: float, tolerance_ms: float) -> pl.LazyFrame:
-    """Report trades with a higher id but an earlier time; `measured` is the difference in seconds.
+    """Report trades whose time does not fit between the times of the ids before and after.
 
-    Only for venues with consecutive ids, as in `ids_skip`. Of trades with one id, the first counts.
+    Of trades in a wrong order, the fewest are reported without which the others are in order: one
+    trade at a time an hour off, and not those that it jumped over. `measured` is how much too late
+    (negative: too early) it is, in seconds. Only for venues with consecutive ids, as in `ids_skip`.
+    Of trades with one id, the first counts.
     """
-    back = (data.time.shift(1) - data.time).dt.total_microseconds() / 1e6
     first = pl.col("_step").fill_null(1) > 0
     steps = (
-        _sort_by_id(data)
-        .filter(first)
-        .with_columns(_back=back, _previous=pl.col("_number").shift(1))
+        _sort_by_id(data).filter(first).select(data.time.alias("_time"), "_number", "_day", "_step")
     )
     usual = pl.lit(data.has_consecutive_ids) | _is_consecutive(pl.col("_step"), consecutive_share)
+    schema = steps.collect_schema()
+    misplaced = steps.map_batches(
+        partial(_select_misplaced, tolerance_us=round(tolerance_ms * 1000)),
+        schema=pl.Schema({**schema, "_away": pl.Float64()}),
+    )
+    away = pl.col("_away")
     return (
-        steps.filter(pl.col("_back") > tolerance_ms / 1e3)
-        .join(steps.group_by("_day").agg(_usual=usual), on="_day", maintain_order="left")
+        misplaced.join(steps.group_by("_day").agg(_usual=usual), on="_day", maintain_order="left")
         .filter("_usual")
         .select(
-            start=data.time,
-            measured="_back",
+            start="_time",
+            measured=away,
             expected=pl.lit(0.0),
             message=pl.format(
-                "Trade {} is {} s earlier than trade {}", "_number", "_back", "_previous"
+                "Trade {} is {} s too {} for its id: the ids before and after it tell",
+                "_number",
+                away.abs(),
+                pl.when(away > 0).then(pl.lit("late")).otherwise(pl.lit("early")),
             ),
         )
     )
+
+
+def _select_misplaced(steps: pl.DataFrame, tolerance_us: int) -> pl.DataFrame:
+    """Select the trades at a wrong time; `_away`: how much too late each is, in seconds."""
+    rows = find_misplaced(steps["_time"].dt.timestamp("us").to_numpy(), tolerance_us)
+    return steps[rows[:, 0]].with_columns(_away=pl.Series(rows[:, 1], dtype=pl.Int64) / _SECOND)
 
 
 def conflicting_ids(data: Slice) -> pl.LazyFrame:

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lake.model.catalog import builtin
 from lake.model.time import from_ms
 from lake.quality.checks import trade_ids, trades
+from lake.quality.checks.misplaced import find_misplaced
 from lake.quality.checks.times import duplicates
 from tests.quality.checks.recorded_books import DATA, lines, needs_data
 from tests.quality.checks.test_bars import at, put
@@ -166,7 +169,38 @@ def test_ids_that_grow_by_a_digit_skip_nothing() -> None:
 def test_a_later_id_at_an_earlier_time_is_found() -> None:
     early = put(ticks(), at(300), timestamp=pl.lit(T0 + 200 * SECOND))
     findings = run("id_order", early)
-    assert findings.select("start", "measured").rows() == [(T0 + 200 * SECOND, 99.0)]
+    assert findings.select("start", "measured").rows() == [(T0 + 200 * SECOND, -99.0)]
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+@pytest.mark.parametrize("block", [1, 25])
+def test_trades_at_a_wrong_time_are_named_and_not_those_they_jumped_over(
+    hours: int, block: int
+) -> None:
+    hour, place = timedelta(hours=hours), 600
+    moved = pl.int_range(pl.len()).is_between(place, place + block, closed="left")
+    findings = run("id_order", put(ticks(), moved, timestamp=pl.col("timestamp") + hour))
+    wrong = [T0 + (place + n) * SECOND + hour for n in range(block)]
+    assert findings["start"].to_list() == wrong
+    assert findings["measured"].sign().unique().to_list() == [float(hours)]
+    assert findings["message"][0].startswith("Trade 5600 is ")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 400), st.integers(-50, 50)), max_size=12),
+    st.integers(0, 20),
+)
+def test_without_the_misplaced_rows_the_others_are_in_order(
+    moves: list[tuple[int, int]], tolerance: int
+) -> None:
+    times = np.arange(0, 4010, 10)
+    for row, steps in moves:
+        times[row] += 10 * steps
+    rows = find_misplaced(times, tolerance)
+    left = np.delete(times, rows[:, 0])
+    assert (np.maximum.accumulate(left) - left <= 2 * tolerance).all()
+    assert len(rows) <= len(moves)
+    assert (np.abs(rows[:, 1]) > tolerance).all()
 
 
 @pytest.mark.parametrize(
