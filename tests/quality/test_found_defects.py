@@ -27,8 +27,6 @@ NOT_YET: set[tuple[str, str]] = {
     ("same bar for 60 bars", "venue"),
     ("bar before duplicated", "alone"),
     ("bar before duplicated", "venue"),
-    ("volume x1000", "alone"),
-    ("volume x1000", "venue"),
     ("neighbours swapped", "venue"),
     ("day shifted by one hour", "alone"),
     ("amount of a trade x1000", "bars"),

@@ -23,6 +23,7 @@ from lake.quality.checks import (
     times,
     trade_ids,
     trades,
+    volumes,
 )
 
 BUILTIN: Mapping[str, BuiltinCheck] = {
@@ -36,6 +37,7 @@ BUILTIN: Mapping[str, BuiltinCheck] = {
         open_bars,
         spikes,
         reconciliation,
+        volumes,
         trade_ids,
         trades,
         foreign_trades,
