@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import polars as pl
@@ -14,7 +15,7 @@ import polars as pl
 from lake.model.dataset import TIMESTAMP
 from lake.model.market import Market
 from lake.quality.run import FOLDED_PATTERN
-from lake.quality.slice import Slice
+from lake.quality.slice import Reference, Slice
 from tests.paths import SHARED
 from tests.quality.checks import recorded_books as books
 from tests.quality.defects import sandbox_bars, sandbox_trades
@@ -33,6 +34,7 @@ SANDBOX_DAYS = 21
 SANDBOX_MARKETS = (0, 1, 2, 4, 5, 6, 7)  # the other one is not listed then
 ROWS_A_WARNING = 10_000
 _TABLES = {"minute": "bars_1m", "second": "bars_1s", "hour": "bars_1h", "daily": "bars_1d"}
+_FINER = {"bars_1m": "bars_1s", "bars_1h": "bars_1m", "bars_1d": "bars_1m"}
 _FIVE_MINUTES = ("ETH-BTC", "ADA-BTC", "XLM-BTC", "TRX-BTC")
 
 
@@ -76,19 +78,35 @@ def _unfold(message: str) -> int:
 
 
 def lean_slices() -> Iterator[Slice]:
-    """Bars as LEAN publishes them: one slice of each market and run of days."""
-    for folder in sorted({path.parent for path in LEAN.rglob("*trade.zip")}):
-        by_market = folder.parent.name in _TABLES
-        table = _TABLES[folder.parent.name if by_market else folder.name]
-        exchange = (folder.parent.parent if by_market else folder.parent).name
-        if by_market:
-            days = [_read_lean(path) for path in sorted(folder.glob("*trade.zip"))]
-            for frame in _join_days(days):
-                yield slice_of(table, frame, market=Market(exchange, folder.name.upper()))
-        else:
-            for path in sorted(folder.glob("*trade.zip")):
-                market = Market(exchange, path.name.partition("_")[0].upper())
-                yield slice_of(table, _read_lean(path), market=market)
+    """Bars as LEAN publishes them: one slice of each market and run of days.
+
+    A slice has the finer bars of its market, as in a lake that holds all of them.
+    """
+    tables = _read_lean_tables()
+    for (exchange, table, name), rows in sorted(tables.items()):
+        market = Market(exchange, name)
+        finer = tables.get((exchange, _FINER.get(table, ""), name))
+        more: dict[str, Any] = (
+            {} if finer is None else {"finer": (_lean_reference(table, finer, market),)}
+        )
+        for frame in _join_days(rows):
+            yield slice_of(table, frame, market=market, **more)
+
+
+def _lean_reference(table: str, frame: pl.DataFrame, market: Market) -> Reference:
+    return reference_of(_FINER[table], frame.sort("timestamp"), market=market)
+
+
+def _read_lean_tables() -> dict[tuple[str, str, str], pl.DataFrame]:
+    """Read the bars of each exchange, table and market; contracts have their kind in the name."""
+    parts: dict[tuple[str, str, str], list[pl.DataFrame]] = {}
+    for path in sorted(LEAN.rglob("*trade.zip")):
+        kind, exchange, resolution, *_ = path.relative_to(LEAN).parts
+        name = path.parent.name if path.name[:8].isdigit() else path.name.partition("_")[0]
+        symbol = f"{name.upper()}{':SWAP' if kind == 'cryptofuture' else ''}"
+        key = (exchange, _TABLES[resolution], symbol)
+        parts.setdefault(key, []).append(_read_lean(path))
+    return {key: pl.concat(frames) for key, frames in parts.items()}
 
 
 def _read_lean(path: Path) -> pl.DataFrame:
@@ -105,11 +123,10 @@ def _read_lean(path: Path) -> pl.DataFrame:
     return frame.with_columns(timestamp=opens.cast(TIMESTAMP))
 
 
-def _join_days(days: list[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+def _join_days(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Join days that follow each other."""
-    rows = pl.concat(days).sort("timestamp")
-    apart = pl.col("timestamp").diff() > timedelta(hours=12)
-    runs = rows.with_columns(_run=apart.fill_null(value=False).cum_sum())
+    apart = pl.col("timestamp").diff() > timedelta(hours=36)
+    runs = rows.sort("timestamp").with_columns(_run=apart.fill_null(value=False).cum_sum())
     yield from (run.drop("_run") for run in runs.partition_by("_run", maintain_order=True))
 
 

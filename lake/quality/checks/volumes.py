@@ -12,15 +12,17 @@ from collections.abc import Mapping
 import polars as pl
 
 from lake.model.grid import Grid
-from lake.model.slots import slot_of
+from lake.model.slots import slot_of, start_of
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
 from lake.quality.checks.bars import filter_observed
 from lake.quality.checks.digits import count_digits
-from lake.quality.checks.second_opinions import aggregate_market
+from lake.quality.checks.references import aggregate_references
 from lake.quality.slice import Reference, Slice
 
 _MIN_ROWS = 60  # bars around one that are needed to say what is usual
 _RARE, _RARE_IF_FAR = 0.05, 0.15  # share of the bars around with so few digits, or fewer
+_FIGURES = 0.02  # least share of the bars around with no more significant figures
+_NEAR_TOP = 0.3  # least share of the highest volume around
 _ABOVE_ALL = 5.0  # how far a volume without a trait of a wrong unit exceeds all others around
 _SEEN = 0.1  # share of a burst that confirms it if another venue has it
 _OFF = 2.0  # factor by which the average price of a bar cannot be outside its high and low
@@ -51,8 +53,8 @@ def volume_spikes(data: Slice, *, times: float, far_times: float, window_rows: i
     blocks = _summarize_blocks(path)
     high = _find_high(path, blocks, times)
     suspects = _find_suspects(high, path, far_times)
-    for bars, _ in aggregate_market(data):
-        suspects = suspects.join(bars.select("start"), on="start", how="anti")
+    for parts, _ in aggregate_references(data, grid):
+        suspects = _leave_to_parts(suspects, parts, grid)
     witnessed = _compare_with_venues(suspects, data, grid, window_rows)
     findings = [_to_findings(data, witnessed)]
     if "quote_volume" in data.dataset.polars_schema:
@@ -104,27 +106,46 @@ def _find_suspects(high: pl.LazyFrame, path: pl.LazyFrame, far_times: float) -> 
     """Keep high volumes with few digits, or above all others around: `_rare` is their share."""
     spread = [high.select("start", "_block", _near=pl.col("_block") + n) for n in (-1, 0, 1)]
     blocks = pl.concat(spread).select(_near=pl.col("_near").unique())
-    digits = path.join(blocks, left_on="_block", right_on="_near", how="semi").with_columns(
-        _digits=count_digits(pl.col("volume"))
-    )
-    counts = digits.group_by("_block", "_digits").agg(
+    digits = _add_digits(path.join(blocks, left_on="_block", right_on="_near", how="semi"))
+    counts = digits.group_by("_block", "_digits", "_figures").agg(
         _rows=pl.len(), _most=pl.col("volume").top_k(2)
     )
-    own = high.with_columns(_own_digits=count_digits(pl.col("volume")))
+    names = {"_digits": "_own_digits", "_figures": "_own_figures"}
+    own = _add_digits(high).rename(names)
     near = own.with_columns(_near=pl.concat_list(pl.col("_block") + n for n in (-1, 0, 1)))
     rows = pl.col("_rows")
     most = pl.col("_most").list.explode(keep_nulls=False, empty_as_null=False)
     few = rows.filter(pl.col("_digits") <= pl.col("_own_digits")).sum() - 1
+    short = rows.filter(pl.col("_figures") <= pl.col("_own_figures")).sum() - 1
+    others = rows.sum() - 1
     seen = (
         near.explode("_near")
         .join(counts, left_on="_near", right_on="_block")
         .group_by("start")
-        .agg(_rare=few / (rows.sum() - 1), _most=most.sort().get(-2))
+        .agg(_rare=few / others, _short=short / others, _most=most.sort().get(-2))
     )
     is_far = pl.col("_ratio") >= far_times
-    is_round = pl.col("_rare") <= pl.when(is_far).then(_RARE_IF_FAR).otherwise(_RARE)
+    rare = pl.when(is_far).then(_RARE_IF_FAR).otherwise(_RARE)
+    # People order round amounts, which have few significant figures.
+    is_round = (pl.col("_rare") <= rare) & (pl.col("_short") >= _FIGURES)
+    is_round &= pl.col("volume") >= _NEAR_TOP * pl.col("_most")
     is_above = is_far & (pl.col("volume") >= _ABOVE_ALL * pl.col("_most"))
     return own.join(seen, on="start").filter(is_round | is_above).with_columns(_is_round=is_round)
+
+
+def _leave_to_parts(suspects: pl.LazyFrame, parts: pl.LazyFrame, grid: Grid) -> pl.LazyFrame:
+    """Leave out bars whose trades or finer bars are complete, or show a good part of the volume."""
+    start = start_of(pl.col("_slot"), grid).alias("start")
+    seen = suspects.join(parts.select(start, "_complete", "_volume"), on="start", how="left")
+    shows = pl.col("_complete") | (pl.col("_volume") >= _SEEN * pl.col("volume"))
+    return seen.filter(~shows.fill_null(value=False)).drop("_complete", "_volume")
+
+
+def _add_digits(bars: pl.LazyFrame) -> pl.LazyFrame:
+    """Add `_digits`, after the decimal point, and `_figures`, the significant ones."""
+    before = pl.col("volume").log10().floor().cast(pl.Int8) + 1
+    counted = bars.with_columns(_digits=count_digits(pl.col("volume")))
+    return counted.with_columns(_figures=pl.col("_digits") + before)
 
 
 def _compare_with_venues(
