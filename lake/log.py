@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from lake.text import escape_unseen
+
 if TYPE_CHECKING:
     from stamina.instrumentation import RetryDetails
 
@@ -94,4 +96,4 @@ def is_written(name: str, level: int) -> bool:
 
 
 def _render(logger: WrappedLogger, name: str, event: EventDict) -> Any:
-    return _RENDERERS[_format](logger, name, event)
+    return escape_unseen(str(_RENDERERS[_format](logger, name, event)))

@@ -17,6 +17,7 @@ from typing import Literal, TypeVar
 from lake.alerts.conditions import Condition, Subject, format_duration
 from lake.model.severity import SEVERITIES, Severity
 from lake.settings import AlertRule
+from lake.text import escape_unseen
 
 _Item = TypeVar("_Item")
 _Key = TypeVar("_Key")
@@ -255,9 +256,9 @@ def _format_section(
 
 
 def _format_raised(alert: Alert) -> str:
-    return f"[{alert.severity}] {alert.text}"
+    return f"[{alert.severity}] {escape_unseen(alert.text)}"
 
 
 def _format_resolved(alert: Alert) -> str:
     lasted = alert.resolved_at - alert.raised_at if alert.resolved_at else timedelta(0)
-    return f"after {format_duration(lasted)}: {alert.text}"
+    return f"after {format_duration(lasted)}: {escape_unseen(alert.text)}"

@@ -122,14 +122,15 @@ def _verify_data_files(contents: Contents, progress: Progress) -> Iterator[Probl
     listed = contents.files.read_all().with_columns(path=pl.format("{}/{}", "table", "path"))
     owners = dict(listed.select("sha256", "path").iter_rows())
     rows = listed.select("path", "sha256").rows()
-    present = [(path, digest) for path, digest in rows if (contents.tables / path).is_file()]
-    for path, digest in set(rows) - set(present):
-        yield Problem("missing", str(contents.tables / path), digest, "no file")
-    if contents.owns_data:
-        plain = [x for x in present if is_plain_file(contents.tables / x[0], contents.folder)]
-        for path, digest in set(present) - set(plain):
-            yield Problem("foreign", str(contents.tables / path), digest, "a link, or outside")
-        present = plain
+    present = []
+    for path, digest in rows:
+        place = contents.tables / path
+        if not place.is_file():
+            yield Problem("missing", str(place), digest, "no file")
+        elif contents.owns_data and not is_plain_file(place, contents.folder):
+            yield Problem("foreign", str(place), digest, "a link, or outside")
+        else:
+            present.append((path, digest))
     progress.begin("hashing files", len(present))
     digests = hash_files([contents.tables / path for path, _ in present], progress)
     progress.end()

@@ -52,8 +52,6 @@ def run(session: Session) -> None:
     show(session, report.frame())
     session.stderr().print(
         f"Active alerts: {report.conditions:,}; not sent, too soon: {report.held_back:,}.",
-        highlight=False,
-        markup=False,
     )
     if report.failed:
         raise DeliveryError(

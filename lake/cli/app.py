@@ -36,6 +36,7 @@ from lake.errors import (
     StorageError,
     UsageError,
 )
+from lake.text import escape_unseen
 
 BUG, USAGE, FINDINGS, UNAVAILABLE, CONFLICT, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 4, 5, 130, 141
 EXIT_CODES: dict[type[LakeError], int] = {
@@ -148,7 +149,7 @@ def _print_error(arguments: list[str], code: str, message: str, hint: str) -> No
     if _wants_json(arguments):
         text = json.dumps({"code": code, "message": message, "hint": hint}, ensure_ascii=False)
     else:
-        text = f"error: {message}" + (f"\n{hint}" if hint else "")
+        text = escape_unseen(f"error: {message}" + (f"\n{hint}" if hint else ""), keep="\n\t")
     sys.stderr.write(text + "\n")
 
 

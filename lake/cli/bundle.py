@@ -97,8 +97,8 @@ def show_bundle(session: Session, reference: Reference) -> None:
         return
     _summary(session, bundle, reference)
     for language, example in bundle.manifest.access.items():
-        session.stderr().print(f"\n[bold]{language}[/bold]")
-        session.stderr().print(example, highlight=False, markup=False, soft_wrap=True)
+        session.stderr().print(f"\n{language}", style="bold")
+        session.stderr().print(example, soft_wrap=True)
 
 
 def verify(
@@ -123,7 +123,7 @@ def verify(
             f"bundle {reference} differs from what was pinned: {kinds}",
             "Restore the named files from a backup or an export.",
         )
-    session.stderr().print(f"Bundle {reference} is whole.", highlight=False)
+    session.stderr().print(f"Bundle {reference} is whole.")
 
 
 def warm(
@@ -139,7 +139,7 @@ def warm(
         .warm(**which(table, timeframe), progress=session.progress())
     )
     text = f"Cached {size:,} bytes." if size else "Cached already: nothing was written."
-    session.stderr().print(text, highlight=False)
+    session.stderr().print(text)
 
 
 def export(
@@ -159,8 +159,6 @@ def export(
         show_record(session, {"id": bundle.id, "path": str(target)})
     session.stderr().print(
         f"Exported bundle {bundle.id} to {target}.",
-        highlight=False,
-        markup=False,
         soft_wrap=True,
     )
 
@@ -195,7 +193,7 @@ def remove(
     bundles = session.lake().bundles
     bundle_id = bundles.resolve(reference)
     if dry_run:
-        session.stderr().print(f"Would remove bundle {bundle_id}.", highlight=False)
+        session.stderr().print(f"Would remove bundle {bundle_id}.")
         return
     if not yes:
         raise UsageError(
@@ -204,7 +202,7 @@ def remove(
         )
     bundle_id, names = bundles.rm(reference)
     named = f" ({', '.join(names)})" if names else ""
-    session.stderr().print(f"Removed bundle {bundle_id}{named}.", highlight=False, soft_wrap=True)
+    session.stderr().print(f"Removed bundle {bundle_id}{named}.", soft_wrap=True)
 
 
 def diff(
@@ -230,7 +228,7 @@ def diff(
         frames = bundles.diff(before, after, **which(table, timeframe), rows=True)
     if days.height or session.format is not Format.table:
         show_stream(session, frames if limit is None else _first(frames, limit))
-    session.stderr().print(_describe_diff(before, after, days), highlight=False, soft_wrap=True)
+    session.stderr().print(_describe_diff(before, after, days), soft_wrap=True)
 
 
 def _note_reshaped(
@@ -242,7 +240,7 @@ def _note_reshaped(
     for name in list_reshaped_tables(*contents):
         if name in days["table"]:
             note = f"{name} has other columns in {after}: each of its days counts as changed."
-            session.stderr().print(note, highlight=False, soft_wrap=True)
+            session.stderr().print(note, soft_wrap=True)
 
 
 def _first(frames: Iterable[pl.DataFrame], limit: int) -> Iterator[pl.DataFrame]:
@@ -289,4 +287,4 @@ def _summary(session: Session, bundle: Bundle, name: str) -> None:
     if bundle.manifest.quality_report is not None:
         score = rounded_down(bundle.manifest.metadata.data_quality_score)
         lines.append(f"Quality score {score}: `lake quality report --bundle {name}` explains it.")
-    session.stderr().print("\n".join(lines), highlight=False, soft_wrap=True)
+    session.stderr().print("\n".join(lines), soft_wrap=True)

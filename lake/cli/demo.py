@@ -116,7 +116,6 @@ def _check(session: Session, lake: Lake) -> None:
     session.stderr().print(
         f"Rows checked: {done.rows:,}; score: {rounded_down(done.scores['score'])}; "
         f"findings: {done.findings.height:,}.",
-        highlight=False,
     )
 
 
@@ -166,4 +165,4 @@ def _next_steps(session: Session, uri: str) -> None:
 
 
 def _say(session: Session, text: str) -> None:
-    session.stderr().print(f"\n[bold]{text}[/bold]", highlight=False, soft_wrap=True)
+    session.stderr().print(f"\n{text}", style="bold", soft_wrap=True)

@@ -187,7 +187,6 @@ def _show(session: Session, reports: Sequence[IngestReport]) -> None:
             session.stderr().print(
                 f"Checked the days of the ingested rows: score {rounded_down(report.score)}, "
                 f"findings: {report.findings}{where}.",
-                highlight=False,
                 soft_wrap=True,
             )
     rows = [row for report in reports for row in _tabulate(report)]

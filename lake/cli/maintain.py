@@ -112,4 +112,4 @@ def _summary(files: pl.DataFrame, what: str, *, dry_run: bool) -> str:
 
 
 def _note(session: Session, text: str) -> None:
-    session.stderr().print(text, highlight=False, markup=False, soft_wrap=True)
+    session.stderr().print(text, soft_wrap=True)

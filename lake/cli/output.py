@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lake.cli.session import Format, Session
 from lake.errors import StorageError, UsageError
+from lake.text import escape_unseen
 
 if TYPE_CHECKING:
     import polars as pl
 
 _TABLE_ROWS = 1000
+_LINE_ENDS = "\n\t"
 _PIPE_WIDTH = 200
 _ISO = "%Y-%m-%dT%H:%M:%S%.fZ"
 
@@ -48,7 +50,7 @@ def show_record(session: Session, record: dict[str, Any], title: str | None = No
 
     if session.format is Format.table:
         for key, value in record.items():
-            sys.stdout.write(f"{key}: {_cell(value)}\n")
+            sys.stdout.write(f"{key}: {escape_unseen(_cell(value), keep=_LINE_ENDS)}\n")
         return
     if session.format in (Format.json, Format.ndjson):
         options = orjson.OPT_INDENT_2 if session.format is Format.json else 0
@@ -63,10 +65,11 @@ def show_record(session: Session, record: dict[str, Any], title: str | None = No
 
 def _table(session: Session, frames: Iterator[pl.DataFrame], title: str | None) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(no_color=session.no_color or None, highlight=False)
+    from lake.cli.console import PlainConsole
+
+    console = PlainConsole(no_color=session.no_color or None)
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
     first = next(frames)
@@ -86,9 +89,10 @@ def _table(session: Session, frames: Iterator[pl.DataFrame], title: str | None) 
 
 
 def _json(_: Session, frames: Iterator[pl.DataFrame], __: str | None) -> None:
+    first = next(frames)  # before anything is written: a query may fail
     sys.stdout.write("[")
     separator = "\n"
-    for frame in frames:
+    for frame in chain([first], frames):
         for line in _plain(frame).write_ndjson().splitlines():
             sys.stdout.write(separator + line)
             separator = ",\n"
@@ -168,19 +172,45 @@ def _cell(value: object) -> str:
         return iso(value)
     if isinstance(value, float):
         return f"{value:.12g}"
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, list):
         return ", ".join(_cell(item) for item in value)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_cell(item)}' for key, item in value.items())}}}"
     return str(value)
 
 
 def _plain(frame: pl.DataFrame) -> pl.DataFrame:
-    """Write times as ISO-8601 in UTC."""
+    """Write times as ISO-8601 in UTC, and bytes as hex digits, inside lists and structs too."""
     import polars as pl
 
-    zoned = [name for name, dtype in frame.schema.items() if getattr(dtype, "time_zone", None)]
-    return frame.with_columns(
-        pl.col(name).dt.convert_time_zone("UTC").dt.to_string(_ISO) for name in zoned
-    )
+    plain = ((name, _to_plain(pl.col(name), kind)) for name, kind in frame.schema.items())
+    return frame.with_columns(expr.alias(name) for name, expr in plain if expr is not None)
+
+
+def _to_plain(values: pl.Expr, kind: pl.DataType) -> pl.Expr | None:
+    """Convert values to what JSON and CSV can hold; None if they need no conversion."""
+    import polars as pl
+
+    if isinstance(kind, pl.Datetime) and kind.time_zone:
+        return values.dt.convert_time_zone("UTC").dt.to_string(_ISO)
+    if isinstance(kind, pl.Binary):
+        return values.bin.encode("hex")
+    if isinstance(kind, (pl.Array, pl.List)):
+        inner = _to_plain(pl.element(), kind.inner)  # type: ignore[arg-type]
+        items = values.arr.to_list() if isinstance(kind, pl.Array) else values
+        return None if inner is None else items.list.eval(inner)
+    return _to_plain_fields(values, kind) if isinstance(kind, pl.Struct) else None
+
+
+def _to_plain_fields(values: pl.Expr, kind: pl.Struct) -> pl.Expr | None:
+    fields = [
+        (part.name, _to_plain(values.struct.field(part.name), part.dtype))  # type: ignore[arg-type]
+        for part in kind.fields
+    ]
+    changed = [expr.alias(name) for name, expr in fields if expr is not None]
+    return values.struct.with_fields(changed) if changed else None
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:
@@ -188,4 +218,12 @@ def _flat(frame: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     nested = [name for name, dtype in frame.schema.items() if dtype.is_nested()]
-    return frame.with_columns(pl.struct(name).struct.json_encode().alias(name) for name in nested)
+    # Polars encodes structs only: each column as one of the field `v`, which is cut off again.
+    encoded = {
+        name: pl.struct(pl.col(name).alias("v")).struct.json_encode().str.slice(len('{"v":'))
+        for name in nested
+    }
+    return frame.with_columns(
+        pl.when(pl.col(name).is_not_null()).then(text.str.strip_suffix("}")).alias(name)
+        for name, text in encoded.items()
+    )

@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from lake.text import escape_unseen
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -60,12 +62,13 @@ class ProgressBar:
     def begin(self, what: str, total: float, /) -> None:
         self._rows = 0
         self._bar.start()
-        self._task = self._bar.add_task(what, total=total, rows=0)
+        self._task = self._bar.add_task(escape_unseen(what), total=total, rows=0)
 
     def advance(self, count: float = 1, *, rows: int = 0, what: str | None = None) -> None:
         if self._task is not None:
             self._rows += rows
-            self._bar.update(self._task, advance=count, rows=self._rows, description=what)
+            text = None if what is None else escape_unseen(what)
+            self._bar.update(self._task, advance=count, rows=self._rows, description=text)
 
     def end(self, outcome: object | None = None, /) -> None:
         from lake.jobs.ingest.report import IngestReport
@@ -82,7 +85,7 @@ def show_notes(console: Console, reports: Iterable[IngestReport]) -> None:
     """Print the notes on ingestions."""
     for report in reports:
         for note in notes(report):
-            console.print(note, highlight=False, markup=False, soft_wrap=True)
+            console.print(note, soft_wrap=True)
 
 
 def notes(report: IngestReport) -> list[str]:

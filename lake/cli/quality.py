@@ -214,7 +214,7 @@ def report(
         from lake.quality.report.page import render_page as page
 
         write_text(html, page(shown))
-        session.stderr().print(f"Wrote {html}.", highlight=False, markup=False, soft_wrap=True)
+        session.stderr().print(f"Wrote {html}.", soft_wrap=True)
     if html is None or session.format is not Format.table:
         _show_report(session, shown)
 
@@ -250,7 +250,6 @@ def _show_report(session: Session, document: Report) -> None:
         f"Score {rounded_down(totals.scores.score)}: {', '.join(parts)}. "
         f"Real losses: {totals.missing.losses:,}. Open findings: {counts.critical} critical, "
         f"{counts.error} errors, {counts.warning} warnings.",
-        highlight=False,
     )
 
 
@@ -268,9 +267,8 @@ def _summarize(session: Session, result: CheckReport, hidden: int) -> None:
         f"Rows checked: {result.rows:,}; score: {rounded_down(result.scores['score'])}. "
         f"Open findings: {result.findings.height:,}; new: {result.recorded.opened:,}; "
         f"closed: {result.recorded.closed:,}.",
-        highlight=False,
     )
     owed = result.describe_owed()
     if owed is not None:
         text = f"{owed}; `lake quality findings` lists them."
-        session.stderr().print(text, highlight=False)
+        session.stderr().print(text)

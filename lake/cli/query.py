@@ -61,7 +61,7 @@ def sql(
         relation = lake.sql(query, at=versions, allow_files=allow_files or ())
     if to is not None:
         rows = write_parquet(_frames(relation), to)
-        session.stderr().print(f"Wrote {rows:,} rows to {to}.", highlight=False)
+        session.stderr().print(f"Wrote {rows:,} rows to {to}.")
     else:
         show_stream(session, _frames(relation))
 
@@ -87,7 +87,7 @@ def describe(
         text = f"{dataset.title}. {dataset.description}\n"
         if dataset.kind == "data":
             text += f"{describe_availability(dataset)}\n"
-        session.stderr().print(text, highlight=False, soft_wrap=True)
+        session.stderr().print(text, soft_wrap=True)
     show(session, lake.describe(dataset.name, exchange=exchange or (), symbol=symbol or ()))
 
 

@@ -107,7 +107,6 @@ def undo(
         outcome = "it was undone before; nothing changed."
     session.stderr().print(
         f"Repair {result.repair_id} of {result.table} {result.market}: {outcome}",
-        highlight=False,
         soft_wrap=True,
     )
 
@@ -170,6 +169,5 @@ def _summarize(session: Session, result: RepairReport) -> None:
     skipped = f"; skipped (see --again): {len(result.skipped):,}" if result.skipped else ""
     session.stderr().print(
         f"{summary}; failed: {len(result.failed):,}{skipped}.",
-        highlight=False,
         soft_wrap=True,
     )

@@ -95,9 +95,9 @@ class Session:
 
     def stderr(self) -> Console:
         """Return the console for progress and notes."""
-        from rich.console import Console
+        from lake.cli.console import PlainConsole
 
-        return Console(stderr=True, quiet=self.quiet, no_color=self.no_color or None)
+        return PlainConsole(stderr=True, quiet=self.quiet, no_color=self.no_color or None)
 
 
 def _global_options(

@@ -43,7 +43,6 @@ def verify_table(session: Session, table: Tables = None, timeframe: Timeframes =
         session.stderr().print(
             f"{unrecorded:,} of {count(files, 'file')} without a checksum: an earlier version of "
             "lake or another program wrote them, or their writer crashed.",
-            highlight=False,
             soft_wrap=True,
         )
     if problems.height:
@@ -59,4 +58,4 @@ def verify_table(session: Session, table: Tables = None, timeframe: Timeframes =
         )
     whole = files - unrecorded
     state = "is as it was" if whole == 1 else "are as they were"
-    session.stderr().print(f"{count(whole, 'file')} {state} committed.", highlight=False)
+    session.stderr().print(f"{count(whole, 'file')} {state} committed.")

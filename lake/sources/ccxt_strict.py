@@ -227,9 +227,7 @@ class _Strict(_Rest):
         response: Any,
         *request: Any,
     ) -> Any:
-        behind = self.lake_session.update_clock(urlsplit(url).netloc, headers)
-        if behind is not None:
-            raise self._fault(f"HTTP {code}, an answer of {behind} before an earlier one")
+        self._require_fresh(code, url, headers)
         if code in FORBIDDEN_STATUSES:
             self._check_refusal(f"HTTP {code} {reason}", headers, body, response)
         elif code >= _SERVER_ERROR or code in _REPEATABLE:
@@ -254,6 +252,11 @@ class _Strict(_Rest):
             if code not in FORBIDDEN_STATUSES:
                 raise
             raise ccxt.PermissionDenied(f"HTTP {code} {reason} {body}") from error
+
+    def _require_fresh(self, code: int, url: str, headers: Mapping[str, str]) -> None:
+        behind = self.lake_session.update_clock(urlsplit(url).netloc, headers)
+        if behind is not None:
+            raise self._fault(f"HTTP {code}, an answer of {behind} before an earlier one")
 
     def _check_refusal(
         self, status: str, headers: Mapping[str, str], body: str, response: Any
