@@ -27,7 +27,7 @@ def filled(new_lake: NewLake) -> Lake:
         for number, symbol in enumerate(("BTC/USDT", "ETH/USDT")):
             names = {"exchange": exchange, "symbol": symbol}
             start = T0 + 20 * number * MINUTE
-            rows = bars(90, step=30 * MINUTE, start=start, **names)  # type: ignore[arg-type]
+            rows = bars(90, step=30 * MINUTE, start=start, **names)
             close = 100.0 + pl.int_range(pl.len()) % 7 / 10
             write(lake, "bars_1m", rows.with_columns(close=close, high=pl.lit(101.0)))
             for part in range(2):
