@@ -33,7 +33,7 @@ def filled(new_lake: NewLake) -> Lake:
             for part in range(2):
                 start = T0 + part * 7 * MINUTE
                 some = trades(100, first=100 * part, start=start - 100 * part * 17 * MINUTE,
-                              step=17 * MINUTE, **names)  # type: ignore[arg-type]  # fmt: skip
+                              step=17 * MINUTE, **names)  # fmt: skip
                 write(lake, "trades", some)
     return lake
 
