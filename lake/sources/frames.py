@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from lake.model.dataset import TIMESTAMP
-from lake.model.grid import end_of, find_end
+from lake.model.grid import Grid, end_of, find_end, is_long, learn_grid
 from lake.model.ohlcv import OHLCV
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
@@ -60,12 +60,20 @@ def add_closed(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> p
     return bars.with_columns(closed=has_ended.fill_null(value=False))
 
 
-def find_complete_until(bars: pl.DataFrame, timeframe: Timeframe, reached: datetime) -> datetime:
+def find_complete_until(
+    bars: pl.DataFrame, timeframe: Timeframe, reached: datetime, grid: Grid | None = None
+) -> datetime:
     """Return the open time up to which an answer has all bars, given the time of the venue.
 
     Bars that are still open, or that end after `reached`, are not final yet.
+
+    Parameters
+    ----------
+    grid
+        Where the bars open; by default where those of the answer do.
     """
-    until = reached - timeframe.longest
+    grid = grid or _learn_grid(bars, timeframe)
+    until = reached - timeframe.longest if grid is None else grid.floor(reached)
     if bars.is_empty():
         return until
     last = bars["timestamp"].max()
@@ -76,6 +84,12 @@ def find_complete_until(bars: pl.DataFrame, timeframe: Timeframe, reached: datet
         until = max(until, find_end(last_closed, timeframe))
     still_open = bars.filter(~pl.col("closed"))["timestamp"].min()
     return min(until, still_open) if isinstance(still_open, datetime) else until
+
+
+def _learn_grid(bars: pl.DataFrame, timeframe: Timeframe) -> Grid | None:
+    """Learn where bars open; None if that is unclear: venues disagree about long bars."""
+    opens = bars["timestamp"].drop_nulls()
+    return None if is_long(timeframe) and opens.is_empty() else learn_grid(opens, timeframe)
 
 
 def find_unreadable_columns(frame: pl.DataFrame, columns: Iterable[str]) -> str | None:

@@ -25,6 +25,7 @@ from lake.jobs.ingest.survey import Connect, ExchangePlan, History, Surveyor
 from lake.jobs.job import WriteCounts, record_job
 from lake.jobs.touched import Touched, TouchedRanges
 from lake.log import get_logger
+from lake.model.grid import is_long
 from lake.model.intervals import RangeSet, subtract, union
 from lake.model.progress import Progress
 from lake.model.time import iso
@@ -272,6 +273,7 @@ def _find_gap(
     """Find what is missing of a dataset and market, with what was before; nothing if complete."""
     key = FetchRequest(request.dataset, request.market)
     covered = history.covered.get((request.dataset.name, request.market), ())
+    grid = find_grid(store, request.dataset, request.market)
     requested = plan.resolve_range(
         request.dataset,
         request.market,
@@ -279,9 +281,11 @@ def _find_gap(
         request.since,
         request.until,
         now,
-        find_grid(store, request.dataset, request.market),
+        grid,
     )
     missing = subtract([requested] if requested else [], () if request.refetch else covered)
+    if grid is not None and not is_long(grid.timeframe):  # where long bars open may be unclear
+        missing = plan.select_holding_bars(missing, grid)
     return {key: union([*before.get(key, ()), *missing])} if missing else {}
 
 

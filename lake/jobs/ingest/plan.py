@@ -74,6 +74,11 @@ def _require_past(since: datetime | None, until: datetime | None, now: datetime)
             )
 
 
+def select_holding_bars(gaps: RangeSet, grid: Grid) -> RangeSet:
+    """Return the gaps in which a bar opens; there is nothing to ask in the others."""
+    return tuple(gap for gap in gaps if grid.ceiling(gap.start) < gap.end)
+
+
 def plan_tasks(
     gaps: Mapping[FetchRequest, Iterable[TimeRange]],
     step: Callable[[Dataset], timedelta],

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from lake.errors import SourceRefusedError
+from lake.model.grid import Grid
 from lake.model.time import EPOCH, TimeRange, iso
 from lake.model.timeframe import Timeframe
 from lake.sources.base import Page
@@ -78,7 +79,8 @@ class BinanceBars:
                     done_until = page.end
             at = _find_next(bars, timeframe, following)
             until = min(at, window.end)
-            settled_end = min(until, find_complete_until(bars, timeframe, reached))
+            complete_until = find_complete_until(bars, timeframe, reached, Grid(timeframe))
+            settled_end = min(until, complete_until)
             yield Page(bars, range_or_none(done_until, settled_end), answer.refused)
             done_until = until
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import polars as pl
 
+from lake.model.grid import find_end
 from lake.model.ohlcv import OHLCV
 from lake.model.time import MILLISECOND, TimeRange
 from lake.model.timeframe import Timeframe
@@ -122,6 +123,12 @@ class RangeQuery:
     def complete_to(self, last: datetime) -> datetime:
         """Return where coverage ends if no row follows the last one; see `complete_from`."""
         return last if self.family == "trades" else last + MILLISECOND
+
+    def end_of_last(self, position: WindowPosition) -> datetime:
+        """Return until when the last row before a position lasts: a bar to its end."""
+        if self.timeframe is None or position.overlap["timestamp"].drop_nulls().is_empty():
+            return position.at
+        return max(position.at, find_end(last_time(position.overlap), self.timeframe))
 
 
 def parse_bars(answer: Any) -> pl.DataFrame:

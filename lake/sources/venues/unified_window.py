@@ -209,17 +209,27 @@ class UnifiedWindow:
         if is_stuck(answer, position.since, self._requests.page_rows(query)):
             return self._pass_moment(position, answer, rows)
         until = await self._find_next_since(position)
+        complete_until = self._find_complete_until(position, answer, reached)
         if until is None:
-            return [Page(rows, None)], None
+            # nothing proves that no bar follows the last one, which itself is known to its end
+            end = min(window.end, query.end_of_last(position), complete_until)
+            return [Page(rows, range_or_none(position.at, end))], None
         self._widen(answer)
         if until < _FAR and self._is_leading and self._is_history(position):
             page = await self._build_page_of_nothing(position, until, rows)
             if page is not None:
                 end = until if page.settled is None and page.not_given is None else page.end
                 return [page], WindowPosition(end, end, answer.clear())
-        end = min(until, window.end, query.complete_until(rows, reached))
+        end = min(until, window.end, complete_until)
         page = Page(rows, range_or_none(position.at, end), self._requests.take_refused(query))
         return [page], WindowPosition(max(position.at, until), until, answer.clear())
+
+    def _find_complete_until(
+        self, position: WindowPosition, answer: pl.DataFrame, reached: datetime
+    ) -> datetime:
+        """Return the time up to which nothing is missing, by an answer without new rows."""
+        known = pl.concat([position.overlap, answer])
+        return self._query.complete_until(self._query.add_closed(known, reached), reached)
 
     async def _build_page_of_nothing(
         self, position: WindowPosition, until: datetime, rows: pl.DataFrame

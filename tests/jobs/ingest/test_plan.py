@@ -126,3 +126,11 @@ def test_a_range_that_cannot_be_met_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         _wanted(since, until)
+
+
+def test_there_is_nothing_to_ask_where_no_bar_opens() -> None:
+    second, minute = timedelta(seconds=1), timedelta(minutes=1)
+    grid = Grid(Timeframe(1, "m"))
+    inside = TimeRange(EPOCH + second, EPOCH + minute)
+    over = TimeRange(EPOCH + 61 * second, EPOCH + 2 * minute + second)
+    assert plan.select_holding_bars((inside, over), grid) == (over,)
