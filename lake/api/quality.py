@@ -261,9 +261,10 @@ class Quality:
         )
 
     def undo(self, repair_id: str) -> UndoReport:
-        """Restore the rows that a repair changed, and check them again.
+        """Restore the rows that a repair changed and their coverage, and check them again.
 
-        Rows that changed again since the repair stay as they are, and are reported.
+        Rows that changed again since the repair stay as they are, and are reported. Time that only
+        the repair had covered is fetched by the next ingestion.
 
         Raises
         ------

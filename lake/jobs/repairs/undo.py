@@ -11,6 +11,7 @@ import polars as pl
 from lake.errors import DamagedError, UnknownNameError
 from lake.jobs.job import WriteCounts, record_job
 from lake.jobs.repairs.changes import SHOWN_ROWS, Changes, compare_rows
+from lake.jobs.repairs.coverage import take_back_coverage
 from lake.jobs.repairs.records import Records, read_rows, recover
 from lake.jobs.repairs.report import UndoReport
 from lake.model.dataset import Dataset
@@ -22,7 +23,7 @@ from lake.store.store import Origin, Store
 
 
 def undo(store: Store, repair_id: str) -> UndoReport:
-    """Restore the rows that a repair changed, in one commit.
+    """Restore the rows that a repair changed, in one commit, and their coverage.
 
     Rows that it inserted are deleted, rows that it replaced get their old values back. Rows that
     were changed again since stay, and the report names them; if all were, the repair stays done,
@@ -56,9 +57,13 @@ def _undo_repair(store: Store, repair_id: str) -> UndoReport:
     counts = WriteCounts()
     with record_job(Ledger(store), "quality undo", {"repair": repair_id}, counts) as job:
         restoring = _Restoration(dataset, _read_changes(store, dataset, market, window, row))
-        source = f"undo:{repair_id}"
-        replaced = store.replace(dataset, market, window, restoring, Origin(job.id, source))
-        if restoring.removed or restoring.restored or restoring.kept.is_empty():
+        origin = Origin(job.id, f"undo:{repair_id}")
+        restoring(read_rows(store, dataset, market, window))
+        if restoring.is_due:
+            # Before its rows: after a crash in between, the source is merely asked once more.
+            take_back_coverage(store, dataset, market, row, origin)
+        replaced = store.replace(dataset, market, window, restoring, origin)
+        if restoring.is_due:
             records.record_undo(row, job.id)
     later = _find_later(records, row) if restoring.kept.height else ()
     return UndoReport(
@@ -85,6 +90,11 @@ class _Restoration:
     removed: int = 0
     restored: int = 0
     kept: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is anything to undo: not if all rows were changed again since."""
+        return bool(self.removed or self.restored or self.kept.is_empty())
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         key, columns = list(self.dataset.row_key), rows.columns
