@@ -20,6 +20,7 @@ from lake.model.ohlcv import PRICES
 from lake.model.time import MICROSECOND
 from lake.model.timeframe import Timeframe
 from lake.model.visibility import AVAILABLE_AT
+from lake.model.words import count
 
 Frame = pl.LazyFrame | pl.DataFrame
 
@@ -74,7 +75,7 @@ class Aligned:
 
     def __repr__(self) -> str:
         sources = ", ".join(self.summary["source"].unique(maintain_order=True))
-        return f"<Aligned: {self.frame.height:,} rows of {sources}>"
+        return f"<Aligned: {count(self.frame.height, 'row')} of {sources}>"
 
 
 def align(

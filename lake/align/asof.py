@@ -13,6 +13,7 @@ from lake.model.market import MARKET_COLUMNS
 from lake.model.time import TimeRange
 from lake.model.timeframe import Timeframe
 from lake.model.visibility import AVAILABLE_AT
+from lake.model.words import count
 
 _ZERO = timedelta(0)
 
@@ -169,7 +170,7 @@ def _require_order(times: pl.DataFrame, rows: pl.DataFrame, on: str) -> None:
     for what, column in (("times", times[on]), ("rows", rows[_KNOWN].alias(AVAILABLE_AT))):
         if column.null_count():
             raise UsageError(
-                f"{what}: column {column.name!r} is null in {column.null_count()} rows",
+                f"{what}: column {column.name!r} is null in {count(column.null_count(), 'row')}",
                 "Fill these values, or remove these rows.",
             )
     if not times[on].is_sorted():

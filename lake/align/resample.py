@@ -13,6 +13,7 @@ from lake.align.policies import Aggregate, AsOf, How, Resample
 from lake.errors import UsageError
 from lake.model.ohlcv import PRICES, aggregate_price, sum_all
 from lake.model.visibility import AVAILABLE_AT
+from lake.model.words import count
 
 # The method by which a repair filled a row; null if the source sent the row.
 STORED = "stored fill"
@@ -72,7 +73,7 @@ def _read_rows(source: Source, grid: Grid) -> pl.DataFrame:
     nulls = rows[AVAILABLE_AT].null_count()
     if nulls:
         raise UsageError(
-            f"source {source.name!r}: column {AVAILABLE_AT!r} is null in {nulls} rows",
+            f"source {source.name!r}: column {AVAILABLE_AT!r} is null in {count(nulls, 'row')}",
             "Set the column in those rows, or leave the rows out.",
         )
     return rows.sort(AVAILABLE_AT, maintain_order=True)

@@ -12,6 +12,7 @@ from lake.bundles.table import PinnedTable
 from lake.model.dataset import PARTITIONS
 from lake.model.digest import combine_digests
 from lake.model.selection import Selection
+from lake.model.words import count
 from lake.store.columns import build_scan_options
 from lake.store.faults import translate_errors
 from lake.store.reader import TIME_STEP
@@ -107,7 +108,7 @@ def find_wrong_bounds(files: pl.DataFrame) -> Iterator[tuple[str, str, str]]:
     )
     for row in files.filter(is_wrong.fill_null(value=False)).iter_rows(named=True):
         expected, found = (
-            f"{row['rows' + end]} rows from {row['first' + end]} to {row['last' + end]}"
+            f"{count(row['rows' + end], 'row')} from {row['first' + end]} to {row['last' + end]}"
             for end in ("", "_found")
         )
         yield row["path"], expected, found
@@ -119,4 +120,4 @@ def _has_valid_delays(row: dict[str, Any]) -> bool:
 
 
 def _format_rows(rows: int | None, digest: str | None) -> str:
-    return "no rows" if digest is None else f"{rows} rows, digest {digest}"
+    return "no rows" if digest is None else f"{count(rows, 'row')}, digest {digest}"

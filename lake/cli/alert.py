@@ -9,6 +9,7 @@ import typer
 from lake.cli.output import show
 from lake.cli.session import Format, Session, command
 from lake.errors import CommitConflictError
+from lake.model.words import count
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,7 +32,7 @@ def try_channels(
     failed = outcomes.filter(outcome="failed")["channel"].to_list()
     if failed:
         raise DeliveryError(
-            f"{len(failed)} of {outcomes.height} channels did not take the test message: "
+            f"{len(failed)} of {count(outcomes.height, 'channel')} did not take the test message: "
             f"{', '.join(failed)}",
             "Correct them under [alerts.channels] in lake.toml, or try again later.",
         )
@@ -55,7 +56,7 @@ def run(session: Session) -> None:
     )
     if report.failed:
         raise DeliveryError(
-            f"{len(report.failed)} of {len(report.outcomes)} messages were not delivered",
+            f"{len(report.failed)} of {count(len(report.outcomes), 'message')} did not arrive",
             "The next run sends them again. `lake alert test` tests the channels.",
         )
 

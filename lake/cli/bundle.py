@@ -13,6 +13,7 @@ from lake.cli.options import Exchange, Since, Symbol, Tables, Timeframes, Until,
 from lake.cli.output import rounded_down, show, show_record, show_stream
 from lake.cli.session import Format, Session, command
 from lake.errors import DamagedError, UsageError
+from lake.model.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -256,7 +257,7 @@ def _describe_diff(before: str, after: str, days: pl.DataFrame) -> str:
         return f"{before} and {after} hold the same rows."
     counts = Counter(days["change"])
     parts = [f"{counts[kind]:,} {kind}" for kind in ("added", "removed", "changed") if counts[kind]]
-    sums = f"{days['rows_before'].sum():,} rows before, {days['rows_after'].sum():,} after"
+    sums = f"{count(days['rows_before'].sum(), 'row')} before, {days['rows_after'].sum():,} after"
     return f"From {before} to {after}, market-days: {', '.join(parts)}; in them {sums}."
 
 

@@ -10,6 +10,7 @@ from lake.cli.options import Tables, Timeframes, which
 from lake.cli.output import show
 from lake.cli.session import Session, command
 from lake.errors import UsageError
+from lake.model.words import count
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,7 +47,8 @@ def optimize(
     total = result.sum()
     _note(
         session,
-        f"Compacted {total['dates'][0]:,} dates: {total['files_before'][0]:,} files became "
+        f"Compacted {count(total['dates'][0], 'date')}: "
+        f"{count(total['files_before'][0], 'file')} became "
         f"{total['files_after'][0]:,}.",
     )
 
@@ -72,7 +74,7 @@ def vacuum(
     )
     show(session, report.files)
     _note_held(session, report)
-    _note(session, _summary(report.files, "files", dry_run=dry_run))
+    _note(session, _summary(report.files, "file", dry_run=dry_run))
 
 
 def checkpoint(session: Session, table: Tables = None, timeframe: Timeframes = None) -> None:
@@ -85,7 +87,7 @@ def gc(session: Session, dry_run: DryRun = False, yes: Yes = False) -> None:
     _require_choice("gc", dry_run=dry_run, yes=yes)
     leftovers = session.lake().maintenance.gc(dry_run=dry_run)
     show(session, leftovers)
-    _note(session, _summary(leftovers, "leftovers", dry_run=dry_run))
+    _note(session, _summary(leftovers, "leftover", dry_run=dry_run))
 
 
 def _require_choice(verb: str, *, dry_run: bool, yes: bool) -> None:
@@ -93,7 +95,7 @@ def _require_choice(verb: str, *, dry_run: bool, yes: bool) -> None:
         raise UsageError(
             f"lake maintain {verb} deletes files; confirm with --yes",
             f"`lake maintain {verb} --dry-run` lists them, "
-            f"`lake maintain {verb} --yes` deletes it.",
+            f"`lake maintain {verb} --yes` deletes them.",
         )
 
 
@@ -101,14 +103,14 @@ def _note_held(session: Session, report: VacuumReport) -> None:
     for bundle, name, table, files, size in report.held.iter_rows():
         _note(
             session,
-            f"Bundle {name} ({bundle[:12]}) needs {files:,} files of {table}, "
-            f"{size / 1e6:,.1f} MB. `lake bundle rm {name}` releases them.",
+            f"Bundle {name} ({bundle[:12]}) needs {count(files, 'file')} of {table}, "
+            f"{size / 1e6:,.1f} MB. `lake bundle rm {name}` gives it up.",
         )
 
 
 def _summary(files: pl.DataFrame, what: str, *, dry_run: bool) -> str:
     verb = "would be deleted" if dry_run else "deleted"
-    return f"{files.height:,} {what} {verb}, {int(files['bytes'].sum()) / 1e6:,.1f} MB."
+    return f"{count(files.height, what)} {verb}, {int(files['bytes'].sum()) / 1e6:,.1f} MB."
 
 
 def _note(session: Session, text: str) -> None:

@@ -21,11 +21,6 @@ _PIPE_WIDTH = 200
 _ISO = "%Y-%m-%dT%H:%M:%S%.fZ"
 
 
-def count(number: int, singular: str, plural: str = "") -> str:
-    """Write a number and the noun that it counts: `1 file`, `2,000 files`."""
-    return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"
-
-
 def show(session: Session, frame: pl.DataFrame, title: str | None = None) -> None:
     """Print a frame in the format of the session."""
     show_stream(session, [frame], title)

@@ -16,6 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from lake.model.words import count
 from lake.text import escape_unseen
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from lake.model.intervals import RangeSet
 
 _MAX_RANGES = 5
+_CONTRADICTS = "of them contradicts a stored row, which stays"
+_CONTRADICT = "of them contradict stored rows, which stay"
 
 
 class _Done(ProgressColumn):
@@ -35,7 +38,7 @@ class _Done(ProgressColumn):
         if not rows:
             return Text(f"{task.completed:,.0f}/{task.total or 0:,.0f}")
         rate = rows / task.elapsed if task.elapsed else 0.0
-        return Text(f"{rows:,} rows  {rate:,.0f}/s")
+        return Text(f"{count(rows, 'row')}  {rate:,.0f}/s")
 
 
 class ProgressBar:
@@ -95,21 +98,22 @@ def notes(report: IngestReport) -> list[str]:
             "what is open was refused before" if report.failures else "the whole range is covered"
         )
         return [f"Nothing to do: {what}.", *map(_describe_failure, report.failures)]
-    took = f"{report.rows:,} rows in {report.seconds:.1f} s, {report.requests} requests"
+    requests = count(report.requests, "request")
+    took = f"{count(report.rows, 'row')} in {report.seconds:.1f} s, {requests}"
     lines = [f"Job {report.job_id}: {report.status}, {took}."]
     lines += map(_describe_failure, report.failures)
     lines += map(_describe_unanswered, report.unanswered)
     rejected = sum(table.rejected for table in report.tables)
     if rejected:
-        lines.append(f"{rejected:,} rows were refused: the table quarantine has the reasons.")
+        refused = count(rejected, "row was refused", "rows were refused")
+        lines.append(f"{refused}: the table quarantine has the reasons.")
     conflicting = report.conflicting
     if conflicting:
-        lines.append(
-            f"{conflicting:,} of them contradict stored rows, which stay: quarantine has both."
-        )
+        lines.append(f"{count(conflicting, _CONTRADICTS, _CONTRADICT)}: quarantine has both.")
     cleared = sum(table.cleared for table in report.tables)
     if cleared:
-        lines.append(f"{cleared:,} times out of range became null: the log names the columns.")
+        times = count(cleared, "time")
+        lines.append(f"{times} out of range became null: the log names the columns.")
     return lines
 
 

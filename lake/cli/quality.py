@@ -23,6 +23,7 @@ from lake.cli.options import (
 from lake.cli.output import rounded_down, show, show_record, write_text
 from lake.cli.session import Format, Session, command
 from lake.errors import QualityError, UsageError
+from lake.model.words import count
 
 if TYPE_CHECKING:
     import polars as pl
@@ -249,7 +250,7 @@ def _show_report(session: Session, document: Report) -> None:
     session.stderr().print(
         f"Score {rounded_down(totals.scores.score)}: {', '.join(parts)}. "
         f"Real losses: {totals.missing.losses:,}. Open findings: {counts.critical} critical, "
-        f"{counts.error} errors, {counts.warning} warnings.",
+        f"{count(counts.error, 'error')}, {count(counts.warning, 'warning')}.",
     )
 
 

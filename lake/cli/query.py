@@ -12,6 +12,7 @@ from lake.cli.options import Exchange, Symbol, Table, Timeframe
 from lake.cli.output import show, show_stream, write_parquet
 from lake.cli.session import Format, Session, command
 from lake.errors import UsageError
+from lake.model.words import count
 
 if TYPE_CHECKING:
     import duckdb
@@ -61,7 +62,7 @@ def sql(
         relation = lake.sql(query, at=versions, allow_files=allow_files or ())
     if to is not None:
         rows = write_parquet(_frames(relation), to)
-        session.stderr().print(f"Wrote {rows:,} rows to {to}.")
+        session.stderr().print(f"Wrote {count(rows, 'row')} to {to}.")
     else:
         show_stream(session, _frames(relation))
 

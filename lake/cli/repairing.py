@@ -9,6 +9,7 @@ import typer
 from lake.cli.options import Exchange, Since, Symbol, Tables, Timeframes, Until, where, which
 from lake.cli.output import show, show_record
 from lake.cli.session import Format, Session, command
+from lake.model.words import count
 
 if TYPE_CHECKING:
     import polars as pl
@@ -99,10 +100,11 @@ def undo(
             "job": result.job_id,
         }
         show_record(session, record)
-    kept = f" {result.kept:,} were changed since, and stay." if result.kept else ""
+    stays = count(result.kept, "was changed since, and stays", "were changed since, and stay")
+    kept = f" {stays}." if result.kept else ""
     if result.later:
         kept += f" Undo the later repairs first: {', '.join(result.later)}."
-    outcome = f"{result.removed:,} rows removed, {result.restored:,} restored.{kept}"
+    outcome = f"{count(result.removed, 'row')} removed, {result.restored:,} restored.{kept}"
     if result.job_id is None:
         outcome = "it was undone before; nothing changed."
     session.stderr().print(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import typer
 
 from lake.cli.options import Tables, Timeframes, which
-from lake.cli.output import count, show
+from lake.cli.output import show
 from lake.cli.session import Format, Session, command
 from lake.errors import DamagedError
+from lake.model.words import count
 
 _GROUP_HELP = "Compare files of tables with what was committed; see also `lake bundle verify`."
 

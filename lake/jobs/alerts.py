@@ -23,6 +23,7 @@ from lake.errors import ConfigError, LakeError, UnknownNameError
 from lake.jobs.job import WriteCounts, record_job
 from lake.log import get_logger
 from lake.model.dataset import Dataset
+from lake.model.words import count
 from lake.settings import AlertRule, AlertSettings, Settings
 from lake.store.ledger import Ledger
 from lake.store.locks import lock_file
@@ -84,8 +85,8 @@ class AlertReport:
     busy: bool = False
 
     def __repr__(self) -> str:
-        sent = f"{len(self.outcomes):,} messages, {len(self.failed):,} failed"
-        return f"<AlertReport: {self.conditions:,} conditions, {sent}>"
+        sent = f"{count(len(self.outcomes), 'message')}, {len(self.failed):,} failed"
+        return f"<AlertReport: {count(self.conditions, 'condition')}, {sent}>"
 
     @property
     def failed(self) -> tuple[AlertOutcome, ...]:

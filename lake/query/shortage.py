@@ -18,6 +18,7 @@ from lake.model.dataset import Dataset
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
+from lake.model.words import count
 from lake.store.ledger import is_covered
 from lake.store.reader import TIME_STEP
 from lake.store.snapshot import Snapshot
@@ -40,7 +41,7 @@ class Shortage:
     def __str__(self) -> str:
         return (
             f"{self.table} of {self.exchange} {self.symbol}: {self.range} has {self.stored:,} of "
-            f"{self.expected:,} rows"
+            f"{count(self.expected, 'row')}"
         )
 
 
@@ -223,9 +224,9 @@ def _sum_disjoint(parts: pl.Series) -> int:
     if all(start >= end for start, end in zip(starts[1:], ends, strict=False)):
         return int(sum(rows))
     best = [0]
-    for number, (start, count) in enumerate(zip(starts, rows, strict=True)):
+    for number, (start, own) in enumerate(zip(starts, rows, strict=True)):
         before = bisect_right(ends, start, hi=number)
-        best.append(max(best[-1], best[before] + count))
+        best.append(max(best[-1], best[before] + own))
     return best[-1]
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 import stamina
 
 from lake.errors import RefusalReason, SourceRefusedError, SourceUnavailableError
+from lake.model.words import count
 from lake.retries import run_with_retries
 from lake.settings import RetrySettings
 
@@ -219,8 +220,8 @@ class Retrier:
         return error.retry_after if error.retry_after <= LONGEST_PAUSE_SECONDS else False
 
     def _unavailable(self, request: str, attempts: int, fault: Fault) -> SourceUnavailableError:
-        count = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-        message = f"{self._venue} gave no usable answer in {count}: {request}: {fault.reason}"
+        tries = count(attempts, "attempt")
+        message = f"{self._venue} gave no usable answer in {tries}: {request}: {fault.reason}"
         when = "Try again later"
         if fault.retry_after is not None:
             when = f"The venue demands a pause of {fault.retry_after:.0f} s; try again after it"

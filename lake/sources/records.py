@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import polars as pl
 
+from lake.model.words import count
 from lake.sources.base import Refused
 from lake.sources.faults import Fault
 
@@ -68,7 +69,7 @@ def parse_records(
     reasons = [_find_reason(record, parse, names) for record in answer]
     good = [record for record, reason in zip(answer, reasons, strict=True) if reason is None]
     if not good:
-        raise Fault(f"{len(answer)} records, of which none can be read: {reasons[0]}")
+        raise Fault(f"{count(len(answer), 'record')}, of which none can be read: {reasons[0]}")
     return Records(parse(good), tuple(_refuse(answer, reasons)))
 
 

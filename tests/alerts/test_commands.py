@@ -88,7 +88,7 @@ def test_a_run_whose_channel_fails_exits_so(
     write(lake._context.store, "findings", findings(1))
     assert run(["alert", "run"]) == 4
     captured = capsys.readouterr()
-    assert "1 of 1 messages were not delivered" in captured.err
+    assert "1 of 1 message did not arrive" in captured.err
     assert "hush" not in captured.out + captured.err
 
 

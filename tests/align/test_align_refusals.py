@@ -36,7 +36,7 @@ REFUSED: dict[str, tuple[dict[str, pl.DataFrame], dict[str, Any], str]] = {
             )
         },
         {"how": Resample("sum")},
-        "source 'x': column 'available_at' is null in 1 rows",
+        "source 'x': column 'available_at' is null in 1 row",
     ),
     "an unknown column": (
         {"x": rows_known_at(0)},

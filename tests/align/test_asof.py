@@ -197,7 +197,7 @@ REFUSED: dict[str, tuple[pl.DataFrame, pl.DataFrame, dict[str, Any], str]] = {
         times(0),
         rows(at(0, None), [1, 2]),
         {},
-        "rows: column 'available_at' is null in 1 rows",
+        "rows: column 'available_at' is null in 1 row",
     ),
     "an unknown column": (times(0), KNOWN, {"columns": ["nope"]}, "rows has no column 'nope'"),
     "an unknown market": (times(0), KNOWN, {"by": ["nope"]}, "rows has no column 'nope'"),

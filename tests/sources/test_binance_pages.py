@@ -137,7 +137,7 @@ def test_odd_bars_of_an_outage_are_described() -> None:
     odd = [kline(off + timedelta(minutes=n), off + timedelta(minutes=n + 1)) for n in range(5)]
     assert str(oddity(odd)).startswith("5 bars off the grid of 1m from")
     # the grid begins anew: the last bar off the grid overlaps the first one on it
-    assert str(oddity([odd[4], *minutes(5)])).startswith("1 bars off the grid of 1m from")
+    assert str(oddity([odd[4], *minutes(5)])).startswith("1 bar off the grid of 1m from")
     assert str(oddity(minutes(3, 4, 4))).startswith("1 bars repeated from")
 
 
@@ -158,7 +158,7 @@ def test_weeks_and_months_have_their_own_grid(
     assert odd is None
     wrong = kline(opens + timedelta(days=1), ends + timedelta(days=1))
     odd = validate_klines(parse_klines([wrong]), grid, window, LATER)[1]
-    assert str(odd).startswith(f"1 bars off the grid of {timeframe}")
+    assert str(odd).startswith(f"1 bar off the grid of {timeframe}")
 
 
 def test_numbers_that_cannot_be_read_are_null_and_all_of_them_are_a_changed_format() -> None:

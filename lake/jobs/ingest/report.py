@@ -10,6 +10,7 @@ from lake.jobs.job import Status, TableReport
 from lake.jobs.touched import Touched
 from lake.model.intervals import RangeSet
 from lake.model.market import Market
+from lake.model.words import count
 
 FailureReason = Literal[
     "not_listed", "too_long_ago", "forbidden", "refused", "unavailable", "unusable", "damaged"
@@ -98,7 +99,7 @@ class IngestReport:
         score = "" if self.score is None else f", score {self.score:.6f}"
         conflicting = f", {self.conflicting:,} conflicting" if self.conflicting else ""
         job = self.job_id or "no job"
-        return f"<IngestReport {job}: {self.status}, {self.rows:,} rows{conflicting}{score}>"
+        return f"<IngestReport {job}: {self.status}, {count(self.rows, 'row')}{conflicting}{score}>"
 
     @property
     def rows(self) -> int:

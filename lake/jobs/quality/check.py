@@ -23,6 +23,7 @@ from lake.model.market import DATASET_MARKET, Market
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
 from lake.model.time import TimeRange, iso
+from lake.model.words import count
 from lake.quality.configure import OwnChecks
 from lake.quality.score import combine_scores
 from lake.query.unchecked import find_unchecked, read_versions
@@ -60,10 +61,10 @@ class CheckReport:
     owed: CheckReport | None = None
 
     def __repr__(self) -> str:
-        summary = f"{self.findings.height:,} open findings"
+        summary = count(self.findings.height, "open finding")
         owed = self.describe_owed()
         more = f"; {owed[0].lower()}{owed[1:]}" if owed else ""
-        return f"<CheckReport {self.job_id}: {self.rows:,} rows, {summary}{more}>"
+        return f"<CheckReport {self.job_id}: {count(self.rows, 'row')}, {summary}{more}>"
 
     @property
     def new_findings(self) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from lake.model.market import Market
 from lake.model.time import TimeRange
+from lake.model.words import count
 
 Method = Literal["refetch", "derive", "interpolate", "mark"]
 
@@ -141,5 +142,7 @@ class UndoReport:
     version: int
 
     def __repr__(self) -> str:
-        rows = f"{self.removed:,} rows removed, {self.restored:,} restored, {self.kept:,} kept"
+        rows = (
+            f"{count(self.removed, 'row')} removed, {self.restored:,} restored, {self.kept:,} kept"
+        )
         return f"<UndoReport {self.repair_id}: {rows}>"

@@ -169,7 +169,7 @@ def _group_findings(
             against=pl.lit(reference),
             severity=pl.when(~pl.col("_strict").any()).then(pl.lit("warning")),
             message=pl.format(
-                "{} from the {} in {}: {} instead of {}{}",
+                "{} from {} in {}: {} instead of {}{}",
                 count_phrase(pl.len(), "bar differs", "bars differ"),
                 pl.lit(reference),
                 columns,

@@ -14,6 +14,7 @@ from lake.errors import SourceRefusedError
 from lake.model.grid import Grid
 from lake.model.time import EPOCH, TimeRange, iso
 from lake.model.timeframe import Timeframe
+from lake.model.words import count
 from lake.sources.base import Page
 from lake.sources.faults import (
     ANSWERS_COMPARED,
@@ -132,7 +133,7 @@ class BinanceBars:
         def read(answer: Any) -> tuple[Records, str | None]:
             records = self._market.require_readable("bars", parse_records(answer, parse_klines))
             if records.frame.height > limit:
-                raise Fault(f"{records.frame.height} bars instead of {limit}")
+                raise Fault(f"{count(records.frame.height, 'bar')} instead of {limit}")
             bars, anomaly = validate_klines(records.frame, timeframe, window, reached)
             return Records(bars, records.refused), join_anomalies(records.anomaly, anomaly)
 

@@ -19,6 +19,7 @@ from polars.exceptions import PolarsError
 
 from lake.model.time import MILLISECOND, TimeRange, iso
 from lake.model.timeframe import Timeframe
+from lake.model.words import count
 from lake.sources.faults import Fault
 from lake.sources.frames import add_closed, sorted_by, to_integers, to_timestamps
 
@@ -115,7 +116,7 @@ def _describe_oddities(opens: pl.Series, timeframe: Timeframe, odd_lengths: int)
         "repeated": opens.len() - opens.n_unique(),
         f"not {timeframe} long": odd_lengths,
     }
-    oddities = [f"{count} bars {oddity}" for oddity, count in counts.items() if count]
+    oddities = [f"{count(number, 'bar')} {oddity}" for oddity, number in counts.items() if number]
     return f"{', '.join(oddities)} from {iso(opens[0])} to {iso(opens[-1])}" if oddities else None
 
 

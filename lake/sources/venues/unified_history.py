@@ -11,6 +11,7 @@ import polars as pl
 
 from lake.errors import SourceError, SourceRefusedError
 from lake.model.timeframe import Timeframe
+from lake.model.words import count
 from lake.sources.faults import ask_until_consistent
 from lake.sources.venues.beginnings import DAY, find_beginning
 from lake.sources.venues.unified_pages import RangeQuery, Source, first_time, last_time
@@ -174,4 +175,4 @@ class UnifiedHistory:
 def _describe(answer: pl.DataFrame) -> str:
     if answer.is_empty():
         return "no rows"
-    return f"{answer.height} rows from {first_time(answer)} to {last_time(answer)}"
+    return f"{count(answer.height, 'row')} from {first_time(answer)} to {last_time(answer)}"

@@ -14,6 +14,7 @@ import polars as pl
 from lake.errors import SourceError, SourceRefusedError, SourceUnavailableError
 from lake.log import get_logger
 from lake.model.time import iso, to_ms
+from lake.model.words import count
 from lake.sources.base import Refused
 from lake.sources.ccxt_client import Client, build_format_error
 from lake.sources.faults import Fault, ask_until_consistent, build_refusal
@@ -165,7 +166,7 @@ class UnifiedRequests:
         fresh = [record for record in records if record not in self._unreadable]
         if fresh:
             self._unreadable.update(fresh)
-            raise Fault(f"{len(records)} records that cannot be read: {fresh[0][:100]}")
+            raise Fault(f"{count(len(records), 'record')} that cannot be read: {fresh[0][:100]}")
         known = self._refused[query.source]
         known.update((record, True) for record in records if record not in known)
 

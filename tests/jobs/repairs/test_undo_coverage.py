@@ -21,7 +21,6 @@ from tests.jobs.repairs.damage import (
     BTC,
     MINUTE,
     SINCE,
-    UNTIL,
     delete,
     finding,
     findings,
