@@ -141,7 +141,8 @@ class Lake(Readable):
         """Fetch the uncovered parts of a range, store the rows, and check them.
 
         What cannot be fetched stops nothing else and is raised at the end. A refusal is remembered
-        and asked again after a day, then every week; `IngestReport.failures` names both.
+        and asked again after an hour, then a day, then every week; `IngestReport.failures` names
+        both.
 
         Without arguments, continue all covered tables and markets up to now; a table or an exchange
         alone restricts this.

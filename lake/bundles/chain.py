@@ -120,4 +120,4 @@ def _has_valid_delays(row: dict[str, Any]) -> bool:
 
 
 def _format_rows(rows: int | None, digest: str | None) -> str:
-    return "no rows" if digest is None else f"{count(rows, 'row')}, digest {digest}"
+    return "no rows" if digest is None else f"{count(rows or 0, 'row')}, digest {digest}"

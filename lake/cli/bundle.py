@@ -257,7 +257,9 @@ def _describe_diff(before: str, after: str, days: pl.DataFrame) -> str:
         return f"{before} and {after} hold the same rows."
     counts = Counter(days["change"])
     parts = [f"{counts[kind]:,} {kind}" for kind in ("added", "removed", "changed") if counts[kind]]
-    sums = f"{count(days['rows_before'].sum(), 'row')} before, {days['rows_after'].sum():,} after"
+    sums = (
+        f"{count(int(days['rows_before'].sum()), 'row')} before, {days['rows_after'].sum():,} after"
+    )
     return f"From {before} to {after}, market-days: {', '.join(parts)}; in them {sums}."
 
 

@@ -78,8 +78,8 @@ def ingest(
     """Fetch missing rows from exchanges and store them. Run it again to continue.
 
     What cannot be fetched stops nothing else: it is reported at the end, and the exit code is 4. A
-    refusal is remembered, and requested again after a day, then every week, or by --refetch. A
-    damaged table stops no other one: it is reported likewise, and the exit code is 3.
+    refusal is remembered, and requested again after an hour, then a day, then every week, or by
+    --refetch. A damaged table stops no other one: it is reported likewise, and the exit code is 3.
 
     lake ingest bars -e binance -s BTC/USDT -t 1m --since 30d
 
@@ -207,6 +207,10 @@ def _tabulate(report: IngestReport) -> Iterator[dict[str, object]]:
         outcome = "failed" if failure.again_at is None else "not_asked"
         facts = {"message": failure.message, "again_at": failure.again_at, "job": report.job_id}
         yield from _tabulate_ranges(outcome, failure, facts)
+    for item in report.unrecorded:
+        place = {"table": "instruments", "exchange": item.exchange}
+        facts = {"message": item.message, "job": report.job_id}
+        yield {**place, "outcome": "not_recorded", **facts}
     for left in report.unanswered:
         yield from _tabulate_ranges("unanswered", left, {"job": report.job_id})
 

@@ -103,6 +103,10 @@ def notes(report: IngestReport) -> list[str]:
     lines = [f"Job {report.job_id}: {report.status}, {took}."]
     lines += map(_describe_failure, report.failures)
     lines += map(_describe_unanswered, report.unanswered)
+    lines += [
+        f"The instruments of {item.exchange} are not recorded: {item.message}"
+        for item in report.unrecorded
+    ]
     rejected = sum(table.rejected for table in report.tables)
     if rejected:
         refused = count(rejected, "row was refused", "rows were refused")

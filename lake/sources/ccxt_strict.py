@@ -23,7 +23,13 @@ from lake.sources.faults import (
     parse_retry_after,
     remove_secrets,
 )
-from lake.sources.refusals import FORBIDDEN_STATUSES, extract_words, find_pause, is_too_fast
+from lake.sources.refusals import (
+    FORBIDDEN_STATUSES,
+    GONE_STATUSES,
+    extract_words,
+    find_pause,
+    is_too_fast,
+)
 
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 19
@@ -237,6 +243,13 @@ class _Strict(_Rest):
             else:
                 wait = parse_retry_after(headers, self.lake_session.now())
             raise self._fault(words, wait)
+        elif code in GONE_STATUSES and response is None:
+            # a proxy or a host that is not the venue's: a venue says in JSON what it does not have
+            words = (
+                f"HTTP {code} {reason}, a page and no answer of the venue: {extract_words(body)}"
+            )
+            wait = parse_retry_after(headers, self.lake_session.now())
+            raise self._fault(words, wait, None if wait else "refused")
         elif response is None and not _is_json(body):
             kind = f"HTTP {code}, a body of {len(body)} characters that is not complete JSON"
             wait = parse_retry_after(headers, self.lake_session.now())

@@ -96,7 +96,7 @@ _REFUSAL_HINTS: dict[RefusalReason, str] = {
     "not_listed": "The venue may have delisted the market.",
     "too_long_ago": "The venue serves only newer rows; take older ones from an archive.",
     "forbidden": "The venue does not serve this location, address or key.",
-    "refused": "The venue does not serve this request.",
+    "refused": "The venue does not serve this request, or its address in the settings is wrong.",
 }
 
 

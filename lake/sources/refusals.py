@@ -11,6 +11,8 @@ from lake.sources.faults import find_header, parse_http_date, parse_retry_after
 
 # Statuses with which a venue refuses the client, whatever the body is.
 FORBIDDEN_STATUSES = frozenset({401, 403, 451})
+# Statuses of an address that does not exist, where a page and not the venue answers.
+GONE_STATUSES = frozenset({404, 405, 410})
 
 _HIDDEN = re.compile(r"(?is)<(script|style|svg)\b.*?</\1>|<!--.*?-->|<[^>]*>")
 # Bybit and KuCoin answer 403 to a client that is merely too fast.

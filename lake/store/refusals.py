@@ -16,7 +16,8 @@ from lake.model.time import MICROSECOND, TimeRange
 from lake.store.reader import EVERYTHING
 from lake.store.store import Origin, Store
 
-_FIRST_PAUSE, _PAUSE = timedelta(days=1), timedelta(days=7)
+_PAUSES = (timedelta(hours=1), timedelta(days=1), timedelta(days=7))
+"""Before a refusal is asked again, by the number of runs in which it came; the last one repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Refusals:
         ]
 
     def record(self, refusals: Sequence[NewRefusal], origin: Origin) -> None:
-        """Record refusals; each pause before the next request is longer than the first.
+        """Record refusals; each pause before the next request is longer, up to a week.
 
         One for the same reason as before, in an overlapping range, is the same refusal: it grows.
         """
@@ -119,7 +120,7 @@ class Refusals:
                 "times": times + 1,
                 "job_id": origin.job_id,
                 "refused_at": now,
-                "again_at": now + (_PAUSE if times else _FIRST_PAUSE),
+                "again_at": now + _PAUSES[min(times, len(_PAUSES) - 1)],
             }
             for item, times in grown
         ]

@@ -80,6 +80,26 @@ def test_a_refusal_by_any_page_is_final_if_it_comes_twice(
     assert asyncio.run(run(refusal, answer(b"", 503), refusal)) == 4
 
 
+@pytest.mark.parametrize("status", [404, 405, 410])
+@pytest.mark.parametrize("body", [b"<html><h1>Not Found</h1><p>nginx</p></html>", b"no such app"])
+def test_a_page_where_the_venue_should_answer_is_a_refusal_if_it_comes_twice(
+    serving: Any, status: int, body: bytes
+) -> None:
+    async def run(*replies: Reply) -> int:
+        async with serving(scripted(*replies)) as url:
+            source = client(url)
+            await klines(source)
+            return source.requests
+
+    page = answer(body, status)
+    with pytest.raises(SourceRefusedError, match="a page and no answer of the venue") as caught:
+        asyncio.run(run(page, page))
+    assert caught.value.reason == "refused"
+    assert "address" in caught.value.hint
+    assert "<" not in caught.value.message
+    assert asyncio.run(run(page)) == 2
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [

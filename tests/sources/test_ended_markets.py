@@ -10,7 +10,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from lake.model.intervals import subtract, union
+from lake.model.intervals import RangeSet, subtract, union
 from lake.model.time import TimeRange, to_ms
 from lake.model.timeframe import Timeframe
 from tests.sources.test_unified_venue import Venue
@@ -76,7 +76,8 @@ def test_once_its_range_has_ended_a_market_without_new_bars_is_asked_no_more(
     until = timeframe.floor(now)
     opens = [timeframe.after(until, -n) for n in range(BARS, 3, -1)]
     venue = Ended(now, opens=opens, seconds=timeframe.seconds)
-    asked, covered = TimeRange(opens[0], until), ()
+    asked = TimeRange(opens[0], until)
+    covered: RangeSet = ()
     requests = []
     for _ in range(3):
         venue.asked.clear()

@@ -8,10 +8,10 @@ from lake.api import Lake
 from lake.model.market import Market
 from lake.store.refusals import NewRefusal, Refusal, Refusals
 from lake.store.store import Store
-from tests.conftest import DAY, ORIGIN, T0
+from tests.conftest import DAY, MINUTE, ORIGIN, T0
 
 NOW = T0 + 30 * DAY
-PAUSES = (DAY, 7 * DAY)
+PAUSES = (60 * MINUTE, DAY, 7 * DAY)
 
 
 def record(lake: Lake, now: datetime, *refusals: NewRefusal) -> list[Refusal]:
@@ -31,7 +31,7 @@ def test_a_beginning_that_moves_with_time_is_the_same_refusal(lake: Lake) -> Non
     for n in range(3):
         [kept] = record(lake, NOW + n * DAY, of(n, 10 + n))
         assert (kept.start, kept.end, kept.times) == (T0, T0 + (10 + n) * DAY, n + 1)
-        assert kept.again_at - (NOW + n * DAY) == PAUSES[min(n, 1)]
+        assert kept.again_at - (NOW + n * DAY) == PAUSES[min(n, 2)]
     [kept] = record(lake, NOW, of(5, None))
     assert (kept.start, kept.end, kept.times) == (T0, None, 4)
 

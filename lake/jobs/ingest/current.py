@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lake.errors import SourceError
 from lake.jobs.ingest.batch import add_market, find_spans
-from lake.jobs.ingest.instruments import record_instruments
+from lake.jobs.ingest.instruments import record_instruments, try_to_record_instruments
 from lake.jobs.ingest.report import Failure, IngestReport
 from lake.jobs.ingest.results import build_error, classify
 from lake.jobs.job import WriteCounts, record_job
@@ -43,7 +43,9 @@ async def ingest_order_books(
         with record_job(Ledger(store), "ingest orderbooks", arguments, counts) as job:
             symbols = [market.symbol for market in markets]
             exchange = markets[0].exchange
-            written = await record_instruments(store, source, exchange, symbols, job.id)
+            written, unrecorded = await try_to_record_instruments(
+                store, source, exchange, symbols, job.id
+            )
             if written is not None:
                 counts.add("instruments", written)
             taken = _BookTaker(store, books, Origin(job.id, source.name), counts)
@@ -59,6 +61,7 @@ async def ingest_order_books(
                 (store.now() - started).total_seconds(),
                 touched=taken.touched.list(),
                 failures=taken.failures,
+                unrecorded=unrecorded,
             )
             if taken.errors:
                 raise build_error(report, taken.errors.values())

@@ -11,14 +11,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from lake.errors import DamagedError, SourceError
+from lake.errors import DamagedError
 from lake.jobs.ingest import plan
 from lake.jobs.ingest.agenda import Agenda
 from lake.jobs.ingest.batch import BatchWriter
-from lake.jobs.ingest.instruments import record_instruments
+from lake.jobs.ingest.instruments import try_to_record_instruments
 from lake.jobs.ingest.pipeline import Pipeline
 from lake.jobs.ingest.plan import Task
-from lake.jobs.ingest.report import NOTHING_TO_DO, Failure, IngestReport
+from lake.jobs.ingest.report import NOTHING_TO_DO, Failure, IngestReport, Unrecorded
 from lake.jobs.ingest.request import IngestRequest
 from lake.jobs.ingest.results import Results, build_error, build_failures, build_refusals
 from lake.jobs.ingest.survey import Connect, ExchangePlan, History, Surveyor
@@ -65,6 +65,7 @@ class Ingestion:
         self._counts = WriteCounts()
         self._touched = TouchedRanges()
         self._results = Results()
+        self._unrecorded: tuple[Unrecorded, ...] = ()
 
     @property
     def touched(self) -> tuple[Touched, ...]:
@@ -180,20 +181,20 @@ class Ingestion:
                 raise outcome
 
     async def _record_instruments(self, job: Job, exchange: str, own: ExchangePlan) -> None:
-        """Record the specifications of markets; if that fails, their rows are fetched anyway."""
+        """Record the specifications of markets, as far as the source gives them."""
         if own.source is None:
             return
         requests = dict.fromkeys(request for task in own.tasks for request in task.requests)
         symbols = dict.fromkeys(request.market.symbol for request in requests)
         try:
-            written = await record_instruments(self._store, own.source, exchange, symbols, job.id)
-        except SourceError as error:
-            _log.warning("instruments not recorded", exchange=exchange, reason=error.message)
-            return
+            written, unrecorded = await try_to_record_instruments(
+                self._store, own.source, exchange, symbols, job.id
+            )
         except DamagedError as error:
             _log.error("table is damaged", table="instruments", reason=error.message)
             self._results.damaged["instruments"] = error
             return
+        self._unrecorded += unrecorded
         if written is not None:
             self._counts.add("instruments", written)
 
@@ -251,6 +252,7 @@ class Ingestion:
             seconds=(self._store.now() - started).total_seconds(),
             touched=self.touched,
             failures=(*failures, *_list_known(plans)),
+            unrecorded=self._unrecorded,
         )
 
 

@@ -6,13 +6,18 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from lake.errors import SourceError
 from lake.jobs.ingest.batch import add_market
+from lake.jobs.ingest.report import Unrecorded
+from lake.log import get_logger
 from lake.model.dataset import TIMESTAMP
 from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.selection import Selection
 from lake.sources.base import Source, SpecificationSource
 from lake.store.bounds import clear_times
 from lake.store.store import Origin, Store, WriteResult
+
+_log = get_logger(__name__)
 
 
 async def record_instruments(
@@ -43,6 +48,17 @@ async def record_instruments(
     valid_from = pl.lit(store.now(), dtype=TIMESTAMP).alias("valid_from")
     dataset = store.catalog.dataset("instruments")
     return store.write(dataset, changed.with_columns(valid_from), Origin(job_id, source.name))
+
+
+async def try_to_record_instruments(
+    store: Store, source: Source, exchange: str, symbols: Iterable[str], job_id: str
+) -> tuple[WriteResult | None, tuple[Unrecorded, ...]]:
+    """Record specifications beside other rows: if that fails, these are fetched anyway."""
+    try:
+        return await record_instruments(store, source, exchange, symbols, job_id), ()
+    except SourceError as error:
+        _log.warning("instruments_not_recorded", exchange=exchange, reason=error.message)
+        return None, (Unrecorded(exchange, error.message),)
 
 
 def _find_changed(store: Store, exchange: str, rows: pl.DataFrame) -> pl.DataFrame:

@@ -57,6 +57,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """An exchange whose specifications could not be fetched: `instruments` is as it was."""
+
+    exchange: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class IngestReport:
     """What a job did.
 
@@ -81,6 +89,8 @@ class IngestReport:
         What it wrote or settled, also where it failed: the ranges to check.
     failures
         What could not be fetched and why: asked for in this run, or refused in an earlier one.
+    unrecorded
+        Exchanges that did not give the specifications of the markets, whose rows are stored.
     """
 
     job_id: str | None
@@ -94,6 +104,7 @@ class IngestReport:
     score: float | None = None
     touched: tuple[Touched, ...] = ()
     failures: tuple[Failure, ...] = ()
+    unrecorded: tuple[Unrecorded, ...] = ()
 
     def __repr__(self) -> str:
         score = "" if self.score is None else f", score {self.score:.6f}"

@@ -202,6 +202,6 @@ def build_gone_error(request: FetchRequest, covered_until: datetime | None) -> S
     until = "not covered" if covered_until is None else f"covered until {iso(covered_until)}"
     return SourceRefusedError(
         f"{table} of {market} is {until}, and the market is no longer listed on {market.exchange}",
-        "Its rows stay. It is asked for again after a day, then every week.",
+        "Its rows stay. It is asked for again after an hour, then a day, then every week.",
         reason="not_listed",
     )

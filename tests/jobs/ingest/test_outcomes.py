@@ -136,24 +136,26 @@ def test_a_market_that_is_gone_is_told_and_all_others_come_forward(lake: Lake) -
     assert two.closed
 
 
-def test_a_known_refusal_is_asked_again_after_a_day_then_every_week(lake: Lake) -> None:
-    clock = Clock(NOW)
+def test_a_known_refusal_is_asked_again_after_an_hour_then_a_day_then_every_week(
+    lake: Lake,
+) -> None:
+    clock, hour = Clock(NOW), timedelta(hours=1)
     ingest(lake, Venue(*COINS))
     asked = []
-    for day in range(20):
-        clock.time = NOW + day * DAY
+    for hours in (0, 0.5, 1, 2, 24, 25, 30, 192, 193, 300, 361):
+        clock.time = NOW + hours * hour
         venue = Venue("AAA/USDT", "CCC/USDT")
         try:
             report = ingest(lake, venue, since=None, until=None, clock=clock)
         except SourceError:
-            asked.append(day)
+            asked.append(hours)
         else:
             [known] = report.failures
             assert (known.reason, known.market.symbol) == ("not_listed", "BBB/USDT")
             assert known.again_at is not None
             assert known.again_at > clock.time
             assert report.status == "ok"
-    assert asked == [0, 1, 8, 15]
+    assert asked == [0, 1, 25, 193, 361]
 
 
 def test_a_run_of_which_all_is_refused_before_does_nothing_and_tells(lake: Lake) -> None:
@@ -169,10 +171,10 @@ def test_a_run_of_which_all_is_refused_before_does_nothing_and_tells(lake: Lake)
 def test_what_was_refused_from_the_first_is_asked_again_when_due_or_refetched(lake: Lake) -> None:
     only: dict[str, Any] = {"symbols": ["AAA/USDT"]}
     fail(lake, Venue("AAA/USDT", refused=["AAA/USDT"]), **only)
-    clock = Clock(NOW + timedelta(hours=1))
+    clock = Clock(NOW + timedelta(minutes=50))
     plain = {**only, "since": None, "until": None, "clock": clock}
     assert [item.reason for item in ingest(lake, Venue(), **plain).failures] == ["forbidden"]
-    clock.time += DAY
+    clock.time = NOW + DAY + timedelta(hours=1)
     _, report = fail(lake, Venue(), **plain)  # not listed any more
     assert [item.reason for item in report.failures] == ["not_listed"]
     assert ingest(lake, Venue("AAA/USDT"), **plain, refetch=True).rows == 2 * 1440 + 13 * 60 + 1
@@ -255,7 +257,7 @@ def test_what_is_too_long_ago_stays_open_and_the_rest_is_fetched(lake: Lake) -> 
 
     # It goes on from there, and does not ask for what was refused.
     again = Venue("AAA/USDT", oldest=oldest)
-    clock = Clock(NOW + timedelta(hours=1))
+    clock = Clock(NOW + timedelta(minutes=50))
     report = ingest(lake, again, symbols=["AAA/USDT"], since=None, until=None, clock=clock)
     assert [(item.reason, item.ranges) for item in report.failures] == [
         ("too_long_ago", (refused,))
@@ -312,9 +314,9 @@ def test_an_exchange_that_no_source_serves_any_more_stops_no_other(lake: Lake) -
 
     with pytest.raises(SourceRefusedError, match="unknown exchange 'one'"):
         run()
-    clock.time += timedelta(hours=1)
+    clock.time += timedelta(minutes=59)
     report = run()  # it is known, and not asked again yet
     assert [(item.market.exchange, item.reason) for item in report.failures] == [("one", "refused")]
-    assert bars(lake)["two", "AAA/USDT"] == 1440 + 13 * 60 + 1
+    assert bars(lake)["two", "AAA/USDT"] == 1440 + 13 * 60
     with pytest.raises(UnknownNameError):
         ingest(lake, Venue("AAA/USDT", exchange="three"), symbols=["ZZZ/USDT"], clock=clock)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from lake.api import Lake
-from lake.errors import SourceUnavailableError, UnknownNameError
+from lake.cli.progress import notes
+from lake.errors import SourceRefusedError, SourceUnavailableError, UnknownNameError
 from lake.jobs.ingest.current import ingest_instruments, ingest_order_books
 from lake.jobs.ingest.ingest import Ingestion
 from lake.jobs.ingest.report import IngestReport
@@ -100,6 +102,26 @@ def test_markets_without_a_specification_are_ingested_beside_those_that_have_one
     assert lake.scan("instruments").collect()["symbol"].to_list() == ["BTC/USDT"]
     again = _ingest(lake, SomeSpecifications("BTC/USDT", "XRP/ETH"), "XRP/ETH")
     assert [table.table for table in again.tables] == ["bars_1m"]
+
+
+class NoSpecifications(Ranges):
+    """Serves bars of its markets, and refuses their specifications."""
+
+    async def instruments(self, symbols: Collection[str] | None = None) -> dict[str, pl.DataFrame]:
+        raise SourceRefusedError(f"no specifications of {symbols}", reason="forbidden")
+
+
+def test_where_specifications_are_refused_rows_are_stored_and_the_report_says_so(
+    lake: Lake,
+) -> None:
+    report = _ingest(lake, NoSpecifications("BTC/USDT"), "BTC/USDT")
+    assert report.status == "ok"
+    assert {t.table: t.inserted for t in report.tables} == {"bars_1m": 1440}
+    [left] = report.unrecorded
+    assert left.exchange == EXCHANGE
+    told = f"The instruments of {EXCHANGE} are not recorded: {left.message}"
+    assert told in notes(report)
+    assert "no specifications of" in left.message
 
 
 def test_markets_share_windows_and_each_is_stored_and_covered_whole(lake: Lake) -> None:

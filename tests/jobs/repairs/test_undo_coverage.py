@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 import pytest
@@ -34,7 +34,7 @@ HOUR = timedelta(hours=1)
 HOLE = TimeRange(SINCE + HOUR, SINCE + 2 * HOUR)
 
 
-def _ingest(lake: Lake, since: object, until: object) -> None:
+def _ingest(lake: Lake, since: datetime, until: datetime) -> None:
     lake.ingest("bars_1m", exchange="binance", symbol="BTC/USDT", since=since, until=until)
 
 
