@@ -132,7 +132,7 @@ def test_odd_bars_of_an_outage_are_described() -> None:
     cut[1][6] -= 30_000
     assert hour(cut).height == 3
     assert oddity(cut) == ("1 bar not 1m long from 2024-03-01T00:00:00Z to 2024-03-01T00:02:00Z")
-    assert str(oddity(cut[1:2])).startswith("1 bars not 1m long")
+    assert str(oddity(cut[1:2])).startswith("1 bar not 1m long")
     off = START + timedelta(seconds=14.789)
     odd = [kline(off + timedelta(minutes=n), off + timedelta(minutes=n + 1)) for n in range(5)]
     assert str(oddity(odd)).startswith("5 bars off the grid of 1m from")
