@@ -22,7 +22,7 @@ from lake.jobs.ingest.write import write_rows
 from lake.model.dataset import Granularity
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection, as_tuple
-from lake.model.time import Time, resolve_time
+from lake.model.time import Time, TimeRange, resolve_time
 from lake.query.audit import AuditFilter, list_commits, list_jobs, list_versions
 from lake.query.markets import describe_units
 from lake.query.names import find_table, find_tables
@@ -98,17 +98,24 @@ class Lake(Readable):
         *,
         timeframe: str | None = None,
         source: str = "python",
+        covers: tuple[Time, Time] | None = None,
     ) -> WriteResult:
         """Write rows into a table, with the same rules and merge as ingested rows.
 
         Parameters
         ----------
         rows
-            `exchange`, `symbol` and the columns of the dataset, with exactly their types; nullable
-            columns may be missing. Rows that break a rule, or that never change and contradict a
-            stored row, go to the table `quarantine`.
+            `exchange`, `symbol` and the columns of the dataset; nullable columns may be missing,
+            and so may `closed` of bars: then those that have ended are closed. Other types of
+            numbers, and times in UTC or another zone, are cast where every value stays exactly what
+            it is. Rows that break a rule, or that never change and contradict a stored row, go to
+            the table `quarantine`.
         source
             Origin of the rows, for the audit.
+        covers
+            `(since, until)`, of which `rows` has all rows of each of its markets. It is recorded in
+            `coverage` (source `write`), so that checks can tell what is missing from what never
+            was, and `ingest` does not ask for it. Without it, the reason of a gap is unknown.
 
         Returns
         -------
@@ -119,12 +126,18 @@ class Lake(Readable):
         Raises
         ------
         SchemaError
-            The frame as a whole does not fit the dataset.
+            The frame as a whole does not fit the dataset, or a value would change by a cast.
         UsageError
-            The table holds internal records of the lake.
+            The table holds internal records of the lake; `covers` is empty, reversed, or ends in
+            the future.
         """
         dataset = self.dataset(table, timeframe=timeframe)
-        return write_rows(self._context.store, dataset, rows, source)
+        span = None
+        if covers is not None:
+            now = self._context.now()
+            since, until = (resolve_time(time, now) for time in covers)
+            span = TimeRange(since, until)
+        return write_rows(self._context.store, dataset, rows, source, span)
 
     def ingest(
         self,

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import polars as pl
 
 from lake.errors import UsageError
 from lake.jobs.job import WriteCounts, record_job
-from lake.model.dataset import Dataset
-from lake.store.ledger import Ledger
+from lake.model.dataset import TIMESTAMP, Dataset
+from lake.model.exact_casts import cast_exactly
+from lake.model.grid import end_of
+from lake.model.market import MARKET_COLUMNS, Market
+from lake.model.time import TimeRange, iso
+from lake.store.ledger import CoveredRange, Ledger
 from lake.store.store import Origin, Store, WriteResult
 
+_COVERING = "write"
+"""Source of the coverage of a user's own rows."""
 
-def write_rows(store: Store, dataset: Dataset, rows: pl.DataFrame, source: str) -> WriteResult:
+
+def write_rows(
+    store: Store,
+    dataset: Dataset,
+    rows: pl.DataFrame,
+    source: str,
+    covers: TimeRange | None = None,
+) -> WriteResult:
     """Write a frame into a table as a job.
+
+    Parameters
+    ----------
+    covers
+        The range of which the frame has all rows, of each of its markets.
 
     Raises
     ------
     SchemaError
         The frame as a whole does not fit the dataset.
     UsageError
-        The table is the lake's own record, or `rows` is no frame.
+        The table is the lake's own record, `rows` is no frame, or the range is in the future.
     """
     if not isinstance(rows, pl.DataFrame):
         raise UsageError(
@@ -31,8 +51,52 @@ def write_rows(store: Store, dataset: Dataset, rows: pl.DataFrame, source: str) 
             f"{dataset.name} is the lake's own record, and written by itself only",
             f"Nobody else writes {', '.join(store.catalog.records)}.",
         )
+    if covers is not None and covers.end > store.now():
+        raise UsageError(
+            f"the covered range ends in the future, at {iso(covers.end)}: it is {iso(store.now())}",
+            "Rows may still come until then: give an end that is past.",
+        )
     counts = WriteCounts()
     with record_job(Ledger(store), f"write {dataset.name}", {"source": source}, counts) as job:
-        written = store.write(dataset, rows, Origin(job.id, source))
+        fitted = _add_closed(store, dataset, cast_exactly(dataset, rows))
+        written = store.write(dataset, fitted, Origin(job.id, source))
         counts.add(dataset.name, written)
+        if covers is not None:
+            for market, answer in _list_covered(dataset, fitted, written.kept, covers):
+                origin = Origin(job.id, _COVERING)
+                Ledger(store).record_coverage(dataset.name, market, [answer], origin)
     return written
+
+
+def _add_closed(store: Store, dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+    """Add `closed` to bars without it: whether they have ended."""
+    time, timeframe = dataset.time_column, dataset.timeframe
+    if timeframe is None or not dataset.marks_open or "closed" in rows.columns:
+        return rows
+    if rows.schema.get(time) != TIMESTAMP:
+        return rows  # it is refused
+    ended = end_of(pl.col(time), timeframe) <= store.now()
+    return rows.with_columns(closed=ended.fill_null(value=True))
+
+
+def _list_covered(
+    dataset: Dataset, rows: pl.DataFrame, kept: pl.DataFrame, covers: TimeRange
+) -> Iterator[tuple[Market, CoveredRange]]:
+    """Yield each market of a frame with its covered range, up to the first bar that is open."""
+    time = pl.col(dataset.time_column)
+    observed = kept
+    if "fill" in rows.columns:
+        place = [*MARKET_COLUMNS, dataset.time_column]
+        observed = kept.join(rows.filter(pl.col("fill").is_not_null()), on=place, how="anti")
+    for exchange, symbol in rows.select(MARKET_COLUMNS).unique(maintain_order=True).iter_rows():
+        market = (pl.col("exchange") == exchange) & (pl.col("symbol") == symbol)
+        own, end = rows.filter(market), covers.end
+        if "closed" in rows.columns:
+            end = min([end, *own.filter(~pl.col("closed"))[dataset.time_column].drop_nulls()])
+        if end <= covers.start:
+            continue
+        inside = time.is_between(covers.start, end, closed="left")
+        status = "fetched" if own.filter(inside).height else "empty"
+        count = observed.filter(market & inside).height
+        range_ = TimeRange(covers.start, end)
+        yield Market(exchange, symbol), CoveredRange(range_, count, status)
