@@ -234,26 +234,7 @@ class _Strict(_Rest):
         *request: Any,
     ) -> Any:
         self._require_fresh(code, url, headers)
-        if code in FORBIDDEN_STATUSES:
-            self._check_refusal(f"HTTP {code} {reason}", headers, body, response)
-        elif code >= _SERVER_ERROR or code in _REPEATABLE:
-            words = f"HTTP {code} {reason} {extract_words(body)}"
-            if code in _TOO_FAST:
-                wait = self.lake_session.find_pause(headers, words)
-            else:
-                wait = parse_retry_after(headers, self.lake_session.now())
-            raise self._fault(words, wait)
-        elif code in GONE_STATUSES and response is None:
-            # a proxy or a host that is not the venue's: a venue says in JSON what it does not have
-            words = (
-                f"HTTP {code} {reason}, a page and no answer of the venue: {extract_words(body)}"
-            )
-            wait = parse_retry_after(headers, self.lake_session.now())
-            raise self._fault(words, wait, None if wait else "refused")
-        elif response is None and not _is_json(body):
-            kind = f"HTTP {code}, a body of {len(body)} characters that is not complete JSON"
-            wait = parse_retry_after(headers, self.lake_session.now())
-            raise self._fault(f"{kind}: {body[:80]!r}", wait)
+        self._check_status(code, reason, headers, body, response)
         try:
             return super().handle_errors(
                 code, reason, url, method, headers, body, response, *request
@@ -270,6 +251,28 @@ class _Strict(_Rest):
         behind = self.lake_session.update_clock(urlsplit(url).netloc, headers)
         if behind is not None:
             raise self._fault(f"HTTP {code}, an answer of {behind} before an earlier one")
+
+    def _check_status(
+        self, code: int, reason: str, headers: Mapping[str, str], body: str, response: Any
+    ) -> None:
+        """Raise a fault for an answer that is not the venue's own, or that may pass."""
+        if code in FORBIDDEN_STATUSES:
+            self._check_refusal(f"HTTP {code} {reason}", headers, body, response)
+        elif code >= _SERVER_ERROR or code in _REPEATABLE:
+            words = f"HTTP {code} {reason} {extract_words(body)}"
+            find = self.lake_session.find_pause if code in _TOO_FAST else self._find_retry_after
+            raise self._fault(words, find(headers, words))
+        elif code in GONE_STATUSES and response is None:
+            # a proxy or a host that is not the venue's: a venue says in JSON what it does not have
+            page = f"HTTP {code} {reason}, a page and no answer of the venue"
+            wait = self._find_retry_after(headers, body)
+            raise self._fault(f"{page}: {extract_words(body)}", wait, None if wait else "refused")
+        elif response is None and not _is_json(body):
+            kind = f"HTTP {code}, a body of {len(body)} characters that is not complete JSON"
+            raise self._fault(f"{kind}: {body[:80]!r}", self._find_retry_after(headers, body))
+
+    def _find_retry_after(self, headers: Mapping[str, str], _: str) -> float | None:
+        return parse_retry_after(headers, self.lake_session.now())
 
     def _check_refusal(
         self, status: str, headers: Mapping[str, str], body: str, response: Any

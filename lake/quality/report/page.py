@@ -19,6 +19,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from lake.model.words import join_words, pluralize
 from lake.quality.report.document import Report, Totals, to_json
 
 _HERE = Path(__file__).parent
@@ -85,9 +86,9 @@ def write_lead(report: Report) -> str:
     totals = report.totals
     if not report.markets:
         return "No market was checked in this range."
-    rows = f"{format_count(totals.rows)} {_pluralize(totals.rows, 'row')}"
+    rows = f"{format_count(totals.rows)} {pluralize(totals.rows, 'row')}"
     markets = (
-        f"{format_count(len(report.markets))} {_pluralize(len(report.markets), 'series', 'series')}"
+        f"{format_count(len(report.markets))} {pluralize(len(report.markets), 'series', 'series')}"
     )
     return (
         f"{rows} in {markets} were checked. {_describe_losses(totals)} {_describe_findings(totals)}"
@@ -164,7 +165,7 @@ def _describe_losses(totals: Totals) -> str:
     losses = totals.missing.losses
     if losses == 0:
         return "No expected row is missing."
-    rows = f"{format_count(losses)} {_pluralize(losses, 'row is', 'rows are')}"
+    rows = f"{format_count(losses)} {pluralize(losses, 'row is', 'rows are')}"
     part, whole = format_share(losses, totals.expected), format_count(totals.expected)
     return f"{rows} missing, {part} of the {whole} expected rows."
 
@@ -173,16 +174,11 @@ def _describe_findings(totals: Totals) -> str:
     if totals.findings.total == 0:
         return "No finding is open."
     parts = [
-        f"{format_count(number)} {_pluralize(number, singular, plural)}"
+        f"{format_count(number)} {pluralize(number, singular, plural)}"
         for name, singular, plural in _SEVERITIES
         if (number := getattr(totals.findings, name))
     ]
-    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return f"Open findings: {listed}."
-
-
-def _pluralize(number: int, singular: str, plural: str = "") -> str:
-    return singular if number == 1 else (plural or f"{singular}s")
+    return f"Open findings: {join_words(parts)}."
 
 
 def _read_styles() -> str:
