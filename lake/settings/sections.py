@@ -33,11 +33,12 @@ class _Section(BaseModel):
 
 
 class HttpSettings(_Section):
-    """Requests to exchanges."""
+    """Requests to exchanges; `max_answer_bytes`: the largest answer, after decompression."""
 
     timeout_seconds: Seconds = 30.0
     concurrency: Count = 8
     rate_limit: bool = True
+    max_answer_bytes: Count = 64_000_000
 
 
 class RetrySettings(_Section):

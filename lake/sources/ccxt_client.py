@@ -242,7 +242,9 @@ def connect(
     keys = {"apiKey": settings.api_key, "secret": settings.secret, "password": settings.password}
     credentials = {name: key.get_secret_value() for name, key in keys.items() if _is_set(key)}  # type: ignore[union-attr]
     secrets = [*credentials.values(), *(settings.url.list_secrets() if settings.url else ())]
-    session = Session(Retrier(exchange_id, retry), now, http.concurrency, tuple(secrets))
+    session = Session(
+        Retrier(exchange_id, retry), now, http.concurrency, tuple(secrets), http.max_answer_bytes
+    )
     timeout_ms = int(http.timeout_seconds * 1000)
     options = {**credentials, "enableRateLimit": http.rate_limit, "timeout": timeout_ms}
     exchange = make_strict(getattr(ccxt, exchange_id), session)(options)

@@ -16,6 +16,8 @@ import ccxt
 import orjson
 
 from lake.errors import RefusalReason
+from lake.settings import HttpSettings
+from lake.sources.bounded import UnboundedAnswerError, create_session
 from lake.sources.faults import (
     Fault,
     Retrier,
@@ -58,6 +60,8 @@ class Session:
         Maximum number of concurrent requests.
     secrets
         Texts that must not appear in messages.
+    max_bytes
+        The largest body of an answer, after decompression.
     """
 
     def __init__(
@@ -66,7 +70,9 @@ class Session:
         now: Callable[[], datetime],
         concurrency: int,
         secrets: tuple[str, ...] = (),
+        max_bytes: int = HttpSettings().max_answer_bytes,
     ) -> None:
+        self.max_bytes = max_bytes
         self.retrier = retrier
         self.now = now
         self.requests = 0
@@ -159,7 +165,13 @@ def make_strict(base: type[Any], session: Session) -> type[Any]:
 if TYPE_CHECKING:
 
     class _Rest:
-        """The methods of ccxt's asynchronous exchange that are overridden; ccxt has no types."""
+        """What is used and overridden of ccxt's asynchronous exchange; ccxt has no types."""
+
+        session: Any
+        tcp_connector: Any
+        aiohttp_trust_env: bool
+
+        def open(self, lazy: bool) -> None: ...  # noqa: FBT001 - ccxt
 
         async def fetch2(
             self, path: Any, api: Any, method: str, params: Any, config: Any
@@ -205,6 +217,15 @@ class _Strict(_Rest):
             request, lambda: fetch2(path, api, method, params or {}, config or {})
         )
 
+    def open(self, lazy: bool = False) -> None:  # noqa: FBT001, FBT002 - ccxt
+        before = self.session
+        super().open(lazy)
+        if self.session is not None and self.session is not before:
+            self.session.detach()  # from its connections, which the bounded session takes over
+            self.session = create_session(
+                self.tcp_connector, self.lake_session.max_bytes, trust_env=self.aiohttp_trust_env
+            )
+
     async def fetch(
         self, url: str, method: str = "GET", headers: Any = None, body: Any = None
     ) -> Any:
@@ -218,6 +239,8 @@ class _Strict(_Rest):
                 raise self._fault(f"{type(error).__name__} {error}{cause}") from error
             except ccxt.ExchangeError as error:
                 # ccxt raises the class of a permanent refusal for an interrupted transfer, too
+                if isinstance(error.__cause__, UnboundedAnswerError):
+                    raise self._fault(f"{method} {url}: {error.__cause__}") from error
                 if isinstance(error.__cause__, aiohttp.ClientError):
                     raise self._fault(f"transfer interrupted: {error.__cause__!r}") from error
                 raise
