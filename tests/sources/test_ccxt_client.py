@@ -322,7 +322,8 @@ def test_ccxts_rate_limiter_is_kept(serving: Any) -> None:
 
     # 20 requests of weight 2 at 50 ms for a weight of 5: 0.02 s each
     assert asyncio.run(run(rate_limit=True)) > 0.3
-    assert asyncio.run(run(rate_limit=False)) < 0.3
+    # a loaded machine takes its time: the shortest of some runs
+    assert min(asyncio.run(run(rate_limit=False)) for _ in range(5)) < 0.3
 
 
 def test_no_more_requests_at_once_than_set(serving: Any) -> None:
