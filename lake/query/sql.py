@@ -186,14 +186,20 @@ def _require_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 def _find_views(
     connection: duckdb.DuckDBPyConnection, sql: str, views: Mapping[str, View]
 ) -> Iterable[str]:
-    """Return the views that a query needs, or all if DuckDB cannot list them."""
+    """Return the views that a query needs; all for a query about tables.
+
+    DuckDB cannot list the tables of a query with parameters: then every name in it counts.
+    """
     import duckdb
 
+    if _ABOUT_TABLES.search(sql):
+        return views
     try:
         tables = {name.lower() for name in connection.get_table_names(sql)}
     except duckdb.Error:
-        return views
-    return views if _ABOUT_TABLES.search(sql) else [name for name in views if name in tables]
+        text = sql.lower()
+        return [name for name in views if name in text]
+    return [name for name in views if name in tables]
 
 
 def _create_view(
