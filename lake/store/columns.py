@@ -16,7 +16,7 @@ import polars as pl
 from deltalake import Field, Schema
 
 from lake.errors import SchemaError
-from lake.model.dataset import PARTITIONS, Column, Dataset
+from lake.model.dataset import PARTITIONS, RECEIVED_AT, Column, Dataset
 
 _DELTA_TYPES: Mapping[str, Any] = {
     "timestamp": "timestamp",
@@ -35,6 +35,15 @@ def build_schema(dataset: Dataset) -> Schema:
     """Build the schema of a new table."""
     fields = [_describe(column) for column in dataset.columns]
     return Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
+
+
+def list_bounded(dataset: Dataset) -> tuple[str, ...]:
+    """List the columns of which the log has bounds per file: time, key, and time of receipt.
+
+    Reads skip files by the first two; the last one shows which files can hold late rows.
+    """
+    receipt = [RECEIVED_AT] if dataset.records_receipt else []
+    return tuple(dict.fromkeys([dataset.time_column, *dataset.key, *receipt]))
 
 
 def build_missing_fields(stored: Schema, dataset: Dataset) -> list[Field]:

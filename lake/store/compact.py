@@ -23,7 +23,7 @@ from lake.model.selection import Selection
 from lake.model.time import DAY
 from lake.retries import retry
 from lake.store import delta
-from lake.store.columns import build_scan_options
+from lake.store.columns import build_scan_options, list_bounded
 from lake.store.delta import DataFile
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
@@ -312,7 +312,7 @@ def _simplify_type(kind: pa.DataType) -> pa.DataType:
 
 def compute_statistics(dataset: Dataset, rows: pl.DataFrame) -> dict[str, Any]:
     """Compute the statistics of a file for Delta's log: with them, readers skip files."""
-    columns = [rows[name] for name in dict.fromkeys([dataset.time_column, *dataset.key])]
+    columns = [rows[name] for name in list_bounded(dataset)]
     bounded = [c for c in columns if not c.dtype.is_nested() and c.null_count() < len(c)]
     return {
         "numRecords": rows.height,

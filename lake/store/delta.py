@@ -25,7 +25,7 @@ from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.time import to_ms
 from lake.retries import retry
 from lake.store.checksums import name_checkpoint
-from lake.store.columns import build_missing_fields, build_schema, require_columns
+from lake.store.columns import build_missing_fields, build_schema, list_bounded, require_columns
 from lake.store.faults import translate_errors
 from lake.store.heal import drop_torn_checkpoint, heal_end
 from lake.store.local_table import LocalTable
@@ -79,7 +79,6 @@ class DataFile:
 
 def create_table(path: Path, dataset: Dataset) -> None:
     """Create the table of a dataset if it does not exist; another writer may be faster."""
-    statistics = dict.fromkeys([dataset.time_column, *dataset.key])
     with translate_errors(f"table {dataset.name}"), suppress(CommitFailedError):
         DeltaTable.create(
             path,
@@ -90,7 +89,7 @@ def create_table(path: Path, dataset: Dataset) -> None:
             description=dataset.title,
             configuration={
                 "delta.enableExpiredLogCleanup": "false",
-                "delta.dataSkippingStatsColumns": ",".join(statistics),
+                "delta.dataSkippingStatsColumns": ",".join(list_bounded(dataset)),
             },
             # A retry would create the table again, with another id, over that of the faster writer.
             commit_properties=CommitProperties(max_commit_retries=0),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
+from lake.model.dataset import PARTITIONS, RECEIVED_AT, TIMESTAMP, Dataset
 from lake.model.selection import Selection
 from lake.store.columns import add_lacking, find_lacking
 from lake.store.faults import translate_errors
 from lake.store.history import require_kept
 from lake.store.local_table import LocalTable
-from lake.store.reader import EVERYTHING, FILES, TableReader, may_hold_rows
+from lake.store.reader import EVERYTHING, FILES, TIME_STEP, TableReader, may_hold_rows
 
 Bounds = tuple[Any, Any]
 
@@ -98,16 +99,29 @@ class Snapshot(TableReader):
 
         Returns as `files` does.
         """
+        return self._choose_files(
+            selection,
+            lambda statistics: [_may_hold(statistics, key, *ends) for key, ends in keys.items()],
+        )
+
+    def find_late(self, selection: Selection, since: datetime) -> Selection | None:
+        files = self._choose_files(selection, lambda statistics: [_may_be_late(statistics, since)])
+        if files.is_empty():
+            return None
+        first = None if files["first"].null_count() else files["first"].min()
+        return replace(selection, start=first) if isinstance(first, datetime) else selection
+
+    def _choose_files(
+        self, selection: Selection, build_terms: Callable[[pl.Schema], Sequence[pl.Expr]]
+    ) -> pl.DataFrame:
+        """List the data files for which all terms over the statistics in the log are true."""
         with translate_errors(f"table {self.dataset.name}"):
             actions = pl.DataFrame(self.table.get_add_actions(flatten=True))
         time = self.dataset.time_column
         if actions.is_empty():
             return pl.DataFrame(schema=FILES)
         files = actions.select(
-            pl.all_horizontal(
-                pl.lit(value=True),
-                *(_may_hold(actions.schema, name, *bounds) for name, bounds in keys.items()),
-            ).alias("_held"),
+            pl.all_horizontal(pl.lit(value=True), *build_terms(actions.schema)).alias("_held"),
             "path",
             *(pl.col(f"partition.{name}").alias(name) for name in PARTITIONS),
             rows=pl.col("num_records"),
@@ -128,3 +142,13 @@ def _may_hold(statistics: pl.Schema, name: str, low: Any, high: Any) -> pl.Expr:
         return pl.lit(value=True)
     overlaps: pl.Expr = (pl.col(least) <= high) & (pl.col(most) >= low)
     return overlaps.fill_null(value=True)
+
+
+def _may_be_late(statistics: pl.Schema, since: datetime) -> pl.Expr:
+    """Whether a file may hold rows received at a time or later; one without statistics may."""
+    newest, unrecorded = f"max.{RECEIVED_AT}", f"null_count.{RECEIVED_AT}"
+    if newest not in statistics or unrecorded not in statistics:
+        return pl.lit(value=True)
+    never = (pl.col(unrecorded) == pl.col("num_records")).fill_null(value=False)
+    late = (pl.col(newest).cast(TIMESTAMP) + TIME_STEP > since).fill_null(value=True)
+    return ~never & late
