@@ -22,9 +22,9 @@ test-fast *options:
 test-slow *options:
     scripts/test -n 2 --dist worksteal -m slow {{ options }}
 
-# Try at length what the tests try briefly: kills anywhere, and answers of all bad kinds
-trials kills="120" rounds="100" seed=`date +%s`:
-    TRIAL_KILLS={{ kills }} TRIAL_SEED={{ seed }} TRIAL_ROUNDS={{ rounds }} scripts/test -n 0 -s tests/jobs/test_killed_anywhere.py tests/jobs/ingest/test_mixed_faults.py
+# Try at length what the tests try briefly: kills anywhere, answers of all bad kinds, pairs of lakes that differ later
+trials kills="120" rounds="100" pairs="30" seed=`date +%s`:
+    TRIAL_KILLS={{ kills }} TRIAL_SEED={{ seed }} TRIAL_ROUNDS={{ rounds }} TRIAL_PAIRS={{ pairs }} scripts/test -n 0 -s tests/jobs/test_killed_anywhere.py tests/jobs/ingest/test_mixed_faults.py tests/lookahead
 
 # Check format, lint, types and layers
 lint:

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from lake.adapters.rows import read_closed_bars, require_package
+from lake.adapters.rows import read_timely_bars, require_package
 from lake.bundles.bundle import Bundle
 from lake.model.ohlcv import OHLCV
 from lake.model.time import Time
@@ -25,6 +26,7 @@ def ohlcv(
     symbol: str,
     since: Time | None = None,
     until: Time | None = None,
+    max_delay: timedelta | None = None,
 ) -> pd.DataFrame:
     """Return the closed bars of one market in the format of `Backtest`.
 
@@ -38,6 +40,9 @@ def ohlcv(
         A table of bars, such as `bars_1m`.
     since, until
         Select bars that open in `[since, until)`; a datetime needs a zone.
+    max_delay
+        Bars received later than this after their end are left out, with a warning: this format
+        shows a bar at its end, when a trader did not have it yet. By default, the length of a bar.
 
     Returns
     -------
@@ -55,7 +60,7 @@ def ohlcv(
     """
     pandas = require_package("pandas", "backtesting")
     selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
-    bars = read_closed_bars(bundle, table, OHLCV, selection)
+    bars = read_timely_bars(bundle, table, OHLCV, selection, max_delay)
     times = bars["timestamp"].dt.replace_time_zone(None).dt.cast_time_unit("ns").to_numpy()
     return pandas.DataFrame(
         {name.capitalize(): bars[name].to_numpy() for name in OHLCV},

@@ -8,13 +8,14 @@ Writing needs pyarrow only; the extra installs freqtrade, which reads the folder
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 from pyarrow import feather
 
-from lake.adapters.rows import find_bar_timeframe, read_closed_bars, read_rows
+from lake.adapters.rows import find_bar_timeframe, read_rows, read_timely_bars
 from lake.bundles.bundle import Bundle
 from lake.errors import StorageError
 from lake.model.ohlcv import OHLCV
@@ -35,6 +36,7 @@ def write(
     symbol: str | Sequence[str] = (),
     since: Time | None = None,
     until: Time | None = None,
+    max_delay: timedelta | None = None,
     funding_timeframe: str = "1h",
 ) -> list[Path]:
     """Write closed bars or funding rates to a data folder, one file per symbol; replace old files.
@@ -56,6 +58,10 @@ def write(
         One or several symbols; all symbols in the bundle by default.
     since, until
         Select rows with times in `[since, until)`; a datetime needs a zone.
+    max_delay
+        Bars received later than this after their end are left out, with a warning: this format
+        shows a bar at its end, when a trader did not have it yet. By default, the length of a
+        bar. Funding is written whole: freqtrade charges it, whenever it became known.
     funding_timeframe
         The timeframe under which freqtrade looks for funding, whatever the venue's interval is:
         its exchange option `funding_fee_timeframe`.
@@ -76,7 +82,7 @@ def write(
         The folder cannot be written.
     """
     selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
-    rows = _read_rows(bundle, table, selection)
+    rows = _read_rows(bundle, table, selection, max_delay)
     timeframe = (
         Timeframe.parse(funding_timeframe)
         if table == _FUNDING
@@ -96,12 +102,16 @@ def write(
     return list(files)
 
 
-def _read_rows(bundle: Bundle, table: str, selection: Selection) -> pl.DataFrame:
+def _read_rows(
+    bundle: Bundle, table: str, selection: Selection, max_delay: timedelta | None
+) -> pl.DataFrame:
     date = pl.col("timestamp").dt.cast_time_unit("ms").alias("date")
     if table == _FUNDING:
         rates = read_rows(bundle, table, ["timestamp", "funding_rate"], selection)
         return rates.select("symbol", date, "funding_rate")
-    return read_closed_bars(bundle, table, OHLCV, selection).select("symbol", date, *OHLCV)
+    return read_timely_bars(bundle, table, OHLCV, selection, max_delay).select(
+        "symbol", date, *OHLCV
+    )
 
 
 def _format_file_name(table: str, symbol: str, timeframe: Timeframe) -> str:

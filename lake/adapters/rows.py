@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from datetime import timedelta
 from types import ModuleType
 
 import polars as pl
 
 from lake.bundles.bundle import Bundle
 from lake.errors import UnknownNameError, UsageError
+from lake.log import get_logger
 from lake.model.dataset import RECEIVED_AT, Dataset
 from lake.model.selection import Selection
 from lake.model.time import iso
 from lake.model.timeframe import Timeframe
+
+_log = get_logger(__name__)
 
 
 def require_package(module: str, extra: str) -> ModuleType:
@@ -50,9 +54,19 @@ def find_bar_timeframe(bundle: Bundle, table: str) -> Timeframe:
 
 
 def read_closed_bars(
-    bundle: Bundle, table: str, columns: Sequence[str], selection: Selection
+    bundle: Bundle,
+    table: str,
+    columns: Sequence[str],
+    selection: Selection,
+    *,
+    max_delay: timedelta | None = None,
 ) -> pl.DataFrame:
     """Read the closed bars of one exchange that open within the selection, by symbol and time.
+
+    Parameters
+    ----------
+    max_delay
+        Bars received later than this after their end are left out, with a warning; None: none is.
 
     Returns
     -------
@@ -66,10 +80,46 @@ def read_closed_bars(
     UsageError
         The table holds no bars.
     """
-    find_bar_timeframe(bundle, table)
-    names = ["symbol", "timestamp", *columns]
-    rows = _scan(bundle, table, [*names, "closed"], selection).filter("closed")
-    return _require_rows(rows.select(names).collect(), bundle, table, selection)
+    timeframe = find_bar_timeframe(bundle, table)
+    names = list(dict.fromkeys(["symbol", "timestamp", *columns]))
+    receipt = [] if max_delay is None else list_receipt_columns(bundle.dataset(table))
+    wanted = list(dict.fromkeys([*names, *receipt, "closed"]))
+    rows = _scan(bundle, table, wanted, selection).filter("closed").collect()
+    if receipt and max_delay is not None:
+        rows = _drop_late(rows, table, timeframe, max_delay)
+    return _require_rows(rows.select(names), bundle, table, selection)
+
+
+def read_timely_bars(
+    bundle: Bundle,
+    table: str,
+    columns: Sequence[str],
+    selection: Selection,
+    max_delay: timedelta | None,
+) -> pl.DataFrame:
+    """Read closed bars for a format that shows each bar at its end, whenever it was received.
+
+    As `read_closed_bars`; `max_delay` is the length of a bar by default.
+    """
+    if max_delay is None:
+        max_delay = find_bar_timeframe(bundle, table).longest
+    return read_closed_bars(bundle, table, columns, selection, max_delay=max_delay)
+
+
+def _drop_late(
+    rows: pl.DataFrame, table: str, timeframe: Timeframe, max_delay: timedelta
+) -> pl.DataFrame:
+    """Drop bars that were received too late after their end."""
+    end = pl.col("timestamp").dt.offset_by(timeframe.table_suffix)
+    timely = rows.filter((pl.col(RECEIVED_AT) <= end + max_delay).fill_null(value=True))
+    if timely.height < rows.height:
+        _log.warning(
+            "bars are left out: they were received too late",
+            table=table,
+            bars=rows.height - timely.height,
+            max_delay=str(max_delay),
+        )
+    return timely
 
 
 def add_known_times(

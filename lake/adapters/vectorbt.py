@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lake.adapters.rows import find_bar_timeframe, read_closed_bars, require_package
+from lake.adapters.rows import find_bar_timeframe, read_timely_bars, require_package
 from lake.bundles.bundle import Bundle
 from lake.errors import UsageError
 from lake.model.ohlcv import OHLCV
@@ -34,6 +35,7 @@ def prices(
     symbol: str | Sequence[str] = (),
     since: Time | None = None,
     until: Time | None = None,
+    max_delay: timedelta | None = None,
 ) -> pd.DataFrame:
     """Return one column of the closed bars of several symbols.
 
@@ -47,6 +49,9 @@ def prices(
         One or several symbols; all symbols in the bundle by default.
     since, until
         Select bars that open in `[since, until)`; a datetime needs a zone.
+    max_delay
+        Bars received later than this after their end are left out, with a warning: this format
+        shows a bar at its end, when a trader did not have it yet. By default, the length of a bar.
 
     Returns
     -------
@@ -65,7 +70,7 @@ def prices(
         The table holds no bars, the column is not numeric, or pandas is not installed.
     """
     selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
-    return _pivot_columns(bundle, table, (column,), selection)[column]
+    return _pivot_columns(bundle, table, (column,), selection, max_delay)[column]
 
 
 def ohlcv(
@@ -76,6 +81,7 @@ def ohlcv(
     symbol: str | Sequence[str] = (),
     since: Time | None = None,
     until: Time | None = None,
+    max_delay: timedelta | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Return open, high, low, close (quote units) and volume (base units): a frame per column name.
 
@@ -83,15 +89,19 @@ def ohlcv(
     errors are those of `prices`.
     """
     selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
-    return _pivot_columns(bundle, table, OHLCV, selection)
+    return _pivot_columns(bundle, table, OHLCV, selection, max_delay)
 
 
 def _pivot_columns(
-    bundle: Bundle, table: str, columns: Sequence[str], selection: Selection
+    bundle: Bundle,
+    table: str,
+    columns: Sequence[str],
+    selection: Selection,
+    max_delay: timedelta | None,
 ) -> dict[str, pd.DataFrame]:
     pandas = require_package("pandas", "vectorbt")
     _require_numbers(bundle, table, columns)
-    bars = read_closed_bars(bundle, table, columns, selection)
+    bars = read_timely_bars(bundle, table, columns, selection, max_delay)
     bars = bars.with_columns(pl.col(columns).cast(pl.Float64))
     symbols = selection.symbols or tuple(bars["symbol"].unique().sort())
     times = bars["timestamp"].unique().sort()
