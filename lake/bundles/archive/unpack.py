@@ -14,6 +14,7 @@ from typing import IO, Any, Protocol, cast
 from polars.exceptions import PolarsError
 
 from lake.bundles.archive.members import Member, list_data_files, list_side_files
+from lake.bundles.archive.room import format_size, require_room
 from lake.bundles.archive.transfer import (
     PIECE_BYTES,
     read_pieces,
@@ -77,18 +78,24 @@ class ExportedBundle:
         ------
         DamagedError
             A file is missing, unknown, or differs from the manifest; or the rows are not those that
-            the id stands for.
+            the id stands for; or it is made to fill the disk.
+        StorageError
+            The disk has not enough space.
         """
         with self._name_source_in_errors(folder):
             write_file(folder / MANIFEST, [self.text])
             (folder / DATA).mkdir()
             contents = Contents.open(folder)
+            declared = sum(ref.bytes for _, ref in contents.manifest.refs())
+            beside = sum(member.bytes for member in list_side_files(contents.manifest))
+            require_room(self.source, declared + beside, folder)
             for member in list_side_files(contents.manifest):
                 write_file(folder / member.path, self._verify(member))
             members = _list_data_files(contents)
+            require_room(self.source, sum(member.bytes for member in members), folder)
             self._read_data(folder, members, progress, step)
-            beside = (MANIFEST, *(member.path for member in list_side_files(contents.manifest)))
-            self._reader.finish({*beside, *(member.path for member in members)})
+            side_files = (member.path for member in list_side_files(contents.manifest))
+            self._reader.finish({MANIFEST, *side_files, *(member.path for member in members)})
             _require_rows_of_id(contents, progress)
             sync_all(folder)
         return contents
@@ -96,7 +103,8 @@ class ExportedBundle:
     def _read_data(
         self, folder: Path, members: Collection[Member], progress: Progress, step: str
     ) -> None:
-        progress.begin(step, len(members))
+        size = format_size(sum(member.bytes for member in members))
+        progress.begin(f"{step} {size}", len(members))
         try:
             for member in members:
                 write_file(folder / member.path, self._verify(member))

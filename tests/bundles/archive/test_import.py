@@ -33,7 +33,8 @@ def test_an_existing_bundle_is_not_changed(lake: Lake, small: Bundle, tmp_path: 
     imported = lake.bundles.import_(path, name="second", progress=progress)
     assert not imported.contents.owns_data
     assert content(lake.root.bundles / small.id) == before
-    assert ("checking", 2) in progress.said
+    size = small.contents.files.read_all()["bytes"].sum()
+    assert (f"checking {size / 1000:,.1f} kB", 2) in progress.said
     assert lake.bundles.ls()["name"].to_list() == ["second, small"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -16,11 +17,13 @@ from hypothesis import strategies as st
 
 import lake as api
 from lake.api import Lake, utc_now
+from lake.bundles.archive.room import format_size
 from lake.bundles.bundle import Bundle
 from lake.bundles.manifest import ListPart
 from lake.errors import (
     ConfigError,
     DamagedError,
+    StorageError,
 )
 from lake.store import index
 from tests.bundles.archive.conftest import (
@@ -129,6 +132,50 @@ def test_an_archive_that_would_unpack_to_very_much_is_refused_at_once(
     long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
     header = long_name.tobuf(tarfile.GNU_FORMAT)
     assert "headers" in refusal_of(compress(header + bytes(100_000_000)))
+
+
+def test_an_archive_that_says_it_is_huge_is_refused_before_it_is_unpacked(
+    small: Bundle, packed: bytes, refusal_of: Callable[[bytes], str]
+) -> None:
+    """85 kB can be an archive of 2 GB of zeros, sealed as it should be."""
+    trades = small.manifest.trades
+    assert trades is not None
+    huge = trades.model_copy(update={"bytes": 2_000_000_000})
+    sealed = small.manifest.model_copy(update={"trades": huge}).seal()
+    assert sealed.id == small.id
+
+    def forge(parts: Parts) -> None:
+        parts[0] = (parts[0][0], sealed.to_json())
+
+    assert "would unpack to 2.0 GB" in refusal_of(change_members(packed, forge))
+
+
+def test_a_bundle_that_does_not_fit_on_the_disk_is_refused_before_it_is_unpacked(
+    small: Bundle, tmp_path: Path, new_lake: NewLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The free space is made up: no test can fill a disk of its own everywhere."""
+    path = small.export(tmp_path / "b.tar.zst")
+    other = new_lake()
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(StorageError, match=r"unpacks to .* has 10 bytes left"):
+        other.bundles.import_(path)
+    assert left(other) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (12_345_678, "12.3 MB"),
+        (2 * 10**9, "2.0 GB"),
+        (10**16, "10,000.0 TB"),
+    ],
+)
+def test_sizes_are_written_for_people(size: int, text: str) -> None:
+    assert format_size(size) == text
 
 
 @pytest.mark.parametrize(
