@@ -254,3 +254,15 @@ def test_credentials_go_to_urls_of_their_own_origin(monkeypatch: pytest.MonkeyPa
     assert set(load_settings().exchanges) == {"binance", "kraken", "okx"}
     monkeypatch.setenv("LAKE_EXCHANGES__BINANCE__URL", "https://also-mine.example")
     assert str(load_settings().exchanges["binance"].url) == "https://also-mine.example"
+
+
+def test_a_found_file_cannot_consent_to_running_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Path("lake.toml")
+    found.write_text('[quality]\npython_modules = ["mine"]\n')
+    with pytest.raises(ConfigError, match=r"quality\.python_modules lets") as caught:
+        load_settings()
+    assert str(found.absolute()) in caught.value.message
+    assert load_settings(config=found).quality.python_modules == ("mine",)
+    found.write_text("[quality.checks.bars.mine]\npython = 'mine:check'\n")
+    monkeypatch.setenv("LAKE_QUALITY__PYTHON_MODULES", '["mine"]')
+    assert load_settings().quality.python_modules == ("mine",)

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, get_args
@@ -53,7 +53,10 @@ class ConfiguredCheck:
 
 
 def configure(
-    dataset: Dataset, overrides: Overrides | None = None, own: OwnChecks | None = None
+    dataset: Dataset,
+    overrides: Overrides | None = None,
+    own: OwnChecks | None = None,
+    modules: Collection[str] = (),
 ) -> tuple[ConfiguredCheck, ...]:
     """Return the enabled checks of a table.
 
@@ -64,16 +67,19 @@ def configure(
         dataset file, or a check of your own with `sql` or `python`.
     own
         Your own check functions by name: `function(slice)` returns a frame with at least `start`.
+    modules
+        The modules, with all below them, from which checks with `python` may be imported.
 
     Raises
     ------
     ConfigError
-        A check or threshold is unknown, or has the wrong type; the message says where.
+        A check or threshold is unknown, or has the wrong type, or its code is not allowed to run;
+        the message says where.
     """
     checks, where = _merge(dataset, overrides or {})
     bounds = {**_BOUNDS, **_window_bounds(dataset)}
     enabled = ((name, check) for name, check in checks.items() if check.enabled)
-    configured = (_configure_check(check, where[name], bounds) for name, check in enabled)
+    configured = (_configure_check(check, where[name], bounds, modules) for name, check in enabled)
     added = (_configure_own(name, function, checks) for name, function in (own or {}).items())
     return (*configured, *added)
 
@@ -139,12 +145,14 @@ def _window_bounds(dataset: Dataset) -> Bounds:
     return {"spikes.window_rows": (20, slots // 2), "jumps.window_rows": (20, slots)}
 
 
-def _configure_check(check: Check, where: str, bounds: Bounds) -> ConfiguredCheck:
+def _configure_check(
+    check: Check, where: str, bounds: Bounds, modules: Collection[str]
+) -> ConfiguredCheck:
     builtin = BUILTIN.get(check.name)
     if check.sql is not None:
         function = _build_sql_check(check.sql, where)
     elif check.python is not None:
-        function = _import_check(check.python, where)
+        function = _import_check(check.python, where, modules)
     else:
         function = BUILTIN[check.name].function
     dimension = check.dimension or (builtin.dimension if builtin else "accuracy")
@@ -257,8 +265,14 @@ def _build_sql_check(query: str, where: str) -> CheckFunction:
     return run
 
 
-def _import_check(place: str, where: str) -> CheckFunction:
+def _import_check(place: str, where: str, modules: Collection[str]) -> CheckFunction:
     module, _, name = place.partition(":")
+    if not any(f"{module}.".startswith(f"{allowed}.") for allowed in modules):
+        raise ConfigError(
+            f"{where}.python: {place!r} would run code that you have not allowed",
+            f"If you trust whoever wrote it, add {module!r} to quality.python_modules in your own "
+            "settings: ~/.config/lake/lake.toml, LAKE_QUALITY__PYTHON_MODULES, or --config FILE.",
+        )
     try:
         function: CheckFunction = getattr(importlib.import_module(module), name)
     except Exception as error:  # a module may raise anything when it is imported

@@ -93,7 +93,19 @@ def merge_layers(layers: tuple[Layer, ...]) -> Settings:
     _require_channels(settings.alerts, layers)
     for exchange in settings.exchanges:
         _require_own_credentials(exchange, layers)
+    for layer in layers:
+        _require_no_consent(layer)
     return settings
+
+
+def _require_no_consent(layer: Layer) -> None:
+    """Refuse a found file that consents to running code in the user's place."""
+    if layer.is_found and layer.values.get("quality", {}).get("python_modules"):
+        raise ConfigError(
+            f"{layer.origin}: quality.python_modules lets the checks of this folder run code",
+            "If you trust it, set it in your own settings (~/.config/lake/lake.toml, "
+            "LAKE_QUALITY__PYTHON_MODULES), or name the file by --config.",
+        )
 
 
 def _require_own_credentials(exchange: str, layers: tuple[Layer, ...]) -> None:

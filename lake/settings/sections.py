@@ -87,11 +87,14 @@ class QualitySettings(_Section):
 
     `after_ingest`: whether each ingestion checks the rows that it touched. `checks`: by table
     (`bars_1m`) or family (`bars`), then by name of the check: its severity, its thresholds, or the
-    definition of your own check.
+    definition of your own check. `python_modules`: the modules, with all below them, from which
+    checks may be imported; a `lake.toml` that is found from the current folder cannot set it, since
+    whoever made the folder wrote it.
     """
 
     after_ingest: bool = True
     checks: dict[str, dict[str, dict[str, Any]]] = {}
+    python_modules: tuple[Text, ...] = ()
 
 
 def _require_channel(target: SecretStr) -> SecretStr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,19 +28,23 @@ BARS, HOURS = (
 ROWS = slice_of(BARS, bars(10, volume=[float(n) for n in range(10)]))
 
 
+ALLOWED = ("no.such", "lake.quality", "own_checks")
+
+
 def named(overrides: Overrides | None = None, **more: Any) -> dict[str, ConfiguredCheck]:
     return {check.name: check for check in configure(BARS, overrides, **more)}
 
 
 def refusal(overrides: Overrides, **more: Any) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
-        configure(BARS, overrides, **more)
+        configure(BARS, overrides, **{"modules": ALLOWED, **more})
     return caught.value
 
 
 def findings(overrides: Overrides | None = None, **more: Any) -> pl.DataFrame:
     """Findings of checks in ten bars; bar n has the volume n."""
-    mine = [check for check in configure(BARS, overrides, **more) if check.name.startswith("my_")]
+    checks = configure(BARS, overrides, **{"modules": ALLOWED, **more})
+    mine = [check for check in checks if check.name.startswith("my_")]
     return run_checks(ROWS, mine).findings
 
 
@@ -165,11 +170,14 @@ def nameless(rows):
 @pytest.fixture
 def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of the user's, on the path."""
-    name = f"own_checks_{tmp_path.name}"
-    (tmp_path / f"{name}.py").write_text(OWN, encoding="utf-8")
-    (tmp_path / f"{name}_broken.py").write_text("1 / 0", encoding="utf-8")
+    package = tmp_path / "own_checks"
+    package.mkdir()
+    (package / "mine.py").write_text(OWN, encoding="utf-8")
+    (package / "mine_broken.py").write_text("1 / 0", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    return name
+    for name in [name for name in sys.modules if name.split(".")[0] == "own_checks"]:
+        monkeypatch.delitem(sys.modules, name)
+    return "own_checks.mine"
 
 
 def test_a_check_in_python_is_given_its_thresholds(own_module: str) -> None:
@@ -178,6 +186,30 @@ def test_a_check_in_python_is_given_its_thresholds(own_module: str) -> None:
     assert result["start"].to_list() == [T0 + 8 * MINUTE, T0 + 9 * MINUTE]
     assert set(result["dimension"]) == {"timeliness"}
     assert set(result["message"]) == {"reported by my_python"}
+
+
+@pytest.mark.parametrize(
+    ("modules", "is_allowed"),
+    [
+        ((), False),
+        (("own_checks.min",), False),
+        (("own_checks.mine.large",), False),
+        (("other",), False),
+        (("own_checks.mine",), True),
+        (("other", "own_checks"), True),
+    ],
+)
+def test_code_runs_only_from_modules_that_are_allowed(
+    own_module: str, modules: tuple[str, ...], *, is_allowed: bool
+) -> None:
+    mine = {"bars": {"my_python": {"python": f"{own_module}:large", "least": 8}}}
+    if is_allowed:
+        assert findings(mine, modules=modules).height == 2
+        return
+    error = refusal(mine, modules=modules)
+    assert "would run code that you have not allowed" in error.message
+    assert "quality.python_modules" in error.hint
+    assert own_module not in sys.modules
 
 
 def test_a_missing_threshold_is_reported(own_module: str) -> None:

@@ -216,13 +216,13 @@ def _run(
     progress: Progress | None = None,
 ) -> CheckReport:
     """Check selections of tables as one job, one market and some days at a time."""
-    progress, overrides = progress or NoProgress(), settings.quality.checks
+    progress, quality = progress or NoProgress(), settings.quality
     counts, recorded, days = WriteCounts(), FindingCounts(), []
     command = f"check {' '.join(dict.fromkeys(table for table, _ in wanted))}"
     with record_job(Ledger(store), command, _build_arguments(wanted), counts) as job:
         for table, selection in wanted:
             checked: dict[Market, list[TimeRange]] = {}
-            for result in check_tables(inputs, [table], selection, overrides, progress, own):
+            for result in check_tables(inputs, [table], selection, quality, progress, own):
                 place = (store, result.table, result.market)
                 recorded += record_findings(*place, result.range, result.findings, job.id)
                 checked.setdefault(result.market, []).append(result.range)

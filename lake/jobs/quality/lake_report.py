@@ -35,4 +35,4 @@ def report_lake(store: Store, settings: Settings, selection: Selection) -> Repor
         repairs=store.read(store.catalog.dataset("repairs"), days),
         jobs=Ledger(store).read_jobs(),
     )
-    return build_report(data, inputs, settings.quality.checks)
+    return build_report(data, inputs, settings.quality)

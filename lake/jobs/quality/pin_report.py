@@ -37,10 +37,10 @@ def assess(
     """
     tables = {snapshot.dataset.name: snapshot for snapshot in snapshots}
     inputs = open_inputs(store, settings, store.now(), tables, as_of)
-    overrides = settings.quality.checks
+    quality = settings.quality
     scores, findings = [], [store.catalog.dataset("findings").empty()]
     for table, selection in zip(tables, selections, strict=True):
-        for result in check_tables(inputs, [table], selection, overrides, progress, exactly=True):
+        for result in check_tables(inputs, [table], selection, quality, progress, exactly=True):
             scores.append(result.named_scores)
             findings.append(_to_open_findings(result, inputs.now))
     data = ReportData(
@@ -55,7 +55,7 @@ def assess(
         jobs=Ledger(store).read_jobs(),
     )
     return Assessment(
-        combine_scores(data.scores)["score"], to_json(build_report(data, inputs, overrides))
+        combine_scores(data.scores)["score"], to_json(build_report(data, inputs, quality))
     )
 
 

@@ -20,7 +20,7 @@ from lake.model.selection import Selection
 from lake.model.severity import SEVERITIES
 from lake.model.time import DAY
 from lake.quality.checks.completeness import REASONS
-from lake.quality.configure import Overrides, configure
+from lake.quality.configure import configure
 from lake.quality.findings import sort_by_severity
 from lake.quality.report.document import (
     Days,
@@ -39,6 +39,7 @@ from lake.quality.report.document import (
     Totals,
 )
 from lake.quality.score import DELAYS, DIMENSIONS, MEASURES, combine_scores
+from lake.settings import QualitySettings
 from lake.store.snapshot import Snapshot
 from lake.version import VERSION
 
@@ -67,7 +68,7 @@ class ReportData:
     bundle_id: str | None = None
 
 
-def build_report(data: ReportData, inputs: CheckInputs, overrides: Overrides) -> Report:
+def build_report(data: ReportData, inputs: CheckInputs, quality: QualitySettings) -> Report:
     """Build the report on the checked tables.
 
     Raises
@@ -85,7 +86,7 @@ def build_report(data: ReportData, inputs: CheckInputs, overrides: Overrides) ->
     start, end = first.date(), last.date() + DAY
     findings = sort_by_severity(data.findings)
     selection = Selection(start=first, end=last + DAY)
-    threshold = partial(_find_threshold, overrides)
+    threshold = partial(_find_threshold, quality)
     return Report(
         title=data.title,
         made_at=data.made_at,
@@ -263,9 +264,9 @@ def _build_provenance(data: ReportData, inputs: CheckInputs) -> Provenance:
     )
 
 
-def _find_threshold(overrides: Overrides, dataset: Dataset) -> float:
+def _find_threshold(quality: QualitySettings, dataset: Dataset) -> float:
     """Find the threshold of the check `venue_deviation` for a table."""
-    for check in configure(dataset, overrides):
+    for check in configure(dataset, quality.checks, modules=quality.python_modules):
         bound = check.thresholds.get("threshold_bps")
         if check.name == "venue_deviation" and isinstance(bound, (int, float)):
             return float(bound)

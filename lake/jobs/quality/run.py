@@ -24,7 +24,7 @@ from lake.quality.run import FINDINGS, run_checks
 from lake.quality.score import score_days
 from lake.query.markets import read_instruments
 from lake.query.overview import read_answers
-from lake.settings import Settings
+from lake.settings import QualitySettings, Settings
 from lake.store.reader import TableReader
 from lake.store.store import Store
 
@@ -130,7 +130,7 @@ def check_tables(
     inputs: CheckInputs,
     tables: Sequence[str],
     selection: Selection,
-    overrides: Overrides,
+    quality: QualitySettings,
     progress: Progress,
     own: OwnChecks | None = None,
     *,
@@ -145,7 +145,7 @@ def check_tables(
     ConfigError
         A check or a threshold is invalid.
     """
-    checks = {name: configure_checks(inputs, name, overrides, own) for name in tables}
+    checks = {name: configure_checks(inputs, name, quality, own) for name in tables}
     for name in tables:
         progress.begin(f"checking {name}", inputs.estimate_rows(name, selection))
         for data in inputs.cut_slices(name, selection, exactly=exactly):
@@ -159,7 +159,7 @@ def check_tables(
 
 
 def configure_checks(
-    inputs: CheckInputs, table: str, overrides: Overrides, own: OwnChecks | None = None
+    inputs: CheckInputs, table: str, quality: QualitySettings, own: OwnChecks | None = None
 ) -> tuple[ConfiguredCheck, ...]:
     """Configure the checks of a table.
 
@@ -168,12 +168,16 @@ def configure_checks(
     UnknownNameError
         The table does not exist, or is not a table with data.
     """
+    _require_table(inputs, table)
+    return configure(inputs.tables[table].dataset, quality.checks, own, quality.python_modules)
+
+
+def _require_table(inputs: CheckInputs, table: str) -> None:
     if table not in inputs.tables:
         raise UnknownNameError(
             f"table {table} does not exist yet, or is the lake's own record",
             f"Tables with data: {', '.join(inputs.tables) or 'none'}.",
         )
-    return configure(inputs.tables[table].dataset, overrides, own)
 
 
 def find_gaps(inputs: CheckInputs, table: str, selection: Selection) -> pl.DataFrame:
@@ -189,7 +193,7 @@ def find_gaps(inputs: CheckInputs, table: str, selection: Selection) -> pl.DataF
     UsageError
         The table does not hold bars.
     """
-    configure_checks(inputs, table, {})
+    _require_table(inputs, table)
     if inputs.tables[table].dataset.timeframe is None:
         raise UsageError(
             f"table {table} holds no bars, and gaps are missing bars",

@@ -274,7 +274,8 @@ def test_settings_can_leave_the_check_out(make_lake: MakeLake) -> None:
 def test_a_broken_check_of_a_user_is_logged_and_does_not_fail_the_ingestion(
     make_lake: MakeLake, logs: Callable[[], str], broken: dict[str, str]
 ) -> None:
-    lake = changed(make_lake(), QualitySettings(checks={"bars": {"mine": broken}}))
+    quality = QualitySettings(checks={"bars": {"mine": broken}}, python_modules=("tests",))
+    lake = changed(make_lake(), quality)
     report = lake.ingest("bars_1m", exchange="binance", symbol="BTC/USDT", since=SINCE, until=UNTIL)
     assert report.status == "ok"
     assert report.score is None

@@ -77,7 +77,7 @@ def test_a_dataset_of_ones_own_has_checks_of_its_own(new_lake: NewLake) -> None:
         ("[checks.far]\nsql = 'SELECT price FROM rows'", "no column start or timestamp"),
         ("[checks.implausible_time]\nahead_seconds = 'x'", "'x' is not of type float"),
         ("[checks.implausible_time]", "threshold 'ahead_seconds' is missing"),
-        ("[checks.far]\npython = 'no.such:check'", "cannot be imported"),
+        ("[checks.far]\npython = 'no.such:check'", "would run code that you have not allowed"),
     ],
 )
 def test_a_mistake_in_a_check_of_a_dataset_file_is_reported_with_its_place(
