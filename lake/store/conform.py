@@ -16,6 +16,7 @@ from lake.model.dataset import PARTITIONS, TIMESTAMP, Column, Dataset
 from lake.model.frames import find_varying, sort_by
 from lake.model.identity import CONTRADICTS, resolve, settle_times
 from lake.model.json_text import write_json
+from lake.model.revision import revise_in_turn
 from lake.model.time import EPOCH, iso
 from lake.store.bounds import ClearedTimes, clear_times, is_in_range, is_usable
 
@@ -241,31 +242,7 @@ def keep_latest(
         return sort_rows(dataset, placed)
     if dataset.keep_when is None and not dataset.fillable:
         return sort_rows(dataset, placed.unique(key, keep="last", maintain_order=True))
-    return sort_rows(dataset, _revise_in_turn(dataset, placed, key))
-
-
-def _revise_in_turn(dataset: Dataset, rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    """Let each row revise the one before it, as a merge lets it revise a stored one."""
-    turns = rows.with_columns(pl.int_range(pl.len()).over(key).alias("_turn"))
-    kept, *later = turns.partition_by("_turn", include_key=False, maintain_order=True)
-    same = " AND ".join(f't."{name}" = s."{name}"' for name in key)
-    values = ", ".join(_write_revised(dataset, name) for name in rows.columns)
-    where = f"WHERE NOT ({dataset.keep_when})" if dataset.keep_when else ""
-    revising = f"SELECT {values} FROM s JOIN t ON {same} {where}"  # noqa: S608
-    for turn in later:
-        new = pl.SQLContext(t=kept, s=turn).execute(revising, eager=True)
-        kept = pl.concat([kept.join(new, on=key, how="anti"), new.select(kept.columns)])
-    return kept
-
-
-def _write_revised(dataset: Dataset, name: str) -> str:
-    """Write the value of a column of a row `s` that comes after a row `t`, in SQL."""
-    if name not in dataset.fillable:
-        return f's."{name}"'
-    terms = [f'(t."{value}" IS DISTINCT FROM s."{value}")' for value in dataset.values]
-    differs = " OR ".join(terms) or "FALSE"
-    revised, same = f'COALESCE(s."{name}", t."{name}")', f'COALESCE(t."{name}", s."{name}")'
-    return f'CASE WHEN {differs} THEN {revised} ELSE {same} END AS "{name}"'
+    return sort_rows(dataset, revise_in_turn(dataset, placed, key))
 
 
 def _to_time(value: int | None, dtype: pl.DataType) -> datetime | date | int | None:
