@@ -105,8 +105,8 @@ def find_unreadable_columns(frame: pl.DataFrame, columns: Iterable[str]) -> str 
 
 
 def sorted_by(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Sort rows by a column; return the same frame if it is already sorted."""
-    return frame if frame[column].is_sorted() else frame.sort(column)
+    """Sort rows by a column, equal ones in their order; return the same frame if it is sorted."""
+    return frame if frame[column].is_sorted() else frame.sort(column, maintain_order=True)
 
 
 def to_floats(values: Sequence[Any]) -> pl.Series:

@@ -101,8 +101,9 @@ class RangeQuery:
             is_smaller = self.span is None or span < self.span
             return replace(self, span=span, hop=min(self.hop, span)) if is_smaller else None
         step = timedelta(seconds=self.timeframe.seconds)
-        is_smaller = self.limit is None or answer.height < self.limit
-        rows = answer.height if is_smaller else (self.limit or 0) // 2
+        count = count_times(answer)
+        is_smaller = self.limit is None or count < self.limit
+        rows = count if is_smaller else (self.limit or 0) // 2
         return replace(self, limit=rows, hop=step * max(1, rows - 1)) if rows else None
 
     def add_closed(self, rows: pl.DataFrame, reached: datetime) -> pl.DataFrame:
@@ -150,7 +151,7 @@ def has_shorter_bars(bars: pl.DataFrame, timeframe: Timeframe) -> bool:
     Single bars may be shorter: some venues restart long bars with each month or year, and the grid
     may begin anew after an outage.
     """
-    steps = bars["timestamp"].diff().drop_nulls()
+    steps = bars["timestamp"].unique().sort().diff().drop_nulls()
     sooner = int((steps < timedelta(seconds=timeframe.seconds)).sum())
     return sooner > 1 and 2 * sooner > steps.len()
 
@@ -200,6 +201,11 @@ def parse_funding(answer: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 def first_time(rows: pl.DataFrame) -> datetime:
     """Return the earliest time of a readable, non-empty answer, in which a row has a time."""
     return cast("datetime", rows["timestamp"].min())
+
+
+def count_times(rows: pl.DataFrame) -> int:
+    """Count the bars of an answer: some venues send two of one time, and pages hold times."""
+    return rows["timestamp"].n_unique()
 
 
 def last_time(rows: pl.DataFrame) -> datetime:
@@ -271,17 +277,25 @@ def is_stuck(answer: pl.DataFrame, since: datetime, page: int) -> bool:
 def filter_new_rows(rows: pl.DataFrame, overlap: pl.DataFrame, key: str) -> pl.DataFrame:
     """Return the rows of an answer that the last answer did not have, without duplicates.
 
-    Rows without a key, and trades that differ under one id, stay: they are refused later, where
-    this is reported and recorded.
+    Rows that differ under one key stay, also beside a repeated one: where they are stored, this is
+    reported and recorded. So do rows without a key.
     """
-    if key == "timestamp":
-        is_repeated = pl.col(key).is_in(overlap[key].to_list())
-        return rows.filter(pl.col(key).is_null() | (pl.col(key).is_first_distinct() & ~is_repeated))
-    fresh = rows.filter(pl.col(key).is_null() | pl.struct(pl.all()).is_first_distinct())
+    row = pl.struct(pl.all())
+    # Of bars of one time the last one counts, of trades their order.
+    is_distinct = row.is_last_distinct() if key == "timestamp" else row.is_first_distinct()
+    fresh = rows.filter(pl.col(key).is_null() | is_distinct)
     if overlap.is_empty():
         return fresh
-    known = overlap.drop_nulls(key)
-    return fresh.join(known, on=fresh.columns, how="anti", nulls_equal=True, maintain_order="left")
+    repeated = overlap.drop_nulls(key)
+    if key == "timestamp":
+        others = _drop_rows(fresh, repeated).drop_nulls(key)
+        repeated = repeated.join(others, on=key, how="anti")
+    return _drop_rows(fresh, repeated)
+
+
+def _drop_rows(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """Drop the rows that others equal."""
+    return rows.join(others, on=rows.columns, how="anti", nulls_equal=True, maintain_order="left")
 
 
 def filter_range(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:

@@ -25,6 +25,7 @@ from lake.sources.venues.unified_pages import (
     RangeQuery,
     Source,
     WindowPosition,
+    count_times,
     has_shorter_bars,
     last_time,
 )
@@ -179,8 +180,9 @@ class UnifiedRequests:
 
     def record_page_size(self, query: RangeQuery, answer: pl.DataFrame) -> None:
         """Record the number of bars of a page, if it proved to be smaller than ccxt believes."""
-        if query.limit == answer.height:
-            self.habits.page_sizes[query.method] = answer.height
+        count = count_times(answer)
+        if query.limit == count:
+            self.habits.page_sizes[query.method] = count
 
     async def find_newest_after(self, query: RangeQuery, time: datetime) -> datetime | None:
         """Return the time of the venue's newest row; fetch it again unless it is after `time`."""

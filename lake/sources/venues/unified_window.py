@@ -106,7 +106,10 @@ class UnifiedWindow:
     def _select_rows(
         self, position: WindowPosition, answer: pl.DataFrame, reached: datetime
     ) -> pl.DataFrame:
-        rows = filter_range(answer, position.at, self._window.end)
+        # The last rows of the answer before come again: if others are sent now, they count.
+        since = position.since if position.overlap.height else position.at
+        start = min(position.at, max(since, self._window.start))
+        rows = filter_range(answer, start, self._window.end)
         rows = filter_new_rows(rows, position.overlap, self._query.key)
         return self._query.add_closed(rows, reached)
 
