@@ -108,8 +108,8 @@ class Lake(Readable):
             `exchange`, `symbol` and the columns of the dataset; nullable columns may be missing,
             and so may `closed` of bars: then those that have ended are closed. Other types of
             numbers, and times in UTC or another zone, are cast where every value stays exactly what
-            it is. Rows that break a rule, or that never change and contradict a stored row, go to
-            the table `quarantine`.
+            it is. Rows that break a rule, that never change and contradict a stored row, or that
+            contradict a later row of the frame, go to the table `quarantine`.
         source
             Origin of the rows, for the audit.
         covers
@@ -120,8 +120,8 @@ class Lake(Readable):
         Returns
         -------
         WriteResult
-            Counts of rows that were inserted, updated, rejected (of these, conflicting with stored
-            rows) or already stored.
+            Counts of rows that were inserted, updated, rejected (of these, conflicting with other
+            rows of their key) or already stored.
 
         Raises
         ------

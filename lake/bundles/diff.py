@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from typing import Any
 
@@ -16,6 +16,7 @@ from lake.errors import UnknownNameError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.json_text import write_json
 from lake.model.market import MARKET_COLUMNS
+from lake.model.schedule import scheduled_at
 from lake.model.selection import Selection
 from lake.model.time import DAY
 from lake.store.hashing import FileChecker
@@ -36,7 +37,7 @@ DAY_DIFF = pl.Schema(
 ROW_DIFF = pl.Schema(
     {**dict.fromkeys(_MARKET, pl.String()), "time": TIMESTAMP, **dict.fromkeys(_LINE, pl.String())}
 )
-_TIME_OF_REPEATED = "time of repeated"
+_TIME_OF_REPEATED, _KEY = "time of repeated", "key "
 _NOTHING = pl.lit(None, dtype=pl.String())
 _PART_ROWS = 500_000
 _SLICE_ROWS = 50_000
@@ -86,7 +87,8 @@ def diff_rows(
     """Find the rows that differ between two bundles, with at most one partition in memory.
 
     Only market-days that differ are read, from files that are verified first. Rows are matched by
-    key. NaN equals NaN; null equals only null; 0.0 does not equal -0.0.
+    key, and where the table has a schedule by event, whose exact time may change. NaN equals NaN;
+    null equals only null; 0.0 does not equal -0.0.
 
     Yields
     ------
@@ -150,9 +152,25 @@ class _Side:
     def key(self) -> dict[str, pl.DataType]:
         return {name: self.dataset.polars_schema[name] for name in self.dataset.full_key}
 
+    def use_schedule(self, other: _Side) -> _Side:
+        """Return the rows with the schedule of the other bundle: an earlier version had none."""
+        known = other.dataset
+        if self.dataset.schedule is not None or known.schedule is None:
+            return self
+        dataset = replace(
+            self.dataset, schedule=known.schedule, time_tolerance=known.time_tolerance
+        )
+        return _Side(dataset, self.rows)
+
+    def select_keys(self) -> pl.DataFrame:
+        """Return the keys of the rows, with scheduled times."""
+        time = self.dataset.time_column
+        keys = self.rows.select(self.key.keys())
+        return keys.with_columns(scheduled_at(self.dataset)) if time in self.key else keys
+
     def select_repeated(self) -> pl.DataFrame:
         """Return the keys that several rows have."""
-        keys = self.rows.select(self.key.keys())
+        keys = self.select_keys()
         return keys.filter(keys.is_duplicated())
 
     def select_prefixed(self, other: _Side, prefix: str) -> pl.DataFrame:
@@ -205,6 +223,7 @@ def _compare(old: _Side, new: _Side) -> Iterator[pl.DataFrame]:
         yield from _compare(old, old.empty())
         yield from _compare(new.empty(), new)
         return
+    old, new = old.use_schedule(new), new.use_schedule(old)
     for piece in _join_sides(old, new).iter_slices(_SLICE_ROWS):
         removed_rows = piece.filter(pl.col("new exchange").is_null())
         added_rows = piece.filter(pl.col("old exchange").is_null())
@@ -226,12 +245,12 @@ def _join_sides(old: _Side, new: _Side) -> pl.DataFrame:
     """
     several = pl.concat([old.select_repeated(), new.select_repeated()]).unique()
     marked = [
-        side.select_prefixed(other, prefix).with_columns(
-            _find_repeated(side, several).alias(f"{prefix}{_TIME_OF_REPEATED}")
-        )
+        side.select_prefixed(other, prefix)
+        .hstack(side.select_keys().select(pl.all().name.prefix(f"{prefix}{_KEY}")))
+        .with_columns(_find_repeated(side, several).alias(f"{prefix}{_TIME_OF_REPEATED}"))
         for side, other, prefix in ((old, new, "old "), (new, old, "new "))
     ]
-    keys = [*old.key, _TIME_OF_REPEATED]
+    keys = [*(f"{_KEY}{name}" for name in old.key), _TIME_OF_REPEATED]
     joined = marked[0].join(
         marked[1],
         left_on=[f"old {name}" for name in keys],
@@ -256,8 +275,9 @@ def _find_repeated(side: _Side, several: pl.DataFrame) -> pl.Series:
     if several.is_empty():
         return time.clear().extend_constant(None, len(time))
     marked = several.with_columns(_is_repeated=pl.lit(value=True))
-    joined = side.rows.join(marked, on=several.columns, how="left", maintain_order="left")
-    return joined.select(pl.when("_is_repeated").then(side.dataset.time_column)).to_series()
+    keys = side.select_keys().with_columns(time.alias("_time"))
+    joined = keys.join(marked, on=several.columns, how="left", maintain_order="left")
+    return joined.select(pl.when("_is_repeated").then("_time")).to_series()
 
 
 def _list_changed_values(
@@ -266,7 +286,8 @@ def _list_changed_values(
     """Yield one line per changed value, column by column."""
     left = {**new.polars_schema, **old.polars_schema}
     right = {**old.polars_schema, **new.polars_schema}
-    for name in (name for name in right if name not in (*PARTITIONS, *old.key)):
+    matched = {*PARTITIONS, *old.key} - ({old.time_column} if old.schedule else set())
+    for name in (name for name in right if name not in matched):
         before, after = pl.col(f"old {name}"), pl.col(f"new {name}")
         changed_rows = joined.filter(_build_difference(before, after, left[name], right[name]))
         texts = {"old": _to_text(before, left[name]), "new": _to_text(after, right[name])}

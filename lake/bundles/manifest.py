@@ -21,7 +21,7 @@ from lake.errors import ConfigError, DamagedError
 from lake.model.dataset import RECEIVED_AT, SHARED_SECTIONS, Column, Dataset, Granularity, RowKind
 from lake.model.event_columns import EventKind
 from lake.model.selection import Selection
-from lake.model.time import iso
+from lake.model.time import SECOND, iso
 from lake.model.timeframe import Timeframe
 from lake.store.index import FileSeal
 
@@ -161,7 +161,7 @@ class DatasetPart(_Part):
     name of the file. `event` is the class of the rows in a replay, `rank` their place among rows of
     one instant. `counts_receipt` says that no row is available before its `received_at`; in
     manifests without the key, that holds only if `available_at` names this column. Files may lack
-    `added_columns`: the table got them later, and in these files they are null.
+    `added_columns`: they are null there. `tolerance_seconds` is that of `schedule_seconds`.
     """
 
     family: str
@@ -179,7 +179,9 @@ class DatasetPart(_Part):
     rank: int
     columns: dict[str, ColumnPart]
     added_columns: tuple[str, ...] = ()
-    later_keys = ("counts_receipt", "added_columns")
+    schedule_seconds: int | None = None
+    tolerance_seconds: int | None = None
+    later_keys = ("counts_receipt", "added_columns", "schedule_seconds", "tolerance_seconds")
 
     @classmethod
     def from_dataset(cls, dataset: Dataset, added_columns: tuple[str, ...] = ()) -> DatasetPart:
@@ -208,6 +210,8 @@ class DatasetPart(_Part):
                 for column in dataset.columns
             },
             added_columns=added_columns,
+            schedule_seconds=dataset.schedule // SECOND if dataset.schedule else None,
+            tolerance_seconds=dataset.time_tolerance // SECOND if dataset.schedule else None,
         )
 
     def dataset(self, name: str) -> Dataset:
@@ -228,6 +232,8 @@ class DatasetPart(_Part):
             counts_receipt=self.counts_receipt or self.available_at == RECEIVED_AT,
             event=self.event,
             rank=self.rank,
+            schedule=self.schedule_seconds * SECOND if self.schedule_seconds else None,
+            time_tolerance=(self.tolerance_seconds or 0) * SECOND,
         )
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from lake.model.intervals import RangeSet
 
 _MAX_RANGES = 5
-_CONTRADICTS = "of them contradicts a stored row, which stays"
-_CONTRADICT = "of them contradict stored rows, which stay"
+_CONTRADICTS = "of them contradicts another row of its key"
+_CONTRADICT = "of them contradict other rows of their keys"
 
 
 class _Done(ProgressColumn):

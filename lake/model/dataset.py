@@ -65,6 +65,7 @@ class Column:
 
     `digest`: whether its values are content of the row. Other columns, such as the time when this
     machine received a row, are part of no digest, and rows that differ in them only are the same.
+    `keep_value`: whether null means that no value was given, so that it never replaces a value.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Column:
     unit: str = ""
     nullable: bool = False
     digest: bool = True
+    keep_value: bool = False
 
     @property
     def dtype(self) -> pl.DataType:
@@ -179,7 +181,9 @@ class Dataset:
         Order of the rows in a file.
     time_tolerance
         Rows with equal keys are one row if their times differ by at most this; zero if the time
-        column is part of the key.
+        column is part of the key, unless there is a schedule.
+    schedule
+        Events are due at multiples of this, and rows may be off; see `lake.model.schedule`.
     granularity
         `day`: `date` is the UTC day of the time column. `year`: storage holds the first day of the
         year, because a file per day would hold few rows; every read shows the day.
@@ -246,6 +250,7 @@ class Dataset:
     repair: RepairPolicy = RepairPolicy()
     time_tolerance: timedelta = timedelta(0)
     counts_receipt: bool = True
+    schedule: timedelta | None = None
 
     @property
     def is_fetched_by_range(self) -> bool:
@@ -299,15 +304,25 @@ class Dataset:
         """Whether rows must be compared with the stored rows that they may be.
 
         Data and references that never change, because a contradiction is reported; rows with an
-        id, because their times are compared.
+        id or a schedule, because their times are compared.
         """
         is_compared = self.rows == "immutable" and self.kind != "record"
-        return is_compared or not self.has_time_in_key
+        return is_compared or not self.has_time_in_key or self.schedule is not None
 
     @property
     def fillable(self) -> tuple[str, ...]:
         """The columns of which a stored null may be filled later: not content, and nullable."""
         return tuple(c.name for c in self.columns if c.nullable and not c.digest)
+
+    @property
+    def kept_values(self) -> tuple[str, ...]:
+        """The columns of the content of which a null never replaces a value."""
+        return tuple(c.name for c in self.content if c.keep_value)
+
+    @property
+    def reach(self) -> timedelta:
+        """How far apart the times of two rows can be that are one row."""
+        return self.time_tolerance if self.schedule is None else 2 * self.time_tolerance
 
     @property
     def has_time_in_key(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
@@ -62,6 +63,7 @@ class _ColumnFile(BaseModel):
     unit: str = ""
     nullable: bool = False
     digest: bool = True
+    keep_value: bool = False
 
 
 class _CheckFile(BaseModel):
@@ -145,7 +147,13 @@ class DatasetFile(BaseModel):
     time_tolerance
         If the key does not have the time column: rows with equal keys are one row if their times
         differ by at most this, because a venue may tell the time of one trade in seconds here and
-        in microseconds there; farther apart they are two rows. Default: `1s`.
+        in microseconds there; farther apart they are two rows. Default: `1s`. With a `schedule`:
+        how far from it an event may be.
+    schedule
+        Events are due at multiples of this, such as `1h`, and the time column, which is then the
+        key, may be off: rows less than `time_tolerance` from the same multiple are one event, and
+        its latest time is stored. Other rows are those of the nearest multiple of `time_tolerance`.
+        Needs revisable rows.
     sort
         Order of the rows of a market. Default: the time column, then the key.
     keep_when
@@ -174,8 +182,9 @@ class DatasetFile(BaseModel):
     columns
         By name: `type`, `meaning`, `unit`, `nullable`, and `digest = false` for what is not content
         of a row, such as when this machine received it: it is part of no digest, rows that differ
-        in it only are the same, and a stored null may be filled later. A nullable column may be
-        added to a file: it is null in rows that are stored.
+        in it only are the same, and a stored null may be filled later. `keep_value = true`: null
+        means that a source did not give the value, and never replaces one. A nullable column may
+        be added to a file: it is null in rows that are stored.
     rules
         Conditions that every row must meet to be stored, by name.
     checks
@@ -198,6 +207,7 @@ class DatasetFile(BaseModel):
     available_at: Name | None = None
     key: Annotated[list[Name], Field(min_length=1)]
     time_tolerance: _Length | None = None
+    schedule: _Length | None = None
     sort: list[Name] = []
     keep_when: str | None = None
     kind: Kind = "data"
@@ -260,7 +270,12 @@ class DatasetFile(BaseModel):
             fetch=self.fetch.resolve(timeframe) if self.fetch else None,
             repair=self.repair.resolve(timeframe),
             time_tolerance=tolerance.duration(timeframe),
+            schedule=_resolve(self.schedule),
         )
+
+
+def _resolve(length: Length | None) -> timedelta | None:
+    return None if length is None else length.duration(None)
 
 
 def _choose_granularity(spec: DatasetFile, timeframe: Timeframe | None) -> Granularity:

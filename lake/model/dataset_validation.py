@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -84,19 +85,46 @@ def _require_known_columns(path: Path, spec: DatasetFile) -> None:
     if spec.columns[spec.time_column].type != "timestamp":
         raise build_error(path, "time_column", f"column {spec.time_column!r} is not a timestamp")
     _require_tolerance(path, spec)
+    _require_schedule(path, spec)
+    _require_kept_values(path, spec)
 
 
 def _require_tolerance(path: Path, spec: DatasetFile) -> None:
     tolerance = spec.time_tolerance
     if tolerance is None:
         return
-    if spec.has_time_in_key:
+    if spec.has_time_in_key and spec.schedule is None:
         raise build_error(
             path, "time_tolerance", f"the key has the time column {spec.time_column!r}; remove it"
         )
     # A merge looks at the dates of rows and at their neighbours only.
     if tolerance.is_in_slots or tolerance.duration(None) > DAY:
         raise build_error(path, "time_tolerance", "must be one day at most; write 0s, 1s or 1h")
+
+
+def _require_schedule(path: Path, spec: DatasetFile) -> None:
+    if spec.schedule is None:
+        return
+    if spec.key != [spec.time_column] or spec.rows != "revisable" or spec.has_timeframes:
+        raise build_error(
+            path, "schedule", "needs key = [time_column], rows = 'revisable' and no timeframes"
+        )
+    length, tolerance = spec.schedule, spec.time_tolerance
+    if length.is_in_slots or tolerance is None or tolerance.duration(None) <= timedelta(0):
+        raise build_error(path, "schedule", "needs a time_tolerance; write 1h and 1m, for example")
+    step, near = length.duration(None), tolerance.duration(None)
+    if step < 2 * near or step % near:
+        raise build_error(
+            path, "schedule", "must be an even multiple of time_tolerance, such as 1h"
+        )
+
+
+def _require_kept_values(path: Path, spec: DatasetFile) -> None:
+    for name, column in spec.columns.items():
+        if column.keep_value and not (column.nullable and column.digest):
+            raise build_error(
+                path, f"columns.{name}.keep_value", "only a nullable column of the content has it"
+            )
 
 
 def _require_content(path: Path, spec: DatasetFile) -> None:

@@ -10,6 +10,7 @@ from typing import overload
 from lake.errors import UsageError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
 MILLISECOND = timedelta(milliseconds=1)
 MICROSECOND = timedelta(microseconds=1)
 DAY = timedelta(days=1)

@@ -111,8 +111,8 @@ def find_shortages(snapshot: Snapshot, coverage: pl.DataFrame) -> list[Shortage]
 
     def count_rows(market: Market, answers: pl.DataFrame) -> _Counter:
         start, end = answers.select(
-            pl.col("timestamp").min() - dataset.time_tolerance,
-            pl.col("end").max() + dataset.time_tolerance,
+            pl.col("timestamp").min() - dataset.reach,
+            pl.col("end").max() + dataset.reach,
         ).row(0)
         selection = Selection(market[:1], market[1:], start, end)
         return _Counter.build(_read_times(snapshot, selection), MICROSECOND)
@@ -165,7 +165,7 @@ def _find(
         market = (str(exchange), str(symbol))
         counter = build_counter(market, answers)
         if counter is not None:
-            for item in _compare(answers, counter, dataset.time_tolerance):
+            for item in _compare(answers, counter, dataset.reach):
                 yield Shortage(dataset.name, *market, item.range, item.expected, item.stored)
 
 

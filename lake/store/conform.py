@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -36,11 +36,14 @@ class ConformResult:
         that they break, comma-separated.
     cleared
         Times out of range that became null, by column: the rows are stored without them.
+    numbers
+        The places that `rows` had in the frame, where they are in its order.
     """
 
     rows: pl.DataFrame
     rejected: pl.DataFrame
     cleared: tuple[ClearedTimes, ...] = ()
+    numbers: pl.Series = field(default_factory=pl.Series)
 
 
 def check_rows(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
@@ -73,7 +76,9 @@ def check_rows(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
     good = usable.filter(~is_bad)
     reasons = usable.filter(is_bad).select(_join_reasons(broken).alias(REASON))
     bad = fitted.filter(is_bad).select(names).hstack(reasons)
-    return ConformResult(good.with_columns(dataset.partition_date()), bad, cleared)
+    return ConformResult(
+        good.with_columns(dataset.partition_date()), bad, cleared, (~is_bad).arg_true()
+    )
 
 
 def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
@@ -90,9 +95,9 @@ def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
     return replace(checked, rows=sort_rows(dataset, outcome.new), rejected=rejected)
 
 
-def mark_conflicting(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return rows that contradict earlier ones as rejected rows."""
-    return rows.drop("date").with_columns(pl.lit(CONTRADICTS).alias(REASON))
+def mark_conflicting(rows: pl.DataFrame, reason: str = CONTRADICTS) -> pl.DataFrame:
+    """Return rows that contradict other ones as rejected rows."""
+    return rows.drop("date").with_columns(pl.lit(reason).alias(REASON))
 
 
 def sort_rows(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
@@ -240,7 +245,7 @@ def keep_latest(
     keys = pl.struct(key) if len(key) > 1 else pl.col(key[0])
     if placed.select(keys.n_unique()).item() == placed.height:
         return sort_rows(dataset, placed)
-    if dataset.keep_when is None and not dataset.fillable:
+    if dataset.keep_when is None and not (dataset.fillable or dataset.kept_values):
         return sort_rows(dataset, placed.unique(key, keep="last", maintain_order=True))
     return sort_rows(dataset, revise_in_turn(dataset, placed, key))
 

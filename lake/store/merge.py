@@ -14,6 +14,7 @@ from lake.errors import CommitConflictError
 from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.frames import find_varying
 from lake.model.market import MARKET_COLUMNS
+from lake.model.revision import REVISED_AT, write_change
 from lake.retries import retry
 from lake.store import delta
 from lake.store.delta import format_literal, quote
@@ -87,32 +88,40 @@ def _merge_once(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> Merge
         table.checksums.require_unchanged(touched["path"], f"nothing was written to {dataset.name}")
     merger = table.merge(
         batch.rows,
-        predicate=_build_predicate(dataset, batch.rows),
+        predicate=_build_predicate(dataset, batch),
         source_alias="s",
         target_alias="t",
         writer_properties=delta.WRITER,
         commit_properties=delta.build_commit_properties(batch.metadata),
         post_commithook_properties=delta.AFTER_COMMIT,
-    ).when_not_matched_insert_all()
-    if dataset.rows == "revisable":
-        merger = _revise_matched(merger, dataset)
-    if batch.fills:
-        merger = _fill_matched(merger, dataset)
-    metrics = merger.execute()
+    )
+    metrics = _add_actions(merger, dataset, batch).execute()
     inserted, updated = metrics["num_target_rows_inserted"], metrics["num_target_rows_updated"]
     metadata = batch.metadata if inserted or updated else None
     return MergeResult(table.version(), inserted, updated, metadata)
 
 
+def _add_actions(merger: TableMerger, dataset: Dataset, batch: MergeBatch) -> TableMerger:
+    """Add what a merge does with rows that are new, and with those that are stored."""
+    if batch.is_decided:
+        values = {quote(c.name): f"s.{quote(c.name)}" for c in dataset.columns}
+        return merger.when_not_matched_insert(values).when_matched_update(values)
+    merger = merger.when_not_matched_insert_all()
+    if dataset.rows == "revisable":
+        merger = _revise_matched(merger, dataset)
+    return _fill_matched(merger, dataset) if batch.fills else merger
+
+
 def _revise_matched(merger: TableMerger, dataset: Dataset) -> TableMerger:
     """Replace stored rows by rows that differ in content, but never a value by an unknown one."""
-    condition = _build_difference(dataset)
+    condition = write_change(dataset)
     if dataset.keep_when:
         condition = f"{condition} AND NOT ({dataset.keep_when})"
-    if not dataset.fillable:
+    kept = {*dataset.fillable, *dataset.kept_values}
+    if not kept:
         return merger.when_matched_update_all(predicate=condition)
     updates = {quote(c.name): f"s.{quote(c.name)}" for c in dataset.columns}
-    updates |= {quote(n): f"COALESCE(s.{quote(n)}, t.{quote(n)})" for n in dataset.fillable}
+    updates |= {quote(n): f"COALESCE(s.{quote(n)}, t.{quote(n)})" for n in kept}
     return merger.when_matched_update(updates, predicate=condition)
 
 
@@ -121,16 +130,17 @@ def _fill_matched(merger: TableMerger, dataset: Dataset) -> TableMerger:
     names = [quote(name) for name in dataset.fillable]
     lacking = " OR ".join(f"(t.{name} IS NULL AND s.{name} IS NOT NULL)" for name in names)
     updates = {name: f"COALESCE(t.{name}, s.{name})" for name in names}
-    same = f"NOT {_build_difference(dataset)}"
+    same = f"NOT {write_change(dataset)}"
     return merger.when_matched_update(updates, predicate=f"({lacking}) AND {same}")
 
 
-def _build_predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
+def _build_predicate(dataset: Dataset, batch: MergeBatch) -> str:
     """Build the condition of a merge: equal keys and times, and literals that prune files.
 
     The literals reach as far as times count as close: a concurrent commit of a close row is then a
     conflict. Columns that they fix are not compared again: joining by strings costs most.
     """
+    rows = batch.rows
     exchanges, symbols = (rows[name].unique().sort().to_list() for name in MARKET_COLUMNS)
     dates = list_dates(dataset, rows)
     terms = [
@@ -138,22 +148,19 @@ def _build_predicate(dataset: Dataset, rows: pl.DataFrame) -> str:
         for name, values in zip(PARTITIONS, (exchanges, symbols, dates), strict=True)
     ]
     terms.append(_build_spans(dataset, rows))
-    keys = (*find_varying(rows, MARKET_COLUMNS), *dataset.row_key)
-    terms.extend(f"t.{quote(name)} = s.{quote(name)}" for name in keys)
+    keys = {name: name for name in (*find_varying(rows, MARKET_COLUMNS), *dataset.row_key)}
+    if batch.is_decided:
+        keys[dataset.time_column] = REVISED_AT
+    terms.extend(f"t.{quote(name)} = s.{quote(own)}" for name, own in keys.items())
     return " AND ".join(terms)
 
 
 def _build_spans(dataset: Dataset, rows: pl.DataFrame) -> str:
     """Build the condition for times close to those of rows; between far windows no file is read."""
-    time, tolerance = f"t.{quote(dataset.time_column)}", dataset.time_tolerance
+    time, tolerance = f"t.{quote(dataset.time_column)}", dataset.reach
     spans = [
         f"({time} >= {format_literal(start - tolerance)}"
         f" AND {time} <= {format_literal(end + tolerance)})"
         for start, end in find_spans(rows[dataset.time_column])
     ]
     return f"({' OR '.join(spans)})"
-
-
-def _build_difference(dataset: Dataset) -> str:
-    terms = [f"(t.{quote(v)} IS DISTINCT FROM s.{quote(v)})" for v in dataset.values]
-    return f"({' OR '.join(terms)})" if terms else "FALSE"

@@ -14,6 +14,7 @@ from lake.model.digest import compute_digest
 from lake.model.frames import find_varying
 from lake.model.identity import resolve, select_place
 from lake.model.market import MARKET_COLUMNS
+from lake.model.revision import CONFLICTS, has_repeated_keys, revise
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND
 from lake.store.conform import keep_latest, mark_conflicting, sort_rows
@@ -37,18 +38,22 @@ class MergeBatch:
         `userMetadata` of the commit.
     fills
         Whether some rows may fill nulls of stored rows.
+    is_decided
+        Whether the rows have their final form, and `REVISED_AT`: the merge compares nothing.
     """
 
     rows: pl.DataFrame
     metadata: Mapping[str, Any] = field(default_factory=dict)
     fills: bool = False
+    is_decided: bool = False
 
 
 class Preparation:
     """Prepares the rows of one write for each attempt to merge them.
 
     Rows that never change are compared with the stored ones: only those that are new, or that fill
-    a null, are merged, so that rows that are all stored make no commit.
+    a null, are merged, so that rows that are all stored make no commit. So are rows that may change
+    where a key comes several times, or where they have a schedule.
 
     Parameters
     ----------
@@ -57,22 +62,38 @@ class Preparation:
     metadata
         `userMetadata` of the commit, without what is known only then: the digest of its rows, and
         the number of contradictions, which count as rejected.
+    answers
+        The answer of a source that each row is part of, as a number; None: all are of one.
 
     Attributes
     ----------
     conflicting, opposed
-        After the last attempt: rows that contradict a stored row, as rejected rows, and the rows
-        that they contradict, line by line.
+        After the last attempt: rows that contradict a stored row, or a later one of their answer,
+        as rejected rows, and the rows that they contradict, line by line.
     kept
         After the last attempt: market and time of the rows of the table that the others are.
     """
 
-    def __init__(self, dataset: Dataset, rows: pl.DataFrame, metadata: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        rows: pl.DataFrame,
+        metadata: Mapping[str, Any],
+        answers: pl.Series | None = None,
+    ) -> None:
         self._dataset = dataset
         self._rows = rows
+        self._answers = (
+            pl.repeat(0, rows.height, dtype=pl.Int64, eager=True) if answers is None else answers
+        )
         self._metadata = metadata
         self.conflicting = self.opposed = self.kept = rows.clear()
-        self._ready = None if dataset.needs_stored else self._prepare(StoredRows.none(dataset))
+        is_revised = dataset.rows == "revisable" and dataset.kind != "record"
+        self._is_decided = is_revised and (
+            dataset.schedule is not None or has_repeated_keys(dataset, rows)
+        )
+        needs_stored = dataset.needs_stored or self._is_decided
+        self._ready = None if needs_stored else self._prepare(StoredRows.none(dataset))
 
     def __call__(self, table: LocalTable) -> MergeBatch:
         """Prepare the rows for a merge into the present version of a table."""
@@ -83,7 +104,17 @@ class Preparation:
     def _prepare(self, stored: StoredRows) -> MergeBatch:
         return (self._revise if self._dataset.rows == "revisable" else self._insert)(stored)
 
+    def _decide(self, stored: StoredRows) -> MergeBatch:
+        before = stored.scan.select(self._rows.columns).collect(engine="in-memory")
+        outcome = revise(self._dataset, self._rows, self._answers, before)
+        self.conflicting = mark_conflicting(outcome.conflicting, CONFLICTS)
+        self.opposed, self.kept = outcome.opposed, outcome.kept
+        rows = sort_rows(self._dataset, outcome.changed)
+        return MergeBatch(rows, self._complete_metadata(rows), is_decided=True)
+
     def _revise(self, stored: StoredRows) -> MergeBatch:
+        if self._is_decided:
+            return self._decide(stored)
         rows = keep_latest(self._dataset, self._rows, stored.places)
         self.kept = select_place(self._dataset, rows)
         fills = any(rows[name].null_count() < rows.height for name in self._dataset.fillable)
@@ -163,7 +194,7 @@ def find_spans(times: pl.Series) -> list[tuple[datetime, datetime]]:
 
 
 def _is_within_spans(dataset: Dataset, spans: Sequence[tuple[datetime, datetime]]) -> pl.Expr:
-    time, tolerance = pl.col(dataset.time_column), dataset.time_tolerance
+    time, tolerance = pl.col(dataset.time_column), dataset.reach
     if len(spans) == 1:  # the choice of files does the same
         return pl.lit(value=True)
     return pl.any_horizontal(
@@ -174,7 +205,7 @@ def _is_within_spans(dataset: Dataset, spans: Sequence[tuple[datetime, datetime]
 def select_close(dataset: Dataset, rows: pl.DataFrame) -> Selection:
     """Select the markets of rows, and all times that are close to theirs."""
     exchanges, symbols = (tuple(rows[name].unique().sort()) for name in MARKET_COLUMNS)
-    times, tolerance = rows[dataset.time_column], dataset.time_tolerance
+    times, tolerance = rows[dataset.time_column], dataset.reach
     first, last = cast("tuple[datetime, datetime]", (times.min(), times.max()))
     return Selection(exchanges, symbols, first - tolerance, last + tolerance + MICROSECOND)
 
@@ -187,7 +218,7 @@ def find_bounds(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
     DataFrame
         exchange, symbol, date, low, high. Times over midnight are on the next line as well.
     """
-    time, tolerance = pl.col(dataset.time_column), dataset.time_tolerance
+    time, tolerance = pl.col(dataset.time_column), dataset.reach
     varying = find_varying(rows, PARTITIONS)
     bounds = {"low": time.min() - tolerance, "high": time.max() + tolerance}
     if varying:
@@ -228,7 +259,7 @@ def find_touched_files(
 
 def list_dates(dataset: Dataset, rows: pl.DataFrame) -> list[date]:
     """List the stored dates of all times that are close to those of rows."""
-    times, tolerance = rows[dataset.time_column], dataset.time_tolerance
+    times, tolerance = rows[dataset.time_column], dataset.reach
     first, last = cast("tuple[datetime, datetime]", (times.min(), times.max()))
     low, high = map(dataset.partition_date_of, (first - tolerance, last + tolerance))
     if low == high:

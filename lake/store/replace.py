@@ -149,7 +149,7 @@ def _conform_rows(
 ) -> pl.DataFrame:
     where = f"rows of {market} to be put into {dataset.name}"
     # Stored rows of one key may be closer than the tolerance: they are from before the rule.
-    structure = replace(dataset, rules=(), time_tolerance=timedelta(0))
+    structure = replace(dataset, rules=(), time_tolerance=timedelta(0), schedule=None)
     conformed = conform(structure, rows)
     if conformed.rejected.height:
         raise SchemaError(f"{where}: {conformed.rejected[REASON][0]}")

@@ -52,7 +52,8 @@ class WriteResult:
     version
         Version of the table afterwards; None if it does not exist, as all were rejected.
     conflicting
-        Immutable rows that contradict a stored row of the same key; part of `rejected`.
+        Rows that contradict another row of the same key: a stored one that never changes, or a
+        later one of the same answer; part of `rejected`.
     kept
         `exchange`, `symbol` and time column of the rows of the table that the written rows now are:
         inserted, updated or stored before, each once.
@@ -148,16 +149,27 @@ class Store:
                 self._get_handle(dataset)
             self.version(dataset)
 
-    def write(self, dataset: Dataset, frame: pl.DataFrame, origin: Origin) -> WriteResult:
+    def write(
+        self,
+        dataset: Dataset,
+        frame: pl.DataFrame,
+        origin: Origin,
+        answers: pl.Series | None = None,
+    ) -> WriteResult:
         """Check rows, quarantine the rejected ones, and merge the others into the table.
 
         Rows that are stored already change nothing: writing them twice is safe. Rows that never
-        change and contradict a stored row of their key are quarantined with that row.
+        change and contradict a stored row of their key are quarantined with that row. Of rows that
+        may change the last one of a key is stored; if it came in one answer with others that
+        contradict it, those are quarantined with it.
 
         Parameters
         ----------
         frame
             `exchange`, `symbol` and the columns of the dataset.
+        answers
+            The answer of the source that each row is part of, as a number; None: all rows are of
+            one.
 
         Raises
         ------
@@ -185,7 +197,8 @@ class Store:
             "rows": frame.height,
             "rejected": rejected,
         }
-        prepare = Preparation(dataset, checked.rows, metadata)
+        parts = None if answers is None else answers[checked.numbers]
+        prepare = Preparation(dataset, checked.rows, metadata, parts)
         with self._get_lock(dataset.name):
             handle = self._get_handle(dataset)
             with handle.hold():
@@ -316,10 +329,11 @@ def _report_cleared(dataset: Dataset, cleared: Sequence[ClearedTimes]) -> int:
 
 
 def _report_conflicts(dataset: Dataset, conflicting: pl.DataFrame, origin: Origin) -> None:
-    """Log how many rows of each market contradict stored ones."""
+    """Log how many rows of each market contradict stored ones, or others of their answer."""
+    contradicted = "stored rows" if dataset.rows == "immutable" else "later rows of one answer"
     for (exchange, symbol), rows in conflicting.group_by(MARKET_COLUMNS, maintain_order=True):
         _log.warning(
-            "rows contradict stored rows: the table quarantine has both",
+            f"rows contradict {contradicted}: the table quarantine has both",
             table=dataset.name,
             exchange=exchange,
             symbol=symbol,

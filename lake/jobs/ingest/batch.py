@@ -62,6 +62,17 @@ class Batch:
         ]
         return pl.concat(parts, how="diagonal") if parts else None
 
+    def answers_of(self, table: str) -> pl.Series:
+        """Return the number of the page that each row of a table came in."""
+        pages = [
+            frame.height
+            for (name, _), frames in self.frames.items()
+            if name == table
+            for frame in frames
+        ]
+        numbers = pl.DataFrame({"page": range(len(pages)), "rows": pages})
+        return numbers.select(pl.col("page").repeat_by("rows").explode())["page"]
+
 
 class BatchWriter:
     """Commits batches: where their rows go, and in whose name.
@@ -135,7 +146,8 @@ class BatchWriter:
             if name == dataset.name:
                 times = pl.concat([frame[dataset.time_column] for frame in frames])
                 self._touched.add(name, market, find_spans(times))
-        written = self._store.write(dataset, rows, self.origin)
+        answers = batch.answers_of(dataset.name)
+        written = self._store.write(dataset, rows, self.origin, answers)
         self._counts.add(dataset.name, written)
         return written.kept.rename({dataset.time_column: "time"})
 

@@ -118,7 +118,7 @@ class IngestReport:
 
     @property
     def conflicting(self) -> int:
-        """Count of rows that contradict a stored row, which stays: `quarantine` has both."""
+        """Count of rows that contradict another of their key: `quarantine` has both."""
         return sum(table.conflicting for table in self.tables)
 
 

@@ -10,7 +10,8 @@ from lake.errors import UnknownNameError
 from lake.model.dataset import Dataset
 from lake.model.identity import CONTRADICTS
 from lake.model.json_text import match_path
-from lake.quality.checks.contradictions import CONTENT
+from lake.model.revision import CONFLICTS
+from lake.quality.checks.contradictions import CONTENT, OPPOSED
 from lake.quality.checks.quarantined import KEY, SEPARATOR
 from lake.store.store import Store
 
@@ -19,7 +20,8 @@ def read_rejected(store: Store, as_of: datetime | None) -> pl.DataFrame:
     """Return the rows of `quarantine`, with the key of a rejected row.
 
     The key is null where the time of a row is part of it, or the raw record does not name it. The
-    row itself is null unless it contradicts a stored one: checks compare the two.
+    row itself is null unless it contradicts another one: checks compare the two. The other row is
+    null unless it came in the same answer.
     """
     rows = store.read(store.catalog.dataset("quarantine"), as_of=as_of)
     key: pl.Expr = pl.lit(None, dtype=pl.String)
@@ -29,8 +31,14 @@ def read_rejected(store: Store, as_of: datetime | None) -> pl.DataFrame:
             parts = [match_path(pl.col("row"), f"$.{name}") for name in dataset.key]
             own = pl.concat_str(parts, separator=SEPARATOR)
             key = pl.when(pl.col("dataset") == table).then(own).otherwise(key)
-    content = pl.when(pl.col("reason") == CONTRADICTS).then("row").alias(CONTENT)
-    return rows.with_columns(key.alias(KEY), content).drop("stored", strict=False)
+    contradicts = pl.col("reason").is_in([CONTRADICTS, CONFLICTS])
+    if "stored" not in rows.columns:  # a table of an earlier version
+        rows = rows.with_columns(stored=pl.lit(None, pl.String))
+    return rows.with_columns(
+        key.alias(KEY),
+        pl.when(contradicts).then("row").alias(CONTENT),
+        pl.when(pl.col("reason") == CONFLICTS).then("stored").alias(OPPOSED),
+    ).drop("stored")
 
 
 def _find_dataset(store: Store, table: str) -> Dataset | None:

@@ -34,6 +34,7 @@ from lake.model.interpolate import (
 )
 from lake.model.intervals import union
 from lake.model.ohlcv import OHLCV
+from lake.model.schedule import scheduled_at
 from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.query.grids import find_grid
 from lake.query.markets import find_market_units
@@ -267,19 +268,24 @@ def _compare_with_sent(bars: pl.DataFrame, stored: pl.DataFrame) -> pl.Series:
 
 
 def find_superseded(dataset: Dataset, rows: pl.DataFrame) -> pl.Series:
-    """Find the times of rows that were filled in, and beside which the venue's own row stands.
+    """Find the times of rows that another row of the same event supersedes.
 
-    Bars replace each other by their open time. Funding does not: a row that is filled in has the
-    time of the schedule, and that of the venue is some milliseconds off.
+    Bars replace each other by their open time. Other rows that are filled in have the time of the
+    schedule, and the venue's own may be some milliseconds off. Earlier versions stored several rows
+    of one scheduled event: the latest that the venue sent stays.
 
     Parameters
     ----------
     rows
-        Rows of one market, in order of time.
+        Rows of one market, in order of time, with the time column and `fill`.
     """
     time = dataset.time_column
     if dataset.timeframe is not None or "fill" not in rows.columns:
         return rows[time].clear()
+    if dataset.schedule is not None:
+        events = rows.with_columns(scheduled_at(dataset).alias("_event"))
+        best = events.sort(pl.col("fill").is_null(), time).unique("_event", keep="last")
+        return rows.join(best, on=time, how="anti")[time]
     sent = rows.filter(pl.col("fill").is_null()).select(time, pl.col(time).alias("_sent"))
     filled = rows.filter(pl.col("fill").is_not_null()).select(time)
     near = filled.join_asof(sent, on=time, strategy="nearest", tolerance=_SAME_EVENT)

@@ -116,18 +116,18 @@ def _judge(answer: Answer) -> Outcome:
 
 
 def drop_superseded(bench: Bench, state: GroupState) -> Outcome:
-    """Drop rows that were filled in, where the venue's own stand beside them now."""
+    """Drop rows that were filled in, or stamped otherwise, where the venue's own are stored now."""
     dataset, market = state.group.dataset, state.group.market
     if dataset.timeframe is not None or "fill" not in dataset.polars_schema:
         return NOTHING
 
     def drop(rows: pl.DataFrame) -> pl.DataFrame:
-        old = pl.col(dataset.time_column).is_in(find_superseded(dataset, rows).implode())
-        return rows.filter(~(old & pl.col("fill").is_not_null()))
+        old = find_superseded(dataset, rows)
+        return rows.filter(~pl.col(dataset.time_column).is_in(old.implode()))
 
     recorded = []
     columns, origin = [dataset.time_column, "fill"], Origin(bench.job_id, "superseded")
-    evidence = {"reason": "the venue's own row is stored beside what was filled in"}
+    evidence = {"reason": "the venue's own row of the same event is stored"}
     for window, rows in read_each(bench.store, dataset, market, state.group.windows, columns):
         if len(find_superseded(dataset, rows)):
             since = bench.store.version(dataset)

@@ -1,4 +1,4 @@
-"""Report stored rows that the source contradicted later: one of the two rows is wrong."""
+"""Report stored rows that the source contradicted: one of the two rows is wrong."""
 
 from __future__ import annotations
 
@@ -11,20 +11,33 @@ import polars as pl
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.identity import CONTRADICTS
 from lake.model.json_text import parse_json
+from lake.model.revision import CONFLICTS
+from lake.model.schedule import scheduled_at
 from lake.model.time import iso
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
 from lake.quality.checks.quarantined import KEY, SEPARATOR
 from lake.quality.slice import Slice
 
 CONTENT = "row"
-"""Column of rejected rows with the row as JSON; null unless it contradicts a stored one."""
+"""Column of rejected rows with the row as JSON; null unless it contradicts another one."""
+OPPOSED = "opposed"
+"""Column of rejected rows with the row that stayed of the same answer as JSON; else null."""
 _LONGEST = 60  # characters of a value in a message: a book has hundreds of levels
 _Row = Mapping[str, Any]
 _Difference = tuple[datetime, float | None, float | None, str]
-_ADVICE = (
-    "the table quarantine has both (columns row, stored). Find out which is right: a stored row "
-    "stays until it is deleted from the table, or the repair that wrote it is undone"
-)
+_BOTH = "the table quarantine has both (columns row, stored). Find out which is right: "
+_MESSAGES = {
+    CONTRADICTS: (
+        "contradicted by later rows of the same key",
+        _BOTH
+        + "a stored row stays until it is deleted from the table, or the repair that wrote it is "
+        + "undone",
+    ),
+    CONFLICTS: (
+        "contradicted by other rows of the same answer",
+        f"{_BOTH}the last one of an answer is stored, and a later answer revises it",
+    ),
+}
 _DIFFERENCE = {
     "start": TIMESTAMP,
     "measured": pl.Float64(),
@@ -34,12 +47,15 @@ _DIFFERENCE = {
 
 
 def contradicted(data: Slice) -> pl.LazyFrame:
-    """Report stored rows whose source gave another row of the same key later: one finding per day.
+    """Report stored rows whose source gave another row of the same key: one finding per day.
 
-    Rows of one key are compared with the one that was rejected last. A stored row that was deleted,
-    or replaced by that one, is contradicted no more. `measured` and `expected`: the first number
-    that differs, as stored and as it came later.
+    Rows that never change are contradicted by later ones, others by rows of the same answer. Rows
+    of one key are compared with the one that was rejected last. A stored row that was deleted,
+    revised, or replaced by that one, is contradicted no more. `measured` and `expected`: the first
+    number that differs, as stored and as it was rejected.
     """
+    reason = CONTRADICTS if data.dataset.rows == "immutable" else CONFLICTS
+    what, advice = _MESSAGES[reason]
     pairs = _pair_rows(data)
     if pairs.is_empty():
         return pl.LazyFrame(schema=CHECK_COLUMNS)
@@ -57,12 +73,13 @@ def contradicted(data: Slice) -> pl.LazyFrame:
             _text=pl.col("_text").first(),
         )
         .with_columns(
-            reason=pl.lit(CONTRADICTS),
+            reason=pl.lit(reason),
             message=pl.format(
-                "{} contradicted by later rows of the same key: {}; {}",
+                "{} {}: {}; {}",
                 count_phrase(pl.col("rows"), "stored row is", "stored rows are"),
+                pl.lit(what),
                 "_text",
-                pl.lit(_ADVICE),
+                pl.lit(advice),
             ),
         )
         .drop("_day", "_text")
@@ -74,15 +91,21 @@ def _pair_rows(data: Slice) -> pl.DataFrame:
     rejected = data.quarantine
     if rejected is None or CONTENT not in rejected.columns:
         return pl.DataFrame()
-    came = rejected.filter((pl.col("reason") == CONTRADICTS) & pl.col(CONTENT).is_not_null())
+    is_pair = pl.col("reason").is_in(list(_MESSAGES)) & pl.col(CONTENT).is_not_null()
+    came = rejected.filter(is_pair)
     if came.is_empty():
         return pl.DataFrame()
     later = came.lazy().select(
-        KEY, _at=pl.col("timestamp"), _came=pl.col(CONTENT), _refused=pl.col("refused_at")
+        KEY,
+        _at=pl.col("timestamp"),
+        _came=pl.col(CONTENT),
+        _refused=pl.col("refused_at"),
+        _opposed=pl.col(OPPOSED) if OPPOSED in came.columns else pl.lit(None, pl.String),
     )
     if data.dataset.has_time_in_key:
-        later = later.with_columns(_place="_at")
-        return data.frame.join(later, left_on=data.dataset.time_column, right_on="_place").collect()
+        later = later.with_columns(scheduled_at(data.dataset, pl.col("_at")).alias("_place"))
+        placed = data.frame.with_columns(scheduled_at(data.dataset, data.time).alias("_place"))
+        return placed.join(later, on="_place").collect()
     parts = [pl.col(name).cast(pl.String) for name in data.dataset.key]
     keyed = data.frame.with_columns(pl.concat_str(parts, separator=SEPARATOR).alias("_key"))
     return keyed.join(later, left_on="_key", right_on=KEY).collect()
@@ -100,6 +123,8 @@ def _find_differences(dataset: Dataset, pairs: pl.DataFrame) -> Iterator[_Differ
         place = tuple(row[name] for name in dataset.row_key)
         if last.get(place, row["_refused"]) != row["_refused"] or not _is_same(dataset, row, came):
             continue
+        if row["_opposed"] is not None and _is_revised(dataset, row, parse_json(row["_opposed"])):
+            continue
         difference = _describe_difference(dataset, row, came)
         if place not in last or difference is None:
             found[place] = difference
@@ -108,10 +133,16 @@ def _find_differences(dataset: Dataset, pairs: pl.DataFrame) -> Iterator[_Differ
 
 
 def _is_same(dataset: Dataset, stored: _Row, came: _Row) -> bool:
-    """Whether two rows have one key and, if that has no time, close times."""
-    if abs(stored[dataset.time_column] - stored["_at"]) > dataset.time_tolerance:
+    """Whether two rows have one key and close times."""
+    if abs(stored[dataset.time_column] - stored["_at"]) > dataset.reach:
         return False
-    return all(_to_json(stored[name]) == came.get(name) for name in dataset.key)
+    key = dataset.key if dataset.schedule is None else ()
+    return all(_to_json(stored[name]) == came.get(name) for name in key)
+
+
+def _is_revised(dataset: Dataset, stored: _Row, opposed: _Row) -> bool:
+    """Whether a stored row is no longer the one that was opposed to a rejected one."""
+    return _describe_difference(dataset, stored, opposed) is not None
 
 
 def _describe_difference(dataset: Dataset, stored: _Row, came: _Row) -> _Difference | None:
@@ -122,7 +153,8 @@ def _describe_difference(dataset: Dataset, stored: _Row, came: _Row) -> _Differe
         here, there = _to_json(stored[name]), came[name]
         if here != there:
             key = ", ".join(f"{part} {_to_json(stored[part])}" for part in dataset.key)
-            text = f"{key} has {name} {_shorten(here)}, later {_shorten(there)}"
+            order = "later" if dataset.rows == "immutable" else "rejected"
+            text = f"{key} has {name} {_shorten(here)}, {order} {_shorten(there)}"
             return stored[dataset.time_column], _to_number(here), _to_number(there), text
     return None
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from lake.model.identity import CONTRADICTS
+from lake.model.revision import CONFLICTS
 from lake.model.slots import slot_of
 from lake.model.time import EPOCH
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
@@ -28,7 +29,7 @@ def refused(data: Slice) -> pl.LazyFrame:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     timeless = pl.col("start") == EPOCH
     # A row that contradicts another has that one in its place: the check `contradicted` has it.
-    others = data.quarantine.filter(pl.col("reason") != CONTRADICTS)
+    others = data.quarantine.filter(~pl.col("reason").is_in([CONTRADICTS, CONFLICTS]))
     return (
         _add_is_gap(_find_not_replaced(others, data), data)
         .group_by("reason", pl.col("timestamp").dt.date().alias("_day"), "_is_gap")

@@ -8,6 +8,7 @@ from datetime import timedelta
 import polars as pl
 
 from lake.model.dataset import RECEIVED_AT
+from lake.model.schedule import scheduled_at
 from lake.model.slots import slot_of, start_of
 from lake.model.time import FIRST_TIME
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
@@ -73,7 +74,7 @@ def order(data: Slice) -> pl.LazyFrame:
 
 
 def duplicates(data: Slice) -> pl.LazyFrame:
-    """Report rows with the key of another row.
+    """Report rows with the key of another row, or of the same scheduled event.
 
     Tables have several only if their times differ by more than the tolerance of the dataset; files
     of other origin may have any. Trades with an id of another time, price or amount are reported by
@@ -83,7 +84,8 @@ def duplicates(data: Slice) -> pl.LazyFrame:
     if key == (data.dataset.time_column,):
         # Rows are mostly sorted, and then this is much cheaper than looking for distinct keys.
         frame = data.frame.select(key).sort(key)
-        frame = frame.with_columns(_again=data.time == data.time.shift(1))
+        event = scheduled_at(data.dataset, data.time)
+        frame = frame.with_columns(_again=event == event.shift(1))
     else:
         frame = _mark_repeated(data)
     return group_runs(

@@ -78,7 +78,7 @@ def test_a_page_with_one_id_of_two_trades_is_stored_but_for_one_row(lake: Lake) 
     assert (table.rows, table.inserted, table.rejected, table.conflicting) == (101, 100, 1, 1)
     assert report.status == "ok"
     assert covered_rows(lake) == [100]
-    assert "1 of them contradicts a stored row, which stays: quarantine has both." in notes(report)
+    assert "1 of them contradicts another row of its key: quarantine has both." in notes(report)
 
 
 def test_a_venue_that_changes_its_mind_is_reported_each_time_and_quarantined_once(

@@ -207,7 +207,7 @@ def test_a_rate_that_was_filled_in_goes_when_the_venue_gives_one(
     assert sandbox.log
 
 
-def test_an_observed_rate_is_never_replaced(make_lake: MakeLake) -> None:
+def test_an_observed_rate_is_never_replaced_by_a_filled_one(make_lake: MakeLake) -> None:
     lake = make_lake()
     lake.ingest(
         "funding",
@@ -218,9 +218,8 @@ def test_an_observed_rate_is_never_replaced(make_lake: MakeLake) -> None:
     )
     truth, store = rows(lake, "funding"), store_of(lake)
     other = truth.drop("date").with_columns(pl.col("funding_rate") * 2)
-    for fill in (None, "interpolated:last"):
-        given = other.with_columns(pl.lit(fill, pl.String).alias("fill"))
-        assert store.write(store.catalog.dataset("funding"), given, ORIGIN).updated == 0
+    given = other.with_columns(fill=pl.lit("interpolated:last"))
+    assert store.write(store.catalog.dataset("funding"), given, ORIGIN).updated == 0
     assert_frame_equal(rows(lake, "funding"), truth)
     rate = truth["timestamp"][4]
     report = repair(lake, findings(spike("funding", PERPETUAL, rate, 1.0)), again=True)
