@@ -58,6 +58,21 @@ MALFORMED = {
         'key = ["timestamp"]\ntime_tolerance = "1s"',
         "time_tolerance: the key has the time column 'timestamp'; remove it",
     ),
+    "a schedule of rows that never change": (
+        'key = ["id"]',
+        'key = ["timestamp"]\nschedule = "1h"\ntime_tolerance = "1m"',
+        "schedule: needs key = [time_column], rows = 'revisable' and no timeframes",
+    ),
+    "a schedule without a tolerance": (
+        'rows = "immutable"\n',
+        'rows = "revisable"\nschedule = "1h"\n',
+        "schedule: needs ",
+    ),
+    "a value that is kept although it is never null": (
+        'type = "int64"',
+        'type = "int64", keep_value = true',
+        "columns.id.keep_value: only a nullable column of the content has it",
+    ),
     "a key out of the digest": (
         'type = "int64"',
         'type = "int64", digest = false',

@@ -87,8 +87,8 @@ def volumes(bars: pl.DataFrame) -> list[tuple[int, float]]:
 def test_repeated_bars_go_and_differing_ones_stay(
     answer: list[tuple[int, float]], overlap: list[tuple[int, float]], new: Any
 ) -> None:
-    parts = [parse_bars([row(*item) for item in items]) for items in (answer, overlap)]
-    assert volumes(filter_new_rows(*parts, "timestamp")) == new
+    rows, before = (parse_bars([row(*item) for item in items]) for items in (answer, overlap))
+    assert volumes(filter_new_rows(rows, before, "timestamp")) == new
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3)), max_size=12))

@@ -11,7 +11,7 @@ from lake.api import Lake
 from tests.conftest import MINUTE, ORIGIN, T0, bars, store_of, write
 
 
-def pair(first: float = 1.0, last: float = 2.0, **values: object) -> pl.DataFrame:
+def pair(first: float = 1.0, last: float = 2.0, **values: list[bool]) -> pl.DataFrame:
     return pl.concat([bars(1, volume=[first]), bars(1, volume=[last])]).with_columns(
         **{name: pl.Series(value) for name, value in values.items()}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import polars as pl
@@ -224,6 +225,33 @@ def test_an_observed_rate_is_never_replaced_by_a_filled_one(make_lake: MakeLake)
     rate = truth["timestamp"][4]
     report = repair(lake, findings(spike("funding", PERPETUAL, rate, 1.0)), again=True)
     assert [one.method for one in report.marked] == ["mark"]
+
+
+def test_rows_of_one_event_that_an_earlier_version_stored_go_but_for_one(
+    make_lake: MakeLake,
+) -> None:
+    lake = make_lake()
+    lake.ingest(
+        "funding",
+        exchange="binance",
+        symbol=PERPETUAL.symbol,
+        since=UNTIL - timedelta(days=10),
+        until=UNTIL,
+    )
+    truth, store = rows(lake, "funding"), store_of(lake)
+    dataset = store.catalog.dataset("funding")
+    exact = replace(dataset, schedule=None, time_tolerance=timedelta(0))
+    early = truth.drop("date").with_columns(pl.col("timestamp") - timedelta(milliseconds=30))
+    assert store.write(exact, early, ORIGIN).inserted == truth.height
+    lake.quality.check("funding")
+    doubled = lake.quality.findings(check="duplicates")
+    assert (doubled["rows"].sum(), doubled["severity"].unique().to_list()) == (
+        truth.height,
+        ["error"],
+    )
+    lake.quality.repair("funding")
+    assert_frame_equal(rows(lake, "funding"), truth)
+    assert lake.quality.findings(check="duplicates").is_empty()
 
 
 POOL = """
