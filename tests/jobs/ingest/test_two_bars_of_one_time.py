@@ -66,7 +66,7 @@ def test_two_bars_of_one_time_in_a_page_are_reported_and_the_last_stays(lake: La
     [table] = report.tables
     assert (table.rows, table.inserted, table.rejected, table.conflicting) == (5, 3, 1, 1)
     assert report.conflicting == 1
-    assert "1 of them contradict other rows of their key: quarantine has both." in notes(report)
+    assert "1 of them contradicts another row of its key: quarantine has both." in notes(report)
     assert stored(lake) == [1.0, 2.0, 1.0]
     assert lake.scan("coverage").collect()["rows"].to_list() == [3]
 
