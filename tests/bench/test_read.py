@@ -8,6 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lake.align.align import AlignInput
+from lake.align.policies import AsOf
 from lake.api import Lake, utc_now
 from lake.settings import Settings
 from lake.store.store import Origin, Store
@@ -80,4 +82,24 @@ def test_a_day_of_a_market_does_not_read_the_year(filled: Path) -> None:
 
     short, long = best_seconds(one_day, year, rounds=5)
     report("one day against the year", short / long, "<= 0.5")
+    assert short / long <= 0.5
+
+
+def test_an_alignment_of_a_day_opens_no_file_of_before(filled: Path) -> None:
+    """Rows received late are found by bounds in the log, not by opening the files of all days."""
+    lake = Lake(Settings(uri=str(filled)))
+    day = START + timedelta(days=300)
+    inputs = {"x": AlignInput("bars_1m", exchange="binance", symbol="BTC/USDT")}
+
+    def align() -> None:
+        until = day + timedelta(days=1)
+        found = lake.align(inputs, "1h", since=day, until=until, how=AsOf("1h"))
+        assert found.frame.height == 24
+
+    def year() -> None:
+        lake.scan("bars_1m", **MARKET).collect()  # type: ignore[arg-type]
+
+    short, long = best_seconds(align, year, rounds=5)
+    print(f"\nalignment of a day of a year: {short * 1e3:.0f} ms")
+    report("alignment of a day against a read of the year", short / long, "<= 0.5")
     assert short / long <= 0.5
