@@ -8,9 +8,10 @@ from datetime import datetime
 
 import polars as pl
 
+from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.model.selection import Selection
-from lake.model.time import MICROSECOND, TimeRange
+from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.store.chunks import AHEAD, has_possible_times
 from lake.store.reader import TIME_STEP, TableReader
 
@@ -57,6 +58,21 @@ class Listing:
         if not isinstance(first, datetime) or not isinstance(last, datetime):
             return None
         return TimeRange(first, last + TIME_STEP)
+
+
+def weigh_range(dataset: Dataset, item: TimeRange) -> pl.DataFrame:
+    """Return the weight of a range without rows as that of a file: its missing slots are listed."""
+    step = dataset.timeframe.seconds if dataset.timeframe else DAY.total_seconds()
+    slots = int(item.duration.total_seconds() // step) + 1
+    return pl.DataFrame({"first": [item.start], "last": [item.end - MICROSECOND], "rows": [slots]})
+
+
+def weigh_holes(dataset: Dataset, files: pl.DataFrame) -> pl.DataFrame:
+    """Return the weight of holes of a day or more between a market's files, as that of files."""
+    reached = files.sort("first").select("first", reached=pl.col("last").cum_max().shift(1))
+    holes = reached.filter(pl.col("first") - pl.col("reached") >= DAY)
+    weights = [weigh_range(dataset, TimeRange(start, end)) for end, start in holes.iter_rows()]
+    return pl.concat([files.select("first", "last", "rows").clear(), *weights])
 
 
 def matches_market(market: Market) -> pl.Expr:

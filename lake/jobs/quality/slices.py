@@ -9,7 +9,7 @@ from functools import cached_property, partial
 
 import polars as pl
 
-from lake.jobs.quality.file_spans import Listing, matches_market
+from lake.jobs.quality.file_spans import Listing, matches_market, weigh_holes, weigh_range
 from lake.jobs.quality.outages import Outages
 from lake.jobs.quality.related import (
     find_longer_tables,
@@ -304,7 +304,8 @@ class CheckInputs:
         for item in _to_ranges(self._find_not_given(dataset.name, own)):
             first, last = to_day_number(item.start), to_day_number(item.end - MICROSECOND)
             more_days.update(range(first, last + 1))
-            references.append(_weigh_range(dataset, item))
+            references.append(weigh_range(dataset, item))
+        references.append(weigh_holes(dataset, self.listing.valid_files(dataset.name, market)))
         return chunk_days(files, references, more_days, selection, self.now)
 
     def _weigh_files(self, table: str) -> pl.DataFrame:
@@ -386,13 +387,6 @@ def _select(market: Market, range_: TimeRange) -> Selection:
 
 def _widen(range_: TimeRange, margin: timedelta) -> TimeRange:
     return TimeRange(range_.start - margin, range_.end + margin)
-
-
-def _weigh_range(dataset: Dataset, item: TimeRange) -> pl.DataFrame:
-    """Return the weight of a range without rows as that of a file: its missing slots are listed."""
-    step = dataset.timeframe.seconds if dataset.timeframe else DAY.total_seconds()
-    slots = int(item.duration.total_seconds() // step) + 1
-    return pl.DataFrame({"first": [item.start], "last": [item.end - MICROSECOND], "rows": [slots]})
 
 
 def _to_ranges(rows: pl.DataFrame) -> RangeSet:
