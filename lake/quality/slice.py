@@ -61,6 +61,8 @@ class Slice:
         fetched.
     not_given
         Intervals that were requested, and that the source no longer serves.
+    gone
+        Intervals before the first and after the last row whose rows were stored and are not there.
     rows_per_second
         Average number of rows per second of covered time, in the whole table.
     has_consecutive_ids
@@ -98,6 +100,7 @@ class Slice:
     span: TimeRange | None = None
     coverage: RangeSet | None = None
     not_given: RangeSet = ()
+    gone: RangeSet = ()
     rows_per_second: float | None = None
     has_consecutive_ids: bool = False
     trades: Reference | None = None

@@ -8,6 +8,8 @@ from datetime import timedelta
 from lake.jobs.quality.file_spans import Listing
 from lake.model.dataset import Dataset
 from lake.model.market import Market
+from lake.model.time import DAY
+from lake.quality.slice import NEAR_BARS
 from lake.store.reader import TableReader
 
 _HOUR_SECONDS = 3600
@@ -45,6 +47,16 @@ def find_longer_tables(
         if own < length <= longest
     ]
     return [name for _, name in sorted(longer)]
+
+
+def find_reference_margin(dataset: Dataset) -> timedelta:
+    """Return how far around a range trades and finer bars are read: at least one bar."""
+    return max(min(dataset.margin, DAY), measure_longest_bar(dataset))
+
+
+def find_venue_margin(dataset: Dataset) -> timedelta:
+    """Return how far around a range other venues are read."""
+    return min(dataset.margin, max(DAY, NEAR_BARS * measure_longest_bar(dataset)))
 
 
 def measure_longest_bar(dataset: Dataset) -> timedelta:

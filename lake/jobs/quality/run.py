@@ -23,8 +23,9 @@ from lake.quality.configure import ConfiguredCheck, Overrides, OwnChecks, config
 from lake.quality.run import FINDINGS, run_checks
 from lake.quality.score import score_days
 from lake.query.markets import read_instruments
-from lake.query.overview import read_answers
+from lake.query.overview import join_answers
 from lake.settings import QualitySettings, Settings
+from lake.store.ledger import Ledger, is_covered
 from lake.store.reader import TableReader
 from lake.store.store import Store
 
@@ -88,7 +89,8 @@ def open_inputs(
             return configured.omits_empty_bars
         return find_capabilities(exchange).omits_empty_bars
 
-    coverage, not_given = read_answers(store, (), Selection(), as_of)
+    answers = Ledger(store).read_coverage(Selection(), as_of)
+    coverage, not_given = join_answers(answers)
 
     def find_funding_limit(market: Market) -> float | None:
         configured = settings.exchanges.get(market.exchange)
@@ -104,6 +106,7 @@ def open_inputs(
         now=as_of or now,
         omits_empty_bars=omits_empty_bars,
         not_given=not_given,
+        answers=answers.filter(is_covered() & (pl.col("rows") > 0)),
         instruments=read_instruments(store, as_of=as_of),
         funding_limits=find_funding_limit,
     )

@@ -10,10 +10,13 @@ from functools import cached_property, partial
 import polars as pl
 
 from lake.jobs.quality.file_spans import Listing, matches_market, weigh_holes, weigh_range
+from lake.jobs.quality.gone import Gone
 from lake.jobs.quality.outages import Outages
 from lake.jobs.quality.related import (
     find_longer_tables,
+    find_reference_margin,
     find_reference_tables,
+    find_venue_margin,
     measure_longest_bar,
 )
 from lake.model.dataset import TIMESTAMP, Dataset
@@ -24,7 +27,7 @@ from lake.model.selection import Selection
 from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.quality.checks.completeness import find_missing_slots
 from lake.quality.checks.other_assets import split_assets
-from lake.quality.slice import NEAR_BARS, Reference, Slice
+from lake.quality.slice import Reference, Slice
 from lake.query.grids import read_grid
 from lake.query.markets import Instruments, units_of
 from lake.store.chunks import chunk_days, to_day_number, widen_to_days
@@ -53,6 +56,8 @@ class CheckInputs:
         Whether an exchange sends no bar for an interval without a trade.
     not_given
         Intervals that a source no longer serves; columns as `coverage`.
+    answers
+        Rows of the table `coverage` that count rows.
     instruments
         Specifications of markets.
     funding_limits
@@ -65,6 +70,7 @@ class CheckInputs:
     now: datetime
     omits_empty_bars: Callable[[str], bool]
     not_given: pl.DataFrame | None = None
+    answers: pl.DataFrame | None = None
     instruments: Instruments = field(default_factory=dict)
     funding_limits: Callable[[Market], float | None] = lambda _: None
     _grids: dict[tuple[str, Market], Grid | None] = field(default_factory=dict)
@@ -73,6 +79,10 @@ class CheckInputs:
     @cached_property
     def _outages(self) -> Outages:
         return Outages(self.tables, self.listing)
+
+    @cached_property
+    def _gone(self) -> Gone | None:
+        return None if self.answers is None else Gone(self.tables, self.listing, self.answers)
 
     @cached_property
     def listing(self) -> Listing:
@@ -113,7 +123,8 @@ class CheckInputs:
         spans = files.group_by(market).agg(pl.col("first").min(), pl.col("last").max())
         stored = spans.filter(may_hold_rows(days)).select(market)
         others = (self._find_quarantine(table, days), self._find_not_given(table, days))
-        pairs = pl.concat([stored, *(rows.select(market) for rows in others)])
+        gone = [self._gone.list_markets(table, days)] if self._gone else []
+        pairs = pl.concat([stored, *gone, *(rows.select(market) for rows in others)])
         return sorted(StoredMarket(*pair) for pair in pairs.unique().iter_rows())
 
     def find_markets(self, table: str, selection: Selection) -> list[Market]:
@@ -123,7 +134,7 @@ class CheckInputs:
         return [StoredMarket(*pair) for pair in pairs.iter_rows()]
 
     def _build_slice(self, dataset: Dataset, market: Market, range_: TimeRange) -> Slice:
-        table, margin = dataset.name, _reference_margin(dataset)
+        table, margin = dataset.name, find_reference_margin(dataset)
         own = _select(market, range_)
         span, coverage = self.listing.span(table, market), self._find_coverage(table, market)
         slice_ = Slice(
@@ -135,11 +146,12 @@ class CheckInputs:
             span=span,
             coverage=coverage,
             not_given=_to_ranges(self._find_not_given(table, own)),
+            gone=self._gone.find(table, market) if self._gone else (),
             rows_per_second=self._measure_row_rate(dataset, market, span, coverage),
             has_consecutive_ids=self._has_consecutive_ids(dataset, market, span),
             trades=self._find_trades(dataset, market, range_, margin),
             finer=self._find_finer(dataset, market, range_, margin),
-            others=self._find_others(dataset, market, range_, _venue_margin(dataset)),
+            others=self._find_others(dataset, market, range_, find_venue_margin(dataset)),
             omits_empty_bars=self.omits_empty_bars(market.exchange),
             quarantine=self._find_quarantine(table, own),
             bar_grid=self._find_grid(table, market),
@@ -301,7 +313,8 @@ class CheckInputs:
             references.append(self._weigh_files(dataset.name).filter(same))
         own = Selection((market.exchange,), (market.symbol,))
         more_days = set(map(to_day_number, self._find_quarantine(dataset.name, own)["timestamp"]))
-        for item in _to_ranges(self._find_not_given(dataset.name, own)):
+        gone = self._gone.find(dataset.name, market) if self._gone else ()
+        for item in (*_to_ranges(self._find_not_given(dataset.name, own)), *gone):
             first, last = to_day_number(item.start), to_day_number(item.end - MICROSECOND)
             more_days.update(range(first, last + 1))
             references.append(weigh_range(dataset, item))
@@ -369,16 +382,6 @@ class CheckInputs:
         if selection.end is not None:
             selected &= pl.col("timestamp") < selection.end
         return self.quarantine.filter(selected)
-
-
-def _reference_margin(dataset: Dataset) -> timedelta:
-    """Return how far around a range trades and finer bars are read: at least one bar."""
-    return max(min(dataset.margin, DAY), measure_longest_bar(dataset))
-
-
-def _venue_margin(dataset: Dataset) -> timedelta:
-    """Return how far around a range other venues are read."""
-    return min(dataset.margin, max(DAY, NEAR_BARS * measure_longest_bar(dataset)))
 
 
 def _select(market: Market, range_: TimeRange) -> Selection:

@@ -35,6 +35,7 @@ REASON_TEXTS: Mapping[str, str] = {
     "not_fetched": "this time was never requested",
     "unknown": "the reason is unknown",
     "refused": "the venue's rows were rejected",
+    "gone": "rows were stored there, and are gone",
 }
 _MIN_SECONDS = 3600  # covered time of a day from which its row rate is measured
 _MISSING = pl.Schema({"slot": pl.Int64(), "start": TIMESTAMP, "end": TIMESTAMP})
@@ -43,7 +44,8 @@ _MISSING = pl.Schema({"slot": pl.Int64(), "start": TIMESTAMP, "end": TIMESTAMP})
 def gaps(data: Slice) -> pl.LazyFrame:
     """Report slots without a bar between the market's first and last bar, with the reason.
 
-    Outside these, slots that the source no longer serves are reported. The first reason that
+    Outside these, slots are reported that the source no longer serves, or whose rows were stored
+    and are `gone`: coverage counts them. The first reason that
     applies counts: `no_trade` (the market's trades prove it, or a bar of a longer timeframe has
     exactly the volume of the other bars in it), `refused` (its row is in quarantine), `lost` (the
     market traded then), `venue_outage`, `not_given`, `not_fetched` (not covered), `no_trade` (the
@@ -92,11 +94,20 @@ def uncovered(data: Slice) -> pl.LazyFrame:
 def not_given(data: Slice) -> pl.LazyFrame:
     """Report time that was requested and that the source no longer serves, whatever is around it.
 
-    For bars, `gaps` reports it. `rows` is an estimate of at least 1, by the rate of the market.
+    Also time before the first and after the last row whose rows were stored and are `gone`. For
+    bars, `gaps` reports both. `rows` is an estimate of at least 1, by the rate of the market.
     """
-    parts = [day for item in intersect([data.range], data.not_given) for day in split(item, DAY)]
-    if not parts or data.dataset.timeframe is not None:
+    if data.dataset.timeframe is not None or not (data.not_given or data.gone):
         return pl.LazyFrame(schema=CHECK_COLUMNS)
+    lost = (
+        (data.not_given, "not_given", "the source no longer serves {} seconds"),
+        (data.gone, "gone", "the rows of {} seconds are gone"),
+    )
+    return pl.concat(_report_time(data, *item) for item in lost)
+
+
+def _report_time(data: Slice, ranges: RangeSet, reason: str, text: str) -> pl.LazyFrame:
+    parts = [day for item in intersect([data.range], ranges) for day in split(item, DAY)]
     seconds = (pl.col("end") - pl.col("start")).dt.total_microseconds() / 1e6
     estimate = (seconds * (data.rows_per_second or 0.0)).ceil().cast(pl.Int64)
     return _to_frame(parts).select(
@@ -104,8 +115,8 @@ def not_given(data: Slice) -> pl.LazyFrame:
         "end",
         rows=pl.max_horizontal(estimate, 1),
         measured=seconds,
-        reason=pl.lit("not_given"),
-        message=pl.format("the source no longer serves {} seconds", seconds.round(3)),
+        reason=pl.lit(reason),
+        message=pl.format(text, seconds.round(3)),
     )
 
 
@@ -133,7 +144,6 @@ def guessed(data: Slice) -> pl.LazyFrame:
     """
     if "fill" not in data.dataset.polars_schema:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    phrase = count_phrase(pl.len(), "row is", "rows are")
     return group_runs(
         data.frame,
         is_guess(pl.col("fill")),
@@ -143,7 +153,7 @@ def guessed(data: Slice) -> pl.LazyFrame:
         expected=pl.lit(0.0),
         message=pl.format(
             "{} interpolated ({}): the venue's own rows are missing",
-            phrase,
+            count_phrase(pl.len(), "row is", "rows are"),
             pl.col("fill").first(),
         ),
     )
@@ -160,8 +170,7 @@ def find_missing_slots(data: Slice, grid: Grid) -> pl.LazyFrame:
     present = data.frame.select(slot=slot_of(data.time, grid))
     if data.span is not None:
         # Rows at impossible times are outside the span and must not create a gap.
-        first, last = data.span.start, data.span.end - MICROSECOND
-        low, high = slot_at(first, grid), slot_at(last, grid)
+        low, high = slot_at(data.span.start, grid), slot_at(data.span.end - MICROSECOND, grid)
         ends = pl.LazyFrame({"slot": [low, high]}, schema={"slot": pl.Int64})
         present = pl.concat([present.filter(pl.col("slot").is_between(low, high)), ends])
     nearby = present.select(pl.col("slot").clip(before, after)).sort("slot")
@@ -176,14 +185,11 @@ def find_missing_slots(data: Slice, grid: Grid) -> pl.LazyFrame:
 
 
 def _find_slots_not_given(data: Slice, grid: Grid) -> pl.LazyFrame:
-    """Find the slots outside the market's rows that the source no longer serves: `_MISSING`."""
-    asked = intersect([data.range], data.not_given)
+    """Find the slots outside the market's rows that were not given, or are gone: `_MISSING`."""
+    asked = intersect([data.range], [*data.not_given, *data.gone])
     outside = subtract(asked, [data.span]) if data.span is not None else asked
     bounds = [
-        (
-            slot_at(grid.ceiling(item.start), grid),
-            slot_at(item.end - MICROSECOND, grid),
-        )
+        (slot_at(grid.ceiling(item.start), grid), slot_at(item.end - MICROSECOND, grid))
         for item in outside
     ]
     frame = pl.LazyFrame(bounds, schema={"first": pl.Int64, "last": pl.Int64}, orient="row")
@@ -209,8 +215,8 @@ def loss_reason(time: pl.Expr, coverage: RangeSet | None) -> pl.Expr:
     """
     if coverage is None:
         return pl.lit("unknown")
-    is_covered = is_within(time, coverage)
-    return pl.when(is_covered).then(pl.lit("unknown")).otherwise(pl.lit("not_fetched"))
+    covered = is_within(time, coverage)
+    return pl.when(covered).then(pl.lit("unknown")).otherwise(pl.lit("not_fetched"))
 
 
 def is_within(time: pl.Expr, ranges: RangeSet) -> pl.Expr:
@@ -222,13 +228,14 @@ def is_within(time: pl.Expr, ranges: RangeSet) -> pl.Expr:
 def classify_missing(data: Slice, grid: Grid) -> pl.LazyFrame:
     """Find missing slots with their `reason`, and `_against`, the table that proves it."""
     missing = find_missing_slots(data, grid)
-    if data.not_given:
+    if data.not_given or data.gone:
         missing = pl.concat([missing, _find_slots_not_given(data, grid)]).unique("slot")
     missing = add_conservation(missing, data, grid)
     missing = _add_refused(_add_trades(missing, data.trades), data, grid)
     missing = _add_is_within(missing, data.outages, "_silent")
     missing = _add_is_within(missing, data.coverage or (), "_covered")
     missing = _add_is_within(missing, data.not_given, "_not_given")
+    missing = _add_is_within(missing, data.gone, "_gone")
     is_covered = pl.col("_covered") | pl.lit(data.coverage is None)
     is_empty, has_excess = pl.col("_is_empty"), pl.col("_excess").is_not_null()
     marked = missing.with_columns(
@@ -238,6 +245,8 @@ def classify_missing(data: Slice, grid: Grid) -> pl.LazyFrame:
         .then(pl.lit("refused"))
         .when("_traded")
         .then(pl.lit("lost"))
+        .when("_gone")
+        .then(pl.lit("gone"))
         .when("_silent")
         .then(pl.lit("venue_outage"))
         .when("_not_given")
@@ -279,9 +288,8 @@ def _add_trades(missing: pl.LazyFrame, trades: Reference | None) -> pl.LazyFrame
     That it has none is proved by coverage of the trades, or by ids: the id before the slot and the
     id after it are consecutive.
     """
-    no = pl.lit(value=False)
     if trades is None:
-        return missing.with_columns(_traded=no, _quiet=no)
+        return missing.with_columns(_traded=pl.lit(value=False), _quiet=pl.lit(value=False))
     slots = (
         missing.sort("start")
         .join_asof(
@@ -341,10 +349,9 @@ def _join_slots(missing: pl.LazyFrame) -> pl.LazyFrame:
     """Join neighbouring slots of one reason, proof and UTC day into one interval."""
     run = pl.col("slot") - pl.int_range(pl.len())
     proof = ("reason", "_against", "_excess")
-    turn = pl.struct(proof).rle_id()
     return (
         missing.sort("slot")
-        .with_columns(_run=run, _day=pl.col("start").dt.date(), _turn=turn)
+        .with_columns(_run=run, _day=pl.col("start").dt.date(), _turn=pl.struct(proof).rle_id())
         .group_by("_run", "_day", "_turn", *proof)
         .agg(pl.col("start").min(), pl.col("end").max(), rows=pl.len().cast(pl.Int64))
         .sort("start")
