@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lake.bundles.repository import Repository
+from lake.errors import UnknownNameError
 from lake.model.selection import Selection, as_tuple
 from lake.model.time import Time, resolve_time
 from lake.query.names import Missing, find_tables, require_markets
 from lake.settings import Settings
+from lake.store.damages import Damages
 from lake.store.ledger import Ledger
 from lake.store.root import Root
 from lake.store.store import Store
@@ -75,10 +77,20 @@ class Context:
         ------
         UnknownNameError
             A market does not exist; the hint suggests similar names.
+        DamagedError
+            Only a damaged table may hold it.
         """
-        names = tables or self.store.data_tables()
-        readers = [self.store.snapshot(self.store.catalog.dataset(name)) for name in names]
-        require_markets(self.store, readers, selection, missing)
+        if missing == "empty" or not (selection.exchanges or selection.symbols):
+            return
+        damages, readers = Damages(), []
+        for name in tables or self.store.data_tables():
+            with damages.collect(name):
+                readers.append(self.store.snapshot(self.store.catalog.dataset(name)))
+        try:
+            require_markets(self.store, readers, selection, missing)
+        except UnknownNameError:
+            damages.raise_if_any()
+            raise
 
     def time(self, time: Time | None) -> datetime | None:
         """Return a user's time in UTC."""

@@ -22,7 +22,7 @@ from lake.cli.options import (
 )
 from lake.cli.output import rounded_down, show, show_record, write_text
 from lake.cli.session import Format, Session, command
-from lake.errors import QualityError, UsageError
+from lake.errors import DamagedError, QualityError, UsageError
 from lake.model.words import count
 
 if TYPE_CHECKING:
@@ -72,15 +72,21 @@ def check(
 
     lake quality check bars_1m -e binance --since 7d
     """
+    from lake.jobs.quality.check import CheckReport
     from lake.log import FINDINGS
 
     is_shown = session.stderr().is_terminal and session.format is Format.table
     lake = session.lake(hidden_logs=(FINDINGS,) if is_shown and not session.verbose else ())
-    result = lake.quality.check(
-        **which(table, timeframe),
-        **where(exchange, symbol, since, until),
-        progress=session.progress(),
-    )
+    try:
+        result = lake.quality.check(
+            **which(table, timeframe),
+            **where(exchange, symbol, since, until),
+            progress=session.progress(),
+        )
+    except DamagedError as error:
+        if isinstance(error.report, CheckReport):  # all other tables are checked
+            _show_check(session, error.report)
+        raise
     _show_check(session, result)
     failing = result.worst(fail_on)
     if failing:

@@ -21,6 +21,7 @@ from lake.model.progress import NoProgress, Progress
 from lake.model.time import in_utc, iso
 from lake.store import checksums, delta
 from lake.store.compact import CompactionResult, compact, plan_batches
+from lake.store.damages import Damages
 from lake.store.faults import explain_os_error
 from lake.store.ledger import Ledger
 from lake.store.locks import lock_for_deletion
@@ -78,7 +79,8 @@ class Maintainer:
         Raises
         ------
         DamagedError
-            Rows cannot be read, or would change; the date stays as it was.
+            Rows cannot be read, or would change; the date stays as it was. All other tables are
+            compacted, and the error's `report` is the frame.
         CommitConflictError
             Other writers changed the same dates in each attempt.
         UsageError
@@ -90,8 +92,14 @@ class Maintainer:
         tally = WriteCounts()
         arguments = {"tables": [dataset.name for dataset in datasets], "before": iso(end)}
         with record_job(self._ledger, "maintain optimize", arguments, tally) as job:
-            rows = [self._optimize(dataset, end, job.id, tally, progress) for dataset in datasets]
-        return pl.DataFrame(rows, schema=_OPTIMIZE_SCHEMA)
+            rows = []
+            damages = Damages()
+            for dataset in datasets:
+                with damages.collect(dataset.name):
+                    rows.append(self._optimize(dataset, end, job.id, tally, progress))
+            report = pl.DataFrame(rows, schema=_OPTIMIZE_SCHEMA)
+            damages.raise_if_any(report)
+        return report
 
     def vacuum(
         self, tables: Sequence[str] = (), *, keep: timedelta = KEEP, dry_run: bool = False
@@ -141,10 +149,12 @@ class Maintainer:
         datasets = self._resolve_datasets(tables)
         arguments = {"tables": [dataset.name for dataset in datasets]}
         with record_job(self._ledger, "maintain checkpoint", arguments, WriteCounts()):
-            rows = [
-                {"table": dataset.name, "version": self._write_checkpoint(dataset)}
-                for dataset in datasets
-            ]
+            rows, damages = [], Damages()
+            for dataset in datasets:
+                with damages.collect(dataset.name):
+                    version = self._write_checkpoint(dataset)
+                    rows.append({"table": dataset.name, "version": version})
+            damages.raise_if_any()
         return pl.DataFrame(rows, schema={"table": pl.String(), "version": pl.Int64()})
 
     def gc(self, *, dry_run: bool = False) -> pl.DataFrame:
@@ -209,7 +219,8 @@ class Maintainer:
         chosen = [self._store.catalog.dataset(name) for name in names or self._store.tables()]
         unique = list({dataset.name: dataset for dataset in chosen}.values())
         for dataset in unique:
-            self._store.snapshot(dataset)
+            if not self._store.exists(dataset.name):
+                self._store.snapshot(dataset)  # raises: there is no such table
         return unique
 
     def _resolve_end(self, before: datetime | None) -> datetime:

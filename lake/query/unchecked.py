@@ -13,6 +13,7 @@ import polars as pl
 from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.market import Market, StoredMarket
 from lake.model.time import DAY, MICROSECOND, TimeRange, from_ms
+from lake.store.damages import Damages
 from lake.store.log import add_time, locate_log_file, parse_metadata, read_actions
 from lake.store.marks import Marks
 from lake.store.reader import TIME_STEP
@@ -44,13 +45,23 @@ class _Commit:
 
 
 def read_versions(store: Store) -> dict[str, int]:
-    """Return the latest versions of the tables whose commits are to be checked."""
+    """Return the latest versions of the tables whose commits are to be checked.
+
+    Those whose log is damaged are left out, and logged: nothing of them can be checked.
+    """
     names = [*store.data_tables(), *(name for name in RECORDS if store.exists(name))]
-    return {name: store.version(store.catalog.dataset(name)) for name in names}
+    versions, damages = {}, Damages()
+    for name in names:
+        with damages.collect(name):
+            versions[name] = store.version(store.catalog.dataset(name))
+    return versions
 
 
 def find_unchecked(
-    store: Store, versions: Mapping[str, int] | None = None, checked_jobs: Collection[str] = ()
+    store: Store,
+    versions: Mapping[str, int] | None = None,
+    checked_jobs: Collection[str] = (),
+    damages: Damages | None = None,
 ) -> list[Unchecked]:
     """Find what commits changed since the last check of their table.
 
@@ -62,25 +73,33 @@ def find_unchecked(
         Versions up to which to look; by default the latest.
     checked_jobs
         Jobs whose commits are checked.
+    damages
+        Gets the tables of which a commit cannot be read: what they leave is not known.
     """
     upto = read_versions(store) if versions is None else versions
     marks = Marks(store).read()
     found: list[Unchecked] = []
+    damages = Damages() if damages is None else damages
     for name, last in upto.items():
-        dataset = store.catalog.dataset(name)
         # A table that was made again begins with version 0.
         mark = marks.get(name, -1)
         first = mark + 1 if mark <= last else 0
-        commits = [
-            commit
-            for commit in _read_commits(store, name, range(first, last + 1))
-            if commit.job is None or commit.job not in checked_jobs
-        ]
-        if name in RECORDS:
-            found += _find_recorded(store, dataset, commits)
-        else:
-            found += _find_changed(dataset, commits)
+        with damages.collect(name):
+            commits = [
+                commit
+                for commit in _read_commits(store, name, range(first, last + 1))
+                if commit.job is None or commit.job not in checked_jobs
+            ]
+            found += _find_unchecked(store, store.catalog.dataset(name), commits)
     return found
+
+
+def _find_unchecked(
+    store: Store, dataset: Dataset, commits: Iterable[_Commit]
+) -> Iterator[Unchecked]:
+    if dataset.name in RECORDS:
+        return _find_recorded(store, dataset, commits)
+    return _find_changed(dataset, commits)
 
 
 def _read_commits(store: Store, table: str, versions: Iterable[int]) -> Iterator[_Commit]:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from lake.errors import UnknownNameError
+from lake.errors import DamagedError, UnknownNameError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.frames import sort_by
 from lake.model.selection import Selection
@@ -175,6 +175,27 @@ class TableReader(ABC):
             time = pl.col(self.dataset.time_column)
             frame = frame.with_columns(time.dt.date().alias("date"))
         return frame
+
+
+class UnreadableTable(TableReader):
+    """A table that cannot be opened because it is damaged: each read raises the error.
+
+    Whoever needs no row of it goes on.
+    """
+
+    def __init__(self, dataset: Dataset, error: DamagedError) -> None:
+        self.dataset = dataset
+        self._error = error
+
+    @property
+    def uri(self) -> str:
+        raise self._error
+
+    def files(self, _: Selection = EVERYTHING) -> pl.DataFrame:
+        raise self._error
+
+    def _read(self, *_: object) -> pl.DataFrame:
+        raise self._error
 
 
 def may_hold_rows(selection: Selection) -> pl.Expr:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 
 import polars as pl
 
-from lake.errors import LakeError, UnknownNameError
+from lake.errors import DamagedError, LakeError, UnknownNameError
 from lake.jobs.alerts import run_alerts
 from lake.jobs.job import WriteCounts, record_job
 from lake.jobs.quality.findings import FindingCounts, close_findings, record_findings, record_scores
@@ -27,8 +27,9 @@ from lake.model.words import count
 from lake.quality.configure import OwnChecks
 from lake.quality.score import combine_scores
 from lake.query.unchecked import find_unchecked, read_versions
-from lake.settings import Settings
+from lake.settings import QualitySettings, Settings
 from lake.store.chunks import widen_to_days
+from lake.store.damages import Damages
 from lake.store.ledger import Ledger
 from lake.store.store import Store
 
@@ -51,6 +52,8 @@ class CheckReport:
     owed
         Result of the check of what earlier jobs left unchecked, outside these selections; None if
         that was nothing, or its check failed.
+    damaged
+        Tables that were not checked completely: they, or tables to compare them with, are damaged.
     """
 
     job_id: str
@@ -59,6 +62,7 @@ class CheckReport:
     scores: dict[str, float | None]
     rows: int
     owed: CheckReport | None = None
+    damaged: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         summary = count(self.findings.height, "open finding")
@@ -112,17 +116,24 @@ def check(
         A table does not exist, or the selection has no rows.
     ConfigError
         A check in the settings is invalid.
+    DamagedError
+        A table, or one to compare it with, is damaged. All others are checked, and the error has
+        the report.
     """
+    store.heal()
     create_answered(store)
     versions = read_versions(store)
     inputs = open_inputs(store, settings, store.now())
     names = tables or tuple(inputs.tables)
     _require_rows(inputs, [name for name in names if name in inputs.tables], selection)
     wanted = [(name, selection) for name in names]
-    report = _run(store, settings, inputs, wanted, own=own, progress=progress)
-    record_marks(store, versions, wanted, report.job_id)
+    report, error = _run(store, settings, inputs, wanted, own=own, progress=progress)
+    record_marks(store, versions, _leave_out_damaged(wanted, report), report.job_id)
     report = replace(report, owed=check_owed(store, settings))
     _alert_or_log(store, settings)
+    if error is not None:
+        error.report = report
+        raise error
     return report
 
 
@@ -190,8 +201,11 @@ def _check_or_log(
         create_answered(store)
         versions = read_versions(store)
         inputs = open_inputs(store, settings, store.now())
-        report = _run(store, settings, inputs, wanted)
-        record_marks(store, versions, wanted, report.job_id, checked_jobs)
+        report, error = _run(store, settings, inputs, wanted)
+        if error is not None:
+            _log.error("check is not complete", reason=error.message, hint=error.hint)
+        jobs = () if error is not None else checked_jobs
+        record_marks(store, versions, _leave_out_damaged(wanted, report), report.job_id, jobs)
     except LakeError as error:
         _log.error("check after ingestion failed", reason=error.message, hint=error.hint)
         return None
@@ -214,29 +228,71 @@ def _run(
     *,
     own: OwnChecks | None = None,
     progress: Progress | None = None,
-) -> CheckReport:
-    """Check selections of tables as one job, one market and some days at a time."""
-    progress, quality = progress or NoProgress(), settings.quality
-    counts, recorded, days = WriteCounts(), FindingCounts(), []
+) -> tuple[CheckReport, DamagedError | None]:
+    """Check selections of tables as one job, one market and some days at a time.
+
+    Damage stops the table, or the selection, that it concerns; it is returned with the report.
+    """
+    run = _Run(store, inputs, settings.quality, own, progress or NoProgress())
     command = f"check {' '.join(dict.fromkeys(table for table, _ in wanted))}"
-    with record_job(Ledger(store), command, _build_arguments(wanted), counts) as job:
-        for table, selection in wanted:
-            checked: dict[Market, list[TimeRange]] = {}
-            for result in check_tables(inputs, [table], selection, quality, progress, own):
-                place = (store, result.table, result.market)
-                recorded += record_findings(*place, result.range, result.findings, job.id)
-                checked.setdefault(result.market, []).append(result.range)
-                days.append(result.named_scores)
-            recorded += close_findings(store, table, widen_to_days(selection), checked, job.id)
-        scores = pl.concat(days) if days else store.catalog.dataset("scores").empty()
-        record_scores(store, scores, job.id)
-    return CheckReport(
-        job_id=job.id,
+    failure: DamagedError | None = None
+    job_id, scores = "", store.catalog.dataset("scores").empty()
+    try:
+        with record_job(Ledger(store), command, _build_arguments(wanted), WriteCounts()) as job:
+            job_id = job.id
+            for table, selection in wanted:
+                with run.damages.collect(table):
+                    run.check(table, selection, job_id)
+            scores = pl.concat(run.days) if run.days else scores
+            record_scores(store, scores, job_id)
+            run.damages.raise_if_any()
+    except DamagedError as error:
+        if not run.damages.errors:
+            raise
+        failure = error
+    report = CheckReport(
+        job_id=job_id,
         findings=_read_open_findings(store, wanted),
-        recorded=recorded,
+        recorded=run.recorded,
         scores=combine_scores(scores),
         rows=int(scores["rows"].sum()),
+        damaged=tuple(run.damages.errors),
     )
+    return report, failure
+
+
+@dataclass
+class _Run:
+    """Checks selections one by one, and collects what they give."""
+
+    store: Store
+    inputs: CheckInputs
+    quality: QualitySettings
+    own: OwnChecks | None
+    progress: Progress
+    recorded: FindingCounts = field(default_factory=FindingCounts)
+    days: list[pl.DataFrame] = field(default_factory=list)
+    damages: Damages = field(default_factory=Damages)
+
+    def check(self, table: str, selection: Selection, job_id: str) -> None:
+        """Check a selection of a table; where damage ends that, no finding is closed for it."""
+        checked: dict[Market, list[TimeRange]] = {}
+        results = check_tables(
+            self.inputs, [table], selection, self.quality, self.progress, self.own
+        )
+        for result in results:
+            place = (self.store, result.table, result.market)
+            self.recorded += record_findings(*place, result.range, result.findings, job_id)
+            checked.setdefault(result.market, []).append(result.range)
+            self.days.append(result.named_scores)
+        days = widen_to_days(selection)
+        self.recorded += close_findings(self.store, table, days, checked, job_id)
+
+
+def _leave_out_damaged(
+    wanted: Sequence[TableSelection], report: CheckReport
+) -> list[TableSelection]:
+    return [(table, selection) for table, selection in wanted if table not in report.damaged]
 
 
 def _read_open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.DataFrame:
@@ -250,11 +306,14 @@ def _read_open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.Da
 
 def _require_rows(inputs: CheckInputs, tables: Sequence[str], selection: Selection) -> None:
     """Refuse a selection without rows and answers: its check would look like a success."""
-    markets = {
-        (market.exchange, market.symbol)
-        for table in tables
-        for market in inputs.find_checked_markets(table, selection)
-    }
+    markets: set[tuple[str, str]] = set()
+    damages = Damages()
+    for table in tables:
+        with damages.collect(table):
+            found = inputs.find_checked_markets(table, selection)
+            markets.update((market.exchange, market.symbol) for market in found)
+    if damages.errors:
+        return  # what the damaged tables hold is not known
     covered = inputs.coverage.filter(pl.col("table").is_in(list(tables)))
     markets.update(covered.select("exchange", "symbol").iter_rows())
     stored = set(chain.from_iterable(markets))

@@ -15,6 +15,7 @@ from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.query.unchecked import Unchecked, find_unchecked
 from lake.store.chunks import widen_to_days
+from lake.store.damages import Damages
 from lake.store.ledger import Ledger
 from lake.store.marks import Marks
 from lake.store.reader import EVERYTHING
@@ -75,12 +76,14 @@ def record_marks(
     """
     checked = _Checked(wanted)
     bars = _list_bars(store, store.data_tables())
+    damages = Damages()
     left = {
         item.origin
-        for item in find_unchecked(store, versions, checked_jobs)
+        for item in find_unchecked(store, versions, checked_jobs, damages)
         for name in {item.table, *bars}
         if not checked.includes(name, item.market, item.range)
     }
+    left |= damages.errors.keys()
     marks = {name: version for name, version in versions.items() if name not in left}
     Marks(store).record(marks, job_id)
 

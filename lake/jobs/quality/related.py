@@ -23,9 +23,12 @@ def find_reference_tables(
     Bars are compared with the next finer bars, and with trades if they are not longer than an
     hour or have no finer bars; order books with trades.
     """
+    is_bar = dataset.event == "bar" and dataset.timeframe is not None
+    if not is_bar and dataset.event != "order_book":
+        return []  # no other table is opened: it may be damaged
     has_trades = "trades" in tables and listing.span("trades", market) is not None
-    if dataset.event != "bar" or dataset.timeframe is None:
-        return ["trades"] if has_trades and dataset.event == "order_book" else []
+    if dataset.timeframe is None:
+        return ["trades"] if has_trades else []
     names = _find_next_finer(tables, listing, dataset, market)
     if has_trades and (not names or dataset.timeframe.seconds <= _HOUR_SECONDS):
         names.append("trades")

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import polars as pl
 
-from lake.errors import ConfigError, UnknownNameError, UsageError
+from lake.errors import ConfigError, DamagedError, UnknownNameError, UsageError
 from lake.jobs.quality.rejected import read_rejected
 from lake.jobs.quality.slices import CheckInputs
 from lake.model.dataset import Dataset
@@ -26,7 +26,7 @@ from lake.query.markets import read_instruments
 from lake.query.overview import join_answers
 from lake.settings import QualitySettings, Settings
 from lake.store.ledger import Ledger, is_covered
-from lake.store.reader import TableReader
+from lake.store.reader import TableReader, UnreadableTable
 from lake.store.store import Store
 
 
@@ -81,7 +81,7 @@ def open_inputs(
         with suppress(UnknownNameError):  # its dataset file is gone, or it did not exist yet
             dataset = store.catalog.dataset(name)
             if dataset.kind == "data" and (not tables or _is_reference(dataset, tables)):
-                opened[name] = store.snapshot(dataset, as_of=as_of)
+                opened[name] = _open_table(store, dataset, as_of)
 
     def omits_empty_bars(exchange: str) -> bool:
         configured = settings.exchanges.get(exchange)
@@ -110,6 +110,14 @@ def open_inputs(
         instruments=read_instruments(store, as_of=as_of),
         funding_limits=find_funding_limit,
     )
+
+
+def _open_table(store: Store, dataset: Dataset, as_of: datetime | None) -> TableReader:
+    """Open a table; one that is damaged stops only checks that need its rows."""
+    try:
+        return store.snapshot(dataset, as_of=as_of)
+    except DamagedError as error:
+        return UnreadableTable(dataset, error)
 
 
 def _is_reference(dataset: Dataset, tables: Mapping[str, TableReader]) -> bool:

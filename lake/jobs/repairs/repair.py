@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import polars as pl
 
-from lake.errors import SourceUnavailableError
+from lake.errors import DamagedError, SourceUnavailableError
 from lake.jobs.job import record_job
 from lake.jobs.repairs.connections import Connect, Connections
 from lake.jobs.repairs.dry_run import preview
 from lake.jobs.repairs.plan import Group, Plan, Planner
 from lake.jobs.repairs.records import COMMAND, Records, describe_plan, recover
-from lake.jobs.repairs.report import AppliedRepair, RepairReport, UndoReport
+from lake.jobs.repairs.report import AppliedRepair, PlannedRepair, RepairReport, UndoReport
 from lake.jobs.repairs.run import Run
 from lake.jobs.repairs.state import GroupState
 from lake.jobs.repairs.steps import Options
 from lake.jobs.repairs.undo import undo
+from lake.model.dataset import Dataset
+from lake.model.grid import Grid
+from lake.model.market import Market
 from lake.model.progress import Progress
 from lake.query.grids import find_grid
 from lake.settings import Settings
+from lake.store.damages import Damages
 from lake.store.ledger import Ledger
 from lake.store.locks import lock_for_repair
 from lake.store.store import Store
@@ -53,6 +56,7 @@ class Repairer:
         self._connect = connect
         self._progress = progress
         self.changed: list[AppliedRepair] = []
+        self._damages = Damages()
 
     async def run(
         self,
@@ -88,6 +92,9 @@ class Repairer:
             A source stays down, and so does its fallback. What was repaired before, and all of
             other exchanges, is stored and recorded; the same call continues from there. Nothing
             is derived or interpolated in the meantime where the source may have the rows.
+        DamagedError
+            A table, or one that its rows are derived from, is damaged: its repairs were left out,
+            and all others are recorded.
         StorageError
             The storage failed; what was repaired before is recorded.
         CommitConflictError
@@ -97,6 +104,7 @@ class Repairer:
         if dry_run:
             plan = self._plan(findings, no_trade, again=again, interpolate=interpolate)
             return self._preview(plan, options)
+        self._store.heal()
         with lock_for_repair(self._store.root):
             recovered = recover(self._store)
             self.changed.extend(recovered)
@@ -118,25 +126,33 @@ class Repairer:
             attempts,
             again=again,
             interpolate=interpolate,
-            grid=partial(find_grid, self._store),
+            grid=self._find_grid,
         )
         return planner.plan(findings, no_trade)
 
+    def _find_grid(self, dataset: Dataset, market: Market) -> Grid | None:
+        try:
+            return find_grid(self._store, dataset, market)
+        except DamagedError as error:
+            self._damages.add(dataset.name, error)
+            return None  # its groups are left out
+
     def _preview(self, plan: Plan, options: Options) -> RepairReport:
-        planned = [
-            step
-            for group in self._existing_groups(plan)
-            for step in preview(
-                self._store, group, offline=options.offline, interpolate=options.interpolate
-            )
-        ]
-        return RepairReport(
+        planned: list[PlannedRepair] = []
+        for group in self._existing_groups(plan):
+            with self._damages.collect(group.dataset.name):
+                planned += preview(
+                    self._store, group, offline=options.offline, interpolate=options.interpolate
+                )
+        report = RepairReport(
             job_id=None,
             dry_run=True,
             planned=tuple(planned),
             failed=plan.failed,
             skipped=plan.skipped,
         )
+        self._damages.raise_if_any(report)
+        return report
 
     async def _apply(
         self, plan: Plan, options: Options, recovered: tuple[AppliedRepair, ...]
@@ -168,7 +184,11 @@ class Repairer:
 
     async def _repair_groups(self, run: Run, groups: list[Group]) -> tuple[str, list[GroupState]]:
         """Repair all groups in one job; return its ID and the last state of each group."""
-        versions = {g.dataset.name: self._store.version(g.dataset) for g in groups}
+        damages, versions = self._damages, dict[str, int]()
+        for dataset in {group.dataset.name: group.dataset for group in groups}.values():
+            with damages.collect(dataset.name):
+                versions[dataset.name] = self._store.version(dataset)
+        groups = [group for group in groups if group.dataset.name in versions]
         arguments = describe_plan(groups, versions)
         states: list[GroupState] = []
         try:
@@ -176,9 +196,11 @@ class Repairer:
                 self._progress.begin("repairing", len(groups))
                 for group in groups:
                     self._progress.advance(0, what=f"repairing {group.dataset.name} {group.market}")
-                    states.append(await run.repair(job, group))
-                    self.changed.extend(states[-1].applied)
+                    with damages.collect(group.dataset.name):
+                        states.append(await run.repair(job, group))
+                        self.changed.extend(states[-1].applied)
                     self._progress.advance()
+                damages.raise_if_any()
                 _require_available(states)
         finally:
             self._progress.end()
