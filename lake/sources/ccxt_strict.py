@@ -80,22 +80,30 @@ class Session:
         self._secrets = secrets
         self._ahead = timedelta(0)
         self._newest: dict[str, datetime] = {}
+        self._behind: dict[str, timedelta] = {}
 
     def update_clock(self, host: str, headers: Mapping[str, str]) -> timedelta | None:
         """Compare the local clock with the `Date` of an answer.
 
-        Returns how much older the answer is than an earlier one of its host if it is stale, as a
-        cache may give it: such an answer knows nothing of the time since, and says nothing of the
-        venue's clock.
+        Returns by how much an answer is too old to be believed, as one of a cache may be: it knows
+        nothing of the time since, and says nothing of the venue's clock. Too old is what is older
+        than an earlier answer of its host; and what is older than the local clock, unless the
+        answer before was so too: then it is the clock that is fast.
         """
         date = parse_http_date(headers, "date")
         if date is None:
             return None
+        now = self.now()
         newest = max(date, self._newest.get(host, date))
         self._newest[host] = newest
-        if date < min(newest, self.now()) - _STALE:
+        if date < min(newest, now) - _STALE:
             return newest - date
-        self._ahead = max(timedelta(0), self.now() - date)
+        behind = max(timedelta(0), now - date)
+        expected = self._behind.get(host, timedelta(0))
+        self._behind[host] = behind
+        if behind > expected + _STALE:
+            return behind - expected
+        self._ahead = behind
         return None
 
     def venue_now(self) -> datetime:
@@ -273,7 +281,7 @@ class _Strict(_Rest):
     def _require_fresh(self, code: int, url: str, headers: Mapping[str, str]) -> None:
         behind = self.lake_session.update_clock(urlsplit(url).netloc, headers)
         if behind is not None:
-            raise self._fault(f"HTTP {code}, an answer of {behind} before an earlier one")
+            raise self._fault(f"HTTP {code}, an answer that is {behind} old")
 
     def _check_status(
         self, code: int, reason: str, headers: Mapping[str, str], body: str, response: Any
