@@ -1,9 +1,6 @@
 """Find prices that jump away and return at once: errors, unless a reference shows the same move.
 
-Jumps are measured in deviations. A deviation is the median absolute return of the bars around, or,
-if that is larger, the 90th percentile of the jumps from a close to the next open (in thin markets
-prices alternate between bid and ask, so that the median means little). The centre is zero, because
-the median return of short bars is.
+Jumps are measured in deviations, see `lake.quality.checks.jumps`.
 """
 
 from __future__ import annotations
@@ -13,17 +10,13 @@ from collections.abc import Mapping
 import polars as pl
 import polars.selectors as cs
 
-from lake.model.grid import Grid
 from lake.model.ohlcv import PRICES
-from lake.model.slots import slot_of
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
-from lake.quality.checks.bars import filter_observed, previous_value
+from lake.quality.checks.jumps import EDGE, filter_beyond, measure_blocks, measure_jumps
 from lake.quality.checks.second_opinions import aggregate_market, compare_with_venues
 from lake.quality.slice import Slice
 
-_EDGE = 0.9  # quantile of jumps between bars: the least size of a deviation
 _RETURNS = 2.5  # a price has returned if the ways out and back differ by at most this factor
-_UNSURE = 0.5  # deviations of blocks and of the window around a row differ by less than this factor
 _WICK = 2.0  # bars have wicks more often than they jump: the threshold is this much higher
 _APART = 0.5  # share of the required deviations by which a reference must differ to contradict
 
@@ -57,8 +50,8 @@ def spikes(
     grid = data.grid
     if grid is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    path = _measure_jumps(data, grid, window_rows)
-    blocks = _measure_blocks(path, min_return)
+    path = measure_jumps(data, grid, window_rows)
+    blocks = measure_blocks(path, min_return)
     wick = _WICK * deviations if data.others else wick_deviations
     scored = _score(_classify(path, blocks, deviations, wick), blocks, window_rows, min_return)
     strong, findings = scored.filter(_is_beyond(deviations, wick)), []
@@ -68,82 +61,6 @@ def spikes(
     alone = pl.col("_confirmed").is_null() & _is_beyond(deviations, wick_deviations)
     suspects = compare_with_venues(data, strong).filter(~pl.col("_confirmed") | alone)
     return pl.concat([*findings, _to_findings(data, suspects)])
-
-
-def _measure_jumps(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
-    """Measure the jump of each bar from the previous bar, and its own change, as logarithms.
-
-    A block is half a window of slots, so that blocks do not depend on the checked range.
-    """
-    top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")
-    up, down = pl.col("high") / top - 1, bottom / pl.col("low") - 1
-    return (
-        filter_observed(data)
-        .select(
-            *PRICES,
-            start=data.time,
-            _in=(pl.col("open") / previous_value(data, "close")).log(),
-            _body=(pl.col("close") / pl.col("open")).log(),
-            _block=slot_of(data.time, grid) // (window_rows // 2),
-        )
-        .with_row_index("_row")
-        .with_columns(
-            _out=pl.col("_in").shift(-1),
-            _earlier=pl.col("_body").shift(1),
-            _later=pl.col("_body").shift(-1),
-            _in_before=pl.col("_in").shift(1),
-            _out_after=pl.col("_in").shift(-2),
-            _far=pl.max_horizontal(pl.col("_in").abs(), pl.col("_in").shift(-1).abs()),
-            _tail=pl.max_horizontal(up, down),
-            _is_up=up >= down,
-        )
-    )
-
-
-def _measure_blocks(path: pl.LazyFrame, min_return: float) -> pl.LazyFrame:
-    """Measure the size of a deviation in each block of rows.
-
-    `_least`: the smallest one of the block and its neighbours, reduced by its uncertainty; `_near`:
-    by returns alone.
-    """
-    jump, change = pl.col("_in").abs(), (pl.col("_in") + pl.col("_body")).abs()
-    blocks = (
-        path.group_by("_block")
-        .agg(
-            _first=pl.col("_row").first(),
-            _median=change.median(),
-            _edge=jump.quantile(_EDGE),
-            _returns=change,
-            _jumps=jump,
-        )
-        .sort("_block")
-        .with_columns(
-            _deviation=pl.max_horizontal("_median", "_edge", pl.lit(min_return)),
-            _near=pl.max_horizontal("_median", pl.lit(min_return)),
-        )
-    )
-    around = [_neighbour_value("_deviation", step) for step in (-1, 0, 1)]
-    return blocks.with_columns(_least=pl.min_horizontal(around) * _UNSURE)
-
-
-def _neighbour_value(name: str, step: int) -> pl.Expr:
-    """Return the value of the block `step` blocks later; null if that block has no bars."""
-    other = pl.col("_block").shift(-step)
-    return pl.when(other == pl.col("_block") + step).then(pl.col(name).shift(-step))
-
-
-def _filter_beyond(
-    path: pl.LazyFrame, blocks: pl.LazyFrame, far: pl.Expr, tail: pl.Expr
-) -> pl.LazyFrame:
-    """Keep bars with a jump beside them, or a wick, beyond a bound of their block.
-
-    The smallest bound of all blocks excludes almost all bars before the bounds are joined.
-    """
-    bounds = blocks.select("_block", "_near", _far_bound=far, _tail_bound=tail)
-    least = bounds.select(pl.col("_far_bound", "_tail_bound").min())
-    beyond = (pl.col("_far") >= pl.col("_far_bound")) | (pl.col("_tail") >= pl.col("_tail_bound"))
-    few = path.join(least, how="cross").filter(beyond).drop("_far_bound", "_tail_bound")
-    return few.join(bounds, on="_block").filter(beyond)
 
 
 def _classify(
@@ -165,7 +82,7 @@ def _classify(
     shape = pl.coalesce(pl.when(size[name] == pl.col("_size")).then(pl.lit(name)) for name in size)
     end = pl.when("_is_up").then(pl.lit("high")).otherwise(pl.lit("low"))
     return (
-        _filter_beyond(path, blocks, deviations * least, wick * least)
+        filter_beyond(path, blocks, deviations * least, wick * least)
         .with_columns(_size=pl.max_horizontal(size.values()))
         .filter(away | (pl.col("_tail") >= pl.col("_tail_bound")))
         .with_columns(
@@ -196,7 +113,7 @@ def _score(
     first = pl.col("_skip") + place - window_rows // 2
     window = (pl.max_horizontal(first, 0), window_rows + pl.min_horizontal(first, 0))
     median = pl.col("_returns").list.slice(*window).list.median()
-    edge = pl.col("_jumps").list.slice(*window).list.eval(pl.element().quantile(_EDGE)).list.first()
+    edge = pl.col("_jumps").list.slice(*window).list.eval(pl.element().quantile(EDGE)).list.first()
     before, after = pl.col("open") * (-pl.col("_in")).exp(), pl.col("close") * pl.col("_out").exp()
     ends = {"high": pl.max_horizontal("open", "close"), "low": pl.min_horizontal("open", "close")}
     shape = pl.col("_shape")
@@ -256,7 +173,7 @@ def _find_contradicted(
     which = [(name, pl.when(apart[name] == pl.col("_worst"))) for name in shapes]
     return _to_findings(
         data,
-        _filter_beyond(path, blocks, bound, bound)
+        filter_beyond(path, blocks, bound, bound)
         .join(bars, on="start")
         .with_columns(_worst=worst)
         .filter(pl.col("_worst") >= _APART * deviations * pl.col("_near"))
