@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 
 from lake.model.catalog import builtin
-from lake.quality.checks.bars import CHECKS
+from lake.quality.checks import bars, levels
 from tests.quality.slices import collect_findings, slice_of
 
 T0 = datetime(2024, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+CHECKS = {**bars.CHECKS, **levels.CHECKS}
 BARS = builtin().dataset("bars_1m")
 THRESHOLDS = {check.name: check.thresholds for check in BARS.checks}
 
