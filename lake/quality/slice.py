@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -114,6 +115,9 @@ class Slice:
     bar_grid: Grid | None = None
     funding_limit: float | None = None
     units: Units | None = None
+    _shared: dict[str, pl.LazyFrame] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __repr__(self) -> str:
         return f"<Slice of {self.dataset.name} {self.market}: {self.range}>"
@@ -147,6 +151,12 @@ class Slice:
         """Length of a bar; None if the rows are not bars."""
         timeframe = self.dataset.timeframe
         return timedelta(seconds=timeframe.seconds) if timeframe else None
+
+    def share(self, name: str, make: Callable[[], pl.LazyFrame]) -> pl.LazyFrame:
+        """Make a frame that several checks need; of checks that run together, it is made once."""
+        if name not in self._shared:
+            self._shared[name] = make().cache()
+        return self._shared[name]
 
     def is_inside(self) -> pl.Expr:
         """Whether a row is in the checked range."""

@@ -14,21 +14,6 @@ from tests.quality.real import needs_data
 
 KINDS = {kind.name: kind for kind in (*BAR_KINDS, *TRADE_KINDS, *BOOK_KINDS)}
 NOT_YET: set[tuple[str, str]] = {
-    ("OHLC x1.05 to x2, 10 bars", "venue"),
-    ("OHLC x1.05 to x1.5, 2 or 3 bars", "venue"),
-    ("OHLC x1.5 to x2, 2 or 3 bars", "alone"),
-    ("OHLC x1.5 to x2, 2 or 3 bars", "venue"),
-    ("OHLC x2, 10 bars", "alone"),
-    ("high or low 1 % farther", "venue"),
-    ("one price for 15 bars, with volume", "venue"),
-    ("same bar for 15 bars", "alone"),
-    ("same bar for 15 bars", "venue"),
-    ("same bar for 60 bars", "alone"),
-    ("same bar for 60 bars", "venue"),
-    ("bar before duplicated", "alone"),
-    ("bar before duplicated", "venue"),
-    ("neighbours swapped", "venue"),
-    ("day shifted by one hour", "alone"),
     ("amount of a trade x1000", "bars"),
     ("book side off by 1 %", "venue"),
     ("book side off by 1 %", "trades"),

@@ -13,7 +13,15 @@ import polars as pl
 import pytest
 
 from lake.model.catalog import builtin
-from lake.quality.checks import bars, levels, reconciliation, spikes, trade_ids, trades
+from lake.quality.checks import (
+    bars,
+    frozen,
+    levels,
+    reconciliation,
+    spikes,
+    trade_ids,
+    trades,
+)
 from lake.quality.slice import Slice
 from tests.paths import SHARED
 from tests.quality.defects import (
@@ -28,7 +36,14 @@ from tests.quality.slices import collect_findings, reference_of, slice_of
 DATA = SHARED / "cex"
 START = datetime(2024, 1, 1, tzinfo=UTC)
 TRADE_CHECKS = {**trade_ids.CHECKS, **trades.CHECKS}
-CHECKS = {**bars.CHECKS, **levels.CHECKS, **spikes.CHECKS, **reconciliation.CHECKS, **TRADE_CHECKS}
+BARS = {
+    **bars.CHECKS,
+    **frozen.CHECKS,
+    **levels.CHECKS,
+    **spikes.CHECKS,
+    **reconciliation.CHECKS,
+}
+CHECKS = {**BARS, **TRADE_CHECKS}
 REAL = (
     "binance_UNITTEST-BTC_1m",
     "binance_XRP-ETH_1m",
@@ -80,8 +95,7 @@ def table(name: str) -> str:
 
 
 def bar_checks(rows: Slice) -> dict[str, int]:
-    names = (*bars.CHECKS, *levels.CHECKS, *spikes.CHECKS, *reconciliation.CHECKS)
-    return {name: run(name, rows).height for name in names}
+    return {name: run(name, rows).height for name in BARS}
 
 
 @pytest.mark.parametrize("market", range(8))

@@ -1,4 +1,4 @@
-"""Check bars by themselves: rules, zero volume, frozen prices."""
+"""Check bars by themselves: rules, zero volume; and measure long runs of bars."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import polars as pl
 
-from lake.model.ohlcv import PRICES
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
 from lake.quality.slice import Reference, Slice
 
@@ -56,22 +55,9 @@ def zero_volume(data: Slice, *, min_rows: int, times: float) -> pl.LazyFrame:
     """Report runs of bars without volume that are much longer than usual for the market."""
     bad = pl.col("volume") == 0
     text = "{} consecutive bars have no volume; {} would be usual"
-    return _find_long_runs(data, bad, text, min_rows=min_rows, times=times)
-
-
-def stale(data: Slice, *, min_rows: int, times: float) -> pl.LazyFrame:
-    """Report runs of bars with one price, though something was traded: a frozen feed.
-
-    A market that trades in each bar rarely keeps its price to the last digit.
-    """
-    close = pl.col("close")
-    same = pl.all_horizontal(
-        close == previous_value(data, "close"), *(pl.col(name) == close for name in PRICES[:3])
-    )
-    text = "{} consecutive bars have the same price, with volume; {} would be usual"
-    return _find_long_runs(
-        data, same & (pl.col("volume") > 0), text, min_rows=min_rows, times=times
-    )
+    count, usual = pl.col("measured").cast(pl.Int64), pl.col("expected").round(1)
+    runs = find_long_runs(data, bad, min_rows=min_rows, times=times)
+    return runs.with_columns(message=pl.format(text, count, usual))
 
 
 def previous_value(data: Slice, name: str) -> pl.Expr:
@@ -81,14 +67,21 @@ def previous_value(data: Slice, name: str) -> pl.Expr:
     return pl.when(is_near).then(pl.col(name).shift(1))
 
 
-def _find_long_runs(
-    data: Slice, bad: pl.Expr, text: str, *, min_rows: int, times: float
-) -> pl.LazyFrame:
+def find_long_runs(data: Slice, bad: pl.Expr, *, min_rows: int, times: float) -> pl.LazyFrame:
     """Find runs of at least `min_rows` bars that are `times` longer than expected by chance.
 
+    Columns as `measure_runs`.
+    """
+    least = pl.max_horizontal(min_rows, times * pl.col("expected"))
+    return measure_runs(data, bad, min_rows).filter(pl.col("measured") >= least)
+
+
+def measure_runs(data: Slice, bad: pl.Expr, min_rows: int) -> pl.LazyFrame:
+    """Measure runs of at least `min_rows` bars: `start`, `end`, `rows`, `measured`, `expected`.
+
     If a share p of all bars is bad, independently of each other, runs have 1 / (1 - p) bars on
-    average, and one run in exp(n) is n times longer. Each day of a run gets the length of the whole
-    run; p is the share in the day and `Slice.reach` around it.
+    average (`expected`), and one run in exp(n) is n times longer. Each day of a run gets the length
+    of the whole run (`measured`); p is the share in the day and `Slice.reach` around it.
     """
     marked = (
         filter_observed(data)
@@ -101,11 +94,8 @@ def _find_long_runs(
     return (
         _add_day_counts(_split_by_day(marked, data, min_rows), marked, data)
         .with_columns(measured=length.cast(pl.Float64), expected=usual)
-        .filter(pl.col("measured") >= pl.max_horizontal(min_rows, times * pl.col("expected")))
-        .select(
-            *("start", "end", "rows", "measured", "expected"),
-            message=pl.format(text, pl.col("measured").cast(pl.Int64), pl.col("expected").round(1)),
-        )
+        .filter(pl.col("measured") >= min_rows)
+        .select("start", "end", "rows", "measured", "expected")
     )
 
 
@@ -156,5 +146,4 @@ def end_of_row(data: Slice, time: str | None = None) -> pl.Expr:
 CHECKS: Mapping[str, BuiltinCheck] = {
     "broken_rules": BuiltinCheck(broken_rules, "accuracy"),
     "zero_volume": BuiltinCheck(zero_volume, "accuracy"),
-    "stale": BuiltinCheck(stale, "accuracy"),
 }

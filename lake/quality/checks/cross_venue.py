@@ -14,10 +14,12 @@ from lake.model.timeframe import Timeframe
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
 from lake.quality.checks.other_assets import find_agreeing
 from lake.quality.checks.returns import compute_returns
+from lake.quality.checks.second_opinions import pair_bars
 from lake.quality.slice import Reference, Slice
 
 _EDGE_PART = 0.8
 """Share of the deviation that one bar must make to be a jump; the other venue may make the rest."""
+_LEAST_USUAL_BPS = 5.0
 _HALF_HOUR = timedelta(minutes=30)
 _FARTHEST_HOURS = 14
 _MIN_POINTS = 20
@@ -26,9 +28,11 @@ _MIN_VENUES = 3
 
 
 def venue_deviation(
-    data: Slice, *, threshold_bps: float, duration: str, factor: float
+    data: Slice, *, threshold_bps: float, duration: str, times: float, factor: float
 ) -> pl.LazyFrame:
     """Report closes that differ by more than `threshold_bps` for longer than `duration`.
+
+    Two bars are enough for bad data of which all closes differ by `times` the usual difference.
 
     One finding per run and other venue, over closed bars of the venues. `measured` is the largest
     deviation, in basis points of the other close.
@@ -45,16 +49,17 @@ def venue_deviation(
     ----------
     duration
         Time from the first close to the last close, such as `5m`.
+    times
+        Multiple of the median difference on that day, of at least 5 bps.
     factor
         No market has a ratio of prices above it, or below its inverse.
     """
     step = data.step
     if step is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    own = _select_bars(data.frame, data.dataset.time_column, "")
     agreeing = () if data.others else find_agreeing(data.strangers)
     strangers = [
-        _report_stranger(data, own, other, threshold_bps, is_odd=agreeing[:1] == (other,))
+        _report_stranger(data, other, threshold_bps, is_odd=agreeing[:1] == (other,))
         for other in data.strangers
         if other not in agreeing[1:]
     ]
@@ -63,23 +68,24 @@ def venue_deviation(
     seconds = Timeframe.parse(duration).seconds
     explained = []
     for other in data.others:
-        theirs = _select_bars(other.frame, other.dataset.time_column, "_other")
-        pair = own.join(theirs, on="time", how="inner", maintain_order="left")
-        runs = _group_deviations(
-            pair, data.others, threshold_bps, max(step, timedelta(seconds=seconds))
-        )
-        long = runs.filter(pl.col("_length") >= timedelta(seconds=seconds))
-        explained.append(_explain(long, str(data.market), str(other.market), threshold_bps, factor))
+        pair = pair_bars(data, other)
+        least = timedelta(seconds=seconds)
+        runs = _group_deviations(pair, data.others, threshold_bps, max(step, least))
+        runs = _explain(runs, str(data.market), str(other.market), threshold_bps, factor)
+        enormous = pl.col("_nearest") >= times * pl.col("_usual")
+        short = (pl.col("_length") >= step) & enormous & (pl.col("reason") == "bad_data")
+        explained.append(runs.filter((pl.col("_length") >= least) | short))
     return pl.concat([_split_by_day(pl.concat(explained), step), *strangers], how="diagonal")
 
 
 def _report_stranger(
-    data: Slice, own: pl.LazyFrame, other: Reference, threshold_bps: float, *, is_odd: bool
+    data: Slice, other: Reference, threshold_bps: float, *, is_odd: bool
 ) -> pl.LazyFrame:
     """Report each day once for two assets with one symbol, for the first of the two markets.
 
     `is_odd`: other venues agree with `other`. Then it is reported for this market in any case.
     """
+    own = _select_bars(data.frame, data.dataset.time_column, "")
     theirs = _select_bars(other.frame, other.dataset.time_column, "_other")
     ratio = (pl.col("close") / pl.col("close_other")).median()
     pair = own.join(theirs, on="time", how="inner", maintain_order="left")
@@ -200,12 +206,17 @@ def _group_deviations(
         | (pl.col("_away").sign() != pl.col("_away").shift(1).sign())
         | (pl.col("time").diff() > longest)
     )
+    day = pl.col("time").dt.date().alias("_day")
+    least = pl.lit(_LEAST_USUAL_BPS)
+    usual = pair.group_by(day).agg(_usual=pl.max_horizontal(away.abs().median(), least))
     frame = (
         pair.with_columns(
             _away=away, _size=ratio.log().abs(), **_measure_path(""), **_measure_path("_other")
         )
         .with_columns(*after, _run=cut.fill_null(value=True).cum_sum())
         .filter(bad)
+        .with_columns(day)
+        .join(usual, on="_day", how="left", maintain_order="left")
     )
     return (
         _add_median(frame, others)
@@ -215,6 +226,8 @@ def _group_deviations(
             _deviations=pl.col("_away"),
             _length=pl.col("time").last() - pl.col("time").first(),
             _ratio=ratio.median(),
+            _nearest=pl.col("_away").abs().min(),
+            _usual=pl.col("_usual").first(),
             **_summarize_venue("", "_other"),
             **_summarize_venue("_other", ""),
         )

@@ -17,10 +17,17 @@ from lake.quality.checks.bars import filter_observed, previous_value
 from lake.quality.slice import Slice
 
 EDGE = 0.9  # quantile of jumps between bars: the least size of a deviation
+MIN_BARS = 20  # bars around a price that are needed to call it far away without a witness
+_WICKS = 0.97  # quantile of wicks: prices as far away as these are usual for the market
 _UNSURE = 0.5  # deviations of blocks and of the window around a row differ by less than this factor
 
 
 def measure_jumps(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
+    """As `_measure_jumps`, once for all checks."""
+    return data.share(f"jumps {window_rows}", lambda: _measure_jumps(data, grid, window_rows))
+
+
+def _measure_jumps(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
     """Measure the jump of each bar from the previous bar, and its own change, as logarithms.
 
     A block is half a window of slots, so that blocks do not depend on the checked range.
@@ -32,9 +39,10 @@ def measure_jumps(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
         .select(
             *PRICES,
             start=data.time,
+            _last=data.time.shift(1),
             _in=(pl.col("open") / previous_value(data, "close")).log(),
             _body=(pl.col("close") / pl.col("open")).log(),
-            _block=slot_of(data.time, grid) // (window_rows // 2),
+            _block=(slot_of(data.time, grid) // (window_rows // 2)).set_sorted(),
         )
         .with_row_index("_row")
         .with_columns(
@@ -50,11 +58,17 @@ def measure_jumps(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
     )
 
 
-def measure_blocks(path: pl.LazyFrame, min_return: float) -> pl.LazyFrame:
+def measure_blocks(data: Slice, path: pl.LazyFrame, min_return: float) -> pl.LazyFrame:
+    """As `_measure_blocks`, once for all checks."""
+    return data.share(f"blocks {min_return}", lambda: _measure_blocks(path, min_return))
+
+
+def _measure_blocks(path: pl.LazyFrame, min_return: float) -> pl.LazyFrame:
     """Measure the size of a deviation in each block of rows.
 
-    `_least`: the smallest one of the block and its neighbours, reduced by its uncertainty; `_near`:
-    by returns alone.
+    `_least`: the smallest one of the block and its neighbours, reduced by its uncertainty; `_most`:
+    the largest one; `_near`: by returns alone; `_wick`: the 97th percentile of wicks around;
+    `_bars`: the number of bars of the block and its neighbours.
     """
     jump, change = pl.col("_in").abs(), (pl.col("_in") + pl.col("_body")).abs()
     blocks = (
@@ -63,8 +77,10 @@ def measure_blocks(path: pl.LazyFrame, min_return: float) -> pl.LazyFrame:
             _first=pl.col("_row").first(),
             _median=change.median(),
             _edge=jump.quantile(EDGE),
-            _returns=change,
-            _jumps=jump,
+            _tails=pl.col("_tail").quantile(_WICKS),
+            _count=pl.len().cast(pl.Int64),
+            _farthest=pl.col("_far").max(),
+            _longest=pl.col("_tail").max(),
         )
         .sort("_block")
         .with_columns(
@@ -72,8 +88,16 @@ def measure_blocks(path: pl.LazyFrame, min_return: float) -> pl.LazyFrame:
             _near=pl.max_horizontal("_median", pl.lit(min_return)),
         )
     )
-    around = [_neighbour_value("_deviation", step) for step in (-1, 0, 1)]
-    return blocks.with_columns(_least=pl.min_horizontal(around) * _UNSURE)
+    sizes, wicks, counts = (
+        [_neighbour_value(name, step) for step in (-1, 0, 1)]
+        for name in ("_deviation", "_tails", "_count")
+    )
+    return blocks.with_columns(
+        _least=pl.min_horizontal(sizes) * _UNSURE,
+        _most=pl.max_horizontal(sizes),
+        _wick=pl.max_horizontal(wicks),
+        _bars=pl.sum_horizontal(counts),
+    )
 
 
 def _neighbour_value(name: str, step: int) -> pl.Expr:
@@ -87,10 +111,12 @@ def filter_beyond(
 ) -> pl.LazyFrame:
     """Keep bars with a jump beside them, or a wick, beyond a bound of their block.
 
-    The smallest bound of all blocks excludes almost all bars before the bounds are joined.
+    Almost all blocks have no such bar, and are left out before bars are compared.
     """
-    bounds = blocks.select("_block", "_near", _far_bound=far, _tail_bound=tail)
-    least = bounds.select(pl.col("_far_bound", "_tail_bound").min())
+    bounds = blocks.with_columns(_far_bound=far, _tail_bound=tail).filter(
+        (pl.col("_farthest") >= pl.col("_far_bound"))
+        | (pl.col("_longest") >= pl.col("_tail_bound"))
+    )
     beyond = (pl.col("_far") >= pl.col("_far_bound")) | (pl.col("_tail") >= pl.col("_tail_bound"))
-    few = path.join(least, how="cross").filter(beyond).drop("_far_bound", "_tail_bound")
-    return few.join(bounds, on="_block").filter(beyond)
+    names = ("_block", "_near", "_far_bound", "_tail_bound")
+    return path.join(bounds.select(names), on="_block", maintain_order="left").filter(beyond)

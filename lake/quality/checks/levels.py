@@ -10,6 +10,12 @@ import polars as pl
 
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
 from lake.quality.checks.bars import end_of_row, filter_observed, previous_value
+from lake.quality.checks.second_opinions import (
+    WITNESSES,
+    find_agreeing_bars,
+    judge_jumps,
+    name_witnesses,
+)
 from lake.quality.slice import Slice
 
 _EDGE = 0.9  # quantile of jumps between bars: the least size of a deviation, as in spikes
@@ -20,6 +26,9 @@ _RETURNED = 0.7  # largest difference of two jumps that cancel, as a logarithm: 
 
 def jumps(data: Slice, *, deviations: float, window_rows: int, min_return: float) -> pl.LazyFrame:
     """Report first bars of a day that open far from the last close: days joined wrongly.
+
+    If trades, finer bars or other venues show the same jump, it is real; if they do not, it is an
+    error.
 
     A deviation is the median return of the bars around midnight, or, if that is larger, the 90th
     percentile of the jumps between two of them.
@@ -36,16 +45,23 @@ def jumps(data: Slice, *, deviations: float, window_rows: int, min_return: float
     nights = frame.group_by("_midnight").agg(_scale=scale, _rows=pl.len())
     firsts = frame.filter(data.time == pl.col("_midnight"), "_next").join(nights, on="_midnight")
     far = pl.col("_jump").abs() > deviations * pl.col("_scale")
-    return firsts.filter(far & (pl.col("_rows") >= _MIN_ROWS)).select(
-        start=data.time,
+    suspects = firsts.filter(far & (pl.col("_rows") >= _MIN_ROWS)).with_columns(
+        start=data.time, open="_open", _away="_jump"
+    )
+    judged = judge_jumps(data, suspects)
+    return judged.filter(~pl.col("_confirmed").fill_null(value=False)).select(
+        start="start",
         end=end_of_row(data),
         measured="_open",
         expected="_before",
+        against="_against",
+        severity=pl.when(pl.col("_confirmed").is_not_null()).then(pl.lit("error")),
         message=pl.format(
-            "The day opens at {}, {} deviations from the last close of {}",
+            "The day opens at {}, {} deviations from the last close of {}; {}",
             "_open",
             (pl.col("_jump").abs() / pl.col("_scale")).round(1),
             "_before",
+            WITNESSES,
         ),
     )
 
@@ -70,6 +86,8 @@ def _select_near_midnight(data: Slice, around: timedelta) -> pl.LazyFrame:
 def scale(data: Slice, *, factor: float) -> pl.LazyFrame:
     """Report bars whose prices are wrong by a factor: a wrong unit or decimal point.
 
+    Bars that agree with trades, finer bars or another venue within the root of `factor` are real.
+
     Parameters
     ----------
     factor
@@ -79,25 +97,30 @@ def scale(data: Slice, *, factor: float) -> pl.LazyFrame:
     least = math.log(factor)
     time = data.dataset.time_column
     step = (pl.col("close") / previous_value(data, "close")).log()
-    bars = filter_observed(data).select(data.time, _step=step, _day=data.time.dt.truncate("1d"))
+    day = data.time.dt.truncate("1d").alias("_day")
+    bars = filter_observed(data).select(data.time, "close", day, _step=step)
     steps = bars.filter(pl.col("_step").abs() >= least).select(data.time, "_step")
     offsets = _measure_offsets(steps, data, least - _RETURNED)
     times = pl.col("_away").median().exp().round_sig_figs(3)
+    # Almost always no day is left here.
+    suspects = bars.join(offsets, on="_day", how="semi").join_asof(
+        offsets, on=time, by="_day", strategy="backward", check_sortedness=False
+    )
+    closes = suspects.filter("_is_off").select("close", start=data.time)
+    real = find_agreeing_bars(data, closes, least / 2).select(pl.col("start").alias(time))
     return group_runs(
-        # Almost always no day is left here.
-        bars.join(offsets, on="_day", how="semi").join_asof(
-            offsets, on=time, by="_day", strategy="backward", check_sortedness=False
-        ),
-        pl.col("_is_off"),
+        suspects.join(real.with_columns(_real=pl.lit(value=True)), on=time, how="left").sort(time),
+        pl.col("_is_off") & pl.col("_real").is_null(),
         time=time,
         end=end_of_row(data),
         measured=times,
         expected=pl.lit(1.0),
         reason=pl.lit("factor"),
         message=pl.format(
-            "{} wrong by a factor of about {}",
+            "{} wrong by a factor of about {}; {}",
             count_phrase(pl.len(), "bar is", "bars are"),
             times,
+            pl.lit(name_witnesses(data)),
         ),
     )
 

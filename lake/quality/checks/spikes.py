@@ -12,12 +12,16 @@ import polars.selectors as cs
 
 from lake.model.ohlcv import PRICES
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
-from lake.quality.checks.jumps import EDGE, filter_beyond, measure_blocks, measure_jumps
-from lake.quality.checks.second_opinions import aggregate_market, compare_with_venues
+from lake.quality.checks.jumps import EDGE, MIN_BARS, filter_beyond, measure_blocks, measure_jumps
+from lake.quality.checks.second_opinions import (
+    WITNESSES,
+    aggregate_market,
+    compare_with_venues,
+)
 from lake.quality.slice import Slice
 
 _RETURNS = 2.5  # a price has returned if the ways out and back differ by at most this factor
-_WICK = 2.0  # bars have wicks more often than they jump: the threshold is this much higher
+_RARE = 5.0  # without a witness, a spike must be this many times as far away as wicks usually go
 _APART = 0.5  # share of the required deviations by which a reference must differ to contradict
 
 
@@ -51,14 +55,14 @@ def spikes(
     if grid is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     path = measure_jumps(data, grid, window_rows)
-    blocks = measure_blocks(path, min_return)
-    wick = _WICK * deviations if data.others else wick_deviations
-    scored = _score(_classify(path, blocks, deviations, wick), blocks, window_rows, min_return)
-    strong, findings = scored.filter(_is_beyond(deviations, wick)), []
+    blocks = measure_blocks(data, path, min_return)
+    candidates = _classify(path, blocks, deviations, wick_deviations).cache()
+    scored = _score(candidates, path, blocks, window_rows, min_return)
+    strong, findings = scored.filter(_is_beyond(deviations, wick_deviations)), []
     for bars, table in aggregate_market(data):  # they decide: other venues are not compared
         strong = strong.join(bars, on="start", how="anti")
         findings.append(_find_contradicted(data, path, blocks, bars, table, reference_deviations))
-    alone = pl.col("_confirmed").is_null() & _is_beyond(deviations, wick_deviations)
+    alone = pl.col("_confirmed").is_null() & _is_rare()
     suspects = compare_with_venues(data, strong).filter(~pl.col("_confirmed") | alone)
     return pl.concat([*findings, _to_findings(data, suspects)])
 
@@ -106,7 +110,11 @@ def _size_if_reversed(jump: pl.Expr, body: pl.Expr, *others: pl.Expr) -> pl.Expr
 
 
 def _score(
-    candidates: pl.LazyFrame, blocks: pl.LazyFrame, window_rows: int, min_return: float
+    candidates: pl.LazyFrame,
+    path: pl.LazyFrame,
+    blocks: pl.LazyFrame,
+    window_rows: int,
+    min_return: float,
 ) -> pl.LazyFrame:
     """Score candidates in deviations of the window around them; add wrong and normal price."""
     place = pl.col("_row").cast(pl.Int64) - pl.col("_first").cast(pl.Int64)
@@ -121,7 +129,7 @@ def _score(
     normal = pl.coalesce(pl.when(shape == name).then(end) for name, end in ends.items())
     scale = pl.max_horizontal(median, edge, pl.lit(min_return))
     return (
-        _add_windows(candidates, blocks)
+        _add_windows(candidates, path, blocks)
         .with_columns(_score=pl.col("_size") / scale)
         .drop(cs.contains("_returns", "_jumps"))
         .with_columns(
@@ -132,10 +140,20 @@ def _score(
     )
 
 
-def _add_windows(candidates: pl.LazyFrame, blocks: pl.LazyFrame) -> pl.LazyFrame:
+def _add_windows(
+    candidates: pl.LazyFrame, path: pl.LazyFrame, blocks: pl.LazyFrame
+) -> pl.LazyFrame:
     """Add returns and jumps of the block of a row and its neighbours, and the size of the first."""
-    frame = candidates.join(blocks.select("_block", "_first"), on="_block")
-    lists = blocks.select("_block", "_returns", "_jumps")
+    facts = ("_first", "_wick", "_bars")
+    frame = candidates.join(blocks.select("_block", *facts), on="_block")
+    near = pl.concat(candidates.select(pl.col("_block") + step) for step in (-1, 0, 1)).unique()
+    change = (pl.col("_in") + pl.col("_body")).abs()
+    # Almost always no block is left here.
+    lists = (
+        path.join(near, on="_block", how="semi")
+        .group_by("_block", maintain_order=True)
+        .agg(_returns=change, _jumps=pl.col("_in").abs())
+    )
     for step in (-1, 0, 1):
         names = {"_returns": f"_returns{step}", "_jumps": f"_jumps{step}"}
         moved = lists.rename(names).with_columns(pl.col("_block") - step)
@@ -151,6 +169,11 @@ def _add_windows(candidates: pl.LazyFrame, blocks: pl.LazyFrame) -> pl.LazyFrame
 
 def _is_beyond(deviations: float, wick: float) -> pl.Expr:
     return pl.col("_score") >= pl.when(_is_wick()).then(wick).otherwise(deviations)
+
+
+def _is_rare() -> pl.Expr:
+    """Whether a price is farther away than wicks of the market go, by enough bars around it."""
+    return (pl.col("_size") >= _RARE * pl.col("_wick")) & (pl.col("_bars") >= MIN_BARS)
 
 
 def _is_wick() -> pl.Expr:
@@ -207,9 +230,7 @@ def _to_findings(data: Slice, candidates: pl.LazyFrame) -> pl.LazyFrame:
             pl.col("_price").round_sig_figs(8),
             pl.col("_score").round(1),
             pl.col("_normal").round_sig_figs(8),
-            pl.when(alone)
-            .then(pl.lit("the prices before and after it are normal, and there is no reference"))
-            .otherwise(pl.format("{} does not confirm it", "_against")),
+            WITNESSES,
         ),
     )
 

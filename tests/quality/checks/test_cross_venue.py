@@ -26,7 +26,7 @@ DATA = SHARED / "cex"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}")
 KRAKEN, OKX = Market("kraken", "BTC/USDT"), Market("okx", "BTC/USDT")
 OHLC = ("open", "high", "low", "close")
-APART = {"threshold_bps": 50.0, "duration": "5m", "factor": 1.5}
+APART = {"threshold_bps": 50.0, "duration": "5m", "times": 20.0, "factor": 1.5}
 SHIFT = {"poor": 0.5, "excellent": 0.8}
 COUNT = 2 * 1440
 
@@ -206,10 +206,18 @@ def test_a_crash_that_was_traded_through_is_arbitrage() -> None:
     assert apart(beside(whole, (KRAKEN, venue(market()))))["reason"].to_list() == ["bad_data"]
 
 
-def test_a_deviation_counts_only_when_it_lasts() -> None:
-    rows = beside(scaled(market(), 500, 5, 1.02), (KRAKEN, venue(market())))
+def test_a_deviation_counts_only_when_it_lasts_or_is_enormous() -> None:
+    rows = beside(scaled(market(), 500, 5, 1.007), (KRAKEN, venue(market())))
     assert apart(rows).is_empty()
     assert apart(rows, duration="4m")["rows"].to_list() == [5]
+    for count in (2, 3, 5):
+        rows = beside(scaled(market(), 500, count, 1.02), (KRAKEN, venue(market())))
+        assert apart(rows).select("rows", "reason").rows() == [(count, "bad_data")]
+
+
+def test_a_short_deviation_by_trading_is_not_reported() -> None:
+    away = drifting(market(), 500, 4, 0.02)
+    assert apart(beside(away, (KRAKEN, venue(market())))).is_empty()
 
 
 def test_a_deviation_over_midnight_has_one_reason_on_both_days() -> None:
@@ -273,7 +281,7 @@ def test_runs_are_those_of_plain_python(
         .with_columns(volume=1.0)
         for prices in ([own for _, own, _ in closes], [other for *_, other in closes])
     ]
-    findings = apart(beside(frames[0], (KRAKEN, frames[1])), duration=f"{minutes}m")
+    findings = apart(beside(frames[0], (KRAKEN, frames[1])), duration=f"{minutes}m", times=1e9)
     wanted = [
         (T0 + first * MINUTE, T0 + (last + 1) * MINUTE, rows)
         for first, last, rows in parted(closes, 50.0, minutes)

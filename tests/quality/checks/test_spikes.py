@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -93,14 +94,14 @@ def test_trades_of_other_hours_are_no_reference() -> None:
     assert findings["reason"].to_list() == ["suspect"]
 
 
-@pytest.mark.parametrize(("shape", "severity"), [("whole", "error"), ("high", "warning")])
-def test_another_venue_without_the_move_contradicts(shape: str, severity: str) -> None:
+@pytest.mark.parametrize("shape", ["whole", "close", "open"])
+def test_another_venue_without_the_move_contradicts(shape: str) -> None:
     # A level of its own, and a gap before the spike: only the move counts.
     calm = times(walk(), pl.lit(value=True), 1.003)
     other = reference_of("bars_1m", calm, market=KRAKEN)
     findings = run(spiked(shape), others=(other,))
     assert findings.select("reason", "severity", "against").rows() == [
-        ("contradicted", severity, "kraken BTC/USD")
+        ("contradicted", "error", "kraken BTC/USD")
     ]
 
 
@@ -109,6 +110,38 @@ def test_one_of_several_venues_that_saw_the_move_confirms(shape: str) -> None:
     calm = reference_of("bars_1m", walk(), market=KRAKEN)
     moved = reference_of("bars_1m", spiked(shape, 1.015), market=Market("okx", "BTC/USDT"))
     assert run(spiked(shape), others=(calm, moved)).is_empty()
+
+
+def test_a_price_no_farther_away_than_wicks_go_is_not_suspect_without_a_witness() -> None:
+    """As on Coinbase in 2017: orders that empty a thin book make prices of 0.3 % away."""
+    often = pl.int_range(pl.len()) % 25 == 0
+    wicked = put(spiked("whole", 1.004), often, high=pl.col("high") * 1.004)
+    assert run(wicked).is_empty()
+    assert run(spiked("whole", 1.004))["reason"].to_list() == ["suspect"]
+    calm = reference_of("bars_1m", walk(), market=KRAKEN)
+    assert run(wicked, others=(calm,))["reason"].to_list() == ["contradicted"]
+
+
+def test_messages_name_the_witness() -> None:
+    assert "no trades, finer bars or other venues testify" in run(spiked("whole"))["message"][0]
+    truth = reference_of("trades", fine_trades(walk()))
+    assert "not shown by trades" in run(spiked("whole"), trades=truth)["message"][0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+def test_bars_of_a_few_days_are_compared_with_nothing(count: int) -> None:
+    days = pl.DataFrame(
+        {
+            "timestamp": [T0.replace(hour=0) + n * timedelta(days=1) for n in range(count)],
+            "open": 100.0,
+            "high": 130.0,
+            "low": [60.0 + n for n in range(count)],
+            "close": 101.0,
+            "volume": 1.0,
+        }
+    )
+    rows = slice_of("bars_1d", days)
+    assert collect_findings(CHECKS["spikes"].function(rows, **THRESHOLDS)).is_empty()
 
 
 def test_a_venue_without_a_bar_at_that_time_is_no_reference() -> None:

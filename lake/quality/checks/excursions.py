@@ -1,0 +1,148 @@
+"""Find prices that jump to another level for some bars and jump back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import polars as pl
+
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
+from lake.quality.checks.jumps import MIN_BARS, measure_blocks, measure_jumps
+from lake.quality.checks.second_opinions import WITNESSES, judge_jumps
+from lake.quality.slice import Slice
+
+_NEXT = 4  # jumps after a jump of which one may be the way back
+_RETURNED = 0.25  # share of a jump by which the prices before and after an excursion may differ
+_LEAST = 2  # bars of an excursion; a single bar is a spike
+
+
+def excursions(
+    data: Slice,
+    *,
+    deviations: float,
+    alone_deviations: float,
+    most_rows: int,
+    window_rows: int,
+    min_return: float,
+) -> pl.LazyFrame:
+    """Report some bars whose prices jump away between two bars, stay there, and jump back.
+
+    `contradicted`: trades, finer bars or other venues do not show the first jump. `suspect`: there
+    is no witness, and the jumps are far. If a witness shows the jump, the prices are real. Single
+    bars are reported by `spikes`.
+
+    Parameters
+    ----------
+    deviations, alone_deviations
+        Smallest jump, with a witness and without one; a jump over missing bars must be larger by
+        the square root of the number of bars.
+    most_rows
+        Largest number of bars of an excursion.
+    window_rows, min_return
+        As in `spikes`.
+    """
+    grid, step = data.grid, data.step
+    if grid is None or step is None:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    path = measure_jumps(data, grid, window_rows)
+    edges = _find_edges(path, measure_blocks(data, path, min_return), step, deviations)
+    judged = judge_jumps(data, _match_edges(edges, most_rows))
+    alone = pl.col("_confirmed").is_null()
+    far = (pl.col("_score") >= alone_deviations) & (pl.col("_bars") >= MIN_BARS)
+    bad = judged.filter(~pl.col("_confirmed").fill_null(value=False), ~alone | far)
+    return _split_by_day(bad, data, path).select(
+        *("start", "end", "rows"),
+        measured="_level",
+        expected="_before",
+        reason=pl.when(alone).then(pl.lit("suspect")).otherwise(pl.lit("contradicted")),
+        severity=pl.when(alone).then(pl.lit("warning")),
+        against="_against",
+        message=pl.format(
+            "Prices jump from {} to {}, by {} deviations, and {} bars later back to {}; {}",
+            pl.col("_before").round_sig_figs(8),
+            pl.col("_level").round_sig_figs(8),
+            pl.col("_score").round(1),
+            "_length",
+            pl.col("_after").round_sig_figs(8),
+            WITNESSES,
+        ),
+    )
+
+
+def _find_edges(
+    path: pl.LazyFrame, blocks: pl.LazyFrame, step: timedelta, deviations: float
+) -> pl.LazyFrame:
+    """Find bars that open far from the last close, and the size of that in deviations."""
+    bounds = blocks.filter(pl.col("_farthest") >= deviations * pl.col("_most"))
+    slots = (pl.col("start") - pl.col("_last")) / pl.lit(step)
+    return (
+        path.join(bounds.select("_block", "_most", "_bars"), on="_block", maintain_order="left")
+        .filter(pl.col("_in").abs() >= deviations * pl.col("_most"))
+        .with_columns(
+            _score=pl.col("_in").abs() / pl.col("_most") / slots.clip(1.0).sqrt(),
+            _before=pl.col("open") * (-pl.col("_in")).exp(),
+        )
+        .filter(pl.col("_score") >= deviations)
+        .sort("_row")
+    )
+
+
+def _match_edges(edges: pl.LazyFrame, most_rows: int) -> pl.LazyFrame:
+    """Match each jump away with the next jump back: `_first`, `_length`, `_level`, `_after`."""
+    back = []
+    row, before = pl.col("_row").cast(pl.Int64), pl.col("_before")
+    for ahead in range(1, _NEXT + 1):
+        there = pl.col("open").shift(-ahead)
+        rows = row.shift(-ahead) - row
+        left = (there / before).log().abs()
+        size = pl.min_horizontal(pl.col("_in").abs(), pl.col("_in").shift(-ahead).abs())
+        is_back = rows.is_between(1, most_rows) & (left <= _RETURNED * size)
+        is_back &= pl.col("_in") * pl.col("_in").shift(-ahead) < 0
+        match = pl.struct(
+            _length=rows,
+            _after=there,
+            _end=pl.col("_row").shift(-ahead),
+            _back=pl.col("_score").shift(-ahead),
+        )
+        back.append(pl.when(is_back).then(match))
+    return (
+        edges.with_columns(_match=pl.coalesce(back))
+        .filter(pl.col("_match").is_not_null())
+        .unnest("_match")
+        # A jump back is not the first jump of another excursion: in a chain, every second one is.
+        .filter(pl.col("_row") >= pl.col("_end").shift(1).cum_max().fill_null(0))
+        .with_columns(_chain=(pl.col("_row") != pl.col("_end").shift(1).fill_null(0)).cum_sum())
+        .filter(pl.int_range(pl.len()).over("_chain") % 2 == 0)
+        .filter(pl.col("_length") >= _LEAST)
+        .with_columns(
+            _away=pl.col("_in"),
+            _level="open",
+            _score=pl.min_horizontal("_score", "_back"),
+        )
+    )
+
+
+def _split_by_day(excursions: pl.LazyFrame, data: Slice, path: pl.LazyFrame) -> pl.LazyFrame:
+    """Split excursions by day, with the times of their bars."""
+    row = pl.col("_row").cast(pl.Int64)
+    rows = pl.int_ranges(row, row + pl.col("_length")).alias("_row")
+    times = path.select(row, _time="start")
+    day = pl.col("_time").dt.date().alias("_day")
+    facts = ("_before", "_level", "_after", "_score", "_length", "_confirmed", "_against")
+    return (
+        excursions.with_columns(rows, _number=pl.col("_row"))
+        .explode("_row")
+        .join(times, on="_row")
+        .sort("_row")
+        .group_by("_number", day, maintain_order=True)
+        .agg(
+            *(pl.col(name).first() for name in facts),
+            start=pl.col("_time").first(),
+            end=pl.col("_time").last() + pl.lit(data.step),
+            rows=pl.len().cast(pl.Int64),
+        )
+    )
+
+
+CHECKS: Mapping[str, BuiltinCheck] = {"excursions": BuiltinCheck(excursions, "accuracy")}
