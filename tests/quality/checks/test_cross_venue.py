@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lake.model.market import Market
-from lake.quality.checks.cross_venue import CHECKS
+from lake.quality.checks import cross_venue, time_shifts
 from lake.quality.slice import Reference, Slice
 from lake.sandbox.intervals import INTERVALS
 from lake.sandbox.synthetic import SyntheticMarkets
@@ -24,6 +24,7 @@ from tests.quality.slices import BINANCE, outcome, reference_of, slice_of
 
 DATA = SHARED / "cex"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}")
+CHECKS = {**cross_venue.CHECKS, **time_shifts.CHECKS}
 KRAKEN, OKX = Market("kraken", "BTC/USDT"), Market("okx", "BTC/USDT")
 OHLC = ("open", "high", "low", "close")
 APART = {"threshold_bps": 50.0, "duration": "5m", "times": 20.0, "factor": 1.5}
