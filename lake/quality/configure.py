@@ -142,7 +142,12 @@ def _window_bounds(dataset: Dataset) -> Bounds:
     if dataset.timeframe is None:
         return {}
     slots = dataset.margin // timedelta(seconds=dataset.timeframe.seconds)
-    return {"spikes.window_rows": (20, slots // 2), "jumps.window_rows": (20, slots)}
+    half = (20, slots // 2)
+    return {
+        "spikes.window_rows": half,
+        "excursions.window_rows": half,
+        "jumps.window_rows": (20, slots),
+    }
 
 
 def _configure_check(

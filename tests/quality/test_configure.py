@@ -289,7 +289,7 @@ def test_a_window_of_rows_lies_within_the_margin_of_the_dataset(
     check: str, rows: int, says: str
 ) -> None:
     dataset = replace(builtin().dataset("bars_1h"), margin=timedelta(hours=100))
-    short = {"bars": {name: {"window_rows": 20} for name in ("spikes", "jumps")}}
+    short = {"bars": {name: {"window_rows": 20} for name in ("spikes", "excursions", "jumps")}}
     assert configure(dataset, short)
     short["bars"][check]["window_rows"] = rows
     with pytest.raises(ConfigError, match=r"window_rows: .* is out of bounds") as caught:

@@ -230,7 +230,8 @@ def test_times_of_a_mistaken_unit_are_all_found(lake: Lake, name: str) -> None:
 @samples
 def test_prices_of_a_mistaken_unit_are_all_found(lake: Lake, name: str) -> None:
     injected, findings = checked(lake, SAMPLES[name](), "price_factor", rows=30, size=100.0)
-    assert set(findings["check"]) <= {"scale", "spikes", "reconciliation", "jumps", "stale"}
+    levels = {"scale", "spikes", "excursions", "jumps"}
+    assert set(findings["check"]) <= {*levels, "reconciliation", "volume_spikes"}
     scale = findings.filter(pl.col("check") == "scale")
     assert rows_at(injected.truth, scale) == 20 * 30
     assert scale["measured"].is_between(90, 110).all()
