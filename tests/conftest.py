@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, is_hypothesis_test, settings
 from lake.api import Lake, utc_now
 from lake.model.dataset import Granularity
 from lake.settings import CacheSettings, Settings
+from lake.store.locks import FileLock
 from lake.store.store import Origin, Store, WriteResult
 from tests.paths import ROOT
 
@@ -93,6 +95,19 @@ def copy_lake(lake: Lake, path: Path) -> Lake:
     """Copy a lake that several tests start from to a new folder."""
     shutil.copytree(lake.root.path, path)
     return Lake(lake.settings.model_copy(update={"uri": str(path)}))
+
+
+@contextmanager
+def without_lock() -> Iterator[None]:
+    """Commit in the block as another engine does, which does not know the lake's lock."""
+
+    @contextmanager
+    def pass_by(path: Path, **_: Any) -> Iterator[FileLock]:
+        yield FileLock(path, is_held=True, _descriptor=-1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lake.store.local_table.lock_file", pass_by)
+        yield
 
 
 def store_of(lake: Lake) -> Store:

@@ -224,6 +224,7 @@ class Readable:
         parameters: Sequence[Any] | None = None,
         *,
         at: dict[str, int] | None = None,
+        as_of: Time | None = None,
         allow_files: Sequence[Path | str] = (),
     ) -> duckdb.DuckDBPyRelation:
         """Run an SQL query in which every table is a view; return a DuckDB relation.
@@ -242,6 +243,8 @@ class Readable:
             Values of `?` in the query.
         at
             Versions by table: `{"bars_1m": 3}`.
+        as_of
+            Read the other tables as they were at a time.
         allow_files
             Folders of your own files that the query may read too.
 
@@ -252,7 +255,7 @@ class Readable:
         UnknownNameError
             The query names a table that does not exist.
         """
-        views = list_views(self._context.store, at or {})
+        views = list_views(self._context.store, at or {}, self._context.time(as_of))
         return query(query_text, views, parameters, allow_files)
 
     def _scan_known(

@@ -77,6 +77,8 @@ def _narrow(entries: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     entries = entries.drop("exchange", "symbol", "date", "digest", "arguments", strict=False)
+    if "clock" in entries.columns and entries["clock"].null_count() == entries.height:
+        entries = entries.drop("clock")
     if "why" not in entries.columns:
         return entries
     why = pl.col("why")

@@ -35,6 +35,9 @@ def sql(
         list[str] | None,
         typer.Option(metavar="TABLE=VERSION", help="Read a table at a version."),
     ] = None,
+    as_of: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Read the tables as they were at this time.")
+    ] = None,
     bundle: Annotated[str | None, typer.Option(help="Query the tables of this bundle.")] = None,
     to: Annotated[
         Path | None,
@@ -50,16 +53,16 @@ def sql(
     It reads the lake and nothing else, unless --allow-files opens a folder of your own files.
     """
     lake = session.lake()
-    if bundle and at:
+    if bundle and (at or as_of):
         raise UsageError(
-            "--bundle and --at cannot be combined",
-            "A bundle pins its own versions: leave out --at.",
+            f"--bundle and {'--at' if at else '--as-of'} cannot be combined",
+            "A bundle pins its own versions: leave out --at and --as-of.",
         )
     if bundle:
         relation = lake.bundles.open(bundle).sql(query, allow_files=allow_files or ())
     else:
         versions = dict(_version(text) for text in at or [])
-        relation = lake.sql(query, at=versions, allow_files=allow_files or ())
+        relation = lake.sql(query, at=versions, as_of=as_of, allow_files=allow_files or ())
     if to is not None:
         rows = write_parquet(_frames(relation), to)
         session.stderr().print(f"Wrote {count(rows, 'row')} to {to}.")

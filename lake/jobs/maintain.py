@@ -236,7 +236,8 @@ class Maintainer:
         return before
 
     def _write_checkpoint(self, dataset: Dataset) -> int:
-        return delta.write_checkpoint(self._store.root.tables / dataset.name, dataset)
+        path = self._store.root.tables / dataset.name
+        return delta.write_checkpoint(path, dataset, self._store.clock)
 
     def _find_leftovers(self) -> list[_Leftover]:
         root = self._store.root

@@ -28,6 +28,7 @@ from lake.store.vacuum import list_data_files
 
 _COMMIT = {
     "time": TIMESTAMP,
+    "clock": TIMESTAMP,
     "table": pl.String(),
     "version": pl.Int64(),
     "operation": pl.String(),
@@ -160,12 +161,8 @@ def _find_range(
     jobs = _read_jobs(store, [commit_filter.job])
     jobs = require_job(_read_jobs(store, []) if jobs.is_empty() else jobs, commit_filter.job)
     started_at = jobs["timestamp"].to_list()
-    # A killed job has no end.
-    ended_at = [] if jobs["finished_at"].has_nulls() else jobs["finished_at"].to_list()
-    return (
-        max([min(started_at), *([since] if since else [])]),
-        min([*([until] if until else []), *([max(ended_at)] if ended_at else [])], default=None),
-    )
+    # The end of a job is no bound: if its clock was behind, its commits have later times.
+    return max([min(started_at), *([since] if since else [])]), until
 
 
 def _matches(store: Store, commit: Mapping[str, Any], commit_filter: AuditFilter) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +49,10 @@ class View:
         self.selection = selection
 
 
-def list_views(store: Store, versions: Mapping[str, int]) -> dict[str, View]:
-    """Return the views of a lake's tables by name: at the given versions, or at the latest.
+def list_views(
+    store: Store, versions: Mapping[str, int], as_of: datetime | None = None
+) -> dict[str, View]:
+    """Return the views of a lake's tables by name: at the given versions, else as of a time.
 
     Raises
     ------
@@ -60,7 +63,9 @@ def list_views(store: Store, versions: Mapping[str, int]) -> dict[str, View]:
     return {
         name: View(
             lambda name=name: store.snapshot(  # type: ignore[misc]
-                datasets[name], version=versions.get(name)
+                datasets[name],
+                version=versions.get(name),
+                as_of=None if name in versions else as_of,
             )
         )
         for name in store.tables()

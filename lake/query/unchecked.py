@@ -12,9 +12,9 @@ import polars as pl
 
 from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.market import Market, StoredMarket
-from lake.model.time import DAY, MICROSECOND, TimeRange, from_ms
+from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.store.damages import Damages
-from lake.store.log import add_time, locate_log_file, parse_metadata, read_actions
+from lake.store.log import CommitTimes, parse_metadata, read_actions
 from lake.store.marks import Marks
 from lake.store.reader import TIME_STEP
 from lake.store.store import Store
@@ -105,13 +105,13 @@ def _find_unchecked(
 def _read_commits(store: Store, table: str, versions: Iterable[int]) -> Iterator[_Commit]:
     """Yield commits that may have changed rows."""
     path = store.root.tables / table
+    times = CommitTimes(path)
     for version in versions:
         actions = read_actions(path, version)
         infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
-        info = add_time(next(infos, {}), locate_log_file(path, version))
-        own = parse_metadata(info)
+        own = parse_metadata(next(infos, {}))
         if own.get("changes", True):
-            yield _Commit(from_ms(info["timestamp"]), own.get("job"), actions)
+            yield _Commit(times.at(version), own.get("job"), actions)
 
 
 def _find_changed(dataset: Dataset, commits: Iterable[_Commit]) -> Iterator[Unchecked]:

@@ -172,7 +172,7 @@ def compact(
 def _compact_once(
     snapshot: Snapshot, batch: CompactionBatch, before: datetime, now: datetime, job_id: str
 ) -> _Staging | None:
-    """Compact once; the handle must not move between read and commit: see `replace_files`."""
+    """Compact once; the handle must not move before `replace_files`."""
     files = snapshot.files(Selection((batch.exchange,), (batch.symbol,)))
     loose = _find_loose_partitions(files, snapshot.dataset, before)
     loose = loose.filter(pl.col("date").is_in(list(batch.dates)))
@@ -193,7 +193,9 @@ def _compact_once(
             "rows": staged.rows,
             "digest": staged.digest,
         }
-        delta.replace_files(snapshot.table, staged.added, staged.removed, now, staged.metadata)
+        staged.metadata = delta.replace_files(
+            snapshot.table, staged.added, staged.removed, now, staged.metadata
+        )
     except BaseException:  # Ctrl-C too: nobody uses files that no commit names
         _discard(snapshot, staged.paths)
         raise

@@ -25,11 +25,12 @@ from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.time import to_ms
 from lake.retries import retry
 from lake.store.checksums import name_checkpoint
+from lake.store.clock import CommitClock
 from lake.store.columns import build_missing_fields, build_schema, list_bounded, require_columns
 from lake.store.faults import translate_errors
 from lake.store.heal import drop_torn_checkpoint, heal_end
 from lake.store.local_table import LocalTable
-from lake.store.log import has_table, require_version
+from lake.store.log import has_table, list_removed, read_actions, require_version
 from lake.store.seal import seal_checkpoint, seal_creation
 from lake.store.soundness import (
     explain_damage,
@@ -77,7 +78,7 @@ class DataFile:
     statistics: Mapping[str, Any]
 
 
-def create_table(path: Path, dataset: Dataset) -> None:
+def create_table(path: Path, dataset: Dataset, clock: CommitClock) -> None:
     """Create the table of a dataset if it does not exist; another writer may be faster."""
     with translate_errors(f"table {dataset.name}"), suppress(CommitFailedError):
         DeltaTable.create(
@@ -91,14 +92,20 @@ def create_table(path: Path, dataset: Dataset) -> None:
                 "delta.enableExpiredLogCleanup": "false",
                 "delta.dataSkippingStatsColumns": ",".join(list_bounded(dataset)),
             },
-            # A retry would create the table again, with another id, over that of the faster writer.
-            commit_properties=CommitProperties(max_commit_retries=0),
+            commit_properties=build_commit_properties(clock.stamp({}, path)),
         )
         seal_creation(path)
 
 
-def open_table(path: Path, dataset: Dataset, version: int | None = None) -> LocalTable:
+def open_table(
+    path: Path, dataset: Dataset, version: int | None = None, clock: CommitClock | None = None
+) -> LocalTable:
     """Open the table of a dataset, at its latest version or at another.
+
+    Parameters
+    ----------
+    clock
+        Stamps commits; only handles that are never used to commit need none.
 
     Raises
     ------
@@ -117,10 +124,11 @@ def open_table(path: Path, dataset: Dataset, version: int | None = None) -> Loca
                 raise
             table = _open_sound(path, dataset, version)
     require_columns(table.schema(), dataset)
+    table.clock = clock
     return table
 
 
-def open_for_writing(path: Path, dataset: Dataset) -> LocalTable:
+def open_for_writing(path: Path, dataset: Dataset, clock: CommitClock) -> LocalTable:
     """Open the table of a dataset to commit to it; create it if it does not exist.
 
     Commits at its end that a crash left unsealed and unreadable are undone: see `lake.store.heal`.
@@ -137,15 +145,15 @@ def open_for_writing(path: Path, dataset: Dataset) -> LocalTable:
     else:
         require_all_commits(path)
     with translate_errors(f"table {dataset.name}"):
-        heal_end(path)
+        heal_end(path, clock)
     if not has_table(path):
-        create_table(path, dataset)
+        create_table(path, dataset, clock)
     try:
-        return open_table(path, dataset)
+        return open_table(path, dataset, clock=clock)
     except DamagedError:
         if not drop_torn_checkpoint(path):
             raise
-        return open_table(path, dataset)
+        return open_table(path, dataset, clock=clock)
 
 
 def add_missing_columns(table: LocalTable, dataset: Dataset, job_id: str) -> None:
@@ -166,8 +174,7 @@ def add_missing_columns(table: LocalTable, dataset: Dataset, job_id: str) -> Non
     where = f"table {dataset.name}"
     try:
         for attempt in retry(CommitFailedError, attempts=CONFLICT_ATTEMPTS, wait_max=2.0):
-            with attempt, translate_errors(where):
-                table.update_incremental()
+            with attempt, translate_errors(where), table.committing():
                 _add_columns_once(table, dataset, job_id)
     except CommitFailedError as error:
         raise CommitConflictError(
@@ -177,26 +184,53 @@ def add_missing_columns(table: LocalTable, dataset: Dataset, job_id: str) -> Non
 
 
 def replace_files(
-    table: DeltaTable,
+    table: LocalTable,
     added: Sequence[DataFile],
     removed: Sequence[DataFile],
     now: datetime,
     metadata: Mapping[str, Any],
-) -> None:
+) -> dict[str, Any]:
     """Replace data files by others that hold the same rows, in one commit.
 
     Parameters
     ----------
     table
-        A handle at the version from which the rows were read. Later commits of others stay; if
-        one of them removed one of our files, this commit fails. With a newer handle, such a
-        removal would go unseen, and its rows would come back.
+        A handle at the version from which the rows were read; afterwards at the latest. Later
+        commits of others stay; if one of them removed one of our files, this commit fails.
+
+    Returns
+    -------
+    dict
+        The metadata with the stamp.
 
     Raises
     ------
     CommitFailedError
         One of the files was replaced meanwhile: read the rows again, and retry.
     """
+    read = table.version()
+    with table.committing():
+        _require_not_removed(table, read, removed)
+        stamped = table.stamp(metadata)
+        _commit_files(table, added, removed, now, stamped)
+    return stamped
+
+
+def _require_not_removed(table: LocalTable, read: int, removed: Sequence[DataFile]) -> None:
+    """Refuse to replace files that a commit after the version read has removed."""
+    ours, folder = {file.path for file in removed}, Path(table.folder)
+    for version in range(read + 1, table.version() + 1):
+        if not ours.isdisjoint(list_removed(read_actions(folder, version))):
+            raise CommitFailedError(f"commit {version} has replaced the same files")
+
+
+def _commit_files(
+    table: DeltaTable,
+    added: Sequence[DataFile],
+    removed: Sequence[DataFile],
+    now: datetime,
+    metadata: Mapping[str, Any],
+) -> None:
     now_ms = to_ms(now)
     # Delta has a flag for commits that change no rows, and a concurrent MERGE trusts it: it would
     # not see that a row that it updates has moved to another file, and would duplicate the row.
@@ -211,7 +245,7 @@ def replace_files(
         mode="append",
         schema=table.schema(),
         partition_by=list(PARTITIONS),
-        commit_properties=build_commit_properties(metadata, max_commit_retries=CONFLICT_ATTEMPTS),
+        commit_properties=build_commit_properties(metadata),
         post_commithook_properties=AFTER_COMMIT,
     )
 
@@ -221,18 +255,19 @@ def _add_columns_once(table: LocalTable, dataset: Dataset, job_id: str) -> None:
     if not fields:  # another writer was faster
         return
     names = [field.name for field in fields]
-    metadata = {"job": job_id, "source": "lake", "lake": VERSION, "added_columns": names}
+    facts = {"job": job_id, "source": "lake", "lake": VERSION, "added_columns": names}
+    metadata = table.stamp(facts)
     table.alter.add_columns(
         fields,
-        commit_properties=build_commit_properties(metadata, max_commit_retries=0),
+        commit_properties=build_commit_properties(metadata),
         post_commithook_properties=AFTER_COMMIT,
     )
     table.seal(metadata)
 
 
-def write_checkpoint(path: Path, dataset: Dataset) -> int:
+def write_checkpoint(path: Path, dataset: Dataset, clock: CommitClock) -> int:
     """Write a checkpoint of the latest version of a table, if it has none; return that version."""
-    table = open_for_writing(path, dataset)
+    table = open_for_writing(path, dataset, clock)
     version = table.version()
     with translate_errors(f"table {dataset.name}"):
         if not (path / name_checkpoint(version)).exists():
@@ -241,11 +276,14 @@ def write_checkpoint(path: Path, dataset: Dataset) -> int:
     return version
 
 
-def build_commit_properties(
-    metadata: Mapping[str, Any], max_commit_retries: int | None = None
-) -> CommitProperties:
+def build_commit_properties(metadata: Mapping[str, Any]) -> CommitProperties:
+    """Build the properties of a commit that fails if another writer was faster.
+
+    A retry of delta-rs would commit with the same stamp, which might be earlier than that of the
+    faster writer; and it would create a table again, with another id.
+    """
     text = json.dumps(metadata, separators=(",", ":"))
-    return CommitProperties({"userMetadata": text}, max_commit_retries)
+    return CommitProperties({"userMetadata": text}, max_commit_retries=0)
 
 
 def _set_torn_aside(path: Path, dataset: Dataset) -> bool:

@@ -27,6 +27,7 @@ from lake.store.checksums import (
     name_checkpoint,
     name_log_entry,
 )
+from lake.store.clock import CommitClock
 from lake.store.local_table import LocalTable
 from lake.store.locks import lock_file
 from lake.store.log import is_of_lake, list_added, list_removed, read_actions
@@ -47,7 +48,7 @@ _SHOWN = 3
 _NEXT = "the command that wrote them was not done: run it again"
 
 
-def heal_end(table: Path) -> bool:
+def heal_end(table: Path, clock: CommitClock) -> bool:
     """Undo the newest commits if they were never sealed and cannot be read; return whether so.
 
     A commit that cannot be parsed is moved away with all later ones. If a data file cannot be read,
@@ -62,7 +63,7 @@ def heal_end(table: Path) -> bool:
         torn = _find_torn(table)
         is_healed = torn is not None and _move_torn_away(table, torn)
         hollow = None if _find_torn(table) is not None else _find_hollow(table)
-        return (hollow is not None and _restore_before(table, hollow)) or is_healed
+        return (hollow is not None and _restore_before(table, hollow, clock)) or is_healed
 
 
 def drop_torn_checkpoint(table: Path) -> bool:
@@ -133,7 +134,7 @@ def _move_torn_away(table: Path, torn: int) -> bool:
     return True
 
 
-def _restore_before(table: Path, hollow: int) -> bool:
+def _restore_before(table: Path, hollow: int, clock: CommitClock) -> bool:
     """Restore the version before a commit whose files cannot be read; return whether it was."""
     unsealed = _list_unsealed(table)
     lost = range(hollow, unsealed.stop)
@@ -143,7 +144,8 @@ def _restore_before(table: Path, hollow: int) -> bool:
     handle = LocalTable(table)
     if handle.version() != lost[-1]:
         return False  # another program has just committed
-    metadata = {"job": "restore", "source": "lake", "lake": VERSION, "restored": hollow - 1}
+    facts = {"job": "restore", "source": "lake", "lake": VERSION, "restored": hollow - 1}
+    metadata = clock.stamp(facts, table, lost[-1])
     handle.restore(
         hollow - 1,
         commit_properties=CommitProperties({"userMetadata": json.dumps(metadata)}, 0),

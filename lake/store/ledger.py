@@ -8,7 +8,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -18,16 +17,23 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.intervals import RangeSet, union
 from lake.model.market import Market
 from lake.model.selection import Selection
-from lake.model.time import TimeRange, from_ms
+from lake.model.time import TimeRange
 from lake.store.faults import translate_errors
-from lake.store.log import parse_metadata, read_commit_info, read_commit_time, read_latest_version
+from lake.store.log import (
+    CLOCKS_APART,
+    CommitTimes,
+    parse_metadata,
+    parse_time,
+    read_commit_info,
+    read_latest_version,
+)
 from lake.store.store import Origin, Store
 from lake.version import VERSION
 
 NOT_GIVEN = "not_given"
 """Status of an interval that a source no longer serves: it answered, but nothing is settled."""
 _ANY = "*"
-_CLOCKS_APART = timedelta(hours=1)
+_SLACK = timedelta(hours=1)
 # As delta-rs names them, and Spark, which writes numbers as texts.
 _INSERTED = ("num_target_rows_inserted", "num_added_rows", "numTargetRowsInserted", "numOutputRows")
 _UPDATED = ("num_target_rows_updated", "numTargetRowsUpdated")
@@ -145,13 +151,13 @@ class Ledger:
         path = self._store.root.tables / table
         with translate_errors(f"table {table}"):
             versions = range(read_latest_version(path) + 1)
-            at = partial(read_commit_time, path)
-            first = bisect_left(versions, since - _CLOCKS_APART, key=at) if since else 0
-            last = bisect_left(versions, until + _CLOCKS_APART, key=at) if until else len(versions)
+            times = CommitTimes(path)
+            first = bisect_left(versions, since - _SLACK, key=times.at) if since else 0
+            last = bisect_left(versions, until + _SLACK, key=times.at) if until else len(versions)
         for version in reversed(versions[first:last]):
             with translate_errors(f"table {table}"):
-                info = read_commit_info(path, version)
-            yield _describe_commit(table, version, info)
+                info, time = read_commit_info(path, version), times.at(version)
+            yield _describe_commit(table, version, info, time)
 
     def _write_job(self, job: Job, status: str, outcome: Mapping[str, Any]) -> None:
         row = {
@@ -188,16 +194,20 @@ def join_neighbours(ranges: Iterable[CoveredRange]) -> list[CoveredRange]:
     return result
 
 
-def _describe_commit(table: str, version: int, info: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_commit(
+    table: str, version: int, info: Mapping[str, Any], time: datetime
+) -> dict[str, Any]:
     """Describe a commit: when, by which job, and its counts of rows.
 
-    Counts that the commit does not state are null. A commit that overwrites states no deleted rows,
-    unless `userMetadata` has `deleted`.
+    `clock` is null unless it was behind `time` by more than a minute. Counts that the commit does
+    not state are null. A commit that overwrites states no deleted rows, unless `userMetadata` has
+    `deleted`.
     """
     metrics, operation = info.get("operationMetrics") or {}, info.get("operation") or ""
-    own = parse_metadata(info)
+    own, clock = parse_metadata(info), parse_time(info).clock
     return {
-        "time": from_ms(info["timestamp"]),
+        "time": time,
+        "clock": clock if time - clock > CLOCKS_APART else None,
         "table": table,
         "version": version,
         "operation": info.get("operation"),

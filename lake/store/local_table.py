@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,31 @@ from urllib.parse import unquote, urlsplit
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from lake.errors import CommitConflictError
 from lake.store.checksums import Checksums
+from lake.store.clock import CommitClock
 from lake.store.faults import translate_errors
 from lake.store.locks import lock_file
 from lake.store.seal import seal_commits
 from lake.store.soundness import explain_damage, require_sound
+
+_LONGEST_WAIT = timedelta(minutes=10)
+# Short, so that a process that commits without a break leaves room for others.
+_POLL_SECONDS = 0.001
 
 
 class LocalTable(DeltaTable):
     """A Delta table in a folder of any name: Delta percent-encodes the paths of its files.
 
     It refuses a damaged log, and seals what its owner commits; see `lake.store.seal`.
+
+    Attributes
+    ----------
+    clock
+        Stamps its commits; None: the handle is for reading only.
     """
 
+    clock: CommitClock | None = None
     _sound = -1
     _sealed: int | None = None
 
@@ -75,6 +88,35 @@ class LocalTable(DeltaTable):
         """
         with lock_file(Path(self.folder), shared=True, folder=True):
             yield
+
+    @contextmanager
+    def committing(self) -> Iterator[None]:
+        """Load later commits, and let no other process of the lake commit in the block.
+
+        Writers that wait repeat less work than those that find at the end that another was faster.
+
+        Raises
+        ------
+        CommitConflictError
+            Another process kept the lock for ten minutes.
+        """
+        folder = Path(self.folder)
+        with lock_file(
+            folder / "_delta_log", folder=True, timeout=_LONGEST_WAIT, poll_seconds=_POLL_SECONDS
+        ) as lock:
+            if not lock.is_held:
+                raise CommitConflictError(
+                    f"table {folder.name}: another process has been committing to it for "
+                    f"{_LONGEST_WAIT}",
+                    "Look whether that process hangs, then run the same command again.",
+                )
+            self.update_incremental()
+            yield
+
+    def stamp(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the time of the next commit to its `userMetadata`; see `CommitClock.stamp`."""
+        assert self.clock is not None, "the handle was opened for reading"  # noqa: S101
+        return self.clock.stamp(metadata, Path(self.folder), self.version())
 
     def seal(self, metadata: Mapping[str, Any] | None) -> None:
         """Sync and record the commit just made, by its `userMetadata`; None: nothing was committed.

@@ -48,7 +48,12 @@ class FileLock:
 
 @contextmanager
 def lock_file(
-    path: Path, *, shared: bool = False, folder: bool = False, timeout: timedelta | None = None
+    path: Path,
+    *,
+    shared: bool = False,
+    folder: bool = False,
+    timeout: timedelta | None = None,
+    poll_seconds: float = _POLL_SECONDS,
 ) -> Iterator[FileLock]:
     """Hold the lock of a file in the block. A file that does not exist is created, and stays.
 
@@ -60,6 +65,8 @@ def lock_file(
         Lock, and create, a folder instead of a file.
     timeout
         How long to wait for other holders; None: without end.
+    poll_seconds
+        How often to try: a holder that takes the lock again and again leaves it free that long.
 
     Raises
     ------
@@ -67,7 +74,8 @@ def lock_file(
         It can be neither opened nor created, or the file system has no locks.
     """
     give_up = None if timeout is None else time.monotonic() + timeout.total_seconds()
-    lock = _acquire(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, give_up, folder=folder)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    lock = _acquire(path, kind, give_up, poll_seconds, folder=folder)
     try:
         yield lock
     finally:
@@ -119,11 +127,13 @@ def _lock_lake(
         yield
 
 
-def _acquire(path: Path, kind: int, give_up: float | None, *, folder: bool) -> FileLock:
+def _acquire(
+    path: Path, kind: int, give_up: float | None, poll: float, *, folder: bool
+) -> FileLock:
     while True:
         descriptor = _open(path, folder=folder)
         try:
-            lock = FileLock(path, _wait(path, descriptor, kind, give_up), descriptor)
+            lock = FileLock(path, _wait(path, descriptor, kind, give_up, poll), descriptor)
             is_done = not lock.is_held or lock.is_in_place()
         except BaseException:  # Ctrl-C too: only this function knows the descriptor
             os.close(descriptor)
@@ -148,12 +158,12 @@ def _open(path: Path, *, folder: bool) -> int:
         ) from error
 
 
-def _wait(path: Path, descriptor: int, kind: int, give_up: float | None) -> bool:
+def _wait(path: Path, descriptor: int, kind: int, give_up: float | None, poll: float) -> bool:
     """Wait until the lock is free, or until the time to give up; return whether it is held."""
     while not _try_lock(path, descriptor, kind):
         if give_up is not None and time.monotonic() >= give_up:
             return False
-        time.sleep(_POLL_SECONDS)
+        time.sleep(poll)
     return True
 
 

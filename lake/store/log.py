@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import orjson
 
-from lake.errors import DamagedError, UnknownNameError
+from lake.errors import DamagedError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset
-from lake.model.time import from_ms, in_utc, iso
+from lake.model.time import EPOCH, from_ms, in_utc, iso
 from lake.store.faults import translate_errors
 
+STAMP = "committed_at"
+"""Key of `userMetadata` with the time of a commit of the lake: later than all commits before."""
+CLOCK = "clock"
+"""Key of `userMetadata` with what the clock of the writer showed, if it was behind the stamp."""
+CLOCKS_APART = timedelta(minutes=1)
+"""How far the clock of a writer may be behind without a word."""
 _INFO = b'{"commitInfo"'
 
 
@@ -25,12 +31,77 @@ _INFO = b'{"commitInfo"'
 class Commit:
     """A version of a table: when it was committed, and the data files that it added.
 
-    `added` are paths relative to the table and as on disk.
+    `time` is that of `CommitTimes`; `added` are paths relative to the table and as on disk.
     """
 
     version: int
     time: datetime
     added: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CommitTime:
+    """What a commit says of its time.
+
+    Attributes
+    ----------
+    time
+        Its stamp, or what the clock of its writer showed.
+    is_stamped
+        Whether it is a stamp, which is later than all commits before.
+    clock
+        What the clock of its writer showed, if that is known.
+    """
+
+    time: datetime
+    is_stamped: bool
+    clock: datetime
+
+
+class CommitTimes:
+    """When the versions of a table were committed: the one rule of time travel by time.
+
+    No version is earlier than the one before it. A commit of the lake carries a stamp, which is
+    later than all before (`lake.store.clock`). A commit without one has the time that the clock of
+    its writer showed, or that of the version before it, if that is later.
+
+    Parameters
+    ----------
+    table
+        The folder of the table. Commits that were read are kept: use an instance for one look-up.
+    """
+
+    def __init__(self, table: Path) -> None:
+        self._table = table
+        self._times: dict[int, datetime] = {}
+
+    def at(self, version: int) -> datetime:
+        """Return when a version was committed.
+
+        Commits without a stamp are read back to the last one that has it, each once.
+
+        Raises
+        ------
+        DamagedError
+            A commit cannot be read.
+        """
+        unknown: list[tuple[int, datetime]] = []
+        number, latest = version, EPOCH
+        while number >= 0:
+            if number in self._times:
+                latest = self._times[number]
+                break
+            # Other engines delete old commits after a checkpoint.
+            if unknown and not locate_log_file(self._table, number).exists():
+                break
+            commit = parse_time(read_commit_info(self._table, number))
+            unknown.append((number, commit.time))
+            if commit.is_stamped:
+                break
+            number -= 1
+        for number, time in reversed(unknown):
+            latest = self._times[number] = max(latest, time)
+        return latest
 
 
 def has_table(path: Path) -> bool:
@@ -69,7 +140,7 @@ def require_version(path: Path, dataset: Dataset, version: int) -> None:
 
 
 def find_version(path: Path, dataset: Dataset, time: datetime) -> int:
-    """Find the last version committed at or before a time, by the times in the commits.
+    """Find the last version committed at or before a time, by `CommitTimes`.
 
     Times of log files are not used: copying or restoring a lake changes them.
 
@@ -83,14 +154,17 @@ def find_version(path: Path, dataset: Dataset, time: datetime) -> int:
     time = in_utc(time)
     with translate_errors(f"table {dataset.name}"):
         low, high = 0, read_latest_version(path)
-        first = read_commit_time(path, low)
+        times = CommitTimes(path)
+        if times.at(high) <= time:
+            return high
+        first = times.at(low)
         if first > time:
             raise UnknownNameError(
                 f"table {dataset.name} did not exist at {iso(time)}", f"It begins at {iso(first)}."
             )
         while low < high:
             middle = (low + high + 1) // 2
-            if read_commit_time(path, middle) <= time:
+            if times.at(middle) <= time:
                 low = middle
             else:
                 high = middle - 1
@@ -105,8 +179,11 @@ def read_commits(path: Path, since: int = 0) -> Iterator[Commit]:
     DamagedError
         A commit is missing or cannot be read.
     """
+    latest = CommitTimes(path).at(since - 1) if since else EPOCH
     for version in range(since, read_latest_version(path) + 1):
-        yield _read_commit(path, version)
+        commit = _read_commit(path, version)
+        latest = max(latest, commit.time)
+        yield replace(commit, time=latest)
 
 
 def read_actions(table: Path, version: int) -> list[dict[str, Any]]:
@@ -177,8 +254,19 @@ def add_time(info: Mapping[str, Any], file: Path) -> dict[str, Any]:
 
 
 def read_commit_time(table: Path, version: int) -> datetime:
-    """Read when a version was committed."""
-    return from_ms(read_commit_info(table, version)["timestamp"])
+    """Read when a version was committed, by `CommitTimes`."""
+    return CommitTimes(table).at(version)
+
+
+def parse_time(info: Mapping[str, Any]) -> CommitTime:
+    """Return what a `commitInfo` with a `timestamp` says of its time."""
+    own, clock = _parse_user_metadata(info), from_ms(info["timestamp"])
+    with suppress(KeyError, TypeError, ValueError, UsageError):
+        stamp = in_utc(datetime.fromisoformat(own[STAMP]))
+        shown = own.get(CLOCK)
+        clock = stamp if shown is None else in_utc(datetime.fromisoformat(shown))
+        return CommitTime(stamp, is_stamped=True, clock=clock)
+    return CommitTime(clock, is_stamped=False, clock=clock)
 
 
 def parse_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,11 +274,8 @@ def parse_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
 
     Commits of other engines may have a `userMetadata` with any content.
     """
-    with suppress(ValueError, TypeError):
-        ours = orjson.loads(info.get("userMetadata") or "{}")
-        if isinstance(ours, dict) and isinstance(ours.get("job"), str):
-            return ours
-    return {}
+    own = _parse_user_metadata(info)
+    return own if isinstance(own.get("job"), str) else {}
 
 
 def build_unreadable_error(table: Path, version: int) -> DamagedError:
@@ -201,13 +286,22 @@ def build_unreadable_error(table: Path, version: int) -> DamagedError:
     )
 
 
+def _parse_user_metadata(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse the `userMetadata` of a commit; empty if it is no object of JSON."""
+    with suppress(ValueError, TypeError):
+        content = orjson.loads(info.get("userMetadata") or "{}")
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
 def _read_commit(table: Path, version: int) -> Commit:
     actions = read_actions(table, version)
     infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
     info: dict[str, Any] = next(infos, {})
     try:
         added = frozenset(list_added(actions))
-        time = from_ms(add_time(info, locate_log_file(table, version))["timestamp"])
+        time = parse_time(add_time(info, locate_log_file(table, version))).time
     except (AttributeError, KeyError, TypeError) as error:
         raise build_unreadable_error(table, version) from error
     return Commit(version, time, added)

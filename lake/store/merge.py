@@ -68,8 +68,7 @@ def merge(
         try:
             attempts = retry(CommitFailedError, attempts=delta.CONFLICT_ATTEMPTS, wait_max=2.0)
             for attempt in attempts:
-                with attempt:
-                    table.update_incremental()
+                with attempt, table.committing():
                     return _merge_once(table, dataset, prepare(table))
         except CommitFailedError as error:
             raise CommitConflictError(
@@ -86,18 +85,19 @@ def _merge_once(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> Merge
     if dataset.rows == "revisable" or batch.fills:
         touched = find_touched_files(Snapshot(dataset, table), batch.rows)
         table.checksums.require_unchanged(touched["path"], f"nothing was written to {dataset.name}")
+    stamped = table.stamp(batch.metadata)
     merger = table.merge(
         batch.rows,
         predicate=_build_predicate(dataset, batch),
         source_alias="s",
         target_alias="t",
         writer_properties=delta.WRITER,
-        commit_properties=delta.build_commit_properties(batch.metadata),
+        commit_properties=delta.build_commit_properties(stamped),
         post_commithook_properties=delta.AFTER_COMMIT,
     )
     metrics = _add_actions(merger, dataset, batch).execute()
     inserted, updated = metrics["num_target_rows_inserted"], metrics["num_target_rows_updated"]
-    metadata = batch.metadata if inserted or updated else None
+    metadata = stamped if inserted or updated else None
     return MergeResult(table.version(), inserted, updated, metadata)
 
 

@@ -96,8 +96,7 @@ def replace_rows(
         for attempt in retry(
             CommitFailedError, attempts=_ATTEMPTS, wait_initial=0.02, wait_max=1.0
         ):
-            with attempt, translate_errors(where):
-                table.update_incremental()
+            with attempt, translate_errors(where), table.committing():
                 return _replace_once(table, dataset, market, window, change, metadata)
     except CommitFailedError as error:
         raise CommitConflictError(
@@ -129,15 +128,15 @@ def _replace_once(
     # Whole dates are written, so that the rows of a file stay sorted; delta-rs would put new rows
     # before those that it keeps.
     rows = sort_by(pl.concat([outside, inside]), (dataset.time_column, *dataset.sort))
-    own_metadata = {**metadata, "rows": inside.height, "digest": compute_digest(dataset, inside)}
+    facts = {"rows": inside.height, "digest": compute_digest(dataset, inside)}
+    own_metadata = table.stamp({**metadata, **facts})
     write_deltalake(
         table,
         rows.with_columns(dataset.partition_date()),
         mode="overwrite",
         predicate=_build_predicate(market, dates),
         writer_properties=delta.WRITER,
-        # Commits of others to other dates and markets pass; after one to these dates, ours fails.
-        commit_properties=delta.build_commit_properties(own_metadata, max_commit_retries=_ATTEMPTS),
+        commit_properties=delta.build_commit_properties(own_metadata),
         post_commithook_properties=delta.AFTER_COMMIT,
     )
     table.seal(own_metadata)

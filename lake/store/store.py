@@ -17,6 +17,7 @@ from lake.model.selection import Selection
 from lake.model.time import TimeRange, iso
 from lake.store import delta, log
 from lake.store.bounds import ClearedTimes
+from lake.store.clock import CommitClock
 from lake.store.columns import require_nulls_fit
 from lake.store.conform import REASON, build_quarantine_rows, check_rows
 from lake.store.faults import translate_errors
@@ -90,6 +91,7 @@ class Store:
         self.root = root
         self.catalog = root.read_catalog()
         self.now = now
+        self.clock = CommitClock(now)
         self._handles: dict[str, LocalTable] = {}
         self._latest: dict[str, LatestTable] = {}
         self._locks: dict[str, threading.Lock] = {}
@@ -128,7 +130,7 @@ class Store:
             try:
                 self.catalog.dataset(name)
                 with translate_errors(f"table {name}"):
-                    heal_end(self.root.tables / name)
+                    heal_end(self.root.tables / name, self.clock)
             except UnknownNameError:
                 continue  # of another program, or its dataset file is gone
             except LakeError as error:  # whoever needs the table gets an error from it
@@ -256,14 +258,14 @@ class Store:
 
         Raises as `lake.store.delta.open_table` does.
         """
-        return delta.open_table(self.root.tables / dataset.name, dataset, version)
+        return delta.open_table(self.root.tables / dataset.name, dataset, version, self.clock)
 
     def open_for_writing(self, dataset: Dataset) -> LocalTable:
         """Open a table to commit to it: a handle that the caller owns.
 
         Raises as `lake.store.delta.open_for_writing` does.
         """
-        return delta.open_for_writing(self.root.tables / dataset.name, dataset)
+        return delta.open_for_writing(self.root.tables / dataset.name, dataset, self.clock)
 
     def latest(self, dataset: Dataset) -> LatestTable:
         """Return the reader of the latest rows of a table, which stays open."""
@@ -306,7 +308,7 @@ class Store:
     def _get_handle(self, dataset: Dataset) -> LocalTable:
         path = self.root.tables / dataset.name
         if dataset.name not in self._handles:
-            self._handles[dataset.name] = delta.open_for_writing(path, dataset)
+            self._handles[dataset.name] = delta.open_for_writing(path, dataset, self.clock)
         return self._handles[dataset.name]
 
     def _get_lock(self, name: str) -> threading.Lock:

@@ -62,7 +62,7 @@ def test_merge_of_a_million_trades_half_of_them_present(tmp_path: Path) -> None:
         shutil.copytree(template, work)
 
     def merge() -> None:
-        table = delta.open_table(work / "tables" / "trades", dataset)
+        table = delta.open_for_writing(work / "tables" / "trades", dataset, store.clock)
         assert merge_rows(table, dataset, lambda _: MergeBatch(conformed)).inserted == 500_000
 
     def write() -> None:
@@ -89,7 +89,7 @@ def test_merge_with_literals_against_without_on_sixteen_million_rows(tmp_path: P
     batches = iter(_numbered(dataset, late, number) for number in range(100))
 
     def with_literals() -> None:
-        table = delta.open_table(path, dataset)
+        table = delta.open_for_writing(path, dataset, store.clock)
         assert merge_rows(table, dataset, lambda _: MergeBatch(next(batches))).inserted == 2000
 
     def without() -> None:

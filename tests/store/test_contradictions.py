@@ -34,6 +34,7 @@ from tests.conftest import (
     bars,
     store_of,
     trades,
+    without_lock,
     write,
 )
 
@@ -219,7 +220,8 @@ def test_another_writer_between_read_and_commit_is_seen(lake: Lake, far: list[ti
     def prepare(table: LocalTable) -> MergeBatch:
         batch = preparation(table)
         if not calls:
-            write(other, "trades", trade(DAY, price=2.0))
+            with without_lock():
+                write(other, "trades", trade(DAY, price=2.0))
         calls.append(table.version())
         return batch
 

@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 from deltalake import write_deltalake
 
-from lake.api import Lake
+from lake.api import Lake, utc_now
 from lake.errors import DamagedError
 from lake.store.checksums import list_records, name_checkpoint, name_log_entry
+from lake.store.clock import CommitClock
 from lake.store.heal import heal_end
 from lake.store.log import read_latest_version
 from lake.store.soundness import SET_ASIDE
@@ -45,6 +46,7 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
     "empty commit": ("log", empty),
 }
 ROWS = trades(15, step=DAY / 5)
+CLOCK = CommitClock(utc_now)
 
 
 @pytest.fixture
@@ -103,7 +105,7 @@ def test_the_same_write_brings_every_row_back(
     assert "table=trades first=3 last=3" in warning
     if name.endswith("data") or name.startswith("data"):
         assert 'lost="binance BTC/USDT 2024-01-03"' in warning
-    assert not heal_end(folder(filled))
+    assert not heal_end(folder(filled), CLOCK)
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -122,7 +124,7 @@ def test_a_sealed_commit_is_never_undone(filled: Store, name: str) -> None:
         with pytest.raises(DamagedError, match=str(file)):
             write(restart(filled), "trades", ROWS)
     else:
-        assert not heal_end(folder(filled))
+        assert not heal_end(folder(filled), CLOCK)
     assert read_latest_version(folder(filled)) == version
     assert not (folder(filled) / SET_ASIDE).exists()
 
@@ -131,7 +133,7 @@ def test_a_sealed_commit_is_never_undone(filled: Store, name: str) -> None:
 def test_nothing_is_undone_before_a_sealed_commit(filled: Store, name: str) -> None:
     list_records(folder(filled))[-2].path.unlink()
     damage(filled, name, back=1)
-    assert not heal_end(folder(filled))
+    assert not heal_end(folder(filled), CLOCK)
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -140,7 +142,7 @@ def test_nothing_is_undone_where_another_program_wrote(filled: Store, name: str)
     write_deltalake(folder(filled), rows.with_columns(trade_id=pl.lit("x")), mode="append")
     unseal(filled)
     damage(filled, name, back=1)
-    assert not heal_end(folder(filled))
+    assert not heal_end(folder(filled), CLOCK)
     assert read_latest_version(folder(filled)) == 4
 
 
@@ -182,7 +184,7 @@ def test_it_waits_for_a_writer_that_is_about_to_seal(filled: Store) -> None:
     unseal(filled)
     damage(filled, "data of zeros")
     handle = filled.open(filled.catalog.dataset("trades"))
-    healed = threading.Thread(target=heal_end, args=(folder(filled),))
+    healed = threading.Thread(target=heal_end, args=(folder(filled), CLOCK))
     with handle.hold():
         healed.start()
         healed.join(0.2)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from lake.api import Lake
+from lake.api import Lake, utc_now
 from lake.model.catalog import builtin
 from lake.settings import Settings
 from lake.store import delta
+from lake.store.clock import CommitClock
 from tests import processes
 from tests.conftest import DAY, MINUTE, T0, NewLake, bars, store_of, trades, write
 
@@ -93,9 +94,9 @@ def test_a_reader_keeps_its_version_while_others_write(lake: Lake) -> None:
 
 
 def test_a_table_that_many_make_at_once_is_made_once(tmp_path: Path) -> None:
-    dataset = builtin().dataset("trades")
+    dataset, clock = builtin().dataset("trades"), CommitClock(utc_now)
     with ThreadPoolExecutor(8) as threads:
         for number in range(20):
             path = tmp_path / str(number)
-            list(threads.map(delta.create_table, [path] * 8, [dataset] * 8))
+            list(threads.map(delta.create_table, [path] * 8, [dataset] * 8, [clock] * 8))
             assert delta.open_table(path, dataset).version() == 0

@@ -18,6 +18,7 @@ from lake.api import Lake
 from lake.model.market import Market
 from lake.model.time import TimeRange, from_ms
 from lake.sandbox import SyntheticMarkets
+from lake.store.clock import CommitClock
 from lake.store.delta import create_table
 from lake.store.ledger import CoveredRange, Ledger
 from tests.conftest import DAY, MINUTE, ORIGIN, SECOND, store_of
@@ -74,7 +75,7 @@ def replaced(lake: Lake, table: str, frame: pl.DataFrame) -> None:
     rows = rows_of(dataset, frame).with_columns(dataset.partition_date())
     path = lake.root.path / "tables" / table
     if not path.exists():
-        create_table(path, dataset)
+        create_table(path, dataset, CommitClock(lambda: START))
     write_deltalake(path, rows, mode="overwrite")
 
 
