@@ -1,6 +1,8 @@
 """Derive bars from finer data: from trades, and from bars of a finer timeframe. Pure.
 
-A derived bar has its method in `fill`, and is derived only where no finer data are missing.
+A derived bar has its method in `fill`, and is derived only where no finer data are missing. It is
+known when the last of them is: if that was received after the end of the bar, the bar has its
+`received_at`.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 
-from lake.model.dataset import TIMESTAMP
-from lake.model.grid import Grid
+from lake.model.dataset import RECEIVED_AT, TIMESTAMP
+from lake.model.grid import Grid, end_of
 from lake.model.intervals import RangeSet
 from lake.model.ohlcv import aggregate_bars, aggregate_trades, mark_traded_prices, weigh_trades
 from lake.model.time import EPOCH, MICROSECOND, TimeRange
 from lake.model.timeframe import Timeframe
 from lake.model.units import Units
+from lake.model.visibility import carry_receipt
 
 FROM_TRADES = "derived:trades"
 INTERPOLATED = "interpolated:"
@@ -36,12 +39,14 @@ BARS = pl.Schema(
         "taker_buy_quote_volume": pl.Float64(),
         "closed": pl.Boolean(),
         "fill": pl.String(),
+        RECEIVED_AT: TIMESTAMP,
     }
 )
 """Columns of derived bars: those of the dataset `bars` without the market."""
 
 _DAY_SECONDS = 86400
 _BASE = Units()
+_LAST_RECEIPT = {RECEIVED_AT: pl.col(RECEIVED_AT).max()}
 # Share of steps of one between ids of a venue that numbers the trades of each market one by one.
 _CONSECUTIVE = 0.5
 
@@ -84,7 +89,8 @@ def derive_from_trades(trades: pl.DataFrame, grid: Grid, units: Units = _BASE) -
     Parameters
     ----------
     trades
-        `timestamp`, `trade_id`, `price`, `amount`, `side`, `first_id`, `last_id` of one market.
+        `timestamp`, `trade_id`, `price`, `amount`, `side`, `first_id`, `last_id`, and
+        `received_at` if it is recorded, of one market.
     units
         Units of its amounts and volumes.
 
@@ -94,7 +100,7 @@ def derive_from_trades(trades: pl.DataFrame, grid: Grid, units: Units = _BASE) -
         `BARS`, in order; `trade_count` counts the trades inside aggregated ones.
     """
     number = pl.col("trade_id").cast(pl.Int64, strict=False).alias("_number")
-    rows = trades.with_columns(number)
+    rows = add_receipt(trades).with_columns(number)
     by_number = rows.sort("_number", maintain_order=True)
     is_numbered = not rows["_number"].null_count() and by_number["timestamp"].is_sorted()
     rows = by_number if is_numbered else rows.sort("timestamp", maintain_order=True)
@@ -106,9 +112,10 @@ def derive_from_trades(trades: pl.DataFrame, grid: Grid, units: Units = _BASE) -
     counts = {"trade_count": pl.coalesce("_inside", 1).sum()}
     bars = rows.group_by("_opens").agg(
         **{**aggregate_trades(), **counts},
+        **_LAST_RECEIPT,
         _unsure=pl.lit(value=False) if is_numbered else pl.any_horizontal(unsure),
     )
-    return _finish_bars(bars.filter(~pl.col("_unsure")), FROM_TRADES)
+    return _finish_bars(bars.filter(~pl.col("_unsure")), FROM_TRADES, grid)
 
 
 def find_complete_slots(
@@ -187,19 +194,29 @@ def derive_from_bars(bars: pl.DataFrame, finer: Grid, grid: Grid) -> pl.DataFram
         `BARS`, in order. A sum is null where one of its parts is.
     """
     invented = pl.col("fill").str.starts_with(INTERPOLATED).fill_null(value=False)
-    rows = bars.filter("closed", ~invented).sort("timestamp")
+    rows = add_receipt(bars).filter("closed", ~invented).sort("timestamp")
     rows = rows.with_columns(
         floor_times(rows["timestamp"], grid).alias("_opens"), **mark_traded_prices()
     )
-    bars = rows.group_by("_opens").agg(**aggregate_bars(), _parts=pl.len())
+    bars = rows.group_by("_opens").agg(**aggregate_bars(), **_LAST_RECEIPT, _parts=pl.len())
     parts = [_count_parts(opens, finer.timeframe, grid) for opens in bars["_opens"]]
     whole = bars.filter(pl.col("_parts") == pl.Series(parts, dtype=pl.UInt32))
-    return _finish_bars(whole, f"derived:bars_{finer.timeframe.table_suffix}")
+    return _finish_bars(whole, f"derived:bars_{finer.timeframe.table_suffix}", grid)
 
 
-def _finish_bars(bars: pl.DataFrame, fill: str) -> pl.DataFrame:
+def add_receipt(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add a column `received_at` of nulls to rows of which no receipt is recorded."""
+    if RECEIVED_AT in rows.columns:
+        return rows
+    return rows.with_columns(pl.lit(None, dtype=TIMESTAMP).alias(RECEIVED_AT))
+
+
+def _finish_bars(bars: pl.DataFrame, fill: str, grid: Grid) -> pl.DataFrame:
     marked = bars.with_columns(
-        timestamp=pl.col("_opens"), closed=pl.lit(value=True), fill=pl.lit(fill)
+        carry_receipt(end_of(pl.col("_opens"), grid.timeframe), pl.col(RECEIVED_AT)),
+        timestamp=pl.col("_opens"),
+        closed=pl.lit(value=True),
+        fill=pl.lit(fill),
     )
     return marked.select(BARS.names()).cast(BARS).sort("timestamp")
 

@@ -1,6 +1,7 @@
 """Fill missing rows by rule. Pure functions.
 
 Filled rows are not data: the column `fill` of each names its rule, and none replaces another row.
+None is available before the rows that it is made of.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset, Interpolation
-from lake.model.derive import BARS, INTERPOLATED
-from lake.model.grid import Grid
+from lake.model.dataset import PARTITIONS, RECEIVED_AT, TIMESTAMP, Dataset, Interpolation
+from lake.model.derive import BARS, INTERPOLATED, add_receipt
+from lake.model.grid import Grid, end_of
 from lake.model.time import EPOCH, TimeRange
+from lake.model.visibility import carry_availability, carry_receipt
 
 _MINUTE = timedelta(minutes=1)
 _MINUTE_US = 60_000_000
@@ -45,23 +47,24 @@ def build_flat_bars(bars: pl.DataFrame, opens: pl.Series, grid: Grid) -> pl.Data
     DataFrame
         Columns of `BARS`; `fill` is `interpolated:flat`.
     """
-    closed = bars.filter("closed")
-    closes = dict(zip(closed["timestamp"], closed["close"], strict=True))
+    closed = add_receipt(bars).filter("closed")
+    rows = closed.select("timestamp", "close", RECEIVED_AT).iter_rows()
     taken = set(bars["timestamp"])
-    ends = {grid.after(time): close for time, close in closes.items()}
-    flat_bars: list[tuple[datetime, float]] = []
+    ends = {grid.after(time): (close, received) for time, close, received in rows}
+    flat_bars: list[tuple[datetime, float, datetime | None]] = []
     for time in opens:
-        close = ends.get(time)
-        if close is not None and time not in taken:
-            ends[grid.after(time)] = close
-            flat_bars.append((time, close))
-    schema = {"timestamp": TIMESTAMP, "close": pl.Float64()}
+        last = ends.get(time)
+        if last is not None and time not in taken:
+            ends[grid.after(time)] = last
+            flat_bars.append((time, *last))
+    schema = {"timestamp": TIMESTAMP, "close": pl.Float64(), RECEIVED_AT: TIMESTAMP}
     frame = pl.DataFrame(flat_bars, schema=schema, orient="row")
     prices = [pl.col("close").alias(name) for name in ("open", "high", "low")]
     volumes = [name for name in BARS if "volume" in name or name == "trade_count"]
     return frame.with_columns(
         *prices,
         *(pl.lit(0).cast(BARS[name]).alias(name) for name in volumes),
+        carry_receipt(end_of(pl.col("timestamp"), grid.timeframe), pl.col(RECEIVED_AT)),
         closed=pl.lit(value=True),
         fill=pl.lit(f"{INTERPOLATED}flat"),
     ).select(BARS.names())
@@ -87,6 +90,11 @@ def find_obstacle(dataset: Dataset) -> str:
         dataset, stored="", new=None
     ):
         return "its `keep_when` must keep observed rows (`fill` is null), and no others"
+    if dataset.repair.interpolate == "linear" and carry_availability(dataset, pl.lit(None)) is None:
+        return (
+            "its dataset file has no column `received_at` (a timestamp, nullable, digest = false) "
+            "to say that a value between two rows is known only with the later one"
+        )
     return ""
 
 
@@ -150,13 +158,16 @@ def interpolate_rows(
     Returns
     -------
     DataFrame
-        Time column, non-nullable columns and `fill` (`interpolated:last` or `:linear`).
+        Time column, non-nullable columns, `fill` (`interpolated:last` or `:linear`), and the column
+        by which none is available before the rows that it is made of.
     """
     key, fill_mark = dataset.time_column, f"{INTERPOLATED}{how}"
     wanted = pl.DataFrame({key: times}).sort(key)
-    observed = rows.filter(pl.col("fill").is_null()).sort(key)
+    observed = add_receipt(rows).filter(pl.col("fill").is_null()).sort(key)
     kept = [c.name for c in dataset.columns if not c.nullable and c.name not in {*PARTITIONS, key}]
-    source_rows = observed.select(key, *kept, pl.col(key).alias("_time"))
+    source_rows = observed.select(
+        key, *kept, pl.col(key).alias("_time"), dataset.availability().alias("_known")
+    )
     before = wanted.join_asof(source_rows, on=key, strategy="backward").drop_nulls("_time")
     if how == "linear":
         after = wanted.join_asof(source_rows, on=key, strategy="forward").drop_nulls("_time")
@@ -164,6 +175,12 @@ def interpolate_rows(
         numbers = [c.name for c in dataset.columns if c.name in kept and c.type == "float64"]
         share = (pl.col(key) - pl.col("_time")) / (pl.col("_time_after") - pl.col("_time"))
         before = both.with_columns(
-            pl.col(name) + (pl.col(f"{name}_after") - pl.col(name)) * share for name in numbers
+            *(pl.col(name) + (pl.col(f"{name}_after") - pl.col(name)) * share for name in numbers),
+            pl.max_horizontal("_known", "_known_after").alias("_known"),
         )
-    return before.select(key, *kept, pl.lit(fill_mark).alias("fill"))
+    carrier = carry_availability(dataset, pl.col("_known"))
+    columns = {key: pl.col(key), **{name: pl.col(name) for name in kept}}
+    columns["fill"] = pl.lit(fill_mark)
+    if carrier is not None:
+        columns[carrier.meta.output_name()] = carrier
+    return before.select(**columns)

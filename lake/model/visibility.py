@@ -18,6 +18,35 @@ from lake.model.time import MICROSECOND
 AVAILABLE_AT = "available_at"
 
 
+def carry_receipt(happened_at: pl.Expr, known: pl.Expr) -> pl.Expr:
+    """Return `received_at` of a row that is made of others: null, unless they were known later.
+
+    Parameters
+    ----------
+    happened_at
+        The time from which the row would be available without `received_at`.
+    known
+        When the last of the others became available, or was received; null: not recorded.
+    """
+    return pl.when(known > happened_at).then(known).alias(RECEIVED_AT)
+
+
+def carry_availability(dataset: Dataset, known: pl.Expr) -> pl.Expr | None:
+    """Return the column by which a row that is made of others is not available before them.
+
+    It is the announcement column, else `received_at`; None: the dataset has neither.
+    """
+    own = dataset.happened_at()
+    if dataset.announcement_column is not None:
+        return pl.max_horizontal(own, known).alias(dataset.announcement_column)
+    if not dataset.records_receipt:
+        return None
+    column = next(c for c in dataset.columns if c.name == RECEIVED_AT)
+    if not column.nullable:
+        return pl.max_horizontal(own, known).alias(RECEIVED_AT)
+    return carry_receipt(own, known)
+
+
 @dataclass(frozen=True, slots=True)
 class Visibility:
     """The rows of a dataset that became available in `[since, until)`; None: no bound."""

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 import polars as pl
-import pytest
 
 from lake.api import Lake
 from lake.model.derive import derive_from_bars, derive_from_trades
@@ -18,7 +17,6 @@ from tests.lookahead.pairs import HOUR, SPOT
 
 TIME_T = T0 + 20 * MINUTE
 MARKET: dict[str, Any] = {"exchange": "binance", "symbol": SPOT}
-REASON = "the availability of a filled row is that of its own time, not that of its sources"
 RATES = """name = "rates"
 title = "Rates"
 description = "Rates that are known at their time."
@@ -63,7 +61,6 @@ def assert_same(lakes: list[Lake], table: str) -> None:
     assert all(one.equals(other) for one, other in zip(first, second, strict=True))
 
 
-@pytest.mark.xfail(strict=True, reason=REASON)
 def test_a_bar_of_trades_that_were_received_later(new_lake: NewLake) -> None:
     lakes = [new_lake(), new_lake()]
     for lake, price in zip(lakes, (100.0, 105.0), strict=True):
@@ -75,7 +72,6 @@ def test_a_bar_of_trades_that_were_received_later(new_lake: NewLake) -> None:
     assert_same(lakes, "bars_1m")
 
 
-@pytest.mark.xfail(strict=True, reason=REASON)
 def test_a_bar_of_finer_bars_that_were_received_later(new_lake: NewLake) -> None:
     lakes = [new_lake(), new_lake()]
     for lake, volume in zip(lakes, (1.0, 2.0), strict=True):
@@ -87,7 +83,6 @@ def test_a_bar_of_finer_bars_that_were_received_later(new_lake: NewLake) -> None
     assert_same(lakes, "bars_15m")
 
 
-@pytest.mark.xfail(strict=True, reason=REASON)
 def test_a_value_between_its_neighbours(new_lake: NewLake) -> None:
     lakes = [new_lake(schemas={"rates": RATES}) for _ in range(2)]
     for lake, later in zip(lakes, (2.0, 3.0), strict=True):

@@ -46,6 +46,7 @@ from lake.store.store import Store
 _AROUND = timedelta(hours=1)
 # Rows around a missing one show the schedule: of tables by year, or by day.
 _SCHEDULE = {"year": timedelta(days=30), "day": timedelta(days=2)}
+_FLAT_COLUMNS = ("timestamp", "close", "closed", "received_at")
 _AGREEING = 0.5
 _SAME_EVENT = timedelta(minutes=1)
 _TOLERANCE = 1e-9
@@ -138,7 +139,7 @@ class Filling:
         pieces = self._cut_spans(opens)
         around = [TimeRange(grid.floor(p.start - MICROSECOND), p.end) for p in pieces]
         frames = [pl.DataFrame(schema=BARS)]
-        for span, stored in self._read_rows(dataset, around, ["timestamp", "close", "closed"]):
+        for span, stored in self._read_rows(dataset, around, _FLAT_COLUMNS):
             # The bars of the span before this one are not stored yet.
             earlier = pl.concat([frames[-1].select(stored.columns).tail(1), stored])
             frames.append(build_flat_bars(earlier, opens.select([span]), grid))

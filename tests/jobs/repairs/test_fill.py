@@ -270,6 +270,13 @@ interpolate = "linear"
 timestamp = {{ type = "timestamp", unit = "UTC", meaning = "When." }}
 price = {{ type = "float64", unit = "quote", meaning = "Price." }}
 fill = {{ type = "string", nullable = true, meaning = "How it was filled in." }}
+
+[columns.received_at]
+type = "timestamp"
+unit = "UTC"
+nullable = true
+digest = false
+meaning = "When it was received."
 """
 
 
@@ -296,8 +303,8 @@ def test_rows_of_ones_own_dataset_are_filled_in_where_it_keeps_what_was_observed
         assert "keep_when" in report.failed[0].reason
         return
     assert [(one.method, one.rows) for one in foreseen[1:]] == [("interpolate", 1)]
-    assert filled.select("timestamp", "price", "fill").rows() == [
-        (times[5], (16.0 + 36.0) / 2, "interpolated:linear")
+    assert filled.select("timestamp", "price", "fill", "received_at").rows() == [
+        (times[5], (16.0 + 36.0) / 2, "interpolated:linear", times[6])
     ]
     lake.write("pool", told)
     assert rows(lake, "pool")["price"].to_list() == told["price"].to_list()
