@@ -53,12 +53,8 @@ def sql(
     It reads the lake and nothing else, unless --allow-files opens a folder of your own files.
     """
     lake = session.lake()
-    if bundle and (at or as_of):
-        raise UsageError(
-            f"--bundle and {'--at' if at else '--as-of'} cannot be combined",
-            "A bundle pins its own versions: leave out --at and --as-of.",
-        )
     if bundle:
+        _require_neither(at, as_of)
         relation = lake.bundles.open(bundle).sql(query, allow_files=allow_files or ())
     else:
         versions = dict(_version(text) for text in at or [])
@@ -101,6 +97,14 @@ def status(session: Session) -> None:
     This goes by the log; `lake verify table` looks whether files are missing or changed.
     """
     show(session, session.lake().status())
+
+
+def _require_neither(at: list[str] | None, as_of: str | None) -> None:
+    if at or as_of:
+        raise UsageError(
+            f"--bundle and {'--at' if at else '--as-of'} cannot be combined",
+            "A bundle pins its own versions: leave out --at and --as-of.",
+        )
 
 
 def _version(text: str) -> tuple[str, int]:

@@ -6,6 +6,7 @@ None is available before the rows that it is made of.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -86,9 +87,7 @@ def find_obstacle(dataset: Dataset) -> str:
         return "its key has more columns than the time"
     if dataset.rows != "revisable":
         return "its rows are immutable: an observed row could not replace a filled one"
-    if not _keeps_stored_row(dataset, stored=None, new="") or _keeps_stored_row(
-        dataset, stored="", new=None
-    ):
+    if not _keeps_observed_rows(dataset):
         return "its `keep_when` must keep observed rows (`fill` is null), and no others"
     if dataset.repair.interpolate == "linear" and carry_availability(dataset, pl.lit(None)) is None:
         return (
@@ -96,6 +95,12 @@ def find_obstacle(dataset: Dataset) -> str:
             "to say that a value between two rows is known only with the later one"
         )
     return ""
+
+
+def _keeps_observed_rows(dataset: Dataset) -> bool:
+    """Return whether `keep_when` keeps observed rows, and no others."""
+    keeps_observed = _keeps_stored_row(dataset, stored=None, new="")
+    return keeps_observed and not _keeps_stored_row(dataset, stored="", new=None)
 
 
 def _keeps_stored_row(dataset: Dataset, stored: str | None, new: str | None) -> bool:
@@ -171,16 +176,22 @@ def interpolate_rows(
     before = wanted.join_asof(source_rows, on=key, strategy="backward").drop_nulls("_time")
     if how == "linear":
         after = wanted.join_asof(source_rows, on=key, strategy="forward").drop_nulls("_time")
-        both = before.join(after, on=key, suffix="_after")
         numbers = [c.name for c in dataset.columns if c.name in kept and c.type == "float64"]
-        share = (pl.col(key) - pl.col("_time")) / (pl.col("_time_after") - pl.col("_time"))
-        before = both.with_columns(
-            *(pl.col(name) + (pl.col(f"{name}_after") - pl.col(name)) * share for name in numbers),
-            pl.max_horizontal("_known", "_known_after").alias("_known"),
-        )
+        before = _interpolate_between(before, after, key, numbers)
     carrier = carry_availability(dataset, pl.col("_known"))
     columns = {key: pl.col(key), **{name: pl.col(name) for name in kept}}
     columns["fill"] = pl.lit(fill_mark)
     if carrier is not None:
         columns[carrier.meta.output_name()] = carrier
     return before.select(**columns)
+
+
+def _interpolate_between(
+    before: pl.DataFrame, after: pl.DataFrame, key: str, numbers: Sequence[str]
+) -> pl.DataFrame:
+    """Interpolate numbers between the rows before and after each time; known with the later."""
+    share = (pl.col(key) - pl.col("_time")) / (pl.col("_time_after") - pl.col("_time"))
+    return before.join(after, on=key, suffix="_after").with_columns(
+        *(pl.col(name) + (pl.col(f"{name}_after") - pl.col(name)) * share for name in numbers),
+        pl.max_horizontal("_known", "_known_after").alias("_known"),
+    )
