@@ -89,12 +89,18 @@ def find_obstacle(dataset: Dataset) -> str:
         return "its rows are immutable: an observed row could not replace a filled one"
     if not _keeps_observed_rows(dataset):
         return "its `keep_when` must keep observed rows (`fill` is null), and no others"
-    if dataset.repair.interpolate == "linear" and carry_availability(dataset, pl.lit(None)) is None:
+    if not _can_tell_when_known(dataset):
         return (
             "its dataset file has no column `received_at` (a timestamp, nullable, digest = false) "
             "to say that a value between two rows is known only with the later one"
         )
     return ""
+
+
+def _can_tell_when_known(dataset: Dataset) -> bool:
+    """Return whether a column can say that a filled row is known later than its own time."""
+    is_between = dataset.repair.interpolate == "linear"
+    return not is_between or carry_availability(dataset, pl.lit(None)) is not None
 
 
 def _keeps_observed_rows(dataset: Dataset) -> bool:
