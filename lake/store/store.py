@@ -96,11 +96,13 @@ class Store:
         self._latest: dict[str, LatestTable] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
+        self._foreign: set[str] = set()
 
     def tables(self) -> tuple[str, ...]:
-        """List the names of the tables that exist."""
+        """List the names of the tables that exist; those of other programs are reported once."""
         folders = self.root.tables.glob("*")
-        return tuple(sorted(folder.name for folder in folders if log.has_table(folder)))
+        names = sorted(folder.name for folder in folders if log.has_table(folder))
+        return tuple(name for name in names if self._is_described(name))
 
     def lost_tables(self) -> tuple[str, ...]:
         """List the names of tables whose log is gone, although their files are there."""
@@ -304,6 +306,21 @@ class Store:
             raise SchemaError(f"rows for quarantine are refused: {rejected[REASON][0]}")
         rows = build_quarantine_rows(dataset, rejected, origin.job_id, self.now(), opposed)
         self.write(self.catalog.dataset("quarantine"), rows, origin)
+
+    def _is_described(self, name: str) -> bool:
+        """Whether a dataset file describes a table; report once if not."""
+        try:
+            self.catalog.dataset(name)
+        except UnknownNameError:
+            if name not in self._foreign:
+                _log.warning(
+                    "table skipped: no dataset file describes it; add one to the folder schemas of "
+                    "the lake, or move the table away",
+                    table=name,
+                )
+                self._foreign.add(name)
+            return False
+        return True
 
     def _get_handle(self, dataset: Dataset) -> LocalTable:
         path = self.root.tables / dataset.name
