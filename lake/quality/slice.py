@@ -75,6 +75,8 @@ class Slice:
         The market's bars of finer timeframes, the next finer first.
     coarser
         The market's bars of longer timeframes, the next longer first, if a bar is missing.
+    bars
+        The market's finest bars, of trades.
     others
         The same table of the same asset on other venues.
     strangers
@@ -107,6 +109,7 @@ class Slice:
     trades: Reference | None = None
     finer: tuple[Reference, ...] = ()
     coarser: tuple[Reference, ...] = ()
+    bars: Reference | None = None
     others: tuple[Reference, ...] = ()
     strangers: tuple[Reference, ...] = ()
     outages: RangeSet = ()

@@ -13,23 +13,8 @@ from tests.quality.injection.trades import TRADE_KINDS
 from tests.quality.real import needs_data
 
 KINDS = {kind.name: kind for kind in (*BAR_KINDS, *TRADE_KINDS, *BOOK_KINDS)}
-NOT_YET: set[tuple[str, str]] = {
-    ("amount of a trade x1000", "bars"),
-    ("book side off by 1 %", "venue"),
-    ("book side off by 1 %", "trades"),
-    ("amount of a level x1000", "alone"),
-    ("amounts of a book x1000", "alone"),
-}
 PAIRS = [
-    pytest.param(
-        kind,
-        witness,
-        seed,
-        marks=[pytest.mark.xfail(strict=False, reason="no check of it yet")]
-        if (kind.name, witness) in NOT_YET
-        else [],
-        id=f"{kind.name}-{witness}",
-    )
+    pytest.param(kind, witness, seed, id=f"{kind.name}-{witness}")
     for seed, kind in enumerate(KINDS.values())
     for witness, least in kind.least.items()
     if least

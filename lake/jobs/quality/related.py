@@ -13,6 +13,7 @@ from lake.quality.slice import NEAR_BARS
 from lake.store.reader import TableReader
 
 _HOUR_SECONDS = 3600
+_BARS = "bars"  # the family whose bars are made of the market's trades
 
 
 def find_reference_tables(
@@ -62,6 +63,23 @@ def find_venue_margin(dataset: Dataset) -> timedelta:
     return min(dataset.margin, max(DAY, NEAR_BARS * measure_longest_bar(dataset)))
 
 
+def find_finest_bars(
+    tables: Mapping[str, TableReader], listing: Listing, dataset: Dataset, market: Market
+) -> str | None:
+    """Return the table of the finest bars that trades are compared with, of at most an hour."""
+    if dataset.event != "trade":
+        return None  # no other table is opened: it may be damaged
+    lengths = [
+        (reader.dataset.timeframe.longest, name)
+        for name, reader in tables.items()
+        if reader.dataset.family == _BARS
+        and reader.dataset.timeframe is not None
+        and reader.dataset.timeframe.seconds <= _HOUR_SECONDS
+        and listing.span(name, market) is not None
+    ]
+    return min(lengths)[1] if lengths else None
+
+
 def measure_longest_bar(dataset: Dataset) -> timedelta:
     """Return the length of the longest bar; 0 without a timeframe."""
     return dataset.timeframe.longest if dataset.timeframe else timedelta(0)
@@ -87,3 +105,8 @@ def _list_family(
         and reader.dataset.timeframe is not None
         and listing.span(name, market) is not None
     }
+
+
+def has_venues(dataset: Dataset) -> bool:
+    """Whether rows are compared with those of the same symbol on other venues."""
+    return dataset.timeframe is not None or dataset.event == "order_book"

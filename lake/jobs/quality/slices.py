@@ -13,10 +13,12 @@ from lake.jobs.quality.file_spans import Listing, matches_market, weigh_holes, w
 from lake.jobs.quality.gone import Gone
 from lake.jobs.quality.outages import Outages
 from lake.jobs.quality.related import (
+    find_finest_bars,
     find_longer_tables,
     find_reference_margin,
     find_reference_tables,
     find_venue_margin,
+    has_venues,
     measure_longest_bar,
 )
 from lake.model.dataset import TIMESTAMP, Dataset
@@ -151,6 +153,7 @@ class CheckInputs:
             has_consecutive_ids=self._has_consecutive_ids(dataset, market, span),
             trades=self._find_trades(dataset, market, range_, margin),
             finer=self._find_finer(dataset, market, range_, margin),
+            bars=self._find_bars(dataset, market, range_),
             others=self._find_others(dataset, market, range_, find_venue_margin(dataset)),
             omits_empty_bars=self.omits_empty_bars(market.exchange),
             quarantine=self._find_quarantine(table, own),
@@ -211,7 +214,7 @@ class CheckInputs:
 
         Consecutive ids prove that nothing was traded between them, for any length of time.
         """
-        if "trades" not in self._reference_tables(dataset, market):
+        if "trades" not in find_reference_tables(self.tables, self.listing, dataset, market):
             return None
         # The last bars may end after the range.
         needed = TimeRange(range_.start, range_.end + measure_longest_bar(dataset))
@@ -254,9 +257,13 @@ class CheckInputs:
     ) -> tuple[Reference, ...]:
         return tuple(
             self._build_reference(table, market, range_, margin)
-            for table in self._reference_tables(dataset, market)
+            for table in find_reference_tables(self.tables, self.listing, dataset, market)
             if table != "trades"
         )
+
+    def _find_bars(self, dataset: Dataset, market: Market, range_: TimeRange) -> Reference | None:
+        name = find_finest_bars(self.tables, self.listing, dataset, market)
+        return self._build_reference(name, market, range_, timedelta(hours=1)) if name else None
 
     def _find_coarser(
         self, dataset: Dataset, market: Market, range_: TimeRange
@@ -270,7 +277,7 @@ class CheckInputs:
         self, dataset: Dataset, market: Market, range_: TimeRange, margin: timedelta
     ) -> tuple[Reference, ...]:
         """Read the same symbol on other venues, of the same base, quote and kind."""
-        if dataset.timeframe is not None:
+        if has_venues(dataset):
             markets = self.find_markets(dataset.name, Selection((), (market.symbol,)))
             tables = dict.fromkeys(markets, dataset.name)
         elif market.is_on_chain:
@@ -296,9 +303,6 @@ class CheckInputs:
             market: name for name in coarsest_first for market in self.find_markets(name, selection)
         }
 
-    def _reference_tables(self, dataset: Dataset, market: Market) -> list[str]:
-        return find_reference_tables(self.tables, self.listing, dataset, market)
-
     def _chunk_days(
         self, dataset: Dataset, market: Market, selection: Selection
     ) -> Iterator[TimeRange]:
@@ -306,9 +310,9 @@ class CheckInputs:
         files = self._weigh_files(dataset.name).filter(matches_market(market))
         references = [
             self._weigh_files(name).filter(matches_market(market))
-            for name in self._reference_tables(dataset, market)
+            for name in find_reference_tables(self.tables, self.listing, dataset, market)
         ]
-        if dataset.timeframe is not None:
+        if has_venues(dataset):
             same = (pl.col("symbol") == market.symbol) & (pl.col("exchange") != market.exchange)
             references.append(self._weigh_files(dataset.name).filter(same))
         own = Selection((market.exchange,), (market.symbol,))

@@ -22,3 +22,14 @@ def count_digits(values: pl.Expr) -> pl.Expr:
         is_whole = (away <= _NEAR + _PRECISION * size) & (size >= _LEAST)
         count = pl.when(is_whole).then(pl.lit(digits, dtype=pl.Int8)).otherwise(count)
     return count
+
+
+def count_figures(values: pl.Expr, digits: str) -> pl.Expr:
+    """Count the significant figures (Int8): 1.25 has 3, 1300 has 2.
+
+    Parameters
+    ----------
+    digits
+        Name of the column with the result of `count_digits`.
+    """
+    return pl.col(digits) + values.log10().floor().cast(pl.Int8) + 1

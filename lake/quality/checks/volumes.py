@@ -15,7 +15,7 @@ from lake.model.grid import Grid
 from lake.model.slots import slot_of, start_of
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
 from lake.quality.checks.bars import filter_observed
-from lake.quality.checks.digits import count_digits
+from lake.quality.checks.digits import count_digits, count_figures
 from lake.quality.checks.references import aggregate_references
 from lake.quality.slice import Reference, Slice
 
@@ -143,9 +143,9 @@ def _leave_to_parts(suspects: pl.LazyFrame, parts: pl.LazyFrame, grid: Grid) -> 
 
 def _add_digits(bars: pl.LazyFrame) -> pl.LazyFrame:
     """Add `_digits`, after the decimal point, and `_figures`, the significant ones."""
-    before = pl.col("volume").log10().floor().cast(pl.Int8) + 1
-    counted = bars.with_columns(_digits=count_digits(pl.col("volume")))
-    return counted.with_columns(_figures=pl.col("_digits") + before)
+    volume = pl.col("volume")
+    counted = bars.with_columns(_digits=count_digits(volume))
+    return counted.with_columns(_figures=count_figures(volume, "_digits"))
 
 
 def _compare_with_venues(

@@ -23,6 +23,7 @@ SOURCES: Mapping[str, tuple[Market, Callable[[], pl.DataFrame]]] = {
     "usdm": (recordings.MARKETS["usdm"], partial(recordings.recorded_trades, "usdm")),
 }
 SHARES = {"usdm": 15, "spot": 15, "xrp": 20}
+BARS = {"xrp": "bars_1m", "spot": "bars_1s", "usdm": "bars_1s"}  # the short ones: of seconds
 MOST = 5  # defects of a run
 EDGE_ROWS = 200
 
@@ -37,12 +38,14 @@ def clean_trades(name: str) -> pl.DataFrame:
 
 
 @cache
-def minute_bars(name: str) -> pl.DataFrame:
-    """Bars of one minute of the trades of a source."""
+def bars_of_trades(name: str) -> pl.DataFrame:
+    """Bars of the trades of a source, of the table of `BARS`."""
     price, amount = pl.col("price"), pl.col("amount")
     return (
         clean_trades(name)
-        .group_by(pl.col("timestamp").dt.truncate("1m"), maintain_order=True)
+        .group_by(
+            pl.col("timestamp").dt.truncate(BARS[name].removeprefix("bars_")), maintain_order=True
+        )
         .agg(
             open=price.first(),
             high=price.max(),
@@ -58,7 +61,7 @@ def trades_slice(name: str, frame: pl.DataFrame, witness: str) -> Slice:
     market = SOURCES[name][0]
     more: dict[str, Any] = {"has_consecutive_ids": True}
     if witness == "bars":
-        more["coarser"] = (reference_of("bars_1m", minute_bars(name), market=market),)
+        more["bars"] = reference_of(BARS[name], bars_of_trades(name), market=market)
     return slice_of("trades", frame, market=market, **more)
 
 
