@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from functools import total_ordering
@@ -22,6 +23,9 @@ _WRAPPED = {
     "WMATIC": "MATIC",
     "WPOL": "POL",
 }
+_LONGEST_FOLDER = 255
+_MISSING = "__HIVE_DEFAULT_PARTITION__"
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 _EXCHANGE = re.compile(r"[a-z0-9_]+(:[a-z0-9_]+)?")
 
 
@@ -73,6 +77,20 @@ class StoredMarket(Market):
     """A market of stored rows, with any names: rows of a user may have names of their own."""
 
     def __post_init__(self) -> None: ...
+
+
+def is_storable(name: str) -> bool:
+    """Whether an exchange or a symbol can name a folder: encoded, it has at most 255 bytes.
+
+    Readers take one name for a missing value.
+    """
+    encoded = sum(1 if byte in _PLAIN else 3 for byte in name.encode(errors="replace"))
+    return encoded <= _LONGEST_FOLDER - len("exchange=") and name != _MISSING
+
+
+def shorten(name: str) -> str:
+    """Shorten a name that cannot be stored, so that it can; other names stay others."""
+    return f"{name[:12]}…{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:12]}"
 
 
 def unwrap_symbol(symbol: str) -> str:

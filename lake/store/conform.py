@@ -16,6 +16,7 @@ from lake.model.dataset import PARTITIONS, TIMESTAMP, Column, Dataset
 from lake.model.frames import find_varying, sort_by
 from lake.model.identity import CONTRADICTS, resolve, settle_times
 from lake.model.json_text import write_json
+from lake.model.market import MARKET_COLUMNS, is_storable, shorten
 from lake.model.revision import revise_in_turn
 from lake.model.time import EPOCH, iso
 from lake.store.bounds import ClearedTimes, clear_times, is_in_range, is_usable
@@ -69,7 +70,7 @@ def check_rows(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
     fitted = _fit_frame(dataset, frame)
     names = [column for column in fitted.columns if column != "date"]
     usable, cleared = clear_times(dataset, fitted)
-    broken = _build_rule_checks(dataset)
+    broken = {**_check_names(usable), **_build_rule_checks(dataset)}
     is_bad = usable.select(
         pl.any_horizontal(list(broken.values())).fill_null(value=False)
     ).to_series()
@@ -131,8 +132,7 @@ def build_quarantine_rows(
         time = row[dataset.time_column]
         records.append(
             {
-                "exchange": row["exchange"],
-                "symbol": row["symbol"],
+                **{n: row[n] if is_storable(row[n]) else shorten(row[n]) for n in MARKET_COLUMNS},
                 "dataset": dataset.name,
                 "timestamp": time if is_usable(time) else EPOCH,
                 "row_digest": hashlib.sha256(content.encode()).hexdigest(),
@@ -198,6 +198,16 @@ def _fit_column(where: str, column: Column, frame: pl.DataFrame) -> pl.Expr:
             "Cast it yourself: a silent cast could lose digits or a time zone.",
         )
     return pl.col(column.name)
+
+
+def _check_names(frame: pl.DataFrame) -> dict[str, pl.Expr]:
+    """Build the rules that names of markets break which cannot be stored."""
+    broken = {}
+    for column in MARKET_COLUMNS:
+        unstorable = [name for name in frame[column].unique() if not is_storable(name)]
+        if unstorable:
+            broken[f"{column}_unstorable"] = pl.col(column).is_in(unstorable)
+    return broken
 
 
 def _build_rule_checks(dataset: Dataset) -> dict[str, pl.Expr]:
