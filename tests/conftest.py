@@ -155,7 +155,7 @@ def bars(
     symbol: str = "BTC/USDT",
     **columns: Any,
 ) -> pl.DataFrame:
-    """Closed bars that open at `start`, `start + step`, …"""
+    """Closed bars of one price that open at `start`, `start + step`, …; no two in turn are equal."""
     prices = dict.fromkeys(("open", "high", "low", "close"), [100.0] * count)
     return _rows(
         exchange,
@@ -163,7 +163,7 @@ def bars(
         {
             "timestamp": [start + n * step for n in range(count)],
             **prices,
-            "volume": [1.0] * count,
+            "volume": [1.0 + n % 3 for n in range(count)],
             "closed": [True] * count,
             **columns,
         },
