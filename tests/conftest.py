@@ -155,7 +155,7 @@ def bars(
     symbol: str = "BTC/USDT",
     **columns: Any,
 ) -> pl.DataFrame:
-    """Closed bars of one price that open at `start`, `start + step`, …; no two in turn are equal."""
+    """Closed bars of one price that open at `start`, `start + step`, …; no neighbours are equal."""
     prices = dict.fromkeys(("open", "high", "low", "close"), [100.0] * count)
     return _rows(
         exchange,

@@ -28,7 +28,8 @@ _PIVOT = re.compile(r"\s*(pivot|from|select|with)\b", re.IGNORECASE)
 # No comments or quotes inside: DuckDB must see the same statement after EXPLAIN as this pattern.
 _COMMENTS = r"(?:\s|--[^\n\r]*\r?\n|/\*(?:(?!/\*).)*?\*/)*"
 _ABOUT_TABLES = re.compile(
-    r"\b(show|describe|desc|summarize|pivot|information_schema|duckdb_\w+)\b", re.IGNORECASE
+    r"\b(show|describe|desc|summarize|pivot|query|query_table|information_schema|duckdb_\w+)\b",
+    re.IGNORECASE,
 )
 # DuckDB raises the same class for a truncated Parquet file and for `SELECT error('…')`.
 _NAMES_A_FILE = re.compile(r"\bfile ['\"]", re.IGNORECASE)

@@ -47,6 +47,12 @@ def test_parameters_are_values_not_text(filled: Lake) -> None:
     assert filled.sql(query, ["x' OR 'a' = 'a", time]).fetchall() == [(0,)]
 
 
+def test_a_table_may_be_named_by_a_parameter(filled: Lake) -> None:
+    query = "SELECT count(*) FROM query_table(?)"
+    assert filled.sql(query, ["trades"]).fetchall() == [(36,)]
+    assert filled.sql("SELECT * FROM query('SELECT 1 FROM ' || ?)", ["bars_1m"]).pl().height == 3
+
+
 def test_a_table_without_rows_is_an_empty_view(lake: Lake) -> None:
     write(lake, "trades", trades(1))
     read = lake.sql("SELECT * FROM trades", at={"trades": 0}).pl()
