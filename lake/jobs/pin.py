@@ -14,6 +14,7 @@ from lake.jobs.quality.pin_report import assess
 from lake.model.progress import Progress
 from lake.settings import Settings
 from lake.store import locks
+from lake.store.damages import UNREADABLE
 from lake.store.store import Store
 
 
@@ -88,12 +89,18 @@ def _compare_with_bundles(repository: Repository, table: MeasuredTable) -> None:
 def _assess(
     store: Store, settings: Settings, measurement: Measurement, progress: Progress
 ) -> Assessment:
-    return assess(
-        store,
-        settings,
-        f"Bundle {measurement.request.name}",
-        [table.snapshot for table in measurement.tables],
-        [table.ref.selection.selection for table in measurement.tables],
-        measurement.request.as_of,
-        progress,
-    )
+    try:
+        return assess(
+            store,
+            settings,
+            f"Bundle {measurement.request.name}",
+            [table.snapshot for table in measurement.tables],
+            [table.ref.selection.selection for table in measurement.tables],
+            measurement.request.as_of,
+            progress,
+        )
+    except UNREADABLE as error:
+        raise type(error)(
+            f"the pinned rows cannot be checked: {error.message}",
+            f"{error.hint} To pin without a check and without a score: --no-check.",
+        ) from error

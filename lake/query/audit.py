@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import heapq
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -18,6 +18,7 @@ import polars as pl
 from lake.errors import UnknownNameError
 from lake.model.dataset import TIMESTAMP
 from lake.model.selection import Selection
+from lake.store.damages import Damages
 from lake.store.faults import translate_errors
 from lake.store.history import find_readable
 from lake.store.ledger import Ledger
@@ -89,20 +90,35 @@ class AuditFilter:
 def list_commits(store: Store, commit_filter: AuditFilter, limit: int | None) -> pl.DataFrame:
     """List commits of some or all tables, newest first, with the reason: see `Lake.audit`.
 
-    Commits are read from the newest on, until `limit` is reached.
+    Commits are read from the newest on, until `limit` is reached; of a log with a damaged commit,
+    only the later ones, and the damage is logged.
+
+    Raises
+    ------
+    DamagedError
+        A table was named, and its log is damaged.
     """
     names = tuple(dict.fromkeys(commit_filter.tables)) or store.tables()
     for name in commit_filter.tables:
         _require_table(store, name)
     since, until = _find_range(store, commit_filter)
-    ledger = Ledger(store)
-    logs = [ledger.iterate_commits(name, since, until) for name in names]
+    damages = Damages()
+
+    def iterate(name: str) -> Iterator[dict[str, Any]]:
+        with damages.collect(name):
+            for commit in Ledger(store).iterate_commits(name, since, until):
+                if _matches(store, commit, commit_filter):
+                    yield commit
+
+    logs = [iterate(name) for name in names]
     newest = heapq.merge(*logs, key=itemgetter("time", "table", "version"), reverse=True)
-    matching = (commit for commit in newest if _matches(store, commit, commit_filter))
-    commits = pl.DataFrame(list(islice(matching, limit or None)), schema=_COMMIT).sort(
+    commits = pl.DataFrame(list(islice(newest, limit or None)), schema=_COMMIT).sort(
         "time", "table", "version", descending=True
     )
-    return _add_reasons(store, commits)
+    with_reasons = _add_reasons(store, commits)
+    if commit_filter.tables:
+        damages.raise_if_any(with_reasons)
+    return with_reasons
 
 
 def list_jobs(store: Store, selection: Selection, job: str | None = None) -> pl.DataFrame:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -15,11 +16,35 @@ from lake.model.intervals import RangeSet, subtract, union
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
-from lake.query.open_ranges import describe_open, find_unchecked_since
+from lake.query.open_ranges import Place, describe_open, find_unchecked_since
 from lake.query.shortage import find_evident_shortages, sum_missing
+from lake.store.damages import Damages
 from lake.store.ledger import Ledger, is_covered
 from lake.store.reader import EVERYTHING, FILES
+from lake.store.snapshot import Snapshot
 from lake.store.store import Store
+
+MarketPair = tuple[str, str]
+_NO_ROWS: tuple[int | None, datetime | None, datetime | None] = (0, None, None)
+_TABLES = pl.Schema(
+    {
+        "table": pl.String(),
+        **dict.fromkeys(("version", "markets", "rows"), pl.Int64()),
+        **dict.fromkeys(("first", "last"), TIMESTAMP),
+        **dict.fromkeys(("files", "bytes"), pl.Int64()),
+        "title": pl.String(),
+    }
+)
+_STATUS = pl.Schema(
+    {
+        **dict.fromkeys(("table", *MARKET_COLUMNS), pl.String()),
+        "rows": pl.Int64(),
+        **dict.fromkeys(("first", "last", "covered_since", "covered_until"), TIMESTAMP),
+        **dict.fromkeys(("holes", "rows_missing"), pl.Int64()),
+        "open": pl.String(),
+        "unchecked_since": TIMESTAMP,
+    }
+)
 
 
 def describe_columns(dataset: Dataset, units: Mapping[str, str] | None = None) -> pl.DataFrame:
@@ -60,27 +85,31 @@ def describe_availability(dataset: Dataset) -> str:
 
 
 def list_tables(store: Store) -> pl.DataFrame:
-    """Return one row per table: table, version, markets, rows, first, last, files, bytes, title."""
-    records = []
+    """Return one row per table: table, version, markets, rows, first, last, files, bytes, title.
+
+    Of a table that cannot be read only name and title are known; the reason is logged.
+    """
+    records, damages = [], Damages()
     for name in store.tables():
         dataset = store.catalog.dataset(name)
-        snapshot = store.snapshot(dataset)
-        files = snapshot.files()
-        records.append(
-            {
-                "table": name,
-                "version": snapshot.version,
-                "markets": files.select(MARKET_COLUMNS).n_unique() if files.height else 0,
-                "rows": int(files["rows"].sum()),
-                "first": files["first"].min(),
-                "last": files["last"].max(),
-                "files": files.height,
-                "bytes": int(files["bytes"].sum()),
-                "title": dataset.title,
-            }
-        )
-    schema = ("table", "version", "markets", "rows", "first", "last", "files", "bytes", "title")
-    return _to_frame(records, schema, {"first": TIMESTAMP, "last": TIMESTAMP})
+        measured: dict[str, Any] = {}
+        with damages.collect(name):
+            measured = _measure_table(store.snapshot(dataset))
+        records.append({"table": name, **measured, "title": dataset.title})
+    return pl.DataFrame(records, schema=_TABLES)
+
+
+def _measure_table(snapshot: Snapshot) -> dict[str, Any]:
+    files = snapshot.files()
+    return {
+        "version": snapshot.version,
+        "markets": files.select(MARKET_COLUMNS).n_unique() if files.height else 0,
+        "rows": int(files["rows"].sum()),
+        "first": files["first"].min(),
+        "last": files["last"].max(),
+        "files": files.height,
+        "bytes": int(files["bytes"].sum()),
+    }
 
 
 def read_status(store: Store) -> pl.DataFrame:
@@ -95,21 +124,22 @@ def read_status(store: Store) -> pl.DataFrame:
         coverage counts all rows), open (what sources refused or no longer serve, with the reason,
         and what an unfinished ingestion left uncovered), unchecked_since (the oldest change after
         the last check). Markets of which only an answer is
-        recorded, or all rows were rejected, have no rows.
+        recorded, or all rows were rejected, have no rows. What a table tells that cannot be read
+        is null, and the reason is logged.
     """
-    answers = Ledger(store).read_coverage(EVERYTHING)
-    covered, not_given = (_group_coverage(frame) for frame in join_answers(answers))
-    open_texts = describe_open(store, covered, not_given)
-    unchecked = find_unchecked_since(store)
-    answered: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    for table, market in (*covered, *open_texts, *_list_rejected(store)):
+    recorded = _Recorded.read(store)
+    answered: dict[str, set[MarketPair]] = defaultdict(set)
+    for table, market in (*recorded.covered, *recorded.open_texts, *recorded.rejected):
         answered[table].add(market)
     records = []
     for name in sorted({*store.data_tables(), *answered}):
-        stored_markets, missing = _measure_markets(store, name, answers)
-        for market in sorted({*stored_markets, *answered[name]}):
-            rows, first, last = stored_markets.get(market, (0, None, None))
-            ranges = covered.get((name, market), ())
+        stored_markets, missing = _measure_markets(store, name, recorded)
+        for market in sorted({*(stored_markets or ()), *answered[name]}):
+            rows, first, last = _NO_ROWS
+            if stored_markets is None:
+                rows = None
+            elif market in stored_markets:
+                rows, first, last = stored_markets[market]
             records.append(
                 {
                     "table": name,
@@ -118,38 +148,88 @@ def read_status(store: Store) -> pl.DataFrame:
                     "rows": rows,
                     "first": first,
                     "last": last,
-                    "covered_since": ranges[0].start if ranges else None,
-                    "covered_until": ranges[-1].end if ranges else None,
-                    "holes": sum(1 for _ in pairwise(ranges)),
-                    "rows_missing": missing.get(market, 0),
-                    "open": open_texts.get((name, market)),
-                    "unchecked_since": unchecked.get((name, market)),
+                    **recorded.describe((name, market)),
+                    "rows_missing": None if missing is None else missing.get(market, 0),
                 }
             )
-    times = ("first", "last", "covered_since", "covered_until")
-    counts, states = ("holes", "rows_missing"), ("open", "unchecked_since")
-    schema = ("table", *MARKET_COLUMNS, "rows", *times, *counts, *states)
-    types = dict.fromkeys((*times, "unchecked_since"), TIMESTAMP)
-    return _to_frame(records, schema, {**types, "open": pl.String()})
+    return pl.DataFrame(records, schema=_STATUS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What the records of a lake tell of its tables; of one that cannot be read nothing is known.
+
+    Attributes
+    ----------
+    answers
+        Rows of `coverage`; None if they cannot be read.
+    covered, open_texts, unchecked
+        By table and market.
+    rejected
+        Tables and markets of which rows were rejected.
+    """
+
+    answers: pl.DataFrame | None
+    covered: Mapping[Place, RangeSet]
+    open_texts: Mapping[Place, str]
+    unchecked: Mapping[Place, datetime]
+    rejected: Collection[Place]
+
+    @classmethod
+    def read(cls, store: Store) -> _Recorded:
+        damages = Damages()
+        answers: pl.DataFrame | None = None
+        covered: dict[Place, RangeSet] = {}
+        not_given: dict[Place, RangeSet] = {}
+        open_texts: dict[Place, str] = {}
+        unchecked: dict[Place, datetime] = {}
+        rejected: set[Place] = set()
+        with damages.collect("coverage"):
+            answers = Ledger(store).read_coverage(EVERYTHING)
+            covered, not_given = (_group_coverage(frame) for frame in join_answers(answers))
+        with damages.collect("refusals"):
+            open_texts = describe_open(store, covered, not_given)
+        with damages.collect("checks"):
+            unchecked = find_unchecked_since(store)
+        with damages.collect("quarantine"):
+            rejected = _list_rejected(store)
+        return cls(answers, covered, open_texts, unchecked, rejected)
+
+    def describe(self, place: Place) -> dict[str, Any]:
+        """Return the columns of the status that the records tell."""
+        ranges = self.covered.get(place, ())
+        return {
+            "covered_since": ranges[0].start if ranges else None,
+            "covered_until": ranges[-1].end if ranges else None,
+            "holes": None if self.answers is None else sum(1 for _ in pairwise(ranges)),
+            "open": self.open_texts.get(place),
+            "unchecked_since": self.unchecked.get(place),
+        }
 
 
 def _measure_markets(
-    store: Store, table: str, answers: pl.DataFrame
-) -> tuple[dict[tuple[str, str], tuple[Any, ...]], Mapping[tuple[str, str], int]]:
+    store: Store, table: str, recorded: _Recorded
+) -> tuple[dict[MarketPair, tuple[Any, ...]] | None, Mapping[MarketPair, int] | None]:
     """Return by market rows, first and last time, and how many rows are missing.
 
-    The table need not exist.
+    The table need not exist. None: it, or what is recorded of it, cannot be read.
     """
-    dataset, exists = store.catalog.dataset(table), store.exists(table)
-    files = store.snapshot(dataset).files() if exists else pl.DataFrame(schema=FILES)
+    dataset, files = store.catalog.dataset(table), pl.DataFrame(schema=FILES)
+    damages = Damages()
+    with damages.collect(table):
+        files = store.snapshot(dataset).files() if store.exists(table) else files
+    if damages.errors:
+        return None, None
     stored = files.group_by(MARKET_COLUMNS).agg(
         pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()
     )
-    missing = sum_missing(find_evident_shortages(dataset, answers, files))
-    return {row[:2]: row[2:] for row in stored.iter_rows()}, missing
+    found = {row[:2]: row[2:] for row in stored.iter_rows()}
+    if recorded.answers is None:
+        return found, None
+    return found, sum_missing(find_evident_shortages(dataset, recorded.answers, files))
 
 
-def _list_rejected(store: Store) -> set[tuple[str, tuple[str, str]]]:
+def _list_rejected(store: Store) -> set[Place]:
     """List the tables and markets of which rows were rejected."""
     if not store.exists("quarantine"):
         return set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from lake.model.selection import Selection
 from lake.model.time import iso
 from lake.query.connection import ALLOW_FILES, confine, connect, resolve_folders
 from lake.query.sql_columns import render_columns, render_typed_nulls
+from lake.store.damages import Damages
 from lake.store.faults import advise_to_verify
 from lake.store.reader import EVERYTHING, OpenRows, TableReader
 from lake.store.store import Store
@@ -33,7 +35,7 @@ _ABOUT_TABLES = re.compile(
 )
 # DuckDB raises the same class for a truncated Parquet file and for `SELECT error('…')`.
 _NAMES_A_FILE = re.compile(r"\bfile ['\"]", re.IGNORECASE)
-_TABLE_OF_FILE = re.compile(r"/tables/(\w+)/")
+_TABLE_OF_FILE = re.compile(r"/tables/(\w+)/exchange=")
 _NO_MAGIC = re.compile(r"No magic bytes found at end of file ('[^']*'|\"[^\"]*\")")
 _A_PATH_AS_TABLE = re.compile(r"Table with name \S*[./]")
 _EXPLAIN = re.compile(
@@ -99,10 +101,15 @@ def query(
     connection = connect()
     try:
         _require_query(connection, sql)
-        readers = {name: views[name].open_rows() for name in _find_views(connection, sql, views)}
+        readers: dict[str, TableReader] = {}
+        damages = Damages()
+        for name in _find_views(connection, sql, views):
+            with _leave_out(name, sql, damages):
+                readers[name] = views[name].open_rows()
         confine(connection, [*folders, *(reader.uri for reader in readers.values())])
         for name, reader in readers.items():
-            _create_view(connection, name, reader, views[name].selection)
+            with _leave_out(name, sql, damages):
+                _create_view(connection, name, reader, views[name].selection)
         if parameters is not None:
             return connection.sql(sql, params=list(parameters))
         return connection.sql(sql)
@@ -204,8 +211,16 @@ def _find_views(
         tables = {name.lower() for name in connection.get_table_names(sql)}
     except duckdb.Error:
         text = sql.lower()
-        return [name for name in views if name in text]
+        return [name for name in views if re.search(rf"\b{name}\b", text)]
     return [name for name in views if name in tables]
+
+
+@contextmanager
+def _leave_out(name: str, sql: str, damages: Damages) -> Iterator[None]:
+    """Leave out a table that cannot be read, if a query about tables does not name it."""
+    is_named = re.search(rf"\b{name}\b", sql, re.IGNORECASE)
+    with nullcontext() if is_named else damages.collect(name):
+        yield
 
 
 def _create_view(

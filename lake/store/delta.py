@@ -30,7 +30,7 @@ from lake.store.columns import build_missing_fields, build_schema, list_bounded,
 from lake.store.faults import translate_errors
 from lake.store.heal import drop_torn_checkpoint, heal_end
 from lake.store.local_table import LocalTable
-from lake.store.log import has_table, list_removed, read_actions, require_version
+from lake.store.log import has_table, list_removed, read_actions, require_log, require_version
 from lake.store.seal import seal_checkpoint, seal_creation
 from lake.store.soundness import (
     explain_damage,
@@ -53,7 +53,7 @@ WRITER = WriterProperties(
 AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 CONFLICT_ATTEMPTS = 100
 # Without their last rows, work is repeated, and nothing else is lost: what becomes of such rows.
-_REPEATABLE = {
+REPEATABLE = {
     "coverage": "what they recorded is requested again",
     "jobs": "the jobs that they recorded are no longer listed",
     "checks": "the next check repeats the checks that they recorded",
@@ -140,11 +140,11 @@ def open_for_writing(path: Path, dataset: Dataset, clock: CommitClock) -> LocalT
     DamagedError
         Its log cannot be read, or commits vanished from its end.
     """
-    if dataset.name in _REPEATABLE and dataset.name not in _ONLY_LAST:
-        forget_vanished(path, _REPEATABLE[dataset.name])
-    else:
-        require_all_commits(path)
     with translate_errors(f"table {dataset.name}"):
+        if dataset.name in REPEATABLE and dataset.name not in _ONLY_LAST:
+            forget_vanished(path, REPEATABLE[dataset.name])
+        else:
+            require_all_commits(path)
         heal_end(path, clock)
     if not has_table(path):
         create_table(path, dataset, clock)
@@ -287,7 +287,7 @@ def build_commit_properties(metadata: Mapping[str, Any]) -> CommitProperties:
 
 
 def _set_torn_aside(path: Path, dataset: Dataset) -> bool:
-    consequence = _REPEATABLE.get(dataset.name)
+    consequence = REPEATABLE.get(dataset.name)
     if consequence is None:
         return False
     is_whole_history = dataset.name in _ONLY_LAST
@@ -299,6 +299,8 @@ def _open_sound(path: Path, dataset: Dataset, version: int | None) -> LocalTable
     try:
         table = LocalTable(path, version=version)
     except TableNotFoundError:
+        if dataset.name not in REPEATABLE:
+            require_log(path)
         raise UnknownNameError(
             f"table {dataset.name} does not exist yet",
             f"Ingest something into it: `lake ingest {dataset.family} --help`.",
@@ -308,7 +310,7 @@ def _open_sound(path: Path, dataset: Dataset, version: int | None) -> LocalTable
             require_version(path, dataset, version)
         raise explain_damage(path) or error from error
     table.require_sound()
-    if dataset.name in _REPEATABLE and version is None:
+    if dataset.name in REPEATABLE and version is None:
         require_whole_files(path, table.version())
     return table
 

@@ -105,12 +105,17 @@ class CommitTimes:
 
 
 def has_table(path: Path) -> bool:
-    """Whether a folder holds a table: a creation that failed leaves an empty log."""
+    """Whether a folder holds a table: a creation that failed leaves an empty log.
+
+    A log that cannot be looked into counts: whoever opens the table gets the reason.
+    """
     try:
         with os.scandir(path / "_delta_log") as entries:
             return any(entry.name.endswith((".json", ".parquet")) for entry in entries)
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:  # no permission, or a link to itself
+        return True
 
 
 def has_lost_log(path: Path) -> bool:
@@ -123,12 +128,35 @@ def has_lost_log(path: Path) -> bool:
 
 def read_latest_version(path: Path) -> int:
     """Read the latest version of a table from the file names of its log."""
+    with translate_errors(f"table {path.name}"):
+        require_log(path)
     versions = [int(file.stem) for file in (path / "_delta_log").glob("[0-9]*.json")]
     if not versions:
         raise DamagedError(
             f"table {path.name}: its log is empty", "Restore the table from a backup."
         )
     return max(versions)
+
+
+def require_log(path: Path) -> None:
+    """Raise an error if the log of a table cannot be looked into, or is gone while its data is not.
+
+    Raises
+    ------
+    OSError
+        The storage refuses: no permission, or a link to itself.
+    DamagedError
+        The log is gone.
+    """
+    if has_lost_log(path):
+        raise DamagedError(
+            f"table {path.name}: its log is gone, and its data files are there: "
+            f"{path / '_delta_log'}",
+            "Restore this folder from a backup. Or move the folder of the table away, look which "
+            "rows are missing with `lake status`, and ingest them again with --refetch.",
+        )
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(path / "_delta_log"):
+        pass
 
 
 def require_version(path: Path, dataset: Dataset, version: int) -> None:

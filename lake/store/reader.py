@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from lake.errors import DamagedError, UnknownNameError
+from lake.errors import LakeError, UnknownNameError
 from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.frames import sort_by
 from lake.model.selection import Selection
@@ -183,7 +183,7 @@ class UnreadableTable(TableReader):
     Whoever needs no row of it goes on.
     """
 
-    def __init__(self, dataset: Dataset, error: DamagedError) -> None:
+    def __init__(self, dataset: Dataset, error: LakeError) -> None:
         self.dataset = dataset
         self._error = error
 

@@ -101,7 +101,7 @@ class Store:
     def tables(self) -> tuple[str, ...]:
         """List the names of the tables that exist; those of other programs are reported once."""
         folders = self.root.tables.glob("*")
-        names = sorted(folder.name for folder in folders if log.has_table(folder))
+        names = sorted(folder.name for folder in folders if self.exists(folder.name))
         return tuple(name for name in names if self._is_described(name))
 
     def lost_tables(self) -> tuple[str, ...]:
@@ -115,7 +115,13 @@ class Store:
         return tuple(name for name in names if self.catalog.dataset(name).kind == "data")
 
     def exists(self, name: str) -> bool:
-        return log.has_table(self.root.tables / name)
+        """Whether there is a table, if only its data: without its log it cannot be read.
+
+        A record without its log counts as none where that costs repeated work only.
+        """
+        path = self.root.tables / name
+        is_lost = name not in delta.REPEATABLE and log.has_lost_log(path)
+        return is_lost or log.has_table(path)
 
     def create(self, dataset: Dataset) -> None:
         """Create the table of a dataset, without rows, if it does not exist."""

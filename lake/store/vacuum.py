@@ -21,6 +21,7 @@ from lake.errors import DamagedError, LakeError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.time import EPOCH
 from lake.store.checksums import forget_files
+from lake.store.damages import Damages
 from lake.store.faults import translate_errors
 from lake.store.history import record_vacuum
 from lake.store.log import Commit, read_commits
@@ -145,18 +146,22 @@ def vacuum(
     UsageError
         `keep` is so short that files of unfinished commits could be deleted.
     DamagedError
-        The files that a bundle needs are unknown: nothing was deleted.
+        A table is damaged, or the files that a bundle needs of it are unknown: nothing of it was
+        deleted. All other tables are vacuumed, and the error's `report` is the report.
     """
     if keep < LEAST_KEEP:
         raise UsageError(
             f"vacuum cannot keep only the last {keep}: files of running writers could be deleted",
             "Keep one hour or more; the default is seven days.",
         )
-    plans = _plan_tables(store, datasets, bundles, keep)
+    damages = Damages()
+    plans = _plan_tables(store, datasets, bundles, keep, damages)
     if not dry_run:
         for dataset, plan in plans:
             _delete(store.root.tables / dataset.name, plan.unneeded, store.now())
-    return _build_report(plans, deleted=not dry_run)
+    report = _build_report(plans, deleted=not dry_run)
+    damages.raise_if_any(report)
+    return report
 
 
 def plan_vacuum(
@@ -221,14 +226,18 @@ def _select_recent(history: Sequence[Commit], cutoff: datetime) -> Sequence[Comm
 
 
 def _plan_tables(
-    store: Store, datasets: Sequence[Dataset], bundles: Sequence[BundleFiles], keep: timedelta
+    store: Store,
+    datasets: Sequence[Dataset],
+    bundles: Sequence[BundleFiles],
+    keep: timedelta,
+    damages: Damages,
 ) -> list[tuple[Dataset, VacuumPlan]]:
     now = store.now()
     cutoff = now - min(keep, now - EPOCH)
     plans = []
     for dataset in datasets:
         own = [bundle for bundle in bundles if bundle.table == dataset.name]
-        with translate_errors(f"table {dataset.name}"):
+        with damages.collect(dataset.name), translate_errors(f"table {dataset.name}"):
             plans.append((dataset, _plan_table(store, dataset, own, cutoff)))
     return plans
 

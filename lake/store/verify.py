@@ -23,7 +23,9 @@ from lake.store.checksums import (
     order_records,
     read_record,
 )
+from lake.store.damages import UNREADABLE
 from lake.store.hashing import hash_files
+from lake.store.log import has_lost_log
 from lake.store.reader import FILES
 from lake.store.soundness import describe_vanished, find_fault, is_readable
 from lake.store.store import Store
@@ -149,12 +151,11 @@ def _verify_table(
     try:
         snapshot = store.snapshot(dataset)
         version, files = snapshot.version, snapshot.files()
-    except DamagedError as error:
-        if not problems:
-            problems.append(_Problem(LOG_PREFIX, "damaged", "readable", error.message))
-    except UnknownNameError:  # no log at all
-        if not problems:
+    except (UnknownNameError, *UNREADABLE) as error:
+        if not problems and (isinstance(error, UnknownNameError) or has_lost_log(folder)):
             problems.append(_Problem(LOG_PREFIX, "missing", None, _NO_LOG))
+        elif not problems:
+            problems.append(_Problem(LOG_PREFIX, "damaged", "readable", error.message))
     problems += _verify_data(folder, files, expected, progress)
     counts = {
         kind: sum(problem.kind == kind for problem in problems)
