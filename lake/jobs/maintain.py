@@ -96,7 +96,8 @@ class Maintainer:
             damages = Damages()
             for dataset in datasets:
                 with damages.collect(dataset.name):
-                    rows.append(self._optimize(dataset, end, job.id, tally, progress))
+                    total = self._optimize(dataset, end, job.id, tally, progress, damages)
+                    rows.append(asdict(total))
             report = pl.DataFrame(rows, schema=_OPTIMIZE_SCHEMA)
             damages.raise_if_any(report)
         return report
@@ -120,7 +121,9 @@ class Maintainer:
         UsageError
             `keep` is too short.
         DamagedError
-            The files that a bundle needs are unknown: nothing was deleted.
+            A table is damaged, or the files that a bundle needs of it are unknown: nothing of it
+            was deleted. All other tables are vacuumed, and the error's `report` is the report. If
+            a bundle itself cannot be read, nothing at all is deleted.
         CommitConflictError
             A bundle is being pinned.
         """
@@ -195,23 +198,31 @@ class Maintainer:
         return verify_tables(self._store, unique.values(), progress or NoProgress())
 
     def _optimize(
-        self, dataset: Dataset, end: datetime, job_id: str, tally: WriteCounts, progress: Progress
-    ) -> dict[str, str | int]:
+        self,
+        dataset: Dataset,
+        end: datetime,
+        job_id: str,
+        tally: WriteCounts,
+        progress: Progress,
+        damages: Damages,
+    ) -> _Total:
+        """Compact a table; dates whose rows cannot be read stay as they are."""
         table = self._store.open_for_writing(dataset)
         batches = plan_batches(Snapshot(dataset, table).files(), dataset, end)
         total = _Total(dataset.name)
         progress.begin(f"compacting {dataset.name}", sum(len(batch.dates) for batch in batches))
         try:
             for batch in batches:
-                now = self._store.now()
-                result = compact(table, dataset, batch, before=end, now=now, job_id=job_id)
-                if result is not None:
-                    total = total.add(result)
-                    tally.add(dataset.name, WriteResult(result.rows, 0, 0, 0, result.version))
+                with damages.collect(dataset.name):
+                    now = self._store.now()
+                    result = compact(table, dataset, batch, before=end, now=now, job_id=job_id)
+                    if result is not None:
+                        total = total.add(result)
+                        tally.add(dataset.name, WriteResult(result.rows, 0, 0, 0, result.version))
                 progress.advance(len(batch.dates))
         finally:
             progress.end()
-        return asdict(total)
+        return total
 
     def _resolve_datasets(self, tables: Sequence[str]) -> list[Dataset]:
         """Return the datasets of existing tables."""

@@ -17,6 +17,7 @@ from lake.model.severity import severity_rank
 from lake.model.time import EPOCH, MICROSECOND
 from lake.quality.report.document import Chart, Deviation, Line
 from lake.quality.run import FOLDED_PATTERN
+from lake.store.damages import Damages
 
 _CHARTS, _PER_CHECK = 24, 8
 _AROUND, _LONG, _INSIDE = 40, 180, 45  # slots
@@ -28,8 +29,13 @@ _CHECKS = (
 _DEVIATION = "venue_deviation"
 
 
-def build_charts(inputs: CheckInputs, findings: pl.DataFrame) -> tuple[Chart, ...]:
-    """Build charts of candles around the worst findings of bars, from all checks and markets."""
+def build_charts(
+    inputs: CheckInputs, findings: pl.DataFrame, damages: Damages
+) -> tuple[Chart, ...]:
+    """Build charts of candles around the worst findings of bars, from all checks and markets.
+
+    Those whose rows cannot be read are left out, and `damages` gets the reason.
+    """
     bars = [name for name, reader in inputs.tables.items() if reader.dataset.event == "bar"]
     suitable = findings.filter(
         pl.col("dataset").is_in(bars)
@@ -38,7 +44,10 @@ def build_charts(inputs: CheckInputs, findings: pl.DataFrame) -> tuple[Chart, ..
         & ~pl.col("message").str.contains(FOLDED_PATTERN)
     )
     worst = _select_worst(_join_days(suitable))
-    charts = (_build_chart(inputs, row) for row in worst.iter_rows(named=True))
+    charts = []
+    for row in worst.iter_rows(named=True):
+        with damages.collect(str(row["dataset"])):
+            charts.append(_build_chart(inputs, row))
     return tuple(chart for chart in charts if chart is not None)
 
 
@@ -47,11 +56,13 @@ def build_deviations(
     selection: Selection,
     findings: pl.DataFrame,
     threshold_bps: Callable[[Dataset], float],
+    damages: Damages,
 ) -> tuple[Deviation, ...]:
     """Build the deviations of the closes of a symbol on two venues, in the finest bars of both.
 
     Pairs with findings come first. A long range is reduced to 400 spans with their mean, lowest and
-    highest deviation, so that no minute disappears in a mean.
+    highest deviation, so that no minute disappears in a mean. Pairs whose rows cannot be read are
+    left out, and `damages` gets the reason.
     """
     deviating = findings.filter(pl.col("check") == _DEVIATION)
     names = pl.concat_str("exchange", "symbol", separator=" ")
@@ -62,12 +73,14 @@ def build_deviations(
         return frozenset(map(str, markets)) not in with_findings, _step(dataset) // MICROSECOND
 
     deviations: dict[tuple[Market, Market], Deviation] = {}
-    for dataset, *markets in sorted(_pair_venues(inputs, selection), key=order):
+    for dataset, *markets in sorted(_pair_venues(inputs, selection, damages), key=order):
         first, second = markets
         if len(deviations) < _PAIRS and (first, second) not in deviations:
-            line = _build_deviation(
-                inputs, dataset, first, second, selection, threshold_bps(dataset)
-            )
+            line = None
+            with damages.collect(dataset.name):
+                line = _build_deviation(
+                    inputs, dataset, first, second, selection, threshold_bps(dataset)
+                )
             if line is not None:
                 deviations[first, second] = line
     return tuple(deviations.values())
@@ -104,14 +117,15 @@ def _select_worst(findings: pl.DataFrame) -> pl.DataFrame:
 
 
 def _pair_venues(
-    inputs: CheckInputs, selection: Selection
+    inputs: CheckInputs, selection: Selection, damages: Damages
 ) -> Iterator[tuple[Dataset, Market, Market]]:
     for table, rows in inputs.tables.items():
         if rows.dataset.event != "bar":
             continue
         by_symbol: dict[str, list[Market]] = {}
-        for market in inputs.find_markets(table, selection):
-            by_symbol.setdefault(market.symbol, []).append(market)
+        with damages.collect(table):
+            for market in inputs.find_markets(table, selection):
+                by_symbol.setdefault(market.symbol, []).append(market)
         for markets in by_symbol.values():
             for first, second in combinations(markets, 2):
                 yield rows.dataset, first, second

@@ -9,7 +9,7 @@ from itertools import chain
 
 import polars as pl
 
-from lake.errors import DamagedError, LakeError, UnknownNameError
+from lake.errors import LakeError, UnknownNameError
 from lake.jobs.alerts import run_alerts
 from lake.jobs.job import WriteCounts, record_job
 from lake.jobs.quality.findings import FindingCounts, close_findings, record_findings, record_scores
@@ -29,7 +29,7 @@ from lake.quality.score import combine_scores
 from lake.query.unchecked import find_unchecked, read_versions
 from lake.settings import QualitySettings, Settings
 from lake.store.chunks import widen_to_days
-from lake.store.damages import Damages
+from lake.store.damages import UNREADABLE, Damages
 from lake.store.ledger import Ledger
 from lake.store.store import Store
 
@@ -228,14 +228,14 @@ def _run(
     *,
     own: OwnChecks | None = None,
     progress: Progress | None = None,
-) -> tuple[CheckReport, DamagedError | None]:
+) -> tuple[CheckReport, LakeError | None]:
     """Check selections of tables as one job, one market and some days at a time.
 
     Damage stops the table, or the selection, that it concerns; it is returned with the report.
     """
     run = _Run(store, inputs, settings.quality, own, progress or NoProgress())
     command = f"check {' '.join(dict.fromkeys(table for table, _ in wanted))}"
-    failure: DamagedError | None = None
+    failure: LakeError | None = None
     job_id, scores = "", store.catalog.dataset("scores").empty()
     try:
         with record_job(Ledger(store), command, _build_arguments(wanted), WriteCounts()) as job:
@@ -246,7 +246,7 @@ def _run(
             scores = pl.concat(run.days) if run.days else scores
             record_scores(store, scores, job_id)
             run.damages.raise_if_any()
-    except DamagedError as error:
+    except UNREADABLE as error:
         if not run.damages.errors:
             raise
         failure = error
@@ -278,13 +278,16 @@ class _Run:
         """Check a selection of a table; where damage ends that, no finding is closed for it."""
         checked: dict[Market, list[TimeRange]] = {}
         results = check_tables(
-            self.inputs, [table], selection, self.quality, self.progress, self.own
+            self.inputs, [table], selection, self.quality, self.progress, self.own, self.damages
         )
+        before = set(self.damages.errors)
         for result in results:
             place = (self.store, result.table, result.market)
             self.recorded += record_findings(*place, result.range, result.findings, job_id)
             checked.setdefault(result.market, []).append(result.range)
             self.days.append(result.named_scores)
+        if self.damages.errors.keys() - before or table in before:
+            return  # days that were not judged may have rows
         days = widen_to_days(selection)
         self.recorded += close_findings(self.store, table, days, checked, job_id)
 

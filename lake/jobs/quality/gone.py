@@ -19,6 +19,7 @@ from lake.model.selection import Selection
 from lake.model.slots import slot_at
 from lake.model.time import MICROSECOND, TimeRange
 from lake.query.grids import read_grid
+from lake.store.damages import UNREADABLE
 from lake.store.reader import TableReader, may_hold_rows
 
 
@@ -63,10 +64,21 @@ class Gone:
         kept = [
             pair
             for pair in pairs.iter_rows()
-            for item in self.find(table, StoredMarket(*pair))
+            for item in self._find_or_suspect(table, StoredMarket(*pair), spans)
             if (end is None or item.start < end) and (start is None or item.end > start)
         ]
         return pl.DataFrame(kept, schema=pairs.schema, orient="row")
+
+    def _find_or_suspect(self, table: str, market: Market, answers: pl.DataFrame) -> RangeSet:
+        """Find what is gone of a market; all that was answered, if its rows cannot be read.
+
+        Whoever needs these rows gets the error, and other markets go on.
+        """
+        try:
+            return self.find(table, market)
+        except UNREADABLE:
+            own = answers.filter(matches_market(market)).select("timestamp", "end")
+            return union(TimeRange(*row) for row in own.iter_rows())
 
     def _find(
         self, table: str, market: Market, answers: pl.DataFrame, grid: Grid | None

@@ -11,6 +11,7 @@ from lake.model.dataset import Dataset
 from lake.model.identity import CONTRADICTS
 from lake.model.json_text import match_path
 from lake.model.revision import CONFLICTS
+from lake.model.selection import Selection
 from lake.quality.checks.contradictions import CONTENT, OPPOSED
 from lake.quality.checks.quarantined import KEY, SEPARATOR
 from lake.store.store import Store
@@ -39,6 +40,20 @@ def read_rejected(store: Store, as_of: datetime | None) -> pl.DataFrame:
         pl.when(contradicts).then("row").alias(CONTENT),
         pl.when(pl.col("reason") == CONFLICTS).then("stored").alias(OPPOSED),
     ).drop("stored")
+
+
+def select_rejected(rejected: pl.DataFrame, table: str, selection: Selection) -> pl.DataFrame:
+    """Return the rejected rows of a table and selection; those without a usable time have 1970."""
+    selected = pl.col("dataset") == table
+    if selection.exchanges:
+        selected &= pl.col("exchange").is_in(list(selection.exchanges))
+    if selection.symbols:
+        selected &= pl.col("symbol").is_in(list(selection.symbols))
+    if selection.start is not None:
+        selected &= pl.col("timestamp") >= selection.start
+    if selection.end is not None:
+        selected &= pl.col("timestamp") < selection.end
+    return rejected.filter(selected)
 
 
 def _find_dataset(store: Store, table: str) -> Dataset | None:

@@ -40,6 +40,7 @@ from lake.quality.report.document import (
 )
 from lake.quality.score import DELAYS, DIMENSIONS, MEASURES, combine_scores
 from lake.settings import QualitySettings
+from lake.store.damages import Damages
 from lake.store.snapshot import Snapshot
 from lake.version import VERSION
 
@@ -69,7 +70,7 @@ class ReportData:
 
 
 def build_report(data: ReportData, inputs: CheckInputs, quality: QualitySettings) -> Report:
-    """Build the report on the checked tables.
+    """Build the report on the checked tables; charts whose rows cannot be read are left out.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def build_report(data: ReportData, inputs: CheckInputs, quality: QualitySettings
     start, end = first.date(), last.date() + DAY
     findings = sort_by_severity(data.findings)
     selection = Selection(start=first, end=last + DAY)
-    threshold = partial(_find_threshold, quality)
+    threshold, damages = partial(_find_threshold, quality), Damages()
     return Report(
         title=data.title,
         made_at=data.made_at,
@@ -99,8 +100,8 @@ def build_report(data: ReportData, inputs: CheckInputs, quality: QualitySettings
         markets=tuple(_summarize_markets(data.scores, findings, start, end)),
         findings=tuple(_to_finding(row) for row in findings.head(_FINDINGS).iter_rows(named=True)),
         findings_total=findings.height,
-        charts=build_charts(inputs, findings),
-        deviations=build_deviations(inputs, selection, findings, threshold),
+        charts=build_charts(inputs, findings, damages),
+        deviations=build_deviations(inputs, selection, findings, threshold, damages),
         repairs=tuple(_to_repair(row) for row in data.repairs.head(_REPAIRS).iter_rows(named=True)),
         latency=tuple(_list_latencies(data.scores, start)),
         provenance=_build_provenance(data, inputs),

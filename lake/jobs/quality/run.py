@@ -9,7 +9,7 @@ from datetime import datetime
 
 import polars as pl
 
-from lake.errors import ConfigError, DamagedError, UnknownNameError, UsageError
+from lake.errors import ConfigError, UnknownNameError, UsageError
 from lake.jobs.quality.rejected import read_rejected
 from lake.jobs.quality.slices import CheckInputs
 from lake.model.dataset import Dataset
@@ -25,6 +25,7 @@ from lake.quality.score import score_days
 from lake.query.markets import read_instruments
 from lake.query.overview import join_answers
 from lake.settings import QualitySettings, Settings
+from lake.store.damages import UNREADABLE, Damages
 from lake.store.ledger import Ledger, is_covered
 from lake.store.reader import TableReader, UnreadableTable
 from lake.store.store import Store
@@ -116,7 +117,7 @@ def _open_table(store: Store, dataset: Dataset, as_of: datetime | None) -> Table
     """Open a table; one that is damaged stops only checks that need its rows."""
     try:
         return store.snapshot(dataset, as_of=as_of)
-    except DamagedError as error:
+    except UNREADABLE as error:
         return UnreadableTable(dataset, error)
 
 
@@ -144,10 +145,17 @@ def check_tables(
     quality: QualitySettings,
     progress: Progress,
     own: OwnChecks | None = None,
+    damages: Damages | None = None,
     *,
     exactly: bool = False,
 ) -> Iterator[MarketResult]:
     """Check tables, one market and some days at a time.
+
+    Parameters
+    ----------
+    damages
+        Gets what cannot be read, so that all other markets and days are checked; None: it is
+        raised.
 
     Raises
     ------
@@ -159,7 +167,7 @@ def check_tables(
     checks = {name: configure_checks(inputs, name, quality, own) for name in tables}
     for name in tables:
         progress.begin(f"checking {name}", inputs.estimate_rows(name, selection))
-        for data in inputs.cut_slices(name, selection, exactly=exactly):
+        for data in inputs.cut_slices(name, selection, damages, exactly=exactly):
             result = run_checks(data, checks[name])
             progress.advance(int(result.days["rows"].sum()))
             is_defect = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")

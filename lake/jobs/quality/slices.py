@@ -12,6 +12,7 @@ import polars as pl
 from lake.jobs.quality.file_spans import Listing, matches_market, weigh_holes, weigh_range
 from lake.jobs.quality.gone import Gone
 from lake.jobs.quality.outages import Outages
+from lake.jobs.quality.rejected import select_rejected
 from lake.jobs.quality.related import (
     find_finest_bars,
     find_longer_tables,
@@ -33,6 +34,7 @@ from lake.quality.slice import Reference, Slice
 from lake.query.grids import read_grid
 from lake.query.markets import Instruments, units_of
 from lake.store.chunks import chunk_days, to_day_number, widen_to_days
+from lake.store.damages import Damages, RaisedDamages
 from lake.store.reader import TIME_STEP, TableReader, may_hold_rows
 
 _MIN_SHARE = 0.9  # share of stored ids from which trades count as numbered consecutively
@@ -92,22 +94,31 @@ class CheckInputs:
         return Listing(self.tables, self.now)
 
     def cut_slices(
-        self, table: str, selection: Selection, *, exactly: bool = False
+        self,
+        table: str,
+        selection: Selection,
+        damages: Damages | None = None,
+        *,
+        exactly: bool = False,
     ) -> Iterator[Slice]:
         """Cut a selection into slices of one market and some days, so that memory stays bounded.
 
         Slices have whole days, also if a bound is within a day, unless `exactly` is true. Markets
         and days whose rows were all rejected, or that a source no longer serves, are included.
+        What cannot be read is left out, and `damages` gets it; without them it is raised.
         """
         dataset = self.tables[table].dataset
+        damages = damages or RaisedDamages()
         for market in self.find_checked_markets(table, selection):
-            for days in self._chunk_days(dataset, market, selection):
-                start, end = days.start, days.end
-                if exactly:
-                    start = max(filter(None, (start, selection.start)))
-                    end = min(filter(None, (end, selection.end)))
-                if start < end:
-                    yield self._build_slice(dataset, market, TimeRange(start, end))
+            with damages.collect(table):
+                for days in self._chunk_days(dataset, market, selection):
+                    start, end = days.start, days.end
+                    if exactly:
+                        start = max(filter(None, (start, selection.start)))
+                        end = min(filter(None, (end, selection.end)))
+                    if start < end:
+                        with damages.collect(table):
+                            yield self._build_slice(dataset, market, TimeRange(start, end))
 
     def estimate_rows(self, table: str, selection: Selection) -> int:
         """Estimate the number of rows of `cut_slices`, for a progress bar."""
@@ -375,17 +386,7 @@ class CheckInputs:
         return self._consecutive[key]
 
     def _find_quarantine(self, table: str, selection: Selection) -> pl.DataFrame:
-        """Find the rejected rows of a selection; rows without a usable time have 1970-01-01."""
-        selected = pl.col("dataset") == table
-        if selection.exchanges:
-            selected &= pl.col("exchange").is_in(list(selection.exchanges))
-        if selection.symbols:
-            selected &= pl.col("symbol").is_in(list(selection.symbols))
-        if selection.start is not None:
-            selected &= pl.col("timestamp") >= selection.start
-        if selection.end is not None:
-            selected &= pl.col("timestamp") < selection.end
-        return self.quarantine.filter(selected)
+        return select_rejected(self.quarantine, table, selection)
 
 
 def _select(market: Market, range_: TimeRange) -> Selection:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from lake.errors import DamagedError, SourceUnavailableError
+from lake.errors import SourceUnavailableError
 from lake.jobs.job import record_job
 from lake.jobs.repairs.connections import Connect, Connections
 from lake.jobs.repairs.dry_run import preview
@@ -23,7 +23,7 @@ from lake.model.market import Market
 from lake.model.progress import Progress
 from lake.query.grids import find_grid
 from lake.settings import Settings
-from lake.store.damages import Damages
+from lake.store.damages import UNREADABLE, Damages
 from lake.store.ledger import Ledger
 from lake.store.locks import lock_for_repair
 from lake.store.store import Store
@@ -133,7 +133,7 @@ class Repairer:
     def _find_grid(self, dataset: Dataset, market: Market) -> Grid | None:
         try:
             return find_grid(self._store, dataset, market)
-        except DamagedError as error:
+        except UNREADABLE as error:
             self._damages.add(dataset.name, error)
             return None  # its groups are left out
 
