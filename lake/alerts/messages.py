@@ -9,7 +9,7 @@ sends it: nothing is lost.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar
@@ -117,6 +117,33 @@ class Plan:
     alerts: tuple[Alert, ...]
     messages: tuple[Message, ...]
     held_back: int
+
+
+def keep_unknown(
+    rules: Iterable[AlertRule],
+    conditions: Iterable[Condition],
+    before: Iterable[Alert],
+    unknown: Collection[str],
+) -> tuple[Condition, ...]:
+    """Keep raised alerts about the age of rows in tables that cannot be read, and raise no others.
+
+    Parameters
+    ----------
+    unknown
+        Names of these tables: whether their rows are old is not known.
+    """
+    on_age = {rule.name for rule in rules if rule.freshness_seconds is not None}
+
+    def is_unknown(subject: Subject) -> bool:
+        return subject.rule in on_age and subject.dataset in unknown
+
+    kept = {c.subject: c for c in conditions if not is_unknown(c.subject)}
+    for alert in before:
+        if alert.is_raised and is_unknown(alert.subject):
+            kept[alert.subject] = Condition(
+                alert.subject, alert.severity, alert.count, alert.raised_at, alert.text
+            )
+    return tuple(kept[subject] for subject in sorted(kept))
 
 
 def plan_messages(

@@ -17,7 +17,14 @@ import polars as pl
 
 from lake.alerts.channels import Channel, DeliveryError, NoAnswerError, deliver, require_apprise
 from lake.alerts.conditions import NEWEST, find_conditions, matches
-from lake.alerts.messages import Address, Alert, Message, apply_results, plan_messages
+from lake.alerts.messages import (
+    Address,
+    Alert,
+    Message,
+    apply_results,
+    keep_unknown,
+    plan_messages,
+)
 from lake.alerts.state import select_active, to_rows
 from lake.errors import ConfigError, LakeError, UnknownNameError
 from lake.jobs.job import WriteCounts, record_job
@@ -25,6 +32,7 @@ from lake.log import get_logger
 from lake.model.dataset import Dataset
 from lake.model.words import count
 from lake.settings import AlertRule, AlertSettings, Settings
+from lake.store.damages import Damages
 from lake.store.ledger import Ledger
 from lake.store.locks import lock_file
 from lake.store.snapshot import Snapshot
@@ -119,7 +127,9 @@ def run_alerts(store: Store, settings: Settings) -> AlertReport:
     Raises
     ------
     StorageError, DamagedError, CommitConflictError
-        The lake cannot be read or written; the next run may repeat delivered messages.
+        The lake cannot be read or written; the next run may repeat delivered messages. If only a
+        table with a rule on the age of its rows cannot be read, its alerts stay as they are, all
+        others are sent, and the error has the report.
     """
     alerts = settings.alerts
     if not alerts.rules:
@@ -183,10 +193,11 @@ def _run(store: Store, alerts: AlertSettings) -> AlertReport:
     )  # after taking the lock: another run may have sent messages while this one waited
     dataset = store.catalog.dataset("alerts")
     min_interval = timedelta(seconds=alerts.min_interval_seconds)
-    conditions = find_conditions(
-        alerts.rules, _read_open_findings(store), _read_newest_times(store, alerts.rules), now
-    )
+    damages = Damages()
+    newest = _read_newest_times(store, alerts.rules, damages)
+    found = find_conditions(alerts.rules, _read_open_findings(store), newest, now)
     before = select_active(store.read(dataset), now, min_interval)
+    conditions = keep_unknown(alerts.rules, found, before, damages.errors)
     plan = plan_messages(
         alerts.rules,
         conditions,
@@ -198,7 +209,9 @@ def _run(store: Store, alerts: AlertSettings) -> AlertReport:
     errors = _deliver_messages(plan.messages, alerts)
     _record(store, dataset, before, apply_results(plan, errors, now))
     outcomes = (AlertOutcome(message, errors[message.address]) for message in plan.messages)
-    return AlertReport(len(conditions), tuple(outcomes), plan.held_back)
+    report = AlertReport(len(conditions), tuple(outcomes), plan.held_back)
+    damages.raise_if_any(report)
+    return report
 
 
 def _read_open_findings(store: Store) -> pl.DataFrame:
@@ -210,7 +223,7 @@ def _read_open_findings(store: Store) -> pl.DataFrame:
     return rows.filter(pl.col("status") == "open").collect()
 
 
-def _read_newest_times(store: Store, rules: Sequence[AlertRule]) -> pl.DataFrame:
+def _read_newest_times(store: Store, rules: Sequence[AlertRule], damages: Damages) -> pl.DataFrame:
     """Read when the newest row had happened, for tables with a rule of freshness.
 
     Times of receipt do not count: a row that comes late is old when it comes.
@@ -221,7 +234,8 @@ def _read_newest_times(store: Store, rules: Sequence[AlertRule]) -> pl.DataFrame
         if any(matches(pattern, name) for pattern in patterns):
             dataset = store.catalog.dataset(name)
             if dataset.kind == "data":
-                frames.append(_read_newest_times_of(dataset, store.snapshot(dataset)))
+                with damages.collect(name):
+                    frames.append(_read_newest_times_of(dataset, store.snapshot(dataset)))
     return pl.concat(frames)
 
 

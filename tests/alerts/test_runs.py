@@ -11,6 +11,8 @@ import pytest
 from deltalake import ColumnProperties, WriterProperties, write_deltalake
 
 from lake.api import Lake
+from lake.errors import DamagedError
+from lake.jobs.alerts import AlertReport
 from tests.alerts.conftest import NOW, Clock, Receiver, Watched, findings, rule
 from tests.conftest import TIME, bars, funding, trades, write
 
@@ -299,3 +301,22 @@ def test_alerts_of_a_rule_that_is_no_more_stay_as_they_are(
     assert [message.title for message in receiver.taken()] == ["lake: b: 1 resolved"]
     lake.alerts.run()
     assert [message.title for message in receiver.taken()] == ["lake: a: 1 resolved"]
+
+
+def test_an_alert_about_a_table_that_cannot_be_read_is_not_resolved(
+    watched: Watched, receiver: Receiver, clock: Clock
+) -> None:
+    old = rule("old", dataset="*", freshness_seconds=60.0, severity=None)
+    lake = watched(channels={"chat": receiver.url}, rules=[old])
+    put(lake, "trades", trades(1))
+    put(lake, "bars_1m", bars(1))
+    lake.alerts.run()
+    assert [message.title for message in receiver.taken()] == ["lake: old: 2 raised"]
+    (lake.root.tables / "trades" / "_delta_log").rename(lake.root.path / "log")
+    put(lake, "bars_1m", bars(1, start=NOW))
+    clock.turn(minutes=1)
+    with pytest.raises(DamagedError, match="table trades") as caught:
+        Lake(lake.settings, now=clock).alerts.run()
+    assert isinstance(caught.value.report, AlertReport)
+    assert caught.value.report.conditions == 1
+    assert [message.title for message in receiver.taken()] == ["lake: old: 1 resolved"]
