@@ -135,7 +135,7 @@ class CheckInputs:
         files = self.listing.files(table)
         spans = files.group_by(market).agg(pl.col("first").min(), pl.col("last").max())
         stored = spans.filter(may_hold_rows(days)).select(market)
-        others = (self._find_quarantine(table, days), self._find_not_given(table, days))
+        others = (select_rejected(self.quarantine, table, days), self._find_not_given(table, days))
         gone = [self._gone.list_markets(table, days)] if self._gone else []
         pairs = pl.concat([stored, *gone, *(rows.select(market) for rows in others)])
         return sorted(StoredMarket(*pair) for pair in pairs.unique().iter_rows())
@@ -167,7 +167,7 @@ class CheckInputs:
             bars=self._find_bars(dataset, market, range_),
             others=self._find_others(dataset, market, range_, find_venue_margin(dataset)),
             omits_empty_bars=self.omits_empty_bars(market.exchange),
-            quarantine=self._find_quarantine(table, own),
+            quarantine=select_rejected(self.quarantine, table, own),
             bar_grid=self._find_grid(table, market),
             units=units_of(market, self.instruments),
             funding_limit=self.funding_limits(market),
@@ -327,7 +327,9 @@ class CheckInputs:
             same = (pl.col("symbol") == market.symbol) & (pl.col("exchange") != market.exchange)
             references.append(self._weigh_files(dataset.name).filter(same))
         own = Selection((market.exchange,), (market.symbol,))
-        more_days = set(map(to_day_number, self._find_quarantine(dataset.name, own)["timestamp"]))
+        more_days = set(
+            map(to_day_number, select_rejected(self.quarantine, dataset.name, own)["timestamp"])
+        )
         gone = self._gone.find(dataset.name, market) if self._gone else ()
         for item in (*_to_ranges(self._find_not_given(dataset.name, own)), *gone):
             first, last = to_day_number(item.start), to_day_number(item.end - MICROSECOND)
@@ -384,9 +386,6 @@ class CheckInputs:
             share = numbers.to_frame().select(rows / all_ids).item()
             self._consecutive[key] = share is not None and share >= _MIN_SHARE
         return self._consecutive[key]
-
-    def _find_quarantine(self, table: str, selection: Selection) -> pl.DataFrame:
-        return select_rejected(self.quarantine, table, selection)
 
 
 def _select(market: Market, range_: TimeRange) -> Selection:
