@@ -24,6 +24,7 @@ SHOWN = r"\x1b[2J[bold]BTC[/bold]\u202eTDSU\x07[/foo]:smile:"
         ("a\nb\tc\r", r"a\nb\tc\r"),
         ("ÄÖÜ 漢字 ∑ 😀 BTC/USDT:USDT", "ÄÖÜ 漢字 ∑ 😀 BTC/USDT:USDT"),
         ("zero\u200bwidth \ufeff \u2066x\u2069", r"zero\u200bwidth \ufeff \u2066x\u2069"),
+        ("x\u3164y\xa0z\u2003", r"x\u3164y\xa0z\u2003"),
         ("\ud800 \U000e0041 \x85", r"\ud800 \ue0041 \x85"),
     ],
 )

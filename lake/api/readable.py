@@ -101,7 +101,10 @@ class Readable:
         as_of: Time | None = None,
         missing: Missing = "error",
     ) -> pl.LazyFrame:
-        """Return the rows of `scan` after a column `available_at`: when each became available."""
+        """Return the rows of `scan` after a column `available_at`: when each became available.
+
+        Open bars are left out: they are not available before they are final.
+        """
         dataset = self._find(table, timeframe)
         rows = self.scan(
             dataset.name,
@@ -113,7 +116,7 @@ class Readable:
             as_of=as_of,
             missing=missing,
         )
-        return rows.select(dataset.availability(), pl.all())
+        return rows.select(dataset.availability(), pl.all()).drop_nulls("available_at")
 
     def to_pandas(
         self,
@@ -206,8 +209,8 @@ class Readable:
     ) -> pl.DataFrame:
         """Return the newest row of a market that was available at a time: one row, or none.
 
-        A bar is available at its end, any other row at its time, and each when it was received if
-        that was recorded and is later. Rows may have been stored or revised since: for the state of
+        A bar is available at its end (an open one never), any other row at its time, and each when
+        it was received if that was recorded and is later. Rows may have been stored or revised since: for the state of
         the table at a time, see `as_of` of `scan`.
 
         Raises

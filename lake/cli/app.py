@@ -26,7 +26,7 @@ from lake.cli import (
     sandbox,
     verify,
 )
-from lake.cli.session import ReaderLeftError, global_parameters
+from lake.cli.session import InterruptedByUserError, ReaderLeftError, global_parameters
 from lake.errors import (
     CommitConflictError,
     DamagedError,
@@ -128,7 +128,7 @@ def run(arguments: list[str]) -> int:
             return USAGE  # a bare `lake` or `lake bundle`: its help is printed already
         _print_error(arguments, "usage", error.format_message(), _help_hint(error))
         return USAGE
-    except (KeyboardInterrupt, typer.Abort):
+    except (InterruptedByUserError, KeyboardInterrupt, typer.Abort):
         _print_error(
             arguments, "interrupted", "interrupted", "The same command continues from here."
         )

@@ -39,6 +39,10 @@ class ReaderLeftError(Exception):
     """Stdout was closed by its reader. (Typer would turn a BrokenPipeError into exit code 1.)"""
 
 
+class InterruptedByUserError(Exception):
+    """The user stopped a command. (Typer would turn a KeyboardInterrupt into a silent exit.)"""
+
+
 @dataclass(frozen=True)
 class Session:
     """The values of the global options."""
@@ -167,6 +171,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             function(_session(chosen), **given)
         except BrokenPipeError as error:
             raise ReaderLeftError from error
+        except KeyboardInterrupt as error:
+            raise InterruptedByUserError from error
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}

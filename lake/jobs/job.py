@@ -73,7 +73,8 @@ def record_job(
         stopped = isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
         status: Status = "interrupted" if stopped else "failed"
         try:
-            ledger.finish_job(job, status, tally.counts(), str(error) or type(error).__name__)
+            reason = "stopped by the user" if stopped else str(error) or type(error).__name__
+            ledger.finish_job(job, status, tally.counts(), reason)
         except LakeError as record_error:
             # The first error matters more than the failure to record it.
             _log.error("job not recorded", job=job.id, reason=record_error.message)

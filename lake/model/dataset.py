@@ -376,7 +376,8 @@ class Dataset:
         It is the later one of two times: when the row's event had happened (`happened_at`), and
         when this machine received the row, if `received_at` says so. A clock that is behind the
         venue's thus never makes a row available before it happened. Rows with an
-        `announcement_column` are available at its time, but not before they were received.
+        `announcement_column` are available at its time, but not before they were received. An
+        open bar is not available: its values are not those that it has at its end. It is null.
 
         Its name is `available_at`, its type Datetime us UTC.
         """
@@ -385,6 +386,8 @@ class Dataset:
             known = pl.coalesce(self.announcement_column, known)
         if self.records_receipt:
             known = pl.max_horizontal(known, RECEIVED_AT)
+        if self.marks_open:
+            known = pl.when(pl.col("closed").fill_null(value=True)).then(known)
         return known.alias("available_at")
 
     def partition_date(self, column: str | None = None) -> pl.Expr:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +22,15 @@ _CLOSED: dict[str, str | bool | int | float | list[str]] = {
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """Open a connection without extensions to load and without Python variables as tables."""
+    """Open a connection without extensions to load and without Python variables as tables.
+
+    What does not fit into memory goes to a folder that does not exist before: DuckDB lets queries
+    read it, and its default is a folder of the working directory.
+    """
     import duckdb
 
-    connection = duckdb.connect(":memory:", config=_CLOSED)
+    spill = Path(tempfile.gettempdir()) / f"lake-sql-{uuid.uuid4().hex}"
+    connection = duckdb.connect(":memory:", config={**_CLOSED, "temp_directory": str(spill)})
     connection.execute("SET TimeZone = 'UTC'")
     return connection
 

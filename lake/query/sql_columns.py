@@ -42,7 +42,9 @@ def render_availability(dataset: Dataset) -> str:
     known = _render_end(dataset) if dataset.available_at == END else f'"{dataset.time_column}"'
     if dataset.announcement_column is not None:
         known = f'COALESCE("{dataset.announcement_column}", {known})'
-    return f'GREATEST({known}, "{RECEIVED_AT}")' if dataset.records_receipt else known
+    if dataset.records_receipt:
+        known = f'GREATEST({known}, "{RECEIVED_AT}")'
+    return f'CASE WHEN "closed" IS NOT FALSE THEN {known} END' if dataset.marks_open else known
 
 
 def _render_end(dataset: Dataset) -> str:

@@ -84,8 +84,12 @@ def test_an_interrupt_ends_in_130_and_keeps_what_was_fetched(
         exchange.recover()
     assert child.returncode == 130, err
     assert "Traceback" not in err
+    assert err.endswith("error: interrupted\nThe same command continues from here.\n")
+    assert ": interrupted, " in err, "the summary of what was stored"
     jobs = json.loads(_started(path, exchange, "audit", "--jobs", "--json").communicate()[0])
-    assert [job["status"] for job in jobs] == ["interrupted"]
+    assert [(job["status"], job["error"]) for job in jobs] == [
+        ("interrupted", "stopped by the user")
+    ]
 
 
 def test_the_sandbox_serves_until_it_is_stopped(tmp_path: Path, exchange: Sandbox) -> None:

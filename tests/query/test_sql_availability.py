@@ -120,3 +120,19 @@ def test_the_command_describe_says_when_a_row_is_available(
 ) -> None:
     assert run(["--lake", str(lake.root.path), "describe", "bars_1h"]) == 0
     assert "available at its end, or at received_at if that is later" in capsys.readouterr().err
+
+
+def test_an_open_bar_is_available_to_no_reader(lake: Lake) -> None:
+    """Its values are not those that it will have at its end."""
+    write(lake, "bars_1m", bars(3, closed=[True, True, False]))
+    late = T0 + HOUR
+    assert lake.sql(f"SELECT available_at IS NULL FROM bars_1m ORDER BY {ORDER}").fetchall() == [  # noqa: S608
+        (False,), (False,), (True,)
+    ]  # fmt: skip
+    assert lake.available("bars_1m").collect()["timestamp"].to_list() == [T0, T0 + MINUTE]
+    newest = lake.at("bars_1m", exchange="binance", symbol="BTC/USDT", time=late)
+    assert newest["timestamp"].to_list() == [T0 + MINUTE]
+    joined = "SELECT b.timestamp FROM (SELECT ? AS t) ASOF JOIN bars_1m b ON t >= b.available_at"
+    assert lake.sql(joined, [late]).fetchall() == [(T0 + MINUTE,)]
+    write(lake, "bars_1m", bars(3))
+    assert lake.sql(joined, [late]).fetchall() == [(T0 + 2 * MINUTE,)]

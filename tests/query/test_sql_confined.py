@@ -54,6 +54,16 @@ def test_a_query_reads_nothing_outside_a_bundle(lake: Lake, own: Path, text: str
         list(fetch_batches(bundle.sql(text.format(own=own, lake=lake.root.path)), 10))
 
 
+def test_a_query_reads_no_folder_of_the_working_directory(
+    lake: Lake, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own)
+    (own / ".tmp").mkdir()
+    (own / ".tmp" / "secret.txt").write_text("hidden")
+    with pytest.raises(UsageError, match="Cannot access"):
+        lake.sql("SELECT content FROM read_text('.tmp/secret.txt')")
+
+
 @pytest.mark.usefixtures("own")
 def test_a_query_sees_no_variables_of_python(lake: Lake) -> None:
     hidden = pl.DataFrame({"key": ["hidden"]})

@@ -22,7 +22,7 @@ from lake.jobs.ingest.report import NOTHING_TO_DO, Failure, IngestReport, Unreco
 from lake.jobs.ingest.request import IngestRequest
 from lake.jobs.ingest.results import Results, build_error, build_failures, build_refusals
 from lake.jobs.ingest.survey import Connect, ExchangePlan, History, Surveyor
-from lake.jobs.job import WriteCounts, record_job
+from lake.jobs.job import Status, WriteCounts, record_job
 from lake.jobs.touched import Touched, TouchedRanges
 from lake.log import get_logger
 from lake.model.grid import is_long
@@ -123,14 +123,19 @@ class Ingestion:
         self._results.failed.extend(item for own in plans.values() for item in own.failed)
         self._progress.begin("ingesting", sum(own.seconds for own in plans.values()))
         command, arguments = describe_job(requests)
-        report = replace(NOTHING_TO_DO, status="failed")
+        status: Status | None = "interrupted"
         with record_job(self._ledger, command, arguments, self._counts) as job:
             self.job_id = job.id
             try:
                 await self._fetch(job, plans)
                 self._remember(job, requests, gaps, plans)
+                status = None
+            except Exception:
+                status = "failed"
+                raise
             finally:
                 report = self._build_report(job.id, requests, gaps, plans, started)
+                report = replace(report, status=status or report.status)
                 self._progress.end(report)
             errors = [error for _, error, _ in self._results.list_failures()]
             if errors or self._results.damaged:
