@@ -56,6 +56,7 @@ def group_runs(
     *,
     time: str,
     end: pl.Expr | None = None,
+    place: pl.Expr | None = None,
     **facts: pl.Expr,
 ) -> pl.LazyFrame:
     """Group neighbouring bad rows into one finding each: `start`, `end`, `rows` and `facts`.
@@ -70,16 +71,19 @@ def group_runs(
         Whether a row is bad; null means no.
     end
         End of a row; 1 us after its time by default.
+    place
+        Number of each row, if some rows that are not bad are left out of `frame`.
     facts
         Aggregations over the rows of a run, such as `measured=pl.col("x").max()`.
     """
     last = pl.col(time).dt.offset_by("1us") if end is None else end
     day = pl.col(time).dt.date()
+    numbered = frame.with_row_index("_place") if place is None else frame.with_columns(_place=place)
+    is_cut = pl.col("_place").diff() != 1
     return (
-        frame.with_columns(_bad=bad.fill_null(value=False))
-        .with_columns(_run=pl.col("_bad").rle_id())
-        .filter("_bad")
-        .with_columns(_end=last, _day=day)
+        numbered.filter(bad)
+        # Mostly no row is left here: whatever follows costs nothing.
+        .with_columns(_run=is_cut.fill_null(value=True).cum_sum(), _end=last, _day=day)
         .group_by("_run", "_day", maintain_order=True)
         .agg(
             start=pl.col(time).first(),

@@ -11,6 +11,7 @@ import polars as pl
 from lake.model.dataset import RECEIVED_AT, Dataset
 from lake.model.interpolate import is_guess
 from lake.model.json_text import write_json
+from lake.model.literals import time_literal
 from lake.model.severity import severity_rank
 from lake.model.time import DAY, iso
 from lake.quality.check import CHECK_COLUMNS, complete_columns
@@ -92,9 +93,10 @@ def format_context(frame: pl.DataFrame, times: pl.Series, start: datetime, end: 
 
 def _run_check(check: ConfiguredCheck, data: Slice) -> pl.LazyFrame:
     start = pl.col("start")
+    first, end = time_literal(data.range.start), time_literal(data.range.end)
     return (
         complete_columns(check(data))
-        .filter(start.is_between(data.range.start, data.range.end, closed="left"))
+        .filter(start.is_between(first, end, closed="left"))
         .with_columns(
             pl.col("reason", "against").fill_null(""),
             pl.col("severity").fill_null(check.severity),

@@ -11,6 +11,7 @@ import polars as pl
 from lake.model.dataset import Dataset
 from lake.model.grid import Grid
 from lake.model.intervals import RangeSet
+from lake.model.literals import time_literal
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.model.units import Units, find_units
@@ -163,7 +164,8 @@ class Slice:
 
     def is_inside(self) -> pl.Expr:
         """Whether a row is in the checked range."""
-        return self.time.is_between(self.range.start, self.range.end, closed="left")
+        start, end = time_literal(self.range.start), time_literal(self.range.end)
+        return self.time.is_between(start, end, closed="left")
 
 
 def _find_grid(dataset: Dataset, known: Grid | None) -> Grid | None:

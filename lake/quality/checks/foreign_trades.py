@@ -33,7 +33,7 @@ def foreign_trades(data: Slice, *, min_jump: float, deviations: float) -> pl.Laz
         Smallest jump in deviations: a deviation is the 25th percentile of the price changes of a
         day that are not zero. Foreign trades themselves hardly raise it.
     """
-    rows = _mark_edges(_select_days(data, min_jump), min_jump, deviations)
+    rows = _mark_edges(_select_days(data, min_jump), min_jump, deviations).cache()
     foreign = _find_foreign(_summarize_segments(rows))
     marked = rows.join(foreign, on="_segment", how="inner", maintain_order="left")
     main = pl.col("_main").first()
@@ -70,19 +70,18 @@ def foreign_trades(data: Slice, *, min_jump: float, deviations: float) -> pl.Laz
 def _select_days(data: Slice, min_jump: float) -> pl.LazyFrame:
     """Select the trades of days with a jump, and of the days beside them: mostly none."""
     price, before = pl.col("price"), pl.col("price").shift(1)
-    path = data.frame.with_row_index("_row").select(
-        "_row",
-        "price",
-        _time=data.time,
-        _day=data.time.dt.date(),
-        _before=before,
-        _ratio=price / before,
-    )
+    ratio, day = price / before, data.time.dt.date()
     up = math.exp(min_jump)
-    jumps = path.filter((pl.col("_ratio") >= up) | (pl.col("_ratio") <= 1 / up))
-    near = [pl.col("_day").dt.offset_by(step) for step in ("-1d", "0d", "1d")]
+    jumps = data.frame.select(data.time, _ratio=ratio).filter(
+        (pl.col("_ratio") >= up) | (pl.col("_ratio") <= 1 / up)
+    )
+    near = [day.dt.offset_by(step) for step in ("-1d", "0d", "1d")]
     days = jumps.select(pl.concat_list(near).alias("_day")).explode("_day").unique()
-    return path.join(days, on="_day", how="semi").sort("_row")
+    path = data.frame.with_row_index("_row").select(
+        "_row", "price", _time=data.time, _day=day, _before=before
+    )
+    near_days = path.join(days, on="_day", how="semi").sort("_row")
+    return near_days.with_columns(_ratio=price / pl.col("_before"))
 
 
 def _mark_edges(path: pl.LazyFrame, min_jump: float, deviations: float) -> pl.LazyFrame:

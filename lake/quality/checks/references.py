@@ -33,10 +33,13 @@ def aggregate_references(data: Slice, grid: Grid) -> list[tuple[pl.LazyFrame, st
     """
     bars = []
     if data.trades is not None:
-        bars.append((_aggregate_trades(data, data.trades, grid), "trades"))
+        trades = data.trades
+        made = data.share(f"trades {grid}", lambda: _aggregate_trades(data, trades, grid))
+        bars.append((made, "trades"))
     nested = next((finer for finer in data.finer if finer.grid and nests(finer.grid, grid)), None)
     if nested is not None:
-        bars.append((_aggregate_bars(data, nested, grid), nested.dataset.name))
+        made = data.share(f"finer {grid}", lambda: _aggregate_bars(data, nested, grid))
+        bars.append((made, nested.dataset.name))
     return bars
 
 

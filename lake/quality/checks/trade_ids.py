@@ -28,17 +28,22 @@ def ids_skip(data: Slice, *, consecutive_share: float) -> pl.LazyFrame:
         ids of the market, show that, too. Holes of other venues are not reported.
     """
     inner = pl.col("first_id") - pl.col("last_id").shift(1)
-    steps = _sort_by_id(data).with_columns(_before=data.time.shift(1), _inner=inner)
+    steps = _sort_by_id(data).select(
+        data.time, "_number", "_step", _before=data.time.shift(1), _inner=inner
+    )
     usual = {
         "_step": pl.lit(data.has_consecutive_ids)
         | _is_consecutive(pl.col("_step"), consecutive_share),
         "_inner": _is_consecutive(pl.col("_inner"), consecutive_share),
     }
-    days = steps.group_by("_day").agg(usual[name].alias(f"{name}_usual") for name in usual)
+    day = data.time.dt.date().alias("_day")
+    skips = steps.filter((pl.col("_step") > 1) | (pl.col("_inner") > 1)).with_columns(day)
+    # Only days with a hole are measured: mostly none.
+    of_days = steps.with_columns(day).join(skips.select("_day").unique(), on="_day", how="semi")
+    days = of_days.group_by("_day").agg(usual[name].alias(f"{name}_usual") for name in usual)
     skipped = [pl.when(f"{name}_usual", pl.col(name) > 1).then(name) - 1 for name in usual]
     return (
-        steps.filter((pl.col("_step") > 1) | (pl.col("_inner") > 1))
-        .join(days, on="_day", maintain_order="left")
+        skips.join(days, on="_day", maintain_order="left")
         .with_columns(_skipped=pl.max_horizontal(skipped))
         .filter(pl.col("_skipped") > 0)
         .select(**_skip_columns(data))
@@ -79,18 +84,19 @@ def id_order(data: Slice, *, consecutive_share: float, tolerance_ms: float) -> p
     Of trades with one id, the first counts.
     """
     first = pl.col("_step").fill_null(1) > 0
-    steps = (
-        _sort_by_id(data).filter(first).select(data.time.alias("_time"), "_number", "_day", "_step")
-    )
+    steps = _sort_by_id(data).select(data.time.alias("_time"), "_number", "_step").filter(first)
     usual = pl.lit(data.has_consecutive_ids) | _is_consecutive(pl.col("_step"), consecutive_share)
     schema = steps.collect_schema()
+    day = pl.col("_time").dt.date().alias("_day")
     misplaced = steps.map_batches(
         partial(_select_misplaced, tolerance_us=round(tolerance_ms * 1000)),
         schema=pl.Schema({**schema, "_away": pl.Float64()}),
-    )
+    ).with_columns(day)
+    # Only days with a misplaced trade are measured: mostly none.
+    of_days = steps.with_columns(day).join(misplaced.select("_day").unique(), on="_day", how="semi")
     away = pl.col("_away")
     return (
-        misplaced.join(steps.group_by("_day").agg(_usual=usual), on="_day", maintain_order="left")
+        misplaced.join(of_days.group_by("_day").agg(_usual=usual), on="_day", maintain_order="left")
         .filter("_usual")
         .select(
             start="_time",
@@ -118,16 +124,17 @@ def conflicting_ids(data: Slice) -> pl.LazyFrame:
     `other_time`: the times differ. `other_values`: the prices or amounts differ. `overlap`: two
     aggregated trades contain the same trade. Identical rows are reported by `duplicates`.
     """
-    again = pl.col("_number") == pl.col("_number").shift(1)
+    again = pl.col("_step") == 0
+    overlaps = pl.col("first_id") <= pl.col("last_id").shift(1)
     values = pl.any_horizontal(
         pl.col(name) != pl.col(name).shift(1) for name in ("price", "amount")
     )
     reason = (
-        pl.when(again & (data.time != data.time.shift(1)))
+        pl.when(again & pl.col("_moved"))
         .then(pl.lit("other_time"))
-        .when(again & values)
+        .when(again & pl.col("_changed"))
         .then(pl.lit("other_values"))
-        .when(~again & (pl.col("first_id") <= pl.col("last_id").shift(1)))
+        .when(~again & pl.col("_overlaps"))
         .then(pl.lit("overlap"))
     )
     texts = {
@@ -137,7 +144,15 @@ def conflicting_ids(data: Slice) -> pl.LazyFrame:
     }
     return (
         _sort_by_id(data)
-        .with_columns(_reason=reason, _before=pl.col("price").shift(1))
+        .with_columns(
+            _moved=data.time != data.time.shift(1),
+            _changed=values,
+            _overlaps=overlaps,
+            _before=pl.col("price").shift(1),
+        )
+        # Hardly any row is left here: reasons are texts, which are dear.
+        .filter(again | pl.col("_overlaps"))
+        .with_columns(_reason=reason)
         .filter(pl.col("_reason").is_not_null())
         .select(
             start=data.time,
@@ -154,21 +169,24 @@ def conflicting_ids(data: Slice) -> pl.LazyFrame:
 
 
 def _sort_by_id(data: Slice) -> pl.LazyFrame:
-    """Sort the trades whose ids are numbers by id."""
-    return (
-        data.frame.select(
-            data.time,
-            "price",
-            "amount",
-            "first_id",
-            "last_id",
-            _number=pl.col("trade_id").cast(pl.Int64, strict=False),
-            _day=data.time.dt.date(),
-        )
-        .filter(pl.col("_number").is_not_null())
-        .sort("_number", maintain_order=True)
-        .with_columns(_step=pl.col("_number") - pl.col("_number").shift(1))
+    """Sort the trades whose ids are numbers by id, once for all checks; `_step` from id to id."""
+    names = (data.dataset.time_column, "price", "amount", "first_id", "last_id")
+    number = pl.col("trade_id").cast(pl.Int64, strict=False)
+    rows = data.frame.select(*names, _number=number).filter(pl.col("_number").is_not_null())
+    step = pl.col("_number") - pl.col("_number").shift(1)
+    return data.share(
+        "trades by id",
+        lambda: rows.map_batches(_sort_by_number, schema=rows.collect_schema()).with_columns(
+            _step=step
+        ),
     )
+
+
+def _sort_by_number(rows: pl.DataFrame) -> pl.DataFrame:
+    """Sort rows by `_number`, unless they are: mostly ids rise with the time."""
+    if rows["_number"].is_sorted():
+        return rows
+    return rows.sort("_number", maintain_order=True)
 
 
 CHECKS: Mapping[str, BuiltinCheck] = {

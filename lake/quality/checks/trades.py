@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import polars as pl
@@ -9,6 +10,7 @@ import polars as pl
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
 from lake.quality.slice import Slice
 
+_ALMOST = 1 - 1e-9  # rounding errors of logarithms must not lose a trade at the bound
 _EDGE = 0.9  # quantile of price changes that is a deviation: most trades do not change the price
 
 
@@ -31,11 +33,14 @@ def trade_spikes(
     """
     path = _measure_changes(data, window_rows)
     scale = pl.max_horizontal(pl.col("_in").abs().quantile(_EDGE), pl.lit(min_return))
-    blocks = path.group_by("_block").agg(_deviation=scale)
-    least = blocks.select(_least=pl.col("_deviation").min() * deviations)
+    far = path.filter(_may_reverse(deviations * min_return))
+    # Mostly no trade is as far away as the least deviation requires, and no block is measured.
+    near = path.join(far.select("_block").unique(), on="_block", how="semi")
+    blocks = near.with_columns(_in=pl.col("_ratio").log()).group_by("_block").agg(_deviation=scale)
+    away, back = pl.col("_ratio").log(), pl.col("_next").log()
+    size = pl.min_horizontal(away.abs(), back.abs())
     return (
-        path.join(least, how="cross")
-        .filter(pl.col("_size") >= pl.col("_least"))
+        far.with_columns(_size=pl.when(away * back < 0).then(size))
         .join(blocks, on="_block")
         .with_columns(_score=pl.col("_size") / pl.col("_deviation"))
         .filter(pl.col("_score") >= deviations)
@@ -55,18 +60,28 @@ def trade_spikes(
 
 
 def _measure_changes(data: Slice, window_rows: int) -> pl.LazyFrame:
-    """Measure changes that the next trade reverses, and the price around each trade."""
-    price, away, back = pl.col("price"), pl.col("_in"), pl.col("_in").shift(-1)
-    size = pl.min_horizontal(away.abs(), back.abs())
+    """Measure the ratio of each price to the one before, and the price around each trade."""
+    price = pl.col("price")
     return (
-        data.frame.select(data.time, "price", _in=(price / price.shift(1)).log())
-        .with_row_index("_row")
-        .with_columns(
-            _block=pl.col("_row") // window_rows,
-            _size=pl.when(away * back < 0).then(size),
+        data.frame.select(
+            data.time,
+            "price",
+            _ratio=price / price.shift(1),
             _normal=(price.shift(1) * price.shift(-1)).sqrt(),
         )
+        .with_row_index("_row")
+        .with_columns(_block=pl.col("_row") // window_rows, _next=pl.col("_ratio").shift(-1))
     )
+
+
+def _may_reverse(least: float) -> pl.Expr:
+    """Whether a price is at least about `least` away, and the next one goes the other way.
+
+    Ratios are compared, not their logarithms: those of all trades would be dear.
+    """
+    up, down = math.exp(least * _ALMOST), math.exp(-least * _ALMOST)
+    ratio, following = pl.col("_ratio"), pl.col("_next")
+    return ((ratio >= up) & (following <= down)) | ((ratio <= down) & (following >= up))
 
 
 def sides_unknown(data: Slice) -> pl.LazyFrame:

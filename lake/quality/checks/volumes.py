@@ -25,6 +25,7 @@ _FIGURES = 0.02  # least share of the bars around with no more significant figur
 _NEAR_TOP = 0.3  # least share of the highest volume around
 _ABOVE_ALL = 5.0  # how far a volume without a trait of a wrong unit exceeds all others around
 _SEEN = 0.1  # share of a burst that confirms it if another venue has it
+_ALMOST = 1 - 1e-9  # rounding errors must not lose a bar at the bound
 _OFF = 2.0  # factor by which the average price of a bar cannot be outside its high and low
 
 
@@ -49,9 +50,8 @@ def volume_spikes(data: Slice, *, times: float, far_times: float, window_rows: i
     grid = data.grid
     if grid is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    path = _select_bars(data, grid, window_rows)
-    blocks = _summarize_blocks(path)
-    high = _find_high(path, blocks, times)
+    path = _select_bars(data, grid, window_rows).cache()
+    high = _find_high(path, _summarize_blocks(path), times).cache()
     suspects = _find_suspects(high, path, far_times)
     for parts, _ in aggregate_references(data, grid):
         suspects = _leave_to_parts(suspects, parts, grid)
@@ -74,15 +74,18 @@ def _select_bars(bars: Slice | Reference, grid: Grid, window_rows: int) -> pl.La
 
 
 def _summarize_blocks(path: pl.LazyFrame) -> pl.LazyFrame:
-    """Return the usual volume of each block and its neighbours; null with few bars."""
+    """Return the `_usual` volume of each block and its neighbours, null with few bars, and `_most`.
+
+    `_most` is the highest volume of the block.
+    """
     near = [_neighbour("_median", step) for step in (-1, 0, 1)]
     rows = pl.sum_horizontal(_neighbour("_rows", step) for step in (-1, 0, 1))
     return (
         path.group_by("_block")
-        .agg(_median=pl.col("volume").median(), _rows=pl.len())
+        .agg(_median=pl.col("volume").median(), _rows=pl.len(), _most=pl.col("volume").max())
         .sort("_block")
         .with_columns(_usual=pl.concat_list(near).list.median(), _around=rows)
-        .select("_block", _usual=pl.when(pl.col("_around") > _MIN_ROWS).then("_usual"))
+        .select("_block", "_most", _usual=pl.when(pl.col("_around") > _MIN_ROWS).then("_usual"))
     )
 
 
@@ -93,10 +96,11 @@ def _neighbour(name: str, step: int) -> pl.Expr:
 
 
 def _find_high(path: pl.LazyFrame, blocks: pl.LazyFrame, times: float) -> pl.LazyFrame:
-    """Find bars whose volume is `_ratio` times the `_usual` one."""
+    """Find bars whose volume is `_ratio` times the `_usual` one: most blocks have none."""
     ratio = pl.col("volume") / pl.col("_usual")
+    bursting = blocks.filter(pl.col("_most") / pl.col("_usual") >= times)
     return (
-        path.join(blocks, on="_block", how="left", maintain_order="left")
+        path.join(bursting.select("_block", "_usual"), on="_block", maintain_order="left")
         .with_columns(_ratio=ratio)
         .filter(pl.col("_ratio") >= times)
     )
@@ -104,9 +108,7 @@ def _find_high(path: pl.LazyFrame, blocks: pl.LazyFrame, times: float) -> pl.Laz
 
 def _find_suspects(high: pl.LazyFrame, path: pl.LazyFrame, far_times: float) -> pl.LazyFrame:
     """Keep high volumes with few digits, or above all others around: `_rare` is their share."""
-    spread = [high.select("start", "_block", _near=pl.col("_block") + n) for n in (-1, 0, 1)]
-    blocks = pl.concat(spread).select(_near=pl.col("_near").unique())
-    digits = _add_digits(path.join(blocks, left_on="_block", right_on="_near", how="semi"))
+    digits = _add_digits(_select_near(path, high))
     counts = digits.group_by("_block", "_digits", "_figures").agg(
         _rows=pl.len(), _most=pl.col("volume").top_k(2)
     )
@@ -131,6 +133,12 @@ def _find_suspects(high: pl.LazyFrame, path: pl.LazyFrame, far_times: float) -> 
     is_round &= pl.col("volume") >= _NEAR_TOP * pl.col("_most")
     is_above = is_far & (pl.col("volume") >= _ABOVE_ALL * pl.col("_most"))
     return own.join(seen, on="start").filter(is_round | is_above).with_columns(_is_round=is_round)
+
+
+def _select_near(path: pl.LazyFrame, bars: pl.LazyFrame) -> pl.LazyFrame:
+    """Select the rows of the blocks of some bars and of the blocks beside them: mostly none."""
+    blocks = pl.concat(bars.select(pl.col("_block") + step) for step in (-1, 0, 1)).unique()
+    return path.join(blocks, on="_block", how="semi", maintain_order="left")
 
 
 def _leave_to_parts(suspects: pl.LazyFrame, parts: pl.LazyFrame, grid: Grid) -> pl.LazyFrame:
@@ -158,7 +166,7 @@ def _compare_with_venues(
     bursts = []
     for other in others:
         path = _select_bars(other, grid, window_rows)
-        usual = _summarize_blocks(path)
+        usual = _summarize_blocks(_select_near(path, suspects)).drop("_most")
         ratio = pl.col("volume") / pl.col("_usual")
         bursts.append(
             path.join(suspects.select("start"), on="start", how="semi")
@@ -183,10 +191,11 @@ def _find_wrong_averages(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFr
         filter_observed(data)
         .filter(pl.col("volume") > 0, pl.col("quote_volume") > 0)
         .select("volume", "high", "low", start=data.time, _block=block, _average=average)
+        .cache()
     )
     # Contracts have a size: the usual ratio of average and price need not be 1.
     size = (pl.col("_average") / (pl.col("high") * pl.col("low")).sqrt()).median()
-    usual = bars.group_by("_block").agg(_size=size, _rows=pl.len())
+    usual = _select_spread(bars).group_by("_block").agg(_size=size, _rows=pl.len())
     price = pl.col("_average") / pl.col("_size")
     is_off = (price > _OFF * pl.col("high")) | (price < pl.col("low") / _OFF)
     wrong = bars.join(usual, on="_block").filter(is_off & (pl.col("_rows") >= _MIN_ROWS // 2))
@@ -208,6 +217,20 @@ def _find_wrong_averages(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFr
             middle.round_sig_figs(6),
         ),
     ).sort("start")
+
+
+def _select_spread(bars: pl.LazyFrame) -> pl.LazyFrame:
+    """Select the bars of blocks in which an average price may be outside of its bar: mostly none.
+
+    The size of the contract is between the least ratio of an average to a high and the largest one
+    to a low: if these are near each other, no average is far outside. Medians would be dear.
+    """
+    least = (pl.col("_average") / pl.col("high")).min()
+    most = (pl.col("_average") / pl.col("low")).max()
+    blocks = bars.group_by("_block").agg(_least=least, _most=most)
+    is_near = pl.col("_most") < _OFF * _ALMOST * pl.col("_least")
+    spread = blocks.filter(~is_near.fill_null(value=False))
+    return bars.join(spread.select("_block"), on="_block", how="semi", maintain_order="left")
 
 
 def _to_findings(data: Slice, suspects: pl.LazyFrame) -> pl.LazyFrame:
