@@ -9,7 +9,6 @@ from lake.jobs.quality.file_spans import Listing
 from lake.model.dataset import Dataset
 from lake.model.market import Market
 from lake.model.time import DAY
-from lake.quality.slice import NEAR_BARS
 from lake.store.reader import TableReader
 
 _HOUR_SECONDS = 3600
@@ -59,8 +58,8 @@ def find_reference_margin(dataset: Dataset) -> timedelta:
 
 
 def find_venue_margin(dataset: Dataset) -> timedelta:
-    """Return how far around a range other venues are read."""
-    return min(dataset.margin, max(DAY, NEAR_BARS * measure_longest_bar(dataset)))
+    """Return how far around a range other venues are read: bars as far as the market's own."""
+    return dataset.margin if dataset.timeframe else min(dataset.margin, DAY)
 
 
 def find_finest_bars(

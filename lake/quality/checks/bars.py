@@ -60,10 +60,13 @@ def zero_volume(data: Slice, *, min_rows: int, times: float) -> pl.LazyFrame:
     return runs.with_columns(message=pl.format(text, count, usual))
 
 
-def previous_value(data: Slice, name: str) -> pl.Expr:
-    """Return the value of the previous bar; null if that is too far away, or has the same time."""
+def previous_value(data: Slice, name: str, most: timedelta | None = None) -> pl.Expr:
+    """Return the value of the previous bar; null if that is too far away, or has the same time.
+
+    `most`: the largest distance, by default `Slice.reach`.
+    """
     distance = data.time - data.time.shift(1)
-    is_near = (distance > timedelta(0)) & (distance <= data.reach)
+    is_near = (distance > timedelta(0)) & (distance <= (data.reach if most is None else most))
     return pl.when(is_near).then(pl.col(name).shift(1))
 
 

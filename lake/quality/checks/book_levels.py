@@ -42,17 +42,7 @@ def _find_spikes(data: Slice, side: str, factor: float, times: float) -> pl.Lazy
     """Find wrong amounts of one side."""
     levels = _list_levels(data, side)
     few = _select_candidates(levels, factor, times)
-    row = pl.col("_row")
-    rows = pl.concat([few.select(row + step) for step in _STEPS]).unique()
-    near = levels.join(rows, on="_row", how="semi").select("_row", "_price", "_amount")
-    both = few
-    for step in _STEPS:
-        other = near.select(row - step, "_price", pl.col("_amount").alias(f"_at{step}"))
-        both = both.join(other, on=["_row", "_price"], how="left")
-    most = near.group_by("_row").agg(_most=pl.col("_amount").max())
-    for step in (-1, 1):
-        other = most.select(row - step, pl.col("_most").alias(f"_most{step}"))
-        both = both.join(other, on="_row", how="left")
+    both = _add_amounts_beside(data, few, levels)
     amount, beside = pl.col("_amount"), (pl.col("_at-1"), pl.col("_at1"))
     by_factor = pl.any_horizontal(
         _is_power_of_ten(amount / pl.col(f"_at{step}"), factor) for step in _STEPS
@@ -90,6 +80,27 @@ def _find_spikes(data: Slice, side: str, factor: float, times: float) -> pl.Lazy
             ),
         )
     )
+
+
+def _add_amounts_beside(data: Slice, few: pl.LazyFrame, levels: pl.LazyFrame) -> pl.LazyFrame:
+    """Add the amounts at the price in the books beside (`_at1`), and their largest (`_most1`)."""
+    row = pl.col("_row")
+    rows = pl.concat([few.select(row + step) for step in _STEPS]).unique()
+    near = levels.join(rows, on="_row", how="semi").select("_row", "_time", "_price", "_amount")
+    # A book farther away than the margin is there only if the days beside are checked, too.
+    is_near = (pl.col("_then") - pl.col("_time")).abs() <= data.dataset.margin
+    both = few
+    for step in _STEPS:
+        other = near.select(row - step, "_price", _then="_time", _other="_amount")
+        amount = pl.when(is_near).then("_other").alias(f"_at{step}")
+        both = both.join(other, on=["_row", "_price"], how="left").with_columns(amount)
+        both = both.drop("_then", "_other")
+    most = near.group_by("_row").agg(_then=pl.col("_time").first(), _other=pl.col("_amount").max())
+    for step in (-1, 1):
+        amount = pl.when(is_near).then("_other").alias(f"_most{step}")
+        both = both.join(most.with_columns(row - step), on="_row", how="left").with_columns(amount)
+        both = both.drop("_then", "_other")
+    return both
 
 
 def _list_levels(data: Slice, side: str) -> pl.LazyFrame:

@@ -201,15 +201,16 @@ def book_gaps(data: Slice, *, consecutive_share: float, min_rows: int) -> pl.Laz
     Parameters
     ----------
     consecutive_share
-        Smallest share of steps that must be 1.
+        Smallest share of the steps of a day that must be 1.
     min_rows
-        Smallest number of steps.
+        Smallest number of steps of a day.
     """
     number = pl.col("sequence")
     step = pl.when((number >= 0) & (number.shift(1) >= 0)).then(number - number.shift(1))
     frame = data.frame.with_columns(_step=step, _from=data.time.shift(1))
-    consecutive = ((pl.col("_step") == 1).mean() >= consecutive_share) & (
-        pl.col("_step").count() >= min_rows
+    day = data.time.dt.date()
+    consecutive = ((pl.col("_step") == 1).mean().over(day) >= consecutive_share) & (
+        pl.col("_step").count().over(day) >= min_rows
     )
     missing = pl.col("_step") - 1
     # From the previous book, within the same day, to this one.

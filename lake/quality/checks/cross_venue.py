@@ -8,11 +8,12 @@ from datetime import timedelta
 import polars as pl
 
 from lake.model.ohlcv import OHLCV
+from lake.model.time import DAY
 from lake.model.timeframe import Timeframe
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
 from lake.quality.checks.other_assets import find_agreeing
 from lake.quality.checks.second_opinions import pair_bars
-from lake.quality.slice import Reference, Slice
+from lake.quality.slice import NEAR_BARS, Reference, Slice
 
 _EDGE_PART = 0.8
 """Share of the deviation that one bar must make to be a jump; the other venue may make the rest."""
@@ -27,8 +28,9 @@ def venue_deviation(
 
     Two bars are enough for bad data of which all closes differ by `times` the usual difference.
 
-    One finding per run and other venue, over closed bars of the venues. `measured` is the largest
-    deviation, in basis points of the other close.
+    One finding per run, other venue and day, over closed bars of the venues. `measured` is the
+    largest deviation of the day, in basis points of the other close. A day sees of a run what is
+    at most a day, or 24 bars, and at most `Slice.reach` from it.
 
     `bad_data`: the prices differ by `factor`; or one does not move while the other does; or it
     jumps away and back alone, without trades in between. The message names the wrong venue, if it
@@ -63,7 +65,7 @@ def venue_deviation(
     for other in data.others:
         pair = pair_bars(data, other)
         least = timedelta(seconds=seconds)
-        runs = _group_deviations(pair, data.others, threshold_bps, max(step, least))
+        runs = _group_deviations(data, pair, threshold_bps, max(step, least))
         runs = _explain(runs, str(data.market), str(other.market), threshold_bps, factor)
         enormous = pl.col("_nearest") >= times * pl.col("_usual")
         short = (pl.col("_length") >= step) & enormous & (pl.col("reason") == "bad_data")
@@ -136,34 +138,30 @@ def _add_median(frame: pl.LazyFrame, others: tuple[Reference, ...]) -> pl.LazyFr
 
 
 def _group_deviations(
-    pair: pl.LazyFrame, others: tuple[Reference, ...], threshold_bps: float, longest: timedelta
+    data: Slice, pair: pl.LazyFrame, threshold_bps: float, longest: timedelta
 ) -> pl.LazyFrame:
-    """Group bars that deviate into runs, also across midnight, with facts about both venues."""
+    """Group bars that deviate into runs, for each `_day` that they touch, with facts about both.
+
+    A day has the part of a run around it, also across midnight.
+    """
     ratio = pl.col("close") / pl.col("close_other")
     away = ((ratio - 1) * 1e4).fill_nan(None)
-    # The bar after a run, if there is one, shows how the run ends.
-    after = [pl.col(name).shift(-1).name.suffix("_next") for name in _PATHS]
     bad = pl.col("_away").abs() > threshold_bps
     cut = (
         (bad != bad.shift(1))
         | (pl.col("_away").sign() != pl.col("_away").shift(1).sign())
         | (pl.col("time").diff() > longest)
-    )
-    day = pl.col("time").dt.date().alias("_day")
+    ).fill_null(value=True)
+    day = pl.col("time").dt.truncate("1d").alias("_day")
     least = pl.lit(_LEAST_USUAL_BPS)
     usual = pair.group_by(day).agg(_usual=pl.max_horizontal(away.abs().median(), least))
-    frame = (
-        pair.with_columns(
-            _away=away, _size=ratio.log().abs(), **_measure_path(""), **_measure_path("_other")
-        )
-        .with_columns(*after, _run=cut.fill_null(value=True).cum_sum())
-        .filter(bad)
-        .with_columns(day)
-        .join(usual, on="_day", how="left", maintain_order="left")
-    )
+    measured = pair.with_columns(_away=away, _size=ratio.log().abs())
+    frame = _mark_runs(measured, data.reach, bad, cut)
+    around = min(data.reach, max(DAY, NEAR_BARS * (data.step or DAY)))
     return (
-        _add_median(frame, others)
-        .group_by("_run", maintain_order=True)
+        _spread_over_days(_add_median(frame, data.others), around)
+        .join(usual, on="_day", maintain_order="left")
+        .group_by("_run", "_day", maintain_order=True)
         .agg(
             _times=pl.col("time"),
             _deviations=pl.col("_away"),
@@ -177,12 +175,47 @@ def _group_deviations(
     )
 
 
+def _mark_runs(pair: pl.LazyFrame, most: timedelta, bad: pl.Expr, cut: pl.Expr) -> pl.LazyFrame:
+    """Number the runs of bad bars as `_run`, with the paths into their first and out of their last.
+
+    Of a run that begins or ends out of sight of a day, the day does not know how.
+    """
+    # The bar after a run, if there is one, shows how the run ends.
+    after = [pl.col(name).shift(-1).name.suffix("_next") for name in _PATHS]
+    begins = [pl.when("_begins").then(name).alias(name) for name in _PATHS]
+    ends = [pl.when("_ends").then(f"{name}_next").alias(f"{name}_next") for name in _PATHS]
+    return (
+        pair.with_columns(**_measure_path("", most), **_measure_path("_other", most))
+        .with_columns(*after, _run=cut.cum_sum(), _begins=cut, _ends=cut.shift(-1, fill_value=True))
+        .filter(bad)
+        .with_columns(*begins, *ends)
+    )
+
+
+def _spread_over_days(frame: pl.LazyFrame, around: timedelta) -> pl.LazyFrame:
+    """Repeat rows of runs for each `_day` that the run touches and they are near."""
+    time, own = pl.col("time"), pl.col("time").dt.truncate("1d")
+    days = frame.select("_run", _day=own).unique()
+    first, last = ((time + reach).dt.truncate("1d") for reach in (-around, around))
+    return (
+        frame.with_columns(_day=pl.datetime_ranges(first, last, "1d"))
+        .explode("_day")
+        .filter(time < pl.col("_day").dt.offset_by("1d") + around)
+        .join(days, on=["_run", "_day"], how="semi")
+        .sort("_day", "time")
+    )
+
+
 _PATHS = ("_move", "_hole", "_move_other", "_hole_other")
 
 
-def _measure_path(venue: str) -> dict[str, pl.Expr]:
-    """Measure how far the price of a venue moved since the last close: to close, and to open."""
-    before = pl.col(f"close{venue}").shift(1)
+def _measure_path(venue: str, most: timedelta) -> dict[str, pl.Expr]:
+    """Measure how far the price of a venue moved since the last close: to close, and to open.
+
+    Null if that close is farther back than `most`.
+    """
+    is_near = pl.col("time").diff() <= most
+    before = pl.when(is_near).then(pl.col(f"close{venue}").shift(1))
     return {
         f"_move{venue}": (pl.col(f"close{venue}") / before).log().abs(),
         f"_hole{venue}": (pl.col(f"open{venue}") / before).log().abs(),
@@ -274,14 +307,14 @@ def _identify_venue(own: str, other: str, near: pl.Expr) -> pl.Expr:
 
 
 def _split_by_day(runs: pl.LazyFrame, step: timedelta) -> pl.LazyFrame:
-    """Split runs by day: one finding per run, venue and day."""
-    day = pl.col("_times").dt.date().alias("_day")
+    """Keep the part of runs in their day: one finding per run, venue and day."""
     away = pl.col("_deviations")
     most = away.get(away.abs().arg_max())
     facts = [pl.col(name).first() for name in ("expected", "reason", "severity")]
     return (
         runs.explode("_times", "_deviations")
-        .group_by("_run", "against", day, maintain_order=True)
+        .filter(pl.col("_times").dt.truncate("1d") == pl.col("_day"))
+        .group_by("_run", "against", "_day", maintain_order=True)
         .agg(
             *facts,
             start=pl.col("_times").first(),

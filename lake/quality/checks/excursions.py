@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import polars as pl
 
+from lake.model.time import DAY
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
 from lake.quality.checks.jumps import MIN_BARS, measure_blocks, measure_jumps
 from lake.quality.checks.second_opinions import WITNESSES, judge_jumps
@@ -30,7 +31,8 @@ def excursions(
 
     `contradicted`: trades, finer bars or other venues do not show the first jump. `suspect`: there
     is no witness, and the jumps are far. If a witness shows the jump, the prices are real. Single
-    bars are reported by `spikes`.
+    bars are reported by `spikes`. A day has its part of an excursion that began before it if its
+    witnesses reach back to the jump.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ def excursions(
         Smallest jump, with a witness and without one; a jump over missing bars must be larger by
         the square root of the number of bars.
     most_rows
-        Largest number of bars of an excursion.
+        Largest length of an excursion, in bars: at most half of `window_rows`.
     window_rows, min_return
         As in `spikes`.
     """
@@ -47,7 +49,8 @@ def excursions(
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     path = measure_jumps(data, grid, window_rows)
     edges = _find_edges(path, measure_blocks(data, path, min_return), step, deviations)
-    judged = judge_jumps(data, _match_edges(edges, most_rows))
+    by_day = _spread_over_days(edges, window_rows // 2 * step)
+    judged = judge_jumps(data, _match_edges(by_day, most_rows * step))
     alone = pl.col("_confirmed").is_null()
     far = (pl.col("_score") >= alone_deviations) & (pl.col("_bars") >= MIN_BARS)
     bad = judged.filter(~pl.col("_confirmed").fill_null(value=False), ~alone | far)
@@ -88,32 +91,41 @@ def _find_edges(
     )
 
 
-def _match_edges(edges: pl.LazyFrame, most_rows: int) -> pl.LazyFrame:
-    """Match each jump away with the next jump back: `_first`, `_length`, `_level`, `_after`."""
+def _spread_over_days(edges: pl.LazyFrame, around: timedelta) -> pl.LazyFrame:
+    """Repeat jumps for each `_day` that they are in, or not farther than this from."""
+    time = pl.col("start")
+    first, last = ((time + reach).dt.truncate("1d") for reach in (-around, around))
+    days = pl.datetime_ranges(first, last, "1d").alias("_day")
+    return edges.with_columns(days).explode("_day").sort("_day", "_row")
+
+
+def _match_edges(edges: pl.LazyFrame, longest: timedelta) -> pl.LazyFrame:
+    """Match each jump away with the next jump back: `_length`, `_level`, `_after`.
+
+    Each day is looked at by itself: whether a jump is one back depends on those before it.
+    """
     back = []
     row, before = pl.col("_row").cast(pl.Int64), pl.col("_before")
     for ahead in range(1, _NEXT + 1):
-        there = pl.col("open").shift(-ahead)
-        rows = row.shift(-ahead) - row
-        left = (there / before).log().abs()
-        size = pl.min_horizontal(pl.col("_in").abs(), pl.col("_in").shift(-ahead).abs())
-        is_back = rows.is_between(1, most_rows) & (left <= _RETURNED * size)
-        is_back &= pl.col("_in") * pl.col("_in").shift(-ahead) < 0
-        match = pl.struct(
-            _length=rows,
-            _after=there,
-            _end=pl.col("_row").shift(-ahead),
-            _back=pl.col("_score").shift(-ahead),
+        there, jump, later, score, time = (
+            pl.col(name).shift(-ahead).over("_day")
+            for name in ("open", "_in", "_row", "_score", "start")
         )
+        left = (there / before).log().abs()
+        size = pl.min_horizontal(pl.col("_in").abs(), jump.abs())
+        is_back = (time - pl.col("start") <= longest) & (left <= _RETURNED * size)
+        is_back &= pl.col("_in") * jump < 0
+        match = pl.struct(_length=later.cast(pl.Int64) - row, _after=there, _end=later, _back=score)
         back.append(pl.when(is_back).then(match))
+    last_end = pl.col("_end").shift(1).over("_day").fill_null(0)
     return (
         edges.with_columns(_match=pl.coalesce(back))
         .filter(pl.col("_match").is_not_null())
         .unnest("_match")
         # A jump back is not the first jump of another excursion: in a chain, every second one is.
-        .filter(pl.col("_row") >= pl.col("_end").shift(1).cum_max().fill_null(0))
-        .with_columns(_chain=(pl.col("_row") != pl.col("_end").shift(1).fill_null(0)).cum_sum())
-        .filter(pl.int_range(pl.len()).over("_chain") % 2 == 0)
+        .filter(pl.col("_row") >= last_end.cum_max().over("_day"))
+        .with_columns(_chain=(pl.col("_row") != last_end).cum_sum())
+        .filter(pl.int_range(pl.len()).over("_day", "_chain") % 2 == 0)
         .filter(pl.col("_length") >= _LEAST)
         .with_columns(
             _away=pl.col("_in"),
@@ -124,18 +136,20 @@ def _match_edges(edges: pl.LazyFrame, most_rows: int) -> pl.LazyFrame:
 
 
 def _split_by_day(excursions: pl.LazyFrame, data: Slice, path: pl.LazyFrame) -> pl.LazyFrame:
-    """Split excursions by day, with the times of their bars."""
+    """Return the part of excursions in their `_day`, with the times of their bars."""
     row = pl.col("_row").cast(pl.Int64)
     rows = pl.int_ranges(row, row + pl.col("_length")).alias("_row")
     times = path.select(row, _time="start")
-    day = pl.col("_time").dt.date().alias("_day")
     facts = ("_before", "_level", "_after", "_score", "_length", "_confirmed", "_against")
+    begins = pl.col("start") >= pl.col("_day") - _reach_of_witnesses(data)
     return (
-        excursions.with_columns(rows, _number=pl.col("_row"))
+        excursions.filter(begins)
+        .with_columns(rows, _number=pl.col("_row"))
         .explode("_row")
         .join(times, on="_row")
+        .filter(pl.col("_time").dt.truncate("1d") == pl.col("_day"))
         .sort("_row")
-        .group_by("_number", day, maintain_order=True)
+        .group_by("_number", "_day", maintain_order=True)
         .agg(
             *(pl.col(name).first() for name in facts),
             start=pl.col("_time").first(),
@@ -143,6 +157,13 @@ def _split_by_day(excursions: pl.LazyFrame, data: Slice, path: pl.LazyFrame) -> 
             rows=pl.len().cast(pl.Int64),
         )
     )
+
+
+def _reach_of_witnesses(data: Slice) -> timedelta:
+    """Return how long before a day all witnesses are there: trades and finer bars about a day."""
+    has_parts = data.trades is not None or data.finer
+    step = data.step or timedelta(0)
+    return max(DAY - step, timedelta(0)) if has_parts else data.reach
 
 
 CHECKS: Mapping[str, BuiltinCheck] = {"excursions": BuiltinCheck(excursions, "accuracy")}

@@ -47,6 +47,7 @@ def repeated(data: Slice, *, min_rows: int, chance: float) -> pl.LazyFrame:
         _time=data.time,
         _day=data.time.dt.date(),
         _same=_is_repeated(data, names),
+        _kept=_keeps_price(data),
     )
     repeats = bars.with_row_index("_row").filter(pl.col("_same").fill_null(value=False))
     runs = _group_repeats(data, _drop_real(data, repeats))
@@ -57,7 +58,7 @@ def repeated(data: Slice, *, min_rows: int, chance: float) -> pl.LazyFrame:
     sudden = ~usual & (~flat | (pl.col("rows") > _SHORT) | rare)
     certain = long | (~flat & (pl.col("rows") > 1))
     return (
-        _add_likelihood(bars.drop("_same"), runs)
+        _add_likelihood(bars, runs)
         .filter(sudden | certain)
         .select(
             *("start", "end", "rows"),
@@ -123,7 +124,7 @@ def _group_repeats(data: Slice, repeats: pl.LazyFrame) -> pl.LazyFrame:
 def _add_likelihood(bars: pl.LazyFrame, runs: pl.LazyFrame) -> pl.LazyFrame:
     """Add the shares of the bars of the day that keep their price, and that have the volume."""
     of_days = bars.join(runs, on="_day", how="semi", maintain_order="left")
-    kept = _is_flat() & (pl.col("close") == pl.col("close").shift(1))
+    kept = pl.col("_kept").fill_null(value=False)
     days = of_days.group_by("_day").agg(_kept_share=kept.mean(), _bars=pl.len())
     volumes = of_days.group_by("_day", "volume").agg(_count=pl.len())
     return (

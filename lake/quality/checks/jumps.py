@@ -8,6 +8,8 @@ bars is.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import polars as pl
 
 from lake.model.grid import Grid
@@ -30,8 +32,12 @@ def measure_jumps(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
 def _measure_jumps(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
     """Measure the jump of each bar from the previous bar, and its own change, as logarithms.
 
-    A block is half a window of slots, so that blocks do not depend on the checked range.
+    A block is half a window of slots, so that blocks do not depend on the checked range. So far
+    back the previous bar may be, too: a block, its neighbours and what they are measured by are
+    within a window and a half of each row.
     """
+    half = window_rows // 2
+    before = previous_value(data, "close", half * (data.step or timedelta(0)))
     top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")
     up, down = pl.col("high") / top - 1, bottom / pl.col("low") - 1
     return (
@@ -40,9 +46,9 @@ def _measure_jumps(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
             *PRICES,
             start=data.time,
             _last=data.time.shift(1),
-            _in=(pl.col("open") / previous_value(data, "close")).log(),
+            _in=(pl.col("open") / before).log(),
             _body=(pl.col("close") / pl.col("open")).log(),
-            _block=(slot_of(data.time, grid) // (window_rows // 2)).set_sorted(),
+            _block=(slot_of(data.time, grid) // half).set_sorted(),
         )
         .with_row_index("_row")
         .with_columns(

@@ -7,34 +7,58 @@ from typing import Any
 
 import numpy as np
 
+_DAY = 86_400_000_000  # microseconds
+
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 
-def find_misplaced(times: Integers, tolerance: int) -> Integers:
+def find_misplaced(times: Integers, tolerance: int, around: int | None = None) -> Integers:
     """Find the rows that must be taken out so that all other times never fall.
 
     Parameters
     ----------
     times
-        Times of rows in the order of their numbers.
+        Times of rows in the order of their numbers, in microseconds.
     tolerance
         A row counts only if its time differs by more from the rows around it that stay.
+    around
+        Time around each UTC day, in microseconds, within which the rows of the day are compared: so
+        that they do not depend on which other days are there. None: all are compared with all.
 
     Returns
     -------
     Integers
         Numbers of the rows, and beside each how much too late it is (n, 2); negative: too early.
     """
-    none = np.empty((0, 2), dtype=np.int64)
+    found = [
+        _measure(times, rows, tolerance)
+        if around is None
+        else _measure_by_day(times, rows, tolerance, around)
+        for rows in _find_mixed(times, tolerance)
+    ]
+    return np.concatenate([np.empty((0, 2), dtype=np.int64), *found])
+
+
+def _find_mixed(times: Integers, tolerance: int) -> list[Integers]:
+    """Find the parts in which all pairs of rows in wrong order are: the rows of each."""
     if len(times) < 2:  # nothing to compare with
-        return none
+        return []
     latest, earliest = _running_bounds(times)
     is_mixed = latest[:-1] > earliest[1:] + tolerance  # a row and a later one are in wrong order
     edges = np.flatnonzero(np.diff(np.concatenate([[False], is_mixed, [False]]).astype(np.int8)))
-    parts = [
-        _measure(times, first, last + 1, tolerance) for first, last in edges.reshape(-1, 2).tolist()
-    ]
-    return np.concatenate(parts) if parts else none
+    return [np.arange(first, last + 1) for first, last in edges.reshape(-1, 2).tolist()]
+
+
+def _measure_by_day(times: Integers, rows: Integers, tolerance: int, around: int) -> Integers:
+    """Measure the misplaced rows of each day, compared with rows around the day."""
+    days = times[rows] // _DAY
+    found = []
+    for day in np.unique(days).tolist():
+        near = (times[rows] >= day * _DAY - around) & (times[rows] < (day + 1) * _DAY + around)
+        for part in _find_mixed(times[rows[near]], tolerance):
+            misplaced = _measure(times, rows[near][part], tolerance)
+            found.append(misplaced[times[misplaced[:, 0]] // _DAY == day])
+    return np.concatenate([np.empty((0, 2), dtype=np.int64), *found])
 
 
 def _running_bounds(times: Integers) -> tuple[Integers, Integers]:
@@ -42,9 +66,9 @@ def _running_bounds(times: Integers) -> tuple[Integers, Integers]:
     return np.maximum.accumulate(times), np.minimum.accumulate(times[::-1])[::-1]
 
 
-def _measure(times: Integers, first: int, end: int, tolerance: int) -> Integers:
+def _measure(times: Integers, rows: Integers, tolerance: int) -> Integers:
     """Measure the misplaced rows of a part in which all wrong pairs are."""
-    part = times[first:end]
+    part = times[rows]
     stays = np.zeros(len(part), dtype=np.bool_)
     stays[_find_longest_rise(part.tolist())] = True
     kept = np.flatnonzero(stays)
@@ -55,8 +79,7 @@ def _measure(times: Integers, first: int, end: int, tolerance: int) -> Integers:
     after = np.concatenate([part[kept], [high]])[place]
     late, early = np.maximum(part[gone] - after, 0), np.maximum(before - part[gone], 0)
     away = np.where(late > 0, late, -early)
-    rows = np.stack([gone + first, away], axis=1)
-    return rows[np.abs(away) > tolerance]
+    return np.stack([rows[gone], away], axis=1)[np.abs(away) > tolerance]
 
 
 def _find_longest_rise(values: list[int]) -> list[int]:

@@ -116,13 +116,14 @@ def swapped(data: Slice, *, least_bps: float, times: float) -> pl.LazyFrame:
     if not others:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     pairs = [_find_mirrored(data, other, least_bps / 1e4, times) for other in others]
+    ends_before = pl.col("end").shift(1).over(pl.col("start").dt.date())
     return (
         pl.concat(pairs)
         .group_by("start", maintain_order=True)
         .agg(pl.exclude("start").first(), _venues=pl.len())
         .filter(pl.col("_venues") * 2 > len(others))
         .sort("start")
-        .filter((pl.col("start") >= pl.col("end").shift(1)).fill_null(value=True))
+        .filter((pl.col("start") >= ends_before).fill_null(value=True))
         .select(
             *("start", "end", "measured", "expected", "against"),
             rows=pl.lit(2, dtype=pl.Int64),
@@ -140,7 +141,9 @@ def _find_mirrored(data: Slice, other: Reference, least: float, times: float) ->
     """Find bars from which all prices move backwards to the next bar."""
     pair = pair_bars(data, other)
     day = pl.col("time").dt.date().alias("_day")
-    closes = pair.select("time", **_compare_moves("close")).with_row_index("_row")
+    is_near = pl.col("time").shift(-1) - pl.col("time") <= NEAR_BARS * pl.lit(data.step)
+    near = {name: pl.when(is_near).then(move) for name, move in _compare_moves("close").items()}
+    closes = pair.select("time", **near).with_row_index("_row")
     few = closes.filter(
         pl.col("_apart") >= least / 2, pl.col("_left") <= pl.col("_apart") / 2
     ).with_columns(day)
@@ -168,7 +171,6 @@ def _find_mirrored(data: Slice, other: Reference, least: float, times: float) ->
             pl.col("_apart") >= bound,
             pl.col("_left") <= _MIRRORED * pl.col("_apart"),
             pl.col("_bars") >= _MIN_BARS,
-            pl.col("_next") - pl.col("time") <= NEAR_BARS * pl.lit(data.step),
         )
         .select(
             start="time",

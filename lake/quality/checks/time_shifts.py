@@ -42,7 +42,8 @@ def time_shift(data: Slice, *, poor: float, excellent: float) -> pl.LazyFrame:
     findings = []
     for reference, name in references:
         theirs = compute_returns(reference, length)
-        shifts = _find_shifts(own, theirs, length, poor=poor, excellent=excellent)
+        near = min(data.dataset.margin, DAY)
+        shifts = _find_shifts(own, theirs, length, near, poor=poor, excellent=excellent)
         findings.append(shifts.select(**_shift_columns(data, name, length)))
     return pl.concat(findings)
 
@@ -70,11 +71,18 @@ def _shift_columns(data: Slice, reference: str, length: timedelta) -> dict[str, 
 
 
 def _find_shifts(
-    own: pl.LazyFrame, other: pl.LazyFrame, length: timedelta, *, poor: float, excellent: float
+    own: pl.LazyFrame,
+    other: pl.LazyFrame,
+    length: timedelta,
+    near: timedelta,
+    *,
+    poor: float,
+    excellent: float,
 ) -> pl.LazyFrame:
     """Find days (`_day`) that fit only with a shift: `_lag` in slots, `_zero`, `_best`, `_rows`.
 
-    `_zero` is the correlation without a shift, `_best` the one with it.
+    `_zero` is the correlation without a shift, `_best` the one with it. The reference is compared
+    with as far as it lies completely within `near` around a day.
     """
     microseconds = length // MICROSECOND
     most = int(timedelta(hours=_FARTHEST_HOURS) / length)
@@ -88,6 +96,11 @@ def _find_shifts(
         .agg(_zero=pl.when(enough).then(correlation), _rows=pl.col("_rows").sum())
         .filter(pl.col("_zero") < poor)
     )
+    # The first slot has no return if the one before is not there.
+    opens = (pl.col("_at") * microseconds).cast(TIMESTAMP)
+    is_near = opens.is_between(
+        pl.col("_day") - near + 2 * length, pl.col("_day") + DAY + near - length
+    )
     lags = pl.lit(pl.Series(range(-most, most + 1), dtype=pl.Int64)).implode()
     return (
         days.drop("_rows")
@@ -95,6 +108,7 @@ def _find_shifts(
         .with_columns(_lag=lags)
         .explode("_lag")
         .with_columns(_at=pl.col("_slot") - pl.col("_lag"))
+        .filter(is_near)
         .join(theirs, on="_at")
         .group_by("_day", "_zero", "_rows", "_lag")
         .agg(_fit=pl.when(enough).then(correlation))

@@ -81,7 +81,7 @@ def _find_large(trades: pl.LazyFrame, excess: pl.LazyFrame, table: str) -> pl.La
     order = pl.when(explains).then(rest).otherwise(-rest)
     return (
         trades.join(excess, on="_slot")
-        .sort("_slot", ~explains, order, maintain_order=True)
+        .sort("_slot", ~explains, order, "_time", "price")
         .group_by("_slot", maintain_order=True)
         .first()
         .select(

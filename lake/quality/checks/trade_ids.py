@@ -7,6 +7,7 @@ from functools import partial
 
 import polars as pl
 
+from lake.model.time import MICROSECOND
 from lake.quality.check import BuiltinCheck, count_phrase
 from lake.quality.checks.misplaced import find_misplaced
 from lake.quality.slice import Slice
@@ -89,7 +90,11 @@ def id_order(data: Slice, *, consecutive_share: float, tolerance_ms: float) -> p
     schema = steps.collect_schema()
     day = pl.col("_time").dt.date().alias("_day")
     misplaced = steps.map_batches(
-        partial(_select_misplaced, tolerance_us=round(tolerance_ms * 1000)),
+        partial(
+            _select_misplaced,
+            tolerance_us=round(tolerance_ms * 1000),
+            around_us=data.dataset.margin // MICROSECOND,
+        ),
         schema=pl.Schema({**schema, "_away": pl.Float64()}),
     ).with_columns(day)
     # Only days with a misplaced trade are measured: mostly none.
@@ -112,9 +117,9 @@ def id_order(data: Slice, *, consecutive_share: float, tolerance_ms: float) -> p
     )
 
 
-def _select_misplaced(steps: pl.DataFrame, tolerance_us: int) -> pl.DataFrame:
+def _select_misplaced(steps: pl.DataFrame, tolerance_us: int, around_us: int) -> pl.DataFrame:
     """Select the trades at a wrong time; `_away`: how much too late each is, in seconds."""
-    rows = find_misplaced(steps["_time"].dt.timestamp("us").to_numpy(), tolerance_us)
+    rows = find_misplaced(steps["_time"].dt.timestamp("us").to_numpy(), tolerance_us, around_us)
     return steps[rows[:, 0]].with_columns(_away=pl.Series(rows[:, 1], dtype=pl.Int64) / _SECOND)
 
 

@@ -28,12 +28,8 @@ from tests.conftest import DAY, T0
 from tests.jobs.quality.reader_in_memory import ReaderInMemory
 from tests.quality.slices import rows_of
 
-# tests/quality/checks/test_cross_venue.py has the tests of checks across venues.
-OWN = tuple(
-    check
-    for check in configure(builtin().dataset("bars_1m"))
-    if check.name not in ("venue_deviation", "time_shift")
-)
+LEFT = ("wide_spread", "stale_book", "foreign_trades")
+"""Checks that compare rows of any distance: their findings may depend on how days are cut."""
 EDGES = [-700, -500, -251, -250, -31, -2, -1, 0, 1, 2, 30, 59, 250, 499, 501, 700]
 """Slots from a midnight, where cuts are."""
 
@@ -152,10 +148,11 @@ def inputs_of(tables: Mapping[str, pl.DataFrame]) -> CheckInputs:
 def check_ranges(tables: Mapping[str, pl.DataFrame], table: str, ranges: Any) -> Any:
     """Findings and scores of a table, range after range."""
     evidence, findings, scored = inputs_of(tables), [pl.DataFrame(schema=FINDINGS)], []
+    checks = [check for check in configure(builtin().dataset(table)) if check.name not in LEFT]
     for item in ranges:
         selection = Selection(("binance",), start=item and item.start, end=item and item.end)
         for rows in evidence.cut_slices(table, selection):
-            seen = run_checks(rows, OWN)
+            seen = run_checks(rows, checks)
             findings.append(seen.findings)
             scored.append(score_days(seen.days, seen.findings))
     order = ["start", "check", "reason", "against", "end"]

@@ -268,4 +268,4 @@ def test_two_changes_the_same_way_are_no_spike_of_a_trade() -> None:
 def test_each_day_without_sides_is_one_finding() -> None:
     none = ticks().with_columns(side=pl.lit(None, dtype=pl.String))
     assert run("sides_unknown", none)["rows"].to_list() == [600, 600]
-    assert run("sides_unknown", put(none, at(7), side=pl.lit("buy"))).is_empty()
+    assert run("sides_unknown", put(none, at(7), side=pl.lit("buy")))["rows"].to_list() == [600]
