@@ -210,8 +210,8 @@ class Readable:
         """Return the newest row of a market that was available at a time: one row, or none.
 
         A bar is available at its end (an open one never), any other row at its time, and each when
-        it was received if that was recorded and is later. Rows may have been stored or revised since: for the state of
-        the table at a time, see `as_of` of `scan`.
+        it was received if that was recorded and is later. Rows may have been stored or revised
+        since: for the state of the table at a time, see `as_of` of `scan`.
 
         Raises
         ------

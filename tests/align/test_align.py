@@ -24,7 +24,10 @@ def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
     dataset = builtin().dataset
     perp = "BTC/USDT:USDT"
     sources = {
-        "spot": (dataset("bars_1m"), bars(6, open=[10.0] * 6, high=[12.0] * 6, low=[9.0] * 6)),
+        "spot": (
+            dataset("bars_1m"),
+            bars(6, open=[10.0] * 6, high=[12.0] * 6, low=[9.0] * 6, volume=[1.0] * 6),
+        ),
         "flow": (dataset("trades"), trades(3, start=T0 + MINUTE, step=MINUTE)),
         "funding": (dataset("funding"), funding([T0 - 4 * MINUTE], perp)),
     }

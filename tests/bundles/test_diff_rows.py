@@ -49,7 +49,7 @@ def test_changed_columns_change_each_day_and_its_values(new_lake: NewLake) -> No
 def test_under_another_key_no_row_is_the_same(new_lake: NewLake) -> None:
     text = own_copy("bars", "candles")
     lake = new_lake(schemas={"candles": text})
-    write(lake, "candles_1m", bars(2))
+    write(lake, "candles_1m", bars(2, volume=[1.0, 1.0]))
     lake.bundles.pin("a", table="candles_1m")
     other = text.replace('key = ["timestamp"]', 'key = ["timestamp", "volume"]')
     (lake.root.path / "schemas" / "candles.toml").write_text(other, encoding="utf-8")

@@ -53,7 +53,7 @@ def cover(lake: Lake, table: str, start: datetime, end: datetime, market: Market
 
 
 def test_the_past_is_pinned_as_it_was(lake: Lake) -> None:
-    write(lake, "bars_1m", bars(3))
+    write(lake, "bars_1m", bars(3, volume=[1.0] * 3))
     write(lake, "trades", trades(3))
     then = max(lake.audit()["time"]) + timedelta(milliseconds=1)
     _wait_past(then)

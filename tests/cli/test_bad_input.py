@@ -46,7 +46,7 @@ def _refused(outcome: Outcome, code: int, *words: str) -> None:
         ("ingest bars -e binance -s BTC/USDT --since 2999-01-01", ["2999", "future"]),
         ("ingest bars -e binance -s BTC/USDT --since 2d --until 2999-01-01", ["2999", "future"]),
         ("ingest bars -e binance -s BTC/USDT --since 1d --until 2d", ["reversed"]),
-        ("describe barz", ["barz", "bars, funding"]),
+        ("describe barz", ["barz", "bars_1m, "]),
         ("sql SELECT", ["SELECT"]),
         ("tables --lake s3://bucket/x", ["s3"]),
         ("tables --json --csv", ["format"]),

@@ -58,7 +58,7 @@ def test_the_latest_rows_come_from_several_files_that_overlap(lake: Lake) -> Non
 
 def test_rows_that_lie_far_apart_are_found(lake: Lake) -> None:
     write(lake, "funding", funding([T0, T0 + 900 * DAY]))
-    write(lake, "funding", funding([T0 + 900 * DAY + SECOND * n for n in range(1, 30)]))
+    write(lake, "funding", funding([T0 + 900 * DAY + n * MINUTE for n in range(1, 30)]))
     assert lake.latest("funding", exchange="binance", symbol="BTC/USDT:USDT", n=31).height == 31
 
 
