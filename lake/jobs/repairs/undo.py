@@ -28,7 +28,7 @@ def undo(store: Store, repair_id: str) -> UndoReport:
     Rows that it inserted are deleted, rows that it replaced get their old values back. Rows that
     were changed again since stay, and the report names them; if all were, the repair stays done,
     so that it can be undone after the later ones. To undo a repair twice changes nothing; to undo
-    a mark lets the source be asked again. The coverage stays as it is.
+    a mark lets the source be asked again. Coverage stays as it is only where the repair stays done.
 
     Raises
     ------
