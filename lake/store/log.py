@@ -167,7 +167,7 @@ def require_version(path: Path, dataset: Dataset, version: int) -> None:
         )
 
 
-def find_version(path: Path, dataset: Dataset, time: datetime) -> int:
+def find_version(path: Path, dataset: Dataset, time: datetime, now: datetime) -> int:
     """Find the last version committed at or before a time, by `CommitTimes`.
 
     Times of log files are not used: copying or restoring a lake changes them.
@@ -187,9 +187,7 @@ def find_version(path: Path, dataset: Dataset, time: datetime) -> int:
             return high
         first = times.at(low)
         if first > time:
-            raise UnknownNameError(
-                f"table {dataset.name} did not exist at {iso(time)}", f"It begins at {iso(first)}."
-            )
+            raise _build_not_yet_error(dataset, time, first, now)
         while low < high:
             middle = (low + high + 1) // 2
             if times.at(middle) <= time:
@@ -197,6 +195,22 @@ def find_version(path: Path, dataset: Dataset, time: datetime) -> int:
             else:
                 high = middle - 1
         return low
+
+
+def _build_not_yet_error(
+    dataset: Dataset, time: datetime, first: datetime, now: datetime
+) -> UnknownNameError:
+    """Build the error for a time before the first commit, which may be stamped in the future."""
+    if first > now:
+        return UnknownNameError(
+            f"table {dataset.name} has no version of {iso(time)}: its first commit is stamped "
+            f"{iso(first)}, and now is {iso(now)}",
+            "The stamps of its commits lie in the future: the clock of a writer was ahead. Without "
+            "as_of, the newest version is read.",
+        )
+    return UnknownNameError(
+        f"table {dataset.name} did not exist at {iso(time)}", f"It begins at {iso(first)}."
+    )
 
 
 def read_commits(path: Path, since: int = 0) -> Iterator[Commit]:

@@ -258,7 +258,7 @@ class Store:
         if version is not None and as_of is not None:
             raise UsageError("version and as_of exclude each other", "Give one of them.")
         if as_of is not None and self.exists(dataset.name):
-            version = log.find_version(self.root.tables / dataset.name, dataset, as_of)
+            version = log.find_version(self.root.tables / dataset.name, dataset, as_of, self.now())
         return Snapshot(dataset, self.open(dataset, version), is_named=version is not None)
 
     def open(self, dataset: Dataset, version: int | None = None) -> LocalTable:

@@ -76,10 +76,10 @@ def test_the_version_of_a_time_is_the_last_one_not_later(
     time = NOW + second * SECOND + microseconds * MICROSECOND
     reached = [version for version, at in enumerate(right) if at <= time]
     if reached:
-        assert find_version(table, TRADES, time) == reached[-1]
+        assert find_version(table, TRADES, time, NOW + DAY) == reached[-1]
     else:
         with pytest.raises(UnknownNameError, match="did not exist at"):
-            find_version(table, TRADES, time)
+            find_version(table, TRADES, time, NOW + DAY)
 
 
 @pytest.fixture
@@ -113,6 +113,21 @@ def test_a_clock_that_was_wrong_once_hides_no_row_that_was_there_before(
     assert bundle.scan("trades").collect().height == wrong
     assert clocked.sql("SELECT count(*) FROM trades", as_of="now").fetchall() == [(wrong,)]
     assert clocked.scan("trades", as_of=NOW + 18 * DAY + 7 * MICROSECOND).collect().height == 7
+
+
+def test_stamps_in_the_future_are_named_where_a_time_is_before_them(
+    clocked: Lake, clock: Clock
+) -> None:
+    write_at(clocked, clock, [NOW + DAY])
+    clock.time = NOW
+    with pytest.raises(UnknownNameError, match="its first commit is stamped") as caught:
+        clocked.scan("trades", as_of="now")
+    assert "the clock of a writer was ahead" in caught.value.hint
+    assert "Without as_of, the newest version is read" in caught.value.hint
+    assert clocked.scan("trades").collect().height == 1
+    clock.time = NOW + 2 * DAY
+    with pytest.raises(UnknownNameError, match="did not exist at"):
+        clocked.scan("trades", as_of=NOW)
 
 
 def test_a_clock_that_is_behind_is_reported_once_and_listed(
