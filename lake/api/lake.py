@@ -115,7 +115,8 @@ class Lake(Readable):
         covers
             `(since, until)`, of which `rows` has all rows of each of its markets. It is recorded in
             `coverage` (source `write`), so that checks can tell what is missing from what never
-            was, and `ingest` does not ask for it. Without it, the reason of a gap is unknown.
+            was, and `ingest` does not ask for it. Without it, the reason of a gap is unknown. Of
+            bars, it counts up to the last one that ends in it: a later one was still open then.
 
         Returns
         -------
@@ -129,7 +130,7 @@ class Lake(Readable):
             The frame as a whole does not fit the dataset, or a value would change by a cast.
         UsageError
             The table holds internal records of the lake; `covers` is empty, reversed, or ends in
-            the future.
+            the future, or `rows` has no rows and so names no market.
         """
         dataset = self.dataset(table, timeframe=timeframe)
         span = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import polars as pl
 
@@ -13,6 +14,7 @@ from lake.model.exact_casts import cast_exactly
 from lake.model.grid import end_of
 from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.time import TimeRange, iso
+from lake.query.grids import find_grid
 from lake.store.ledger import CoveredRange, Ledger
 from lake.store.store import Origin, Store, WriteResult
 
@@ -32,14 +34,16 @@ def write_rows(
     Parameters
     ----------
     covers
-        The range of which the frame has all rows, of each of its markets.
+        The range of which the frame has all rows, of each of its markets. Of bars, it counts up to
+        the last bar that ends in it: a later one was still open when the range ended.
 
     Raises
     ------
     SchemaError
         The frame as a whole does not fit the dataset.
     UsageError
-        The table is the lake's own record, `rows` is no frame, or the range is in the future.
+        The table is the lake's own record, `rows` is no frame, or the range is in the future, or
+        of no market because the frame has no rows.
     """
     if not isinstance(rows, pl.DataFrame):
         raise UsageError(
@@ -51,21 +55,31 @@ def write_rows(
             f"{dataset.name} is the lake's own record, and written by itself only",
             f"Nobody else writes {', '.join(store.catalog.records)}.",
         )
-    if covers is not None and covers.end > store.now():
-        raise UsageError(
-            f"the covered range ends in the future, at {iso(covers.end)}: it is {iso(store.now())}",
-            "Rows may still come until then: give an end that is past.",
-        )
+    if covers is not None:
+        _require_coverable(store, rows, covers)
     counts = WriteCounts()
     with record_job(Ledger(store), f"write {dataset.name}", {"source": source}, counts) as job:
         fitted = _add_closed(store, dataset, cast_exactly(dataset, rows))
         written = store.write(dataset, fitted, Origin(job.id, source))
         counts.add(dataset.name, written)
         if covers is not None:
-            for market, answer in _list_covered(dataset, fitted, written.kept, covers):
+            for market, answer in _list_covered(store, dataset, fitted, written.kept, covers):
                 origin = Origin(job.id, _COVERING)
                 Ledger(store).record_coverage(dataset.name, market, [answer], origin)
     return written
+
+
+def _require_coverable(store: Store, rows: pl.DataFrame, covers: TimeRange) -> None:
+    if covers.end > store.now():
+        raise UsageError(
+            f"the covered range ends in the future, at {iso(covers.end)}: it is {iso(store.now())}",
+            "Rows may still come until then: give an end that is past.",
+        )
+    if rows.is_empty():
+        raise UsageError(
+            "the frame has no rows, so it names no market that the covered range is of",
+            "Write it without covers, or together with a row of each market.",
+        )
 
 
 def _add_closed(store: Store, dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
@@ -80,7 +94,7 @@ def _add_closed(store: Store, dataset: Dataset, rows: pl.DataFrame) -> pl.DataFr
 
 
 def _list_covered(
-    dataset: Dataset, rows: pl.DataFrame, kept: pl.DataFrame, covers: TimeRange
+    store: Store, dataset: Dataset, rows: pl.DataFrame, kept: pl.DataFrame, covers: TimeRange
 ) -> Iterator[tuple[Market, CoveredRange]]:
     """Yield each market of a frame with its covered range, up to the first bar that is open."""
     time = pl.col(dataset.time_column)
@@ -90,7 +104,8 @@ def _list_covered(
         observed = kept.join(rows.filter(pl.col("fill").is_not_null()), on=place, how="anti")
     for exchange, symbol in rows.select(MARKET_COLUMNS).unique(maintain_order=True).iter_rows():
         market = (pl.col("exchange") == exchange) & (pl.col("symbol") == symbol)
-        own, end = rows.filter(market), covers.end
+        own = rows.filter(market)
+        end = _find_open_time(store, dataset, Market(exchange, symbol), covers.end)
         if "closed" in rows.columns:
             end = min([end, *own.filter(~pl.col("closed"))[dataset.time_column].drop_nulls()])
         if end <= covers.start:
@@ -100,3 +115,15 @@ def _list_covered(
         count = observed.filter(market & inside).height
         range_ = TimeRange(covers.start, end)
         yield Market(exchange, symbol), CoveredRange(range_, count, status)
+
+
+def _find_open_time(store: Store, dataset: Dataset, market: Market, time: datetime) -> datetime:
+    """Return when the bar opens that is open at a time; of other rows, the time itself.
+
+    Whether the frame has that bar tells nothing: whoever exports bars may drop the open one. If it
+    is unclear where the market's bars open, it is the earliest possible time.
+    """
+    if dataset.timeframe is None:
+        return time
+    grid = find_grid(store, dataset, market)
+    return grid.floor(time) if grid is not None else time - dataset.timeframe.longest

@@ -66,6 +66,43 @@ def test_the_future_is_not_covered_and_an_open_bar_is_not(lake: Lake) -> None:
     assert [row[1:3] for row in _coverage(lake)] == [(T0, opens)]
 
 
+SPANS = {"1m": MINUTE, "15m": 15 * MINUTE, "1h": 60 * MINUTE, "1d": DAY, "1w": 7 * DAY}
+MONDAY = datetime(2024, 3, 4, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("timeframe", SPANS)
+@pytest.mark.parametrize("has_column", [True, False])
+def test_a_bar_that_was_open_when_the_range_ended_is_not_covered_though_it_was_dropped(
+    lake: Lake, timeframe: str, has_column: bool
+) -> None:
+    step = SPANS[timeframe]
+    closed = bars(3, timestamp=[MONDAY + number * step for number in range(3)])
+    rows = closed if has_column else closed.drop("closed")
+    opens = MONDAY + 3 * step
+    lake.write("bars", rows, timeframe=timeframe, covers=(MONDAY, opens + step / 2))
+    assert [row[1:3] for row in _coverage(lake)] == [(MONDAY, opens)]
+
+
+def test_the_open_day_of_a_venue_whose_days_begin_elsewhere_is_not_covered(lake: Lake) -> None:
+    first = MONDAY - DAY / 3  # days of HTX begin at 16:00 UTC
+    days = bars(3, timestamp=[first + number * DAY for number in range(3)], exchange="htx")
+    lake.write("bars_1d", days, covers=(first, MONDAY + 3 * DAY - DAY / 6))
+    assert [row[1:3] for row in _coverage(lake)] == [(first, first + 3 * DAY)]
+
+
+def test_other_rows_are_covered_to_the_end(lake: Lake) -> None:
+    until = T0 + MINUTE / 2
+    lake.write("trades", trades(3), covers=(T0, until))
+    assert [row[1:3] for row in _coverage(lake)] == [(T0, until)]
+
+
+def test_a_frame_without_rows_covers_nothing_and_is_refused(lake: Lake) -> None:
+    with pytest.raises(UsageError, match="names no market"):
+        lake.write("bars_1m", bars(3).clear(), covers=(T0, T0 + DAY))
+    assert lake.jobs().is_empty()
+    assert lake.write("bars_1m", bars(3).clear()).inserted == 0
+
+
 def test_bars_of_the_past_are_closed_and_their_columns_are_cast_where_they_stay_exact(
     lake: Lake,
 ) -> None:
