@@ -28,7 +28,7 @@ from lake.model.intervals import RangeSet, intersect, union
 from lake.model.market import Market, StoredMarket, unwrap_symbol
 from lake.model.selection import Selection
 from lake.model.time import DAY, MICROSECOND, TimeRange
-from lake.quality.checks.completeness import find_missing_slots
+from lake.quality.checks.missing_slots import find_missing_slots
 from lake.quality.checks.other_assets import split_assets
 from lake.quality.slice import Reference, Slice
 from lake.query.grids import read_grid
