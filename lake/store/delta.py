@@ -151,7 +151,9 @@ def open_for_writing(path: Path, dataset: Dataset, clock: CommitClock) -> LocalT
     try:
         return open_table(path, dataset, clock=clock)
     except DamagedError:
-        if not drop_torn_checkpoint(path):
+        with translate_errors(f"table {dataset.name}"):
+            is_healed = drop_torn_checkpoint(path) or heal_end(path, clock, lists_log=True)
+        if not is_healed:
             raise
         return open_table(path, dataset, clock=clock)
 

@@ -45,25 +45,36 @@ from lake.version import VERSION
 _log = get_logger(__name__)
 _Actions = Sequence[Mapping[str, Any]]
 _SHOWN = 3
+_PROBED = 3  # versions after the last sealed one that are looked for without listing the log
 _NEXT = "the command that wrote them was not done: run it again"
 
 
-def heal_end(table: Path, clock: CommitClock) -> bool:
+def heal_end(table: Path, clock: CommitClock, *, lists_log: bool = False) -> bool:
     """Undo the newest commits if they were never sealed and cannot be read; return whether so.
 
-    A commit that cannot be parsed is moved away with all later ones. If a data file cannot be read,
-    the version before is restored in one commit. Nothing is done to a commit that can be read: its
-    writer may be about to seal it, or was killed, and the next writer seals it.
+    A commit that cannot be parsed, or is missing, is moved away with all later ones. If a data file
+    cannot be read, the version before is restored in one commit. Nothing is done to a commit that
+    can be read: its writer may be about to seal it, or was killed, and the next writer seals it.
+
+    Parameters
+    ----------
+    lists_log
+        Whether to list the log, as for a table that cannot be opened. Otherwise commits are only
+        looked for next to the last sealed one: every writer asks that.
     """
-    if not _list_unsealed(table) or (_find_torn(table) is None and _find_hollow(table) is None):
+    unsealed = _list_unsealed(table, lists_log=lists_log)
+    if _find_torn(table, unsealed) is None and _find_hollow(table, unsealed) is None:
         return False
     # Writers hold this lock until their commit is sealed: here, whoever left commits is dead.
     with lock_file(table, folder=True):
         drop_torn_checkpoint(table)
-        torn = _find_torn(table)
-        is_healed = torn is not None and _move_torn_away(table, torn)
-        hollow = None if _find_torn(table) is not None else _find_hollow(table)
-        return (hollow is not None and _restore_before(table, hollow, clock)) or is_healed
+        unsealed = _list_unsealed(table, lists_log=lists_log)
+        torn = _find_torn(table, unsealed)
+        is_healed = torn is not None and _move_torn_away(table, torn, unsealed)
+        if torn is not None:
+            unsealed = range(unsealed.start, torn) if is_healed else range(0)
+        hollow = _find_hollow(table, unsealed)
+        return (hollow is not None and _restore_before(table, hollow, unsealed, clock)) or is_healed
 
 
 def drop_torn_checkpoint(table: Path) -> bool:
@@ -86,29 +97,43 @@ def drop_torn_checkpoint(table: Path) -> bool:
     return True
 
 
-def _list_unsealed(table: Path) -> range:
+def _list_unsealed(table: Path, *, lists_log: bool) -> range:
     """List the versions after the last sealed one; none in a table that was never sealed.
 
-    Only a creation is never sealed: it is listed if nothing was written after it.
+    Only a creation is never sealed: it is listed if nothing was written after it. Nothing is listed
+    if the first of them was deleted after a checkpoint, as other programs do.
     """
     last = find_last(list_records(table))
-    if not (table / name_log_entry(last + 1)).exists():
+    near = range(last + 1, last + 1 + _PROBED)
+    if not lists_log and not any((table / name_log_entry(version)).exists() for version in near):
         return range(0)
     newest = find_newest_entry(table)
-    return range(last + 1, newest + 1) if last >= 0 or newest == 0 else range(0)
+    if newest <= last or (last < 0 < newest) or _was_deleted(table, last + 1):
+        return range(0)
+    return range(last + 1, newest + 1)
 
 
-def _find_torn(table: Path) -> int | None:
+def _was_deleted(table: Path, version: int) -> bool:
+    """Whether the log entry of a version is not there, and a checkpoint holds what it held."""
+    if (table / name_log_entry(version)).exists():
+        return False
+    checkpoint = find_checkpoint(table)
+    if checkpoint is None or int(checkpoint.name.partition(".")[0]) < version:
+        return False
+    return checkpoint.exists() and is_readable(checkpoint, checkpoint.stat().st_size)
+
+
+def _find_torn(table: Path, unsealed: range) -> int | None:
     """Find the first unsealed commit that cannot be parsed, or is missing before a later one."""
-    for version in _list_unsealed(table):
+    for version in unsealed:
         if find_fault(table, version) or not (table / name_log_entry(version)).exists():
             return version
     return None
 
 
-def _find_hollow(table: Path) -> int | None:
+def _find_hollow(table: Path, unsealed: range) -> int | None:
     """Find the first unsealed commit of lake of which a live data file cannot be read."""
-    commits = {version: read_actions(table, version) for version in _list_unsealed(table)}
+    commits = {version: read_actions(table, version) for version in unsealed}
     removed = {path for actions in commits.values() for path in list_removed(actions)}
     for version, actions in commits.items():
         added = list_added(actions) if is_of_lake(actions) else {}
@@ -118,9 +143,8 @@ def _find_hollow(table: Path) -> int | None:
     return None
 
 
-def _move_torn_away(table: Path, torn: int) -> bool:
+def _move_torn_away(table: Path, torn: int, unsealed: range) -> bool:
     """Move a torn commit and all later ones away; return whether they can only be of lake."""
-    unsealed = _list_unsealed(table)
     lost = range(torn, unsealed.stop)
     known = range(max(1, unsealed.stop - RECENT), unsealed.stop)
     if torn == 0 and any(table.rglob("*.parquet")):
@@ -134,9 +158,8 @@ def _move_torn_away(table: Path, torn: int) -> bool:
     return True
 
 
-def _restore_before(table: Path, hollow: int, clock: CommitClock) -> bool:
+def _restore_before(table: Path, hollow: int, unsealed: range, clock: CommitClock) -> bool:
     """Restore the version before a commit whose files cannot be read; return whether it was."""
-    unsealed = _list_unsealed(table)
     lost = range(hollow, unsealed.stop)
     commits = {version: read_actions(table, version) for version in lost}
     if hollow == 0 or not all(map(is_of_lake, commits.values())):

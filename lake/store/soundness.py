@@ -135,12 +135,15 @@ def explain_damage(table: Path) -> DamagedError | None:
 
     The commits since the last checkpoint are parsed, and the last checkpoint is looked at.
     """
-    newest = read_latest_version(table)
+    newest, checkpoint = read_latest_version(table), find_checkpoint(table)
+    # Other engines delete commits before a checkpoint.
+    first = 0 if checkpoint is None else _begins_at(checkpoint) + 1
     for version in range(max(0, newest - RECENT), newest + 1):
         reason = find_fault(table, version)
+        if version >= first and not locate_log_file(table, version).exists():
+            reason = "is missing"
         if reason:
             return _build_error(table, version, reason)
-    checkpoint = find_checkpoint(table)
     if checkpoint is not None and not _is_parquet(checkpoint):
         return DamagedError(
             f"table {table.name}: its checkpoint {checkpoint} is damaged",

@@ -116,6 +116,33 @@ def test_what_came_after_it_is_undone_with_it(filled: Store, name: str) -> None:
     assert read(restart(filled)).equals(ROWS)
 
 
+@pytest.mark.parametrize("lost", [1, 5])
+def test_commits_after_one_that_vanished_are_moved_away(filled: Store, lost: int) -> None:
+    for number in range(lost):
+        write(filled, "trades", trades(1, first=100 + number, start=T0 + 9 * DAY))
+    unseal(filled, lost + 1)
+    for version in range(3, 3 + lost):
+        (folder(filled) / name_log_entry(version)).unlink()
+    with pytest.raises(DamagedError, match="commit 3 is missing") as caught:
+        read(restart(filled))
+    assert "`lake ingest`. It moves the commit away" in caught.value.hint
+    assert write(restart(filled), "trades", ROWS).inserted == 5
+    assert read(restart(filled)).equals(ROWS)
+    moved = [file.name for file in (folder(filled) / SET_ASIDE).iterdir()]
+    assert moved == [Path(name_log_entry(3 + lost)).name]
+
+
+def test_a_commit_that_was_deleted_after_a_checkpoint_has_not_vanished(
+    filled: Store, lake: Lake
+) -> None:
+    lake.maintenance.checkpoint("trades")
+    unseal(filled, 2)
+    for version in range(3):
+        (folder(filled) / name_log_entry(version)).unlink()
+    assert not heal_end(folder(filled), CLOCK)
+    assert read(restart(filled)).equals(ROWS)
+
+
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_sealed_commit_is_never_undone(filled: Store, name: str) -> None:
     file = damage(filled, name)
