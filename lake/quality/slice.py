@@ -56,8 +56,9 @@ class Slice:
         The rows of the market, ordered as in the dataset: those of the range and the margin of the
         dataset on both sides.
     span
-        From the first row of the market to just after its last row, in the whole table. Nothing is
-        missing outside it. None: from the first to the last row of `frame`.
+        From the first row of the market to just after its last row, in the whole table. Outside it
+        only what `not_given`, `gone` and `claimed` name is missing. None: from the first to the
+        last row of `frame`.
     coverage
         Intervals that the source has answered; None: not recorded, as for rows that were not
         fetched.
@@ -65,6 +66,8 @@ class Slice:
         Intervals that were requested, and that the source no longer serves.
     gone
         Intervals before the first and after the last row whose rows were stored and are not there.
+    claimed
+        Intervals before the first and after the last row of which a user has written all bars.
     rows_per_second
         Average number of rows per second of covered time, in the whole table.
     has_consecutive_ids
@@ -105,6 +108,7 @@ class Slice:
     coverage: RangeSet | None = None
     not_given: RangeSet = ()
     gone: RangeSet = ()
+    claimed: RangeSet = ()
     rows_per_second: float | None = None
     has_consecutive_ids: bool = False
     trades: Reference | None = None

@@ -32,6 +32,8 @@ from lake.version import VERSION
 
 NOT_GIVEN = "not_given"
 """Status of an interval that a source no longer serves: it answered, but nothing is settled."""
+CLAIMED = "write"
+"""Source of the coverage of a user's own rows: all that there are in that time, as they say."""
 _ANY = "*"
 _SLACK = timedelta(hours=1)
 # As delta-rs names them, and Spark, which writes numbers as texts.

@@ -15,11 +15,8 @@ from lake.model.grid import end_of
 from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.time import TimeRange, iso
 from lake.query.grids import find_grid
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.ledger import CLAIMED, CoveredRange, Ledger
 from lake.store.store import Origin, Store, WriteResult
-
-_COVERING = "write"
-"""Source of the coverage of a user's own rows."""
 
 
 def write_rows(
@@ -64,7 +61,7 @@ def write_rows(
         counts.add(dataset.name, written)
         if covers is not None:
             for market, answer in _list_covered(store, dataset, fitted, written.kept, covers):
-                origin = Origin(job.id, _COVERING)
+                origin = Origin(job.id, CLAIMED)
                 Ledger(store).record_coverage(dataset.name, market, [answer], origin)
     return written
 

@@ -14,13 +14,12 @@ import polars as pl
 from lake.jobs.quality.file_spans import Listing, matches_market
 from lake.model.grid import Grid
 from lake.model.intervals import RangeSet, intersect, subtract, union
-from lake.model.market import MARKET_COLUMNS, Market, StoredMarket
+from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.slots import slot_at
 from lake.model.time import MICROSECOND, TimeRange
 from lake.query.grids import read_grid
-from lake.store.damages import UNREADABLE
-from lake.store.reader import TableReader, may_hold_rows
+from lake.store.reader import TableReader
 
 
 @dataclass(frozen=True)
@@ -54,31 +53,6 @@ class Gone:
             found = [] if is_unclear else self._find(table, market, own, grid)
             self._found[table, market] = union(found)
         return self._found[table, market]
-
-    def list_markets(self, table: str, selection: Selection) -> pl.DataFrame:
-        """List the markets of which something in a selection is gone."""
-        rows = self.answers.filter(pl.col("dataset") == table)
-        spans = rows.with_columns(first="timestamp", last=pl.col("end").dt.offset_by("-1us"))
-        pairs = spans.filter(may_hold_rows(selection)).select(MARKET_COLUMNS).unique()
-        start, end = selection.start, selection.end
-        kept = [
-            pair
-            for pair in pairs.iter_rows()
-            for item in self._find_or_suspect(table, StoredMarket(*pair), spans)
-            if (end is None or item.start < end) and (start is None or item.end > start)
-        ]
-        return pl.DataFrame(kept, schema=pairs.schema, orient="row")
-
-    def _find_or_suspect(self, table: str, market: Market, answers: pl.DataFrame) -> RangeSet:
-        """Find what is gone of a market; all that was answered, if its rows cannot be read.
-
-        Whoever needs these rows gets the error, and other markets go on.
-        """
-        try:
-            return self.find(table, market)
-        except UNREADABLE:
-            own = answers.filter(matches_market(market)).select("timestamp", "end")
-            return union(TimeRange(*row) for row in own.iter_rows())
 
     def _find(
         self, table: str, market: Market, answers: pl.DataFrame, grid: Grid | None

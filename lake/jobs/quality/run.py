@@ -107,7 +107,7 @@ def open_inputs(
         now=as_of or now,
         omits_empty_bars=omits_empty_bars,
         not_given=not_given,
-        answers=answers.filter(is_covered() & (pl.col("rows") > 0)),
+        answers=answers.filter(is_covered()),
         instruments=read_instruments(store, as_of=as_of),
         funding_limits=find_funding_limit,
     )

@@ -9,8 +9,8 @@ from functools import cached_property, partial
 
 import polars as pl
 
+from lake.jobs.quality.ends import Ends
 from lake.jobs.quality.file_spans import Listing, matches_market, weigh_holes, weigh_range
-from lake.jobs.quality.gone import Gone
 from lake.jobs.quality.outages import Outages
 from lake.jobs.quality.rejected import select_rejected
 from lake.jobs.quality.related import (
@@ -61,7 +61,7 @@ class CheckInputs:
     not_given
         Intervals that a source no longer serves; columns as `coverage`.
     answers
-        Rows of the table `coverage` that count rows.
+        Rows of the table `coverage` that cover their time.
     instruments
         Specifications of markets.
     funding_limits
@@ -85,8 +85,8 @@ class CheckInputs:
         return Outages(self.tables, self.listing)
 
     @cached_property
-    def _gone(self) -> Gone | None:
-        return None if self.answers is None else Gone(self.tables, self.listing, self.answers)
+    def _ends(self) -> Ends | None:
+        return None if self.answers is None else Ends(self.tables, self.listing, self.answers)
 
     @cached_property
     def listing(self) -> Listing:
@@ -128,16 +128,15 @@ class CheckInputs:
         return int(files.join(selected, on=market, how="semi")["rows"].sum())
 
     def find_checked_markets(self, table: str, selection: Selection) -> list[Market]:
-        """Find the markets to check: those with rows in the selection or around it, and those
-        whose rows were all rejected or not given."""
+        """Find the markets to check: with rows around the selection, or whose rows are missing."""
         days = widen_to_days(selection)
         market = ("exchange", "symbol")
         files = self.listing.files(table)
         spans = files.group_by(market).agg(pl.col("first").min(), pl.col("last").max())
         stored = spans.filter(may_hold_rows(days)).select(market)
         others = (select_rejected(self.quarantine, table, days), self._find_not_given(table, days))
-        gone = [self._gone.list_markets(table, days)] if self._gone else []
-        pairs = pl.concat([stored, *gone, *(rows.select(market) for rows in others)])
+        ends = [self._ends.list_markets(table, days)] if self._ends else []
+        pairs = pl.concat([stored, *ends, *(rows.select(market) for rows in others)])
         return sorted(StoredMarket(*pair) for pair in pairs.unique().iter_rows())
 
     def find_markets(self, table: str, selection: Selection) -> list[Market]:
@@ -159,7 +158,8 @@ class CheckInputs:
             span=span,
             coverage=coverage,
             not_given=_to_ranges(self._find_not_given(table, own)),
-            gone=self._gone.find(table, market) if self._gone else (),
+            gone=self._ends.find_gone(table, market) if self._ends else (),
+            claimed=self._ends.find_claimed(table, market) if self._ends else (),
             rows_per_second=self._measure_row_rate(dataset, market, span, coverage),
             has_consecutive_ids=self._has_consecutive_ids(dataset, market, span),
             trades=self._find_trades(dataset, market, range_, margin),
@@ -330,8 +330,8 @@ class CheckInputs:
         more_days = set(
             map(to_day_number, select_rejected(self.quarantine, dataset.name, own)["timestamp"])
         )
-        gone = self._gone.find(dataset.name, market) if self._gone else ()
-        for item in (*_to_ranges(self._find_not_given(dataset.name, own)), *gone):
+        ends = self._ends.find_all(dataset.name, market) if self._ends else ()
+        for item in (*_to_ranges(self._find_not_given(dataset.name, own)), *ends):
             first, last = to_day_number(item.start), to_day_number(item.end - MICROSECOND)
             more_days.update(range(first, last + 1))
             references.append(weigh_range(dataset, item))

@@ -44,12 +44,12 @@ _MIN_SECONDS = 3600  # covered time of a day from which its row rate is measured
 def gaps(data: Slice) -> pl.LazyFrame:
     """Report slots without a bar between the market's first and last bar, with the reason.
 
-    Outside these, slots are reported that the source no longer serves, or whose rows were stored
-    and are `gone`: coverage counts them. The first reason that
-    applies counts: `no_trade` (the market's trades prove it, or a bar of a longer timeframe has
-    exactly the volume of the other bars in it), `refused` (its row is in quarantine), `lost` (the
-    market traded then), `venue_outage`, `not_given`, `not_fetched` (not covered), `no_trade` (the
-    venue is known to omit such bars), `lost` (a longer bar has volume that is in no bar),
+    Outside these, slots are reported that the source no longer serves, whose rows were stored and
+    are `gone` (coverage counts them), or of which a user has written all bars. The first reason
+    that applies counts: `no_trade` (the market's trades prove it, or a bar of a longer timeframe
+    has exactly the volume of the other bars in it), `refused` (its row is in quarantine), `lost`
+    (the market traded then), `venue_outage`, `not_given`, `not_fetched` (not covered), `no_trade`
+    (the venue is known to omit such bars), `lost` (a longer bar has volume that is in no bar),
     `unknown`.
     """
     grid = data.grid
