@@ -88,8 +88,10 @@ def is_storable(name: str) -> bool:
     return encoded <= _LONGEST_FOLDER - len("exchange=") and name != _MISSING
 
 
-def shorten(name: str) -> str:
-    """Shorten a name that cannot be stored, so that it can; other names stay others."""
+def make_storable(name: str) -> str:
+    """Shorten a name that cannot be stored, so that it can; others stay, and stay others."""
+    if is_storable(name):
+        return name
     return f"{name[:12]}…{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:12]}"
 
 

@@ -16,7 +16,7 @@ from lake.model.dataset import PARTITIONS, TIMESTAMP, Column, Dataset
 from lake.model.frames import find_varying, sort_by
 from lake.model.identity import CONTRADICTS, resolve, settle_times
 from lake.model.json_text import write_json
-from lake.model.market import MARKET_COLUMNS, is_storable, shorten
+from lake.model.market import MARKET_COLUMNS, is_storable, make_storable
 from lake.model.revision import revise_in_turn
 from lake.model.time import EPOCH, iso
 from lake.store.bounds import ClearedTimes, clear_times, is_in_range, is_usable
@@ -132,7 +132,7 @@ def build_quarantine_rows(
         time = row[dataset.time_column]
         records.append(
             {
-                **{n: row[n] if is_storable(row[n]) else shorten(row[n]) for n in MARKET_COLUMNS},
+                **{name: make_storable(row[name]) for name in MARKET_COLUMNS},
                 "dataset": dataset.name,
                 "timestamp": time if is_usable(time) else EPOCH,
                 "row_digest": hashlib.sha256(content.encode()).hexdigest(),

@@ -21,7 +21,7 @@ from lake.model.time import iso, to_ms
 from lake.settings import Settings
 from lake.store.ledger import Ledger
 from tests.cli.conftest import SINCE, Cli
-from tests.conftest import MINUTE, T0, NewLake, bars, store_of, trades
+from tests.conftest import MINUTE, SECOND, T0, NewLake, bars, store_of, trades
 
 HOUR = timedelta(hours=1)
 ALL = ("--limit", "10000", "--json")
@@ -251,13 +251,17 @@ def test_what_an_overwrite_or_a_deletion_says_is_shown_and_the_rest_is_not_made_
     ]
 
 
-def handwritten(lake: Lake, table: str, seconds: list[int], **info: Any) -> Path:
+def handwritten(
+    lake: Lake, table: str, seconds: list[int], *, stamped: bool = False, **info: Any
+) -> Path:
     """The log of a table with a commit at each of these seconds after T0, and nothing else."""
     log = lake.root.tables / table / "_delta_log"
     log.mkdir(parents=True, exist_ok=True)
     for version, second in enumerate(seconds):
         time = to_ms(T0) + 1000 * second
-        commit = {"commitInfo": {"timestamp": time, "operation": "MERGE", **info}}
+        stamp = json.dumps({"committed_at": iso(T0 + second * SECOND)})
+        own = {"userMetadata": stamp} if stamped else {}
+        commit = {"commitInfo": {"timestamp": time, "operation": "MERGE", **own, **info}}
         text = json.dumps(commit, separators=(",", ":"))
         (log / f"{version:020}.json").write_text(text + "\n", encoding="utf-8")
     return log
@@ -341,15 +345,16 @@ def test_a_reason_of_many_parts_is_short(new_lake: NewLake) -> None:
 
 def test_only_as_many_commits_are_read_as_are_shown(new_lake: NewLake) -> None:
     lake = new_lake()
-    old = handwritten(lake, "trades", list(range(50)))
-    handwritten(lake, "bars_1m", list(range(100, 150)))
+    old = handwritten(lake, "trades", list(range(50)), stamped=True)
+    handwritten(lake, "bars_1m", list(range(100, 150)), stamped=True)
     for version in range(40):
         (old / f"{version:020}.json").write_text("damaged", encoding="utf-8")
     found = lake.audit(limit=55)
     assert found["table"].to_list() == ["bars_1m"] * 50 + ["trades"] * 5
     assert lake.audit("trades", limit=3)["version"].to_list() == [49, 48, 47]
+    assert lake.audit()["table"].to_list() == ["bars_1m"] * 50 + ["trades"] * 10
     with pytest.raises(DamagedError, match="table trades: commit 39"):
-        lake.audit()
+        lake.audit("trades")
 
 
 def test_a_job_is_looked_for_only_while_it_ran(new_lake: NewLake) -> None:

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lake.api import Lake
-from lake.model.market import is_storable, shorten
+from lake.model.market import is_storable, make_storable
 from tests.conftest import NewLake, bars, store_of
 
 
@@ -23,7 +23,7 @@ def test_rows_with_a_name_that_cannot_be_stored_are_quarantined(
     assert lake.scan("bars_1m").collect().height == 3
     kept = store_of(lake).read(store_of(lake).catalog.dataset("quarantine"))
     assert set(kept["reason"]) == {f"{column}_unstorable"}
-    assert set(kept[column]) == {shorten(name)}
+    assert set(kept[column]) == {make_storable(name)}
     assert all(name in row for row in kept["row"].str.json_decode(pl.Struct({column: pl.String}))
                .struct.field(column))  # fmt: skip
 
@@ -45,5 +45,5 @@ def test_a_name_is_stored_as_it_is_or_quarantined(new_lake: NewLake, name: str) 
 
 
 @given(name=st.text())
-def test_a_shortened_name_can_be_stored(name: str) -> None:
-    assert is_storable(shorten(name))
+def test_a_make_storableed_name_can_be_stored(name: str) -> None:
+    assert is_storable(make_storable(name))
