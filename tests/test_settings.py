@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lake.api import Lake
 from lake.errors import ConfigError
 from lake.settings import Url, load_settings
 
@@ -266,3 +267,14 @@ def test_a_found_file_cannot_consent_to_running_its_code(monkeypatch: pytest.Mon
     found.write_text("[quality.checks.bars.mine]\npython = 'mine:check'\n")
     monkeypatch.setenv("LAKE_QUALITY__PYTHON_MODULES", '["mine"]')
     assert load_settings().quality.python_modules == ("mine",)
+
+
+def test_secrets_in_the_uri_of_a_lake_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKE_URI", "s3://key:secret-5e@bucket/x?token=5e")
+    settings = load_settings()
+    assert settings.model_dump(mode="json")["uri"] == "s3://***@bucket/x?token=***"
+    with pytest.raises(ConfigError, match="is not supported yet") as caught:
+        Lake(settings).tables()
+    assert "5e" not in str(caught.value)
+    monkeypatch.setenv("LAKE_URI", "/tmp/lake0123456789abcdef")  # noqa: S108 - only a name
+    assert load_settings().model_dump(mode="json")["uri"] == "/tmp/lake0123456789abcdef"  # noqa: S108

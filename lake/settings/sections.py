@@ -10,13 +10,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
     SecretStr,
     field_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from lake.settings.urls import Url, require_http
+from lake.settings.urls import Url, mask, require_http
 
 DEFAULT_URI = "lake-data"
 
@@ -196,7 +197,7 @@ class LogSettings(_Section):
 class Settings(_Section):
     """All settings of a lake; an unknown key is an error."""
 
-    uri: str = DEFAULT_URI
+    uri: Annotated[str, PlainSerializer(mask, when_used="json")] = DEFAULT_URI
     http: HttpSettings = HttpSettings()
     retry: RetrySettings = RetrySettings()
     ingest: IngestSettings = IngestSettings()

@@ -32,7 +32,9 @@ class Url(SecretStr):
 
 
 def mask(url: str) -> str:
-    """Return a URL for people: without what may be a secret in it."""
+    """Return a URL for people: without what may be a secret in it; a path stays as it is."""
+    if "://" not in url:
+        return url
     parts = _split(url)
     userinfo, at, host = parts.netloc.rpartition("@")
     netloc = f"{MASK}@{host}" if at and userinfo else host

@@ -188,16 +188,30 @@ def _fit_column(where: str, column: Column, frame: pl.DataFrame) -> pl.Expr:
     if column.name not in frame.columns:
         if column.nullable:
             return empty
-        raise SchemaError(f"{where}: column {column.name!r} is missing")
+        raise SchemaError(
+            f"{where}: column {column.name!r} is missing",
+            f"`lake describe {where.rpartition(' ')[2]}` lists the columns; add a constant one by "
+            f"`rows.with_columns({column.name}=pl.lit(…))`.",
+        )
     dtype = frame.schema[column.name]
     if dtype == pl.Null:
         return empty
     if dtype != column.dtype:
         raise SchemaError(
             f"{where}: column {column.name!r} is {dtype}, not {column.dtype}",
-            "Cast it yourself: a silent cast could lose digits or a time zone.",
+            _advise_to_cast(column, dtype),
         )
     return pl.col(column.name)
+
+
+def _advise_to_cast(column: Column, dtype: pl.DataType) -> str:
+    if column.type == "timestamp" and dtype.is_integer():
+        return (
+            "If they are milliseconds since 1970: "
+            f'pl.from_epoch("{column.name}", "ms").dt.replace_time_zone("UTC"). Nothing here says '
+            "in which unit they are."
+        )
+    return "Cast it yourself: a silent cast could lose digits or a time zone."
 
 
 def _check_names(frame: pl.DataFrame) -> dict[str, pl.Expr]:

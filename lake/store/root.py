@@ -18,6 +18,7 @@ from lake.errors import ConfigError, DamagedError
 from lake.model.catalog import Catalog, builtin_files, parse_granularity
 from lake.model.dataset import Granularity
 from lake.model.time import iso
+from lake.settings.urls import mask
 from lake.store.faults import explain_os_error
 
 FORMAT = 1
@@ -176,7 +177,8 @@ def _parse_uri(uri: str) -> Path:
     scheme, separator, rest = uri.partition("://")
     if separator and scheme != "file":
         raise ConfigError(
-            f"{uri}: a lake on {scheme}:// is not supported yet", "Give the path of a folder."
+            f"{mask(uri)}: a lake on {scheme}:// is not supported yet",
+            "Give the path of a folder.",
         )
     path = Path(unquote(rest) if separator else uri).expanduser().absolute()
     text = str(path)

@@ -69,7 +69,7 @@ def test_a_quant_gets_trades_bars_and_funding_on_one_grid() -> None:
 def test_a_bar_counts_from_its_end_and_not_before() -> None:
     rows = bars(2).with_columns(NEVER).with_columns(builtin().dataset("bars_1m").availability())
     result = align_rows(rows, Resample("ohlcv"), seconds=181, every="1m")
-    assert result.frame["x_volume"].to_list() == [None, 1.0, 1.0, None]
+    assert result.frame["x_volume"].to_list() == [None, 1.0, 2.0, None]
 
 
 def test_a_bar_that_was_still_open_is_left_out() -> None:

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+import polars as pl
+
 from lake.errors import UnknownNameError, UsageError
 from lake.model.catalog import Catalog
 from lake.model.dataset import Dataset
@@ -14,7 +16,7 @@ from lake.model.market import Market
 from lake.model.names import expand_tables, list_closest, table_of
 from lake.query.unfinished import Part, find_unfinished
 from lake.sources.registry import is_served
-from lake.store.ledger import Ledger
+from lake.store.ledger import CLAIMED, Ledger
 from lake.store.reader import EVERYTHING
 from lake.store.refusals import Refusals
 from lake.store.store import Store
@@ -151,9 +153,10 @@ def _read_begun(store: Store) -> dict[Part, datetime | None]:
     """Return what was covered, refused, or left behind by an ingestion that did not end.
 
     With the beginning that the latter was to fetch from; all else goes on from what is recorded.
+    What only a user's own rows cover was never fetched, and is not begun.
     """
-    rows = Ledger(store).read_coverage(EVERYTHING).select("dataset", "exchange", "symbol")
-    known: set[Part] = set(rows.unique().iter_rows())
+    rows = Ledger(store).read_coverage(EVERYTHING).filter(pl.col("source") != CLAIMED)
+    known: set[Part] = set(rows.select("dataset", "exchange", "symbol").unique().iter_rows())
     known |= {
         (item.table, item.market.exchange, item.market.symbol) for item in Refusals(store).read()
     }

@@ -39,6 +39,12 @@ def test_what_rows_cover_is_recorded_for_each_of_their_markets(lake: Lake) -> No
     assert len(_coverage(lake)) == 2
 
 
+def test_what_only_a_user_covers_is_no_market_to_go_on_with(lake: Lake) -> None:
+    lake.write("bars_1m", bars(3), covers=(T0, T0 + 3 * MINUTE))
+    with pytest.raises(UsageError, match="nothing is covered yet"):
+        lake.ingest()
+
+
 def test_without_covers_nothing_is_covered(lake: Lake) -> None:
     lake.write("bars_1m", bars(3))
     assert lake.coverage().is_empty()
