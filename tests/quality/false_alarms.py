@@ -188,9 +188,14 @@ def sandbox_slices() -> Iterator[Slice]:
         yield slice_of("bars_1m", bars, market=market, trades=reference)
 
 
+def real_bar_slices() -> Iterator[Slice]:
+    """All bars of venues that were recorded or published."""
+    yield from lean_slices()
+    yield from recorded_bar_slices()
+
+
 SOURCES_OF_ROWS = {
-    "LEAN's bars": lean_slices,
-    "recorded bars": recorded_bar_slices,
+    "bars of venues": real_bar_slices,
     "recorded funding": recorded_funding_slices,
     "recorded trades": recorded_trade_slices,
     "recorded books": recorded_book_slices,

@@ -138,7 +138,7 @@ def test_odd_bars_of_an_outage_are_described() -> None:
     assert str(oddity(odd)).startswith("5 bars off the grid of 1m from")
     # the grid begins anew: the last bar off the grid overlaps the first one on it
     assert str(oddity([odd[4], *minutes(5)])).startswith("1 bar off the grid of 1m from")
-    assert str(oddity(minutes(3, 4, 4))).startswith("1 bars repeated from")
+    assert str(oddity(minutes(3, 4, 4))).startswith("1 bar repeated from")
 
 
 @pytest.mark.parametrize(
