@@ -159,7 +159,7 @@ def test_compaction_and_replacement_record_theirs(filled: Store, lake: Lake) -> 
 def test_a_rewriting_merge_records_its_files(lake: Lake) -> None:
     store = store_of(lake)
     write(store, "bars_1m", bars(3))
-    assert write(store, "bars_1m", bars(3, volume=[1.0, 2.0, 3.0])).updated == 2
+    assert write(store, "bars_1m", bars(3, volume=[1.0, 7.0, 8.0])).updated == 2
     files = store.snapshot(store.catalog.dataset("bars_1m")).files()["path"]
     assert set(files) <= set(read_all(store.root.tables / "bars_1m"))
 
