@@ -21,20 +21,25 @@ from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.settings import Settings
 from lake.store.replace import Change, ReplaceResult, replace_rows
-from tests import processes
+from tests import conftest, processes
 from tests.conftest import (
     DAY,
     MINUTE,
     ORIGIN,
     T0,
     NewLake,
-    bars,
     funding,
     store_of,
     trades,
     without_lock,
     write,
 )
+
+
+def bars(count: int = 3, **columns: Any) -> pl.DataFrame:
+    """Bars of equal volumes, which tell what changed them."""
+    return conftest.bars(count, **{"volume": [1.0] * count, **columns})
+
 
 BTC = Market("binance", "BTC/USDT")
 HOUR = timedelta(hours=1)

@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 
 from lake.api import Lake, utc_now
@@ -15,8 +17,14 @@ from lake.model.catalog import builtin
 from lake.settings import Settings
 from lake.store import delta
 from lake.store.clock import CommitClock
-from tests import processes
-from tests.conftest import DAY, MINUTE, T0, NewLake, bars, store_of, trades, write
+from tests import conftest, processes
+from tests.conftest import DAY, MINUTE, T0, NewLake, store_of, trades, write
+
+
+def bars(count: int = 3, **columns: Any) -> pl.DataFrame:
+    """Bars of equal volumes, which tell what changed them."""
+    return conftest.bars(count, **{"volume": [1.0] * count, **columns})
+
 
 WRITERS = 4
 ROUNDS = 3

@@ -13,7 +13,14 @@ import pytest
 from lake.api import Lake, utc_now
 from lake.cli.app import run
 from lake.errors import DamagedError, UnknownNameError
-from tests.conftest import DAY, bars, write
+from tests import conftest
+from tests.conftest import DAY, write
+
+
+def bars(count: int = 3, **columns: Any) -> pl.DataFrame:
+    """Bars of equal volumes, which tell what changed them."""
+    return conftest.bars(count, **{"volume": [1.0] * count, **columns})
+
 
 HOUR = timedelta(hours=1)
 
