@@ -23,8 +23,10 @@ def lake(cli: Cli, tmp_path: Path) -> Lake:
     assert cli("init", "-q").code == 0
     lake = Lake(Settings(uri=str(tmp_path / "lake")))
     number = pl.int_range(pl.len())
+    minutes = bars(1440)["volume"]
+    volumes = [minutes.slice(5 * n, 5).sum() for n in range(288)]
     lake.write("bars_1m", bars(1440))
-    lake.write("bars_5m", bars(288, step=FIVE, volume=[5.0] * 288).filter(number != 100))
+    lake.write("bars_5m", bars(288, step=FIVE, volume=volumes).filter(number != 100))
     lake.write("bars_1m", bars(1440, symbol=ETH).filter(~number.is_between(100, 109)))
     assert cli("quality", "check", "-q").code == 3
     return lake

@@ -175,6 +175,7 @@ def test_a_month_that_opens_in_the_afternoon_is_available_at_its_end(lake: Lake)
     opens = [datetime(2024, month, day, 16, tzinfo=UTC) for month, day in ((1, 31), (2, 29))]
     known = lake.dataset("bars_1M").availability()
     frame = pl.DataFrame({"timestamp": opens}, schema={"timestamp": TIME})
+    frame = frame.with_columns(closed=pl.lit(value=True))
     if lake.dataset("bars_1M").records_receipt:
         frame = frame.with_columns(received_at=pl.lit(None, dtype=TIME))
     assert frame.select(known)["available_at"].to_list() == [
