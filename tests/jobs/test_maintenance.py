@@ -165,7 +165,10 @@ def test_nothing_runs_the_maintenance_of_deltalake_around_this_one() -> None:
         if isinstance(node, ast.Attribute)
     }
     calls = {"vacuum", "optimize", "cleanup_metadata", "restore", "repair", "create_checkpoint"}
-    assert {one for one in found if one[1] in calls} == {("store/delta.py", "create_checkpoint")}
+    assert {one for one in found if one[1] in calls} == {
+        ("store/delta.py", "create_checkpoint"),
+        ("store/heal.py", "restore"),
+    }
 
 
 def test_what_was_done_is_told_and_recorded(filled: Lake) -> None:
