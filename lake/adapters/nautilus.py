@@ -95,7 +95,7 @@ def bars(
     selection = bundle.select(exchange, symbol=symbol, since=since, until=until)
     timeframe = find_bar_timeframe(bundle, table)
     dataset = bundle.dataset(table)
-    columns = (*OHLCV, *list_receipt_columns(dataset))
+    columns = (*OHLCV, "closed", *list_receipt_columns(dataset))
     rows = read_closed_bars(bundle, table, columns, selection)
     frame = add_known_times(dataset, rows, timeframe)
     _require_exact(frame, PRICES, ("volume",), market)

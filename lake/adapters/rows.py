@@ -130,7 +130,7 @@ def add_known_times(
     Parameters
     ----------
     rows
-        Have the time column, and `list_receipt_columns` of the dataset.
+        Have the time column, `list_receipt_columns` of the dataset, and `closed` if it has that.
     timeframe
         That of bars: a bar has happened at its end, whatever its dataset says.
 

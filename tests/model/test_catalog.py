@@ -140,6 +140,7 @@ def available(dataset: Dataset, **columns: list[datetime | None]) -> list[dateti
     schema = {name: dataset.polars_schema[name] for name in columns}
     times: list[datetime] = (
         pl.DataFrame(columns, schema=schema)
+        .with_columns(closed=pl.lit(value=True))
         .select(dataset.availability())["available_at"]
         .to_list()
     )
