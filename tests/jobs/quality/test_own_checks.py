@@ -143,7 +143,7 @@ def test_thresholds_that_change_open_and_close(lake: Lake) -> None:
 
 
 def test_a_finding_that_measures_no_number_is_recorded_without_it(lake: Lake) -> None:
-    write(lake, "bars_1m", bars(3, step=DAY))
+    write(lake, "bars_1m", bars(3, step=DAY, volume=[1.0] * 3))
     query = "SELECT timestamp, (volume - 1) / (volume - 1) AS measured FROM rows"
     mine = changed(lake, {"bars": {"mine": {"sql": query}, "gaps": {"enabled": False}}})
     assert mine.quality.check().recorded.opened == 3
