@@ -95,7 +95,8 @@ class Memory:
 
     def known(self, table: str) -> pl.DataFrame:
         """Return the rows of a table with the time at which each became known."""
-        return self._frames[table].with_columns(self.dataset(table).availability())
+        known = self._frames[table].with_columns(self.dataset(table).availability())
+        return known.drop_nulls("available_at")
 
 
 def whole(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:

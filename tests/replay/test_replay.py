@@ -17,7 +17,7 @@ from lake.model.selection import Selection
 from lake.replay.merge import Order, replay
 from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, funding, trades
 from tests.model.everything import TEXT
-from tests.replay.memory import CATALOG, Memory, catalog_with, list_rows, naive_replay
+from tests.replay.memory import CATALOG, Memory, catalog_with, list_rows, naive_replay, whole
 
 MICROSECOND = timedelta(microseconds=1)
 EVERYTHING = Selection()
@@ -132,6 +132,7 @@ def with_another_future(
 ) -> pl.DataFrame:
     """Keep the rows known up to a time; after it, replace some rows by those of another frame."""
     dataset = CATALOG.dataset(table)
+    frame, other = whole(dataset, frame), whole(dataset, other)
     is_available = dataset.availability() <= limit
     parts = [
         frame.filter(is_available),
