@@ -139,12 +139,7 @@ def with_another_future(
         other.filter(~is_available),
         frame.filter(~is_available)[::2],
     ]
-    nonempty = [part for part in parts if part.height]
-    if not nonempty:
-        return frame.clear()
-    return pl.concat(nonempty, how="diagonal").unique(
-        dataset.full_key, keep="first", maintain_order=True
-    )
+    return pl.concat(parts).unique(dataset.full_key, keep="first", maintain_order=True)
 
 
 def until(
