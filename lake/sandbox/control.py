@@ -11,6 +11,7 @@ from aiohttp import web
 from lake.errors import LakeError, UsageError
 from lake.sandbox.exchange import Revision
 from lake.sandbox.faults import Fault, FaultPlan, RandomFaults
+from lake.sandbox.guard import refuse_web_pages
 from lake.sandbox.server import Server
 
 Body = dict[str, Any]
@@ -22,10 +23,12 @@ def build_application(server: Server) -> web.Application:
     - `POST /sandbox/faults` with `{"script": [{kind, match, …}], "random": {rate, kinds, …},
       "down": bool}` replaces all faults; `{}` removes them
     - `POST /sandbox/revise` with `{symbol, interval, timestamp, changes, exchange}`
-    - `GET /sandbox/log` returns `{"requests": [{time, path, query, status, fault}, …]}`
+    - `GET /sandbox/log` returns `{"requests": [{time, path, query, status, fault, headers}, …]}`
     - `POST /sandbox/clear` clears the log
+
+    Requests of web pages are refused; see `refuse_web_pages`.
     """
-    app = web.Application()
+    app = web.Application(middlewares=[refuse_web_pages])
     app.router.add_post("/sandbox/faults", _handle_post(lambda body: _set_faults(server, body)))
     app.router.add_post("/sandbox/revise", _handle_post(lambda body: _revise(server, body)))
     app.router.add_post("/sandbox/clear", _handle_post(lambda _: server.log.clear()))
