@@ -27,6 +27,9 @@ class Capabilities:
         unknown.
     funding_limit
         Largest absolute funding rate of an interval, as a fraction; None: unknown.
+    needs_key
+        The venue, or ccxt, asks for the API key for some public market data. No other venue gets
+        the key.
     """
 
     omits_empty_bars: bool = False
@@ -34,6 +37,7 @@ class Capabilities:
     linear_volume: Unit | None = None
     inverse_volume: Unit | None = None
     funding_limit: float | None = None
+    needs_key: bool = False
 
 
 # "No data is published for intervals where there are no ticks."
@@ -53,8 +57,12 @@ _BYBIT = Capabilities(linear_volume="base", inverse_volume="base")
 # Funding is capped at 4 % an hour:
 # https://hyperliquid.gitbook.io/hyperliquid-docs/trading/funding
 _HYPERLIQUID = Capabilities(linear_volume="base", funding_limit=0.04)
+# ccxt's sign() requires credentials: of alpaca and mudrex for the list of markets, of luno for
+# candles, of coinspot for trades and books, of modetrade and woofipro for candles and books.
+_KEYED = Capabilities(needs_key=True)
 
 _KNOWN: Mapping[str, Capabilities] = {
+    "alpaca": _KEYED,
     "binance": _BINANCE,
     "binancecoinm": _BINANCE,
     "binanceusdm": _BINANCE,
@@ -62,10 +70,15 @@ _KNOWN: Mapping[str, Capabilities] = {
     "bybit": _BYBIT,
     "coinbase": _COINBASE,
     "coinbaseexchange": _COINBASE,
+    "coinspot": _KEYED,
     "htx": _HTX,
     "huobi": _HTX,
     "hyperliquid": _HYPERLIQUID,
+    "luno": _KEYED,
+    "modetrade": _KEYED,
+    "mudrex": _KEYED,
     "okx": _OKX,
+    "woofipro": _KEYED,
 }
 
 

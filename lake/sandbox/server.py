@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 from aiohttp import web
@@ -23,13 +24,15 @@ from lake.sandbox.weights import WeightCounter
 LOOPBACK = "127.0.0.1"
 
 _LOG_ENTRIES = 100_000  # about 30 MB; the oldest are dropped first
+_KINDS_OF_HEADERS = 1000  # clients repeat theirs: equal ones are stored once
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
     """One request to an exchange and its outcome.
 
-    `path` is `/host/path`; `status` is 0 if no answer was sent; `fault` is its kind, or empty.
+    `path` is `/host/path`; `status` is 0 if no answer was sent; `fault` is its kind, or empty;
+    `headers` are those of the request, as pairs of name and value.
     """
 
     time: datetime
@@ -37,6 +40,7 @@ class LogEntry:
     query: str
     status: int
     fault: str
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Server:
@@ -83,7 +87,8 @@ class Server:
         kind = fault.kind if fault else ""
         status = 0 if kind in ("reset", "timeout") else prepared.status
         time = self.exchange.now()
-        self.log.append(LogEntry(time, request.path, request.query_string, status, kind))
+        headers = _keep_once(tuple(request.headers.items()))
+        self.log.append(LogEntry(time, request.path, request.query_string, status, kind, headers))
         return await send(request, prepared, kind, fault.hang_seconds if fault else 0.0)
 
     def _prepare(
@@ -133,6 +138,11 @@ class Server:
 
     def _headers(self) -> dict[str, str]:
         return {"Date": formatdate(self.exchange.now_ms() / 1000, usegmt=True)}
+
+
+@lru_cache(_KINDS_OF_HEADERS)
+def _keep_once(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return headers
 
 
 def _count_weight(request: web.Request, venue: Venue, endpoint: str) -> int:

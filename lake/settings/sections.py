@@ -61,7 +61,7 @@ class ExchangeSettings(_Section):
 
     Where they are shown, URLs are without user, password, query and keys in their paths. A
     `lake.toml` that is found from the current folder cannot send the credentials of another origin
-    to a URL of its own.
+    to a URL of its own. Public data are asked without them, unless the venue asks for them there.
 
     `fallback_url`: the URL that a repair tries if the first answer does not help.
     `omits_empty_bars`: whether the venue sends no bar for a period without trades.

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from lake.errors import RefusalReason, SourceError, SourceRefusedError
 from lake.log import get_logger
+from lake.model.venues import find_capabilities
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
 from lake.sources.ccxt_strict import PARSER_ERRORS, Session, collect_unreadable, make_strict
 from lake.sources.faults import Fault, Retrier, build_refusal
@@ -183,8 +184,8 @@ class Client:
     def _to_error(self, request: str, error: Exception) -> SourceRefusedError:
         words = self._session.remove_secrets(error)
         refusal = build_refusal(self.id, request, words, _find_reason(error, words))
-        if isinstance(error, ccxt.AuthenticationError) and self.exchange.apiKey:
-            refusal.hint += f" Check exchanges.{self.id}.api_key and secret in the settings."
+        if isinstance(error, ccxt.AuthenticationError):
+            refusal.hint += f" {_describe_use_of_key(self.id)}"
         return refusal
 
     async def close(self) -> None:
@@ -228,7 +229,8 @@ def connect(
         Settings of requests and retries.
     settings
         A URL that replaces the venue's own hosts (`https://host/path` becomes
-        `url/host/path`), and credentials.
+        `url/host/path`), and credentials. These are sent only to a venue that asks for them for
+        public data (`Capabilities.needs_key`).
 
     Raises
     ------
@@ -240,8 +242,9 @@ def connect(
             "unknown exchange", exchange_id, dict.fromkeys(ccxt.exchanges, ())
         )
     keys = {"apiKey": settings.api_key, "secret": settings.secret, "password": settings.password}
-    credentials = {name: key.get_secret_value() for name, key in keys.items() if _is_set(key)}  # type: ignore[union-attr]
-    secrets = [*credentials.values(), *(settings.url.list_secrets() if settings.url else ())]
+    configured = {name: key.get_secret_value() for name, key in keys.items() if _is_set(key)}  # type: ignore[union-attr]
+    credentials = configured if find_capabilities(exchange_id).needs_key else {}
+    secrets = [*configured.values(), *(settings.url.list_secrets() if settings.url else ())]
     session = Session(
         Retrier(exchange_id, retry), now, http.concurrency, tuple(secrets), http.max_answer_bytes
     )
@@ -266,6 +269,12 @@ def redirect_urls(urls: Any, base: str) -> Any:
     if isinstance(urls, list):
         return [redirect_urls(url, base) for url in urls]
     return re.sub(r"^https?://", f"{base}/", urls) if isinstance(urls, str) else urls
+
+
+def _describe_use_of_key(exchange_id: str) -> str:
+    if find_capabilities(exchange_id).needs_key:
+        return f"Check exchanges.{exchange_id}.api_key and secret in the settings."
+    return "Public data are asked without a key: api_key and secret are not sent."
 
 
 def _is_set(key: SecretStr | None) -> bool:
