@@ -1,4 +1,4 @@
-"""Record jobs in the ledger: their start, and how they ended."""
+"""Run jobs: the ledger shows them while they run, and records how they ended."""
 
 from __future__ import annotations
 
@@ -65,7 +65,11 @@ class WriteCounts:
 def record_job(
     ledger: Ledger, command: str, arguments: Mapping[str, Any], tally: WriteCounts
 ) -> Iterator[Job]:
-    """Record the block as a job; an error is recorded and raised again."""
+    """Run the block as a job, and record how it ended; an error is recorded and raised again.
+
+    Meanwhile other processes see that it runs; if this one is killed, or cannot record the end,
+    that it was interrupted.
+    """
     job = ledger.start_job(command, arguments)
     try:
         yield job
@@ -73,7 +77,7 @@ def record_job(
         stopped = isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
         status: Status = "interrupted" if stopped else "failed"
         try:
-            reason = "stopped by the user" if stopped else str(error) or type(error).__name__
+            reason = "stopped by a signal" if stopped else str(error) or type(error).__name__
             ledger.finish_job(job, status, tally.counts(), reason)
         except LakeError as record_error:
             # The first error matters more than the failure to record it.

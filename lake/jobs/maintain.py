@@ -19,7 +19,7 @@ from lake.jobs.job import WriteCounts, record_job
 from lake.model.dataset import Dataset
 from lake.model.progress import NoProgress, Progress
 from lake.model.time import in_utc, iso
-from lake.store import checksums, delta
+from lake.store import checksums, delta, running
 from lake.store.compact import CompactionResult, compact, plan_batches
 from lake.store.damages import Damages
 from lake.store.faults import explain_os_error
@@ -255,6 +255,7 @@ class Maintainer:
         unfinished = [path for path in root.bundles.glob(_UNFINISHED) if path.is_dir()]
         temporary = [
             *root.path.glob(_TEMPORARY),
+            *root.path.glob(f"{running.FOLDER}/{_TEMPORARY}"),
             *root.bundles.rglob(_TEMPORARY),
             *root.tables.glob(f"*/{checksums.FOLDER}/{_TEMPORARY}"),
         ]

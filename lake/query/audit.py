@@ -122,16 +122,17 @@ def list_commits(store: Store, commit_filter: AuditFilter, limit: int | None) ->
 
 
 def list_jobs(store: Store, selection: Selection, job: str | None = None) -> pl.DataFrame:
-    """Return rows of `jobs`, oldest first, by start time and by job ID or prefix.
+    """Return jobs, oldest first, by start time and by job ID or prefix; also running ones.
 
     Raises
     ------
     UnknownNameError
         No job matches; the hint lists the closest ids.
     """
-    jobs = Ledger(store).read_jobs()
-    if job is not None:
-        jobs = require_job(jobs, job)
+    ledger = Ledger(store)
+    if job is None:
+        return ledger.read_jobs(Selection(start=selection.start, end=selection.end))
+    jobs = require_job(ledger.read_jobs(), job)
     if selection.start is not None:
         jobs = jobs.filter(pl.col("timestamp") >= selection.start)
     if selection.end is not None:
@@ -264,7 +265,7 @@ def _read_jobs(store: Store, names: Sequence[str]) -> pl.DataFrame:
     selection = EVERYTHING
     if times and len(times) == len(started_at):
         selection = Selection(start=min(times), end=max(times) + timedelta(seconds=1))
-    return store.read(store.catalog.dataset("jobs"), selection)
+    return Ledger(store).read_jobs(selection)
 
 
 def _parse_start(job: str) -> datetime | None:

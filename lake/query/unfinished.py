@@ -13,6 +13,7 @@ import polars as pl
 
 from lake.model.selection import Selection
 from lake.model.time import iso
+from lake.store.ledger import Ledger
 from lake.store.reader import EVERYTHING
 from lake.store.store import Store
 
@@ -32,11 +33,8 @@ class Unfinished:
 
     def describe(self) -> str:
         """Describe it as `lake status` does."""
-        ended = "runs or was killed" if self.status == "running" else f"is {self.status}"
-        return (
-            f"not fetched from {iso(self.since)}: job {self.job_id} {ended}, "
-            "`lake ingest` continues it"
-        )
+        text = f"not fetched from {iso(self.since)}: job {self.job_id} is {self.status}"
+        return text if self.status == "running" else f"{text}, `lake ingest` continues it"
 
 
 def find_unfinished(store: Store, known: Collection[Part]) -> dict[Part, Unfinished]:
@@ -70,9 +68,11 @@ def _read_ingestions(
     store: Store, condition: pl.Expr, selection: Selection = EVERYTHING
 ) -> pl.DataFrame:
     """Read the ingestions of a selection that meet a condition, without other columns."""
-    if not store.exists("jobs"):
-        return store.catalog.dataset("jobs").empty().select(_COLUMNS)
-    jobs = store.snapshot(store.catalog.dataset("jobs")).scan(selection, columns=_COLUMNS)
+    parts = [Ledger(store).read_unrecorded_jobs(selection).lazy().select(_COLUMNS)]
+    if store.exists("jobs"):
+        recorded = store.snapshot(store.catalog.dataset("jobs"))
+        parts.insert(0, recorded.scan(selection, columns=_COLUMNS))
+    jobs = pl.concat(parts)
     return jobs.filter(condition, pl.col("command").str.starts_with(_COMMAND)).collect()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.intervals import RangeSet, union
 from lake.model.market import Market
 from lake.model.selection import Selection
-from lake.model.time import TimeRange
+from lake.model.time import MICROSECOND, TimeRange
 from lake.store.faults import translate_errors
 from lake.store.log import (
     CLOCKS_APART,
@@ -27,6 +27,8 @@ from lake.store.log import (
     read_commit_info,
     read_latest_version,
 )
+from lake.store.reader import EVERYTHING
+from lake.store.running import Hold, RunningJobs, StartedJob
 from lake.store.store import Origin, Store
 from lake.version import VERSION
 
@@ -34,6 +36,12 @@ NOT_GIVEN = "not_given"
 """Status of an interval that a source no longer serves: it answered, but nothing is settled."""
 CLAIMED = "write"
 """Source of the coverage of a user's own rows: all that there are in that time, as they say."""
+RUNNING: Mapping[str, Any] = {"status": "running"}
+INTERRUPTED: Mapping[str, Any] = {
+    "status": "interrupted",
+    "error": "killed, or stopped before it could record its end",
+}
+"""Outcome of a job without one; when it ended is not known."""
 _ANY = "*"
 _SLACK = timedelta(hours=1)
 # As delta-rs names them, and Spark, which writes numbers as texts.
@@ -67,12 +75,16 @@ class CoveredRange:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A running job; `Ledger.finish_job` closes its record."""
+    """A running job; `Ledger.finish_job` records its end.
+
+    `hold`: its file, which this process has locked; None where another process ran it.
+    """
 
     id: str
     command: str
     arguments: Mapping[str, Any]
     started_at: datetime
+    hold: Hold | None = field(default=None, compare=False, repr=False)
 
 
 class Ledger:
@@ -80,6 +92,8 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._jobs = store.catalog.dataset("jobs")
+        self._running = RunningJobs(store.root.path)
 
     def read_covered(self, table: str, market: Market) -> RangeSet:
         """Return the covered ranges of a table and market, by any source."""
@@ -118,11 +132,12 @@ class Ledger:
             self._store.write(self._store.catalog.dataset("coverage"), frame, origin)
 
     def start_job(self, command: str, arguments: Mapping[str, Any]) -> Job:
-        """Record a job as running."""
+        """Begin a job that this process runs; record those that were interrupted before."""
+        self.record_interrupted()
         now = self._store.now()
-        job = Job(f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}", command, arguments, now)
-        self._write_job(job, "running", {})
-        return job
+        job_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+        hold = self._running.add(job_id, command, arguments, now)
+        return Job(job_id, command, arguments, now, hold)
 
     def finish_job(
         self,
@@ -131,12 +146,51 @@ class Ledger:
         counts: Mapping[str, int],
         error: str | None = None,
     ) -> None:
-        """Record how a job ended; `counts`: rows, inserted, updated, rejected."""
-        self._write_job(job, status, {**counts, "error": error, "finished_at": self._store.now()})
+        """Record how a job ended; `counts`: rows, inserted, updated, rejected.
 
-    def read_jobs(self) -> pl.DataFrame:
-        """Read rows of `jobs`, oldest first."""
-        return self._store.read(self._store.catalog.dataset("jobs"))
+        If that fails, the job counts as interrupted.
+        """
+        started = StartedJob(
+            job.id,
+            job.command,
+            json.dumps(job.arguments, sort_keys=True),
+            job.started_at,
+            VERSION,
+            is_running=False,
+        )
+        outcome = {**counts, "status": status, "error": error, "finished_at": self._store.now()}
+        try:
+            self._write_jobs([_describe_job(started, outcome)], Origin(job.id, "lake"))
+            if job.hold is not None:
+                job.hold.remove()
+        finally:
+            if job.hold is not None:
+                job.hold.release()
+
+    def record_interrupted(self) -> None:
+        """Record the jobs that ended without a record: by a kill, or on a full disk."""
+        with self._running.claim_interrupted() as jobs:
+            recorded = self._read_recorded(jobs)
+            rows = [_describe_job(job, INTERRUPTED) for job in jobs if job.id not in recorded]
+            if rows:
+                self._write_jobs(rows, Origin(str(rows[-1]["job_id"]), "lake"))
+
+    def read_jobs(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
+        """Read the jobs that started in a range, oldest first: recorded, running or interrupted."""
+        recorded = self._store.read(self._jobs, selection)
+        return pl.concat([recorded, self.read_unrecorded_jobs(selection)]).sort(*self._jobs.key)
+
+    def read_unrecorded_jobs(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
+        """Read jobs that are not in the table, with its columns: `running` or `interrupted`."""
+        listed = [job for job in self._running.read() if _is_within(job, selection)]
+        recorded = self._read_recorded(listed)
+        rows = [
+            _describe_job(job, RUNNING if job.is_running else INTERRUPTED)
+            for job in listed
+            if job.id not in recorded
+        ]
+        frame = pl.DataFrame(rows, schema=self._jobs.polars_schema)
+        return frame.with_columns(date=pl.col("timestamp").dt.date())
 
     def read_commits(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
         """Return what each commit of a table did, newest first."""
@@ -161,21 +215,18 @@ class Ledger:
                 info, time = read_commit_info(path, version), times.at(version)
             yield _describe_commit(table, version, info, time)
 
-    def _write_job(self, job: Job, status: str, outcome: Mapping[str, Any]) -> None:
-        row = {
-            "exchange": _ANY,
-            "symbol": _ANY,
-            "timestamp": job.started_at,
-            "job_id": job.id,
-            "command": job.command,
-            "arguments": json.dumps(job.arguments, sort_keys=True),
-            "status": status,
-            "version": VERSION,
-            **outcome,
-        }
-        types = {"timestamp": TIMESTAMP, "finished_at": TIMESTAMP, "error": pl.String()}
-        frame = pl.DataFrame([row], schema_overrides={k: v for k, v in types.items() if k in row})
-        self._store.write(self._store.catalog.dataset("jobs"), frame, Origin(job.id, "lake"))
+    def _read_recorded(self, jobs: Sequence[StartedJob]) -> set[str]:
+        """Return which of some jobs the table has."""
+        if not jobs:
+            return set()
+        times = [job.started_at for job in jobs]
+        spanned = Selection(start=min(times), end=max(times) + MICROSECOND)
+        return set(self._store.read(self._jobs, spanned)["job_id"])
+
+    def _write_jobs(self, rows: Sequence[Mapping[str, Any]], origin: Origin) -> None:
+        schema = self._jobs.polars_schema
+        types = {name: dtype for name, dtype in schema.items() if name in rows[0]}
+        self._store.write(self._jobs, pl.DataFrame(rows, schema=types), origin)
 
 
 def is_covered() -> pl.Expr:
@@ -194,6 +245,27 @@ def join_neighbours(ranges: Iterable[CoveredRange]) -> list[CoveredRange]:
         else:
             result.append(item)
     return result
+
+
+def _is_within(job: StartedJob, selection: Selection) -> bool:
+    """Whether a job started in the range of a selection."""
+    return (selection.start is None or job.started_at >= selection.start) and (
+        selection.end is None or job.started_at < selection.end
+    )
+
+
+def _describe_job(job: StartedJob, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a job as a row of `jobs`."""
+    return {
+        "exchange": _ANY,
+        "symbol": _ANY,
+        "timestamp": job.started_at,
+        "job_id": job.id,
+        "command": job.command,
+        "arguments": job.arguments,
+        "version": job.version,
+        **outcome,
+    }
 
 
 def _describe_commit(

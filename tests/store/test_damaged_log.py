@@ -156,7 +156,7 @@ def test_a_torn_job_record_does_not_stop_the_next_job(lake: Lake) -> None:
     later = Lake(lake.settings)
     later.write("trades", trades(5, first=5, start=T0 + MINUTE))
     statuses = later.sql("SELECT status FROM jobs ORDER BY timestamp").pl()["status"]
-    assert statuses.to_list() == ["running", "ok"]
+    assert statuses.to_list() == ["ok"]
 
 
 @pytest.mark.parametrize("table", ["checks", "scores"])

@@ -193,7 +193,10 @@ def describe_plan(groups: Iterable[Group], versions: Mapping[str, int]) -> dict[
 def recover(store: Store) -> tuple[AppliedRepair, ...]:
     """Complete the records of jobs that were killed, from what they had committed."""
     ledger, records = Ledger(store), Records(store)
-    jobs = ledger.read_jobs().filter(pl.col("command") == COMMAND, pl.col("status") == "running")
+    ledger.record_interrupted()
+    # Where the end of a job is unknown, it was killed, and this is still to be done.
+    killed = (pl.col("command") == COMMAND) & pl.col("finished_at").is_null()
+    jobs = ledger.read_jobs().filter(killed, pl.col("status") == "interrupted")
     recovered: list[AppliedRepair] = []
     for row in jobs.iter_rows(named=True):
         arguments = json.loads(row["arguments"])
