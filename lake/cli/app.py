@@ -27,6 +27,7 @@ from lake.cli import (
     verify,
 )
 from lake.cli.session import InterruptedByUserError, ReaderLeftError, global_parameters
+from lake.cli.signals import ending_signals
 from lake.errors import (
     CommitConflictError,
     DamagedError,
@@ -55,7 +56,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 ok, 1 a bug, 2 usage or environment, 3 findings or damaged data, "
-    "4 source unavailable or refusing, 5 commit conflict, 130 interrupted, 141 broken pipe.",
+    "4 source unavailable or refusing, 5 commit conflict, 130 interrupted (SIGTERM: 143, SIGHUP: "
+    "129), 141 broken pipe.",
 )
 
 
@@ -112,7 +114,9 @@ for module in (
 
 def main() -> None:
     """Run the command line and exit with one of the exit codes above."""
-    sys.exit(run(sys.argv[1:]))
+    with ending_signals() as signals:
+        code = run(sys.argv[1:])
+    sys.exit(signals.exit_code if code == INTERRUPTED and signals.exit_code else code)
 
 
 def run(arguments: list[str]) -> int:

@@ -62,8 +62,11 @@ def _started(path: Path, exchange: Sandbox, *arguments: str) -> subprocess.Popen
     )
 
 
-def test_an_interrupt_ends_in_130_and_keeps_what_was_fetched(
-    tmp_path: Path, exchange: Sandbox
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_a_command_and_keeps_what_was_fetched(
+    tmp_path: Path, exchange: Sandbox, number: signal.Signals, code: int
 ) -> None:
     path = tmp_path / "lake"
     assert _started(path, exchange, "init").wait() == 0
@@ -78,17 +81,17 @@ def test_an_interrupt_ends_in_130_and_keeps_what_was_fetched(
         while not any(entry.fault for entry in exchange.log) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.5)
-        child.send_signal(signal.SIGINT)
+        child.send_signal(number)
         _, err = child.communicate(timeout=30)
     finally:
         exchange.recover()
-    assert child.returncode == 130, err
+    assert child.returncode == code, err
     assert "Traceback" not in err
     assert err.endswith("error: interrupted\nThe same command continues from here.\n")
     assert ": interrupted, " in err, "the summary of what was stored"
     jobs = json.loads(_started(path, exchange, "audit", "--jobs", "--json").communicate()[0])
     assert [(job["status"], job["error"]) for job in jobs] == [
-        ("interrupted", "stopped by the user")
+        ("interrupted", "stopped by a signal")
     ]
 
 
