@@ -23,6 +23,7 @@ import polars as pl
 
 from lake.errors import DamagedError
 from lake.store.hashing import hash_file
+from lake.store.log import has_entry, list_newest_entry
 from lake.store.root import replace_file, sync_folder, write_new_file
 
 FOLDER = "_checksums"
@@ -85,7 +86,8 @@ class Checksums:
         DamagedError
             A file differs or is missing, or a record is damaged.
         """
-        for path, expected in self.find(paths).items():
+        wanted = list(paths)
+        for path, expected in self.find(wanted).items() if wanted else ():
             found = hash_if_present(self.table / path)
             if found != expected:
                 raise build_mismatch_error(self.table, path, found, what)
@@ -233,16 +235,10 @@ def list_vanished(table: Path) -> list[Record]:
     """
     records = list_records(table)
     last = find_last(records)
-    if last < 0 or (table / name_log_entry(last)).exists():
+    if last < 0 or has_entry(table, last):
         return []
-    newest = find_newest_entry(table)
+    newest = list_newest_entry(table)
     return [record for record in records if record.last > newest]
-
-
-def find_newest_entry(table: Path) -> int:
-    """Return the newest version that has an entry in the log; -1 without entries."""
-    entries = (table / LOG_PREFIX).glob("[0-9]*.json")
-    return max((int(file.stem) for file in entries), default=-1)
 
 
 def hash_if_present(path: Path) -> str | None:

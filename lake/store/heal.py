@@ -22,15 +22,21 @@ from lake.log import get_logger
 from lake.store.checksums import (
     Checksums,
     find_last,
-    find_newest_entry,
     list_records,
     name_checkpoint,
-    name_log_entry,
 )
 from lake.store.clock import CommitClock
 from lake.store.local_table import LocalTable
 from lake.store.locks import lock_file
-from lake.store.log import is_of_lake, list_added, list_removed, read_actions
+from lake.store.log import (
+    PROBED,
+    has_entry,
+    is_of_lake,
+    list_added,
+    list_newest_entry,
+    list_removed,
+    read_actions,
+)
 from lake.store.seal import seal_entries
 from lake.store.soundness import (
     RECENT,
@@ -45,7 +51,6 @@ from lake.version import VERSION
 _log = get_logger(__name__)
 _Actions = Sequence[Mapping[str, Any]]
 _SHOWN = 3
-_PROBED = 3  # versions after the last sealed one that are looked for without listing the log
 _NEXT = "the command that wrote them was not done: run it again"
 
 
@@ -89,7 +94,7 @@ def drop_torn_checkpoint(table: Path) -> bool:
     is_sealed = Checksums(table).find([name_checkpoint(version)])
     if is_sealed or is_readable(checkpoint, checkpoint.stat().st_size):
         return False
-    if not all((table / name_log_entry(number)).exists() for number in range(version + 1)):
+    if not all(has_entry(table, number) for number in range(version + 1)):
         return False
     checkpoint.unlink()
     (checkpoint.parent / "_last_checkpoint").unlink(missing_ok=True)
@@ -104,10 +109,10 @@ def _list_unsealed(table: Path, *, lists_log: bool) -> range:
     if the first of them was deleted after a checkpoint, as other programs do.
     """
     last = find_last(list_records(table))
-    near = range(last + 1, last + 1 + _PROBED)
-    if not lists_log and not any((table / name_log_entry(version)).exists() for version in near):
+    near = range(last + 1, last + 1 + PROBED)
+    if not lists_log and not any(has_entry(table, v) for v in near):
         return range(0)
-    newest = find_newest_entry(table)
+    newest = list_newest_entry(table)
     if newest <= last or (last < 0 < newest) or _was_deleted(table, last + 1):
         return range(0)
     return range(last + 1, newest + 1)
@@ -115,7 +120,7 @@ def _list_unsealed(table: Path, *, lists_log: bool) -> range:
 
 def _was_deleted(table: Path, version: int) -> bool:
     """Whether the log entry of a version is not there, and a checkpoint holds what it held."""
-    if (table / name_log_entry(version)).exists():
+    if has_entry(table, version):
         return False
     checkpoint = find_checkpoint(table)
     if checkpoint is None or int(checkpoint.name.partition(".")[0]) < version:
@@ -126,7 +131,7 @@ def _was_deleted(table: Path, version: int) -> bool:
 def _find_torn(table: Path, unsealed: range) -> int | None:
     """Find the first unsealed commit that cannot be parsed, or is missing before a later one."""
     for version in unsealed:
-        if find_fault(table, version) or not (table / name_log_entry(version)).exists():
+        if find_fault(table, version) or not has_entry(table, version):
             return version
     return None
 

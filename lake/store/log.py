@@ -24,6 +24,9 @@ CLOCK = "clock"
 """Key of `userMetadata` with what the clock of the writer showed, if it was behind the stamp."""
 CLOCKS_APART = timedelta(minutes=1)
 """How far the clock of a writer may be behind without a word."""
+PROBED = 3
+"""How many versions after the last known one are looked for, without listing the log."""
+_AHEAD = (2, 3, 4, 8, 16, 32, 64)
 _INFO = b'{"commitInfo"'
 
 
@@ -130,12 +133,49 @@ def read_latest_version(path: Path) -> int:
     """Read the latest version of a table from the file names of its log."""
     with translate_errors(f"table {path.name}"):
         require_log(path)
-    versions = [int(file.stem) for file in (path / "_delta_log").glob("[0-9]*.json")]
-    if not versions:
+    newest = find_newest_entry(path)
+    if newest < 0:
         raise DamagedError(
             f"table {path.name}: its log is empty", "Restore the table from a backup."
         )
-    return max(versions)
+    return newest
+
+
+def find_newest_entry(table: Path) -> int:
+    """Find the newest version that has an entry in the log; -1 without entries.
+
+    A log is never cleaned up, so that listing it costs more each day. Entries are looked for one by
+    one from the last checkpoint on; the log is listed if no checkpoint is named, if it has no
+    entry of that version, or if an entry is missing before later ones.
+    """
+    version = find_checkpoint_version(table)
+    if version is None or not has_entry(table, version):
+        return list_newest_entry(table)
+    while has_entry(table, version + 1):
+        version += 1
+    is_gap = any(has_entry(table, version + ahead) for ahead in _AHEAD)
+    return list_newest_entry(table) if is_gap else version
+
+
+def list_newest_entry(table: Path) -> int:
+    """Find the newest version that has an entry by listing the log; -1 without entries."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(table / "_delta_log") as log:
+        names = (entry.name.partition(".") for entry in log)
+        return max((int(n) for n, _, kind in names if kind == "json" and n.isdecimal()), default=-1)
+    return -1
+
+
+def has_entry(table: Path, version: int) -> bool:
+    """Whether the log has an entry of a version."""
+    return os.path.exists(f"{table}/_delta_log/{version:020}.json")  # noqa: PTH110 - much faster
+
+
+def find_checkpoint_version(table: Path) -> int | None:
+    """Return the version of the last checkpoint, from the file that names it."""
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        named = orjson.loads((table / "_delta_log" / "_last_checkpoint").read_bytes())["version"]
+        return named if type(named) is int else None
+    return None
 
 
 def require_log(path: Path) -> None:

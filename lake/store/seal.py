@@ -119,8 +119,12 @@ def _find_unsealed(table: Path, newest: int) -> list[int]:
     records = list_records(table)
     if not records:
         return []
-    recorded = {version for record in records for version in range(record.first, record.last + 1)}
-    return [version for version in range(records[0].first, newest + 1) if version not in recorded]
+    unsealed: list[int] = []
+    first = records[0].first
+    for record in records:
+        unsealed.extend(range(first, record.first))
+        first = max(first, record.last + 1)
+    return [*unsealed, *range(first, newest + 1)]
 
 
 def _find_own(table: Path, versions: range, metadata: Mapping[str, Any]) -> int:

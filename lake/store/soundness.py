@@ -19,15 +19,22 @@ from lake.store.checksums import (
     FOLDER,
     LOG_PREFIX,
     find_last,
-    find_newest_entry,
     forget_later,
     hash_if_present,
     list_records,
     list_vanished,
+    name_checkpoint,
     read_log_hash,
 )
 from lake.store.locks import lock_file
-from lake.store.log import list_added, locate_log_file, read_actions, read_latest_version
+from lake.store.log import (
+    find_checkpoint_version,
+    list_added,
+    list_newest_entry,
+    locate_log_file,
+    read_actions,
+    read_latest_version,
+)
 from lake.store.root import sync_folder
 
 _log = get_logger(__name__)
@@ -101,7 +108,7 @@ def require_all_commits(table: Path) -> None:
     if vanished:
         last = find_last(vanished)
         records = [f"{FOLDER}/{record.path.name}" for record in vanished]
-        checkpoints = _list_checkpoints(table, find_newest_entry(table) + 1)
+        checkpoints = _list_checkpoints(table, list_newest_entry(table) + 1)
         names = ", ".join([*records, *checkpoints])
         raise DamagedError(
             f"table {table.name}: {describe_vanished(last)}: {locate_log_file(table, last)}",
@@ -135,7 +142,9 @@ def explain_damage(table: Path) -> DamagedError | None:
 
     The commits since the last checkpoint are parsed, and the last checkpoint is looked at.
     """
-    newest, checkpoint = read_latest_version(table), find_checkpoint(table)
+    # Listed, because entries may be missing before the newest one.
+    newest = max(read_latest_version(table), list_newest_entry(table))
+    checkpoint = find_checkpoint(table)
     # Other engines delete commits before a checkpoint.
     first = 0 if checkpoint is None else _begins_at(checkpoint) + 1
     for version in range(max(0, newest - RECENT), newest + 1):
@@ -167,7 +176,7 @@ def set_torn_commits_aside(table: Path, consequence: str, *, only_last: bool = F
         Move nothing if the first torn commit has later ones.
     """
     with lock_file(table, folder=True):
-        newest = read_latest_version(table)
+        newest = max(read_latest_version(table), list_newest_entry(table))
         recent = range(max(1, newest - RECENT), newest + 1)
         faults = (v for v in recent if _is_torn(table, v, is_last=v == newest))
         torn = next(faults, None)
@@ -238,11 +247,8 @@ def _differs_from_record(table: Path, version: int) -> bool:
 
 def find_checkpoint(table: Path) -> Path | None:
     """Return the path of the last checkpoint, from the file that names it."""
-    log = table / "_delta_log"
-    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-        version = orjson.loads((log / "_last_checkpoint").read_bytes())["version"]
-        return log / f"{version:020}.checkpoint.parquet"
-    return None
+    version = find_checkpoint_version(table)
+    return None if version is None else table / name_checkpoint(version)
 
 
 def _is_parquet(path: Path) -> bool:

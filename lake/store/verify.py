@@ -15,7 +15,6 @@ from lake.model.progress import Progress
 from lake.store.checksums import (
     LOG_PREFIX,
     find_last,
-    find_newest_entry,
     hash_if_present,
     list_records,
     name_checkpoint,
@@ -25,7 +24,7 @@ from lake.store.checksums import (
 )
 from lake.store.damages import UNREADABLE
 from lake.store.hashing import hash_files
-from lake.store.log import has_lost_log
+from lake.store.log import has_lost_log, list_newest_entry
 from lake.store.reader import FILES
 from lake.store.soundness import describe_vanished, find_fault, is_readable
 from lake.store.store import Store
@@ -143,7 +142,7 @@ def _verify_table(
     folder = store.root.tables / dataset.name
     expected = _Expected.read(folder)
     problems = [_Problem(str(path.relative_to(folder)), "damaged") for path in expected.damaged]
-    newest = find_newest_entry(folder)
+    newest = list_newest_entry(folder)
     problems += _verify_log(folder, newest, expected)
     problems += _verify_checkpoints(folder, newest, expected)
     version: int | None = None
