@@ -13,7 +13,7 @@ from lake.model.selection import Selection
 from lake.store import delta
 from lake.store.columns import find_lacking
 from lake.store.faults import translate_errors
-from lake.store.reader import EVERYTHING, TableReader, may_hold_rows
+from lake.store.reader import EVERYTHING, TableReader
 from lake.store.snapshot import Snapshot
 
 
@@ -26,12 +26,11 @@ class LatestTable(TableReader):
 
     def __init__(self, path: Path, dataset: Dataset) -> None:
         self.dataset = dataset
-        self._path = path
         self._lock = threading.Lock()
         self._table = delta.open_table(path, dataset)
         self._lacking = find_lacking(self._table.schema(), dataset)
-        self._files = Snapshot(dataset, self._table).files()
-        self._version = self._table.version()
+        self._snapshot = Snapshot(dataset, self._table)
+        self._table.list_live()
 
     @property
     def uri(self) -> str:
@@ -43,7 +42,7 @@ class LatestTable(TableReader):
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
         with self._lock:
             self._follow()
-            return self._files.filter(may_hold_rows(selection))
+            return self._snapshot.files(selection)
 
     def _read(
         self, selection: Selection, columns: Sequence[str], predicate: pl.Expr | None
@@ -54,12 +53,7 @@ class LatestTable(TableReader):
         )
 
     def _follow(self) -> None:
-        """Load later commits; there are some if the log has a file for the next version."""
-        after = self._path / "_delta_log" / f"{self._table.version() + 1:020}.json"
+        """Follow later commits; of each, only its own entry in the log is read."""
         with translate_errors(f"table {self.dataset.name}"):
-            if after.exists():
-                self._table.update_incremental()
+            self._table.follow()
             self._table.require_sound()
-        if self._version != self._table.version():
-            self._files = Snapshot(self.dataset, self._table).files()
-            self._version = self._table.version()

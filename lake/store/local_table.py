@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import polars as pl
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lake.errors import CommitConflictError
 from lake.store.checksums import Checksums
 from lake.store.clock import CommitClock
 from lake.store.faults import translate_errors
+from lake.store.live_files import LiveFiles
 from lake.store.locks import lock_file
+from lake.store.log import PROBED, has_entry
 from lake.store.seal import seal_commits
 from lake.store.soundness import explain_damage, require_sound
 
@@ -38,6 +41,7 @@ class LocalTable(DeltaTable):
     """
 
     clock: CommitClock | None = None
+    _live: LiveFiles | None = None
     _sound = -1
     _sealed: int | None = None
 
@@ -51,8 +55,53 @@ class LocalTable(DeltaTable):
         """The recorded hashes of the table's files."""
         return Checksums(Path(self.folder))
 
+    def version(self) -> int:
+        """The version that the handle is at; `follow` does not load it."""
+        loaded = super().version()
+        return loaded if self._live is None else max(loaded, self._live.version)
+
+    def list_live(self) -> pl.DataFrame:
+        """List the data files at its version, as `LiveFiles.frame`."""
+        version = self.version()
+        live = self._live and self._live.follow(Path(self.folder), version)
+        self._live = live or LiveFiles.load(self, version)
+        return self._live.frame
+
+    def follow(self) -> None:
+        """Follow later commits by their own entries in the log, and refuse damaged ones.
+
+        What they do is loaded only if it is more than adding and removing files: `load` does that
+        where delta-rs itself reads or writes the table.
+        """
+        folder, version = Path(self.folder), self.version()
+        newest = version
+        while has_entry(folder, newest + 1):
+            newest += 1
+        live = self._live and self._live.follow(folder, newest)
+        is_gap = any(has_entry(folder, newest + ahead) for ahead in range(2, 2 + PROBED))
+        if is_gap or (live is None and newest > version):
+            self.update_incremental()
+        elif live is not None:
+            self._live = live
+            self.require_sound()
+
+    def load(self) -> None:
+        """Load what `follow` only followed.
+
+        Raises
+        ------
+        CommitFailedError
+            Another program has just committed: the handle is at a later version.
+        """
+        version = self.version()
+        if super().version() < version:
+            self.update_incremental()
+        if self.version() != version:
+            raise CommitFailedError(f"version {version} is not the latest any more")
+
     def file_uris(self, *args: Any, **kwargs: Any) -> list[str]:
         """Paths of the data files as on disk; Polars reads the table by them."""
+        self.load()
         encoded = urlsplit(self.table_uri).path.rstrip("/")
         uris = super().file_uris(*args, **kwargs)
         if encoded == self.folder:
@@ -90,10 +139,15 @@ class LocalTable(DeltaTable):
             yield
 
     @contextmanager
-    def committing(self) -> Iterator[None]:
+    def committing(self, *, loads: bool = True) -> Iterator[None]:
         """Load later commits, and let no other process of the lake commit in the block.
 
         Writers that wait repeat less work than those that find at the end that another was faster.
+
+        Parameters
+        ----------
+        loads
+            False: later commits are only followed, see `follow`.
 
         Raises
         ------
@@ -110,7 +164,10 @@ class LocalTable(DeltaTable):
                     f"{_LONGEST_WAIT}",
                     "Look whether that process hangs, then run the same command again.",
                 )
-            self.update_incremental()
+            if loads:
+                self.update_incremental()
+            else:
+                self.follow()
             yield
 
     def stamp(self, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import polars as pl
 
@@ -116,7 +115,7 @@ class Snapshot(TableReader):
     ) -> pl.DataFrame:
         """List the data files for which all terms over the statistics in the log are true."""
         with translate_errors(f"table {self.dataset.name}"):
-            actions = pl.DataFrame(self.table.get_add_actions(flatten=True))
+            actions = self.table.list_live()
         time = self.dataset.time_column
         if actions.is_empty():
             return pl.DataFrame(schema=FILES)
@@ -130,9 +129,7 @@ class Snapshot(TableReader):
             last=pl.col(f"max.{time}").cast(TIMESTAMP),
         )
         chosen = files.filter("_held", may_hold_rows(selection)).drop("_held")
-        # Paths in the log are percent-encoded once more than on disk.
-        paths = pl.Series("path", map(unquote, chosen["path"]), dtype=pl.String)
-        return chosen.with_columns(paths).sort("exchange", "symbol", "first", "path")
+        return chosen.sort("exchange", "symbol", "first", "path")
 
 
 def _may_hold(statistics: pl.Schema, name: str, low: Any, high: Any) -> pl.Expr:
