@@ -9,6 +9,7 @@ from datetime import datetime
 import polars as pl
 
 from lake.model.dataset import Dataset
+from lake.model.intervals import RangeSet, intersect
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import DAY, MICROSECOND, TimeRange
@@ -58,6 +59,18 @@ class Listing:
         if not isinstance(first, datetime) or not isinstance(last, datetime):
             return None
         return TimeRange(first, last + TIME_STEP)
+
+
+def measure_row_rate(
+    listing: Listing, dataset: Dataset, market: Market, coverage: RangeSet | None
+) -> float | None:
+    """Measure rows per second, to two digits, so that estimates do not change with each row."""
+    span = listing.span(dataset.name, market) if dataset.timeframe is None else None
+    if span is None or coverage is None:
+        return None
+    files = listing.valid_files(dataset.name, market)
+    seconds = sum(part.duration.total_seconds() for part in intersect([span], coverage))
+    return float(f"{int(files['rows'].sum()) / seconds:.2g}") if seconds else None
 
 
 def weigh_range(dataset: Dataset, item: TimeRange) -> pl.DataFrame:

@@ -10,7 +10,13 @@ from functools import cached_property, partial
 import polars as pl
 
 from lake.jobs.quality.ends import Ends
-from lake.jobs.quality.file_spans import Listing, matches_market, weigh_holes, weigh_range
+from lake.jobs.quality.file_spans import (
+    Listing,
+    matches_market,
+    measure_row_rate,
+    weigh_holes,
+    weigh_range,
+)
 from lake.jobs.quality.outages import Outages
 from lake.jobs.quality.rejected import select_rejected
 from lake.jobs.quality.related import (
@@ -24,7 +30,7 @@ from lake.jobs.quality.related import (
 )
 from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.grid import Grid
-from lake.model.intervals import RangeSet, intersect, union
+from lake.model.intervals import RangeSet, union
 from lake.model.market import Market, StoredMarket, unwrap_symbol
 from lake.model.selection import Selection
 from lake.model.time import DAY, MICROSECOND, TimeRange
@@ -160,7 +166,7 @@ class CheckInputs:
             not_given=_to_ranges(self._find_not_given(table, own)),
             gone=self._ends.find_gone(table, market) if self._ends else (),
             claimed=self._ends.find_claimed(table, market) if self._ends else (),
-            rows_per_second=self._measure_row_rate(dataset, market, span, coverage),
+            rows_per_second=measure_row_rate(self.listing, dataset, market, coverage),
             has_consecutive_ids=self._has_consecutive_ids(dataset, market, span),
             trades=self._find_trades(dataset, market, range_, margin),
             finer=self._find_finer(dataset, market, range_, margin),
@@ -355,16 +361,6 @@ class CheckInputs:
         rows = self.not_given.filter(pl.col("table") == table)
         spans = rows.with_columns(first="start", last=pl.col("end").dt.offset_by("-1us"))
         return spans.filter(may_hold_rows(selection)).select(rows.columns)
-
-    def _measure_row_rate(
-        self, dataset: Dataset, market: Market, span: TimeRange | None, coverage: RangeSet | None
-    ) -> float | None:
-        """Measure rows per second, to two digits, so that estimates do not change with each row."""
-        if dataset.timeframe is not None or span is None or coverage is None:
-            return None
-        files = self.listing.valid_files(dataset.name, market)
-        seconds = sum(part.duration.total_seconds() for part in intersect([span], coverage))
-        return float(f"{int(files['rows'].sum()) / seconds:.2g}") if seconds else None
 
     def _has_consecutive_ids(
         self, dataset: Dataset, market: Market, span: TimeRange | None
