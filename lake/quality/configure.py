@@ -25,6 +25,8 @@ from lake.quality.slice import Slice
 Overrides = Mapping[str, Mapping[str, Mapping[str, Any]]]
 OwnChecks = Mapping[str, CheckFunction]
 Bounds = Mapping[str, tuple[float, float]]
+WINDOW = "window_rows"
+"""Threshold of built-in checks: the number of slots around a row in which it is compared."""
 _FIELDS = ("severity", "enabled", "sql", "python", "dimension")
 _CHOICES = {"severity": SEVERITIES, "dimension": get_args(Dimension)}
 _TYPES: Mapping[str, type] = {"enabled": bool, "sql": str, "python": str}
@@ -47,6 +49,12 @@ class ConfiguredCheck:
     dimension: Dimension
     function: CheckFunction
     thresholds: Mapping[str, Threshold]
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether it is a check of `lake`, and not of a user."""
+        builtin = BUILTIN.get(self.name)
+        return builtin is not None and builtin.function is self.function
 
     def __call__(self, data: Slice) -> pl.LazyFrame:
         return self.function(data, **self.thresholds)

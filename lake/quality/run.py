@@ -15,7 +15,8 @@ from lake.model.literals import time_literal
 from lake.model.severity import severity_rank
 from lake.model.time import DAY, iso
 from lake.quality.check import CHECK_COLUMNS, complete_columns
-from lake.quality.configure import ConfiguredCheck
+from lake.quality.configure import WINDOW, ConfiguredCheck
+from lake.quality.join import Joined, group_slices
 from lake.quality.score import DAYS, DELAYS
 from lake.quality.slice import Slice
 
@@ -59,6 +60,50 @@ def run_checks(data: Slice, checks: Sequence[ConfiguredCheck]) -> CheckResult:
     """Run checks over a slice."""
     lazy = [_run_check(check, data) for check in checks]
     *results, days = pl.collect_all([*lazy, _measure_days(data)])
+    return _complete(data, results, days)
+
+
+def run_all_checks(slices: Sequence[Slice], checks: Sequence[ConfiguredCheck]) -> list[CheckResult]:
+    """Run checks over slices of one table: those of many markets in one plan, where it is the same.
+
+    The results are those of `run_checks` of each slice.
+    """
+    windows = {int(c.thresholds[WINDOW]) for c in checks if WINDOW in c.thresholds}  # type: ignore[arg-type]
+    results: dict[int, CheckResult] = {}
+    for numbers, joined in group_slices(slices, windows):
+        if joined is None:
+            found = [run_checks(slices[number], checks) for number in numbers]
+        else:
+            found = _run_joined(joined, checks)
+        results.update(zip(numbers, found, strict=True))
+    return [results[number] for number in range(len(slices))]
+
+
+def _run_joined(joined: Joined, checks: Sequence[ConfiguredCheck]) -> list[CheckResult]:
+    """Run built-in checks over joined slices, and a user's own checks over each slice."""
+    builtin = [check.is_builtin for check in checks]
+    lazy = [
+        _run_check(check, data)
+        for check in checks
+        for data in ([joined.slice] if check.is_builtin else joined.markets)
+    ]
+    *frames, days = pl.collect_all([*lazy, _measure_days(joined.slice)])
+    left = iter(frames)
+    by_check = [
+        joined.split(next(left), "start", "end")
+        if is_builtin
+        else [next(left) for _ in joined.markets]
+        for is_builtin in builtin
+    ]
+    days_of = joined.split(days, "timestamp")
+    return [
+        _complete(one, [parts[number] for parts in by_check], days_of[number])
+        for number, one in enumerate(joined.markets)
+    ]
+
+
+def _complete(data: Slice, results: Sequence[pl.DataFrame], days: pl.DataFrame) -> CheckResult:
+    """Fold the findings of each check, and add their context."""
     folded = [_fold(_merge_same(findings)) for findings in results if not findings.is_empty()]
     if not folded:
         return CheckResult(pl.DataFrame(schema=FINDINGS), days)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import polars as pl
 
-from lake.model.dataset import Dataset
+from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.grid import Grid
 from lake.model.intervals import RangeSet
 from lake.model.literals import time_literal
 from lake.model.market import Market
-from lake.model.time import TimeRange
+from lake.model.time import EPOCH, MICROSECOND, TimeRange
 from lake.model.units import Units, find_units
 
 NEAR_BARS = 24
@@ -38,6 +38,20 @@ class Reference:
     def grid(self) -> Grid | None:
         """The grid of the bars; None without a timeframe."""
         return _find_grid(self.dataset, self.bar_grid)
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Stretches of time of one length, one after another from `start`, each of one market."""
+
+    start: datetime
+    length: timedelta
+    markets: tuple[Slice, ...]
+
+    def number(self, time: pl.Expr) -> pl.Expr:
+        """Return the number of the stretch that contains a time."""
+        since = time.dt.timestamp("us") - (self.start - EPOCH) // MICROSECOND
+        return since // (self.length // MICROSECOND)
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,8 @@ class Slice:
         Largest absolute funding rate of the contract; None: unknown.
     units
         Units of amounts and volumes; None: those of the symbol's kind.
+    stretches
+        The markets of a joined slice, see `lake.quality.join`; None: there is one market.
     """
 
     dataset: Dataset
@@ -123,12 +139,36 @@ class Slice:
     bar_grid: Grid | None = None
     funding_limit: float | None = None
     units: Units | None = None
+    stretches: Stretches | None = None
     _shared: dict[str, pl.LazyFrame] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def __repr__(self) -> str:
         return f"<Slice of {self.dataset.name} {self.market}: {self.range}>"
+
+    @property
+    def markets(self) -> tuple[Slice, ...]:
+        """The slices of single markets: those that were joined, or this one."""
+        return self.stretches.markets if self.stretches else (self,)
+
+    def choose(self, values: Sequence[int], time: pl.Expr) -> pl.Expr:
+        """Choose the value of the market whose time it is; `values` are those of `markets`."""
+        if self.stretches is None:
+            return pl.lit(values[0], dtype=pl.Int64)
+        return pl.lit(pl.Series(values, dtype=pl.Int64)).gather(self.stretches.number(time))
+
+    def choose_time(self, values: Sequence[datetime], time: pl.Expr) -> pl.Expr:
+        """Choose the time of the market whose time it is; `values` are those of `markets`."""
+        numbers = [(value - EPOCH) // MICROSECOND for value in values]
+        return self.choose(numbers, time).cast(TIMESTAMP)
+
+    def previous(self, value: pl.Expr, time: pl.Expr) -> pl.Expr:
+        """Return a value of the row before, whose time is `time`; null for another market's."""
+        if self.stretches is None:
+            return value.shift(1)
+        market = self.stretches.number(time)
+        return pl.when(market == market.shift(1)).then(value.shift(1))
 
     @property
     def time(self) -> pl.Expr:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
+from lake.model.literals import time_literal
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import FIRST_TIME, MICROSECOND, TimeRange
@@ -47,8 +48,10 @@ def chunk_days(
     more_days: Iterable[int],
     selection: Selection,
     now: datetime,
-) -> Iterator[TimeRange]:
+) -> Iterator[tuple[TimeRange, int]]:
     """Cut the days of a market's rows in a selection into chunks of whole days, in order.
+
+    Each comes with the number of its rows, those of the references included.
 
     Parameters
     ----------
@@ -61,12 +64,14 @@ def chunk_days(
     counts = _count_rows([files, *references])
     for days in _find_days(files, more_days, now):
         for chunk in _cut_days(_clip_days(days, selection), counts, _CHECK_ROWS):
-            yield TimeRange(to_midnight(chunk.start), to_midnight(chunk.stop))
+            rows = sum(counts[day] for day in chunk)
+            yield TimeRange(to_midnight(chunk.start), to_midnight(chunk.stop)), rows
 
 
 def has_possible_times(now: datetime) -> pl.Expr:
     """Whether the times of a data file are possible; null where they are not known."""
-    return (pl.col("first") >= FIRST_TIME) & (pl.col("last") <= now + AHEAD)
+    first, last = time_literal(FIRST_TIME), time_literal(now + AHEAD)
+    return (pl.col("first") >= first) & (pl.col("last") <= last)
 
 
 def widen_to_days(selection: Selection) -> Selection:

@@ -63,7 +63,9 @@ def test_days_are_cut_into_whole_days_that_follow_each_other(
     selection = Selection(start=start, end=end)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "_CHECK_ROWS", chunk_rows)
-        parts = list(chunk_days(files, [], [], selection, T0 + 99 * DAY))
+        chunked = list(chunk_days(files, [], [], selection, T0 + 99 * DAY))
+    parts = [part for part, _ in chunked]
+    assert [rows for _, rows in chunked] == [part.duration // DAY * 11 for part in parts]
     assert parts[0].start <= start < parts[0].start + DAY
     assert parts[-1].end - DAY < end <= parts[-1].end
     assert all(part.end == after.start for part, after in pairwise(parts))

@@ -10,7 +10,7 @@ import polars as pl
 
 from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, intersect
-from lake.model.market import Market
+from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.selection import Selection
 from lake.model.time import DAY, MICROSECOND, TimeRange
 from lake.store.chunks import AHEAD, has_possible_times
@@ -26,6 +26,7 @@ class Listing:
     tables: Mapping[str, TableReader]
     now: datetime
     _files: dict[str, pl.DataFrame] = field(default_factory=dict)
+    _valid: dict[str, dict[tuple[object, ...], pl.DataFrame]] = field(default_factory=dict)
 
     def files(self, table: str) -> pl.DataFrame:
         """List the data files of a table with their times.
@@ -50,7 +51,13 @@ class Listing:
 
     def valid_files(self, table: str, market: Market) -> pl.DataFrame:
         """List the files of a market that hold rows of possible times."""
-        return self.files(table).filter(matches_market(market) & has_possible_times(self.now))
+        if table not in self._valid:
+            files = self.files(table).filter(has_possible_times(self.now))
+            self._valid[table] = files.partition_by(
+                MARKET_COLUMNS, as_dict=True, maintain_order=True
+            )
+        own = self._valid[table].get((market.exchange, market.symbol))
+        return self.files(table).clear() if own is None else own
 
     def span(self, table: str, market: Market) -> TimeRange | None:
         """Return the span from a market's first to its last row, without impossible times."""

@@ -10,6 +10,7 @@ from datetime import datetime
 import polars as pl
 
 from lake.errors import ConfigError, UnknownNameError, UsageError
+from lake.jobs.quality.groups import cut_groups
 from lake.jobs.quality.rejected import read_rejected
 from lake.jobs.quality.slices import CheckInputs
 from lake.model.dataset import Dataset
@@ -20,7 +21,7 @@ from lake.model.time import TimeRange
 from lake.model.venues import find_capabilities
 from lake.quality.checks.completeness import gaps
 from lake.quality.configure import ConfiguredCheck, Overrides, OwnChecks, configure
-from lake.quality.run import FINDINGS, run_checks
+from lake.quality.run import FINDINGS, run_all_checks
 from lake.quality.score import score_days
 from lake.query.markets import read_instruments
 from lake.query.overview import join_answers
@@ -149,7 +150,7 @@ def check_tables(
     *,
     exactly: bool = False,
 ) -> Iterator[MarketResult]:
-    """Check tables, one market and some days at a time.
+    """Check tables, many small markets or some days of a large one at a time.
 
     Parameters
     ----------
@@ -167,13 +168,14 @@ def check_tables(
     checks = {name: configure_checks(inputs, name, quality, own) for name in tables}
     for name in tables:
         progress.begin(f"checking {name}", inputs.estimate_rows(name, selection))
-        for data in inputs.cut_slices(name, selection, damages, exactly=exactly):
-            result = run_checks(data, checks[name])
-            progress.advance(int(result.days["rows"].sum()))
-            is_defect = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
-            findings = result.findings.filter(is_defect)
-            scores = score_days(result.days, result.findings)
-            yield MarketResult(name, data.market, data.range, findings, scores)
+        for slices in cut_groups(inputs, name, selection, damages, exactly=exactly):
+            results = run_all_checks(slices, checks[name])
+            for data, result in zip(slices, results, strict=True):
+                progress.advance(int(result.days["rows"].sum()))
+                is_defect = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
+                findings = result.findings.filter(is_defect)
+                scores = score_days(result.days, result.findings)
+                yield MarketResult(name, data.market, data.range, findings, scores)
         progress.end()
 
 

@@ -18,6 +18,7 @@ from lake.jobs.quality.file_spans import (
     weigh_range,
 )
 from lake.jobs.quality.outages import Outages
+from lake.jobs.quality.reads import Reads
 from lake.jobs.quality.rejected import select_rejected
 from lake.jobs.quality.related import (
     find_finest_bars,
@@ -87,6 +88,11 @@ class CheckInputs:
     _consecutive: dict[tuple[str, Market], bool] = field(default_factory=dict)
 
     @cached_property
+    def reads(self) -> Reads:
+        """Rows, some of which were read already."""
+        return Reads(self.tables)
+
+    @cached_property
     def _outages(self) -> Outages:
         return Outages(self.tables, self.listing)
 
@@ -113,18 +119,12 @@ class CheckInputs:
         and days whose rows were all rejected, or that a source no longer serves, are included.
         What cannot be read is left out, and `damages` gets it; without them it is raised.
         """
-        dataset = self.tables[table].dataset
-        damages = damages or RaisedDamages()
+        dataset, damages = self.tables[table].dataset, damages or RaisedDamages()
         for market in self.find_checked_markets(table, selection):
             with damages.collect(table):
-                for days in self._chunk_days(dataset, market, selection):
-                    start, end = days.start, days.end
-                    if exactly:
-                        start = max(filter(None, (start, selection.start)))
-                        end = min(filter(None, (end, selection.end)))
-                    if start < end:
-                        with damages.collect(table):
-                            yield self._build_slice(dataset, market, TimeRange(start, end))
+                for days, _ in self.cut_days(dataset, market, selection, exactly=exactly):
+                    with damages.collect(table):
+                        yield self.build_slice(dataset, market, days)
 
     def estimate_rows(self, table: str, selection: Selection) -> int:
         """Estimate the number of rows of `cut_slices`, for a progress bar."""
@@ -151,7 +151,8 @@ class CheckInputs:
         pairs = files.select("exchange", "symbol").unique().sort("exchange", "symbol")
         return [StoredMarket(*pair) for pair in pairs.iter_rows()]
 
-    def _build_slice(self, dataset: Dataset, market: Market, range_: TimeRange) -> Slice:
+    def build_slice(self, dataset: Dataset, market: Market, range_: TimeRange) -> Slice:
+        """Build the slice of a market in a range."""
         table, margin = dataset.name, find_reference_margin(dataset)
         own = _select(market, range_)
         span, coverage = self.listing.span(table, market), self._find_coverage(table, market)
@@ -194,20 +195,17 @@ class CheckInputs:
 
     def _read_rows(self, dataset: Dataset, market: Market, range_: TimeRange) -> pl.DataFrame:
         """Read the market's rows of a range and its margin."""
-        margin, read = dataset.margin, partial(self._read_range, dataset.name, market)
-        wider = _widen(range_, margin)
+        margin, read = dataset.margin, partial(self.reads.read, dataset.name, market)
+        wider = widen(range_, margin)
         if dataset.timeframe is None and margin <= DAY:
             return self._read_with_neighbours(dataset.name, market, range_, wider, read)
         # Bars have a grid, and funding a schedule: missing rows show without a neighbour.
         return read(wider)
 
-    def _read_range(self, table: str, market: Market, range_: TimeRange) -> pl.DataFrame:
-        return self.tables[table].collect(_select(market, range_))
-
     def _build_reference(
         self, table: str, market: Market, range_: TimeRange, margin: timedelta
     ) -> Reference:
-        rows = self._read_reference(table, market, _widen(range_, margin))
+        rows = self._read_reference(table, market, widen(range_, margin))
         dataset = self.tables[table].dataset
         coverage, grid = self._find_coverage(table, market), self._find_grid(table, market)
         return Reference(dataset, market, rows.lazy(), coverage, grid)
@@ -222,7 +220,7 @@ class CheckInputs:
     def _read_reference(self, table: str, market: Market, range_: TimeRange) -> pl.DataFrame:
         dataset = self.tables[table].dataset
         columns = [name for name in dataset.polars_schema if name not in _UNUSED]
-        return self.tables[table].collect(_select(market, range_), columns=columns)
+        return self.reads.read(table, market, range_, columns)
 
     def _find_trades(
         self, dataset: Dataset, market: Market, range_: TimeRange, margin: timedelta
@@ -236,7 +234,7 @@ class CheckInputs:
         # The last bars may end after the range.
         needed = TimeRange(range_.start, range_.end + measure_longest_bar(dataset))
         read = partial(self._read_reference, "trades", market)
-        rows = self._read_with_neighbours("trades", market, needed, _widen(range_, margin), read)
+        rows = self._read_with_neighbours("trades", market, needed, widen(range_, margin), read)
         trades = self.tables["trades"].dataset
         return Reference(trades, market, rows.lazy(), self._find_coverage("trades", market))
 
@@ -320,10 +318,10 @@ class CheckInputs:
             market: name for name in coarsest_first for market in self.find_markets(name, selection)
         }
 
-    def _chunk_days(
-        self, dataset: Dataset, market: Market, selection: Selection
-    ) -> Iterator[TimeRange]:
-        """Cut the days of a selection into chunks of whole days that are read at once."""
+    def cut_days(
+        self, dataset: Dataset, market: Market, selection: Selection, *, exactly: bool = False
+    ) -> Iterator[tuple[TimeRange, int]]:
+        """Cut the days of a selection into chunks of whole days, with the number of their rows."""
         files = self._weigh_files(dataset.name).filter(matches_market(market))
         references = [
             self._weigh_files(name).filter(matches_market(market))
@@ -342,7 +340,12 @@ class CheckInputs:
             more_days.update(range(first, last + 1))
             references.append(weigh_range(dataset, item))
         references.append(weigh_holes(dataset, self.listing.valid_files(dataset.name, market)))
-        return chunk_days(files, references, more_days, selection, self.now)
+        for days, rows in chunk_days(files, references, more_days, selection, self.now):
+            bounds = (selection.start, selection.end) if exactly else (None, None)
+            start = max(filter(None, (days.start, bounds[0])))
+            end = min(filter(None, (days.end, bounds[1])))
+            if start < end:
+                yield TimeRange(start, end), rows
 
     def _weigh_files(self, table: str) -> pl.DataFrame:
         """Return files whose `rows` are weighted by size, because large rows need more memory."""
@@ -388,7 +391,8 @@ def _select(market: Market, range_: TimeRange) -> Selection:
     return Selection((market.exchange,), (market.symbol,), range_.start, range_.end)
 
 
-def _widen(range_: TimeRange, margin: timedelta) -> TimeRange:
+def widen(range_: TimeRange, margin: timedelta) -> TimeRange:
+    """Widen a range by a margin on both sides."""
     return TimeRange(range_.start - margin, range_.end + margin)
 
 

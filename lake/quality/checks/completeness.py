@@ -185,7 +185,7 @@ def classify_missing(data: Slice, grid: Grid) -> pl.LazyFrame:
     if data.not_given or data.gone:
         missing = pl.concat([missing, find_slots_not_given(data, grid)]).unique("slot")
     missing = add_conservation(missing, data, grid)
-    missing = _add_refused(_add_trades(missing, data.trades), data, grid)
+    missing = _add_refused(_add_trades(missing, data), data, grid)
     missing = _add_is_within(missing, data.outages, "_silent")
     missing = _add_is_within(missing, data.coverage or (), "_covered")
     missing = _add_is_within(missing, data.not_given, "_not_given")
@@ -236,12 +236,13 @@ def _add_refused(missing: pl.LazyFrame, data: Slice, grid: Grid) -> pl.LazyFrame
     )
 
 
-def _add_trades(missing: pl.LazyFrame, trades: Reference | None) -> pl.LazyFrame:
+def _add_trades(missing: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
     """Add `_traded` (the slot has a trade) and `_quiet` (it provably has none).
 
     That it has none is proved by coverage of the trades, or by ids: the id before the slot and the
     id after it are consecutive.
     """
+    trades = data.trades
     if trades is None:
         return missing.with_columns(_traded=pl.lit(value=False), _quiet=pl.lit(value=False))
     slots = (
@@ -262,6 +263,12 @@ def _add_trades(missing: pl.LazyFrame, trades: Reference | None) -> pl.LazyFrame
             check_sortedness=False,
         )
     )
+    if data.stretches is not None:  # the next trade may be that of another market
+        number = data.stretches.number
+        slots = slots.with_columns(
+            pl.when(number(pl.col(name)) == number(pl.col("start"))).then(name).alias(name)
+            for name in ("_before", "_after")
+        )
     slots = _add_ids(_add_is_within(slots, trades.coverage or (), "_covered"), trades)
     traded = (pl.col("_after") < pl.col("end")).fill_null(value=False)
     follows = (pl.col("_first") - pl.col("_last") == 1).fill_null(value=False)

@@ -27,12 +27,14 @@ def left_open(data: Slice, *, after: str) -> pl.LazyFrame:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     allowed = Length.parse(after).duration(data.dataset.timeframe)
     end = data.dataset.happened_at()
-    seconds = (pl.lit(data.now) - end).dt.total_microseconds() / 1e6
-    is_last = end >= data.span.end if data.span is not None else data.time == data.time.max()
+    now = data.choose_time([one.now for one in data.markets], data.time)
+    seconds = (now - end).dt.total_microseconds() / 1e6
+    spans = [one.span.end for one in data.markets if one.span is not None]
+    is_last = end >= data.choose_time(spans, data.time) if spans else data.time == data.time.max()
     reason = pl.when(pl.col("_is_last").last()).then(pl.lit("last")).otherwise(pl.lit("not_last"))
     return group_runs(
         data.frame.with_columns(_is_last=is_last),
-        ~pl.col("closed") & (end + allowed < data.now),
+        ~pl.col("closed") & (end + allowed < now),
         time=data.dataset.time_column,
         end=end,
         reason=reason,

@@ -12,7 +12,6 @@ from lake.model.grid import Grid
 from lake.model.intervals import RangeSet
 from lake.model.ohlcv import aggregate_bars, aggregate_trades, mark_traded_prices, weigh_trades
 from lake.model.slots import slot_of, start_of
-from lake.model.units import Units
 from lake.quality.checks.bars import filter_observed
 from lake.quality.slice import Reference, Slice
 
@@ -45,7 +44,7 @@ def aggregate_references(data: Slice, grid: Grid) -> list[tuple[pl.LazyFrame, st
 
 def _aggregate_trades(data: Slice, trades: Reference, grid: Grid) -> pl.LazyFrame:
     """Aggregate trades to bars; those are complete whose trades provably are."""
-    frame = _prepare_trades(trades, grid, data.known_units)
+    frame = _prepare_trades(data, trades, grid)
     bars = frame.group_by("_slot").agg(
         **_prefix_names(aggregate_trades()),
         _count=pl.coalesce("_inside", 1).sum(),
@@ -57,11 +56,14 @@ def _aggregate_trades(data: Slice, trades: Reference, grid: Grid) -> pl.LazyFram
     )
     # The slots of the first and the last trade may have had other trades.
     first, last = pl.col("_slot").min(), pl.col("_slot").max()
+    if data.stretches is not None:
+        market = data.stretches.number(start_of(pl.col("_slot"), grid))
+        first, last = first.over(market), last.over(market)
     inner = pl.col("_slot").is_between(first, last, closed="none")
     sums = {name: pl.col(name).sum().over("_day") for name in ("_rows", "_follow")}
     bars = bars.sort("_slot").with_columns(
         _parts=pl.lit(None, dtype=pl.Int64),
-        _complete=_is_unbroken(sums["_follow"] / sums["_rows"]),
+        _complete=_is_unbroken(data, grid, sums["_follow"] / sums["_rows"]),
     )
     ordered = _correct_order(bars, frame)
     if trades.coverage is None:
@@ -70,27 +72,25 @@ def _aggregate_trades(data: Slice, trades: Reference, grid: Grid) -> pl.LazyFram
     return covered.with_columns(pl.col("_complete") & pl.col("_covered"))
 
 
-def _prepare_trades(trades: Reference, grid: Grid, units: Units) -> pl.LazyFrame:
-    """Select the trades with their slot and the columns that are summed."""
-    number = pl.col("trade_id").cast(pl.Int64, strict=False)
+def _prepare_trades(data: Slice, trades: Reference, grid: Grid) -> pl.LazyFrame:
+    """Select the trades with their slot and the columns that are summed.
+
+    `_against`: whether a trade is later than the one before, and has a lower id.
+    """
+    number, time = pl.col("trade_id").cast(pl.Int64, strict=False), pl.col("timestamp")
+    before = data.previous(number, time)
     return trades.frame.select(
         "timestamp",
         "price",
         _number=number,
-        _follows=number - number.shift(1) == 1,
-        _against=_runs_against(number),
-        _slot=slot_of(pl.col("timestamp"), grid).set_sorted(),
-        **weigh_trades(units),
+        _follows=number - before == 1,
+        _against=((time > time.shift(1)) & (number < before)).fill_null(value=False),
+        _slot=slot_of(time, grid).set_sorted(),
+        **weigh_trades(data.known_units),
     )
 
 
-def _runs_against(number: pl.Expr) -> pl.Expr:
-    """Whether a trade is later than the one before, and has a lower id."""
-    time = pl.col("timestamp")
-    return ((time > time.shift(1)) & (number < number.shift(1))).fill_null(value=False)
-
-
-def _is_unbroken(follow: pl.Expr) -> pl.Expr:
+def _is_unbroken(data: Slice, grid: Grid, follow: pl.Expr) -> pl.Expr:
     """Whether no ids skip in and beside a slot; true if ids are not consecutive.
 
     Parameters
@@ -99,7 +99,8 @@ def _is_unbroken(follow: pl.Expr) -> pl.Expr:
         Share of the day's trades whose id follows that of the trade before.
     """
     inside = pl.col("_most") - pl.col("_least") + 1 == pl.col("_rows")
-    before = (pl.col("_least") - pl.col("_most").shift(1) == 1).fill_null(value=True)
+    last = data.previous(pl.col("_most"), start_of(pl.col("_slot"), grid))
+    before = (pl.col("_least") - last == 1).fill_null(value=True)
     whole = inside & before & before.shift(-1, fill_value=True)
     return (whole | (follow < _CONSECUTIVE)).fill_null(value=True) | inside.is_null()
 
