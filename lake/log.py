@@ -3,30 +3,27 @@
 A library configures no logging: importing this package adds a handler that writes nothing to the
 logger `lake`, and changes no other logger and no hook of stamina. The command line calls
 `configure`; whoever uses the package as a library configures `logging` as they like.
+
+structlog is imported with the first event that is written.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Literal
-
-import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lake.text import escape_unseen
 
 if TYPE_CHECKING:
     from stamina.instrumentation import RetryDetails
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 FINDINGS = "lake.findings"
 """Logger of what checks find: one event per finding that is new or closed."""
 
 _PACKAGE = "lake"
-_RENDERERS: dict[str, Processor] = {
-    "text": structlog.processors.LogfmtRenderer(key_order=["event"], drop_missing=True),
-    "json": structlog.processors.JSONRenderer(default=str),
-}
 _format: Literal["text", "json"] = "text"
 
 logging.getLogger(_PACKAGE).addHandler(logging.NullHandler())
@@ -34,22 +31,45 @@ logging.getLogger(_PACKAGE).addHandler(logging.NullHandler())
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """Return a logger whose events carry key-values; its messages are lines of logfmt or JSON."""
-    logger: FilteringBoundLogger = structlog.wrap_logger(
-        logging.getLogger(name),
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.add_log_level,
-            structlog.stdlib.add_logger_name,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _render,
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
-    return logger
+    return cast("FilteringBoundLogger", _Logger(name))
+
+
+class _Logger:
+    """A logger of structlog that is built for its first event, if the event is written at all."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, method: str) -> Any:
+        level = logging.getLevelNamesMapping().get(method.upper())
+        if level is not None and not logging.getLogger(self._name).isEnabledFor(level):
+            return _ignore
+        return getattr(self._bound, method)
+
+    @cached_property
+    def _bound(self) -> FilteringBoundLogger:
+        import structlog
+
+        logger: FilteringBoundLogger = structlog.wrap_logger(
+            logging.getLogger(self._name),
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _render,
+            ],
+            wrapper_class=structlog.stdlib.BoundLogger,
+        )
+        return logger
+
+
+def _ignore(*_: Any, **__: Any) -> None:
+    """Do nothing: the event is below the level of its logger."""
 
 
 def configure(level: str, style: Literal["text", "json"], hidden: Collection[str] = ()) -> None:
-    """Write this package's logs to stderr; log the retries of stamina. For the command line only.
+    """Write this package's logs to stderr. For the command line only.
 
     Parameters
     ----------
@@ -60,8 +80,6 @@ def configure(level: str, style: Literal["text", "json"], hidden: Collection[str
     hidden
         Names of loggers that are not written, because the command shows their events itself.
     """
-    from stamina.instrumentation import set_on_retry_hooks
-
     global _format  # noqa: PLW0603 - one process, one stderr
     _format = style
     package = logging.getLogger(_PACKAGE)
@@ -71,8 +89,6 @@ def configure(level: str, style: Literal["text", "json"], hidden: Collection[str
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(lambda record: record.name not in hidden)
     package.handlers[:] = [handler]
-    # stamina's own hook writes to structlog's default logger: to stdout, into the data
-    set_on_retry_hooks([log_retry])
 
 
 def log_retry(details: RetryDetails) -> None:
@@ -96,4 +112,13 @@ def is_written(name: str, level: int) -> bool:
 
 
 def _render(logger: WrappedLogger, name: str, event: EventDict) -> Any:
-    return escape_unseen(str(_RENDERERS[_format](logger, name, event)))
+    return escape_unseen(str(_get_renderer(_format)(logger, name, event)))
+
+
+@cache
+def _get_renderer(style: Literal["text", "json"]) -> Processor:
+    from structlog.processors import JSONRenderer, LogfmtRenderer
+
+    if style == "json":
+        return JSONRenderer(default=str)
+    return LogfmtRenderer(key_order=["event"], drop_missing=True)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import TypeVar
-
-import stamina
-from stamina.instrumentation import RetryDetails, get_on_retry_hooks, set_on_retry_hooks
-from stamina.typing import RetryHook
+from typing import TYPE_CHECKING, TypeVar
 
 from lake.log import log_retry
+
+if TYPE_CHECKING:
+    import stamina
+    from stamina.instrumentation import RetryDetails
+    from stamina.typing import RetryHook
 
 _T = TypeVar("_T")
 _is_own: ContextVar[bool] = ContextVar("lake_is_own_retry", default=False)
@@ -32,6 +33,8 @@ def retry(
     wait_initial, wait_max
         Bounds of the pause between two attempts, in seconds.
     """
+    import stamina
+
     attempts_left = iter(
         stamina.retry_context(
             on, attempts=attempts, timeout=None, wait_initial=wait_initial, wait_max=wait_max
@@ -80,6 +83,8 @@ def _log_own(details: RetryDetails) -> None:
 
 def _keep_from_printing() -> None:
     """Replace hooks that print by our log, for our retries; all other hooks stay."""
+    from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
+
     hooks = get_on_retry_hooks()
     if not any(getattr(hook, "__module__", "") in _PRINTING for hook in hooks):
         return  # the hooks of a user, or of the command line

@@ -17,6 +17,17 @@ def fail_twice():
 """
 
 
+_CONFLICT = """
+from lake.retries import retry
+
+def fail_once():
+    for attempt in retry(ValueError, attempts=3, wait_initial=0.001, wait_max=0.001):
+        with attempt:
+            if attempt.num == 1:
+                raise ValueError("another writer was faster")
+"""
+
+
 def run(code: str) -> tuple[str, str]:
     """Run Python code in a process of its own; give what it wrote to stdout and stderr."""
     command = [sys.executable, "-W", "error::DeprecationWarning:lake", "-c", textwrap.dedent(code)]
@@ -62,12 +73,30 @@ def test_the_command_line_logs_retries_to_stderr() -> None:
     code = """
         from lake.log import configure
         configure("info", "text")
-        fail_twice()
+        fail_once()
     """
-    out, err = run(_RETRY + textwrap.dedent(code))
+    out, err = run(_CONFLICT + textwrap.dedent(code))
     assert out == ""
-    assert [line.split()[0] for line in err.splitlines()] == ["event=tried_again"] * 2
-    assert "why=busy" in err
+    assert [line.split()[0] for line in err.splitlines()] == ["event=tried_again"]
+    assert "another writer was faster" in err
+
+
+def test_an_event_below_the_level_costs_no_import() -> None:
+    out, err = run(
+        """
+        import sys
+        from lake.log import configure, get_logger
+        configure("warning", "text")
+        log = get_logger("lake.anywhere")
+        log.debug("tried", rows=1)
+        log.info("done", rows=1)
+        print("structlog" in sys.modules)
+        log.warning("slow", rows=2)
+        """
+    )
+    assert out == "False\n"
+    assert err.count("event=slow") == 1
+    assert len(err.splitlines()) == 1
 
 
 def test_a_user_who_configures_logging_gets_each_event_once() -> None:
@@ -112,17 +141,6 @@ def test_an_alert_into_a_log_that_nobody_writes_is_not_delivered() -> None:
     )
     assert "logging is not configured" in out
     assert err.count("event=alert") == 1
-
-
-_CONFLICT = """
-from lake.retries import retry
-
-def fail_once():
-    for attempt in retry(ValueError, attempts=3, wait_initial=0.001, wait_max=0.001):
-        with attempt:
-            if attempt.num == 1:
-                raise ValueError("another writer was faster")
-"""
 
 
 def test_our_retries_print_nothing_for_a_library_user() -> None:

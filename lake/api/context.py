@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from lake.bundles.repository import Repository
 from lake.errors import UnknownNameError
 from lake.model.selection import Selection, as_tuple
 from lake.model.time import Time, resolve_time
 from lake.query.names import Missing, find_tables, require_markets
 from lake.settings import Settings
 from lake.store.damages import Damages
-from lake.store.ledger import Ledger
 from lake.store.root import Root
 from lake.store.store import Store
+
+if TYPE_CHECKING:
+    from lake.bundles.repository import Repository
+    from lake.store.ledger import Ledger
 
 Names = str | Sequence[str]
 
@@ -31,8 +35,6 @@ class Context:
 
     root: Root
     store: Store
-    ledger: Ledger
-    repository: Repository
     settings: Settings
     now: Callable[[], datetime]
 
@@ -46,8 +48,21 @@ class Context:
             There is no lake at the URI.
         """
         root = Root.open(settings.uri)
-        store = Store(root, now)
-        return cls(root, store, Ledger(store), Repository(root), settings, now)
+        return cls(root, Store(root, now), settings, now)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What the lake records of its own work."""
+        from lake.store.ledger import Ledger
+
+        return Ledger(self.store)
+
+    @cached_property
+    def repository(self) -> Repository:
+        """The bundles of the lake."""
+        from lake.bundles.repository import Repository
+
+        return Repository(self.root)
 
     def tables(
         self, names: Names, timeframe: Names = (), *, may_be_lost: bool = False

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lake.api.alerts import Alerts
-from lake.api.blocking import run
-from lake.api.bundles import Bundles
 from lake.api.context import Context, Names, utc_now
-from lake.api.maintenance import Maintenance
-from lake.api.quality import Quality
 from lake.api.readable import Readable
-from lake.jobs.ingest.report import IngestReport
-from lake.jobs.ingest.request import IngestChoice, choose_requests
-from lake.jobs.ingest.run import fetch_instruments, fetch_order_books, ingest_and_check
-from lake.jobs.ingest.write import write_rows
-from lake.model.dataset import Granularity
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection, as_tuple
 from lake.model.time import Time, TimeRange, resolve_time
-from lake.query.audit import AuditFilter, list_commits, list_jobs, list_versions
-from lake.query.markets import describe_units
 from lake.query.names import find_table, find_tables
 from lake.query.overview import describe_columns, list_tables, read_coverage, read_status
 from lake.settings import Settings
 from lake.store.root import Root
-from lake.store.store import WriteResult
 
 if TYPE_CHECKING:
-    pass
+    from lake.api.alerts import Alerts
+    from lake.api.bundles import Bundles
+    from lake.api.maintenance import Maintenance
+    from lake.api.quality import Quality
+    from lake.jobs.ingest.report import IngestReport
+    from lake.model.dataset import Granularity
+    from lake.store.store import WriteResult
 
 
 class Lake(Readable):
@@ -62,10 +56,35 @@ class Lake(Readable):
         self._context = Context.open(settings, now)
         self.settings = settings
         self.root = self._context.root
-        self.bundles = Bundles(self._context)
-        self.quality = Quality(self._context)
-        self.alerts = Alerts(self._context)
-        self.maintenance = Maintenance(self._context)
+
+    # A command that only reads does not import what the others need.
+    @cached_property
+    def bundles(self) -> Bundles:
+        """Pin, open, list, verify, compare, export, import and remove bundles."""
+        from lake.api.bundles import Bundles
+
+        return Bundles(self._context)
+
+    @cached_property
+    def quality(self) -> Quality:
+        """Check tables, read findings and scores, repair, report."""
+        from lake.api.quality import Quality
+
+        return Quality(self._context)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """Evaluate rules, notify and test channels, list sent alerts."""
+        from lake.api.alerts import Alerts
+
+        return Alerts(self._context)
+
+    @cached_property
+    def maintenance(self) -> Maintenance:
+        """Compact tables, delete unneeded files, verify."""
+        from lake.api.maintenance import Maintenance
+
+        return Maintenance(self._context)
 
     @classmethod
     def create(
@@ -132,6 +151,8 @@ class Lake(Readable):
             The table holds internal records of the lake; `covers` is empty, reversed, or ends in
             the future, or `rows` has no rows and so names no market.
         """
+        from lake.jobs.ingest.write import write_rows
+
         dataset = self.dataset(table, timeframe=timeframe)
         span = None
         if covers is not None:
@@ -187,6 +208,10 @@ class Lake(Readable):
             An exchange, market, timeframe or the range is invalid, or nothing is covered yet:
             nothing was fetched.
         """
+        from lake.api.blocking import run
+        from lake.jobs.ingest.request import IngestChoice, choose_requests
+        from lake.jobs.ingest.run import ingest_and_check
+
         context = self._context
         now = context.now()
         choice = IngestChoice(
@@ -210,12 +235,18 @@ class Lake(Readable):
 
         `depth`: levels per side; None: the default of the venue.
         """
+        from lake.api.blocking import run
+        from lake.jobs.ingest.run import fetch_order_books
+
         context = self._context
         symbols = as_tuple(symbol)
         return run(fetch_order_books(context.store, context.settings, exchange, symbols, depth))
 
     def instruments(self, exchange: str, *, symbol: Names = ()) -> IngestReport:
         """Fetch specifications of markets, all by default, and store those that changed."""
+        from lake.api.blocking import run
+        from lake.jobs.ingest.run import fetch_instruments
+
         context = self._context
         return run(fetch_instruments(context.store, context.settings, exchange, as_tuple(symbol)))
 
@@ -231,6 +262,8 @@ class Lake(Readable):
 
         Units of amounts are those of the selected markets, by the table `instruments`.
         """
+        from lake.query.markets import describe_units
+
         dataset = self.dataset(table, timeframe=timeframe)
         selection = Selection(as_tuple(exchange), as_tuple(symbol))
         return describe_columns(dataset, describe_units(self._context.store, dataset, selection))
@@ -251,6 +284,8 @@ class Lake(Readable):
 
         `readable`: false for versions of which a vacuum has removed files.
         """
+        from lake.query.audit import list_versions
+
         store = self._context.store
         return list_versions(store, find_table(store, table, timeframe).name)
 
@@ -299,6 +334,8 @@ class Lake(Readable):
         UsageError
             The range is reversed, or not in UTC.
         """
+        from lake.query.audit import AuditFilter, list_commits
+
         tables = self._context.tables(table, timeframe)
         selection = self._context.select(exchange, symbol, since, until)
         wanted = AuditFilter(tables, selection, job, source, operation)
@@ -325,6 +362,8 @@ class Lake(Readable):
         UnknownNameError
             The job does not exist; the hint suggests similar names.
         """
+        from lake.query.audit import list_jobs
+
         return list_jobs(self._context.store, self._context.select((), (), since, until), job)
 
     def coverage(

@@ -9,22 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from lake.align.align import Aligned, AlignInput, align_tables
-from lake.align.policies import How
 from lake.api.context import Context, Names
 from lake.model.dataset import Dataset
 from lake.model.frames import to_pandas
 from lake.model.selection import Selection
 from lake.model.time import Time, resolve_time
-from lake.query.known import scan_known
-from lake.query.lookup import read_latest, read_row_at
 from lake.query.names import Missing, find_dataset, find_table, require_markets
-from lake.query.sql import list_views, query
-from lake.store.latest import LatestTable
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
+
+    from lake.align.align import Aligned, AlignInput
+    from lake.align.policies import How
+    from lake.store.latest import LatestTable
 
 
 class Readable:
@@ -164,6 +162,8 @@ class Readable:
         by: Names = (),
     ) -> Aligned:
         """Align tables to one grid of times, and read only the needed range: see `lake.align`."""
+        from lake.align.align import align_tables
+
         now = self._context.now()
         return align_tables(
             self._scan_known,
@@ -194,6 +194,8 @@ class Readable:
         UnknownNameError
             The table or market does not exist; the hint suggests similar names.
         """
+        from lake.query.lookup import read_latest
+
         rows = self._follow(table, timeframe, exchange, symbol, missing)
         return read_latest(rows, exchange, symbol, n)
 
@@ -218,6 +220,8 @@ class Readable:
         UnknownNameError
             The table or market does not exist; the hint suggests similar names.
         """
+        from lake.query.lookup import read_row_at
+
         rows = self._follow(table, timeframe, exchange, symbol, missing)
         return read_row_at(rows, exchange, symbol, resolve_time(time, self._context.now()))
 
@@ -258,6 +262,8 @@ class Readable:
         UnknownNameError
             The query names a table that does not exist.
         """
+        from lake.query.sql import list_views, query
+
         views = list_views(self._context.store, at or {}, self._context.time(as_of))
         return query(query_text, views, parameters, allow_files)
 
@@ -265,6 +271,8 @@ class Readable:
         self, rows: AlignInput, since: datetime | None, until: datetime, *, witnesses: bool
     ) -> pl.LazyFrame:
         """Return the rows that became available in a range, after a column `available_at`."""
+        from lake.query.known import scan_known
+
         store = self._context.store
         dataset = self._find(rows.table, rows.timeframe)
         snapshot = store.snapshot(dataset)

@@ -11,23 +11,9 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from lake.cli import (
-    alert,
-    audit,
-    bundle,
-    config,
-    demo,
-    ingest,
-    init,
-    maintain,
-    quality,
-    query,
-    replay,
-    sandbox,
-    verify,
-)
 from lake.cli.session import InterruptedByUserError, ReaderLeftError, global_parameters
 from lake.cli.signals import ending_signals
+from lake.cli.verbs import Verbs
 from lake.errors import (
     CommitConflictError,
     DamagedError,
@@ -51,6 +37,7 @@ EXIT_CODES: dict[type[LakeError], int] = {
 
 app = typer.Typer(
     name="lake",
+    cls=Verbs,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -94,22 +81,6 @@ def _root_signature() -> inspect.Signature:
 _root.__signature__ = _root_signature()  # type: ignore[attr-defined]
 _root.__annotations__ = {n: p.annotation for n, p in _root_signature().parameters.items()}
 app.callback()(_root)
-for module in (
-    init,
-    demo,
-    ingest,
-    query,
-    quality,
-    alert,
-    bundle,
-    replay,
-    maintain,
-    audit,
-    config,
-    sandbox,
-    verify,
-):
-    module.add_to(app)
 
 
 def main() -> None:

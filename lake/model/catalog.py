@@ -8,17 +8,21 @@ from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from lake.errors import SchemaError, UnknownNameError, UsageError
 from lake.model.dataset import PRESENT_METHODS, SHARED_SECTIONS, Dataset, FetchMethod, Granularity
-from lake.model.dataset_file import DatasetFile
-from lake.model.dataset_validation import build_error, read_dataset_file
 from lake.model.timeframe import Timeframe
+
+if TYPE_CHECKING:
+    from lake.model.dataset_file import DatasetFile
 
 
 class Catalog:
     """Datasets by name.
+
+    Built-in files are read when a dataset of theirs is first asked for, others at once: a command
+    needs few of the former, and of the latter an error must not wait.
 
     Parameters
     ----------
@@ -36,35 +40,34 @@ class Catalog:
     def __init__(
         self, files: Iterable[Path], granularity: Mapping[str, Granularity] | None = None
     ) -> None:
+        self._paths: dict[str, Path] = {}
         self._files: dict[str, DatasetFile] = {}
         self._granularity = dict(granularity or {})
         for path in files:
-            spec = read_dataset_file(path)
-            if spec.name in self._files:
+            if path.stem in self._paths:
                 raise SchemaError(
-                    f"{path}: name: a dataset called {spec.name!r} exists already",
+                    f"{path}: name: a dataset called {path.stem!r} exists already",
                     "Choose another name; built-in datasets cannot be replaced.",
                 )
-            self._require_unique_place(path, spec)
-            self._files[spec.name] = spec
-            if self._is_table_of_family(spec.name):
-                raise build_error(path, "name", f"{spec.name!r} is a table of another dataset")
+            self._paths[path.stem] = path
+            if path not in builtin_files():
+                self._require_unique(path, self._read(path.stem))
         self._resolved: dict[str, Dataset] = {}
 
     @property
     def families(self) -> tuple[str, ...]:
         """Names of the dataset files."""
-        return tuple(sorted(self._files))
+        return tuple(sorted(self._paths))
 
     @property
     def records(self) -> tuple[str, ...]:
         """Names of the tables of internal records."""
-        return tuple(name for name in self.families if self._files[name].kind == "record")
+        return tuple(name for name in self.families if self._read(name).kind == "record")
 
     @property
     def fetch_methods(self) -> dict[str, FetchMethod]:
         """The ccxt methods that fetch rows, by family, in the order of a replay."""
-        files = [spec for spec in self._files.values() if spec.fetch is not None]
+        files = [spec for spec in self._read_all() if spec.fetch is not None]
         ordered = sorted(files, key=lambda s: (s.place, s.name))
         return {spec.name: spec.fetch.method for spec in ordered if spec.fetch is not None}
 
@@ -92,26 +95,42 @@ class Catalog:
 
     def _find(self, name: str) -> Dataset:
         family, _, timeframe_name = name.rpartition("_")
-        spec = self._files.get(name)
-        if spec is not None and not spec.has_timeframes:
-            return self._build_dataset(spec, None)
-        spec = self._files.get(family)
-        if spec is not None and spec.has_timeframes:
+        if name in self._paths and not self.has_timeframes(name):
+            return self._build_dataset(self._read(name), None)
+        if self.has_timeframes(family):
             try:
-                return self._build_dataset(spec, Timeframe.of_table_suffix(timeframe_name))
+                timeframe = Timeframe.of_table_suffix(timeframe_name)
             except UsageError as error:
                 raise UnknownNameError(f"there is no dataset {name!r}", error.message) from None
+            return self._build_dataset(self._read(family), timeframe)
         raise UnknownNameError(f"there is no dataset {name!r}", self._suggest_names(name))
 
-    def _require_unique_place(self, path: Path, spec: DatasetFile) -> None:
-        """Require that no other dataset has the same section or the same method of the present."""
-        for other in self._files.values():
+    def _read(self, family: str) -> DatasetFile:
+        """Return the dataset file of a family, read once."""
+        if family not in self._files:
+            from lake.model.dataset_validation import read_dataset_file
+
+            self._files[family] = read_dataset_file(self._paths[family])
+        return self._files[family]
+
+    def _read_all(self) -> list[DatasetFile]:
+        return [self._read(family) for family in self._paths]
+
+    def _require_unique(self, path: Path, spec: DatasetFile) -> None:
+        """Require that no other dataset has the tables, the section or the method of a file."""
+        from lake.model.dataset_validation import build_error
+
+        for other in self._read_all():
+            if other is spec:
+                continue
             if spec.section == other.section and spec.section not in SHARED_SECTIONS:
                 reason = f"{spec.section!r} is the section of dataset {other.name!r}"
                 raise build_error(path, "section", reason)
             if spec.fetch and spec.fetch.window is None and spec.fetch == other.fetch:
                 reason = f"{spec.fetch.method!r} is the method of dataset {other.name!r}"
                 raise build_error(path, "fetch.method", reason)
+        if self._is_table_of_family(spec.name):
+            raise build_error(path, "name", f"{spec.name!r} is a table of another dataset")
 
     def _is_table_of_family(self, name: str) -> bool:
         family, _, suffix = name.rpartition("_")
@@ -121,8 +140,7 @@ class Catalog:
 
     def has_timeframes(self, family: str) -> bool:
         """Return whether the family has one table per timeframe."""
-        spec = self._files.get(family)
-        return spec is not None and spec.has_timeframes
+        return family in self._paths and self._read(family).has_timeframes
 
     def _suggest_names(self, name: str) -> str:
         families = [family for family in self.families if family not in self.records]
@@ -134,6 +152,7 @@ class Catalog:
         return spec.dataset(timeframe, self._granularity.get(spec.table(timeframe)))
 
 
+@cache
 def builtin_files() -> tuple[Path, ...]:
     """Return the built-in dataset files: in the package, or beside it in a checkout."""
     package = Path(str(resources.files("lake")))

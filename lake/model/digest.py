@@ -28,12 +28,15 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from lake.model.dataset import PARTITIONS, Dataset
 from lake.model.frames import sort_by
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def compute_digest(dataset: Dataset, frame: pl.DataFrame) -> str:
@@ -130,6 +133,8 @@ def _to_words(values: pl.Series) -> bytes:
 
 
 def _find_starts(lengths: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    import numpy as np
+
     starts = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths.to_numpy(), out=starts[1:])
     return starts
@@ -137,6 +142,8 @@ def _find_starts(lengths: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64
 
 def _join_texts(texts: pl.Series) -> bytes:
     """Join all texts in UTF-8, as Arrow's large strings are in memory."""
+    import numpy as np
+
     array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     offsets, data = array.buffers()[1:]
     if data is None:

@@ -14,7 +14,6 @@ from lake.model.dataset import Dataset
 from lake.model.market import MARKET_COLUMNS
 from lake.model.names import Families, expand_table, expand_tables, list_closest
 from lake.model.selection import Selection
-from lake.query.overview import read_coverage
 from lake.store.reader import EVERYTHING, TableReader
 from lake.store.store import Store
 
@@ -123,6 +122,8 @@ def _list_stored_markets(
 
 def _list_covered_markets(store: Store, tables: Sequence[str]) -> set[tuple[str, str]]:
     """List the covered markets: a covered market may have no rows."""
+    from lake.query.overview import read_coverage
+
     covered = read_coverage(store, tables, EVERYTHING)
     return set(covered.select(MARKET_COLUMNS).iter_rows())
 

@@ -10,8 +10,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 import polars as pl
 
 from lake.model.dataset import Dataset
@@ -23,7 +23,10 @@ from lake.store.ledger import is_covered
 from lake.store.reader import TIME_STEP
 from lake.store.snapshot import Snapshot
 
-_Integers = np.ndarray[tuple[int], np.dtype[np.int64]]
+if TYPE_CHECKING:
+    import numpy as np
+
+    _Integers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 Market = tuple[str, str]
 
 
@@ -82,6 +85,8 @@ class _Counter:
         step
             To how much the times are exact.
         """
+        import numpy as np
+
         lowest, highest = np.iinfo(np.int64).min, np.iinfo(np.int64).max
         first = pieces["first"].to_physical().fill_null(lowest).to_numpy()
         last = (pieces["last"] + step).to_physical().fill_null(highest).to_numpy()
@@ -91,6 +96,8 @@ class _Counter:
 
     def count(self, starts: _Integers, ends: _Integers) -> _Integers:
         """Count the rows in intervals `[start, end)`."""
+        import numpy as np
+
         begun = np.searchsorted(self.firsts, ends, side="left")
         over = np.searchsorted(self.lasts, starts, side="right")
         counts: _Integers = self.until_first[begun] - self.until_last[over]
@@ -241,4 +248,6 @@ def _read_times(snapshot: Snapshot, selection: Selection) -> pl.DataFrame:
 
 
 def _sum_up(rows: _Integers) -> _Integers:
+    import numpy as np
+
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(rows)])

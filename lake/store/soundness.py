@@ -10,8 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lake.errors import DamagedError
 from lake.log import get_logger
@@ -260,6 +258,9 @@ def _is_parquet(path: Path) -> bool:
 
 def is_readable(path: Path, size: int) -> bool:
     """Whether a data file has its size and can be read to its end: a power cut can leave zeros."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         if path.stat().st_size != size:
             return False

@@ -130,8 +130,9 @@ def test_reads_have_parameters_that_tools_know(owner: type) -> None:
 
 
 METHODS = {
-    package.Lake: "align at audit available coverage create dataset describe ingest instruments "
-    "jobs latest order_books scan sql status tables to_pandas versions write",
+    package.Lake: "alerts align at audit available bundles coverage create dataset describe ingest "
+    "instruments jobs latest maintenance order_books quality scan sql status tables to_pandas "
+    "versions write",
     Bundles: "diff export import_ ls open pin resolve rm verify warm",
     Quality: "check finding findings gaps repair repairs report scores undo",
     Alerts: "ls run test",
