@@ -78,13 +78,19 @@ class LiveFiles:
         removed = [action["remove"] for action in actions if "remove" in action]
         if not all(action.keys() <= _KNOWN for action in actions) or _is_special(added, removed):
             return None
-        frame = self.frame
-        if removed:
-            paths = pl.Series([unquote(file["path"]) for file in removed], dtype=pl.String)
-            frame = frame.filter(~pl.col("path").is_in(paths.implode()))
-        if added:
-            frame = frame.vstack(_build_frame(added, frame.schema))
-        return LiveFiles(version, frame.rechunk() if frame.n_chunks() > _MOST_CHUNKS else frame)
+        frame = _change(self.frame, added, [unquote(file["path"]) for file in removed])
+        return LiveFiles(version, frame)
+
+
+def _change(
+    frame: pl.DataFrame, added: Sequence[Mapping[str, Any]], removed: Sequence[str]
+) -> pl.DataFrame:
+    if removed:
+        paths = pl.Series(removed, dtype=pl.String)
+        frame = frame.filter(~pl.col("path").is_in(paths.implode()))
+    if added:
+        frame = frame.vstack(_build_frame(added, frame.schema))
+    return frame.rechunk() if frame.n_chunks() > _MOST_CHUNKS else frame
 
 
 def _is_special(added: Sequence[Mapping[str, Any]], removed: Sequence[Mapping[str, Any]]) -> bool:

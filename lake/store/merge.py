@@ -17,6 +17,7 @@ from lake.model.market import MARKET_COLUMNS
 from lake.model.revision import REVISED_AT, write_change
 from lake.retries import retry
 from lake.store import delta
+from lake.store.append import append, can_append
 from lake.store.delta import format_literal, quote
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
@@ -68,7 +69,7 @@ def merge(
         try:
             attempts = retry(CommitFailedError, attempts=delta.CONFLICT_ATTEMPTS, wait_max=2.0)
             for attempt in attempts:
-                with attempt, table.committing():
+                with attempt, table.committing(loads=False):
                     return _merge_once(table, dataset, prepare(table))
         except CommitFailedError as error:
             raise CommitConflictError(
@@ -82,10 +83,11 @@ def merge(
 def _merge_once(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> MergeResult:
     if batch.rows.is_empty():
         return MergeResult(table.version(), 0, 0, None)
-    if dataset.rows == "revisable" or batch.fills:
-        touched = find_touched_files(Snapshot(dataset, table), batch.rows)
-        table.checksums.require_unchanged(touched["path"], f"nothing was written to {dataset.name}")
     stamped = table.stamp(batch.metadata)
+    if _is_new(table, dataset, batch) and can_append(table, dataset):
+        append(table, dataset, batch.rows, stamped)
+        return MergeResult(table.version(), batch.rows.height, 0, stamped)
+    table.load()
     merger = table.merge(
         batch.rows,
         predicate=_build_predicate(dataset, batch),
@@ -99,6 +101,16 @@ def _merge_once(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> Merge
     inserted, updated = metrics["num_target_rows_inserted"], metrics["num_target_rows_updated"]
     metadata = stamped if inserted or updated else None
     return MergeResult(table.version(), inserted, updated, metadata)
+
+
+def _is_new(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> bool:
+    """Whether no row is stored; files that a merge might rewrite must be as they were committed."""
+    if batch.is_new:
+        return True
+    touched = find_touched_files(Snapshot(dataset, table), batch.rows)
+    if dataset.rows == "revisable" or batch.fills:
+        table.checksums.require_unchanged(touched["path"], f"nothing was written to {dataset.name}")
+    return touched.is_empty()
 
 
 def _add_actions(merger: TableMerger, dataset: Dataset, batch: MergeBatch) -> TableMerger:

@@ -14,7 +14,7 @@ from lake.model.digest import compute_digest
 from lake.model.frames import find_varying
 from lake.model.identity import resolve, select_place
 from lake.model.market import MARKET_COLUMNS
-from lake.model.revision import CONFLICTS, has_repeated_keys, revise
+from lake.model.revision import CONFLICTS, REVISED_AT, has_repeated_keys, revise
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND
 from lake.store.conform import keep_latest, mark_conflicting, sort_rows
@@ -40,12 +40,15 @@ class MergeBatch:
         Whether some rows may fill nulls of stored rows.
     is_decided
         Whether the rows have their final form, and `REVISED_AT`: the merge compares nothing.
+    is_new
+        Whether the rows were compared with the stored ones, and none is one of them.
     """
 
     rows: pl.DataFrame
     metadata: Mapping[str, Any] = field(default_factory=dict)
     fills: bool = False
     is_decided: bool = False
+    is_new: bool = False
 
 
 class Preparation:
@@ -110,7 +113,8 @@ class Preparation:
         self.conflicting = mark_conflicting(outcome.conflicting, CONFLICTS)
         self.opposed, self.kept = outcome.opposed, outcome.kept
         rows = sort_rows(self._dataset, outcome.changed)
-        return MergeBatch(rows, self._complete_metadata(rows), is_decided=True)
+        metadata, is_new = self._complete_metadata(rows), bool(rows[REVISED_AT].is_null().all())
+        return MergeBatch(rows, metadata, is_decided=True, is_new=is_new)
 
     def _revise(self, stored: StoredRows) -> MergeBatch:
         if self._is_decided:
@@ -126,7 +130,8 @@ class Preparation:
         self.opposed, self.kept = outcome.opposed, outcome.kept
         rows = sort_rows(self._dataset, pl.concat([outcome.new, outcome.filled]))
         fills = not outcome.filled.is_empty()
-        return MergeBatch(rows, self._complete_metadata(rows), fills)
+        is_new = not fills and self._dataset.needs_stored
+        return MergeBatch(rows, self._complete_metadata(rows), fills, is_new=is_new)
 
     def _complete_metadata(self, rows: pl.DataFrame) -> dict[str, Any]:
         conflicting = self.conflicting.height
