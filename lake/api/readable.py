@@ -242,7 +242,9 @@ class Readable:
         as `ASOF JOIN bars_1h b ON b.available_at <= t.timestamp`. A join on the open time of bars
         would see up to a whole bar of the future.
 
-        `.pl()`, `.arrow()`, `.df()` and `.fetchall()` fetch it.
+        `.pl()`, `.arrow()`, `.df()` and `.fetchall()` fetch it. `now()` is the time of this call,
+        whenever that happens. Files that cannot hold rows of the query, by its conditions on
+        exchange, symbol, date and time, are not opened.
 
         Parameters
         ----------
@@ -262,7 +264,8 @@ class Readable:
         UnknownNameError
             The query names a table that does not exist.
         """
-        from lake.query.sql import list_views, query
+        from lake.query.sql import query
+        from lake.query.sql_views import list_views
 
         views = list_views(self._context.store, at or {}, self._context.time(as_of))
         return query(query_text, views, parameters, allow_files)

@@ -24,7 +24,8 @@ from lake.model.selection import Selection, as_tuple
 from lake.model.time import Time, resolve_time
 from lake.query.known import scan_known
 from lake.query.lookup import read_latest, read_row_at
-from lake.query.sql import View, query
+from lake.query.sql import query
+from lake.query.sql_views import View
 
 if TYPE_CHECKING:
     import duckdb
@@ -167,7 +168,11 @@ class ReadableBundle:
     def views(self) -> dict[str, View]:
         """By name, the pinned tables as SQL sees them."""
         return {
-            table: View(lambda table=table: self._table(table), self._table(table).pinned)  # type: ignore[misc]
+            table: View(
+                self.contents.tables / table,
+                lambda table=table: self._table(table),  # type: ignore[misc]
+                self._table(table).pinned,
+            )
             for table in self.tables
         }
 

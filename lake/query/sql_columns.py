@@ -37,6 +37,14 @@ def render_typed_nulls(dataset: Dataset) -> str:
     return ", ".join(f'NULL::{_DUCKDB_TYPES[c.type]} AS "{c.name}"' for c in dataset.columns)
 
 
+def render_view_types(dataset: Dataset) -> str:
+    """Render a null of its type for each column that `render_columns` gives a view."""
+    has_available = AVAILABLE_AT in {column.name for column in dataset.columns}
+    if has_available or dataset.kind != "data":
+        return render_typed_nulls(dataset)
+    return f'{render_typed_nulls(dataset)}, NULL::TIMESTAMPTZ AS "{AVAILABLE_AT}"'
+
+
 def render_availability(dataset: Dataset) -> str:
     """Render `Dataset.availability` in SQL."""
     known = _render_end(dataset) if dataset.available_at == END else f'"{dataset.time_column}"'
