@@ -18,8 +18,9 @@ from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.query.open_ranges import Place, describe_open, find_unchecked_since
 from lake.query.shortage import find_evident_shortages, sum_missing
+from lake.store.coverage import is_covered
 from lake.store.damages import Damages
-from lake.store.ledger import Ledger, is_covered
+from lake.store.ledger import Ledger
 from lake.store.reader import EVERYTHING, FILES
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store

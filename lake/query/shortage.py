@@ -19,7 +19,7 @@ from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
 from lake.model.words import count
-from lake.store.ledger import is_covered
+from lake.store.coverage import is_covered
 from lake.store.reader import TIME_STEP
 from lake.store.snapshot import Snapshot
 

@@ -18,6 +18,7 @@ from lake.model.intervals import RangeSet, union
 from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
+from lake.store.coverage import CoveredRange, is_covered, join_neighbours
 from lake.store.faults import translate_errors
 from lake.store.log import (
     CLOCKS_APART,
@@ -32,10 +33,6 @@ from lake.store.running import Hold, RunningJobs, StartedJob
 from lake.store.store import Origin, Store
 from lake.version import VERSION
 
-NOT_GIVEN = "not_given"
-"""Status of an interval that a source no longer serves: it answered, but nothing is settled."""
-CLAIMED = "write"
-"""Source of the coverage of a user's own rows: all that there are in that time, as they say."""
 RUNNING: Mapping[str, Any] = {"status": "running"}
 INTERRUPTED: Mapping[str, Any] = {
     "status": "interrupted",
@@ -51,26 +48,6 @@ _DELETED = {
     "MERGE": ("num_target_rows_deleted", "numTargetRowsDeleted"),
     "DELETE": ("num_deleted_rows", "numDeletedRows"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class CoveredRange:
-    """An interval for which a source has answered, and the number of rows in the answer.
-
-    Attributes
-    ----------
-    status
-        How it answered, as in the table `coverage`; None: `fetched` with rows, else `empty`.
-    """
-
-    range: TimeRange
-    rows: int
-    status: str | None = None
-
-    @property
-    def kind(self) -> str:
-        """The status as it is recorded."""
-        return self.status or ("fetched" if self.rows else "empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,24 +204,6 @@ class Ledger:
         schema = self._jobs.polars_schema
         types = {name: dtype for name, dtype in schema.items() if name in rows[0]}
         self._store.write(self._jobs, pl.DataFrame(rows, schema=types), origin)
-
-
-def is_covered() -> pl.Expr:
-    """Whether a row of `coverage` covers its interval: what was not given does not."""
-    return pl.col("status") != NOT_GIVEN
-
-
-def join_neighbours(ranges: Iterable[CoveredRange]) -> list[CoveredRange]:
-    """Sort intervals, and join adjacent ones of one status."""
-    result: list[CoveredRange] = []
-    for item in sorted(ranges, key=lambda covered: covered.range):
-        last = result[-1] if result else None
-        if last and last.range.end == item.range.start and last.kind == item.kind:
-            merged = TimeRange(last.range.start, item.range.end)
-            result[-1] = CoveredRange(merged, last.rows + item.rows, item.status)
-        else:
-            result.append(item)
-    return result
 
 
 def _is_within(job: StartedJob, selection: Selection) -> bool:

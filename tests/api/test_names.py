@@ -16,7 +16,8 @@ from lake.errors import UnknownNameError, UsageError
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.settings import Settings
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.coverage import CoveredRange
+from lake.store.ledger import Ledger
 from tests.conftest import DAY, MINUTE, ORIGIN, T0, bars, store_of, trades, write
 
 BTC, ETH = "BTC/USDT", "ETH/USDT"

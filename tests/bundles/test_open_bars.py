@@ -17,7 +17,8 @@ from lake.cli.app import run
 from lake.errors import QualityError, UnknownNameError
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.coverage import CoveredRange
+from lake.store.ledger import Ledger
 from tests.conftest import MINUTE, ORIGIN, T0, NewLake, bars, store_of, write
 
 BTC, DEAD = Market("binance", "BTC/USDT"), Market("binance", "DEAD/USDT")

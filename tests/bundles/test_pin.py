@@ -22,7 +22,8 @@ from lake.model.market import Market
 from lake.model.progress import NoProgress
 from lake.model.time import TimeRange, iso
 from lake.settings import Settings
-from lake.store.ledger import NOT_GIVEN, CoveredRange, Ledger
+from lake.store.coverage import NOT_GIVEN, CoveredRange
+from lake.store.ledger import Ledger
 from tests.conftest import (
     DAY,
     MINUTE,

@@ -18,7 +18,8 @@ from lake.model.time import TimeRange
 from lake.query import shortage
 from lake.query.shortage import find_shortages
 from lake.store.checksums import FOLDER
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.coverage import CoveredRange
+from lake.store.ledger import Ledger
 from lake.store.log import locate_log_file, read_latest_version
 from lake.store.store import Origin
 from tests.conftest import MINUTE, SECOND, T0, NewLake, bars, store_of, trades, write

@@ -10,7 +10,8 @@ from lake.api import Lake
 from lake.model.dataset import TIMESTAMP
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.store.ledger import NOT_GIVEN, CoveredRange, Ledger, join_neighbours
+from lake.store.coverage import NOT_GIVEN, CoveredRange, join_neighbours
+from lake.store.ledger import Ledger
 from lake.store.store import Origin
 from tests.conftest import DAY, T0, store_of
 

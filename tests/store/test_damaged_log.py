@@ -14,7 +14,8 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.store import checksums
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.coverage import CoveredRange
+from lake.store.ledger import Ledger
 from lake.store.log import locate_log_file, read_latest_version
 from lake.store.store import Store
 from tests.conftest import DAY, MINUTE, ORIGIN, T0, store_of, trades, write

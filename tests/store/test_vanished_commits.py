@@ -12,7 +12,8 @@ from lake.errors import DamagedError
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.store.checksums import FOLDER, join_records, list_records
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.coverage import CoveredRange
+from lake.store.ledger import Ledger
 from lake.store.log import locate_log_file
 from tests.conftest import DAY, ORIGIN, T0, store_of, trades, write
 

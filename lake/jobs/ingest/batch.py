@@ -20,7 +20,8 @@ from lake.model.intervals import subtract
 from lake.model.market import Market
 from lake.model.time import MICROSECOND, TimeRange
 from lake.sources.base import FetchRequest, Page, Refused
-from lake.store.ledger import NOT_GIVEN, CoveredRange, Ledger
+from lake.store.coverage import NOT_GIVEN, CoveredRange
+from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store, WriteResult
 
 _log = get_logger(__name__)

@@ -16,7 +16,8 @@ from lake.model.market import Market
 from lake.model.names import expand_tables, list_closest, table_of
 from lake.query.unfinished import Part, find_unfinished
 from lake.sources.registry import is_served
-from lake.store.ledger import CLAIMED, Ledger
+from lake.store.coverage import CLAIMED
+from lake.store.ledger import Ledger
 from lake.store.reader import EVERYTHING
 from lake.store.refusals import Refusals
 from lake.store.store import Store

@@ -22,7 +22,8 @@ from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
 from lake.sources.base import FetchRequest, RangeSource, Source, require_ranges
-from lake.store.ledger import NOT_GIVEN, Ledger, is_covered
+from lake.store.coverage import NOT_GIVEN, is_covered
+from lake.store.ledger import Ledger
 from lake.store.refusals import Refusal, Refusals
 from lake.store.store import Store
 

@@ -15,7 +15,8 @@ from lake.model.grid import end_of
 from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.time import TimeRange, iso
 from lake.query.grids import find_grid
-from lake.store.ledger import CLAIMED, CoveredRange, Ledger
+from lake.store.coverage import CLAIMED, CoveredRange
+from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store, WriteResult
 
 

@@ -19,8 +19,8 @@ from lake.model.intervals import RangeSet, subtract, union
 from lake.model.market import MARKET_COLUMNS, Market, StoredMarket
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
+from lake.store.coverage import CLAIMED
 from lake.store.damages import UNREADABLE
-from lake.store.ledger import CLAIMED
 from lake.store.reader import TableReader, may_hold_rows
 
 

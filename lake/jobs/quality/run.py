@@ -26,8 +26,9 @@ from lake.quality.score import score_days
 from lake.query.markets import read_instruments
 from lake.query.overview import join_answers
 from lake.settings import QualitySettings, Settings
+from lake.store.coverage import is_covered
 from lake.store.damages import UNREADABLE, Damages
-from lake.store.ledger import Ledger, is_covered
+from lake.store.ledger import Ledger
 from lake.store.reader import TableReader, UnreadableTable
 from lake.store.store import Store
 

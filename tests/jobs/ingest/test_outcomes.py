@@ -23,7 +23,8 @@ from lake.model.market import Market
 from lake.model.progress import NoProgress
 from lake.model.time import TimeRange
 from lake.sources.base import FetchRequest, Page
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.coverage import CoveredRange
+from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store
 from tests.conftest import DAY, MINUTE
 from tests.jobs.conftest import NOW, Clock

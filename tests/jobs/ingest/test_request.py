@@ -10,7 +10,8 @@ from lake.jobs.ingest.ingest import describe_job
 from lake.jobs.ingest.request import IngestChoice, IngestRequest, choose_requests
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.coverage import CoveredRange
+from lake.store.ledger import Ledger
 from lake.store.refusals import NewRefusal, Refusals
 from tests.conftest import DAY, ORIGIN, T0, store_of
 

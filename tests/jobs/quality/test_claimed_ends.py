@@ -11,7 +11,8 @@ from lake.api import Lake
 from lake.errors import QualityError
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.coverage import CoveredRange
+from lake.store.ledger import Ledger
 from lake.store.store import Origin
 from tests.conftest import DAY, MINUTE, T0, bars, store_of, trades
 

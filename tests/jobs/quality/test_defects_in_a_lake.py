@@ -19,8 +19,9 @@ from lake.model.market import Market
 from lake.model.time import TimeRange, from_ms
 from lake.sandbox import SyntheticMarkets
 from lake.store.clock import CommitClock
+from lake.store.coverage import CoveredRange
 from lake.store.delta import create_table
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.ledger import Ledger
 from tests.conftest import DAY, MINUTE, ORIGIN, SECOND, store_of
 from tests.quality.checks.recorded_books import row
 from tests.quality.defects import Defect, Injected, inject, sandbox_bars, sandbox_trades

@@ -22,7 +22,8 @@ from lake.model.time import TimeRange
 from lake.quality.slice import Slice
 from lake.sandbox import Fault, Sandbox
 from lake.settings import QualitySettings, Settings
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.coverage import CoveredRange
+from lake.store.ledger import Ledger
 from tests.conftest import DAY, MINUTE, ORIGIN, T0, bars, store_of, trades, write
 from tests.jobs.conftest import NOW, MakeLake
 from tests.jobs.quality.children import start_check

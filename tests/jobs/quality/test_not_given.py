@@ -9,7 +9,8 @@ import polars as pl
 from lake.api import Lake
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.store.ledger import NOT_GIVEN, CoveredRange, Ledger
+from lake.store.coverage import NOT_GIVEN, CoveredRange
+from lake.store.ledger import Ledger
 from lake.store.store import Origin
 from tests.conftest import DAY, MINUTE, ORIGIN, T0, bars, store_of, trades, write
 

@@ -19,7 +19,8 @@ from lake.model.progress import NoProgress
 from lake.model.time import TimeRange
 from lake.query.unchecked import find_unchecked
 from lake.sources import registry
-from lake.store.ledger import NOT_GIVEN, CoveredRange, Ledger
+from lake.store.coverage import NOT_GIVEN, CoveredRange
+from lake.store.ledger import Ledger
 from lake.store.log import locate_log_file
 from lake.store.store import Store
 from tests.conftest import DAY, MINUTE, ORIGIN, T0, bars, store_of, trades, write

@@ -20,7 +20,8 @@ from lake.quality.checks.reconciliation import CHECKS as RECONCILIATION
 from lake.quality.checks.times import CHECKS
 from lake.quality.slice import Slice
 from lake.store import chunks
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.coverage import CoveredRange
+from lake.store.ledger import Ledger
 from lake.store.snapshot import Snapshot
 from tests.conftest import (
     DAY,

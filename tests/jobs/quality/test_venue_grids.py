@@ -17,7 +17,8 @@ from lake.model.timeframe import Timeframe
 from lake.model.units import Units
 from lake.query.grids import find_grid
 from lake.query.markets import find_market_units
-from lake.store.ledger import CoveredRange, Ledger
+from lake.store.coverage import CoveredRange
+from lake.store.ledger import Ledger
 from tests.conftest import DAY, ORIGIN, T0, TIME, bars, store_of, trades, write
 
 HOUR = timedelta(hours=1)
