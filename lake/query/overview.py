@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -12,16 +12,15 @@ from typing import Any
 import polars as pl
 
 from lake.model.dataset import END, RECEIVED_AT, TIMESTAMP, Dataset
-from lake.model.intervals import RangeSet, subtract, union
+from lake.model.intervals import RangeSet
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
-from lake.model.time import TimeRange
 from lake.query.open_ranges import Place, describe_open, find_unchecked_since
 from lake.query.shortage import find_evident_shortages, sum_missing
-from lake.store.coverage import is_covered
+from lake.store.coverage import Coverage, Part
 from lake.store.damages import Damages
 from lake.store.ledger import Ledger
-from lake.store.reader import EVERYTHING, FILES
+from lake.store.reader import FILES
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
 
@@ -186,8 +185,10 @@ class _Recorded:
         unchecked: dict[Place, datetime] = {}
         rejected: set[Place] = set()
         with damages.collect("coverage"):
-            answers = Ledger(store).read_coverage(EVERYTHING)
-            covered, not_given = (_group_coverage(frame) for frame in join_answers(answers))
+            answers = Ledger(store).read_coverage()
+            coverage = Coverage.of(answers)
+            covered = _list_places(coverage, coverage.covered)
+            not_given = _list_places(coverage, coverage.not_given)
         with damages.collect("refusals"):
             open_texts = describe_open(store, covered, not_given)
         with damages.collect("checks"):
@@ -265,25 +266,21 @@ def read_answers(
 
 def join_answers(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Join rows of the table `coverage` to what `read_answers` returns."""
-    covered = _group_ranges(rows.filter(is_covered()))
-    not_given = {
-        key: subtract(ranges, covered.get(key, ()))
-        for key, ranges in _group_ranges(rows.filter(~is_covered())).items()
-    }
-    return _list_ranges(covered), _list_ranges(not_given)
+    coverage = Coverage.of(rows)
+    covered, not_given = (
+        _list_ranges({part: find(part) for part in coverage})
+        for find in (coverage.covered, coverage.not_given)
+    )
+    return covered, not_given
 
 
-def _group_ranges(rows: pl.DataFrame) -> dict[tuple[str, str, str], RangeSet]:
-    """Group rows of `coverage` by table and market, intervals joined."""
-    return {
-        (str(table), str(exchange), str(symbol)): union(
-            TimeRange(*row) for row in group.select("timestamp", "end").iter_rows()
-        )
-        for (table, exchange, symbol), group in rows.group_by("dataset", *MARKET_COLUMNS)
-    }
+def _list_places(coverage: Coverage, find: Callable[[Part], RangeSet]) -> dict[Place, RangeSet]:
+    """List the tables and markets of which some range is found, with their ranges."""
+    found = ((part, find(part)) for part in coverage)
+    return {(table, (exchange, symbol)): r for (table, exchange, symbol), r in found if r}
 
 
-def _list_ranges(ranges: Mapping[tuple[str, str, str], RangeSet]) -> pl.DataFrame:
+def _list_ranges(ranges: Mapping[Part, RangeSet]) -> pl.DataFrame:
     columns = ("table", *MARKET_COLUMNS, "start", "end")
     records = [
         dict(zip(columns, (*key, item.start, item.end), strict=True))
@@ -292,13 +289,6 @@ def _list_ranges(ranges: Mapping[tuple[str, str, str], RangeSet]) -> pl.DataFram
     ]
     frame = _to_frame(records, columns, {"start": TIMESTAMP, "end": TIMESTAMP})
     return frame.sort("table", *MARKET_COLUMNS, "start")
-
-
-def _group_coverage(rows: pl.DataFrame) -> dict[tuple[str, tuple[str, str]], RangeSet]:
-    ranges_by_market: dict[tuple[str, tuple[str, str]], list[TimeRange]] = {}
-    for table, exchange, symbol, start, end in rows.iter_rows():
-        ranges_by_market.setdefault((table, (exchange, symbol)), []).append(TimeRange(start, end))
-    return {key: union(ranges) for key, ranges in ranges_by_market.items()}
 
 
 def _to_frame(

@@ -7,7 +7,7 @@ was recorded, as with a commit that a power cut damaged.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
@@ -85,12 +85,13 @@ class _Counter:
         step
             To how much the times are exact.
         """
+        return cls.of(*_to_arrays(pieces, step))
+
+    @classmethod
+    def of(cls, first: _Integers, last: _Integers, rows: _Integers) -> _Counter:
+        """Build it from the arrays of pieces."""
         import numpy as np
 
-        lowest, highest = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-        first = pieces["first"].to_physical().fill_null(lowest).to_numpy()
-        last = (pieces["last"] + step).to_physical().fill_null(highest).to_numpy()
-        rows = pieces["rows"].to_numpy()
         by_first, by_last = np.argsort(first, kind="stable"), np.argsort(last, kind="stable")
         return cls(first[by_first], last[by_last], _sum_up(rows[by_first]), _sum_up(rows[by_last]))
 
@@ -102,6 +103,30 @@ class _Counter:
         over = np.searchsorted(self.lasts, starts, side="right")
         counts: _Integers = self.until_first[begun] - self.until_last[over]
         return counts
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """The pieces of many markets: sorted by market, and where those of each market are."""
+
+    arrays: tuple[_Integers, _Integers, _Integers]
+    places: Mapping[Market, slice]
+    unknown: Collection[Market]
+
+    @classmethod
+    def of(cls, files: pl.DataFrame, step: timedelta) -> _Pieces:
+        ordered = files.sort(MARKET_COLUMNS, maintain_order=True)
+        unknown = ordered.filter(pl.col("rows").is_null()).select(MARKET_COLUMNS)
+        known = ordered.with_columns(pl.col("rows").fill_null(0))
+        return cls(_to_arrays(known, step), _find_places(ordered), set(unknown.iter_rows()))
+
+    def count(self, market: Market) -> _Counter | None:
+        """Return the counter of a market; None if the rows of some piece are unknown."""
+        if market in self.unknown:
+            return None
+        place = self.places.get(market, slice(0, 0))
+        first, last, rows = self.arrays
+        return _Counter.of(first[place], last[place], rows[place])
 
 
 def find_shortages(snapshot: Snapshot, coverage: pl.DataFrame) -> list[Shortage]:
@@ -137,16 +162,8 @@ def find_evident_shortages(
     files
         As `Snapshot.files` gives them.
     """
-    counters = {
-        (str(exchange), str(symbol)): own
-        for (exchange, symbol), own in files.group_by(MARKET_COLUMNS)
-    }
-
-    def count_files(market: Market, _: pl.DataFrame) -> _Counter | None:
-        own = counters.get(market, files.clear())
-        return None if own["rows"].has_nulls() else _Counter.build(own, TIME_STEP)
-
-    return list(_find(dataset, coverage, count_files))
+    pieces = _Pieces.of(files, TIME_STEP)
+    return list(_find(dataset, coverage, lambda market, _: pieces.count(market)))
 
 
 def sum_missing(shortages: Iterable[Shortage]) -> dict[Market, int]:
@@ -166,14 +183,36 @@ def _find(
     answered = coverage.filter(
         is_covered() & (pl.col("dataset") == dataset.name) & (pl.col("rows") > 0)
     )
-    for (exchange, symbol), answers in answered.sort("timestamp", "end").group_by(
-        MARKET_COLUMNS, maintain_order=True
-    ):
-        market = (str(exchange), str(symbol))
+    ordered = answered.sort(*MARKET_COLUMNS, "timestamp", "end")
+    starts = (ordered["timestamp"] - dataset.reach).to_physical().to_numpy()
+    ends = (ordered["end"] + dataset.reach).to_physical().to_numpy()
+    rows = ordered["rows"].to_numpy()
+    for market, place in _find_places(ordered).items():
+        answers = ordered[place]
         counter = build_counter(market, answers)
-        if counter is not None:
+        if counter is None:
+            continue
+        is_short = counter.count(starts[place], ends[place]) < rows[place]
+        if is_short.any() or _touch(starts[place], ends[place]):
             for item in _compare(answers, counter, dataset.reach):
                 yield Shortage(dataset.name, *market, item.range, item.expected, item.stored)
+
+
+def _find_places(ordered: pl.DataFrame) -> dict[Market, slice]:
+    """Find where the rows of each market are in a frame that is sorted by market."""
+    lengths = ordered.group_by(MARKET_COLUMNS, maintain_order=True).len()
+    places, start = {}, 0
+    for exchange, symbol, length in lengths.iter_rows():
+        places[exchange, symbol] = slice(start, start + length)
+        start += length
+    return places
+
+
+def _touch(starts: _Integers, ends: _Integers) -> bool:
+    """Whether some of the sorted intervals, as wide as times may be off, touch each other."""
+    import numpy as np
+
+    return bool((starts[1:] <= np.maximum.accumulate(ends)[:-1]).any())
 
 
 def _compare(answers: pl.DataFrame, counter: _Counter, tolerance: timedelta) -> Iterator[_Short]:
@@ -214,12 +253,12 @@ def _select_disjoint(short: Iterable[_Short]) -> list[_Short]:
 def _list_short(answers: pl.DataFrame, counter: _Counter, tolerance: timedelta) -> list[_Short]:
     starts = (answers["timestamp"] - tolerance).to_physical().to_numpy()
     ends = (answers["end"] + tolerance).to_physical().to_numpy()
-    counted = answers.with_columns(stored=pl.Series(counter.count(starts, ends)))
-    short = counted.filter(pl.col("stored") < pl.col("rows"))
-    columns = short.select("timestamp", "end", "rows", "stored")
+    counts = counter.count(starts, ends)
+    columns = answers.select("timestamp", "end", "rows").iter_rows()
     return [
-        _Short(TimeRange(start, end), expected, stored)
-        for start, end, expected, stored in columns.iter_rows()
+        _Short(TimeRange(start, end), expected, int(stored))
+        for (start, end, expected), stored in zip(columns, counts, strict=True)
+        if stored < expected
     ]
 
 
@@ -245,6 +284,16 @@ def _read_times(snapshot: Snapshot, selection: Selection) -> pl.DataFrame:
     if filled:
         rows = rows.filter(pl.col("fill").is_null())
     return rows.select(first=time, last=time, rows=pl.lit(1, pl.Int64))
+
+
+def _to_arrays(pieces: pl.DataFrame, step: timedelta) -> tuple[_Integers, _Integers, _Integers]:
+    """Return first and last times, and rows, of pieces; an unknown time may be any."""
+    import numpy as np
+
+    lowest, highest = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    first = pieces["first"].to_physical().fill_null(lowest).to_numpy()
+    last = (pieces["last"] + step).to_physical().fill_null(highest).to_numpy()
+    return first, last, pieces["rows"].to_numpy()
 
 
 def _sum_up(rows: _Integers) -> _Integers:

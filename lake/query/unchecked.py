@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
 
 import polars as pl
 
+from lake.errors import UnknownNameError
+from lake.log import get_logger
 from lake.model.dataset import PARTITIONS, Dataset
-from lake.model.market import Market, StoredMarket
+from lake.model.intervals import RangeSet, subtract, union
+from lake.model.market import MARKET_COLUMNS, Market, StoredMarket
 from lake.model.time import DAY, MICROSECOND, TimeRange
+from lake.store.coverage import Coverage, Part
 from lake.store.damages import Damages
 from lake.store.log import CommitTimes, parse_metadata, read_actions
 from lake.store.marks import Marks
 from lake.store.reader import TIME_STEP
 from lake.store.store import Store
 
+_log = get_logger(__name__)
 RECORDS = ("coverage", "quarantine")
 """Records whose rows say what to check: answers of sources, and rejected rows."""
 
@@ -39,6 +44,7 @@ class Unchecked:
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
+    version: int
     time: datetime
     job: str | None
     actions: list[dict[str, Any]]
@@ -95,7 +101,7 @@ def find_unchecked(
 
 
 def _find_unchecked(
-    store: Store, dataset: Dataset, commits: Iterable[_Commit]
+    store: Store, dataset: Dataset, commits: Sequence[_Commit]
 ) -> Iterator[Unchecked]:
     if dataset.name in RECORDS:
         return _find_recorded(store, dataset, commits)
@@ -111,7 +117,7 @@ def _read_commits(store: Store, table: str, versions: Iterable[int]) -> Iterator
         infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
         own = parse_metadata(next(infos, {}))
         if own.get("changes", True):
-            yield _Commit(times.at(version), own.get("job"), actions)
+            yield _Commit(version, times.at(version), own.get("job"), actions)
 
 
 def _find_changed(dataset: Dataset, commits: Iterable[_Commit]) -> Iterator[Unchecked]:
@@ -153,25 +159,74 @@ def _find_span(dataset: Dataset, day: str, statistics: str | None) -> TimeRange:
 
 
 def _find_recorded(
-    store: Store, dataset: Dataset, commits: Iterable[_Commit]
+    store: Store, dataset: Dataset, commits: Sequence[_Commit]
 ) -> Iterator[Unchecked]:
     """Find what the rows of `coverage` or `quarantine` that some commits wrote are about."""
+    find = _find_answered if dataset.name == "coverage" else _find_rejected
+    tables = set(store.data_tables())
+    return (item for item in find(store, dataset, commits) if item.table in tables)
+
+
+def _find_rejected(
+    store: Store, dataset: Dataset, commits: Sequence[_Commit]
+) -> Iterator[Unchecked]:
     jobs = {commit.job for commit in commits} - {None}
     if not jobs:
         return
-    columns = ["dataset", "exchange", "symbol", "timestamp"]
-    is_coverage = dataset.name == "coverage"
-    more = ["end", "recorded_at"] if is_coverage else ["refused_at"]
-    snapshot = store.snapshot(dataset)
-    rows = snapshot.collect(columns=[*columns, "job_id", *more]).filter(
-        pl.col("job_id").is_in(list(jobs))
+    columns = ["dataset", *MARKET_COLUMNS, "timestamp", "refused_at"]
+    rows = store.snapshot(dataset).collect(columns=[*columns, "job_id"])
+    own = rows.filter(pl.col("job_id").is_in(list(jobs)))
+    for table, exchange, symbol, time_, since in own.select(columns).iter_rows():
+        market = StoredMarket(exchange, symbol)
+        yield Unchecked(dataset.name, table, market, TimeRange(time_, time_ + MICROSECOND), since)
+
+
+def _find_answered(
+    store: Store, dataset: Dataset, commits: Sequence[_Commit]
+) -> Iterator[Unchecked]:
+    """Find what became covered, not given, or neither: what coverage says differently now."""
+    for run in _group_runs(commits):
+        # Where a version is gone, more is unchecked: all before it, or what came after it as well.
+        before = _read_at(store, dataset, run[0].version - 1) or Coverage({})
+        after = _read_at(store, dataset, run[-1].version)
+        after = after or Coverage.of(store.snapshot(dataset).collect())
+        for part in {*before, *after}:
+            table, *market = part
+            for item in _find_differing(before, after, part):
+                place = StoredMarket(*market)
+                yield Unchecked(dataset.name, table, place, item, run[0].time)
+
+
+def _read_at(store: Store, dataset: Dataset, version: int) -> Coverage | None:
+    """Read the coverage at a version; None if there was none, or a vacuum has removed it."""
+    if version < 0:
+        return None
+    try:
+        return Coverage.of(store.snapshot(dataset, version=version).collect())
+    except UnknownNameError as error:
+        _log.info("coverage of an unchecked version is gone", version=version, reason=error.message)
+        return None
+
+
+def _find_differing(before: Coverage, after: Coverage, part: Part) -> RangeSet:
+    """Find the time that is covered, or not given, in one of two states of coverage only."""
+    pairs = [
+        (before.covered(part), after.covered(part)),
+        (before.not_given(part), after.not_given(part)),
+    ]
+    return union(
+        item
+        for first, second in pairs
+        for item in (*subtract(first, second), *subtract(second, first))
     )
-    if not is_coverage:
-        rows = rows.with_columns(end=pl.col("timestamp") + MICROSECOND, recorded_at="refused_at")
-    tables = set(store.data_tables())
-    for table, exchange, symbol, start, end, since in rows.select(
-        *columns, "end", "recorded_at"
-    ).iter_rows():
-        if table in tables:
-            market = StoredMarket(exchange, symbol)
-            yield Unchecked(dataset.name, table, market, TimeRange(start, end), since)
+
+
+def _group_runs(commits: Iterable[_Commit]) -> list[list[_Commit]]:
+    """Group commits that follow each other: of a run only its ends need to be read."""
+    runs: list[list[_Commit]] = []
+    for commit in commits:
+        if runs and runs[-1][-1].version == commit.version - 1:
+            runs[-1].append(commit)
+        else:
+            runs.append([commit])
+    return runs

@@ -6,19 +6,26 @@ import json
 import secrets
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Literal
 
 import polars as pl
 
-from lake.model.dataset import TIMESTAMP
-from lake.model.intervals import RangeSet, union
+from lake.model.intervals import RangeSet
 from lake.model.market import Market
 from lake.model.selection import Selection
-from lake.model.time import MICROSECOND, TimeRange
-from lake.store.coverage import CoveredRange, is_covered, join_neighbours
+from lake.model.time import MICROSECOND
+from lake.store.coverage import (
+    Coverage,
+    CoveredRange,
+    Part,
+    add_answers,
+    describe_interval,
+    find_changed,
+    part_of,
+)
 from lake.store.faults import translate_errors
 from lake.store.log import (
     CLOCKS_APART,
@@ -30,7 +37,9 @@ from lake.store.log import (
 )
 from lake.store.reader import EVERYTHING
 from lake.store.running import Hold, RunningJobs, StartedJob
+from lake.store.snapshot import Snapshot
 from lake.store.store import Origin, Store
+from lake.store.update import Update
 from lake.version import VERSION
 
 RUNNING: Mapping[str, Any] = {"status": "running"}
@@ -70,43 +79,50 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._jobs = store.catalog.dataset("jobs")
+        self._coverage = store.catalog.dataset("coverage")
         self._running = RunningJobs(store.root.path)
 
     def read_covered(self, table: str, market: Market) -> RangeSet:
         """Return the covered ranges of a table and market, by any source."""
-        rows = self.read_coverage(Selection((market.exchange,), (market.symbol,)))
-        rows = rows.filter(is_covered() & (pl.col("dataset") == table))
-        pairs = rows.select("timestamp", "end").iter_rows()
-        return union(TimeRange(start, end) for start, end in pairs)
+        selection = Selection((market.exchange,), (market.symbol,))
+        coverage = Coverage.of(self.read_coverage(selection))
+        return coverage.covered(part_of(table, market))
 
-    def read_coverage(self, selection: Selection, as_of: datetime | None = None) -> pl.DataFrame:
-        """Read rows of `coverage`, now or as of a time."""
-        return self._store.read(self._store.catalog.dataset("coverage"), selection, as_of)
+    def read_coverage(
+        self, selection: Selection = EVERYTHING, as_of: datetime | None = None
+    ) -> pl.DataFrame:
+        """Read rows of `coverage` that overlap a selection, now or as of a time."""
+        begun = replace(selection, start=None)  # an interval begins long before it ends
+        rows = self._store.read(self._coverage, begun, as_of)
+        return rows if selection.start is None else rows.filter(pl.col("end") > selection.start)
 
     def record_coverage(
-        self, table: str, market: Market, ranges: Iterable[CoveredRange], origin: Origin
+        self, answers: Mapping[Part, Iterable[CoveredRange]], origin: Origin
     ) -> None:
-        """Record answered intervals; adjacent ones of one status are joined."""
+        """Record answered intervals of any tables and markets, in one commit or none.
+
+        They are joined with the stored intervals of their source, as `add_answers` does. These are
+        read while nobody else commits, so that no writer undoes what another has recorded.
+        """
+        given = {part: ranges for part, items in answers.items() if (ranges := list(items))}
+        if not given:
+            return
         now = self._store.now()
-        records = [
-            {
-                "exchange": market.exchange,
-                "symbol": market.symbol,
-                "dataset": table,
-                "timestamp": item.range.start,
-                "end": item.range.end,
-                "status": item.kind,
-                "rows": item.rows,
-                "source": origin.source,
-                "job_id": origin.job_id,
-                "recorded_at": now,
-            }
-            for item in join_neighbours(ranges)
-        ]
-        if records:
-            times = dict.fromkeys(("timestamp", "end", "recorded_at"), TIMESTAMP)
-            frame = pl.DataFrame(records, schema_overrides=times)
-            self._store.write(self._store.catalog.dataset("coverage"), frame, origin)
+        facts = {"source": origin.source, "job_id": origin.job_id, "recorded_at": now}
+        exchanges, symbols = (tuple(sorted({part[n] for part in given})) for n in (1, 2))
+
+        def join(snapshot: Snapshot) -> Update:
+            stored = Coverage.of(snapshot.collect(Selection(exchanges, symbols)))
+            rows: tuple[list[dict[str, Any]], list[dict[str, Any]]] = [], []
+            for part, ranges in given.items():
+                before = stored.of_source(part, origin.source)
+                after = add_answers(before, ranges, stored.covered(part))
+                for listed, items in zip(rows, find_changed(before, after), strict=True):
+                    listed += [{**describe_interval(part, item), **facts} for item in items]
+            schema = {k: v for k, v in self._coverage.polars_schema.items() if k != "date"}
+            return Update(*(pl.DataFrame(listed, schema=schema) for listed in rows))
+
+        self._store.update(self._coverage, join, origin)
 
     def start_job(self, command: str, arguments: Mapping[str, Any]) -> Job:
         """Begin a job that this process runs; record those that were interrupted before."""

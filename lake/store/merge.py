@@ -21,8 +21,10 @@ from lake.store.append import append, can_append
 from lake.store.delta import format_literal, quote
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
-from lake.store.prepare import MergeBatch, find_spans, find_touched_files, list_dates
+from lake.store.prepare import REMOVED, MergeBatch, find_spans, find_touched_files, list_dates
 from lake.store.snapshot import Snapshot
+
+_CHANGES = ("inserted", "updated", "deleted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,8 @@ def _merge_once(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> Merge
         post_commithook_properties=delta.AFTER_COMMIT,
     )
     metrics = _add_actions(merger, dataset, batch).execute()
-    inserted, updated = metrics["num_target_rows_inserted"], metrics["num_target_rows_updated"]
-    metadata = stamped if inserted or updated else None
+    inserted, updated, deleted = (metrics[f"num_target_rows_{name}"] for name in _CHANGES)
+    metadata = stamped if inserted or updated or deleted else None
     return MergeResult(table.version(), inserted, updated, metadata)
 
 
@@ -115,6 +117,8 @@ def _is_new(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> bool:
 
 def _add_actions(merger: TableMerger, dataset: Dataset, batch: MergeBatch) -> TableMerger:
     """Add what a merge does with rows that are new, and with those that are stored."""
+    if batch.removes:
+        return _add_removal(merger, dataset)
     if batch.is_decided:
         values = {quote(c.name): f"s.{quote(c.name)}" for c in dataset.columns}
         return merger.when_not_matched_insert(values).when_matched_update(values)
@@ -122,6 +126,15 @@ def _add_actions(merger: TableMerger, dataset: Dataset, batch: MergeBatch) -> Ta
     if dataset.rows == "revisable":
         merger = _revise_matched(merger, dataset)
     return _fill_matched(merger, dataset) if batch.fills else merger
+
+
+def _add_removal(merger: TableMerger, dataset: Dataset) -> TableMerger:
+    """Delete stored rows that are marked in the batch; insert or replace the others."""
+    values = {quote(c.name): f"s.{quote(c.name)}" for c in dataset.columns}
+    removed = f"s.{quote(REMOVED)}"
+    merger = merger.when_matched_delete(removed)
+    merger = merger.when_matched_update(values, f"NOT {removed}")
+    return merger.when_not_matched_insert(values, f"NOT {removed}")
 
 
 def _revise_matched(merger: TableMerger, dataset: Dataset) -> TableMerger:

@@ -22,6 +22,7 @@ from lake.store.local_table import LocalTable
 from lake.store.reader import TIME_STEP
 from lake.store.snapshot import Bounds, Snapshot
 
+REMOVED = "_removed"
 _MOST_SPANS = 16
 _SMALLEST_GAP = 100  # of all times, as a part: smaller gaps are read
 
@@ -42,6 +43,8 @@ class MergeBatch:
         Whether the rows have their final form, and `REVISED_AT`: the merge compares nothing.
     is_new
         Whether the rows were compared with the stored ones, and none is one of them.
+    removes
+        Whether the rows have a column `REMOVED`: those with true are deleted.
     """
 
     rows: pl.DataFrame
@@ -49,6 +52,7 @@ class MergeBatch:
     fills: bool = False
     is_decided: bool = False
     is_new: bool = False
+    removes: bool = False
 
 
 class Preparation:

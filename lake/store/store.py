@@ -31,6 +31,7 @@ from lake.store.replace import Change, ReplaceResult, replace_rows
 from lake.store.root import Root
 from lake.store.snapshot import Snapshot
 from lake.store.soundness import require_sound_end
+from lake.store.update import Compute, UpdatePreparation
 from lake.version import VERSION
 
 _log = get_logger(__name__)
@@ -230,6 +231,30 @@ class Store:
             prepare.kept,
             cleared,
         )
+
+    def update(self, dataset: Dataset, compute: Compute, origin: Origin) -> None:
+        """Change rows as follows from the stored ones, in one commit or none.
+
+        Parameters
+        ----------
+        compute
+            Called with the table while no other process of the lake commits to it; again if another
+            engine did: the commit is of exactly what it has read.
+
+        Raises
+        ------
+        CommitConflictError, StorageError, DamagedError
+            Nothing was changed, except that rejected rows may be in quarantine.
+        """
+        metadata = {"job": origin.job_id, "source": origin.source, "lake": VERSION}
+        prepare = UpdatePreparation(dataset, compute, metadata)
+        with self._get_lock(dataset.name):
+            handle = self._get_handle(dataset)
+            with handle.hold():
+                delta.add_missing_columns(handle, dataset, origin.job_id)
+                handle.seal(merge(handle, dataset, prepare).metadata)
+        if prepare.rejected.height:
+            self._quarantine(dataset, prepare.rejected, origin)
 
     def replace(
         self, dataset: Dataset, market: Market, window: TimeRange, change: Change, origin: Origin

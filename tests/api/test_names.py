@@ -16,7 +16,7 @@ from lake.errors import UnknownNameError, UsageError
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.settings import Settings
-from lake.store.coverage import CoveredRange
+from lake.store.coverage import CoveredRange, part_of
 from lake.store.ledger import Ledger
 from tests.conftest import DAY, MINUTE, ORIGIN, T0, bars, store_of, trades, write
 
@@ -220,7 +220,7 @@ def test_every_exchange_and_symbol_that_is_named_must_be_held(lake: Lake) -> Non
 
 def test_a_market_of_which_nothing_happened_is_not_missing(lake: Lake) -> None:
     day = CoveredRange(TimeRange(T0, T0 + DAY), 0)
-    Ledger(store_of(lake)).record_coverage("trades", Market("okx", "A/B"), [day], ORIGIN)
+    Ledger(store_of(lake)).record_coverage({part_of("trades", Market("okx", "A/B")): [day]}, ORIGIN)
     assert lake.scan("trades", exchange="okx", symbol="A/B").collect().is_empty()
     assert lake.latest("trades", exchange="okx", symbol="A/B").is_empty()
     assert lake.scan("trades", symbol=BTC, since=T0 + DAY).collect().is_empty()

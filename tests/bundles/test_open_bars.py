@@ -17,7 +17,7 @@ from lake.cli.app import run
 from lake.errors import QualityError, UnknownNameError
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.store.coverage import CoveredRange
+from lake.store.coverage import CoveredRange, part_of
 from lake.store.ledger import Ledger
 from tests.conftest import MINUTE, ORIGIN, T0, NewLake, bars, store_of, write
 
@@ -31,7 +31,7 @@ def put(lake: Lake, market: Market, closed: list[bool], start: datetime = T0) ->
 
 def cover(lake: Lake, market: Market, minutes: float) -> None:
     settled = [CoveredRange(TimeRange(T0, T0 + minutes * MINUTE), 1)]
-    Ledger(store_of(lake)).record_coverage("bars_1m", market, settled, ORIGIN)
+    Ledger(store_of(lake)).record_coverage({part_of("bars_1m", market): settled}, ORIGIN)
 
 
 def minutes_of(frame: pl.DataFrame, market: Market) -> list[float]:

@@ -22,7 +22,7 @@ from lake.model.market import Market
 from lake.model.progress import NoProgress
 from lake.model.time import TimeRange, iso
 from lake.settings import Settings
-from lake.store.coverage import NOT_GIVEN, CoveredRange
+from lake.store.coverage import NOT_GIVEN, CoveredRange, part_of
 from lake.store.ledger import Ledger
 from tests.conftest import (
     DAY,
@@ -50,7 +50,7 @@ def test_the_schema_of_the_manifest_is_the_one_that_is_committed() -> None:
 
 def cover(lake: Lake, table: str, start: datetime, end: datetime, market: Market = BTC) -> None:
     settled = [CoveredRange(TimeRange(start, end), 1)]
-    Ledger(store_of(lake)).record_coverage(table, market, settled, ORIGIN)
+    Ledger(store_of(lake)).record_coverage({part_of(table, market): settled}, ORIGIN)
 
 
 def test_the_past_is_pinned_as_it_was(lake: Lake) -> None:
@@ -325,8 +325,8 @@ def test_the_id_is_computed_over_tables_by_name(lake: Lake) -> None:
 def test_what_the_source_no_longer_serves_is_not_complete(lake: Lake) -> None:
     write(lake, "trades", trades(2, start=T0 + HOUR))
     given = TimeRange(T0 + HOUR, T0 + DAY)
-    lost = CoveredRange(TimeRange(T0, T0 + HOUR), 0, NOT_GIVEN)
-    Ledger(store_of(lake)).record_coverage("trades", BTC, [lost, CoveredRange(given, 2)], ORIGIN)
+    answers = [CoveredRange(TimeRange(T0, T0 + HOUR), 0, NOT_GIVEN), CoveredRange(given, 2)]
+    Ledger(store_of(lake)).record_coverage({part_of("trades", BTC): answers}, ORIGIN)
     for since, until in ((T0, T0 + DAY), (None, None)):
         with pytest.raises(QualityError, match="no longer serves it") as refused:
             lake.bundles.pin(

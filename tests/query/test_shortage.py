@@ -18,7 +18,7 @@ from lake.model.time import TimeRange
 from lake.query import shortage
 from lake.query.shortage import find_shortages
 from lake.store.checksums import FOLDER
-from lake.store.coverage import CoveredRange
+from lake.store.coverage import CoveredRange, part_of
 from lake.store.ledger import Ledger
 from lake.store.log import locate_log_file, read_latest_version
 from lake.store.store import Origin
@@ -32,7 +32,7 @@ def cover(
     lake: Lake, table: str, start: datetime, end: datetime, rows: int, source: str = "a"
 ) -> None:
     answer = [CoveredRange(TimeRange(start, end), rows)]
-    Ledger(store_of(lake)).record_coverage(table, BTC, answer, Origin("job", source))
+    Ledger(store_of(lake)).record_coverage({part_of(table, BTC): answer}, Origin("job", source))
 
 
 def missing_of(lake: Lake, table: str) -> int:
@@ -78,7 +78,7 @@ def test_a_lost_commit_is_shown_and_refused(filled: Lake) -> None:
     lose_last_commit(filled)
     later = Lake(filled.settings)
     assert missing_of(later, "bars_1m") == 60
-    with pytest.raises(QualityError, match=r"bars_1m of binance BTC/USDT: .* 0 of 60") as caught:
+    with pytest.raises(QualityError, match=r"bars_1m of binance BTC/USDT: .* 60 of 120") as caught:
         pin(later)
     assert "--refetch" in caught.value.hint
     later.bundles.pin("c", table="bars_1m", check=False)
@@ -91,7 +91,7 @@ def test_filled_rows_do_not_count_for_fetched_ones(filled: Lake) -> None:
     lose_last_commit(filled)
     later = Lake(filled.settings)
     write(later, "bars_1m", bars(60, start=T0 + HOUR, fill=["derived:trades"] * 60))
-    with pytest.raises(QualityError, match="has 0 of 60 rows"):
+    with pytest.raises(QualityError, match="has 60 of 120 rows"):
         pin(later)
 
 
@@ -115,7 +115,7 @@ def test_rows_elsewhere_do_not_hide_what_one_interval_lacks(filled: Lake) -> Non
     lose_last_commit(filled)
     later = Lake(filled.settings)
     write(later, "bars_1m", bars(600, start=T0 + 3 * HOUR))
-    assert count_missing(later, "bars_1m") == [(60, 0)]
+    assert count_missing(later, "bars_1m") == [(120, 60)]
     assert missing_of(later, "bars_1m") == 60
 
 
@@ -123,17 +123,19 @@ def test_a_row_may_be_stored_within_the_tolerance_of_an_edge(lake: Lake) -> None
     write(lake, "trades", trades(1, start=T0 - SECOND / 2))
     cover(lake, "trades", T0, T0 + HOUR, 1)
     assert count_missing(lake, "trades") == []
-    cover(lake, "trades", T0 + SECOND, T0 + HOUR, 1)
+    cover(lake, "trades", T0 + SECOND, T0 + HOUR, 1, "b")
     assert count_missing(lake, "trades") == [(1, 0)]
 
 
 def test_a_market_without_any_row_left_is_refused_too(filled: Lake) -> None:
     eth = bars(5, symbol="ETH/USDT")
     write(filled, "bars_1m", eth)
-    Ledger(store_of(filled)).record_coverage(
-        "bars_1m", Market("binance", "ETH/USDT"), [CoveredRange(TimeRange(T0, T0 + HOUR), 5)],
-        Origin("job", "a"),
-    )  # fmt: skip
+    answers = {
+        part_of("bars_1m", Market("binance", "ETH/USDT")): [
+            CoveredRange(TimeRange(T0, T0 + HOUR), 5)
+        ]
+    }
+    Ledger(store_of(filled)).record_coverage(answers, Origin("job", "a"))
     lose_last_commit(filled)
     later = Lake(filled.settings)
     assert later.status().filter(symbol="ETH/USDT")["rows_missing"].to_list() == [5]

@@ -14,7 +14,7 @@ from lake.model.dataset import TIMESTAMP
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.store import checksums
-from lake.store.coverage import CoveredRange
+from lake.store.coverage import CoveredRange, part_of
 from lake.store.ledger import Ledger
 from lake.store.log import locate_log_file, read_latest_version
 from lake.store.store import Store
@@ -137,7 +137,7 @@ def test_a_torn_end_of_coverage_costs_requests_only(
     market = Market("binance", "BTC/USDT")
     days = [TimeRange(T0 + n * DAY, T0 + (n + 1) * DAY) for n in range(0, 6, 2)]
     for day in days:
-        Ledger(filled).record_coverage("trades", market, [CoveredRange(day, 5)], ORIGIN)
+        Ledger(filled).record_coverage({part_of("trades", market): [CoveredRange(day, 5)]}, ORIGIN)
     if name == "data file":
         folder = filled.root.tables / "coverage"
         newest = max(folder.rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
@@ -147,7 +147,7 @@ def test_a_torn_end_of_coverage_costs_requests_only(
     store = store_of_root(filled)
     assert Ledger(store).read_covered("trades", market) == tuple(days[:2])
     assert "moved torn commits away" in caplog.text
-    Ledger(store).record_coverage("trades", market, [CoveredRange(days[2], 5)], ORIGIN)
+    Ledger(store).record_coverage({part_of("trades", market): [CoveredRange(days[2], 5)]}, ORIGIN)
     assert Ledger(store_of_root(filled)).read_covered("trades", market) == tuple(days)
 
 

@@ -12,7 +12,7 @@ from lake.errors import DamagedError
 from lake.model.market import Market
 from lake.model.time import TimeRange
 from lake.store.checksums import FOLDER, join_records, list_records
-from lake.store.coverage import CoveredRange
+from lake.store.coverage import CoveredRange, part_of
 from lake.store.ledger import Ledger
 from lake.store.log import locate_log_file
 from tests.conftest import DAY, ORIGIN, T0, store_of, trades, write
@@ -158,10 +158,11 @@ def test_coverage_goes_on_without_it(filled: Lake, caplog: pytest.LogCaptureFixt
     market = Market("binance", "BTC/USDT")
     days = [TimeRange(T0 + n * DAY, T0 + (n + 1) * DAY) for n in range(0, 4, 2)]
     for day in days:
-        Ledger(store_of(filled)).record_coverage("trades", market, [CoveredRange(day, 5)], ORIGIN)
+        answers = {part_of("trades", market): [CoveredRange(day, 5)]}
+        Ledger(store_of(filled)).record_coverage(answers, ORIGIN)
     take(filled, 2, table="coverage")
     later = store_of(Lake(filled.settings))
-    Ledger(later).record_coverage("trades", market, [CoveredRange(days[1], 5)], ORIGIN)
+    Ledger(later).record_coverage({part_of("trades", market): [CoveredRange(days[1], 5)]}, ORIGIN)
     assert "commits vanished" in caplog.text
     assert Ledger(later).read_covered("trades", market) == tuple(days)
     assert Lake(filled.settings).maintenance.verify("coverage").is_intact

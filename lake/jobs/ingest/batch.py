@@ -16,11 +16,11 @@ from lake.jobs.job import WriteCounts
 from lake.jobs.touched import TouchedRanges
 from lake.log import get_logger
 from lake.model.dataset import TIMESTAMP, Dataset
-from lake.model.intervals import subtract
 from lake.model.market import Market
 from lake.model.time import MICROSECOND, TimeRange
 from lake.sources.base import FetchRequest, Page, Refused
-from lake.store.coverage import NOT_GIVEN, CoveredRange
+from lake.store.coverage import NOT_GIVEN, CoveredRange, part_of
+from lake.store.coverage import Part as CoveredPart
 from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store, WriteResult
 
@@ -113,30 +113,37 @@ class BatchWriter:
         A damaged table stops no other one.
         """
         with self._lock:
+            answers: dict[CoveredPart, list[CoveredRange]] = {}
             for name, dataset in batch.datasets.items():
                 if name in self._damaged:
                     continue
                 try:
-                    self._write_table(dataset, batch)
+                    answers |= self._write_table(dataset, batch)
                 except DamagedError as error:
                     _log.error("table is damaged", table=name, reason=error.message)
                     self._damaged[name] = error
+            self._ledger.record_coverage(answers, self.origin)
 
-    def _write_table(self, dataset: Dataset, batch: Batch) -> None:
+    def _write_table(self, dataset: Dataset, batch: Batch) -> dict[CoveredPart, list[CoveredRange]]:
+        """Write what a batch has for a table; return the answers to record."""
         # Also without rows: checks and overviews are to show the table.
         self._store.create(dataset)
         for request, records in batch.refused.items():
             if request.dataset.name == dataset.name:
                 self._quarantine(request, records)
         kept = self._write_rows(dataset, batch)
+        answers: dict[CoveredPart, list[CoveredRange]] = defaultdict(list)
         for (name, market), settled in batch.settled.items():
             if name == dataset.name:
-                self._record(name, market, _count_rows(settled, _find_times(kept, market)))
+                counted = _count_rows(settled, _find_times(kept, market))
+                answers[part_of(name, market)] += counted
+                self._touched.add(name, market, [item.range for item in counted])
         for (name, market), ranges in batch.not_given.items():
             if name == dataset.name:
-                # What another request or source gave before stays covered.
-                left = subtract(ranges, self._ledger.read_covered(name, market))
-                self._record(name, market, [CoveredRange(r, 0, NOT_GIVEN) for r in left])
+                lost = [CoveredRange(item, 0, NOT_GIVEN) for item in ranges]
+                answers[part_of(name, market)] += lost
+                self._touched.add(name, market, ranges)
+        return answers
 
     def _write_rows(self, dataset: Dataset, batch: Batch) -> pl.DataFrame | None:
         """Write the rows of a table; return the times of those that it holds, with their market."""
@@ -151,10 +158,6 @@ class BatchWriter:
         written = self._store.write(dataset, rows, self.origin, answers)
         self._counts.add(dataset.name, written)
         return written.kept.rename({dataset.time_column: "time"})
-
-    def _record(self, name: str, market: Market, answers: Sequence[CoveredRange]) -> None:
-        self._touched.add(name, market, [answer.range for answer in answers])
-        self._ledger.record_coverage(name, market, answers, self.origin)
 
     def _quarantine(self, request: FetchRequest, records: Sequence[Refused]) -> None:
         store, dataset = self._store, request.dataset
@@ -184,7 +187,7 @@ def _find_times(kept: pl.DataFrame | None, market: Market) -> pl.Series:
 
 
 def _count_rows(settled: Sequence[CoveredRange], times: pl.Series) -> list[CoveredRange]:
-    """Return settled ranges with the number of rows that the table holds in each."""
+    """Return settled ranges with the rows that the table holds in each."""
     bounds = pl.DataFrame(
         {
             "start": [item.range.start for item in settled],
@@ -194,7 +197,7 @@ def _count_rows(settled: Sequence[CoveredRange], times: pl.Series) -> list[Cover
     )
     first, last = (times.search_sorted(bounds[name], side="left") for name in ("start", "end"))
     return [
-        replace(item, rows=rows)
+        replace(item, rows=rows, times=times)
         for item, rows in zip(settled, (last - first).to_list(), strict=True)
     ]
 

@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import polars as pl
-
 from lake.errors import SourceError, SourceRefusedError, UnknownNameError
 from lake.jobs.ingest import plan
 from lake.jobs.ingest.agenda import PATIENCE, Failed
@@ -22,7 +20,7 @@ from lake.model.market import Market
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
 from lake.sources.base import FetchRequest, RangeSource, Source, require_ranges
-from lake.store.coverage import NOT_GIVEN, is_covered
+from lake.store.coverage import Coverage
 from lake.store.ledger import Ledger
 from lake.store.refusals import Refusal, Refusals
 from lake.store.store import Store
@@ -57,13 +55,16 @@ class History:
             tuple(sorted({market.exchange for market in markets})),
             tuple(sorted({market.symbol for market in markets})),
         )
-        rows = Ledger(store).read_coverage(selection)
-        by_source = _group(rows.filter(pl.col("status") == NOT_GIVEN))
-        covered: dict[_Part, list[TimeRange]] = defaultdict(list)
-        for (_, part), ranges in _group(rows.filter(is_covered())).items():
-            covered[part].extend(ranges)
-        joined = {part: union(ranges) for part, ranges in covered.items()}
-        return cls(joined, by_source, _read_refusals(store, selection, joined))
+        coverage = Coverage.of(Ledger(store).read_coverage(selection))
+        covered: dict[_Part, RangeSet] = {}
+        not_given: dict[tuple[str, _Part], RangeSet] = {}
+        for key in coverage:
+            part = key[0], Market(*key[1:])
+            if ranges := coverage.covered(key):
+                covered[part] = ranges
+            for source, lost in coverage.not_given_by(key).items():
+                not_given[source, part] = lost
+        return cls(covered, not_given, _read_refusals(store, selection, covered))
 
     def find_begun(self, request: FetchRequest) -> RangeSet:
         """Return all ranges that were asked for before, whatever came of it."""
@@ -274,15 +275,3 @@ def _read_refusals(
 
 def _to_refusal(error: UnknownNameError) -> SourceRefusedError:
     return SourceRefusedError(error.message, error.hint, reason="refused")
-
-
-def _group(rows: pl.DataFrame) -> dict[tuple[str, _Part], RangeSet]:
-    """Group rows of `coverage` by source, table and market."""
-    return {
-        (str(source), (str(table), Market(str(exchange), str(symbol)))): union(
-            TimeRange(*bounds) for bounds in group.select("timestamp", "end").iter_rows()
-        )
-        for (source, table, exchange, symbol), group in rows.group_by(
-            "source", "dataset", "exchange", "symbol"
-        )
-    }

@@ -15,7 +15,7 @@ from lake.model.grid import end_of
 from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.time import TimeRange, iso
 from lake.query.grids import find_grid
-from lake.store.coverage import CLAIMED, CoveredRange
+from lake.store.coverage import CLAIMED, CoveredRange, part_of
 from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store, WriteResult
 
@@ -61,9 +61,11 @@ def write_rows(
         written = store.write(dataset, fitted, Origin(job.id, source))
         counts.add(dataset.name, written)
         if covers is not None:
-            for market, answer in _list_covered(store, dataset, fitted, written.kept, covers):
-                origin = Origin(job.id, CLAIMED)
-                Ledger(store).record_coverage(dataset.name, market, [answer], origin)
+            answers = {
+                part_of(dataset.name, market): [answer]
+                for market, answer in _list_covered(store, dataset, fitted, written.kept, covers)
+            }
+            Ledger(store).record_coverage(answers, Origin(job.id, CLAIMED))
     return written
 
 

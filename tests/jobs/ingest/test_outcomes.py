@@ -23,7 +23,7 @@ from lake.model.market import Market
 from lake.model.progress import NoProgress
 from lake.model.time import TimeRange
 from lake.sources.base import FetchRequest, Page
-from lake.store.coverage import CoveredRange
+from lake.store.coverage import CoveredRange, part_of
 from lake.store.ledger import Ledger
 from lake.store.store import Origin, Store
 from tests.conftest import DAY, MINUTE
@@ -189,9 +189,8 @@ def test_a_market_that_is_gone_names_the_end_of_its_own_table(lake: Lake) -> Non
     later = TimeRange(GIVEN.start, NOW)
     store = Store(lake.root, Clock(NOW))
     origin = Origin("job", "ccxt:one")
-    Ledger(store).record_coverage(
-        "trades", Market("one", "AAA/USDT"), [CoveredRange(later, 1)], origin
-    )
+    answers = {part_of("trades", Market("one", "AAA/USDT")): [CoveredRange(later, 1)]}
+    Ledger(store).record_coverage(answers, origin)
     error, _ = fail(lake, Venue(), symbols=["AAA/USDT"], since=None, until=None)
     assert "bars_1m of one AAA/USDT is covered until 2026-03-10T00:00:00Z" in error.message
 

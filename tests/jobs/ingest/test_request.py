@@ -10,7 +10,7 @@ from lake.jobs.ingest.ingest import describe_job
 from lake.jobs.ingest.request import IngestChoice, IngestRequest, choose_requests
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.store.coverage import CoveredRange
+from lake.store.coverage import CoveredRange, part_of
 from lake.store.ledger import Ledger
 from lake.store.refusals import NewRefusal, Refusals
 from tests.conftest import DAY, ORIGIN, T0, store_of
@@ -37,7 +37,7 @@ def covered(lake: Lake) -> Lake:
     ledger = Ledger(store_of(lake))
     for table, exchange, symbol in COVERED:
         day = CoveredRange(TimeRange(T0, T0 + DAY), 1)
-        ledger.record_coverage(table, Market(exchange, symbol), [day], ORIGIN)
+        ledger.record_coverage({part_of(table, Market(exchange, symbol)): [day]}, ORIGIN)
     return lake
 
 

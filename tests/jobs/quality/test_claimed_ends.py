@@ -11,7 +11,7 @@ from lake.api import Lake
 from lake.errors import QualityError
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.store.coverage import CoveredRange
+from lake.store.coverage import CoveredRange, part_of
 from lake.store.ledger import Ledger
 from lake.store.store import Origin
 from tests.conftest import DAY, MINUTE, T0, bars, store_of, trades
@@ -69,7 +69,7 @@ def test_an_end_that_a_venue_answered_is_no_loss(lake: Lake) -> None:
     lake.write("bars_1m", ROWS)
     answer = CoveredRange(TimeRange(T0 - DAY, T0 + DAY), 100)
     market, origin = Market("binance", "BTC/USDT"), Origin("job", "ccxt:binance")
-    Ledger(store_of(lake)).record_coverage("bars_1m", market, [answer], origin)
+    Ledger(store_of(lake)).record_coverage({part_of("bars_1m", market): [answer]}, origin)
     assert _found(lake) == []
 
 

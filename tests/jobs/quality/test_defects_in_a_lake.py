@@ -19,7 +19,7 @@ from lake.model.market import Market
 from lake.model.time import TimeRange, from_ms
 from lake.sandbox import SyntheticMarkets
 from lake.store.clock import CommitClock
-from lake.store.coverage import CoveredRange
+from lake.store.coverage import CoveredRange, part_of
 from lake.store.delta import create_table
 from lake.store.ledger import Ledger
 from tests.conftest import DAY, MINUTE, ORIGIN, SECOND, store_of
@@ -171,7 +171,7 @@ def test_missing_bars_of_time_that_was_never_requested_are_not_fetched(lake: Lak
     sample = SAMPLES["sandbox"]()
     requested = TimeRange(START, START + 5 * DAY)
     settled = [CoveredRange(requested, 7200)]
-    Ledger(store_of(lake)).record_coverage("bars_1m", BINANCE, settled, ORIGIN)
+    Ledger(store_of(lake)).record_coverage({part_of("bars_1m", BINANCE): settled}, ORIGIN)
     injected, findings = checked(lake, sample, "gap", rows=3)
     assert rows_at(injected.truth, findings) == 60
     expected = [

@@ -22,7 +22,7 @@ from lake.model.time import TimeRange
 from lake.quality.slice import Slice
 from lake.sandbox import Fault, Sandbox
 from lake.settings import QualitySettings, Settings
-from lake.store.coverage import CoveredRange
+from lake.store.coverage import CoveredRange, part_of
 from lake.store.ledger import Ledger
 from tests.conftest import DAY, MINUTE, ORIGIN, T0, bars, store_of, trades, write
 from tests.jobs.conftest import NOW, MakeLake
@@ -94,7 +94,7 @@ def test_what_changed_is_written_with_the_job_that_found_it_first(lake: Lake) ->
     holed(lake)
     first = lake.quality.check()
     settled = [CoveredRange(TimeRange(T0, T0 + DAY), 58)]
-    Ledger(store_of(lake)).record_coverage("bars_1m", _markets(lake)[0], settled, ORIGIN)
+    Ledger(store_of(lake)).record_coverage({part_of("bars_1m", _markets(lake)[0]): settled}, ORIGIN)
     lake.quality.check()
     write(lake, "bars_1m", bars(1, start=T0 + 11 * MINUTE, volume=[9.0]))  # in the context
     third = lake.quality.check()

@@ -10,7 +10,7 @@ import pytest
 from lake.api import Lake
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.store.coverage import NOT_GIVEN, CoveredRange
+from lake.store.coverage import NOT_GIVEN, CoveredRange, part_of
 from lake.store.ledger import Ledger
 from lake.store.store import Origin
 from tests.conftest import DAY, MINUTE, T0, bars, store_of, trades, write
@@ -23,7 +23,8 @@ ALL = TimeRange(T0, T0 + COUNT * MINUTE)
 
 def _cover(lake: Lake, table: str, span: TimeRange, rows: int, status: str | None = None) -> None:
     answer = CoveredRange(span, rows, status)
-    Ledger(store_of(lake)).record_coverage(table, BTC, [answer], Origin("job", "ccxt:binance"))
+    origin = Origin("job", "ccxt:binance")
+    Ledger(store_of(lake)).record_coverage({part_of(table, BTC): [answer]}, origin)
 
 
 def _part(first: int, last: int) -> TimeRange:

@@ -9,7 +9,7 @@ import polars as pl
 from lake.api import Lake
 from lake.model.market import Market
 from lake.model.time import TimeRange
-from lake.store.coverage import NOT_GIVEN, CoveredRange
+from lake.store.coverage import NOT_GIVEN, CoveredRange, part_of
 from lake.store.ledger import Ledger
 from lake.store.store import Origin
 from tests.conftest import DAY, MINUTE, ORIGIN, T0, bars, store_of, trades, write
@@ -20,7 +20,7 @@ GIVEN = TimeRange(T0, T0 + DAY)
 
 
 def record(lake: Lake, table: str, ranges: Sequence[CoveredRange], source: str = "test") -> None:
-    Ledger(store_of(lake)).record_coverage(table, MARKET, ranges, Origin("job", source))
+    Ledger(store_of(lake)).record_coverage({part_of(table, MARKET): ranges}, Origin("job", source))
 
 
 def fill(lake: Lake, table: str, rows: pl.DataFrame) -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from lake.api import Lake
+from lake.api import Lake, utc_now
 from lake.errors import UsageError
 from lake.jobs.ingest.ingest import Ingestion
 from lake.jobs.ingest.request import IngestRequest
@@ -17,9 +17,9 @@ from lake.jobs.repairs.repair import Repairer
 from lake.model.market import Market
 from lake.model.progress import NoProgress
 from lake.model.time import TimeRange
-from lake.query.unchecked import find_unchecked
+from lake.query.unchecked import Unchecked, find_unchecked
 from lake.sources import registry
-from lake.store.coverage import NOT_GIVEN, CoveredRange
+from lake.store.coverage import NOT_GIVEN, CoveredRange, part_of
 from lake.store.ledger import Ledger
 from lake.store.log import locate_log_file
 from lake.store.store import Store
@@ -164,7 +164,7 @@ def test_answers_without_rows_are_checked(lake: Lake) -> None:
     write(lake, "trades", trades(3, side=["buy"] * 3))
     lake.quality.check()
     lost = CoveredRange(TimeRange(T0 - DAY, T0), 0, NOT_GIVEN)
-    Ledger(store_of(lake)).record_coverage("trades", BTC, [lost], ORIGIN)
+    Ledger(store_of(lake)).record_coverage({part_of("trades", BTC): [lost]}, ORIGIN)
     assert unchecked(lake) == {("trades", "BTC/USDT")}
     lake.quality.repair(offline=True)
     assert unchecked(lake) == set()
@@ -183,7 +183,7 @@ def test_rejected_rows_are_checked(lake: Lake) -> None:
 
 def test_a_table_of_which_an_old_lake_has_only_answers_is_shown_and_checked(lake: Lake) -> None:
     answered = CoveredRange(TimeRange(T0, T0 + DAY), 0, "fetched")
-    Ledger(store_of(lake)).record_coverage("bars_1m", BTC, [answered], ORIGIN)
+    Ledger(store_of(lake)).record_coverage({part_of("bars_1m", BTC): [answered]}, ORIGIN)
     [status] = lake.status().rows(named=True)
     assert (status["table"], status["symbol"], status["rows"]) == ("bars_1m", "BTC/USDT", 0)
     lake.quality.check()
@@ -233,3 +233,25 @@ def test_rejected_rows_of_a_new_table_are_shown_and_checked(lake: Lake) -> None:
 def test_rows_that_are_no_frame_are_refused(lake: Lake) -> None:
     with pytest.raises(UsageError, match="rows for trades are a dict, not a Polars DataFrame"):
         lake.write("trades", {"price": [1.0]})  # type: ignore[arg-type]
+
+
+def test_of_a_grown_interval_only_what_was_added_is_owed(lake: Lake) -> None:
+    write(lake, "bars_1m", bars(3))
+    _answer(lake, TimeRange(T0, T0 + DAY))
+    lake.quality.check()
+    _answer(lake, TimeRange(T0 + DAY, T0 + 2 * DAY))
+    assert [item.range for item in _owed(lake)] == [TimeRange(T0 + DAY, T0 + 2 * DAY)]
+    Lake(lake.settings, now=lambda: utc_now() + DAY).maintenance.vacuum(keep="1h")
+    [owed] = _owed(lake)
+    assert owed.range == TimeRange(T0, T0 + 2 * DAY), "what was checked before cannot be told"
+    lake.quality.check()
+    assert _owed(lake) == []
+
+
+def _answer(lake: Lake, span: TimeRange) -> None:
+    answers = {part_of("bars_1m", BTC): [CoveredRange(span, 0, "fetched")]}
+    Ledger(store_of(lake)).record_coverage(answers, ORIGIN)
+
+
+def _owed(lake: Lake) -> list[Unchecked]:
+    return [item for item in find_unchecked(store_of(lake)) if item.origin == "coverage"]

@@ -20,7 +20,7 @@ from lake.quality.checks.reconciliation import CHECKS as RECONCILIATION
 from lake.quality.checks.times import CHECKS
 from lake.quality.slice import Slice
 from lake.store import chunks
-from lake.store.coverage import CoveredRange
+from lake.store.coverage import CoveredRange, part_of
 from lake.store.ledger import Ledger
 from lake.store.snapshot import Snapshot
 from tests.conftest import (
@@ -62,7 +62,7 @@ def missing(parts: list[Slice]) -> list[tuple[datetime, int, str]]:
 
 def cover(lake: Lake, table: str, *ranges: TimeRange) -> None:
     settled = [CoveredRange(range_, 1) for range_ in ranges]
-    Ledger(store_of(lake)).record_coverage(table, BINANCE, settled, ORIGIN)
+    Ledger(store_of(lake)).record_coverage({part_of(table, BINANCE): settled}, ORIGIN)
 
 
 def test_bounds_within_a_day_mean_all_of_it_unless_it_is_exact(lake: Lake) -> None:
@@ -230,7 +230,7 @@ def test_a_venue_may_be_known_to_omit_empty_bars_or_settings_say_so(
     write(lake, "bars_1m", bars(2, step=2 * MINUTE, exchange=exchange))
     settled = [CoveredRange(TimeRange(T0, T0 + DAY), 1)]
     market = Market(exchange, "BTC/USDT")
-    Ledger(store_of(lake)).record_coverage("bars_1m", market, settled, ORIGIN)
+    Ledger(store_of(lake)).record_coverage({part_of("bars_1m", market): settled}, ORIGIN)
     seen = open_inputs(store_of(lake), settings, T0 + DAY).cut_slices("bars_1m", EVERYTHING)
     assert missing(list(seen)) == [(T0 + MINUTE, 1, reason)]
 

@@ -17,7 +17,7 @@ from lake.model.timeframe import Timeframe
 from lake.model.units import Units
 from lake.query.grids import find_grid
 from lake.query.markets import find_market_units
-from lake.store.coverage import CoveredRange
+from lake.store.coverage import CoveredRange, part_of
 from lake.store.ledger import Ledger
 from tests.conftest import DAY, ORIGIN, T0, TIME, bars, store_of, trades, write
 
@@ -162,7 +162,7 @@ def test_a_pin_of_weeks_is_complete_though_none_opens_at_its_beginning(lake: Lak
     weeks = longer(hours_of(40), T0 + 3 * DAY, 7 * DAY)
     write(lake, "bars_1w", weeks)
     answered = [CoveredRange(TimeRange(T0 + 3 * DAY, T0 + 38 * DAY), weeks.height)]
-    Ledger(store_of(lake)).record_coverage("bars_1w", MARKET, answered, ORIGIN)
+    Ledger(store_of(lake)).record_coverage({part_of("bars_1w", MARKET): answered}, ORIGIN)
     lake.bundles.pin(
         "weeks", table="bars_1w", since=T0 + DAY, until=T0 + 38 * DAY, require_complete=True
     )

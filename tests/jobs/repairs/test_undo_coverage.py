@@ -67,20 +67,23 @@ def test_an_undone_repair_of_time_never_requested_leaves_it_uncovered(lake: Lake
     assert rows(lake, "bars_1m").height == 240
 
 
-def test_an_interval_that_a_repair_recorded_anew_is_as_it_was(lake: Lake) -> None:
-    """It asks for exactly what an ingestion had asked for."""
-    asked = TimeRange(HOLE.end, HOLE.end + 2 * HOUR)
+@pytest.mark.parametrize("length", [HOUR, 2 * HOUR])
+def test_an_interval_that_a_repair_asked_for_again_is_as_it_was(
+    lake: Lake, length: timedelta
+) -> None:
+    """It asks for what an ingestion had asked for, or for part of it."""
+    asked = TimeRange(HOLE.end, HOLE.end + length)
     delete(lake, "bars_1m", BTC, minutes(5, asked.start))
     covered = _coverage(lake)
     found = findings(finding("bars_1m", BTC, asked))
     [applied] = repair(lake, found).applied
-    assert not _coverage(lake).equals(covered)
+    assert _coverage(lake)["rows"].to_list() == covered["rows"].to_list()
     undo(store_of(lake), applied.repair_id)
     assert_frame_equal(_coverage(lake), covered)
 
 
 def test_of_an_interval_of_two_repairs_the_other_part_stays_covered(lake: Lake) -> None:
-    """Windows of a job that touch are recorded as one interval."""
+    """Both fill a hole of one interval: it is cut where the other part begins."""
     first = TimeRange(HOLE.start, HOLE.start + HOUR / 2)
     second = TimeRange(first.end, HOLE.end)
     repair(lake, findings(*(finding("bars_1m", BTC, part) for part in (first, second))))
@@ -88,8 +91,37 @@ def test_of_an_interval_of_two_repairs_the_other_part_stays_covered(lake: Lake) 
     part = {**record, "timestamp": first.start, "end": first.end}
     store = store_of(lake)
     take_back_coverage(store, lake.dataset("bars_1m"), BTC, part, Origin("undo", "test"))
-    kept = _coverage(lake).filter(pl.col("job_id") == record["job_id"])
-    assert kept.select("timestamp", "end", "rows").rows() == [(second.start, second.end, 30)]
+    assert _coverage(lake).select("timestamp", "end", "rows").rows() == [
+        (SINCE, HOLE.start, 60),
+        (second.start, HOLE.end + 2 * HOUR, 150),
+    ]
+
+
+def test_what_was_ingested_after_a_repair_stays_covered(lake: Lake) -> None:
+    lake.quality.check()
+    [applied] = lake.quality.repair().applied
+    _ingest(lake, SINCE, HOLE.end + 5 * HOUR)
+    assert _coverage(lake)["rows"].to_list() == [420]
+    lake.quality.undo(applied.repair_id)
+    assert _coverage(lake).select("timestamp", "end", "rows").rows() == [
+        (SINCE, HOLE.start, 60),
+        (HOLE.end, HOLE.end + 5 * HOUR, 300),
+    ]
+    assert lake.status()["rows_missing"].to_list() == [0]
+
+
+def test_repairs_undone_in_the_order_in_which_they_were_made_claim_nothing(lake: Lake) -> None:
+    ids = []
+    for part in (minutes(30, HOLE.start), minutes(30, HOLE.start + HOUR / 2)):
+        [applied] = repair(lake, findings(finding("bars_1m", BTC, part))).applied
+        ids.append(applied.repair_id)
+    for repair_id in ids:
+        lake.quality.undo(repair_id)
+        assert lake.status()["rows_missing"].to_list() == [0]
+    assert _coverage(lake).select("timestamp", "end", "rows").rows() == [
+        (SINCE, HOLE.start, 60),
+        (HOLE.end, HOLE.end + 2 * HOUR, 120),
+    ]
 
 
 @pytest.mark.slow
