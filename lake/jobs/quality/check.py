@@ -12,19 +12,26 @@ import polars as pl
 from lake.errors import LakeError, UnknownNameError
 from lake.jobs.alerts import run_alerts
 from lake.jobs.job import WriteCounts, record_job
-from lake.jobs.quality.findings import FindingCounts, close_findings, record_findings, record_scores
-from lake.jobs.quality.lookup import FindingFilter, read_findings, severities_from
+from lake.jobs.quality.findings import (
+    FindingCounts,
+    list_judged,
+    read_open,
+    record_findings,
+    record_scores,
+)
+from lake.jobs.quality.lookup import severities_from
 from lake.jobs.quality.owed import TableSelection, create_answered, record_marks, select_touched
-from lake.jobs.quality.run import check_tables, open_inputs
+from lake.jobs.quality.run import MarketResult, check_tables, open_inputs
 from lake.jobs.quality.slices import CheckInputs
 from lake.jobs.touched import Touched
 from lake.log import get_logger
-from lake.model.market import DATASET_MARKET, Market
+from lake.model.market import DATASET_MARKET
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection
-from lake.model.time import TimeRange, iso
+from lake.model.time import iso
 from lake.model.words import count
 from lake.quality.configure import OwnChecks
+from lake.quality.findings import sort_by_severity
 from lake.quality.score import combine_scores
 from lake.query.unchecked import find_unchecked, read_versions
 from lake.settings import QualitySettings, Settings
@@ -35,6 +42,8 @@ from lake.store.store import Store
 
 _log = get_logger(__name__)
 _SHOWN = 3
+_MOST_WAITING = 50_000
+"""Findings that a check collects before it records them."""
 
 
 @dataclass(frozen=True)
@@ -240,9 +249,12 @@ def _run(
     try:
         with record_job(Ledger(store), command, _build_arguments(wanted), WriteCounts()) as job:
             job_id = job.id
-            for table, selection in wanted:
-                with run.damages.collect(table):
-                    run.check(table, selection, job_id)
+            try:
+                for table, selection in wanted:
+                    with run.damages.collect(table):
+                        run.check(table, selection, job_id)
+            finally:  # whatever ended it: what was judged is right
+                run.record(job_id)
             scores = pl.concat(run.days) if run.days else scores
             record_scores(store, scores, job_id)
             run.damages.raise_if_any()
@@ -273,23 +285,34 @@ class _Run:
     recorded: FindingCounts = field(default_factory=FindingCounts)
     days: list[pl.DataFrame] = field(default_factory=list)
     damages: Damages = field(default_factory=Damages)
+    _results: list[MarketResult] = field(default_factory=list)
+    _complete: list[TableSelection] = field(default_factory=list)
+    _earlier: list[TableSelection] = field(default_factory=list)
+    _waiting: int = 0
 
     def check(self, table: str, selection: Selection, job_id: str) -> None:
         """Check a selection of a table; where damage ends that, no finding is closed for it."""
-        checked: dict[Market, list[TimeRange]] = {}
         results = check_tables(
             self.inputs, [table], selection, self.quality, self.progress, self.own, self.damages
         )
         before = set(self.damages.errors)
         for result in results:
-            place = (self.store, result.table, result.market)
-            self.recorded += record_findings(*place, result.range, result.findings, job_id)
-            checked.setdefault(result.market, []).append(result.range)
+            self._results.append(result)
             self.days.append(result.named_scores)
-        if self.damages.errors.keys() - before or table in before:
-            return  # days that were not judged may have rows
-        days = widen_to_days(selection)
-        self.recorded += close_findings(self.store, table, days, checked, job_id)
+            self._waiting += result.findings.height
+            if self._waiting >= _MOST_WAITING:
+                self.record(job_id)
+        if not self.damages.errors.keys() - before and table not in before:
+            # Otherwise days that were not judged may have rows.
+            self._complete.append((table, widen_to_days(selection)))
+
+    def record(self, job_id: str) -> None:
+        """Record what was found since the last record."""
+        self.recorded += record_findings(
+            self.store, self._results, self._complete, job_id, self._earlier
+        )
+        self._earlier += list_judged(self._results)
+        self._results, self._complete, self._waiting = [], [], 0
 
 
 def _leave_out_damaged(
@@ -299,12 +322,8 @@ def _leave_out_damaged(
 
 
 def _read_open_findings(store: Store, wanted: Sequence[TableSelection]) -> pl.DataFrame:
-    parts = [
-        read_findings(store, FindingFilter((table,), widen_to_days(selection)))
-        for table, selection in wanted
-        if store.catalog.dataset(table).kind == "data"
-    ]
-    return pl.concat(parts) if parts else store.catalog.dataset("findings").empty()
+    """Read the open findings of selections, the worst first."""
+    return sort_by_severity(read_open(store, [(t, widen_to_days(s)) for t, s in wanted]))
 
 
 def _require_rows(inputs: CheckInputs, tables: Sequence[str], selection: Selection) -> None:

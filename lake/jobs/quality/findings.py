@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 import polars as pl
 
-from lake.log import FINDINGS, get_logger
+from lake.jobs.quality.run import MarketResult
+from lake.log import FINDINGS as FINDINGS_LOGGER
+from lake.log import get_logger
 from lake.model.dataset import TIMESTAMP, Dataset
-from lake.model.intervals import union
-from lake.model.market import Market
+from lake.model.market import DATASET_MARKET, MARKET_COLUMNS, StoredMarket
 from lake.model.selection import Selection
-from lake.model.time import MICROSECOND, TimeRange, iso
+from lake.model.time import MICROSECOND, iso
 from lake.quality.findings import as_rows
+from lake.quality.run import FINDINGS
 from lake.store.store import Origin, Store
 
 _log = get_logger(__name__)
-_findings_log = get_logger(FINDINGS)
+_findings_log = get_logger(FINDINGS_LOGGER)
 _LOUD_FINDINGS = 5
 """Findings of a market and run that are logged at their own level; the others as info."""
 _KEPT = ("job_id", "found_at")
@@ -40,26 +44,31 @@ class FindingCounts:
 
 
 def record_findings(
-    store: Store, table: str, market: Market, judged: TimeRange, findings: pl.DataFrame, job_id: str
+    store: Store,
+    results: Sequence[MarketResult],
+    complete: Sequence[tuple[str, Selection]],
+    job_id: str,
+    earlier: Sequence[tuple[str, Selection]] = (),
 ) -> FindingCounts:
-    """Record the findings of a market in a range, and close those that checks no longer report.
+    """Record the findings of a check in one commit, and close those that it no longer reports.
 
     Unchanged findings stay as they are: repeating a check changes nothing.
 
     Parameters
     ----------
-    findings
-        All findings of the checks, in columns of `lake.quality.run.FINDINGS`.
+    results
+        What the checks found, by market and range.
+    complete
+        Tables and selections that were checked to their end: findings on days without a result are
+        closed, because these days have no rows any more.
+    earlier
+        Tables and selections of results that were recorded before.
     """
+    if not results and not complete:
+        return FindingCounts()
     dataset = store.catalog.dataset("findings")
-    now = pl.lit(store.now(), dtype=TIMESTAMP)
-    current = as_rows(table, market, findings).with_columns(
-        status=pl.lit("open"), job_id=pl.lit(job_id), found_at=now
-    )
-    selection = Selection((market.exchange,), (market.symbol,), judged.start, judged.end)
-    stored = store.read(dataset, selection).filter(
-        (pl.col("dataset") == table) & (pl.col("status") == "open")
-    )
+    current = _list_current(store, results, job_id)
+    stored = read_open(store, list_judged(results), complete, earlier)
     before = stored.select("finding_id", *(pl.col(name).alias(f"_{name}") for name in _KEPT))
     joined = current.join(before, on="finding_id", how="left", maintain_order="left")
     opened = joined.filter(pl.col("_job_id").is_null()).select(current.columns)
@@ -69,64 +78,115 @@ def record_findings(
     )
     closed = _mark_closed(store, stored.join(current, on="finding_id", how="anti"), job_id)
     # Unchanged findings need not be written.
-    columns = [name for name in dataset.polars_schema if name != "date"]
     updated = kept.join(stored.drop("date"), on=kept.columns, how="anti", nulls_equal=True)
     changed = pl.concat(
         [frame.select(_complete_columns(dataset, frame)) for frame in (opened, updated, closed)]
     )
     if changed.height:
-        written = store.write(dataset, changed.select(columns), Origin(job_id, "lake"))
+        written = store.write(dataset, changed, Origin(job_id, "lake"))
         if written.rejected:
-            _log.error(
-                "findings cannot be recorded, and are in quarantine",
-                findings=written.rejected,
-                table=table,
-                exchange=market.exchange,
-                symbol=market.symbol,
-                start=iso(judged.start),
-                end=iso(judged.end),
-            )
-    for number, row in enumerate(opened.iter_rows(named=True)):
-        _log_finding("finding", row, quietly=number >= _LOUD_FINDINGS)
+            _log_rejected(changed.join(written.kept, on=written.kept.columns, how="anti"))
+    _log_opened(opened)
     _log_closed(closed)
     return FindingCounts(opened.height, kept.height, closed.height)
 
 
-def close_findings(
+def _list_current(store: Store, results: Sequence[MarketResult], job_id: str) -> pl.DataFrame:
+    """List what was found as rows of `findings`, each once."""
+    found = [as_rows(item.table, item.market, item.findings) for item in results]
+    rows = pl.concat([as_rows("", StoredMarket("", ""), pl.DataFrame(schema=FINDINGS)), *found])
+    return rows.unique("finding_id", keep="last", maintain_order=True).with_columns(
+        status=pl.lit("open"),
+        job_id=pl.lit(job_id),
+        found_at=pl.lit(store.now(), dtype=TIMESTAMP),
+    )
+
+
+def list_judged(results: Iterable[MarketResult]) -> list[tuple[str, Selection]]:
+    """List the tables and selections of some results."""
+    return [
+        (
+            item.table,
+            Selection(
+                (item.market.exchange,), (item.market.symbol,), item.range.start, item.range.end
+            ),
+        )
+        for item in results
+    ]
+
+
+def read_open(
     store: Store,
-    table: str,
-    selection: Selection,
-    judged: Mapping[Market, Sequence[TimeRange]],
-    job_id: str,
-) -> FindingCounts:
-    """Close the findings of a selection on days that no longer have rows to check.
+    judged: Sequence[tuple[str, Selection]],
+    complete: Sequence[tuple[str, Selection]] = (),
+    earlier: Sequence[tuple[str, Selection]] = (),
+) -> pl.DataFrame:
+    """Read the open findings that begin in some selections of tables.
 
     Parameters
     ----------
-    judged
-        By market, the ranges that were checked.
+    complete
+        As `judged`, but without what is in `earlier`.
     """
     dataset = store.catalog.dataset("findings")
-    stored = store.read(dataset, selection).filter(
-        (pl.col("dataset") == table) & (pl.col("status") == "open")
+    if not judged and not complete:
+        return dataset.empty()
+    rows = store.read(dataset, _enclose(selection for _, selection in (*judged, *complete)))
+    rows = rows.filter(pl.col("status") == "open")
+    chosen = []
+    for (table, exchange, symbol), own in rows.group_by(DATASET_MARKET, maintain_order=True):
+        place = str(table), str(exchange), str(symbol)
+        is_judged, is_complete, was_judged = (
+            _is_in_any(selections, place) for selections in (judged, complete, earlier)
+        )
+        chosen.append(own.filter(is_judged | (is_complete & ~was_judged)))
+    return pl.concat([rows.clear(), *chosen])
+
+
+def _is_in_any(selections: Iterable[tuple[str, Selection]], place: tuple[str, str, str]) -> pl.Expr:
+    """Whether a finding of a table and market begins in one of some selections."""
+    table, exchange, symbol = place
+    terms = [
+        _is_in_range(selection)
+        for name, selection in selections
+        if name == table
+        and (not selection.exchanges or exchange in selection.exchanges)
+        and (not selection.symbols or symbol in selection.symbols)
+    ]
+    return pl.any_horizontal(pl.lit(value=False), *terms)
+
+
+def _enclose(selections: Iterable[Selection]) -> Selection:
+    """Return a selection that holds several; what one does not limit is not limited."""
+    listed = list(selections)
+    return Selection(
+        _join_names(selection.exchanges for selection in listed),
+        _join_names(selection.symbols for selection in listed),
+        _pick_bound(min, [selection.start for selection in listed]),
+        _pick_bound(max, [selection.end for selection in listed]),
     )
-    is_judged = pl.any_horizontal(
-        pl.lit(value=False),
-        *(
-            (pl.col("exchange") == market.exchange)
-            & (pl.col("symbol") == market.symbol)
-            & pl.any_horizontal(
-                pl.col("timestamp").is_between(item.start, item.end, closed="left")
-                for item in union(ranges)
-            )
-            for market, ranges in judged.items()
-        ),
-    )
-    closed = _mark_closed(store, stored.filter(~is_judged), job_id)
-    if closed.height:
-        store.write(dataset, closed.drop("date"), Origin(job_id, "lake"))
-    _log_closed(closed)
-    return FindingCounts(closed=closed.height)
+
+
+def _pick_bound(
+    pick: Callable[[Iterable[datetime]], datetime], times: Sequence[datetime | None]
+) -> datetime | None:
+    bounds = [time for time in times if time is not None]
+    return pick(bounds) if len(bounds) == len(times) else None
+
+
+def _join_names(listed: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Join names; none mean all."""
+    groups = list(listed)
+    return tuple(sorted(set(chain.from_iterable(groups)))) if all(groups) else ()
+
+
+def _is_in_range(selection: Selection) -> pl.Expr:
+    time, terms = pl.col("timestamp"), [pl.lit(value=True)]
+    if selection.start is not None:
+        terms.append(time >= selection.start)
+    if selection.end is not None:
+        terms.append(time < selection.end)
+    return pl.all_horizontal(terms)
 
 
 def record_scores(store: Store, days: pl.DataFrame, job_id: str) -> None:
@@ -157,6 +217,26 @@ def _mark_closed(store: Store, findings: pl.DataFrame, job_id: str) -> pl.DataFr
         closed_by=pl.lit(job_id),
         closed_at=pl.lit(store.now(), dtype=TIMESTAMP),
     )
+
+
+def _log_rejected(findings: pl.DataFrame) -> None:
+    for place, rows in findings.group_by(DATASET_MARKET, maintain_order=True):
+        _log.error(
+            "findings cannot be recorded, and are in quarantine",
+            findings=rows.height,
+            start=iso(rows.select(pl.col("timestamp").min()).item()),
+            end=iso(rows.select(pl.col("end").max()).item()),
+            **dict(zip(("table", *MARKET_COLUMNS), place, strict=True)),
+        )
+
+
+def _log_opened(findings: pl.DataFrame) -> None:
+    """Log new findings; of a market and run only the first at their own level."""
+    seen: Counter[tuple[object, ...]] = Counter()
+    for row in findings.iter_rows(named=True):
+        place = tuple(row[name] for name in DATASET_MARKET)
+        seen[place] += 1
+        _log_finding("finding", row, quietly=seen[place] > _LOUD_FINDINGS)
 
 
 def _log_closed(findings: pl.DataFrame) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from lake.errors import UnknownNameError
 from lake.jobs.quality.between import Place, join_to_checked
@@ -26,7 +27,10 @@ TableSelection = tuple[str, Selection]
 
 
 def select_touched(store: Store, touched: Iterable[Touched | Unchecked]) -> list[TableSelection]:
-    """Select ranges to check, also in bars that depend on them, and holes that they left."""
+    """Select days to check, also of bars that depend on them, and holes that they left.
+
+    Markets of an exchange with the same days are one selection: they are checked at once.
+    """
     tables = store.data_tables()
     bars = _list_bars(store, tables)
     own: dict[Place, list[TimeRange]] = defaultdict(list)
@@ -37,10 +41,14 @@ def select_touched(store: Store, touched: Iterable[Touched | Unchecked]) -> list
             (own if name == item.table else grouped)[place].append(item.range)
     for place, widened in join_to_checked(store, own).items():
         grouped[place] += widened
+    symbols: dict[tuple[str, str, Selection], list[str]] = defaultdict(list)
+    for (table, exchange, symbol), ranges in sorted(grouped.items()):
+        for span in join_close(ranges):
+            days = widen_to_days(Selection(start=span.start, end=span.end))
+            symbols[table, exchange, days].append(symbol)
     return [
-        (table, Selection((exchange,), (symbol,), item.start, item.end))
-        for (table, exchange, symbol), ranges in sorted(grouped.items())
-        for item in join_close(ranges)
+        (table, replace(days, exchanges=(exchange,), symbols=tuple(listed)))
+        for (table, exchange, days), listed in symbols.items()
     ]
 
 

@@ -87,4 +87,5 @@ def test_lost_tails_of_trades_are_found_and_what_was_not_given_is_not(lake: Lake
     _cover(lake, "trades", TimeRange(last, last + timedelta(hours=1)), 5)
     _cover(lake, "trades", TimeRange(T0 - timedelta(hours=1), T0), 0, NOT_GIVEN)
     reasons = {(row[0], row[3]) for row in _found(lake)}
-    assert reasons == {(last, "gone"), (T0 - timedelta(hours=1), "not_given")}
+    after_last_row = T0 + timedelta(seconds=2, milliseconds=1)
+    assert reasons == {(after_last_row, "gone"), (T0 - timedelta(hours=1), "not_given")}
