@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,8 +46,8 @@ def test_a_reader_that_leaves_ends_in_141(filled: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (141, "range\n", "")
 
 
-def _started(path: Path, exchange: Sandbox, *arguments: str) -> subprocess.Popen[str]:
-    environment = {
+def _environment(path: Path, exchange: Sandbox) -> dict[str, str]:
+    return {
         **os.environ,
         "LAKE_URI": str(path),
         "LAKE_EXCHANGES__BINANCE__URL": exchange.url,
@@ -53,46 +55,106 @@ def _started(path: Path, exchange: Sandbox, *arguments: str) -> subprocess.Popen
         "LAKE_HTTP__TIMEOUT_SECONDS": "60",
         "LAKE_INGEST__BATCH_ROWS": "1000",
     }
+
+
+def _started(
+    path: Path, exchange: Sandbox, *arguments: str, before: Sequence[str] = ()
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [str(LAKE), *arguments],
-        env=environment,
+        [*before, str(LAKE), *arguments],
+        env=_environment(path, exchange),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
-def test_a_signal_ends_a_command_and_keeps_what_was_fetched(
-    tmp_path: Path, exchange: Sandbox, number: signal.Signals, code: int
-) -> None:
+# As a shell without job control does for a background job.
+IGNORE_INTERRUPT = ("bash", "-c", 'trap "" INT; exec "$@"', "bash")
+
+
+@pytest.fixture
+def hanging(tmp_path: Path, exchange: Sandbox) -> Iterator[Path]:
+    """A lake, and an exchange that answers the first request for bars only."""
     path = tmp_path / "lake"
     assert _started(path, exchange, "init").wait() == 0
     exchange.clear_log()
     exchange.fail(Fault("timeout", match="klines", skip=1, times=1000, hang_seconds=60))
-    try:
-        child = _started(
-            path, exchange, "ingest", "bars", "-e", "binance", "-s", "BTC/USDT",
-            "--since", f"{SINCE:%Y-%m-%d}",
-        )  # fmt: skip
-        deadline = time.monotonic() + 60
-        while not any(entry.fault for entry in exchange.log) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.5)
-        child.send_signal(number)
-        _, err = child.communicate(timeout=30)
-    finally:
-        exchange.recover()
+    yield path
+    exchange.recover()
+
+
+INGEST = (
+    "ingest", "bars", "-e", "binance", "-s", "BTC/USDT", "--since", f"{SINCE:%Y-%m-%d}"
+)  # fmt: skip
+
+
+def _wait_until_it_hangs(exchange: Sandbox) -> None:
+    deadline = time.monotonic() + 60
+    while not any(entry.fault for entry in exchange.log) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+
+
+def _read_jobs(path: Path, exchange: Sandbox) -> list[tuple[str, str | None]]:
+    jobs = json.loads(_started(path, exchange, "audit", "--jobs", "--json").communicate()[0])
+    return [(job["status"], job["error"]) for job in jobs]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_a_command_and_keeps_what_was_fetched(
+    hanging: Path, exchange: Sandbox, number: signal.Signals, code: int
+) -> None:
+    child = _started(hanging, exchange, *INGEST)
+    _wait_until_it_hangs(exchange)
+    assert _read_jobs(hanging, exchange) == [("running", None)]
+    child.send_signal(number)
+    _, err = child.communicate(timeout=30)
     assert child.returncode == code, err
     assert "Traceback" not in err
     assert err.endswith("error: interrupted\nThe same command continues from here.\n")
     assert ": interrupted, " in err, "the summary of what was stored"
-    jobs = json.loads(_started(path, exchange, "audit", "--jobs", "--json").communicate()[0])
-    assert [(job["status"], job["error"]) for job in jobs] == [
-        ("interrupted", "stopped by a signal")
-    ]
+    assert _read_jobs(hanging, exchange) == [("interrupted", "stopped by a signal")]
+    assert list((hanging / "jobs").iterdir()) == []
+
+
+def test_a_background_job_that_ignores_ctrl_c_is_ended_by_sigterm(
+    hanging: Path, exchange: Sandbox
+) -> None:
+    child = _started(hanging, exchange, *INGEST, before=IGNORE_INTERRUPT)
+    _wait_until_it_hangs(exchange)
+    child.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert child.poll() is None
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 143, err
+    assert "Traceback" not in err
+    assert ": interrupted, " in err
+    assert _read_jobs(hanging, exchange) == [("interrupted", "stopped by a signal")]
+
+
+def test_a_terminal_that_is_closed_ends_a_command(hanging: Path, exchange: Sandbox) -> None:
+    """Where its summary would be written is gone: that is no error of the job."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(LAKE, ["lake", *INGEST], _environment(hanging, exchange))  # noqa: S606
+    _wait_until_it_hangs(exchange)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    assert _read_jobs(hanging, exchange) == [("interrupted", "stopped by a signal")]
+
+
+def test_a_command_that_is_killed_is_interrupted(hanging: Path, exchange: Sandbox) -> None:
+    child = _started(hanging, exchange, *INGEST)
+    _wait_until_it_hangs(exchange)
+    child.kill()
+    child.communicate()
+    [(status, _)] = _read_jobs(hanging, exchange)
+    assert status == "interrupted"
 
 
 def test_the_sandbox_serves_until_it_is_stopped(tmp_path: Path, exchange: Sandbox) -> None:
