@@ -51,8 +51,7 @@ class LiveFiles:
         frame = pl.DataFrame(table.get_add_actions(flatten=True))
         if frame.is_empty():
             return cls(version, frame)
-        # Paths in the log are percent-encoded once more than on disk.
-        paths = pl.Series("path", map(unquote, frame["path"]), dtype=pl.String)
+        paths = _decode_paths(frame["path"])
         partitions = [name for name in frame.columns if name.startswith("partition.")]
         # Sorting rows that are nearly sorted costs readers little.
         return cls(version, frame.with_columns(paths).sort(*partitions, "path"))
@@ -91,6 +90,17 @@ def _change(
     if added:
         frame = frame.vstack(_build_frame(added, frame.schema))
     return frame.rechunk() if frame.n_chunks() > _MOST_CHUNKS else frame
+
+
+def _decode_paths(paths: pl.Series) -> pl.Series:
+    """Decode paths of the log: they are percent-encoded once more than on disk.
+
+    Many files share the few folders that have a code in their names. These are taken with the slash
+    at their end: `symbol=BTC%252FUSDT` begins other names, too.
+    """
+    folders = paths.str.extract_all(r"[^/]*%[^/]*/?").explode().drop_nulls().unique()
+    decoded = {folder: unquote(folder) for folder in folders}
+    return paths.str.replace_many(decoded) if decoded else paths
 
 
 def _is_special(added: Sequence[Mapping[str, Any]], removed: Sequence[Mapping[str, Any]]) -> bool:
