@@ -20,7 +20,7 @@ from lake.jobs.quality.findings import (
     record_scores,
 )
 from lake.jobs.quality.lookup import severities_from
-from lake.jobs.quality.owed import TableSelection, create_answered, record_marks, select_touched
+from lake.jobs.quality.owed import TableSelection, record_marks, select_touched
 from lake.jobs.quality.run import MarketResult, check_tables, open_inputs
 from lake.jobs.quality.slices import CheckInputs
 from lake.jobs.touched import Touched
@@ -130,7 +130,6 @@ def check(
         the report.
     """
     store.heal()
-    create_answered(store)
     versions = read_versions(store)
     inputs = open_inputs(store, settings, store.now())
     names = tables or tuple(inputs.tables)
@@ -207,7 +206,6 @@ def _check_or_log(
 ) -> CheckReport | None:
     """Check stored rows; log a failure, and return None, because the rows stay stored."""
     try:
-        create_answered(store)
         versions = read_versions(store)
         inputs = open_inputs(store, settings, store.now())
         report, error = _run(store, settings, inputs, wanted)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
-from lake.errors import UnknownNameError
 from lake.jobs.quality.between import Place, join_to_checked
 from lake.jobs.touched import Touched, join_close
 from lake.model.intervals import subtract
@@ -17,9 +15,7 @@ from lake.model.time import TimeRange
 from lake.query.unchecked import Unchecked, find_unchecked
 from lake.store.chunks import widen_to_days
 from lake.store.damages import Damages
-from lake.store.ledger import Ledger
 from lake.store.marks import Marks
-from lake.store.reader import EVERYTHING
 from lake.store.store import Store
 
 TableSelection = tuple[str, Selection]
@@ -50,18 +46,6 @@ def select_touched(store: Store, touched: Iterable[Touched | Unchecked]) -> list
         (table, replace(days, exchanges=(exchange,), symbols=tuple(listed)))
         for (table, exchange, days), listed in symbols.items()
     ]
-
-
-def create_answered(store: Store) -> None:
-    """Create tables of which a lake of an earlier version holds nothing but answers.
-
-    An ingestion creates its tables before it records an answer, so that this is needed once.
-    """
-    if "coverage" in Marks(store).read():
-        return
-    for table in Ledger(store).read_coverage(EVERYTHING)["dataset"].unique().sort():
-        with suppress(UnknownNameError):  # its dataset file is gone
-            store.create(store.catalog.dataset(table))
 
 
 def record_marks(

@@ -181,17 +181,6 @@ def test_rejected_rows_are_checked(lake: Lake) -> None:
     assert lake.quality.findings(check="refused").height == 1
 
 
-def test_a_table_of_which_an_old_lake_has_only_answers_is_shown_and_checked(lake: Lake) -> None:
-    answered = CoveredRange(TimeRange(T0, T0 + DAY), 0, "fetched")
-    Ledger(store_of(lake)).record_coverage({part_of("bars_1m", BTC): [answered]}, ORIGIN)
-    [status] = lake.status().rows(named=True)
-    assert (status["table"], status["symbol"], status["rows"]) == ("bars_1m", "BTC/USDT", 0)
-    lake.quality.check()
-    assert lake.quality.check("bars_1m", symbol="BTC/USDT").rows == 0
-    assert lake.tables().filter(pl.col("table") == "bars_1m")["rows"].to_list() == [0]
-    assert lake.sql("SELECT count(*) FROM bars_1m").fetchall() == [(0,)]
-
-
 def test_a_rejected_trade_is_not_replaced_by_another_of_the_same_moment(lake: Lake) -> None:
     good = trades(2, step=timedelta(0), side=["buy"] * 2)
     bad = trades(1, first=7, step=timedelta(0), price=[-1.0], side=["buy"])
