@@ -61,9 +61,11 @@ class Hold:
 
     def remove(self) -> None:
         """Remove the file: the job's end is recorded."""
-        with suppress(FileNotFoundError):
-            self._path.unlink()
-        self.release()
+        try:
+            with translate_errors(f"job {self._path.stem}"), suppress(FileNotFoundError):
+                self._path.unlink()
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Free the lock; a file that is still there is of an interrupted job."""
