@@ -20,7 +20,14 @@ from lake.model.dataset import Dataset
 from lake.model.progress import NoProgress, Progress
 from lake.model.time import in_utc, iso
 from lake.store import checksums, delta, running
-from lake.store.compact import CompactionResult, compact, plan_batches
+from lake.store.compact import (
+    SETTLED_AFTER,
+    CompactionResult,
+    CompactionRule,
+    compact,
+    list_files,
+    plan_batches,
+)
 from lake.store.damages import Damages
 from lake.store.faults import explain_os_error
 from lake.store.ledger import Ledger
@@ -61,7 +68,9 @@ class Maintainer:
     ) -> pl.DataFrame:
         """Compact each closed date into one file; the rows stay the same.
 
-        Old files stay until a vacuum deletes them. Ingestion and reads may run at the same time.
+        In other partitions, small files are compacted as well if there are more than 64 that were
+        written ten minutes ago or earlier. Old files stay until a vacuum deletes them. Ingestion
+        and reads may run at the same time.
 
         Parameters
         ----------
@@ -208,18 +217,20 @@ class Maintainer:
     ) -> _Total:
         """Compact a table; dates whose rows cannot be read stay as they are."""
         table = self._store.open_for_writing(dataset)
-        batches = plan_batches(Snapshot(dataset, table).files(), dataset, end)
+        rule = CompactionRule(end, self._store.now() - SETTLED_AFTER)
+        batches = plan_batches(list_files(Snapshot(dataset, table)), dataset, rule)
         total = _Total(dataset.name)
-        progress.begin(f"compacting {dataset.name}", sum(len(batch.dates) for batch in batches))
+        parts = sum(len(batch.partitions) for batch in batches)
+        progress.begin(f"compacting {dataset.name}", parts)
         try:
             for batch in batches:
                 with damages.collect(dataset.name):
                     now = self._store.now()
-                    result = compact(table, dataset, batch, before=end, now=now, job_id=job_id)
+                    result = compact(table, dataset, batch, rule, now=now, job_id=job_id)
                     if result is not None:
                         total = total.add(result)
                         tally.add(dataset.name, WriteResult(result.rows, 0, 0, 0, result.version))
-                progress.advance(len(batch.dates))
+                progress.advance(len(batch.partitions))
         finally:
             progress.end()
         return total

@@ -1,4 +1,4 @@
-"""Compaction: rewrite the many files of a closed date as one file with the same rows."""
+"""Compaction: rewrite the many files of a partition as one file with the same rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 from deltalake.exceptions import CommitFailedError
 
 from lake.errors import CommitConflictError, DamagedError
-from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
 from lake.model.digest import combine_digests, digest_market_days
 from lake.model.frames import sort_by
-from lake.model.selection import Selection
 from lake.model.time import DAY
 from lake.retries import retry
 from lake.store import delta
@@ -32,6 +31,11 @@ from lake.store.snapshot import Snapshot
 from lake.version import VERSION
 
 FILE_ROWS = 5_000_000
+MOST_SMALL = 64
+"""How many small files a partition may have."""
+SETTLED_AFTER = timedelta(minutes=10)
+_SMALL_BYTES = 16_000_000
+_PARTITION_SCHEMA = {"exchange": pl.String(), "symbol": pl.String(), "date": pl.Date()}
 _BATCH_DATES = 32
 _BATCH_ROWS = 2_000_000
 _ATTEMPTS = 20
@@ -39,12 +43,32 @@ _LEVEL = 3
 
 
 @dataclass(frozen=True, slots=True)
-class CompactionBatch:
-    """Dates of one market that are compacted in one commit."""
+class CompactionRule:
+    """Which files are compacted.
 
-    exchange: str
-    symbol: str
-    dates: tuple[date, ...]
+    Attributes
+    ----------
+    before
+        All files of dates that ended by then, if there are more than the rows need; None: of none.
+    settled
+        In any partition, the small files that were written before, if there are more than
+        `MOST_SMALL`: younger ones may be rewritten by their writers at the same time. None: all
+        small files.
+    """
+
+    before: datetime | None
+    settled: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionBatch:
+    """Partitions that are compacted in one commit: values of `PARTITIONS` each."""
+
+    partitions: tuple[tuple[Any, ...], ...]
+
+    def __str__(self) -> str:
+        first, last = (" ".join(map(str, self.partitions[end])) for end in (0, -1))
+        return first if first == last else f"{first} to {last}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,40 +116,61 @@ class _Staging:
         )
 
 
-def plan_batches(files: pl.DataFrame, dataset: Dataset, before: datetime) -> list[CompactionBatch]:
-    """Plan the compaction: dates that ended before a time and have more files than they need.
+def list_files(snapshot: Snapshot) -> pl.DataFrame:
+    """List the files of a table as `Snapshot.files` does, and when they were `modified`."""
+    files = snapshot.files()
+    if files.is_empty():
+        return files.with_columns(modified=pl.lit(None, TIMESTAMP))
+    modified = pl.from_epoch("modification_time", "ms").dt.replace_time_zone("UTC")
+    times = snapshot.table.list_live().select("path", modified=modified)
+    return files.join(times, on="path", maintain_order="left")
+
+
+def plan_batches(
+    files: pl.DataFrame, dataset: Dataset, rule: CompactionRule
+) -> list[CompactionBatch]:
+    """Plan the compaction of a table: partitions with files that a rule names, market by market.
 
     Parameters
     ----------
     files
-        As `Snapshot.files` gives them.
+        As `list_files` gives them.
     """
     result: list[CompactionBatch] = []
-    for (exchange, symbol), dates in _find_loose_partitions(files, dataset, before).group_by(
-        ["exchange", "symbol"], maintain_order=True
-    ):
-        days: list[date] = []
+    loose = _count_loose(files, dataset, rule)
+    for _, market in loose.group_by(["exchange", "symbol"], maintain_order=True):
+        batch: list[tuple[Any, ...]] = []
         rows = 0
-        for day, count in dates.select("date", "rows").iter_rows():
-            if days and (len(days) == _BATCH_DATES or rows + count > _BATCH_ROWS):
-                result.append(CompactionBatch(str(exchange), str(symbol), tuple(days)))
-                days, rows = [], 0
-            days.append(day)
+        for *partition, count in market.select(*PARTITIONS, "rows").iter_rows():
+            if batch and (len(batch) == _BATCH_DATES or rows + count > _BATCH_ROWS):
+                result.append(CompactionBatch(tuple(batch)))
+                batch, rows = [], 0
+            batch.append(tuple(partition))
             rows += count
-        result.append(CompactionBatch(str(exchange), str(symbol), tuple(days)))
+        result.append(CompactionBatch(tuple(batch)))
     return result
+
+
+def find_crowded(table: LocalTable) -> CompactionBatch | None:
+    """Find the partitions of a table with too many files; no file is read, and no log."""
+    names = [f"partition.{name}" for name in PARTITIONS]
+    live = table.list_live()
+    if live.height <= MOST_SMALL:
+        return None
+    crowded = live.group_by(names).len().filter(pl.col("len") > MOST_SMALL).sort(names)
+    return CompactionBatch(tuple(crowded.select(names).iter_rows())) if crowded.height else None
 
 
 def compact(
     table: LocalTable,
     dataset: Dataset,
     batch: CompactionBatch,
+    rule: CompactionRule,
     *,
-    before: datetime,
     now: datetime,
     job_id: str,
 ) -> CompactionResult | None:
-    """Rewrite the dates of a batch, one file per date, while others read and write.
+    """Rewrite files of the partitions of a batch, one file each, while others read and write.
 
     Before the commit, the new files are read back, and the digest of their rows must be that of
     the rows of the old ones. Rows that others add meanwhile stay in files of their own.
@@ -138,7 +183,7 @@ def compact(
     Returns
     -------
     Compacted or None
-        None: nothing is left to do, because the dates are compact already.
+        None: nothing is left to do, because the partitions are compact already.
 
     Raises
     ------
@@ -154,7 +199,7 @@ def compact(
             with attempt, translate_errors(where), table.hold():
                 table.update_incremental()
                 delta.add_missing_columns(table, dataset, job_id)
-                staged = _compact_once(Snapshot(dataset, table), batch, before, now, job_id)
+                staged = _compact_once(Snapshot(dataset, table), batch, rule, now, job_id)
                 if staged is None:
                     return None
                 table.update_incremental()
@@ -162,29 +207,27 @@ def compact(
                 return staged.build_result(table.version())
     except CommitFailedError as error:
         raise CommitConflictError(
-            f"{where}: others kept rewriting {batch.exchange} {batch.symbol} "
-            f"{batch.dates[0]} to {batch.dates[-1]} ({_ATTEMPTS} attempts)",
+            f"{where}: others kept rewriting {batch} ({_ATTEMPTS} attempts)",
             "Run the same command again later: the rows are as they were.",
         ) from error
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _compact_once(
-    snapshot: Snapshot, batch: CompactionBatch, before: datetime, now: datetime, job_id: str
+    snapshot: Snapshot, batch: CompactionBatch, rule: CompactionRule, now: datetime, job_id: str
 ) -> _Staging | None:
     """Compact once; the handle must not move before `replace_files`."""
-    files = snapshot.files(Selection((batch.exchange,), (batch.symbol,)))
-    loose = _find_loose_partitions(files, snapshot.dataset, before)
-    loose = loose.filter(pl.col("date").is_in(list(batch.dates)))
+    chosen = pl.DataFrame(batch.partitions, schema=_PARTITION_SCHEMA, orient="row")
+    files = list_files(snapshot).join(chosen, on=PARTITIONS, maintain_order="left")
+    loose = _find_loose(files, snapshot.dataset, rule)
     if loose.is_empty():
         return None
     staged = _Staging()
     snapshot.table.checksums.require_unchanged_log(snapshot.version, "not compacted")
-    closed = files.filter(pl.col("date").is_in(loose["date"].to_list()))
-    snapshot.table.checksums.require_unchanged(closed["path"], "not compacted")
+    snapshot.table.checksums.require_unchanged(loose["path"], "not compacted")
     try:
-        for day in loose["date"]:
-            _stage(snapshot, files.filter(pl.col("date") == day), staged)
+        for part in loose.partition_by(PARTITIONS, maintain_order=True):
+            _stage(snapshot, part, staged)
         staged.metadata = {
             "job": job_id,
             "source": "lake",
@@ -202,18 +245,24 @@ def _compact_once(
     return staged
 
 
-def _find_loose_partitions(files: pl.DataFrame, dataset: Dataset, before: datetime) -> pl.DataFrame:
-    """Find closed partitions with more files than their rows need: `PARTITIONS`, `rows`."""
-    last = _find_last_closed(dataset, before)
+def _count_loose(files: pl.DataFrame, dataset: Dataset, rule: CompactionRule) -> pl.DataFrame:
+    """Count what to rewrite in each partition: `PARTITIONS`, `rows`."""
+    loose = _find_loose(files, dataset, rule)
+    return loose.group_by(PARTITIONS).agg(pl.col("rows").fill_null(0).sum()).sort(PARTITIONS)
+
+
+def _find_loose(files: pl.DataFrame, dataset: Dataset, rule: CompactionRule) -> pl.DataFrame:
+    """Find the files to rewrite."""
     needed = (pl.col("rows").fill_null(0).sum() / FILE_ROWS).ceil().clip(1)
-    return (
-        files.filter(pl.col("date") <= last)
-        .group_by(PARTITIONS)
-        .agg(pl.col("rows").fill_null(0).sum(), spare=pl.len().cast(pl.Float64) - needed)
-        .filter(pl.col("spare") > 0)
-        .drop("spare")
-        .sort(PARTITIONS)
-    )
+    spare = (pl.len() > needed).over(PARTITIONS)
+    is_closed = pl.lit(value=False)
+    if rule.before is not None:
+        is_closed = pl.col("date") <= _find_last_closed(dataset, rule.before)
+    is_small = pl.col("bytes") < _SMALL_BYTES
+    if rule.settled is not None:
+        is_small &= pl.col("modified") < rule.settled
+    crowds = is_small.sum().over(PARTITIONS) > MOST_SMALL
+    return files.filter((is_closed & spare) | (is_small & crowds))
 
 
 def _find_last_closed(dataset: Dataset, before: datetime) -> date:

@@ -19,6 +19,7 @@ from lake.store import delta, log
 from lake.store.bounds import ClearedTimes
 from lake.store.clock import CommitClock
 from lake.store.columns import require_nulls_fit
+from lake.store.compact import CompactionRule, compact, find_crowded
 from lake.store.conform import REASON, build_quarantine_rows, check_rows
 from lake.store.faults import translate_errors
 from lake.store.heal import heal_end
@@ -217,6 +218,8 @@ class Store:
                 require_nulls_fit(handle.schema(), dataset, checked.rows)
                 merged = merge(handle, dataset, prepare)
                 handle.seal(merged.metadata)
+            if merged.metadata is not None and dataset.kind != "data":
+                self._compact(handle, dataset, origin)
         conflicting = prepare.conflicting.height
         if conflicting:
             self._quarantine(dataset, prepare.conflicting, origin, prepare.opposed)
@@ -325,6 +328,20 @@ class Store:
         except UnknownNameError:
             return dataset.empty()
         return snapshot.collect(selection)
+
+    def _compact(self, handle: LocalTable, dataset: Dataset, origin: Origin) -> None:
+        """Compact the partitions of a table of the lake itself that have too many files.
+
+        What was written stays written whatever becomes of this: the next write tries again.
+        """
+        batch = find_crowded(handle)
+        if batch is None:
+            return
+        try:
+            rule = CompactionRule(before=None, settled=None)
+            compact(handle, dataset, batch, rule, now=self.now(), job_id=origin.job_id)
+        except LakeError as error:
+            _log.warning("small files not compacted", table=dataset.name, reason=error.message)
 
     def _quarantine(
         self,

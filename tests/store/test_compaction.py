@@ -22,7 +22,14 @@ from lake.errors import CommitConflictError, DamagedError
 from lake.store import compact as compaction
 from lake.store import merge, prepare
 from lake.store.checksums import list_records
-from lake.store.compact import CompactionResult, compact, plan_batches
+from lake.store.compact import (
+    SETTLED_AFTER,
+    CompactionResult,
+    CompactionRule,
+    compact,
+    list_files,
+    plan_batches,
+)
 from lake.store.conform import conform
 from lake.store.ledger import Ledger
 from lake.store.log import read_commits
@@ -35,10 +42,11 @@ WriteRows = Callable[[Path, pl.DataFrame], int]
 
 def optimize(store: Store, table: str, before: datetime | None = None) -> list[CompactionResult]:
     """Compact what of a table is closed."""
-    dataset, end = store.catalog.dataset(table), before or store.now()
-    todo = plan_batches(store.snapshot(dataset).files(), dataset, end)
-    handle, now = store.open(dataset), store.now()
-    results = [compact(handle, dataset, batch, before=end, now=now, job_id="job") for batch in todo]
+    dataset, now = store.catalog.dataset(table), store.now()
+    rule = CompactionRule(before or now, now - SETTLED_AFTER)
+    todo = plan_batches(list_files(store.snapshot(dataset)), dataset, rule)
+    handle = store.open(dataset)
+    results = [compact(handle, dataset, batch, rule, now=now, job_id="job") for batch in todo]
     return [result for result in results if result is not None]
 
 

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from lake.api import Lake, utc_now
 from lake.errors import UnknownNameError, UsageError
-from lake.store.compact import compact, plan_batches
+from lake.store.compact import CompactionRule, compact, list_files, plan_batches
 from tests.conftest import DAY, MINUTE, NAIVE, T0, NewLake, store_of, trades, write
 
 COMMITS = 200
@@ -134,9 +134,10 @@ def test_a_snapshot_stays_as_it_is_through_all_that_is_committed_later(lake: Lak
     handle = store.open(dataset)
     snapshot, seen = store.snapshot(dataset), latest.files()
     version, listed, rows = snapshot.version, snapshot.files(), snapshot.collect()
-    for batch in plan_batches(listed, dataset, store.now()):
-        now = store.now()
-        assert compact(handle, dataset, batch, before=now, now=now, job_id="job") is not None
+    now = store.now()
+    rule = CompactionRule(before=now, settled=now)
+    for batch in plan_batches(list_files(snapshot), dataset, rule):
+        assert compact(handle, dataset, batch, rule, now=now, job_id="job") is not None
     write(store, "trades", trades(3, start=T0 + 9 * DAY, step=MINUTE))
 
     assert handle.version() > version
