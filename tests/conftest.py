@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from lake.api import Lake, utc_now
-from lake.model.dataset import Granularity
+from lake.model.partitions import Granularity
 from lake.settings import CacheSettings, Settings
 from lake.store.locks import FileLock
 from lake.store.store import Origin, Store, WriteResult
@@ -81,7 +81,7 @@ def lake(new_lake: NewLake) -> Lake:
 
 @pytest.fixture
 def lake_before(tmp_path: Path) -> Lake:
-    """A lake that an earlier version wrote, with a bundle `before`.
+    """A lake of format 2 as an earlier version would have written it, with a bundle `before`.
 
     Bars and funding had no column `received_at` then. Its trades, by seconds since `T0`, were
     received 1.27 s before their time, or never, or 5 s after it.

@@ -11,6 +11,7 @@ import polars as pl
 
 from lake.api.context import Context, Names, utc_now
 from lake.api.readable import Readable
+from lake.model.partitions import Granularity
 from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection, as_tuple
 from lake.model.time import Time, TimeRange, resolve_time

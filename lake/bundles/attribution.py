@@ -13,10 +13,13 @@ import polars as pl
 
 from lake.bundles.contents import Contents
 from lake.bundles.manifest import Ref
-from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.dataset import Dataset
+from lake.model.market import MARKET_COLUMNS
+from lake.model.partitions import MARKET_DAY, parse_partition
+from lake.model.time import DAY, TimeRange
 from lake.store.log import has_table, parse_metadata, read_actions, read_latest_version
 
-_DAY = ("table", *PARTITIONS)
+_DAY = ("table", *MARKET_DAY)
 _TIME = re.compile(r"arrow_cast\('([^']+)'")
 """A time in the predicate of a merge, such as `timestamp = arrow_cast('2024-01-01T…', …)`."""
 
@@ -44,19 +47,23 @@ class CommitRange:
             return None
         return cls(folder, after.dataset(table), range(low + 1, high + 1))
 
-    def list_writes(self, partitions: set[tuple[str, str, str]]) -> pl.DataFrame:
-        """List the commits that wrote into partitions, and the days of their rows, oldest first."""
+    def list_writes(self, markets: set[tuple[str, str]]) -> pl.DataFrame:
+        """List the days of markets to which commits wrote, oldest first: `date`, `job`, `source`.
+
+        Commits that wrote to files of a month or a year may have written to fewer days.
+        """
         unique = dict.fromkeys(
-            write for version in self.versions for write in self._read_writes(version, partitions)
+            write for version in self.versions for write in self._read_writes(version, markets)
         )
-        names = (*PARTITIONS, "first", "last", "job", "source")
+        names = (*MARKET_COLUMNS, "first", "last", "job", "source")
         frame = pl.DataFrame(list(unique), schema=dict.fromkeys(names, pl.String()), orient="row")
-        return frame.with_columns(pl.col("date", "first", "last").str.to_date())
+        days = pl.date_ranges(pl.col("first").str.to_date(), pl.col("last").str.to_date())
+        return frame.with_columns(date=days).drop("first", "last").explode("date")
 
     def _read_writes(
-        self, version: int, partitions: set[tuple[str, str, str]]
+        self, version: int, markets: set[tuple[str, str]]
     ) -> Iterator[tuple[str | None, ...]]:
-        """Yield partition, first and last day, job and source of each file that a commit added."""
+        """Yield market, first and last day, job and source of each file that a commit added."""
         entries = read_actions(self.folder, version)
         info = _find_commit_info(entries)
         own = parse_metadata(info)
@@ -64,15 +71,17 @@ class CommitRange:
         if own.get("source") == "lake" and info.get("operation") != "MERGE":
             return
         for add in (entry["add"] for entry in entries if "add" in entry):
-            partition = tuple(add["partitionValues"][name] for name in PARTITIONS)
-            if add["dataChange"] and partition in partitions:
-                days = self._find_row_days(add, info)
-                yield (*partition, *days, own.get("job"), own.get("source"))
+            *market, whole = parse_partition(add["partitionValues"])
+            if add["dataChange"] and tuple(market) in markets:
+                days = self._find_row_days(add, whole, info)
+                yield (*market, *days, own.get("job"), own.get("source"))
 
-    def _find_row_days(self, add: Mapping[str, Any], info: Mapping[str, Any]) -> tuple[str, str]:
+    def _find_row_days(
+        self, add: Mapping[str, Any], whole: TimeRange, info: Mapping[str, Any]
+    ) -> tuple[str, str]:
         """Return bounds of the first and last day of the rows that a commit wrote into a file."""
-        start = add["partitionValues"]["date"]
-        if self.dataset.granularity == "day":
+        start, end = f"{whole.start:%Y-%m-%d}", f"{whole.end - DAY:%Y-%m-%d}"
+        if start == end:
             return start, start
         name = self.dataset.time_column
         stats = orjson.loads(add.get("stats") or "{}")
@@ -81,7 +90,7 @@ class CommitRange:
         predicate = (info.get("operationParameters") or {}).get("predicate") or ""
         times = sorted(_TIME.findall(predicate))
         firsts = [start, stats.get("minValues", {}).get(name), *times[:1]]
-        lasts = [stats.get("maxValues", {}).get(name), f"{start[:4]}-12-31", *times[-1:]]
+        lasts = [stats.get("maxValues", {}).get(name), end, *times[-1:]]
         return max(text[:10] for text in firsts if text), min(text[:10] for text in lasts if text)
 
 
@@ -108,20 +117,11 @@ def attribute_jobs(log: CommitRange | None, days: pl.DataFrame) -> pl.DataFrame:
     empty_list = pl.lit([], dtype=pl.List(pl.String()))
     if log is None:
         return days.with_columns(jobs=empty_list, sources=empty_list)
-    stored = days.with_columns(stored=to_stored_date(log.dataset))
-    partitions = stored.select("exchange", "symbol", pl.col("stored").cast(pl.String))
-    writes = log.list_writes(set(partitions.iter_rows())).rename({"date": "stored"})
+    writes = log.list_writes(set(days.select(MARKET_COLUMNS).iter_rows()))
     writers = (
-        stored.join(writes, on=["exchange", "symbol", "stored"], maintain_order="left_right")
-        .filter(pl.col("date").is_between("first", "last"))
+        days.join(writes, on=MARKET_DAY, maintain_order="left_right")
         .group_by(_DAY, maintain_order=True)
         .agg(pl.col("job", "source").drop_nulls().unique(maintain_order=True).name.suffix("s"))
     )
     days_with_writers = days.join(writers, on=_DAY, how="left", maintain_order="left")
     return days_with_writers.with_columns(pl.col("jobs", "sources").fill_null(empty_list))
-
-
-def to_stored_date(dataset: Dataset) -> pl.Expr:
-    """Return an expression for the stored `date` of a calendar day."""
-    day = pl.col("date")
-    return day if dataset.granularity == "day" else day.dt.truncate("1y")

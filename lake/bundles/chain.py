@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from lake.bundles.table import PinnedTable
-from lake.model.dataset import PARTITIONS
 from lake.model.digest import combine_digests
+from lake.model.partitions import MARKET_DAY
 from lake.model.selection import Selection
 from lake.model.words import count
 from lake.store.columns import build_scan_options
@@ -44,7 +44,7 @@ def compare_days(pinned: pl.DataFrame, stored: pl.DataFrame) -> Iterator[Differi
     Delays of rows may be smaller than pinned: earlier versions listed clocks that were behind.
     """
     joined = pinned.join(
-        stored, on=PARTITIONS, how="full", coalesce=True, maintain_order="left_right"
+        stored, on=MARKET_DAY, how="full", coalesce=True, maintain_order="left_right"
     )
     for row in joined.iter_rows(named=True):
         day = row["date"]

@@ -9,19 +9,20 @@ from typing import Any
 
 import polars as pl
 
-from lake.bundles.attribution import CommitRange, attribute_jobs, map_refs, to_stored_date
+from lake.bundles.attribution import CommitRange, attribute_jobs, map_refs
 from lake.bundles.contents import Contents
 from lake.bundles.table import PinnedTable
 from lake.errors import UnknownNameError
-from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
+from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.json_text import write_json
 from lake.model.market import MARKET_COLUMNS
+from lake.model.partitions import MARKET_DAY
 from lake.model.schedule import scheduled_at
 from lake.model.selection import Selection
 from lake.model.time import DAY
 from lake.store.hashing import FileChecker
 
-_DAY = ("table", *PARTITIONS)
+_DAY = ("table", *MARKET_DAY)
 _MARKET = ("table", *MARKET_COLUMNS)
 _LINE = ("key", "change", "column", "old", "new")
 _TEXTS = pl.List(pl.String())
@@ -201,7 +202,8 @@ def _diff_rows(before: Contents, after: Contents, days: pl.DataFrame) -> Iterato
 def _group_days(dataset: Dataset, days: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Group the days of a table by partition, so that a file with many days is read once."""
     gathered = pl.max_horizontal("rows_before", "rows_after").cum_sum() // _PART_ROWS
-    by = ["exchange", "symbol", to_stored_date(dataset).alias("stored"), gathered]
+    start = dataset.partitioning.start(pl.col("date")).alias("start")
+    by = ["exchange", "symbol", start, gathered]
     return (part for _, part in days.group_by(by, maintain_order=True))
 
 
@@ -286,7 +288,7 @@ def _list_changed_values(
     """Yield one line per changed value, column by column."""
     left = {**new.polars_schema, **old.polars_schema}
     right = {**old.polars_schema, **new.polars_schema}
-    matched = {*PARTITIONS, *old.key} - ({old.time_column} if old.schedule else set())
+    matched = {*MARKET_DAY, *old.key} - ({old.time_column} if old.schedule else set())
     for name in (name for name in right if name not in matched):
         before, after = pl.col(f"old {name}"), pl.col(f"new {name}")
         changed_rows = joined.filter(_build_difference(before, after, left[name], right[name]))
@@ -332,7 +334,7 @@ def _rows_to_json(rows: pl.DataFrame, side: str, dataset: Dataset) -> pl.Expr:
     values = rows.select(
         _format_time(pl.col(f"{side}{name}"), schema[name]).alias(name)
         for name in schema
-        if name not in PARTITIONS
+        if name not in MARKET_DAY
     )
     texts = [_to_json(row) for row in values.iter_rows(named=True)]
     return pl.lit(pl.Series(texts, dtype=pl.String))

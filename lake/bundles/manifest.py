@@ -17,17 +17,20 @@ from pydantic import (
     model_serializer,
 )
 
-from lake.errors import ConfigError, DamagedError
-from lake.model.dataset import RECEIVED_AT, SHARED_SECTIONS, Column, Dataset, Granularity, RowKind
+from lake.errors import DamagedError
+from lake.model.dataset import RECEIVED_AT, SHARED_SECTIONS, Column, Dataset, RowKind
 from lake.model.event_columns import EventKind
+from lake.model.partitions import Granularity
 from lake.model.selection import Selection
 from lake.model.time import SECOND, iso
 from lake.model.timeframe import Timeframe
 from lake.store.index import FileSeal
+from lake.store.root import build_format_error
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 FILES, DAYS_FILE, QUALITY_FILE = "files.parquet", "days.parquet", "quality.json"
 """The files beside a manifest."""
+_RESTORE = "Restore it from a backup or from another export of the bundle."
 
 
 class _Part(BaseModel):
@@ -292,7 +295,7 @@ class Manifest(_Part):
     with sorted keys and no spaces.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     id: str
     version: AwareDatetime
     metadata: Metadata
@@ -369,30 +372,21 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
     Raises
     ------
     ConfigError
-        The format is newer than this version reads.
+        The format is another than this version reads.
     DamagedError
         The text is not a manifest.
     """
     try:
         values = json.loads(text)
-        if isinstance(values, dict) and values.get("format", 0) > FORMAT:
-            raise ConfigError(
-                f"{where} has bundle format {values['format']}; this version reads up to {FORMAT}",
-                "Install a newer version of lake.",
-            )
+        if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
+            raise build_format_error(f"{where} has bundle format", values["format"], FORMAT)
         return Manifest.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise DamagedError(
-            f"{where} is damaged: {place}: {first['msg']}",
-            "Restore it from a backup or from another export of the bundle.",
-        ) from error
+        raise DamagedError(f"{where} is damaged: {place}: {first['msg']}", _RESTORE) from error
     except (ValueError, TypeError) as error:
-        raise DamagedError(
-            f"{where} is not a manifest: {error}",
-            "Restore it from a backup or from another export of the bundle.",
-        ) from error
+        raise DamagedError(f"{where} is not a manifest: {error}", _RESTORE) from error
 
 
 def _hash(content: dict[str, Any] | list[dict[str, Any]]) -> str:

@@ -23,9 +23,9 @@ def init(
     granularity: Annotated[
         list[str] | None,
         typer.Option(
-            "--date",
-            metavar="TABLE=day|year",
-            help="Partition a table by day or by year; overrides the dataset file.",
+            "--granularity",
+            metavar="TABLE=day|month|year",
+            help="Partition a table by day, month or year; overrides the dataset file.",
         ),
     ] = None,
 ) -> None:

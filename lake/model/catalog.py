@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from lake.errors import SchemaError, UnknownNameError, UsageError
-from lake.model.dataset import PRESENT_METHODS, SHARED_SECTIONS, Dataset, FetchMethod, Granularity
+from lake.model.dataset import PRESENT_METHODS, SHARED_SECTIONS, Dataset, FetchMethod
+from lake.model.partitions import Granularity
 from lake.model.timeframe import Timeframe
 
 if TYPE_CHECKING:
@@ -169,9 +170,11 @@ def builtin() -> Catalog:
 
 
 def parse_granularity(text: str) -> tuple[str, Granularity]:
-    """Read table and granularity from `TABLE=day` or `TABLE=year`."""
+    """Read table and granularity from `TABLE=day`, `TABLE=month` or `TABLE=year`."""
     name, _, value = text.partition("=")
     for granularity in get_args(Granularity):
         if name and value == granularity:
             return name, granularity
-    raise UsageError(f"{text!r} is not TABLE=day or TABLE=year", "For example funding=day.")
+    raise UsageError(
+        f"{text!r} is not TABLE=day, TABLE=month or TABLE=year", "For example funding=month."
+    )

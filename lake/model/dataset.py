@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from typing import Literal
 
 import polars as pl
@@ -14,10 +14,10 @@ import polars as pl
 from lake.model.event_columns import EventKind
 from lake.model.grid import end_of
 from lake.model.market import MARKET_COLUMNS
+from lake.model.partitions import MARKET_DAY, PARTITIONINGS, Granularity, Partitioning
 from lake.model.severity import Severity
 from lake.model.timeframe import Timeframe
 
-Granularity = Literal["day", "year"]
 RowKind = Literal["immutable", "revisable"]
 Kind = Literal["data", "reference", "record"]
 SourceKind = Literal["exchange", "chain", "file", "lake"]
@@ -52,7 +52,6 @@ FETCHED_EVENTS: Mapping[FetchMethod, EventKind | None] = {
 """The kind of event that each method fetches; None: specifications of markets."""
 PRESENT_METHODS: tuple[FetchMethod, ...] = ("fetchOrderBook", "fetchMarkets")
 """Methods that fetch only the present; the others fetch a range."""
-PARTITIONS = (*MARKET_COLUMNS, "date")
 END = "end"
 """Value of `available_at` for rows that describe a timeframe and are known at its end."""
 RECEIVED_AT = "received_at"
@@ -176,7 +175,7 @@ class Dataset:
     key
         Columns that make a row unique, besides exchange and symbol: the time column or an id.
     time_column
-        The column to which ranges and `date` refer.
+        The column to which ranges and `date` refer; `date` is its UTC day.
     sort
         Order of the rows in a file.
     time_tolerance
@@ -185,18 +184,15 @@ class Dataset:
     schedule
         Events are due at multiples of this, and rows may be off; see `lake.model.schedule`.
     granularity
-        `day`: `date` is the UTC day of the time column. `year`: storage holds the first day of the
-        year, because a file per day would hold few rows; every read shows the day.
+        Files are kept by `day`, `month` or `year`, so that none holds too few rows.
     rows
-        `immutable`: a stored row never changes. `revisable`: a new row with the same key replaces
-        it if a value differs.
+        `immutable`: a row never changes. `revisable`: another row of its key replaces it.
     rules
-        Conditions that a row must meet to be stored; other rows go to quarantine.
+        Conditions of rows that are stored; others go to quarantine.
     checks
         Checks of stored rows.
     keep_when
-        For revisable rows: an SQL condition over the stored row `t` and the new row `s`. If it is
-        true, the stored row stays.
+        For revisable rows: the stored row `t` stays if this SQL over it and the new `s` is true.
     timeframe
         The timeframe of the table, in a family with one table per timeframe.
     kind
@@ -268,6 +264,16 @@ class Dataset:
         return pl.Schema({column.name: column.dtype for column in self.columns})
 
     @property
+    def partitioning(self) -> Partitioning:
+        """How files are kept by time."""
+        return PARTITIONINGS[self.granularity]
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """Names of the partition columns: exchange, symbol, and `date`, `month` or `year`."""
+        return self.partitioning.columns
+
+    @property
     def full_key(self) -> tuple[str, ...]:
         """The key, exchange and symbol first."""
         return (*MARKET_COLUMNS, *self.key)
@@ -292,7 +298,7 @@ class Dataset:
     @property
     def content(self) -> tuple[Column, ...]:
         """The columns that digests cover: all but exchange, symbol, date and `digest = false`."""
-        return tuple(c for c in self.columns if c.digest and c.name not in PARTITIONS)
+        return tuple(c for c in self.columns if c.digest and c.name not in MARKET_DAY)
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -349,8 +355,7 @@ class Dataset:
     def announcement_column(self) -> str | None:
         """The column by which a row may be known before its time, as an announcement is; or None.
 
-        `received_at` is no such column: a row that was received before its time tells that a clock
-        is wrong.
+        `received_at` is none: a row that was received before its time tells that a clock is wrong.
         """
         return None if self.available_at in (END, RECEIVED_AT) else self.available_at
 
@@ -390,11 +395,6 @@ class Dataset:
             known = pl.when(pl.col("closed").fill_null(value=True)).then(known)
         return known.alias("available_at")
 
-    def partition_date(self, column: str | None = None) -> pl.Expr:
-        """Return an expression for the stored `date` of a row, or of the time in a column."""
-        day = pl.col(column or self.time_column).dt.date()
-        return (day if self.granularity == "day" else day.dt.truncate("1y")).alias("date")
-
-    def partition_date_of(self, time: datetime) -> date:
-        """Return the stored `date` of rows at `time`."""
-        return time.date() if self.granularity == "day" else date(time.year, 1, 1)
+    def day(self) -> pl.Expr:
+        """Return an expression for the calendar day of a row: `date`."""
+        return pl.col(self.time_column).dt.date().alias("date")

@@ -15,7 +15,6 @@ from lake.model.dataset import (
     Dimension,
     Fetch,
     FetchMethod,
-    Granularity,
     Interpolation,
     Kind,
     RepairPolicy,
@@ -27,11 +26,12 @@ from lake.model.dataset import (
 )
 from lake.model.event_columns import EventKind
 from lake.model.length import Length
+from lake.model.partitions import Granularity
 from lake.model.severity import Severity
 from lake.model.timeframe import Timeframe
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-PARTITION_COLUMNS = (
+MARKET_DAY_COLUMNS = (
     Column("exchange", "string", "Exchange id as in ccxt; `chain:protocol` for a DEX."),
     Column("symbol", "string", "Unified symbol, as `BTC/USDT` or `BTC/USDT:USDT`."),
     Column("date", "date", "UTC calendar day of the time column.", unit="day"),
@@ -132,7 +132,8 @@ class DatasetFile(BaseModel):
     rows
         `immutable`: a stored row never changes. `revisable`: a new row of the same key replaces it.
     date
-        Partitions: `day`, `year` or `by_timeframe` (by day below one hour, else by year).
+        Files are kept by `day`, `month`, `year` or `by_timeframe` (by day below one hour, else by
+        year). Files with few rows make reads slow.
     time_column
         The column to which ranges and `date` refer.
     available_at
@@ -202,7 +203,7 @@ class DatasetFile(BaseModel):
     title: str
     description: str
     rows: RowKind
-    date: Literal["day", "year", "by_timeframe"]
+    date: Literal["day", "month", "year", "by_timeframe"]
     time_column: Name
     available_at: Name | None = None
     key: Annotated[list[Name], Field(min_length=1)]
@@ -250,7 +251,7 @@ class DatasetFile(BaseModel):
             family=self.name,
             title=self.title,
             description=self.description.strip(),
-            columns=(*PARTITION_COLUMNS, *columns),
+            columns=(*MARKET_DAY_COLUMNS, *columns),
             key=tuple(self.key),
             time_column=self.time_column,
             sort=tuple(dict.fromkeys(self.sort or [self.time_column, *self.key])),

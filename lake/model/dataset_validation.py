@@ -18,13 +18,13 @@ from lake.errors import SchemaError
 from lake.model.dataset import (
     END,
     FETCHED_EVENTS,
-    PARTITIONS,
     PRESENT_METHODS,
     SHARED_SECTIONS,
     TYPES,
 )
-from lake.model.dataset_file import PARTITION_COLUMNS, DatasetFile
+from lake.model.dataset_file import MARKET_DAY_COLUMNS, DatasetFile
 from lake.model.event_columns import EVENT_COLUMNS, find_absent_columns
+from lake.model.partitions import MARKET_DAY, RESERVED
 from lake.model.time import DAY
 
 
@@ -73,8 +73,11 @@ def _parse(path: Path, text: str) -> DatasetFile:
 
 def _require_known_columns(path: Path, spec: DatasetFile) -> None:
     for name, column in spec.columns.items():
-        if name in PARTITIONS:
-            raise build_error(path, f"columns.{name}", "every dataset has it already; remove it")
+        if name in RESERVED:
+            reason = "lake keeps files by it; choose another name"
+            if name in MARKET_DAY:
+                reason = "every dataset has it already; remove it"
+            raise build_error(path, f"columns.{name}", reason)
         if column.type not in TYPES:
             raise build_error(
                 path, f"columns.{name}.type", f"{column.type!r} is none of {', '.join(TYPES)}"
@@ -238,7 +241,7 @@ def _require_lengths(path: Path, spec: DatasetFile) -> None:
 
 
 def _require_working_rules(path: Path, spec: DatasetFile) -> None:
-    schema = {column.name: column.dtype for column in PARTITION_COLUMNS}
+    schema = {column.name: column.dtype for column in MARKET_DAY_COLUMNS}
     schema |= {name: TYPES[column.type] for name, column in spec.columns.items()}
     empty = pl.DataFrame(schema=schema)
     for name, condition in spec.rules.items():

@@ -32,8 +32,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.dataset import Dataset
 from lake.model.frames import sort_by
+from lake.model.partitions import MARKET_DAY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,9 +48,9 @@ def compute_digest(dataset: Dataset, frame: pl.DataFrame) -> str:
 def digest_market_days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     """Compute the digest of each market-day of rows: exchange, symbol, date, digest."""
     day = pl.col(dataset.time_column).dt.date().alias("date")
-    order = dict.fromkeys([*PARTITIONS, dataset.time_column, *dataset.key])
+    order = dict.fromkeys([*MARKET_DAY, dataset.time_column, *dataset.key])
     rows = sort_by(frame.with_columns(day), order)
-    runs = rows.select(PARTITIONS).with_row_index("start").unique(PARTITIONS, keep="first")
+    runs = rows.select(MARKET_DAY).with_row_index("start").unique(MARKET_DAY, keep="first")
     runs = runs.sort("start")
     starts = [*runs["start"], rows.height]
     columns = [
@@ -64,12 +65,12 @@ def digest_market_days(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
             pieces.extend(encoded.slice_rows(start, end))
         # Hashed in one call: each long update would pass the interpreter to another thread.
         digests.append(hashlib.sha256(b"".join(pieces)).hexdigest())
-    return runs.select(PARTITIONS).with_columns(digest=pl.Series(digests, dtype=pl.String))
+    return runs.select(MARKET_DAY).with_columns(digest=pl.Series(digests, dtype=pl.String))
 
 
 def combine_digests(days: pl.DataFrame) -> str:
     """Combine digests of market-days, as `digest_market_days` returns them, to one."""
-    line = pl.format("{}\t{}\t{}\t{}\n", *PARTITIONS, "digest").alias("line")
+    line = pl.format("{}\t{}\t{}\t{}\n", *MARKET_DAY, "digest").alias("line")
     lines = days.select(line.sort().str.join(""))["line"].item() if days.height else ""
     return hashlib.sha256(lines.encode()).hexdigest()
 

@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from lake.model.dataset import PARTITIONS, RECEIVED_AT, TIMESTAMP, Dataset, Interpolation
+from lake.model.dataset import RECEIVED_AT, TIMESTAMP, Dataset, Interpolation
 from lake.model.derive import BARS, INTERPOLATED, add_receipt
 from lake.model.grid import Grid, end_of
+from lake.model.partitions import MARKET_DAY
 from lake.model.time import EPOCH, TimeRange
 from lake.model.visibility import carry_availability, carry_receipt
 
@@ -175,7 +176,7 @@ def interpolate_rows(
     key, fill_mark = dataset.time_column, f"{INTERPOLATED}{how}"
     wanted = pl.DataFrame({key: times}).sort(key)
     observed = add_receipt(rows).filter(pl.col("fill").is_null()).sort(key)
-    kept = [c.name for c in dataset.columns if not c.nullable and c.name not in {*PARTITIONS, key}]
+    kept = [c.name for c in dataset.columns if not c.nullable and c.name not in {*MARKET_DAY, key}]
     source_rows = observed.select(
         key, *kept, pl.col(key).alias("_time"), dataset.availability().alias("_known")
     )

@@ -92,7 +92,7 @@ def revise(
         .unique(key, keep="last", maintain_order=True)
     )
     final = _fold(dataset, base.select(rest.columns), rest, key)
-    final = final.with_columns(dataset.partition_date())  # the latest time may be past midnight
+    final = final.with_columns(dataset.day())  # the latest time may be past midnight
     before = final.select(key).join(base, on=key, how="left", maintain_order="left")
     is_changed = final[REVISED_AT].is_null()
     for name in (*dataset.values, *dataset.fillable, dataset.time_column):

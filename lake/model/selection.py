@@ -69,17 +69,17 @@ class Selection:
         return Selection(exchanges, symbols, start, end)
 
     def predicate(self, dataset: Dataset) -> pl.Expr | None:
-        """Return the condition on stored rows, with bounds on `date` that prune files."""
+        """Return the condition on stored rows, with bounds on `date`: they prune files, too."""
         terms = []
         if self.exchanges:
             terms.append(pl.col("exchange").is_in(list(self.exchanges)))
         if self.symbols:
             terms.append(pl.col("symbol").is_in(list(self.symbols)))
         if self.start is not None:
-            terms.append(pl.col("date") >= dataset.partition_date_of(self.start))
+            terms.append(pl.col("date") >= self.start.date())
             terms.append(pl.col(dataset.time_column) >= self.start)
         if self.end is not None:
-            terms.append(pl.col("date") <= dataset.partition_date_of(self.end))
+            terms.append(pl.col("date") <= self.end.date())
             terms.append(pl.col(dataset.time_column) < self.end)
         return reduce(and_, terms) if terms else None
 

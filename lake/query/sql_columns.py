@@ -25,11 +25,15 @@ def render_columns(dataset: Dataset) -> str:
     A dataset with an own column of this name keeps it, and gets no other.
     """
     names = {column.name: f'"{column.name}"' for column in dataset.columns}
-    if dataset.granularity == "year":
-        names["date"] = f'CAST("{dataset.time_column}" AS DATE) AS "date"'
     if AVAILABLE_AT not in names and dataset.kind == "data":
         names[AVAILABLE_AT] = f'{render_availability(dataset)} AS "{AVAILABLE_AT}"'
     return ", ".join(names.values())
+
+
+def render_partition_types(dataset: Dataset) -> str:
+    """Render the types of the columns that are in the paths of files, for `read_parquet`."""
+    kind = {"day": "DATE", "month": "VARCHAR", "year": "BIGINT"}[dataset.granularity]
+    return f"{{'exchange': VARCHAR, 'symbol': VARCHAR, '{dataset.partitioning.column}': {kind}}}"
 
 
 def render_typed_nulls(dataset: Dataset) -> str:

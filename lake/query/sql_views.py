@@ -13,7 +13,7 @@ import polars as pl
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import iso
-from lake.query.sql_columns import render_columns, render_typed_nulls
+from lake.query.sql_columns import render_columns, render_partition_types, render_typed_nulls
 from lake.query.sql_errors import to_damaged_error
 from lake.store.reader import EVERYTHING, OpenRows, TableReader
 from lake.store.store import Store
@@ -122,7 +122,7 @@ def _render_files(name: str, dataset: Dataset, lacking: Sequence[str]) -> str:
     union = ", union_by_name = true" if lacking else ""
     rows = (
         f"read_parquet(getvariable('files of {name}'), hive_partitioning = true, hive_types = "
-        f"{{'exchange': VARCHAR, 'symbol': VARCHAR, 'date': DATE}}{union})"
+        f"{render_partition_types(dataset)}{union})"
     )
     nothing = f"SELECT {render_typed_nulls(dataset)} WHERE false"
     return f"(SELECT * FROM {rows} UNION ALL BY NAME {nothing})"  # noqa: S608 - see _create_view

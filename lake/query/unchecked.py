@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
 from lake.errors import UnknownNameError
 from lake.log import get_logger
-from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.dataset import Dataset
 from lake.model.intervals import RangeSet, subtract, union
 from lake.model.market import MARKET_COLUMNS, Market, StoredMarket
-from lake.model.time import DAY, MICROSECOND, TimeRange
+from lake.model.partitions import parse_partition
+from lake.model.time import MICROSECOND, TimeRange
 from lake.store.coverage import Coverage, Part
 from lake.store.damages import Damages
 from lake.store.log import CommitTimes, parse_metadata, read_actions
@@ -126,9 +127,9 @@ def _find_changed(dataset: Dataset, commits: Iterable[_Commit]) -> Iterator[Unch
         places = {_place(file) for file in added}
         removed = _list_files(commit, "remove")
         for file in (*added, *(file for file in removed if _place(file) not in places)):
-            exchange, symbol, day = _place(file)
+            exchange, symbol, whole = _place(file)
             market = StoredMarket(exchange, symbol)
-            span = _find_span(dataset, day, file.get("stats"))
+            span = _find_span(dataset, whole, file.get("stats"))
             yield Unchecked(dataset.name, dataset.name, market, span, commit.time)
 
 
@@ -138,13 +139,12 @@ def _list_files(commit: _Commit, kind: str) -> list[Mapping[str, Any]]:
     return [f for f in files if f.get("dataChange", True) and f.get("partitionValues")]
 
 
-def _place(file: Mapping[str, Any]) -> tuple[str, str, str]:
-    exchange, symbol, day = (str(file["partitionValues"][name]) for name in PARTITIONS)
-    return exchange, symbol, day
+def _place(file: Mapping[str, Any]) -> tuple[str, str, TimeRange]:
+    return parse_partition(file["partitionValues"])
 
 
-def _find_span(dataset: Dataset, day: str, statistics: str | None) -> TimeRange:
-    """Return the range of the rows of a file, by its statistics or its date."""
+def _find_span(dataset: Dataset, whole: TimeRange, statistics: str | None) -> TimeRange:
+    """Return the range of the rows of a file, by its statistics or its partition."""
     bounds = json.loads(statistics or "{}")
     try:
         first, last = (
@@ -152,9 +152,7 @@ def _find_span(dataset: Dataset, day: str, statistics: str | None) -> TimeRange:
             for name in ("minValues", "maxValues")
         )
     except (KeyError, TypeError, ValueError):
-        start = datetime.combine(date.fromisoformat(day), time(), UTC)
-        length = DAY if dataset.granularity == "day" else 366 * DAY
-        return TimeRange(start, start + length)
+        return whole
     return TimeRange(first, last + TIME_STEP)
 
 

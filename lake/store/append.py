@@ -19,9 +19,10 @@ from urllib.parse import quote
 import polars as pl
 from deltalake.exceptions import CommitFailedError
 
-from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.dataset import Dataset
 from lake.model.frames import sort_by
 from lake.model.time import to_ms
+from lake.store.columns import build_file_schema
 from lake.store.compact import FILE_ROWS, compute_statistics, write_rows
 from lake.store.delta import DataFile
 from lake.store.local_table import LocalTable
@@ -40,8 +41,8 @@ def can_append(table: LocalTable, dataset: Dataset) -> bool:
     fields = table.schema().fields
     return (
         table.protocol().min_writer_version <= _WRITER_VERSION
-        and table.metadata().partition_columns == list(PARTITIONS)
-        and {field.name for field in fields} == set(dataset.polars_schema)
+        and table.metadata().partition_columns == list(dataset.partitions)
+        and {field.name for field in fields} == {*dataset.polars_schema, *dataset.partitions}
         and not any(_INVARIANTS in field.metadata for field in fields)
     )
 
@@ -56,7 +57,7 @@ def append(
     table
         A handle at the version with which the rows were compared; afterwards at the latest.
     rows
-        Of all partitions, with their stored date.
+        Of all partitions, with the columns of the dataset.
     metadata
         `userMetadata` of the commit, with its stamp.
 
@@ -86,10 +87,11 @@ def _write_files(
 ) -> list[DataFile]:
     """Write the rows of each partition to a file of its own; add each path before it is written."""
     added: list[DataFile] = []
-    parts = rows.partition_by(PARTITIONS, as_dict=True, include_key=False, maintain_order=True)
-    names = [name for name in dataset.polars_schema if name not in PARTITIONS]
+    partitions, names = dataset.partitions, build_file_schema(dataset).names()
+    dated = rows.with_columns(dataset.partitioning.value(pl.col("date")))
+    parts = dated.partition_by(partitions, as_dict=True, include_key=False, maintain_order=True)
     for key, part in parts.items():
-        values = {name: str(value) for name, value in zip(PARTITIONS, key, strict=True)}
+        values = {name: str(value) for name, value in zip(partitions, key, strict=True)}
         place = "/".join(f"{name}={quote(value, safe='')}" for name, value in values.items())
         (folder / place).mkdir(parents=True, exist_ok=True)
         ordered = sort_by(part.select(names), dataset.sort)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 from deltalake import Field, Schema
 
 from lake.errors import SchemaError
-from lake.model.dataset import PARTITIONS, RECEIVED_AT, Column, Dataset
+from lake.model.dataset import RECEIVED_AT, Column, Dataset
+from lake.model.partitions import MARKET_DAY, find_partitioning
 
 _DELTA_TYPES: Mapping[str, Any] = {
     "timestamp": "timestamp",
@@ -29,21 +31,36 @@ _DELTA_TYPES: Mapping[str, Any] = {
     "list<string>": {"type": "array", "elementType": "string", "containsNull": True},
 }
 _ADDED = "lake.added"
+_PERIODS = {
+    "month": Column("month", "string", "UTC month of `date`, as `2026-01`: files are kept by it."),
+    "year": Column("year", "int64", "UTC year of `date`: files are kept by it."),
+}
 
 
 def build_schema(dataset: Dataset) -> Schema:
     """Build the schema of a new table."""
-    fields = [_describe(column) for column in dataset.columns]
+    columns = list(dataset.columns)
+    if dataset.partitioning.keeps_date:
+        columns.insert(len(MARKET_DAY), _PERIODS[dataset.partitioning.column])
+    fields = [_describe(column) for column in columns]
     return Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
 
 
-def list_bounded(dataset: Dataset) -> tuple[str, ...]:
-    """List the columns of which the log has bounds per file: time, key, and time of receipt.
+def build_file_schema(dataset: Dataset) -> pl.Schema:
+    """Build the schema of data files: all columns that are not in their paths."""
+    in_path = dataset.partitions
+    return pl.Schema({c.name: c.dtype for c in dataset.columns if c.name not in in_path})
 
-    Reads skip files by the first two; the last one shows which files can hold late rows.
+
+def list_bounded(dataset: Dataset) -> tuple[str, ...]:
+    """List the columns of which the log has bounds per file: time, key, receipt and `date`.
+
+    Reads skip files by time and key; the receipt shows which files can hold late rows. Readers
+    outside lake skip files by `date`.
     """
     receipt = [RECEIVED_AT] if dataset.records_receipt else []
-    return tuple(dict.fromkeys([dataset.time_column, *dataset.key, *receipt]))
+    day = ["date"] if dataset.partitioning.keeps_date else []
+    return tuple(dict.fromkeys([dataset.time_column, *dataset.key, *receipt, *day]))
 
 
 def build_missing_fields(stored: Schema, dataset: Dataset) -> list[Field]:
@@ -56,6 +73,28 @@ def build_missing_fields(stored: Schema, dataset: Dataset) -> list[Field]:
     ]
 
 
+def fit_granularity(dataset: Dataset, partitions: object) -> Dataset:
+    """Return a dataset with the granularity that a table has, by its partition columns.
+
+    It may be another than that of the dataset file: in versions from before it was changed.
+
+    Raises
+    ------
+    SchemaError
+        The table has other partition columns than lake makes.
+    """
+    kind = find_partitioning(partitions)
+    if kind is None:
+        raise SchemaError(
+            f"table {dataset.name}: it is partitioned by {partitions}, and not by exchange, symbol "
+            "and date, month or year",
+            "Another program made it: move its folder away, and write its rows with lake.",
+        )
+    if kind.granularity == dataset.granularity:
+        return dataset
+    return replace(dataset, granularity=kind.granularity)
+
+
 def find_lacking(stored: Schema, dataset: Dataset) -> tuple[str, ...]:
     """Find the columns of a dataset that data files of a table may lack, and so read as null."""
     whole = {field.name for field in stored.fields if _ADDED not in field.metadata}
@@ -66,8 +105,11 @@ def build_scan_options(dataset: Dataset, lacking: tuple[str, ...]) -> dict[str, 
     """Build options for Polars to read data files of which some lack columns."""
     if not lacking:
         return {}
-    kinds = {name: kind for name, kind in dataset.polars_schema.items() if name not in PARTITIONS}
-    return {"schema": kinds, "missing_columns": "insert", "extra_columns": "ignore"}
+    return {
+        "schema": build_file_schema(dataset),
+        "missing_columns": "insert",
+        "extra_columns": "ignore",
+    }
 
 
 def add_lacking(frame: pl.LazyFrame, stored: Schema, dataset: Dataset) -> pl.LazyFrame:

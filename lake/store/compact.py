@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 from deltalake.exceptions import CommitFailedError
 
 from lake.errors import CommitConflictError, DamagedError
-from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
+from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.digest import combine_digests, digest_market_days
 from lake.model.frames import sort_by
+from lake.model.partitions import MARKET_DAY, find_partitioning
 from lake.model.time import DAY
 from lake.retries import retry
 from lake.store import delta
-from lake.store.columns import build_scan_options, list_bounded
+from lake.store.columns import build_file_schema, build_scan_options, list_bounded
 from lake.store.delta import DataFile
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
@@ -62,7 +63,7 @@ class CompactionRule:
 
 @dataclass(frozen=True, slots=True)
 class CompactionBatch:
-    """Partitions that are compacted in one commit: values of `PARTITIONS` each."""
+    """Partitions that are compacted in one commit: exchange, symbol and first day of each."""
 
     partitions: tuple[tuple[Any, ...], ...]
 
@@ -141,7 +142,7 @@ def plan_batches(
     for _, market in loose.group_by(["exchange", "symbol"], maintain_order=True):
         batch: list[tuple[Any, ...]] = []
         rows = 0
-        for *partition, count in market.select(*PARTITIONS, "rows").iter_rows():
+        for *partition, count in market.select(*MARKET_DAY, "rows").iter_rows():
             if batch and (len(batch) == _BATCH_DATES or rows + count > _BATCH_ROWS):
                 result.append(CompactionBatch(tuple(batch)))
                 batch, rows = [], 0
@@ -153,12 +154,13 @@ def plan_batches(
 
 def find_crowded(table: LocalTable) -> CompactionBatch | None:
     """Find the partitions of a table with too many files; no file is read, and no log."""
-    names = [f"partition.{name}" for name in PARTITIONS]
-    live = table.list_live()
-    if live.height <= MOST_SMALL:
+    live, kind = table.list_live(), find_partitioning(table.metadata().partition_columns)
+    if live.height <= MOST_SMALL or kind is None:
         return None
+    names = [f"partition.{name}" for name in kind.columns]
     crowded = live.group_by(names).len().filter(pl.col("len") > MOST_SMALL).sort(names)
-    return CompactionBatch(tuple(crowded.select(names).iter_rows())) if crowded.height else None
+    places = crowded.select(*names[:-1], kind.to_start(pl.col(names[-1])))
+    return CompactionBatch(tuple(places.iter_rows())) if crowded.height else None
 
 
 def compact(
@@ -218,7 +220,7 @@ def _compact_once(
 ) -> _Staging | None:
     """Compact once; the handle must not move before `replace_files`."""
     chosen = pl.DataFrame(batch.partitions, schema=_PARTITION_SCHEMA, orient="row")
-    files = list_files(snapshot).join(chosen, on=PARTITIONS, maintain_order="left")
+    files = list_files(snapshot).join(chosen, on=MARKET_DAY, maintain_order="left")
     loose = _find_loose(files, snapshot.dataset, rule)
     if loose.is_empty():
         return None
@@ -226,7 +228,7 @@ def _compact_once(
     snapshot.table.checksums.require_unchanged_log(snapshot.version, "not compacted")
     snapshot.table.checksums.require_unchanged(loose["path"], "not compacted")
     try:
-        for part in loose.partition_by(PARTITIONS, maintain_order=True):
+        for part in loose.partition_by(MARKET_DAY, maintain_order=True):
             _stage(snapshot, part, staged)
         staged.metadata = {
             "job": job_id,
@@ -246,36 +248,37 @@ def _compact_once(
 
 
 def _count_loose(files: pl.DataFrame, dataset: Dataset, rule: CompactionRule) -> pl.DataFrame:
-    """Count what to rewrite in each partition: `PARTITIONS`, `rows`."""
+    """Count what to rewrite in each partition: `MARKET_DAY`, `rows`."""
     loose = _find_loose(files, dataset, rule)
-    return loose.group_by(PARTITIONS).agg(pl.col("rows").fill_null(0).sum()).sort(PARTITIONS)
+    return loose.group_by(MARKET_DAY).agg(pl.col("rows").fill_null(0).sum()).sort(MARKET_DAY)
 
 
 def _find_loose(files: pl.DataFrame, dataset: Dataset, rule: CompactionRule) -> pl.DataFrame:
     """Find the files to rewrite."""
     needed = (pl.col("rows").fill_null(0).sum() / FILE_ROWS).ceil().clip(1)
-    spare = (pl.len() > needed).over(PARTITIONS)
+    spare = (pl.len() > needed).over(MARKET_DAY)
     is_closed = pl.lit(value=False)
     if rule.before is not None:
         is_closed = pl.col("date") <= _find_last_closed(dataset, rule.before)
     is_small = pl.col("bytes") < _SMALL_BYTES
     if rule.settled is not None:
         is_small &= pl.col("modified") < rule.settled
-    crowds = is_small.sum().over(PARTITIONS) > MOST_SMALL
+    crowds = is_small.sum().over(MARKET_DAY) > MOST_SMALL
     return files.filter((is_closed & spare) | (is_small & crowds))
 
 
 def _find_last_closed(dataset: Dataset, before: datetime) -> date:
-    """Return the last stored `date` whose day, or year, ended before a time."""
-    end = before.astimezone(UTC)
-    start = dataset.partition_date_of(end)
-    return dataset.partition_date_of(datetime.combine(start, time(), UTC) - DAY)
+    """Return the first day of the last partition that ended before a time."""
+    partitioning = dataset.partitioning
+    return partitioning.start_of(partitioning.start_of(before.astimezone(UTC)) - DAY)
 
 
 def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staging) -> None:
     """Write the new files of one partition, and verify that they hold the rows of the old ones."""
     dataset, where = snapshot.dataset, f"table {snapshot.dataset.name}"
-    partition = files.select(PARTITIONS).row(0, named=True)
+    exchange, symbol, start = files.select(MARKET_DAY).row(0)
+    period = dataset.partitioning.value_of(start)
+    partition = dict(zip(dataset.partitions, (exchange, symbol, period), strict=True))
     rows = sort_by(_read_rows(snapshot, files["path"], partition), dataset.sort)
     place = " ".join(str(value) for value in partition.values())
     if files["rows"].null_count() == 0 and rows.height != files["rows"].sum():
@@ -292,7 +295,7 @@ def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staging) -> None:
         path = f"{folder}/part-{len(written):05}-{uuid.uuid4()}-c000.zstd.parquet"
         written.append(path)
         staged.paths.append(path)
-        size = write_rows(Path(snapshot.uri, path), _select_stored(dataset, part))
+        size = write_rows(Path(snapshot.uri, path), part.select(build_file_schema(dataset).names()))
         staged.added.append(DataFile(path, size, values, compute_statistics(dataset, part)))
     days = digest_market_days(dataset, rows)
     back = _read_rows(snapshot, written, partition)
@@ -312,16 +315,13 @@ def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staging) -> None:
 
 
 def _read_rows(snapshot: Snapshot, paths: Iterable[str], partition: dict[str, Any]) -> pl.DataFrame:
-    """Read the rows of files of one partition, with its partition columns."""
+    """Read the rows of files of one partition, with the columns that are in their paths."""
     full = [f"{snapshot.uri}/{path}" for path in paths]
     options = build_scan_options(snapshot.dataset, snapshot.list_lacking())
     stored = pl.scan_parquet(full, glob=False, hive_partitioning=False, **options).collect()
-    return stored.with_columns(pl.lit(value).alias(name) for name, value in partition.items())
-
-
-def _select_stored(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
-    """Select the columns that a file holds; the names of its folders hold the others."""
-    return rows.select(name for name in dataset.polars_schema if name not in PARTITIONS)
+    shown = snapshot.dataset.polars_schema
+    values = (pl.lit(value).alias(name) for name, value in partition.items() if name in shown)
+    return stored.with_columns(values)
 
 
 def write_rows(path: Path, rows: pl.DataFrame, *, syncs: bool = True) -> int:

@@ -12,11 +12,12 @@ from typing import Any
 import polars as pl
 
 from lake.errors import SchemaError
-from lake.model.dataset import PARTITIONS, TIMESTAMP, Column, Dataset
+from lake.model.dataset import TIMESTAMP, Column, Dataset
 from lake.model.frames import find_varying, sort_by
 from lake.model.identity import CONTRADICTS, resolve, settle_times
 from lake.model.json_text import write_json
 from lake.model.market import MARKET_COLUMNS, is_storable, make_storable
+from lake.model.partitions import MARKET_DAY
 from lake.model.revision import revise_in_turn
 from lake.model.time import EPOCH, iso
 from lake.store.bounds import ClearedTimes, clear_times, is_in_range, is_usable
@@ -77,9 +78,7 @@ def check_rows(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
     good = usable.filter(~is_bad)
     reasons = usable.filter(is_bad).select(_join_reasons(broken).alias(REASON))
     bad = fitted.filter(is_bad).select(names).hstack(reasons)
-    return ConformResult(
-        good.with_columns(dataset.partition_date()), bad, cleared, (~is_bad).arg_true()
-    )
+    return ConformResult(good.with_columns(dataset.day()), bad, cleared, (~is_bad).arg_true())
 
 
 def conform(dataset: Dataset, frame: pl.DataFrame) -> ConformResult:
@@ -102,8 +101,8 @@ def mark_conflicting(rows: pl.DataFrame, reason: str = CONTRADICTS) -> pl.DataFr
 
 
 def sort_rows(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
-    """Compute the stored date of rows, and sort them by market and in the order of the dataset."""
-    dated = rows.with_columns(dataset.partition_date())
+    """Compute the day of rows, and sort them by market and in the order of the dataset."""
+    dated = rows.with_columns(dataset.day())
     return sort_by(dated, ("exchange", "symbol", *dataset.sort))
 
 
@@ -228,7 +227,7 @@ def _build_rule_checks(dataset: Dataset) -> dict[str, pl.Expr]:
     """Build one expression per rule, by its name: true where a row breaks the rule."""
     broken: dict[str, pl.Expr] = {}
     for column in dataset.columns:
-        if column.name in PARTITIONS:
+        if column.name in MARKET_DAY:
             continue
         value = pl.col(column.name)
         if not column.nullable:

@@ -21,7 +21,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from lake.errors import CommitConflictError, DamagedError, UnknownNameError
-from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.dataset import Dataset
 from lake.model.time import to_ms
 from lake.retries import retry
 from lake.store.checksums import name_checkpoint
@@ -85,7 +85,7 @@ def create_table(path: Path, dataset: Dataset, clock: CommitClock) -> None:
             path,
             schema=build_schema(dataset),
             mode="ignore",
-            partition_by=list(PARTITIONS),
+            partition_by=list(dataset.partitions),
             name=dataset.name,
             description=dataset.title,
             configuration={
@@ -246,7 +246,7 @@ def _commit_files(
         [*adds, *removes],
         mode="append",
         schema=table.schema(),
-        partition_by=list(PARTITIONS),
+        partition_by=table.metadata().partition_columns,
         commit_properties=build_commit_properties(metadata),
         post_commithook_properties=AFTER_COMMIT,
     )
@@ -326,4 +326,6 @@ def format_literal(value: object) -> str:
         return f"arrow_cast('{value.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
     if isinstance(value, date):
         return f"DATE '{value}'"
+    if isinstance(value, int):
+        return str(value)
     return "'" + str(value).replace("'", "''") + "'"

@@ -195,11 +195,12 @@ def _read_readable(table: Path, versions: Iterable[int]) -> list[_Actions]:
 
 
 def _describe_parts(commits: Iterable[_Actions]) -> list[str]:
-    """List the markets and dates to which commits wrote."""
+    """List the markets and days, months or years to which commits wrote."""
     files = [action["add"]["partitionValues"] for c in commits for action in c if "add" in action]
     dates: dict[str, list[str]] = {}
     for file in files:
-        dates.setdefault(f"{file['exchange']} {file['symbol']}", []).append(file["date"])
+        exchange, symbol, period = file.values()
+        dates.setdefault(f"{exchange} {symbol}", []).append(period)
     return sorted(
         f"{market} {min(days)}" + (f" to {max(days)}" if len(set(days)) > 1 else "")
         for market, days in dates.items()

@@ -11,17 +11,24 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.table import TableMerger
 
 from lake.errors import CommitConflictError
-from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.dataset import Dataset
 from lake.model.frames import find_varying
 from lake.model.market import MARKET_COLUMNS
 from lake.model.revision import REVISED_AT, write_change
 from lake.retries import retry
 from lake.store import delta
 from lake.store.append import append, can_append
+from lake.store.columns import fit_granularity
 from lake.store.delta import format_literal, quote
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
-from lake.store.prepare import REMOVED, MergeBatch, find_spans, find_touched_files, list_dates
+from lake.store.prepare import (
+    REMOVED,
+    MergeBatch,
+    find_spans,
+    find_touched_files,
+    list_partitions,
+)
 from lake.store.snapshot import Snapshot
 
 _CHANGES = ("inserted", "updated", "deleted")
@@ -58,7 +65,7 @@ def merge(
         A handle at any version; afterwards at the latest.
     prepare
         Gives the rows for the version that the handle is at. If another writer commits to the same
-        dates before this merge, both are repeated: the commit is of what `prepare` has read.
+        partitions before this merge, both are repeated: the commit is of what `prepare` has read.
 
     Raises
     ------
@@ -85,13 +92,15 @@ def merge(
 def _merge_once(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> MergeResult:
     if batch.rows.is_empty():
         return MergeResult(table.version(), 0, 0, None)
+    dataset = fit_granularity(dataset, table.metadata().partition_columns)
     stamped = table.stamp(batch.metadata)
     if _is_new(table, dataset, batch) and can_append(table, dataset):
         append(table, dataset, batch.rows, stamped)
         return MergeResult(table.version(), batch.rows.height, 0, stamped)
     table.load()
+    period = dataset.partitioning.value(pl.col("date"))
     merger = table.merge(
-        batch.rows,
+        batch.rows.with_columns(period),
         predicate=_build_predicate(dataset, batch),
         source_alias="s",
         target_alias="t",
@@ -120,7 +129,7 @@ def _add_actions(merger: TableMerger, dataset: Dataset, batch: MergeBatch) -> Ta
     if batch.removes:
         return _add_removal(merger, dataset)
     if batch.is_decided:
-        values = {quote(c.name): f"s.{quote(c.name)}" for c in dataset.columns}
+        values = _take_all(dataset)
         return merger.when_not_matched_insert(values).when_matched_update(values)
     merger = merger.when_not_matched_insert_all()
     if dataset.rows == "revisable":
@@ -130,7 +139,7 @@ def _add_actions(merger: TableMerger, dataset: Dataset, batch: MergeBatch) -> Ta
 
 def _add_removal(merger: TableMerger, dataset: Dataset) -> TableMerger:
     """Delete stored rows that are marked in the batch; insert or replace the others."""
-    values = {quote(c.name): f"s.{quote(c.name)}" for c in dataset.columns}
+    values = _take_all(dataset)
     removed = f"s.{quote(REMOVED)}"
     merger = merger.when_matched_delete(removed)
     merger = merger.when_matched_update(values, f"NOT {removed}")
@@ -145,9 +154,15 @@ def _revise_matched(merger: TableMerger, dataset: Dataset) -> TableMerger:
     kept = {*dataset.fillable, *dataset.kept_values}
     if not kept:
         return merger.when_matched_update_all(predicate=condition)
-    updates = {quote(c.name): f"s.{quote(c.name)}" for c in dataset.columns}
+    updates = _take_all(dataset)
     updates |= {quote(n): f"COALESCE(s.{quote(n)}, t.{quote(n)})" for n in kept}
     return merger.when_matched_update(updates, predicate=condition)
+
+
+def _take_all(dataset: Dataset) -> dict[str, str]:
+    """Take each stored column from the new row."""
+    names = dict.fromkeys([*dataset.polars_schema, *dataset.partitions])
+    return {quote(name): f"s.{quote(name)}" for name in names}
 
 
 def _fill_matched(merger: TableMerger, dataset: Dataset) -> TableMerger:
@@ -167,10 +182,11 @@ def _build_predicate(dataset: Dataset, batch: MergeBatch) -> str:
     """
     rows = batch.rows
     exchanges, symbols = (rows[name].unique().sort().to_list() for name in MARKET_COLUMNS)
-    dates = list_dates(dataset, rows)
+    starts = list_partitions(dataset, rows)
+    periods = list(map(dataset.partitioning.value_of, starts))
     terms = [
         f"t.{quote(name)} IN ({', '.join(map(format_literal, values))})"
-        for name, values in zip(PARTITIONS, (exchanges, symbols, dates), strict=True)
+        for name, values in zip(dataset.partitions, (exchanges, symbols, periods), strict=True)
     ]
     terms.append(_build_spans(dataset, rows))
     keys = {name: name for name in (*find_varying(rows, MARKET_COLUMNS), *dataset.row_key)}

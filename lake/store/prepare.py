@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import polars as pl
 
-from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.dataset import Dataset
 from lake.model.digest import compute_digest
 from lake.model.frames import find_varying
 from lake.model.identity import resolve, select_place
 from lake.model.market import MARKET_COLUMNS
+from lake.model.partitions import MARKET_DAY
 from lake.model.revision import CONFLICTS, REVISED_AT, has_repeated_keys, revise
 from lake.model.selection import Selection
 from lake.model.time import MICROSECOND
@@ -34,7 +35,7 @@ class MergeBatch:
     Attributes
     ----------
     rows
-        Rows to be inserted or updated, with their stored date; unique on key and time.
+        Rows to be inserted or updated; unique on key and time.
     metadata
         `userMetadata` of the commit.
     fills
@@ -220,30 +221,33 @@ def select_close(dataset: Dataset, rows: pl.DataFrame) -> Selection:
 
 
 def find_bounds(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
-    """Find the times that are close to those of rows, for each market and stored date.
+    """Find the times that are close to those of rows, for each market and partition.
 
     Returns
     -------
     DataFrame
-        exchange, symbol, date, low, high. Times over midnight are on the next line as well.
+        exchange, symbol, date (the first day of the partition), low, high. Times that reach into
+        another partition are there as well.
     """
     time, tolerance = pl.col(dataset.time_column), dataset.reach
-    varying = find_varying(rows, PARTITIONS)
+    starts = rows.with_columns(dataset.partitioning.start(time))
+    varying = find_varying(starts, MARKET_DAY)
     bounds = {"low": time.min() - tolerance, "high": time.max() + tolerance}
     if varying:
-        constant = [pl.col(name).first() for name in PARTITIONS if name not in varying]
-        days = rows.group_by(varying).agg(*constant, **bounds)
+        constant = [pl.col(name).first() for name in MARKET_DAY if name not in varying]
+        days = starts.group_by(varying).agg(*constant, **bounds)
     else:
-        days = rows.select(*(pl.col(name).first() for name in PARTITIONS), **bounds)
-    dates = [days.with_columns(dataset.partition_date(end)) for end in ("low", "high")]
-    columns = (*PARTITIONS, "low", "high")
+        days = starts.select(*(pl.col(name).first() for name in MARKET_DAY), **bounds)
+    ends = (dataset.partitioning.start(pl.col(end)) for end in ("low", "high"))
+    dates = [days.with_columns(start) for start in ends]
+    columns = (*MARKET_DAY, "low", "high")
     return pl.concat(part.select(columns) for part in [days, *dates]).unique(maintain_order=True)
 
 
 def find_touched_files(
     snapshot: Snapshot, rows: pl.DataFrame, keys: Mapping[str, Bounds] | None = None
 ) -> pl.DataFrame:
-    """Find the files that may hold stored rows of the times of some rows, and of their dates.
+    """Find the files that may hold stored rows of the times of some rows, and of their partitions.
 
     Parameters
     ----------
@@ -261,16 +265,16 @@ def find_touched_files(
         return files
     last = pl.col("last") + TIME_STEP
     overlaps = (pl.col("first") <= pl.col("high")) & (last > pl.col("low"))
-    close = files.join(find_bounds(dataset, rows), on=PARTITIONS, maintain_order="left")
+    close = files.join(find_bounds(dataset, rows), on=MARKET_DAY, maintain_order="left")
     chosen = close.filter(overlaps.fill_null(value=True))
     return chosen.select(files.columns).unique("path", maintain_order=True)
 
 
-def list_dates(dataset: Dataset, rows: pl.DataFrame) -> list[date]:
-    """List the stored dates of all times that are close to those of rows."""
+def list_partitions(dataset: Dataset, rows: pl.DataFrame) -> list[date]:
+    """List the first days of the partitions of all times that are close to those of rows."""
     times, tolerance = rows[dataset.time_column], dataset.reach
     first, last = cast("tuple[datetime, datetime]", (times.min(), times.max()))
-    low, high = map(dataset.partition_date_of, (first - tolerance, last + tolerance))
+    low, high = map(dataset.partitioning.start_of, (first - tolerance, last + tolerance))
     if low == high:
         return [low]
     return find_bounds(dataset, rows)["date"].unique().sort().to_list()

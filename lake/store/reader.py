@@ -10,8 +10,9 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from lake.errors import LakeError, UnknownNameError
-from lake.model.dataset import PARTITIONS, TIMESTAMP, Dataset
+from lake.model.dataset import TIMESTAMP, Dataset
 from lake.model.frames import sort_by
+from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.store.columns import build_scan_options
 from lake.store.faults import translate_errors
@@ -60,9 +61,9 @@ class TableReader(ABC):
         Returns
         -------
         DataFrame
-            `path` (relative to the table, as on disk), `exchange`, `symbol`, `date` (as stored),
-            `rows`, `bytes`, `first` and `last` time, rounded down to milliseconds; ordered by
-            market and time.
+            `path` (relative to the table, as on disk), `exchange`, `symbol`, `date` (the first day
+            of its partition), `rows`, `bytes`, `first` and `last` time, rounded down to
+            milliseconds; ordered by market and time.
         """
 
     def clip(self, selection: Selection) -> Selection | None:
@@ -141,12 +142,13 @@ class TableReader(ABC):
         if files.is_empty():
             return self.dataset.empty().lazy()
         paths = [f"{self.uri}/{path}" for path in files["path"]]
-        partitions = {name: self.dataset.polars_schema[name] for name in PARTITIONS}
+        partitioning = self.dataset.partitioning
+        partitions = dict.fromkeys(MARKET_COLUMNS, pl.String())
         frame = pl.scan_parquet(
             paths,
             glob=False,
             hive_partitioning=True,
-            hive_schema=partitions,
+            hive_schema={**partitions, partitioning.column: partitioning.dtype},
             **build_scan_options(self.dataset, self.list_lacking()),
         )
         return self.select_rows(frame, self._find_remaining(files, selection))
@@ -165,16 +167,14 @@ class TableReader(ABC):
         )
 
     def select_rows(self, frame: pl.LazyFrame, selection: Selection) -> pl.LazyFrame:
-        """Filter stored rows by a selection; `date` becomes the calendar day."""
+        """Filter stored rows by a selection, and hide the month or year by which files are kept."""
         predicate = selection.predicate(self.dataset)
         if predicate is not None:
             frame = frame.filter(predicate)
         if self.closed_only:
             frame = frame.filter(pl.col("closed").ne_missing(other=False))
-        if self.dataset.granularity == "year":
-            time = pl.col(self.dataset.time_column)
-            frame = frame.with_columns(time.dt.date().alias("date"))
-        return frame
+        partitioning = self.dataset.partitioning
+        return frame.drop(partitioning.column) if partitioning.keeps_date else frame
 
 
 class UnreadableTable(TableReader):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import polars as pl
@@ -16,12 +16,13 @@ from deltalake import write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from lake.errors import CommitConflictError, SchemaError
-from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.dataset import Dataset
 from lake.model.digest import compute_digest
 from lake.model.frames import sort_by
 from lake.model.market import Market
+from lake.model.partitions import MARKET_DAY
 from lake.model.selection import Selection
-from lake.model.time import DAY, MICROSECOND, TimeRange
+from lake.model.time import MICROSECOND, TimeRange
 from lake.retries import retry
 from lake.store import delta
 from lake.store.conform import REASON, conform
@@ -67,7 +68,7 @@ def replace_rows(
 ) -> ReplaceResult:
     """Replace the rows of a market in a range by those that `change` returns; one commit, or none.
 
-    If another writer commits to a rewritten date between the read and the commit, both are
+    If another writer commits to a rewritten partition between the read and the commit, both are
     repeated: no row of another writer is lost, and `change` sees exactly the rows that it replaces.
 
     Parameters
@@ -89,7 +90,7 @@ def replace_rows(
     CommitConflictError
         Other writers kept committing first: nothing was changed.
     DamagedError
-        A file with rows of these dates is not as it was committed: nothing was changed.
+        A file of these partitions is not as it was committed: nothing was changed.
     """
     where = f"table {dataset.name}"
     try:
@@ -115,26 +116,29 @@ def _replace_once(
     metadata: Mapping[str, Any],
 ) -> ReplaceResult:
     snapshot = Snapshot(dataset, table)
-    touched = snapshot.files(_select(market, _widen_to_dates(dataset, window)))
+    dataset = snapshot.dataset
+    touched = snapshot.files(_select(market, _widen_to_partitions(dataset, window)))
     table.checksums.require_unchanged(touched["path"], "nothing was replaced")
     before = snapshot.collect(_select(market, window))
     after = _conform_rows(dataset, market, window, change(before))
-    dates = _find_differing_dates(dataset, before, after)
-    if not dates:
+    starts = _find_differing_partitions(dataset, before, after)
+    if not starts:
         return ReplaceResult(table.version(), before, before)
-    around = [snapshot.collect(_select(market, _find_range(dataset, day))) for day in dates]
+    partitioning = dataset.partitioning
+    ranges = map(partitioning.range_of, starts)
+    around = [snapshot.collect(_select(market, whole)) for whole in ranges]
     outside = pl.concat(around).filter(~_is_within(dataset, window))
-    inside = after.filter(dataset.partition_date().is_in(dates))
-    # Whole dates are written, so that the rows of a file stay sorted; delta-rs would put new rows
-    # before those that it keeps.
+    inside = after.filter(partitioning.start(pl.col(dataset.time_column)).is_in(starts))
+    # Whole partitions are written, so that the rows of a file stay sorted; delta-rs would put new
+    # rows before those that it keeps.
     rows = sort_by(pl.concat([outside, inside]), (dataset.time_column, *dataset.sort))
     facts = {"rows": inside.height, "digest": compute_digest(dataset, inside)}
     own_metadata = table.stamp({**metadata, **facts})
     write_deltalake(
         table,
-        rows.with_columns(dataset.partition_date()),
+        rows.with_columns(partitioning.value(pl.col("date"))),
         mode="overwrite",
-        predicate=_build_predicate(market, dates),
+        predicate=_build_predicate(dataset, market, starts),
         writer_properties=delta.WRITER,
         commit_properties=delta.build_commit_properties(own_metadata),
         post_commithook_properties=delta.AFTER_COMMIT,
@@ -157,36 +161,31 @@ def _conform_rows(
     ours = (pl.col("exchange") == market.exchange) & (pl.col("symbol") == market.symbol)
     if not conformed.rows.select((ours & _is_within(dataset, window)).all()).item():
         raise SchemaError(f"{where}: a row is of another market, or outside {window}")
-    day = pl.col(dataset.time_column).dt.date().alias("date")
-    return conformed.rows.with_columns(day).sort(*dataset.sort)
+    return conformed.rows.sort(*dataset.sort)
 
 
-def _find_differing_dates(
+def _find_differing_partitions(
     dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame
 ) -> list[date]:
-    """Find the stored dates on which the rows differ."""
+    """Find the partitions in which the rows differ: the first day of each."""
     if before.equals(after):
         return []
-    content = [name for name in before.columns if name not in PARTITIONS]
+    content = [name for name in before.columns if name not in MARKET_DAY]
     # Rows are counted, because another engine may have stored a row twice.
     signed = [rows.with_columns(_sign=sign) for rows, sign in ((before, 1), (after, -1))]
     counted = pl.concat(signed).group_by(content).agg(pl.col("_sign").sum())
     differing = counted.filter(pl.col("_sign") != 0)
-    return differing.select(dataset.partition_date().unique().sort())["date"].to_list()
+    start = dataset.partitioning.start(pl.col(dataset.time_column))
+    return differing.select(start.unique().sort())["date"].to_list()
 
 
-def _find_range(dataset: Dataset, day: date) -> TimeRange:
-    """Return the range of times with a stored date."""
-    start = datetime.combine(day, time(), UTC)
-    if dataset.granularity == "year":
-        return TimeRange(start, start.replace(year=start.year + 1))
-    return TimeRange(start, start + DAY)
-
-
-def _widen_to_dates(dataset: Dataset, window: TimeRange) -> TimeRange:
-    """Return the range of all stored dates that a range touches."""
-    first = _find_range(dataset, dataset.partition_date_of(window.start))
-    last = _find_range(dataset, dataset.partition_date_of(window.end - MICROSECOND))
+def _widen_to_partitions(dataset: Dataset, window: TimeRange) -> TimeRange:
+    """Return the range of all partitions that a range touches."""
+    partitioning = dataset.partitioning
+    first, last = (
+        partitioning.range_of(partitioning.start_of(moment))
+        for moment in (window.start, window.end - MICROSECOND)
+    )
     return TimeRange(first.start, last.end)
 
 
@@ -198,7 +197,8 @@ def _is_within(dataset: Dataset, window: TimeRange) -> pl.Expr:
     return pl.col(dataset.time_column).is_between(window.start, window.end, closed="left")
 
 
-def _build_predicate(market: Market, dates: Sequence[date]) -> str:
+def _build_predicate(dataset: Dataset, market: Market, starts: Sequence[date]) -> str:
+    partitioning = dataset.partitioning
     exchange, symbol = map(delta.format_literal, (market.exchange, market.symbol))
-    listed = ", ".join(map(delta.format_literal, dates))
-    return f"exchange = {exchange} AND symbol = {symbol} AND date IN ({listed})"
+    listed = ", ".join(map(delta.format_literal, map(partitioning.value_of, starts)))
+    return f"exchange = {exchange} AND symbol = {symbol} AND {partitioning.column} IN ({listed})"

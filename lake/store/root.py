@@ -16,12 +16,12 @@ from urllib.parse import unquote
 
 from lake.errors import ConfigError, DamagedError
 from lake.model.catalog import Catalog, builtin_files, parse_granularity
-from lake.model.dataset import Granularity
+from lake.model.partitions import Granularity
 from lake.model.time import iso
 from lake.settings.urls import mask
 from lake.store.faults import explain_os_error
 
-FORMAT = 1
+FORMAT = 2
 MARKER = "lake.json"
 _TEMPORARY = ".tmp"
 _FOLDERS = ("tables", "bundles", "schemas")
@@ -93,7 +93,7 @@ class Root:
         Raises
         ------
         ConfigError
-            There is none, or its format is newer than this version.
+            There is none, or its format is another than that of this version.
         DamagedError
             Its marker cannot be read.
         """
@@ -108,11 +108,8 @@ class Root:
         except OSError as error:
             raise explain_os_error(error, f"lake {path}") from error
         marker = _parse_marker(path, text)
-        if marker["format"] > FORMAT:
-            raise ConfigError(
-                f"{path} has lake format {marker['format']}; this version reads up to {FORMAT}",
-                "Install a newer version of lake.",
-            )
+        if marker["format"] != FORMAT:
+            raise build_format_error(f"{path} has lake format", marker["format"], FORMAT)
         return cls(path, marker["id"], marker["granularity"])
 
     @property
@@ -127,6 +124,18 @@ class Root:
         """Read the built-in datasets, and those in the `schemas/` folder of the lake."""
         own = sorted((self.path / "schemas").glob("*.toml"))
         return Catalog([*builtin_files(), *own], self.granularity)
+
+
+def build_format_error(what: str, stored: int, known: int) -> ConfigError:
+    """Build the error for a lake or bundle of another format; `what` ends with the word format."""
+    if stored > known:
+        return ConfigError(
+            f"{what} {stored}; this version reads {known}", "Install a newer version of lake."
+        )
+    return ConfigError(
+        f"{what} {stored}, of a version before the first release; this version reads {known}",
+        "Make a new lake with `lake init`, and ingest into it again.",
+    )
 
 
 def write_new_file(path: Path, content: bytes) -> None:

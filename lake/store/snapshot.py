@@ -11,9 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from lake.model.dataset import PARTITIONS, RECEIVED_AT, TIMESTAMP, Dataset
+from lake.model.dataset import RECEIVED_AT, TIMESTAMP, Dataset
+from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
-from lake.store.columns import add_lacking, find_lacking
+from lake.store.columns import add_lacking, find_lacking, fit_granularity
 from lake.store.faults import translate_errors
 from lake.store.history import require_kept
 from lake.store.local_table import LocalTable
@@ -28,6 +29,8 @@ class Snapshot(TableReader):
 
     Attributes
     ----------
+    dataset
+        What the rows are, with the granularity that the table has at that version.
     table
         A handle at that version; whoever moves it to another drops the snapshot first.
     is_named
@@ -38,6 +41,10 @@ class Snapshot(TableReader):
     table: LocalTable
     closed_only: bool = False
     is_named: bool = False
+
+    def __post_init__(self) -> None:
+        fitted = fit_granularity(self.dataset, self.table.metadata().partition_columns)
+        object.__setattr__(self, "dataset", fitted)
 
     @property
     def version(self) -> int:
@@ -116,13 +123,14 @@ class Snapshot(TableReader):
         """List the data files for which all terms over the statistics in the log are true."""
         with translate_errors(f"table {self.dataset.name}"):
             actions = self.table.list_live()
-        time = self.dataset.time_column
+        time, partitioning = self.dataset.time_column, self.dataset.partitioning
         if actions.is_empty():
             return pl.DataFrame(schema=FILES)
         files = actions.select(
             pl.all_horizontal(pl.lit(value=True), *build_terms(actions.schema)).alias("_held"),
             "path",
-            *(pl.col(f"partition.{name}").alias(name) for name in PARTITIONS),
+            *(pl.col(f"partition.{name}").alias(name) for name in MARKET_COLUMNS),
+            partitioning.to_start(pl.col(f"partition.{partitioning.column}")),
             rows=pl.col("num_records"),
             bytes=pl.col("size_bytes"),
             first=pl.col(f"min.{time}").cast(TIMESTAMP),

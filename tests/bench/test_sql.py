@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from lake.api import Lake, utc_now
-from lake.model.dataset import PARTITIONS
+from lake.model.partitions import MARKET_DAY
 from lake.settings import Settings
 from lake.store import delta
 from lake.store.store import Store
@@ -55,7 +55,7 @@ def _write_day(folder: Path, empty: pl.DataFrame, day: datetime) -> Iterator[del
     prices = dict.fromkeys(("open", "high", "low", "close", "volume"), 100.0 + number % 97)
     closed = pl.repeat(value=True, n=1440, eager=True)
     rows = pl.DataFrame({"timestamp": times, **prices, "closed": closed})
-    rows = pl.concat([empty, rows], how="diagonal").drop(PARTITIONS)
+    rows = pl.concat([empty, rows], how="diagonal").drop(MARKET_DAY)
     first: Path | None = None
     for symbol in SYMBOLS:
         path = f"exchange=binance/symbol={quote(symbol, safe='')}/date={day:%F}/part.parquet"

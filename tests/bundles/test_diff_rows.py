@@ -195,7 +195,7 @@ def comparable(lines: list[tuple[Any, ...]]) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("date_is", ["day", "year"])
+@pytest.mark.parametrize("date_is", ["day", "month", "year"])
 def test_every_row_and_value_equals_a_naive_comparison(
     new_lake: NewLake, monkeypatch: pytest.MonkeyPatch, date_is: str
 ) -> None:

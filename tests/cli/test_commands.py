@@ -27,8 +27,8 @@ def test_init_makes_a_lake_and_names_it_for_the_folder(
 
 
 def test_init_with_another_granularity(cli: Cli) -> None:
-    assert cli("init", "--date", "funding=day").code == 0
-    refused = cli("init", "--date", "funding=week", "--json")
+    assert cli("init", "--granularity", "funding=month").code == 0
+    refused = cli("init", "--granularity", "funding=week", "--json")
     assert (refused.code, refused.error["code"]) == (2, "usage")
 
 

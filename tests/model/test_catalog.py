@@ -74,9 +74,9 @@ def test_an_unknown_dataset_gets_the_closest_names_first() -> None:
     assert caught.value.hint.startswith("Datasets: trades,")
 
 
-@pytest.mark.parametrize("text", ["funding", "funding=", "=day", "funding=month", "funding=Day"])
+@pytest.mark.parametrize("text", ["funding", "funding=", "=day", "funding=week", "funding=Day"])
 def test_a_malformed_granularity_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is not TABLE=day or TABLE=year"):
+    with pytest.raises(UsageError, match="is not TABLE=day, TABLE=month or TABLE=year"):
         parse_granularity(text)
 
 

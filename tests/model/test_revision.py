@@ -31,9 +31,7 @@ def event(off_ms: float = 0.0, *, hours: int = 8, rate: float = 1e-4, **values: 
 def frame(dataset: Dataset, *rows: Row) -> pl.DataFrame:
     market = {"exchange": "binance", "symbol": "BTC/USDT:USDT"}
     rows_with_market = [market | row for row in rows]
-    return pl.DataFrame(rows_with_market, schema=dataset.polars_schema).with_columns(
-        dataset.partition_date()
-    )
+    return pl.DataFrame(rows_with_market, schema=dataset.polars_schema).with_columns(dataset.day())
 
 
 def revised(dataset: Dataset, rows: list[Row], stored: pl.DataFrame, *answers: int) -> Revised:

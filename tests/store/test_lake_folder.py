@@ -102,8 +102,11 @@ def test_a_folder_that_delta_would_mistake_is_refused(tmp_path: Path, name: str)
 
 def test_a_lake_of_a_newer_format_is_not_touched(tmp_path: Path) -> None:
     create(tmp_path)
-    marker(tmp_path, format=2)
-    with pytest.raises(ConfigError, match="has lake format 2; this version reads up to 1"):
+    marker(tmp_path, format=3)
+    with pytest.raises(ConfigError, match="has lake format 3; this version reads 2"):
+        lake.open(tmp_path)
+    marker(tmp_path, format=1)
+    with pytest.raises(ConfigError, match="has lake format 1, of a version before the first"):
         lake.open(tmp_path)
 
 
@@ -116,8 +119,8 @@ def test_a_lake_of_a_newer_format_is_not_touched(tmp_path: Path) -> None:
         b"\xff\xfe",
         b'{"id": "x"}',
         b'{"format": "1", "id": "x"}',
-        b'{"format": 1}',
-        b'{"format": 1, "id": "x", "granularity": ["day"]}',
+        b'{"format": 2}',
+        b'{"format": 2, "id": "x", "granularity": ["day"]}',
     ],
 )
 def test_a_damaged_marker_is_named(tmp_path: Path, content: bytes) -> None:
@@ -133,12 +136,12 @@ def test_a_granularity_holds_for_the_life_of_the_lake(tmp_path: Path) -> None:
     for name, granularity in (("bars_1h", "day"), ("bars_1mo", "day"), ("trades", "year")):
         assert again.dataset(name).granularity == granularity
     write(again, "trades", trades())
-    assert (tmp_path / "tables/trades/exchange=binance/symbol=BTC%2FUSDT/date=2024-01-01").is_dir()
+    assert (tmp_path / "tables/trades/exchange=binance/symbol=BTC%2FUSDT/year=2024").is_dir()
 
 
 @pytest.mark.parametrize(
     ("granularity", "error"),
-    [({"nope": "day"}, UnknownNameError), ({"trades": "month"}, UsageError)],
+    [({"nope": "day"}, UnknownNameError), ({"trades": "week"}, UsageError)],
 )
 def test_a_granularity_that_cannot_be_makes_no_lake(
     tmp_path: Path, granularity: dict[str, Any], error: type[Exception]

@@ -158,19 +158,22 @@ EVENTS = [datetime(2023, 12, 31, 23, 59, tzinfo=UTC), T0, datetime(2024, 7, 14, 
 EVENT_DAYS = [date(2023, 12, 31), date(2024, 1, 1), date(2024, 7, 14)]
 
 
-@pytest.mark.parametrize(("granularity", "folders"), [("year", 2), ("day", 3)])
-def test_date_is_the_day_also_where_files_are_kept_by_year(
-    new_lake: NewLake, granularity: str, folders: int
+@pytest.mark.parametrize(
+    ("granularity", "column", "folders"),
+    [("year", "year", 2), ("month", "month", 3), ("day", "date", 3)],
+)
+def test_date_is_the_day_however_files_are_kept(
+    new_lake: NewLake, granularity: str, column: str, folders: int
 ) -> None:
     lake = new_lake({"funding": granularity})
     write(lake, "funding", funding(EVENTS))
-    assert len(list((lake.root.tables / "funding").glob("*/*/date=*"))) == folders
+    assert len(list((lake.root.tables / "funding").glob(f"*/*/{column}=*"))) == folders
     assert lake.scan("funding").collect()["date"].to_list() == EVENT_DAYS
     shown = lake.sql("SELECT date FROM funding ORDER BY timestamp")
     assert [day for (day,) in shown.fetchall()] == EVENT_DAYS
 
 
-@pytest.mark.parametrize("granularity", ["year", "day"])
+@pytest.mark.parametrize("granularity", ["year", "month", "day"])
 @pytest.mark.parametrize("day", EVENT_DAYS)
 def test_a_filter_on_date_finds_the_rows_of_the_day(
     new_lake: NewLake, granularity: str, day: date
@@ -188,7 +191,7 @@ def test_a_filter_on_date_finds_the_rows_of_the_day(
 def test_a_scan_of_a_year_opens_only_its_file(lake: Lake) -> None:
     write(lake, "funding", funding(EVENTS))
     for path in (lake.root.tables / "funding").rglob("*.parquet"):
-        if "date=2024" not in str(path):
+        if "year=2024" not in str(path):
             path.write_bytes(b"ruined" * 1000)
     assert lake.scan("funding", since=T0).collect().height == 2
     assert lake.scan("funding", since=T0 + DAY, columns=["date"]).collect().height == 1

@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 
 from lake.jobs.repairs.spans import Windows
-from lake.model.dataset import PARTITIONS, Dataset
+from lake.model.dataset import Dataset
 from lake.model.json_text import write_json
+from lake.model.partitions import MARKET_DAY
 from lake.model.time import TimeRange, iso
 
 SHOWN_ROWS = 20
@@ -82,7 +83,7 @@ def compare_rows(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) ->
     """Compare the rows of one market before and after."""
     key = list(dataset.row_key)
     inserted = after.join(before, on=key, how="anti")
-    values = [c.name for c in dataset.columns if c.name not in {*PARTITIONS, *key}]
+    values = [c.name for c in dataset.columns if c.name not in {*MARKET_DAY, *key}]
     was = before.select(*key, *(pl.col(name).alias(f"_was_{name}") for name in values))
     both = after.join(was, on=key)
     different = pl.any_horizontal(
@@ -95,7 +96,7 @@ def compare_rows(dataset: Dataset, before: pl.DataFrame, after: pl.DataFrame) ->
 
 def to_json(rows: pl.DataFrame) -> str:
     """Return the first rows, without their market, as a JSON list of objects."""
-    shown = rows.head(SHOWN_ROWS).drop(PARTITIONS, strict=False)
+    shown = rows.head(SHOWN_ROWS).drop(MARKET_DAY, strict=False)
     return write_json(shown.to_dicts(), default=_to_plain)
 
 

@@ -45,7 +45,7 @@ from lake.store.store import Store
 # the venue counts bars and trades alike.
 _AROUND = timedelta(hours=1)
 # Rows around a missing one show the schedule: of tables by year, or by day.
-_SCHEDULE = {"year": timedelta(days=30), "day": timedelta(days=2)}
+_SCHEDULE = {"year": timedelta(days=30), "month": timedelta(days=30), "day": timedelta(days=2)}
 _FLAT_COLUMNS = ("timestamp", "close", "closed", "received_at")
 _AGREEING = 0.5
 _SAME_EVENT = timedelta(minutes=1)

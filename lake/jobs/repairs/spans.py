@@ -110,8 +110,8 @@ def read_together(
 ) -> Iterator[tuple[Sequence[TimeRange], pl.DataFrame]]:
     """Yield spans that lie close to each other, and the rows of a market in and between them.
 
-    Spans within one date of the table are read at once: one read per finding would open the same
-    files again and again, and one for all could need more memory than the machine has.
+    Spans within one partition of the table are read at once: one read per finding would open the
+    same files again and again, and one for all could need more memory than the machine has.
     """
     snapshot = store.snapshot(dataset)
     files = snapshot.files(Selection((market.exchange,), (market.symbol,)))
@@ -125,7 +125,7 @@ def read_together(
 
 
 def _cut_stretches(dataset: Dataset, spans: Sequence[TimeRange]) -> Iterator[Sequence[TimeRange]]:
-    longest = DAY if dataset.granularity == "day" else 366 * DAY
+    longest = dataset.partitioning.longest
     first = 0
     for number, (_, span) in enumerate(pairwise(spans), 1):
         if span.end - spans[first].start > longest:

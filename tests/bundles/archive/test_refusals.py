@@ -247,6 +247,6 @@ def test_an_export_of_a_newer_format_is_not_read(
 ) -> None:
     del small
     path = tmp_path / "newer.tar.zst"
-    path.write_bytes(change_members(packed, edit_manifest(b'"format": 1', b'"format": 2')))
-    with pytest.raises(ConfigError, match=r"newer\.tar\.zst.* has bundle format 2"):
+    path.write_bytes(change_members(packed, edit_manifest(b'"format": 2', b'"format": 3')))
+    with pytest.raises(ConfigError, match=r"newer\.tar\.zst.* has bundle format 3"):
         new_lake().bundles.import_(path)

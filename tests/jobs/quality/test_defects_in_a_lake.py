@@ -73,7 +73,7 @@ with_trades = pytest.mark.parametrize(
 def replaced(lake: Lake, table: str, frame: pl.DataFrame) -> None:
     """Replace a table by any rows."""
     dataset = lake.dataset(table)
-    rows = rows_of(dataset, frame).with_columns(dataset.partition_date())
+    rows = rows_of(dataset, frame).with_columns(dataset.day())
     path = lake.root.path / "tables" / table
     if not path.exists():
         create_table(path, dataset, CommitClock(lambda: START))

@@ -224,7 +224,7 @@ def test_findings_that_cannot_be_recorded_are_logged(lake: Lake, logs: Callable[
 
 def as_stored(lake: Lake, frame: pl.DataFrame) -> pl.DataFrame:
     dataset = lake.dataset("bars_1m")
-    return rows_of(dataset, frame).with_columns(dataset.partition_date())
+    return rows_of(dataset, frame).with_columns(dataset.day())
 
 
 def test_a_check_of_nothing_is_refused(lake: Lake) -> None:
