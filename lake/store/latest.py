@@ -57,3 +57,5 @@ class LatestTable(TableReader):
         with translate_errors(f"table {self.dataset.name}"):
             self._table.follow()
             self._table.require_sound()
+        self._snapshot = Snapshot(self.dataset, self._table)
+        self.dataset = self._snapshot.dataset  # a migration may have changed its granularity
