@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from lake.api.maintenance import Maintenance
     from lake.api.quality import Quality
     from lake.jobs.ingest.report import IngestReport
-    from lake.model.dataset import Granularity
     from lake.store.store import WriteResult
 
 

@@ -57,7 +57,7 @@ def _read_by_duckdb(path: Path) -> pl.DataFrame:
         f"'{path}/**/*.parquet', hive_partitioning = true) WHERE date >= '{SINCE}'"
     )
     assert rows is not None
-    return rows.pl()
+    return pl.DataFrame(rows.pl())
 
 
 def test_foreign_readers_that_filter_by_date_get_the_right_rows(
