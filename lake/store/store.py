@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,9 +14,8 @@ from lake.log import get_logger
 from lake.model.dataset import Dataset
 from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.selection import Selection
-from lake.model.time import TimeRange, iso
+from lake.model.time import TimeRange
 from lake.store import delta, log
-from lake.store.bounds import ClearedTimes
 from lake.store.clock import CommitClock
 from lake.store.columns import require_nulls_fit
 from lake.store.compact import CompactionRule, compact, find_crowded
@@ -29,6 +28,7 @@ from lake.store.merge import merge
 from lake.store.prepare import Preparation
 from lake.store.reader import EVERYTHING
 from lake.store.replace import Change, ReplaceResult, replace_rows
+from lake.store.reports import report_cleared, report_conflicts
 from lake.store.root import Root
 from lake.store.snapshot import Snapshot
 from lake.store.soundness import require_sound_end
@@ -193,7 +193,7 @@ class Store:
         """
         checked = check_rows(dataset, frame)
         rejected = checked.rejected.height
-        cleared = _report_cleared(dataset, checked.cleared)
+        cleared = report_cleared(dataset, checked.cleared)
         if rejected:
             self._quarantine(dataset, checked.rejected, origin)
         if checked.rows.is_empty():
@@ -223,7 +223,7 @@ class Store:
         conflicting = prepare.conflicting.height
         if conflicting:
             self._quarantine(dataset, prepare.conflicting, origin, prepare.opposed)
-            _report_conflicts(dataset, prepare.conflicting, origin)
+            report_conflicts(dataset, prepare.conflicting, origin.source, origin.job_id)
         return WriteResult(
             frame.height,
             merged.inserted,
@@ -379,33 +379,3 @@ class Store:
     def _get_lock(self, name: str) -> threading.Lock:
         with self._guard:
             return self._locks.setdefault(name, threading.Lock())
-
-
-def _report_cleared(dataset: Dataset, cleared: Sequence[ClearedTimes]) -> int:
-    """Log times that became null; return their number."""
-    for item in cleared:
-        _log.warning(
-            "times out of range are stored as null: a lake holds times from 1970 to 2199",
-            table=dataset.name,
-            column=item.column,
-            rows=item.rows,
-            first=f"{item.exchange} {item.symbol}",
-            microseconds=item.microseconds,
-        )
-    return sum(item.rows for item in cleared)
-
-
-def _report_conflicts(dataset: Dataset, conflicting: pl.DataFrame, origin: Origin) -> None:
-    """Log how many rows of each market contradict stored ones, or others of their answer."""
-    contradicted = "stored rows" if dataset.rows == "immutable" else "later rows of one answer"
-    for (exchange, symbol), rows in conflicting.group_by(MARKET_COLUMNS, maintain_order=True):
-        _log.warning(
-            f"rows contradict {contradicted}: the table quarantine has both",
-            table=dataset.name,
-            exchange=exchange,
-            symbol=symbol,
-            rows=rows.height,
-            first=iso(rows.select(pl.col(dataset.time_column).min()).item()),
-            source=origin.source,
-            job=origin.job_id,
-        )
