@@ -255,7 +255,10 @@ class Store:
             handle = self._get_handle(dataset)
             with handle.hold():
                 delta.add_missing_columns(handle, dataset, origin.job_id)
-                handle.seal(merge(handle, dataset, prepare).metadata)
+                merged = merge(handle, dataset, prepare)
+                handle.seal(merged.metadata)
+            if merged.metadata is not None and dataset.kind != "data":
+                self._compact(handle, dataset, origin)
         if prepare.rejected.height:
             self._quarantine(dataset, prepare.rejected, origin)
 
