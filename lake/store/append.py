@@ -24,13 +24,12 @@ from lake.model.frames import sort_by
 from lake.model.time import to_ms
 from lake.store.columns import build_file_schema
 from lake.store.compact import FILE_ROWS, compute_statistics, write_rows
-from lake.store.delta import DataFile
+from lake.store.delta import DataFile, create_due_checkpoint
 from lake.store.local_table import LocalTable
 from lake.store.log import CLOCK, STAMP, locate_log_file
 from lake.store.root import write_new_file
 from lake.version import VERSION
 
-_CHECKPOINT_EACH = 100
 _INVARIANTS = "delta.invariants"
 # Later versions of the protocol may require of a writer what only delta-rs does.
 _WRITER_VERSION = 2
@@ -77,9 +76,7 @@ def append(
         _discard(folder, version, written)
         raise
     table.follow()
-    if version % _CHECKPOINT_EACH == _CHECKPOINT_EACH - 1:
-        table.load()
-        table.create_checkpoint()
+    create_due_checkpoint(table)
 
 
 def _write_files(

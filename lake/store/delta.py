@@ -52,6 +52,7 @@ WRITER = WriterProperties(
 # A clean-up of the log after a commit would delete versions that a bundle pins.
 AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 CONFLICT_ATTEMPTS = 100
+_CHECKPOINT_EACH = 100
 # Without their last rows, work is repeated, and nothing else is lost: what becomes of such rows.
 REPEATABLE = {
     "coverage": "what they recorded is requested again",
@@ -276,6 +277,13 @@ def write_checkpoint(path: Path, dataset: Dataset, clock: CommitClock) -> int:
             table.create_checkpoint()
             seal_checkpoint(path, version)
     return version
+
+
+def create_due_checkpoint(table: LocalTable) -> None:
+    """Write a checkpoint of the version of a handle, each hundred versions as delta-rs does."""
+    if table.version() % _CHECKPOINT_EACH == _CHECKPOINT_EACH - 1:
+        table.load()
+        table.create_checkpoint()
 
 
 def build_commit_properties(metadata: Mapping[str, Any]) -> CommitProperties:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import polars as pl
@@ -14,6 +15,7 @@ from lake.errors import CommitConflictError
 from lake.model.dataset import Dataset
 from lake.model.frames import find_varying
 from lake.model.market import MARKET_COLUMNS
+from lake.model.partitions import MARKET_DAY
 from lake.model.revision import REVISED_AT, write_change
 from lake.retries import retry
 from lake.store import delta
@@ -29,9 +31,11 @@ from lake.store.prepare import (
     find_touched_files,
     list_partitions,
 )
+from lake.store.reader import FILES, TIME_STEP
 from lake.store.snapshot import Snapshot
 
 _CHANGES = ("inserted", "updated", "deleted")
+_MOST_PLACES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +98,15 @@ def _merge_once(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> Merge
         return MergeResult(table.version(), 0, 0, None)
     dataset = fit_granularity(dataset, table.metadata().partition_columns)
     stamped = table.stamp(batch.metadata)
-    if _is_new(table, dataset, batch) and can_append(table, dataset):
+    touched = _find_touched(table, dataset, batch)
+    if touched.is_empty() and not batch.removes and can_append(table, dataset):
         append(table, dataset, batch.rows, stamped)
         return MergeResult(table.version(), batch.rows.height, 0, stamped)
     table.load()
     period = dataset.partitioning.value(pl.col("date"))
     merger = table.merge(
         batch.rows.with_columns(period),
-        predicate=_build_predicate(dataset, batch),
+        predicate=_build_predicate(dataset, batch, touched),
         source_alias="s",
         target_alias="t",
         writer_properties=delta.WRITER,
@@ -114,14 +119,14 @@ def _merge_once(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> Merge
     return MergeResult(table.version(), inserted, updated, metadata)
 
 
-def _is_new(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> bool:
-    """Whether no row is stored; files that a merge might rewrite must be as they were committed."""
+def _find_touched(table: LocalTable, dataset: Dataset, batch: MergeBatch) -> pl.DataFrame:
+    """Find the files that may hold rows of a batch; those that may be rewritten must be sound."""
     if batch.is_new:
-        return True
+        return pl.DataFrame(schema=FILES)
     touched = find_touched_files(Snapshot(dataset, table), batch.rows)
     if dataset.rows == "revisable" or batch.fills:
         table.checksums.require_unchanged(touched["path"], f"nothing was written to {dataset.name}")
-    return touched.is_empty()
+    return touched
 
 
 def _add_actions(merger: TableMerger, dataset: Dataset, batch: MergeBatch) -> TableMerger:
@@ -174,26 +179,58 @@ def _fill_matched(merger: TableMerger, dataset: Dataset) -> TableMerger:
     return merger.when_matched_update(updates, predicate=f"({lacking}) AND {same}")
 
 
-def _build_predicate(dataset: Dataset, batch: MergeBatch) -> str:
+def _build_predicate(dataset: Dataset, batch: MergeBatch, touched: pl.DataFrame) -> str:
     """Build the condition of a merge: equal keys and times, and literals that prune files.
 
-    The literals reach as far as times count as close: a concurrent commit of a close row is then a
-    conflict. Columns that they fix are not compared again: joining by strings costs most.
+    Columns that the literals fix are not compared again: joining by strings costs most.
     """
     rows = batch.rows
-    exchanges, symbols = (rows[name].unique().sort().to_list() for name in MARKET_COLUMNS)
-    starts = list_partitions(dataset, rows)
-    periods = list(map(dataset.partitioning.value_of, starts))
-    terms = [
-        f"t.{quote(name)} IN ({', '.join(map(format_literal, values))})"
-        for name, values in zip(dataset.partitions, (exchanges, symbols, periods), strict=True)
-    ]
-    terms.append(_build_spans(dataset, rows))
+    terms = [_build_places(dataset, touched) or _build_bounds(dataset, rows)]
     keys = {name: name for name in (*find_varying(rows, MARKET_COLUMNS), *dataset.row_key)}
     if batch.is_decided:
         keys[dataset.time_column] = REVISED_AT
     terms.extend(f"t.{quote(name)} = s.{quote(own)}" for name, own in keys.items())
     return " AND ".join(terms)
+
+
+def _build_places(dataset: Dataset, touched: pl.DataFrame) -> str | None:
+    """Build the condition for the places of files: market, date and times of each.
+
+    One old row, or windows of several markets, then lead to no other file than their own. None:
+    there are too many different places, or the times of a file are not known.
+    """
+    bounds = touched.group_by("first", "last").agg(pl.col(MARKET_DAY).unique().sort())
+    if (
+        not 0 < bounds.height <= _MOST_PLACES
+        or bounds["first", "last"].null_count().sum_horizontal().item()
+    ):
+        return None
+    time = f"t.{quote(dataset.time_column)}"
+    places = []
+    for first, last, *values in bounds.sort("first", "last").iter_rows():
+        low, high = format_literal(first), format_literal(last + TIME_STEP)
+        terms = [*_build_partitions(dataset, *values), f"{time} >= {low}", f"{time} <= {high}"]
+        places.append(f"({' AND '.join(terms)})")
+    return f"({' OR '.join(places)})"
+
+
+def _build_partitions(
+    dataset: Dataset, exchanges: Sequence[str], symbols: Sequence[str], starts: Sequence[date]
+) -> list[str]:
+    """Build the conditions for markets, and for partitions that begin on some days."""
+    periods = list(map(dataset.partitioning.value_of, starts))
+    return [
+        f"t.{quote(name)} IN ({', '.join(map(format_literal, values))})"
+        for name, values in zip(dataset.partitions, (exchanges, symbols, periods), strict=True)
+    ]
+
+
+def _build_bounds(dataset: Dataset, rows: pl.DataFrame) -> str:
+    """Build the condition for all markets and dates of rows, and for times close to theirs."""
+    exchanges, symbols = (rows[name].unique().sort().to_list() for name in MARKET_COLUMNS)
+    starts = list_partitions(dataset, rows)
+    partitions = _build_partitions(dataset, exchanges, symbols, starts)
+    return " AND ".join([*partitions, _build_spans(dataset, rows)])
 
 
 def _build_spans(dataset: Dataset, rows: pl.DataFrame) -> str:

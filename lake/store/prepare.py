@@ -25,6 +25,7 @@ from lake.store.snapshot import Bounds, Snapshot
 
 REMOVED = "_removed"
 _MOST_SPANS = 16
+_FEW_FILES = 16
 _SMALLEST_GAP = 100  # of all times, as a part: smaller gaps are read
 
 
@@ -267,7 +268,30 @@ def find_touched_files(
     overlaps = (pl.col("first") <= pl.col("high")) & (last > pl.col("low"))
     close = files.join(find_bounds(dataset, rows), on=MARKET_DAY, maintain_order="left")
     chosen = close.filter(overlaps.fill_null(value=True))
-    return chosen.select(files.columns).unique("path", maintain_order=True)
+    chosen = chosen.select(files.columns).unique("path", maintain_order=True)
+    return chosen if chosen.height <= _FEW_FILES else _narrow(dataset, chosen, rows)
+
+
+def _narrow(dataset: Dataset, files: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Keep the files in whose times a row is: not those between rows that are far apart."""
+    time, tolerance = pl.col(dataset.time_column), dataset.reach
+    markets = rows.select(*MARKET_COLUMNS, _row=time).sort("_row")
+    first = files.with_row_index("_file").with_columns(_first=pl.col("first") - tolerance)
+    placed = (
+        first.drop_nulls("_first")
+        .sort("_first")
+        .join_asof(
+            markets,
+            left_on="_first",
+            right_on="_row",
+            by=list(MARKET_COLUMNS),
+            strategy="forward",
+            check_sortedness=False,
+        )
+    )
+    is_far = pl.col("_row").is_null() | (pl.col("_row") > pl.col("last") + TIME_STEP + tolerance)
+    far = placed.filter(is_far.fill_null(value=False))["_file"]
+    return first.filter(~pl.col("_file").is_in(far.implode())).select(files.columns)
 
 
 def list_partitions(dataset: Dataset, rows: pl.DataFrame) -> list[date]:

@@ -22,14 +22,7 @@ from lake.errors import CommitConflictError, DamagedError
 from lake.store import compact as compaction
 from lake.store import merge, prepare
 from lake.store.checksums import list_records
-from lake.store.compact import (
-    SETTLED_AFTER,
-    CompactionResult,
-    CompactionRule,
-    compact,
-    list_files,
-    plan_batches,
-)
+from lake.store.compact import CompactionResult, compact, list_files, plan_batches
 from lake.store.conform import conform
 from lake.store.ledger import Ledger
 from lake.store.log import read_commits
@@ -41,9 +34,8 @@ WriteRows = Callable[[Path, pl.DataFrame], int]
 
 
 def optimize(store: Store, table: str, before: datetime | None = None) -> list[CompactionResult]:
-    """Compact what of a table is closed."""
     dataset, now = store.catalog.dataset(table), store.now()
-    rule = CompactionRule(before or now, now - SETTLED_AFTER)
+    rule = compaction.CompactionRule(before or now, now - compaction.SETTLED_AFTER)
     todo = plan_batches(list_files(store.snapshot(dataset)), dataset, rule)
     handle = store.open(dataset)
     results = [compact(handle, dataset, batch, rule, now=now, job_id="job") for batch in todo]
