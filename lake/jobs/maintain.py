@@ -218,7 +218,8 @@ class Maintainer:
         """Compact a table; dates whose rows cannot be read stay as they are."""
         table = self._store.open_for_writing(dataset)
         rule = CompactionRule(end, self._store.now() - SETTLED_AFTER)
-        batches = plan_batches(list_files(Snapshot(dataset, table)), dataset, rule)
+        snapshot = Snapshot(dataset, table)
+        batches = plan_batches(list_files(snapshot), snapshot.dataset, rule)
         total = _Total(dataset.name)
         parts = sum(len(batch.partitions) for batch in batches)
         progress.begin(f"compacting {dataset.name}", parts)

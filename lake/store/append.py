@@ -68,10 +68,10 @@ def append(
     folder, version = Path(table.folder), table.version() + 1
     written: list[str] = []
     try:
-        added = _write_files(folder, dataset, rows, written)
+        added = write_files(folder, dataset, rows, written)
         info = _build_info(rows.height, len(added), metadata)
         time_ms = info["commitInfo"]["timestamp"]
-        _commit(folder, version, [info, *(_build_add(file, time_ms) for file in added)])
+        commit_actions(folder, version, [info, *(build_add(file, time_ms) for file in added)])
     except BaseException:  # Ctrl-C too: nobody uses files that no commit names
         _discard(folder, version, written)
         raise
@@ -79,10 +79,13 @@ def append(
     create_due_checkpoint(table)
 
 
-def _write_files(
-    folder: Path, dataset: Dataset, rows: pl.DataFrame, written: list[str]
+def write_files(
+    folder: Path, dataset: Dataset, rows: pl.DataFrame, written: list[str], *, syncs: bool = False
 ) -> list[DataFile]:
-    """Write the rows of each partition to a file of its own; add each path before it is written."""
+    """Write the rows of each partition to a file of its own; add each path before it is written.
+
+    `syncs`: sync them to disk here; the seal of a commit does it, too.
+    """
     added: list[DataFile] = []
     partitions, names = dataset.partitions, build_file_schema(dataset).names()
     dated = rows.with_columns(dataset.partitioning.value(pl.col("date")))
@@ -95,7 +98,7 @@ def _write_files(
         for number, piece in enumerate(ordered.iter_slices(FILE_ROWS)):
             path = f"{place}/part-{number:05}-{uuid.uuid4()}-c000.zstd.parquet"
             written.append(path)
-            size = write_rows(folder / path, piece, syncs=False)  # the seal does it
+            size = write_rows(folder / path, piece, syncs=syncs)
             added.append(DataFile(path, size, values, compute_statistics(dataset, piece)))
     return added
 
@@ -126,7 +129,8 @@ def _build_info(rows: int, files: int, metadata: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _build_add(file: DataFile, time_ms: int) -> dict[str, Any]:
+def build_add(file: DataFile, time_ms: int) -> dict[str, Any]:
+    """Build the entry of the log that adds a file."""
     return {
         "add": {
             "path": quote(file.path, safe="/=~"),
@@ -139,7 +143,14 @@ def _build_add(file: DataFile, time_ms: int) -> dict[str, Any]:
     }
 
 
-def _commit(folder: Path, version: int, actions: Sequence[Mapping[str, Any]]) -> None:
+def commit_actions(folder: Path, version: int, actions: Sequence[Mapping[str, Any]]) -> None:
+    """Write the entry of a version in the log.
+
+    Raises
+    ------
+    CommitFailedError
+        Another writer has committed this version.
+    """
     lines = (json.dumps(action, separators=(",", ":"), ensure_ascii=False) for action in actions)
     content = "".join(f"{line}\n" for line in lines).encode()
     try:

@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 import polars as pl
-from deltalake import Field, Schema
+from deltalake import DeltaTable, Field, Schema
 
 from lake.errors import SchemaError
 from lake.model.dataset import RECEIVED_AT, Column, Dataset
-from lake.model.partitions import MARKET_DAY, find_partitioning
+from lake.model.partitions import MARKET_DAY, RESERVED, find_partitioning
 
 _DELTA_TYPES: Mapping[str, Any] = {
     "timestamp": "timestamp",
@@ -44,6 +44,28 @@ def build_schema(dataset: Dataset) -> Schema:
         columns.insert(len(MARKET_DAY), _PERIODS[dataset.partitioning.column])
     fields = [_describe(column) for column in columns]
     return Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
+
+
+def build_metadata(table: DeltaTable, dataset: Dataset) -> dict[str, Any]:
+    """Build the entry of the log that keeps a table by the granularity of a dataset."""
+    present, partitioning = table.metadata(), dataset.partitioning
+    schema = json.loads(table.schema().to_json())
+    fields = [field for field in schema["fields"] if field["name"] not in _PERIODS]
+    if partitioning.keeps_date:
+        fields.insert(len(MARKET_DAY), _describe(_PERIODS[partitioning.column]))
+    bounded = {"delta.dataSkippingStatsColumns": ",".join(list_bounded(dataset))}
+    return {
+        "metaData": {
+            "id": str(present.id),
+            "name": present.name,
+            "description": present.description,
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": json.dumps({**schema, "fields": fields}),
+            "partitionColumns": list(partitioning.columns),
+            "createdTime": present.created_time,
+            "configuration": {**present.configuration, **bounded},
+        }
+    }
 
 
 def build_file_schema(dataset: Dataset) -> pl.Schema:
@@ -95,10 +117,46 @@ def fit_granularity(dataset: Dataset, partitions: object) -> Dataset:
     return replace(dataset, granularity=kind.granularity)
 
 
+def keep_stored(dataset: Dataset, table: DeltaTable) -> Dataset:
+    """Return a dataset with all columns of its table: whoever rewrites rows keeps what is stored.
+
+    A later version of lake, or another dataset file, may have added columns. They are part of no
+    digest here.
+
+    Raises
+    ------
+    SchemaError
+        Such a column has a type that this version does not know.
+    """
+    fitted = fit_granularity(dataset, table.metadata().partition_columns)
+    own = {*fitted.polars_schema, *fitted.partitions}
+    more = [_read_column(fitted, field) for field in table.schema().fields if field.name not in own]
+    return replace(fitted, columns=(*fitted.columns, *more)) if more else fitted
+
+
+def _read_column(dataset: Dataset, field: Field) -> Column:
+    """Read the description of a stored column that the dataset file lacks."""
+    stored = json.loads(field.type.to_json())
+    names = [name for name, kind in _DELTA_TYPES.items() if kind == stored]
+    if not names:
+        raise SchemaError(
+            f"table {dataset.name}: this version does not know the type of column {field.name!r}, "
+            "and would lose its values: nothing was written",
+            "Install the version of lake that added the column, or a newer one.",
+        )
+    meaning = str(field.metadata.get("comment", ""))
+    return Column(field.name, names[0], meaning, nullable=field.nullable, digest=False)
+
+
 def find_lacking(stored: Schema, dataset: Dataset) -> tuple[str, ...]:
-    """Find the columns of a dataset that data files of a table may lack, and so read as null."""
+    """Find the columns that data files of a table may lack, and so read as null.
+
+    They are those of the dataset, and stored ones that it does not know.
+    """
     whole = {field.name for field in stored.fields if _ADDED not in field.metadata}
-    return tuple(column.name for column in dataset.columns if column.name not in whole)
+    added = (field.name for field in stored.fields if field.name not in whole)
+    own = (column.name for column in dataset.columns if column.name not in whole)
+    return tuple(dict.fromkeys([*own, *added]))
 
 
 def build_scan_options(dataset: Dataset, lacking: tuple[str, ...]) -> dict[str, Any]:
@@ -162,9 +220,15 @@ def require_nulls_fit(stored: Schema, dataset: Dataset, rows: pl.DataFrame) -> N
     Raises
     ------
     SchemaError
-        Such a column has a null: nothing was written.
+        Such a column has a null, or the dataset lacks a column: nothing was written.
     """
     required = {field.name for field in stored.fields if not field.nullable}
+    if unknown := required - {*dataset.polars_schema, *RESERVED}:
+        raise SchemaError(
+            f"table {dataset.name}: column {min(unknown)!r} must not be null, and the dataset file "
+            "does not have it",
+            "Install the version of lake that made the table, or a newer one.",
+        )
     for column in dataset.columns:
         if column.nullable and column.name in required and rows[column.name].has_nulls():
             raise SchemaError(

@@ -23,7 +23,7 @@ from lake.model.partitions import MARKET_DAY, find_partitioning
 from lake.model.time import DAY
 from lake.retries import retry
 from lake.store import delta
-from lake.store.columns import build_file_schema, build_scan_options, list_bounded
+from lake.store.columns import build_file_schema, build_scan_options, keep_stored, list_bounded
 from lake.store.delta import DataFile
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
@@ -201,7 +201,8 @@ def compact(
             with attempt, translate_errors(where), table.hold():
                 table.update_incremental()
                 delta.add_missing_columns(table, dataset, job_id)
-                staged = _compact_once(Snapshot(dataset, table), batch, rule, now, job_id)
+                snapshot = Snapshot(keep_stored(dataset, table), table)
+                staged = _compact_once(snapshot, batch, rule, now, job_id)
                 if staged is None:
                     return None
                 table.update_incremental()

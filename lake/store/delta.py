@@ -292,8 +292,12 @@ def build_commit_properties(metadata: Mapping[str, Any]) -> CommitProperties:
     A retry of delta-rs would commit with the same stamp, which might be earlier than that of the
     faster writer; and it would create a table again, with another id.
     """
-    text = json.dumps(metadata, separators=(",", ":"))
-    return CommitProperties({"userMetadata": text}, max_commit_retries=0)
+    return CommitProperties({"userMetadata": format_metadata(metadata)}, max_commit_retries=0)
+
+
+def format_metadata(metadata: Mapping[str, Any]) -> str:
+    """Format the `userMetadata` of a commit."""
+    return json.dumps(metadata, separators=(",", ":"))
 
 
 def _set_torn_aside(path: Path, dataset: Dataset) -> bool:

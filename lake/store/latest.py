@@ -11,7 +11,6 @@ import polars as pl
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.store import delta
-from lake.store.columns import find_lacking
 from lake.store.faults import translate_errors
 from lake.store.reader import EVERYTHING, TableReader
 from lake.store.snapshot import Snapshot
@@ -28,7 +27,6 @@ class LatestTable(TableReader):
         self.dataset = dataset
         self._lock = threading.Lock()
         self._table = delta.open_table(path, dataset)
-        self._lacking = find_lacking(self._table.schema(), dataset)
         self._snapshot = Snapshot(dataset, self._table)
         self._table.list_live()
 
@@ -37,7 +35,7 @@ class LatestTable(TableReader):
         return self._table.folder
 
     def list_lacking(self) -> tuple[str, ...]:
-        return self._lacking
+        return self._snapshot.list_lacking()
 
     def files(self, selection: Selection = EVERYTHING) -> pl.DataFrame:
         with self._lock:

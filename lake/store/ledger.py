@@ -125,7 +125,14 @@ class Ledger:
         self._store.update(self._coverage, join, origin)
 
     def start_job(self, command: str, arguments: Mapping[str, Any]) -> Job:
-        """Begin a job that this process runs; record those that were interrupted before."""
+        """Begin a job that this process runs; record those that were interrupted before.
+
+        Raises
+        ------
+        ConfigError
+            The lake needs a later version to write to it.
+        """
+        self._store.root.require_writer()
         self.record_interrupted()
         now = self._store.now()
         job_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"

@@ -117,6 +117,7 @@ def lock_for_repair(root: Root, timeout: timedelta = TIMEOUT) -> AbstractContext
 def _lock_lake(
     root: Root, name: str, timeout: timedelta, reason: str, *, shared: bool = False
 ) -> Iterator[None]:
+    root.require_writer()
     with lock_file(root.bundles / name, shared=shared, timeout=timeout) as lock:
         if not lock.is_held:
             raise CommitConflictError(

@@ -136,7 +136,7 @@ def _add_actions(merger: TableMerger, dataset: Dataset, batch: MergeBatch) -> Ta
     if batch.is_decided:
         values = _take_all(dataset)
         return merger.when_not_matched_insert(values).when_matched_update(values)
-    merger = merger.when_not_matched_insert_all()
+    merger = merger.when_not_matched_insert(_take_all(dataset))
     if dataset.rows == "revisable":
         merger = _revise_matched(merger, dataset)
     return _fill_matched(merger, dataset) if batch.fills else merger
@@ -157,15 +157,13 @@ def _revise_matched(merger: TableMerger, dataset: Dataset) -> TableMerger:
     if dataset.keep_when:
         condition = f"{condition} AND NOT ({dataset.keep_when})"
     kept = {*dataset.fillable, *dataset.kept_values}
-    if not kept:
-        return merger.when_matched_update_all(predicate=condition)
     updates = _take_all(dataset)
     updates |= {quote(n): f"COALESCE(s.{quote(n)}, t.{quote(n)})" for n in kept}
     return merger.when_matched_update(updates, predicate=condition)
 
 
 def _take_all(dataset: Dataset) -> dict[str, str]:
-    """Take each stored column from the new row."""
+    """Take each column from the new row; stored ones that the dataset lacks stay, or are null."""
     names = dict.fromkeys([*dataset.polars_schema, *dataset.partitions])
     return {quote(name): f"s.{quote(name)}" for name in names}
 

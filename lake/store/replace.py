@@ -25,6 +25,7 @@ from lake.model.selection import Selection
 from lake.model.time import MICROSECOND, TimeRange
 from lake.retries import retry
 from lake.store import delta
+from lake.store.columns import keep_stored
 from lake.store.conform import REASON, conform
 from lake.store.faults import translate_errors
 from lake.store.local_table import LocalTable
@@ -115,11 +116,13 @@ def _replace_once(
     change: Change,
     metadata: Mapping[str, Any],
 ) -> ReplaceResult:
-    snapshot = Snapshot(dataset, table)
-    dataset = snapshot.dataset
+    wide = keep_stored(dataset, table)
+    snapshot = Snapshot(wide, table)
+    dataset = replace(dataset, granularity=wide.granularity)
     touched = snapshot.files(_select(market, _widen_to_partitions(dataset, window)))
     table.checksums.require_unchanged(touched["path"], "nothing was replaced")
-    before = snapshot.collect(_select(market, window))
+    stored = snapshot.collect(_select(market, window))
+    before = stored.select(list(dataset.polars_schema))
     after = _conform_rows(dataset, market, window, change(before))
     starts = _find_differing_partitions(dataset, before, after)
     if not starts:
@@ -131,7 +134,8 @@ def _replace_once(
     inside = after.filter(partitioning.start(pl.col(dataset.time_column)).is_in(starts))
     # Whole partitions are written, so that the rows of a file stay sorted; delta-rs would put new
     # rows before those that it keeps.
-    rows = sort_by(pl.concat([outside, inside]), (dataset.time_column, *dataset.sort))
+    kept = pl.concat([outside, _keep_unknown(wide, inside, stored)])
+    rows = sort_by(kept, (dataset.time_column, *dataset.sort))
     facts = {"rows": inside.height, "digest": compute_digest(dataset, inside)}
     own_metadata = table.stamp({**metadata, **facts})
     write_deltalake(
@@ -145,6 +149,17 @@ def _replace_once(
     )
     table.seal(own_metadata)
     return ReplaceResult(table.version(), before, after)
+
+
+def _keep_unknown(wide: Dataset, rows: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    """Add the stored columns that the dataset file lacks: rows keep theirs, new ones have none."""
+    if len(wide.columns) == rows.width:
+        return rows
+    places = stored.unique(wide.identity, keep="first", maintain_order=True)
+    unknown = [name for name in wide.polars_schema if name not in rows.columns]
+    values = places.select(*wide.identity, *unknown)
+    joined = rows.join(values, on=wide.identity, how="left", maintain_order="left")
+    return joined.select(list(wide.polars_schema))
 
 
 def _conform_rows(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,14 @@ from lake.model.catalog import Catalog, builtin_files, parse_granularity
 from lake.model.partitions import Granularity
 from lake.model.time import iso
 from lake.settings.urls import mask
-from lake.store.faults import explain_os_error
+from lake.store.faults import explain_os_error, translate_errors
+from lake.version import VERSION
 
 FORMAT = 2
+FEATURES: frozenset[str] = frozenset()
+"""What a lake may use that earlier versions cannot write; this version knows these."""
+MIN_WRITER = "0.1.0"
+"""The oldest version that may write to a new lake."""
 MARKER = "lake.json"
 _TEMPORARY = ".tmp"
 _FOLDERS = ("tables", "bundles", "schemas")
@@ -38,7 +44,7 @@ class Root:
     id
         Unique for ever, in every manifest of the lake.
     granularity
-        Tables whose granularity of `date` differs from their dataset file, set at creation.
+        Tables whose granularity differs from their dataset file, set at creation or by a migration.
     """
 
     path: Path
@@ -75,6 +81,8 @@ class Root:
             "id": str(uuid.uuid4()),
             "created_at": iso(now),
             "granularity": granularities,
+            "features": [],
+            "min_writer": MIN_WRITER,
         }
         try:
             for folder in _FOLDERS:
@@ -98,19 +106,39 @@ class Root:
             Its marker cannot be read.
         """
         path = _parse_uri(uri)
-        try:
-            text = (path / MARKER).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            raise ConfigError(
-                f"{path} is not a lake: it has no {MARKER}",
-                f"Make one with `lake init {uri}`, or name another by --lake or LAKE_URI.",
-            ) from None
-        except OSError as error:
-            raise explain_os_error(error, f"lake {path}") from error
-        marker = _parse_marker(path, text)
+        marker = _read_marker(path)
         if marker["format"] != FORMAT:
             raise build_format_error(f"{path} has lake format", marker["format"], FORMAT)
         return cls(path, marker["id"], marker["granularity"])
+
+    def require_writer(self) -> None:
+        """Refuse to write if the lake needs a later version, which it may since it was opened.
+
+        Raises
+        ------
+        ConfigError
+            The lake uses a feature that this version does not know, or its `min_writer` is later.
+        """
+        marker = _read_marker(self.path)
+        unknown = sorted(set(marker["features"]) - FEATURES)
+        needed, own = (_parse_version(text) for text in (marker["min_writer"], VERSION))
+        if not unknown and needed <= own:
+            return
+        feature = f", and it uses {', '.join(unknown)}" if unknown else ""
+        raise ConfigError(
+            f"{self.path} is written by lake {marker['min_writer']} or later{feature}: lake "
+            f"{VERSION} may read it, and not write to it",
+            "Install a newer version of lake.",
+        )
+
+    def set_granularity(self, granularity: Mapping[str, Granularity]) -> Root:
+        """Record granularities that differ from the dataset files; return the lake with them."""
+        marker = _read_marker(self.path)
+        marker["granularity"] = dict(granularity)
+        with translate_errors(f"lake {self.path}"):
+            replace_file(self.path / MARKER, json.dumps(marker, indent=2).encode() + b"\n")
+            sync_folder(self.path)
+        return replace(self, granularity=dict(granularity))
 
     @property
     def tables(self) -> Path:
@@ -200,12 +228,32 @@ def _parse_uri(uri: str) -> Path:
     return path
 
 
+def _read_marker(path: Path) -> dict[str, Any]:
+    try:
+        text = (path / MARKER).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(
+            f"{path} is not a lake: it has no {MARKER}",
+            f"Make one with `lake init {path}`, or name another by --lake or LAKE_URI.",
+        ) from None
+    except OSError as error:
+        raise explain_os_error(error, f"lake {path}") from error
+    return _parse_marker(path, text)
+
+
+def _parse_version(text: str) -> tuple[int, ...]:
+    """Return the numbers of a version, such as (0, 1, 0), to be compared."""
+    match = re.match(r"\d+(\.\d+)*", text)
+    return tuple(map(int, match[0].split("."))) if match else ()
+
+
 def _parse_marker(path: Path, text: bytes) -> dict[str, Any]:
     with suppress(ValueError, KeyError, TypeError):
         marker: dict[str, Any] = json.loads(text)
-        is_marker = isinstance(marker["format"], int) and isinstance(marker["id"], str)
-        if is_marker and isinstance(marker.setdefault("granularity", {}), dict):
-            return marker
+        kinds = {"format": int, "id": str, "granularity": dict, "features": list, "min_writer": str}
+        filled = {"granularity": {}, "features": [], "min_writer": "0", **marker}
+        if all(isinstance(filled[name], kind) for name, kind in kinds.items()):
+            return filled
     raise DamagedError(
         f"{path / MARKER} is damaged", "Restore it from a backup; the tables are not affected."
     )

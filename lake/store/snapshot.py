@@ -76,7 +76,7 @@ class Snapshot(TableReader):
         with translate_errors(f"table {self.dataset.name}"):
             stored = add_lacking(pl.scan_delta(self.table), self.table.schema(), self.dataset)
             frame = self.select_rows(stored, selection)
-        return frame.select(columns) if columns else frame
+        return frame.select(columns or list(self.dataset.polars_schema))
 
     def _read(
         self, selection: Selection, columns: Sequence[str], predicate: pl.Expr | None

@@ -135,7 +135,13 @@ class Store:
         """Undo what a crash left unfinished and unreadable at the end of any table.
 
         A command that writes calls it before it reads anything: see `lake.store.heal`.
+
+        Raises
+        ------
+        ConfigError
+            The lake needs a later version to write to it.
         """
+        self.root.require_writer()
         for name in self.tables():
             try:
                 self.catalog.dataset(name)
@@ -302,8 +308,9 @@ class Store:
     def open_for_writing(self, dataset: Dataset) -> LocalTable:
         """Open a table to commit to it: a handle that the caller owns.
 
-        Raises as `lake.store.delta.open_for_writing` does.
+        Raises as `lake.store.delta.open_for_writing` and `Root.require_writer` do.
         """
+        self.root.require_writer()
         return delta.open_for_writing(self.root.tables / dataset.name, dataset, self.clock)
 
     def latest(self, dataset: Dataset) -> LatestTable:
@@ -375,6 +382,7 @@ class Store:
 
     def _get_handle(self, dataset: Dataset) -> LocalTable:
         path = self.root.tables / dataset.name
+        self.root.require_writer()
         if dataset.name not in self._handles:
             self._handles[dataset.name] = delta.open_for_writing(path, dataset, self.clock)
         return self._handles[dataset.name]
