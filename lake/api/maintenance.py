@@ -34,6 +34,9 @@ class Maintenance:
     ) -> pl.DataFrame:
         """Compact each closed date into one file; the rows stay the same.
 
+        In other partitions, small files are compacted as well if there are more than 64 that were
+        written ten minutes ago or earlier.
+
         Old files stay until a vacuum deletes them. Ingestion and reads may run at the same time.
 
         Parameters

@@ -36,7 +36,7 @@ def optimize(
         str | None, typer.Option(help="Compact dates that ended by this time; default: today.")
     ] = None,
 ) -> None:
-    """Compact each closed date into one file; compare the rows by digest.
+    """Compact closed dates, and many small files of others; compare the rows by digest.
 
     `lake maintain vacuum` deletes the old files.
     """
