@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 import polars as pl
 
 from lake.api.context import Context, Names
 from lake.jobs.maintain import KEEP, Maintainer
+from lake.jobs.migrate import Migrator, to_frame
+from lake.model.partitions import Granularity
 from lake.model.progress import Progress
 from lake.model.time import Time, parse_duration
 from lake.store.vacuum import VacuumReport
@@ -119,6 +122,42 @@ class Maintenance:
         """
         names = self._context.tables(table, timeframe, may_be_lost=True)
         return self._maintainer.verify(names, progress=progress)
+
+    def migrate(
+        self,
+        granularity: Mapping[str, Granularity] | None = None,
+        *,
+        apply: bool = False,
+        progress: Progress | None = None,
+    ) -> pl.DataFrame:
+        """List, or make, what tables need to be as `lake.json` and the dataset files say.
+
+        Columns are added without rewriting a file. A change of the granularity rewrites the files
+        of a table, and swaps them in one commit, while others read and write; a run that was
+        killed is completed by the next one. Bundles and older versions keep the files they need.
+
+        Parameters
+        ----------
+        granularity
+            By table, `day`, `month` or `year`: how its files are kept from now on.
+        apply
+            Make the steps; otherwise only list them.
+
+        Returns
+        -------
+        DataFrame
+            By step: `table`, `step` (`columns` or `granularity`), `before`, `after`, and the `rows`
+            and `files` to rewrite.
+
+        Raises
+        ------
+        DamagedError
+            A table cannot be read; it stays as it was, and all others are migrated.
+        CommitConflictError
+            Another process migrates the same table.
+        """
+        migrator = Migrator(self._context.store, granularity or {})
+        return to_frame(migrator.migrate(progress) if apply else migrator.plan())
 
     def checkpoint(self, table: Names = (), *, timeframe: Names = ()) -> pl.DataFrame:
         """Write checkpoints, so that tables open faster; return table and version.

@@ -23,6 +23,7 @@ MODULES = {
     "bundle": "bundle",
     "replay": "replay",
     "maintain": "maintain",
+    "migrate": "migrate",
     "audit": "audit",
     "config": "config",
     "sandbox": "sandbox",

@@ -60,6 +60,11 @@ class Catalog:
         """Names of the dataset files."""
         return tuple(sorted(self._paths))
 
+    def keep_by(self, granularity: Mapping[str, Granularity]) -> None:
+        """Change the granularities that override the dataset files."""
+        self._granularity = dict(granularity)
+        self._resolved.clear()
+
     @property
     def records(self) -> tuple[str, ...]:
         """Names of the tables of internal records."""

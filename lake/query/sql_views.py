@@ -92,8 +92,8 @@ def render_rows(
     parts
         If given, rows of the selection that lie in none of these parts may be left out.
     """
-    dataset = reader.dataset
     files = _list_files(reader, [selection] if parts is None else parts)
+    dataset = reader.dataset  # listing may find that the files are kept otherwise
     if files:
         connection.execute(f'SET VARIABLE "files of {name}" = ?', [files])
         source = _render_files(name, dataset, reader.list_lacking())

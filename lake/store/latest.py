@@ -24,10 +24,10 @@ class LatestTable(TableReader):
     """
 
     def __init__(self, path: Path, dataset: Dataset) -> None:
-        self.dataset = dataset
         self._lock = threading.Lock()
         self._table = delta.open_table(path, dataset)
         self._snapshot = Snapshot(dataset, self._table)
+        self.dataset = self._snapshot.dataset
         self._table.list_live()
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from lake.errors import LakeError, SchemaError, UnknownNameError, UsageError
 from lake.log import get_logger
 from lake.model.dataset import Dataset
 from lake.model.market import MARKET_COLUMNS, Market
+from lake.model.partitions import Granularity
 from lake.model.selection import Selection
 from lake.model.time import TimeRange
 from lake.store import delta, log
@@ -281,6 +282,11 @@ class Store:
             with handle.hold():
                 delta.add_missing_columns(handle, dataset, origin.job_id)
                 return replace_rows(handle, dataset, market, window, change, metadata)
+
+    def keep_by(self, granularity: Mapping[str, Granularity]) -> None:
+        """Record the granularities that tables have from now on, unlike their dataset files."""
+        self.root = self.root.set_granularity(granularity)
+        self.catalog.keep_by(granularity)
 
     def snapshot(
         self, dataset: Dataset, *, version: int | None = None, as_of: datetime | None = None
