@@ -95,7 +95,7 @@ class Lake(Readable):
     ) -> Lake:
         """Make a new lake at the URI of the settings.
 
-        `granularity` sets, by table, whether storage is partitioned by `day` or by `year`.
+        `granularity` sets, by table, whether files are kept by `day`, `month` or `year`.
 
         Raises
         ------
