@@ -8,13 +8,11 @@ from datetime import datetime
 
 from lake.model.intervals import RangeSet, intersect, subtract
 from lake.model.time import TimeRange, iso
-from lake.query.unchecked import find_unchecked
+from lake.query.unchecked import Place
 from lake.query.unfinished import find_unfinished
 from lake.store.refusals import Refusal, Refusals
 from lake.store.store import Store
 
-Place = tuple[str, tuple[str, str]]
-"""A table, and exchange and symbol of a market."""
 _MAX_SHOWN = 3
 
 
@@ -43,15 +41,6 @@ def describe_open(
     for (table, exchange, symbol), item in find_unfinished(store, known).items():
         texts[table, (exchange, symbol)].append(item.describe())
     return {place: _join(listed) for place, listed in texts.items() if listed}
-
-
-def find_unchecked_since(store: Store) -> dict[Place, datetime]:
-    """Return by table and market since when rows or answers are not checked."""
-    since: dict[Place, datetime] = {}
-    for item in find_unchecked(store):
-        place = (item.table, (item.market.exchange, item.market.symbol))
-        since[place] = min(since.get(place, item.since), item.since)
-    return since
 
 
 def describe_refusals(refusals: Iterable[Refusal], covered: RangeSet, now: datetime) -> list[str]:

@@ -15,8 +15,9 @@ from lake.model.dataset import END, RECEIVED_AT, TIMESTAMP, Dataset
 from lake.model.intervals import RangeSet
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
-from lake.query.open_ranges import Place, describe_open, find_unchecked_since
+from lake.query.open_ranges import describe_open
 from lake.query.shortage import find_evident_shortages, sum_missing
+from lake.query.unchecked import MarketPair, Place, find_unchecked_since
 from lake.store.coverage import Coverage, Part
 from lake.store.damages import Damages
 from lake.store.ledger import Ledger
@@ -24,7 +25,6 @@ from lake.store.reader import FILES
 from lake.store.snapshot import Snapshot
 from lake.store.store import Store
 
-MarketPair = tuple[str, str]
 _NO_ROWS: tuple[int | None, datetime | None, datetime | None] = (0, None, None)
 _TABLES = pl.Schema(
     {
@@ -131,10 +131,13 @@ def read_status(store: Store) -> pl.DataFrame:
     answered: dict[str, set[MarketPair]] = defaultdict(set)
     for table, market in (*recorded.covered, *recorded.open_texts, *recorded.rejected):
         answered[table].add(market)
+    names = sorted({*store.data_tables(), *answered})
+    measured = {name: _measure_markets(store, name, recorded) for name in names}
+    markets = {n: {*(stored or ()), *answered[n]} for n, (stored, _) in measured.items()}
+    unchecked = _find_unchecked(store, markets)
     records = []
-    for name in sorted({*store.data_tables(), *answered}):
-        stored_markets, missing = _measure_markets(store, name, recorded)
-        for market in sorted({*(stored_markets or ()), *answered[name]}):
+    for name, (stored_markets, missing) in measured.items():
+        for market in sorted(markets[name]):
             rows, first, last = _NO_ROWS
             if stored_markets is None:
                 rows = None
@@ -150,6 +153,7 @@ def read_status(store: Store) -> pl.DataFrame:
                     "last": last,
                     **recorded.describe((name, market)),
                     "rows_missing": None if missing is None else missing.get(market, 0),
+                    "unchecked_since": unchecked.get((name, market)),
                 }
             )
     return pl.DataFrame(records, schema=_STATUS)
@@ -163,7 +167,7 @@ class _Recorded:
     ----------
     answers
         Rows of `coverage`; None if they cannot be read.
-    covered, open_texts, unchecked
+    covered, open_texts
         By table and market.
     rejected
         Tables and markets of which rows were rejected.
@@ -172,7 +176,6 @@ class _Recorded:
     answers: pl.DataFrame | None
     covered: Mapping[Place, RangeSet]
     open_texts: Mapping[Place, str]
-    unchecked: Mapping[Place, datetime]
     rejected: Collection[Place]
 
     @classmethod
@@ -182,7 +185,6 @@ class _Recorded:
         covered: dict[Place, RangeSet] = {}
         not_given: dict[Place, RangeSet] = {}
         open_texts: dict[Place, str] = {}
-        unchecked: dict[Place, datetime] = {}
         rejected: set[Place] = set()
         with damages.collect("coverage"):
             answers = Ledger(store).read_coverage()
@@ -191,11 +193,9 @@ class _Recorded:
             not_given = _list_places(coverage, coverage.not_given)
         with damages.collect("refusals"):
             open_texts = describe_open(store, covered, not_given)
-        with damages.collect("checks"):
-            unchecked = find_unchecked_since(store)
         with damages.collect("quarantine"):
             rejected = _list_rejected(store)
-        return cls(answers, covered, open_texts, unchecked, rejected)
+        return cls(answers, covered, open_texts, rejected)
 
     def describe(self, place: Place) -> dict[str, Any]:
         """Return the columns of the status that the records tell."""
@@ -205,7 +205,6 @@ class _Recorded:
             "covered_until": ranges[-1].end if ranges else None,
             "holes": None if self.answers is None else sum(1 for _ in pairwise(ranges)),
             "open": self.open_texts.get(place),
-            "unchecked_since": self.unchecked.get(place),
         }
 
 
@@ -229,6 +228,15 @@ def _measure_markets(
     if recorded.answers is None:
         return found, None
     return found, sum_missing(find_evident_shortages(dataset, recorded.answers, files))
+
+
+def _find_unchecked(
+    store: Store, markets: Mapping[str, Collection[MarketPair]]
+) -> Mapping[Place, datetime]:
+    found: dict[Place, datetime] = {}
+    with Damages().collect("checks"):
+        found.update(find_unchecked_since(store, markets))
+    return found
 
 
 def _list_rejected(store: Store) -> set[Place]:

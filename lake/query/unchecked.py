@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import polars as pl
 
 from lake.errors import UnknownNameError
@@ -25,6 +25,9 @@ from lake.store.reader import TIME_STEP
 from lake.store.store import Store
 
 _log = get_logger(__name__)
+MarketPair = tuple[str, str]
+Place = tuple[str, MarketPair]
+"""A table, and exchange and symbol of a market."""
 RECORDS = ("coverage", "quarantine")
 """Records whose rows say what to check: answers of sources, and rejected rows."""
 
@@ -84,21 +87,63 @@ def find_unchecked(
         Gets the tables of which a commit cannot be read: what they leave is not known.
     """
     upto = read_versions(store) if versions is None else versions
-    marks = Marks(store).read()
     found: list[Unchecked] = []
     damages = Damages() if damages is None else damages
-    for name, last in upto.items():
-        # A table that was made again begins with version 0.
-        mark = marks.get(name, -1)
-        first = mark + 1 if mark <= last else 0
+    for name, after in _list_owed(store, upto):
         with damages.collect(name):
             commits = [
                 commit
-                for commit in _read_commits(store, name, range(first, last + 1))
+                for commit in _read_commits(store, name, after)
                 if commit.job is None or commit.job not in checked_jobs
             ]
             found += _find_unchecked(store, store.catalog.dataset(name), commits)
     return found
+
+
+def find_unchecked_since(
+    store: Store, markets: Mapping[str, Collection[MarketPair]]
+) -> dict[Place, datetime]:
+    """Find the time of the first unchecked change of tables and markets.
+
+    Parameters
+    ----------
+    markets
+        The markets of tables: once a change of each was found, later commits are not read.
+    """
+    since: dict[Place, datetime] = {}
+    damages = Damages()
+    for name, after in _list_owed(store, read_versions(store)):
+        with damages.collect(name):
+            commits = _read_commits(store, name, after)
+            for place, time_ in _list_changes(store, name, commits, markets.get(name)):
+                since[place] = min(since.get(place, time_), time_)
+    return since
+
+
+def _list_changes(
+    store: Store, name: str, commits: Iterable[_Commit], markets: Collection[MarketPair] | None
+) -> Iterator[tuple[Place, datetime]]:
+    if name in RECORDS:
+        for item in _find_recorded(store, store.catalog.dataset(name), list(commits)):
+            yield (item.table, (item.market.exchange, item.market.symbol)), item.since
+        return
+    waiting = None if markets is None else set(markets)
+    for commit in commits:
+        files = (*_list_files(commit, "add"), *_list_files(commit, "remove"))
+        changed = {_read_market(file) for file in files}
+        yield from (((name, market), commit.time) for market in changed)
+        waiting = None if waiting is None else waiting - changed
+        if waiting is not None and not waiting:
+            return
+
+
+def _list_owed(store: Store, upto: Mapping[str, int]) -> Iterator[tuple[str, range]]:
+    """List tables with the versions that are not checked."""
+    marks = Marks(store).read()
+    for name, last in upto.items():
+        # A table that was made again begins with version 0.
+        mark = marks.get(name, -1)
+        yield name, range(mark + 1 if mark <= last else 0, last + 1)
 
 
 def _find_unchecked(
@@ -124,12 +169,11 @@ def _read_commits(store: Store, table: str, versions: Iterable[int]) -> Iterator
 def _find_changed(dataset: Dataset, commits: Iterable[_Commit]) -> Iterator[Unchecked]:
     for commit in commits:
         added = _list_files(commit, "add")
-        places = {_place(file) for file in added}
         removed = _list_files(commit, "remove")
-        for file in (*added, *(file for file in removed if _place(file) not in places)):
-            exchange, symbol, whole = _place(file)
-            market = StoredMarket(exchange, symbol)
-            span = _find_span(dataset, whole, file.get("stats"))
+        places = {_name_place(file) for file in added} if removed else set()
+        for file in (*added, *(file for file in removed if _name_place(file) not in places)):
+            market = StoredMarket(*_read_market(file))
+            span = _find_span(dataset, file)
             yield Unchecked(dataset.name, dataset.name, market, span, commit.time)
 
 
@@ -139,20 +183,26 @@ def _list_files(commit: _Commit, kind: str) -> list[Mapping[str, Any]]:
     return [f for f in files if f.get("dataChange", True) and f.get("partitionValues")]
 
 
-def _place(file: Mapping[str, Any]) -> tuple[str, str, TimeRange]:
-    return parse_partition(file["partitionValues"])
+def _read_market(file: Mapping[str, Any]) -> MarketPair:
+    values = file["partitionValues"]
+    return str(values["exchange"]), str(values["symbol"])
 
 
-def _find_span(dataset: Dataset, whole: TimeRange, statistics: str | None) -> TimeRange:
+def _name_place(file: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Name the partition of a file."""
+    return tuple(sorted(file["partitionValues"].items()))
+
+
+def _find_span(dataset: Dataset, file: Mapping[str, Any]) -> TimeRange:
     """Return the range of the rows of a file, by its statistics or its partition."""
-    bounds = json.loads(statistics or "{}")
+    bounds = orjson.loads(file.get("stats") or "{}")
     try:
         first, last = (
             datetime.fromisoformat(bounds[name][dataset.time_column]).astimezone(UTC)
             for name in ("minValues", "maxValues")
         )
     except (KeyError, TypeError, ValueError):
-        return whole
+        return parse_partition(file["partitionValues"])[2]
     return TimeRange(first, last + TIME_STEP)
 
 

@@ -244,3 +244,13 @@ def _answer(lake: Lake, span: TimeRange) -> None:
 
 def _owed(lake: Lake) -> list[Unchecked]:
     return [item for item in find_unchecked(store_of(lake)) if item.origin == "coverage"]
+
+
+def test_the_status_tells_of_each_market_since_its_first_unchecked_change(lake: Lake) -> None:
+    """Of commits that can tell nothing new, none is read; one of another market still is."""
+    write(lake, "bars_1m", bars(3))
+    write(lake, "bars_1m", bars(3, symbol="ETH/USDT"))
+    write(lake, "bars_1m", bars(3, start=T0 + DAY))
+    commits = lake.versions("bars_1m").sort("version").filter(pl.col("rows") > 0)["time"]
+    since = lake.status().sort("symbol").select("symbol", "unchecked_since").rows()
+    assert since == [("BTC/USDT", commits[0]), ("ETH/USDT", commits[1])]
