@@ -79,7 +79,7 @@ def describe(
     symbol: Symbol = None,
 ) -> None:
     """Show the columns of a table: type, unit (of the selected markets), meaning."""
-    from lake.query.overview import describe_availability
+    from lake.query.overview import describe_availability, describe_partitions
 
     lake = session.lake()
     dataset = lake.dataset(table, timeframe=timeframe)
@@ -87,6 +87,7 @@ def describe(
         text = f"{dataset.title}. {dataset.description}\n"
         if dataset.kind == "data":
             text += f"{describe_availability(dataset)}\n"
+        text += f"{describe_partitions(dataset)}\n"
         session.stderr().print(text, soft_wrap=True)
     show(session, lake.describe(dataset.name, exchange=exchange or (), symbol=symbol or ()))
 

@@ -16,6 +16,7 @@ from lake.store.columns import build_missing_fields
 from lake.store.damages import Damages
 from lake.store.delta import add_missing_columns
 from lake.store.ledger import Ledger
+from lake.store.locks import lock_for_pin
 from lake.store.migrate import change_granularity
 from lake.store.store import Store, WriteResult
 
@@ -123,7 +124,10 @@ class Migrator:
                 add_missing_columns(table, step.dataset, job_id)
             return
         now = self._store.now()
-        done = change_granularity(table, step.dataset, now=now, job_id=job_id, progress=progress)
+        with lock_for_pin(self._store.root):  # a vacuum would delete files that no commit names yet
+            done = change_granularity(
+                table, step.dataset, now=now, job_id=job_id, progress=progress
+            )
         tally.add(step.dataset.name, WriteResult(done.rows, 0, 0, 0, done.version))
 
 

@@ -84,6 +84,13 @@ def describe_availability(dataset: Dataset) -> str:
     return f"A row is available {when}{late}: column available_at of SQL views. Join on it."
 
 
+def describe_partitions(dataset: Dataset) -> str:
+    """Describe in a sentence how the files of a table are kept."""
+    exchange, symbol, period = dataset.partitions
+    shown = f" Other programs also show the column {period}." if period != "date" else ""
+    return f"Its files are kept by {exchange}, {symbol} and {period}.{shown}"
+
+
 def list_tables(store: Store) -> pl.DataFrame:
     """Return one row per table: table, version, markets, rows, first, last, files, bytes, title.
 

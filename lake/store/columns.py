@@ -17,6 +17,7 @@ import polars as pl
 from deltalake import DeltaTable, Field, Schema
 
 from lake.errors import SchemaError
+from lake.model.catalog import builtin
 from lake.model.dataset import RECEIVED_AT, Column, Dataset
 from lake.model.partitions import MARKET_DAY, RESERVED, find_partitioning
 
@@ -191,27 +192,34 @@ def require_columns(stored: Schema, dataset: Dataset) -> None:
     """
     types = {field.name: field.type for field in stored.fields}
     optional = {field.name for field in stored.fields if field.nullable}
-    restore = f"schemas/{dataset.family}.toml to what it was when the table was created."
+    where, file = f"table {dataset.name}", f"schemas/{dataset.family}.toml"
+    restore = f"estore {file} to what it was when the table was created."
     for column in dataset.columns:
+        name = f"column {column.name!r}"
         if column.name not in types:
             if column.nullable:
                 continue
+            hint = f"Make the column nullable: it is then null in stored rows. Or r{restore}"
             raise SchemaError(
-                f"table {dataset.name} has no column {column.name!r}, but its dataset file has it",
-                f"Make the column nullable: it is then null in stored rows. Or restore {restore}",
+                f"{where} has no {name}, but its dataset file has it", _advise(dataset, hint)
             )
         if json.loads(types[column.name].to_json()) != _DELTA_TYPES[column.type]:
             raise SchemaError(
-                f"table {dataset.name}: column {column.name!r} has another type than in its "
-                "dataset file",
-                f"Restore {restore}",
+                f"{where}: {name} has another type than in its dataset file",
+                _advise(dataset, f"R{restore}"),
             )
         if column.name in optional and not column.nullable:
             raise SchemaError(
-                f"table {dataset.name}: column {column.name!r} may be null in stored rows, but not "
-                "by its dataset file",
-                f"Make the column nullable in schemas/{dataset.family}.toml, as it was.",
+                f"{where}: {name} may be null in stored rows, but not by its dataset file",
+                _advise(dataset, f"Make the column nullable in {file}, as it was."),
             )
+
+
+def _advise(dataset: Dataset, hint: str) -> str:
+    """Return a hint for the author of a dataset file, or one for a file that is part of lake."""
+    if dataset.family not in builtin().families:
+        return hint
+    return "Another version of lake made the table: use that version, or a newer one, for it."
 
 
 def require_nulls_fit(stored: Schema, dataset: Dataset, rows: pl.DataFrame) -> None:

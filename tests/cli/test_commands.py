@@ -32,6 +32,23 @@ def test_init_with_another_granularity(cli: Cli) -> None:
     assert (refused.code, refused.error["code"]) == (2, "usage")
 
 
+def test_migrate_lists_steps_and_makes_them_when_asked(cli: Cli) -> None:
+    cli("init")
+    assert "Nothing to migrate." in cli("migrate").err
+    cli("ingest", "funding", "-e", "binance", "-s", "BTC/USDT:USDT", *RANGE)
+    listed = cli("migrate", "--granularity", "funding=month", "--json")
+    step = {"table": "funding", "step": "granularity", "before": "year", "after": "month"}
+    assert [{key: row[key] for key in step} for row in listed.json] == [step]
+    assert "1 step to make with --apply" in listed.err
+    assert "kept by exchange, symbol and year. Other" in cli("describe", "funding").err
+    made = cli("migrate", "--granularity", "funding=month", "--apply")
+    assert (made.code, "Made 1 step." in made.err) == (0, True)
+    assert "kept by exchange, symbol and month. Other" in cli("describe", "funding").err
+    assert cli("migrate", "--json").json == []
+    refused = cli("migrate", "--granularity", "funding=week", "--json")
+    assert (refused.code, refused.error["code"]) == (2, "usage")
+
+
 def test_ingest_tells_what_became_of_the_rows(cli: Cli) -> None:
     cli("init")
     done = cli("ingest", "bars", "-e", "binance", "-s", "BTC/USDT", *RANGE, "--json")

@@ -99,8 +99,12 @@ def test_a_table_is_written_repaired_and_vacuumed_after_it(new_lake: NewLake) ->
     assert write(lake, "funding", funding(later)).inserted == 3
     assert write(lake, "funding", changed).updated == 1
     lake.maintenance.optimize(table="funding")
+    lake.maintenance.checkpoint("funding")
     lake.maintenance.vacuum(keep="1h")
-    rows = rows_of(lake)
+    assert write(Lake(lake.settings), "funding", funding(later)).inserted == 0
+    rows = rows_of(Lake(lake.settings))
+    foreign = pl.scan_delta(str(lake.root.tables / "funding")).filter(pl.col("date") >= T0.date())
+    assert foreign.collect().height == rows.filter(pl.col("date") >= T0.date()).height
     assert rows.height == len(SYMBOLS) * len(TIMES) + 3
     assert rows.filter(pl.col("funding_rate") == 0.5).height == 1
     assert bundle.verify(deep=True) == []

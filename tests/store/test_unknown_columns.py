@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from lake.api import Lake
 from lake.errors import SchemaError
 from lake.model.market import Market
 from lake.model.time import TimeRange
+from lake.store.columns import require_columns
 from tests.conftest import DAY, ORIGIN, T0, NewLake, funding, store_of, write
 from tests.model.everything import own_copy
 
@@ -137,3 +139,37 @@ def test_a_column_that_must_not_be_null_and_is_not_known_stops_writes(
     assert older.scan("rates").collect().height == 2
     with pytest.raises(SchemaError, match="column 'extra' must not be null, and the dataset file"):
         write(older, "rates", funding(TIMES))
+
+
+def test_maintenance_of_other_tables_goes_on_where_one_does_not_fit(new_lake: NewLake) -> None:
+    text = own_copy("funding", "rates")
+    both = Versions(new_lake(schemas={"rates": text}), text)
+    lake = both.newer()
+    for number in range(3):
+        rows = funding([TIMES[number]])
+        write(lake, "rates", rows.with_columns(extra=pl.lit(1.0)))
+        write(lake, "funding", rows)
+    file = Path(lake.root.path, "schemas", "rates.toml")
+    file.write_text(file.read_text().replace(EXTRA, EXTRA.replace("float64", "int64")))
+    other = Lake(lake.settings)
+    for act in (other.maintenance.optimize, other.maintenance.checkpoint):
+        with pytest.raises(SchemaError, match="column 'extra' has another type") as caught:
+            act()
+        assert "Restore schemas/rates.toml" in caught.value.hint
+    store = store_of(other)
+    assert store.snapshot(other.dataset("funding")).files().height == 1
+    assert write(other, "funding", funding([TIMES[-1]])).inserted == 1
+
+
+def test_a_table_of_a_built_in_dataset_that_does_not_fit_asks_for_another_version(
+    lake: Lake,
+) -> None:
+    write(lake, "funding", funding(TIMES[:2]))
+    stored = store_of(lake).open(lake.dataset("funding")).schema()
+    columns = tuple(
+        dataclasses.replace(column, nullable=False) if column.name == "mark_price" else column
+        for column in lake.dataset("funding").columns
+    )
+    with pytest.raises(SchemaError, match="column 'mark_price' may be null") as caught:
+        require_columns(stored, dataclasses.replace(lake.dataset("funding"), columns=columns))
+    assert caught.value.hint.startswith("Another version of lake made the table")
