@@ -91,7 +91,7 @@ class Cache:
                 table = ipc.open_file(mapped).read_all()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, StorageError, pa.ArrowException) as error:
             _log.warning("cached file cannot be read", path=str(path), reason=str(error))
             return None
         with suppress(OSError):  # a cache owned by another user is valid, too

@@ -112,6 +112,8 @@ def run(arguments: list[str]) -> int:
         # The reader has left; Python would complain of it again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - the last handler: whatever no command expects
+        return _report_unexpected(arguments, error)
     return code if isinstance(code, int) else 0
 
 
@@ -126,6 +128,19 @@ def _print_error(arguments: list[str], code: str, message: str, hint: str) -> No
     else:
         text = escape_unseen(f"error: {message}" + (f"\n{hint}" if hint else ""), keep="\n\t")
     sys.stderr.write(text + "\n")
+
+
+def _report_unexpected(arguments: list[str], error: Exception) -> int:
+    from lake.cli.unexpected import describe
+    from lake.store.faults import explain_os_error, find_reason
+
+    if find_reason(error) is not None and isinstance(error, OSError):
+        known = explain_os_error(error, "storage")
+        _print_error(arguments, known.code, known.message, known.hint)
+        return exit_code(known)
+    verbose = not {"-v", "--verbose"}.isdisjoint(arguments)
+    _print_error(arguments, "bug", *describe(error, verbose=verbose))
+    return BUG
 
 
 def _wants_json(arguments: list[str]) -> bool:

@@ -73,9 +73,11 @@ class Session:
     def settings(self, hidden_logs: Collection[str] = ()) -> Settings:
         """Load the settings in force, and configure logging by them."""
         from lake import log
+        from lake.cli.unexpected import remember_secrets
         from lake.settings import load_settings
 
         settings = load_settings(self.overrides(), config=self.config)
+        remember_secrets(settings)
         log.configure(settings.log.level, settings.log.format, hidden_logs)
         return settings
 
@@ -136,7 +138,12 @@ def _global_options(
     ] = False,
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", "-v", help="Show debug logs.", rich_help_panel=_PANEL),
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Show debug logs, and the traceback of a bug.",
+            rich_help_panel=_PANEL,
+        ),
     ] = False,
     no_color: Annotated[
         bool, typer.Option("--no-color", help="Print without colour.", rich_help_panel=_PANEL)

@@ -13,7 +13,7 @@ from polars.exceptions import PolarsError
 
 from lake.errors import UsageError
 from lake.query.connection import ALLOW_FILES, connect, resolve_folders
-from lake.query.sql_errors import NAMES_A_FILE, get_first_line, to_damaged_error, to_query_error
+from lake.query.sql_errors import NAMES_A_FILE, to_file_error, to_query_error
 from lake.query.sql_filters import choose_selections
 from lake.query.sql_plan import Scans, find_scans
 from lake.query.sql_text import (
@@ -24,6 +24,7 @@ from lake.query.sql_text import (
 )
 from lake.query.sql_views import View, create_view, render_rows
 from lake.store.damages import Damages
+from lake.store.faults import get_first_line
 from lake.store.reader import TableReader
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.D
         DuckDB cannot compute a value, or Arrow does not support its type.
     DamagedError
         A data file is missing or damaged.
+    StorageError
+        A data file cannot be read for another reason.
     """
     import duckdb
 
@@ -104,7 +107,7 @@ def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.D
         if isinstance(error, duckdb.PermissionException):
             raise UsageError(f"SQL: {get_first_line(error)}", ALLOW_FILES) from error
         if isinstance(error, duckdb.IOException) or NAMES_A_FILE.search(str(error)):
-            raise to_damaged_error(error) from error
+            raise to_file_error(error) from error
         raise UsageError(
             f"SQL: {error}", "Change the query: this expression cannot be computed."
         ) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lake.errors import DamagedError, LakeError, UnknownNameError, UsageError
 from lake.query.connection import ALLOW_FILES
-from lake.store.faults import advise_to_verify
+from lake.store.faults import advise_to_verify, explain_os_error, find_reason, get_first_line
 
 if TYPE_CHECKING:
     import duckdb
@@ -20,8 +20,10 @@ _NO_MAGIC = re.compile(r"No magic bytes found at end of file ('[^']*'|\"[^\"]*\"
 _A_PATH_AS_TABLE = re.compile(r"Table with name \S*[./]")
 
 
-def to_damaged_error(error: BaseException, where: str = "SQL") -> DamagedError:
-    """Convert DuckDB's error about an unreadable file."""
+def to_file_error(error: BaseException, where: str = "SQL") -> LakeError:
+    """Convert DuckDB's error about a file that cannot be read."""
+    if find_reason(error) is not None:
+        return explain_os_error(error, where)
     line = _NO_MAGIC.sub(r"not a whole Parquet file: \1", get_first_line(error))
     named = _TABLE_OF_FILE.search(line)
     return DamagedError(f"{where}: {line}", advise_to_verify(named[1] if named else "TABLE"))
@@ -39,10 +41,5 @@ def to_query_error(error: duckdb.Error, tables: Iterable[str]) -> LakeError:
     if isinstance(error, duckdb.PermissionException):
         return UsageError(line, ALLOW_FILES)
     if isinstance(error, duckdb.IOException):
-        return to_damaged_error(error)
+        return to_file_error(error)
     return UsageError(f"SQL: {error}", "`lake describe TABLE` lists columns.")
-
-
-def get_first_line(error: BaseException) -> str:
-    """Return the first line of an error's text."""
-    return str(error).splitlines()[0]

@@ -14,7 +14,7 @@ from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import iso
 from lake.query.sql_columns import render_columns, render_partition_types, render_typed_nulls
-from lake.query.sql_errors import to_damaged_error
+from lake.query.sql_errors import to_file_error
 from lake.store.reader import EVERYTHING, OpenRows, TableReader
 from lake.store.store import Store
 
@@ -75,7 +75,7 @@ def create_view(
     try:
         connection.execute(f'CREATE TEMP VIEW "{name}" AS {rows}')
     except duckdb.Error as error:
-        raise to_damaged_error(error, f"table {name}") from error
+        raise to_file_error(error, f"table {name}") from error
 
 
 def render_rows(

@@ -22,6 +22,7 @@ from pathlib import Path
 import polars as pl
 
 from lake.errors import DamagedError
+from lake.store.faults import name_refused
 from lake.store.hashing import hash_file
 from lake.store.log import has_entry, list_newest_entry
 from lake.store.root import replace_file, sync_folder, write_new_file
@@ -260,7 +261,8 @@ def build_mismatch_error(table: Path, path: str, found: str | None, what: str) -
 
 
 def _read_lines(path: Path) -> list[str]:
-    content = path.read_bytes()
+    with name_refused(path):
+        content = path.read_bytes()
     head = _HEAD.match(content)
     body = content[head.end() :] if head else b""
     if head is None or hashlib.sha256(body).hexdigest().encode() != head[1]:

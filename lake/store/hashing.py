@@ -27,7 +27,24 @@ class ExpectedFile:
 
 
 def hash_file(path: str | Path) -> str:
-    """Return the SHA-256 of a file, as 64 hex digits."""
+    """Return the SHA-256 of a file, as 64 hex digits.
+
+    Raises
+    ------
+    StorageError
+        The storage refuses it. A missing file is a `FileNotFoundError`.
+    """
+    try:
+        return _hash_file(path)
+    except OSError as error:
+        from lake.store.faults import explain_os_error, find_reason  # only now: it imports much
+
+        if find_reason(error) is None:
+            raise
+        raise explain_os_error(error, f"file {path}") from error
+
+
+def _hash_file(path: str | Path) -> str:
     # Below Python's file objects: with many small files, they take longer than hashing does.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

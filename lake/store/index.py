@@ -19,6 +19,7 @@ import polars as pl
 from lake.errors import DamagedError
 from lake.model.dataset import TIMESTAMP
 from lake.model.selection import Selection
+from lake.store.faults import explain_os_error, find_reason, name_refused
 from lake.store.hashing import hash_file
 from lake.store.reader import EVERYTHING, FILES, TIME_STEP, may_hold_rows
 
@@ -71,7 +72,8 @@ def open_checked(path: Path, sealed: FileSeal) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        tail = _read_tail(path)
+        with name_refused(path):
+            tail = _read_tail(path)
     except FileNotFoundError:
         raise DamagedError(f"{path} is missing", _HINT) from None
     if hashlib.sha256(tail).hexdigest() != sealed.tail_sha256:
@@ -201,5 +203,7 @@ def _read_frame(path: Path, file: Any, groups: list[int] | None, schema: pl.Sche
     try:
         table = file.read() if groups is None else file.read_row_groups(groups)
     except (OSError, pa.ArrowException) as error:
+        if find_reason(error) is not None:
+            raise explain_os_error(error, str(path)) from error
         raise DamagedError(f"{path} is damaged: {error}", _HINT) from error
     return pl.DataFrame(table).cast(schema)

@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from lake.errors import CommitConflictError, StorageError
+from lake.store.faults import find_reason
 from lake.store.root import Root
 
 LOCK = ".lock"
@@ -153,9 +154,10 @@ def _open(path: Path, *, folder: bool) -> int:
                 return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
+        reason = find_reason(error)
         raise StorageError(
-            f"{path}: cannot be locked, because it is not writable ({error.strerror})",
-            "Check that its folder exists, and its owner and permissions.",
+            f"{path}: cannot be locked: {reason.what if reason else error.strerror}",
+            reason.advice if reason else "Check that its folder exists.",
         ) from error
 
 
