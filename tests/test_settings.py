@@ -73,7 +73,7 @@ def test_a_named_file_replaces_the_nearest(tmp_path: Path) -> None:
     write(Path("lake.toml"), "http.concurrency = 2")
     other = write(tmp_path / "other.toml", "retry.attempts = 3")
     settings = load_settings(config=other)
-    assert (settings.http.concurrency, settings.retry.attempts) == (8, 3)
+    assert (settings.http.concurrency, settings.retry.attempts) == (None, 3)
 
 
 def test_a_relative_uri_in_a_file_starts_at_the_file(tmp_path: Path) -> None:

@@ -34,10 +34,15 @@ class _Section(BaseModel):
 
 
 class HttpSettings(_Section):
-    """Requests to exchanges; `max_answer_bytes`: the largest answer, after decompression."""
+    """Requests to exchanges.
+
+    `concurrency`: the most requests at once to one exchange; by default as many as fill its rate
+    limit at its distance, up to 128, and 8 without rate limit. `max_answer_bytes`: the largest
+    answer, after decompression.
+    """
 
     timeout_seconds: Seconds = 30.0
-    concurrency: Count = 8
+    concurrency: Count | None = None
     rate_limit: bool = True
     max_answer_bytes: Count = 64_000_000
 

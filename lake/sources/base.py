@@ -125,6 +125,11 @@ class RangeSource(Source, Protocol):
         """The most requests that one fetch takes."""
         ...
 
+    @property
+    def concurrency(self) -> int:
+        """How many fetches should run at once now; it changes with the answers."""
+        ...
+
     async def require(self, dataset: Dataset, market: Market) -> None:
         """Refuse a dataset or timeframe that the venue, or this market, does not have.
 

@@ -55,6 +55,11 @@ class Client:
         """Number of requests so far, retries included."""
         return self._session.requests
 
+    @property
+    def concurrency(self) -> int:
+        """How many requests are sent at once now."""
+        return self._session.gate.concurrency
+
     def now(self) -> datetime:
         """Return the local time."""
         return self._session.now()

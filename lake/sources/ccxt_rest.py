@@ -139,6 +139,10 @@ class CcxtSource:
     def batch_size(self) -> int:
         return 1
 
+    @property
+    def concurrency(self) -> int:
+        return self.client.concurrency
+
     async def fetch(
         self, requests: Sequence[FetchRequest], window: TimeRange
     ) -> AsyncGenerator[tuple[FetchRequest, Page]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,10 +20,12 @@ from lake.sources.bounded import UnboundedAnswerError, create_session
 from lake.sources.faults import (
     Fault,
     Retrier,
+    Trouble,
     parse_http_date,
     parse_retry_after,
     remove_secrets,
 )
+from lake.sources.gate import Gate
 from lake.sources.refusals import (
     FORBIDDEN_STATUSES,
     GONE_STATUSES,
@@ -32,6 +33,7 @@ from lake.sources.refusals import (
     find_pause,
     is_too_fast,
 )
+from lake.sources.venues.rate_limits import Limit, build_limit, find_limit
 
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 19
@@ -44,6 +46,7 @@ PARSER_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueE
 _RECORD_ERRORS = (*PARSER_ERRORS, ccxt.ExchangeError)
 
 _unreadable: ContextVar[list[Any]] = ContextVar("unreadable")
+_toll: ContextVar[tuple[Limit | None, float]] = ContextVar("toll", default=(None, 0.0))
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 
@@ -57,7 +60,7 @@ class Session:
     now
         The local clock, in UTC.
     concurrency
-        Maximum number of concurrent requests.
+        Maximum number of concurrent requests; None: as many as fill the rate limit.
     secrets
         Texts that must not appear in messages.
     max_bytes
@@ -68,7 +71,7 @@ class Session:
         self,
         retrier: Retrier,
         now: Callable[[], datetime],
-        concurrency: int,
+        concurrency: int | None,
         secrets: tuple[str, ...] = (),
         max_bytes: int = HttpSettings().max_answer_bytes,
     ) -> None:
@@ -76,7 +79,7 @@ class Session:
         self.retrier = retrier
         self.now = now
         self.requests = 0
-        self.slots = asyncio.Semaphore(concurrency)
+        self.gate = Gate(retrier.wait_until_open, concurrency)
         self._secrets = secrets
         self._ahead = timedelta(0)
         self._newest: dict[str, datetime] = {}
@@ -181,6 +184,13 @@ if TYPE_CHECKING:
 
         def open(self, lazy: bool) -> None: ...  # noqa: FBT001 - ccxt
 
+        id: str
+        enableRateLimit: bool  # noqa: N815 - ccxt
+        rateLimit: float  # noqa: N815 - ccxt
+        rollingWindowSize: float  # noqa: N815 - ccxt
+
+        def calculate_rate_limiter_cost(self, *request: Any) -> float: ...
+
         async def fetch2(
             self, path: Any, api: Any, method: str, params: Any, config: Any
         ) -> Any: ...
@@ -221,9 +231,28 @@ class _Strict(_Rest):
     ) -> Any:
         fetch2 = super().fetch2
         request = self.lake_session.remove_secrets(f"{method} {path} {dict(params or {})}")
-        return await self.lake_session.retrier.run(
-            request, lambda: fetch2(path, api, method, params or {}, config or {})
-        )
+        token = _toll.set(self._find_toll(path, api, method, params or {}, config or {}))
+        try:
+            return await self.lake_session.retrier.run(
+                request, lambda: fetch2(path, api, method, params or {}, config or {})
+            )
+        finally:
+            _toll.reset(token)
+
+    async def throttle(self, cost: Any = None) -> None:
+        """Wait for nothing: `fetch` paces requests at the moment when they are sent."""
+
+    def _find_toll(self, path: Any, api: Any, *request: Any) -> tuple[Limit | None, float]:
+        """Return the limit that a request uses, and how much of it."""
+        if not self.enableRateLimit:
+            return None, 0.0
+        name = api if isinstance(api, str) else str(api[0])
+        limit = find_limit(self.id, name, str(path))
+        if limit is None:
+            limit = build_limit(self.rateLimit, self.rollingWindowSize)
+        method, params, config = request
+        cost = self.calculate_rate_limiter_cost(api, method, path, params, config)
+        return limit, limit.weigh(str(path), float(cost))
 
     def open(self, lazy: bool = False) -> None:  # noqa: FBT001, FBT002 - ccxt
         before = self.session
@@ -237,21 +266,31 @@ class _Strict(_Rest):
     async def fetch(
         self, url: str, method: str = "GET", headers: Any = None, body: Any = None
     ) -> Any:
-        async with self.lake_session.slots:
-            await self.lake_session.retrier.wait_until_open()
-            self.lake_session.requests += 1
-            try:
-                return await super().fetch(url, method, headers, body)
-            except ccxt.OperationFailed as error:
-                cause = f" ({error.__cause__!r})" if error.__cause__ is not None else ""
-                raise self._fault(f"{type(error).__name__} {error}{cause}") from error
-            except ccxt.ExchangeError as error:
-                # ccxt raises the class of a permanent refusal for an interrupted transfer, too
-                if isinstance(error.__cause__, UnboundedAnswerError):
-                    raise self._fault(f"{method} {url}: {error.__cause__}") from error
-                if isinstance(error.__cause__, aiohttp.ClientError):
-                    raise self._fault(f"transfer interrupted: {error.__cause__!r}") from error
-                raise
+        limit, weight = _toll.get()
+        gate = self.lake_session.gate
+        try:
+            async with gate.pass_through(limit, weight):
+                self.lake_session.requests += 1
+                return await self._send(super().fetch, url, method, headers, body)
+        except Fault as fault:
+            if fault.trouble is not None:
+                gate.note_trouble(fault.trouble, limit)
+            raise
+
+    async def _send(self, send: Callable[..., Any], url: str, method: str, *request: Any) -> Any:
+        try:
+            return await send(url, method, *request)
+        except ccxt.OperationFailed as error:
+            cause = f" ({error.__cause__!r})" if error.__cause__ is not None else ""
+            words = f"{type(error).__name__} {error}{cause}"
+            raise self._fault(words, trouble="overloaded") from error
+        except ccxt.ExchangeError as error:
+            # ccxt raises the class of a permanent refusal for an interrupted transfer, too
+            if isinstance(error.__cause__, UnboundedAnswerError):
+                raise self._fault(f"{method} {url}: {error.__cause__}") from error
+            if isinstance(error.__cause__, aiohttp.ClientError):
+                raise self._fault(f"transfer interrupted: {error.__cause__!r}") from error
+            raise
 
     def handle_errors(
         self,
@@ -272,7 +311,8 @@ class _Strict(_Rest):
             )
         except (ccxt.RateLimitExceeded, ccxt.DDoSProtection) as error:
             wait = self.lake_session.find_pause(headers, body)
-            raise self._fault(f"{type(error).__name__} {error}", wait) from error
+            words = f"{type(error).__name__} {error}"
+            raise self._fault(words, wait, trouble="too_fast") from error
         except (ccxt.ExchangeNotAvailable, *PARSER_ERRORS) as error:
             if code not in FORBIDDEN_STATUSES:
                 raise
@@ -291,18 +331,20 @@ class _Strict(_Rest):
             self._check_refusal(f"HTTP {code} {reason}", headers, body, response)
         elif code >= _SERVER_ERROR or code in _REPEATABLE:
             words = f"HTTP {code} {reason} {extract_words(body)}"
-            find = self.lake_session.find_pause if code in _TOO_FAST else self._find_retry_after
-            raise self._fault(words, find(headers, words))
+            if code in _TOO_FAST:
+                wait = self.lake_session.find_pause(headers, words)
+                raise self._fault(words, wait, trouble="too_fast")
+            raise self._fault(words, self._find_retry_after(headers), trouble="overloaded")
         elif code in GONE_STATUSES and response is None:
             # a proxy or a host that is not the venue's: a venue says in JSON what it does not have
             page = f"HTTP {code} {reason}, a page and no answer of the venue"
-            wait = self._find_retry_after(headers, body)
+            wait = self._find_retry_after(headers)
             raise self._fault(f"{page}: {extract_words(body)}", wait, None if wait else "refused")
         elif response is None and not _is_json(body):
             kind = f"HTTP {code}, a body of {len(body)} characters that is not complete JSON"
-            raise self._fault(f"{kind}: {body[:80]!r}", self._find_retry_after(headers, body))
+            raise self._fault(f"{kind}: {body[:80]!r}", self._find_retry_after(headers))
 
-    def _find_retry_after(self, headers: Mapping[str, str], _: str) -> float | None:
+    def _find_retry_after(self, headers: Mapping[str, str]) -> float | None:
         return parse_retry_after(headers, self.lake_session.now())
 
     def _check_refusal(
@@ -312,14 +354,18 @@ class _Strict(_Rest):
         words = f"{status} {extract_words(body)}"
         wait = self.lake_session.find_pause(headers, words)
         if wait is not None or is_too_fast(words):
-            raise self._fault(words, wait)
+            raise self._fault(words, wait, trouble="too_fast")
         if response is None:
             raise self._fault(words, refusal="forbidden")
 
     def _fault(
-        self, words: str, wait: float | None = None, refusal: RefusalReason | None = None
+        self,
+        words: str,
+        wait: float | None = None,
+        refusal: RefusalReason | None = None,
+        trouble: Trouble | None = None,
     ) -> Fault:
-        return Fault(self.lake_session.remove_secrets(words), wait, refusal)
+        return Fault(self.lake_session.remove_secrets(words), wait, refusal, trouble)
 
     def handle_http_status_code(
         self, code: int, reason: str, url: str, method: str, body: str

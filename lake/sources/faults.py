@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import stamina
 
@@ -18,6 +18,7 @@ from lake.settings import RetrySettings
 
 T = TypeVar("T")
 A = TypeVar("A", bound=str)
+Trouble = Literal["too_fast", "overloaded"]
 
 # A longer ban by the venue is reported at once: users should not wait at a silent terminal.
 LONGEST_PAUSE_SECONDS = 900.0
@@ -39,6 +40,8 @@ class Fault(Exception):  # noqa: N818 - a fault of an answer; it never leaves th
     refusal
         Why the venue refuses, if this may be final: the second refusal in a row is. A firewall or
         a proxy may refuse once without cause. None for other faults.
+    trouble
+        What fewer requests would help against; None for other faults.
     """
 
     def __init__(
@@ -46,11 +49,13 @@ class Fault(Exception):  # noqa: N818 - a fault of an answer; it never leaves th
         reason: str,
         retry_after: float | None = None,
         refusal: RefusalReason | None = None,
+        trouble: Trouble | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
         self.refusal = refusal
+        self.trouble = trouble
 
 
 def remove_secrets(text: str, secrets: tuple[str, ...] = ()) -> str:

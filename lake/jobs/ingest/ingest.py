@@ -213,7 +213,6 @@ class Ingestion:
             writer.write,
             self._on_page,
             self._results.complete.append,
-            concurrency=self._settings.http.concurrency,
             batch_rows=self._settings.ingest.batch_rows,
         )
 

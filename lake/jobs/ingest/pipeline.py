@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 
 from lake.errors import SourceError, SourceRefusedError, UnknownNameError
@@ -21,7 +21,8 @@ _Item = tuple[Task, tuple[FetchRequest, Page] | None]
 class Pipeline:
     """Fetches tasks and writes the rows that they give.
 
-    While one batch is written, the next is collected: memory is bounded by two batches.
+    As many tasks are fetched at once as the source wants at the time. While one batch is written,
+    the next is collected: memory is bounded by two batches, and a page of each task.
 
     Parameters
     ----------
@@ -40,15 +41,15 @@ class Pipeline:
         on_page: Callable[[Task, FetchRequest, Page], None],
         on_complete: Callable[[Task], None] | None = None,
         *,
-        concurrency: int,
         batch_rows: int,
     ) -> None:
         self._source = source
         self._write = write
         self._on_page = on_page
         self._on_complete = on_complete
-        self._concurrency = concurrency
         self._batch_rows = batch_rows
+        self._fetchers: set[asyncio.Task[None]] = set()
+        self._has_ended = asyncio.Event()
 
     async def run(self, agenda: Agenda) -> None:
         """Fetch and write all tasks; if it is stopped, write what was fetched until then.
@@ -56,20 +57,35 @@ class Pipeline:
         What the source does not give is noted in the agenda.
         """
         queue: asyncio.Queue[_Item | None] = asyncio.Queue(_PAGES_WAITING)
-        collector = asyncio.create_task(self._collect(queue))
-        fetchers = [
-            asyncio.create_task(self._fetch(agenda, queue))
-            for _ in range(min(self._concurrency, len(agenda)))
-        ]
+        collector = self._start(self._collect(queue))
+        self._start_fetchers(agenda, queue)
         try:
-            await _wait_for(fetchers, collector)
+            await self._wait_for_fetchers(collector)
         finally:
-            for fetcher in fetchers:
+            for fetcher in self._fetchers:
                 fetcher.cancel()
-            await asyncio.gather(*fetchers, return_exceptions=True)
+            await asyncio.gather(*self._fetchers, return_exceptions=True)
             if not collector.done():
                 await queue.put(None)
             await collector
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._has_ended.set())
+        return task
+
+    def _start_fetchers(self, agenda: Agenda, queue: asyncio.Queue[_Item | None]) -> None:
+        """Start as many more as the source wants, while there are tasks for them."""
+        for _ in range(min(self._source.concurrency - len(self._fetchers), len(agenda))):
+            self._fetchers.add(self._start(self._fetch(agenda, queue)))
+
+    async def _wait_for_fetchers(self, collector: asyncio.Task[None]) -> None:
+        while self._fetchers:
+            await self._has_ended.wait()
+            self._has_ended.clear()
+            for task in [task for task in (*self._fetchers, collector) if task.done()]:
+                task.result()
+                self._fetchers.discard(task)
 
     async def _fetch(self, agenda: Agenda, queue: asyncio.Queue[_Item | None]) -> None:
         while (task := agenda.take()) is not None:
@@ -77,6 +93,7 @@ class Pipeline:
                 async with aclosing(self._source.fetch(task.requests, task.window)) as pages:
                     async for answered in pages:
                         await queue.put((task, answered))
+                        self._start_fetchers(agenda, queue)
             except SourceError as error:
                 agenda.fail(task, error)
             except UnknownNameError as error:
@@ -107,12 +124,3 @@ class Pipeline:
             batch.add(*answered)
         elif self._on_complete is not None:
             self._on_complete(task)
-
-
-async def _wait_for(fetchers: list[asyncio.Task[None]], collector: asyncio.Task[None]) -> None:
-    running = set(fetchers)
-    while running:
-        done, _ = await asyncio.wait({*running, collector}, return_when=asyncio.FIRST_COMPLETED)
-        for finished in done:
-            finished.result()
-        running -= done

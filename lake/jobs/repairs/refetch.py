@@ -94,7 +94,7 @@ async def refetch(
     writer
         Stores the rows, under the name of the source.
     settings
-        Concurrency of requests, and rows per commit.
+        Rows per commit.
 
     Raises
     ------
@@ -115,7 +115,6 @@ async def refetch(
         source,
         writer.write,
         on_page,
-        concurrency=settings.http.concurrency,
         batch_rows=settings.ingest.batch_rows,
     )
     agenda = Agenda(tasks)

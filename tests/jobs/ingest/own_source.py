@@ -70,6 +70,7 @@ class Ranges(Archive):
     def __init__(self, *symbols: str, batch_size: int = 1) -> None:
         super().__init__(*symbols)
         self.batch_size = batch_size
+        self.concurrency = 8
         self.fetched: list[tuple[tuple[str, ...], TimeRange]] = []
 
     async def require(self, dataset: Dataset, market: Market) -> None:
