@@ -15,11 +15,12 @@ from lake.errors import RefusalReason, SourceError, SourceRefusedError
 from lake.log import get_logger
 from lake.model.venues import find_capabilities
 from lake.settings import ExchangeSettings, HttpSettings, RetrySettings
-from lake.sources.ccxt_strict import PARSER_ERRORS, Session, collect_unreadable, make_strict
+from lake.sources.ccxt_strict import PARSER_ERRORS, collect_unreadable, make_strict
 from lake.sources.faults import Fault, Retrier, build_refusal
 from lake.sources.market_lists import choose_lists, find_lists, select_lists
 from lake.sources.names import build_unknown_name_error
 from lake.sources.refusals import is_too_long_ago
+from lake.sources.session import Session
 
 T = TypeVar("T")
 
