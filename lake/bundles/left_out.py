@@ -14,6 +14,7 @@ from lake.model.intervals import RangeSet, union
 from lake.model.market import MARKET_COLUMNS
 from lake.model.selection import Selection
 from lake.model.time import TimeRange, iso
+from lake.store.faults import translate_errors
 from lake.store.snapshot import Snapshot
 
 _log = get_logger(__name__)
@@ -29,23 +30,29 @@ LEFT_OUT = pl.Schema(
 )
 
 
-def find_open_bars(snapshot: Snapshot, selection: Selection) -> pl.DataFrame:
-    """Find the open bars of a selection (`OPEN_BARS`), in order of market and time."""
+def find_open_bars(snapshot: Snapshot, selection: Selection, files: pl.DataFrame) -> pl.DataFrame:
+    """Find the open bars of a selection (`OPEN_BARS`), in order of market and time.
+
+    Parameters
+    ----------
+    files
+        The files of the selection that may hold some.
+    """
     dataset = snapshot.dataset
     if not dataset.marks_open:
         return pl.DataFrame(schema=OPEN_BARS)
     time = pl.col(dataset.time_column)
-    return (
-        snapshot.scan_unordered(selection)
+    found = (
+        snapshot.scan_files(files, selection)
         .filter(~pl.col("closed"))
         .select(
             *MARKET_COLUMNS,
             start=time,
             end=pl.max_horizontal(dataset.happened_at(), time.dt.offset_by("1us")),
         )
-        .collect()
-        .sort(*MARKET_COLUMNS, "start")
     )
+    with translate_errors(f"table {dataset.name}"):
+        return found.collect().sort(*MARKET_COLUMNS, "start")
 
 
 def summarize_open_bars(bars: pl.DataFrame) -> tuple[LeftOutPart, ...]:

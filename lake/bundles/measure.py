@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from lake.bundles.draft import DAYS
@@ -11,18 +13,33 @@ from lake.model.market import MARKET_COLUMNS
 from lake.model.progress import Progress
 from lake.model.selection import Selection
 from lake.store.chunks import chunk_selection
-from lake.store.reader import TableReader
+from lake.store.reader import TableReader, may_hold_rows
 
 
 def measure_days(rows: TableReader, selection: Selection, progress: Progress) -> pl.DataFrame:
     """Return count, times, delays and digest of each market-day (`DAYS`), sorted by both."""
-    files = rows.files(selection)
-    progress.begin(f"reading {rows.dataset.name}", int(files["rows"].sum()))
+    return measure_parts(rows, rows.files(selection), [selection], progress)
+
+
+def measure_parts(
+    rows: TableReader, files: pl.DataFrame, parts: Sequence[Selection], progress: Progress
+) -> pl.DataFrame:
+    """Measure parts of a table as `measure_days` does, in their order.
+
+    Parameters
+    ----------
+    files
+        The data files of all parts.
+    """
+    listed = [(part, files.filter(may_hold_rows(part))) for part in parts]
+    total = sum(int(own["rows"].sum()) for _, own in listed)
+    progress.begin(f"reading {rows.dataset.name}", total)
     days = [pl.DataFrame(schema=DAYS)]
-    for part in chunk_selection(rows, files, selection):
-        frame = rows.collect(part)
-        days.append(_measure_frame(rows.dataset, frame))
-        progress.advance(frame.height)
+    for part, own in listed:
+        for chunk in chunk_selection(rows, own, part):
+            frame = rows.collect(chunk)
+            days.append(_measure_frame(rows.dataset, frame))
+            progress.advance(frame.height)
     progress.end()
     return pl.concat(days)
 

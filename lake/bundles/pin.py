@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from lake.bundles.draft import Assessment, Draft
 from lake.bundles.gates import require_complete, require_rows
-from lake.bundles.hashes import hash_committed_files
+from lake.bundles.hashes import hash_committed_files, require_equal_hashes
+from lake.bundles.known import KnownIndex
 from lake.bundles.left_out import (
     find_open_bars,
     find_open_ranges,
@@ -27,7 +29,8 @@ from lake.bundles.manifest import (
     SelectionPart,
     place_refs,
 )
-from lake.bundles.measure import measure_days
+from lake.bundles.measure import measure_parts
+from lake.bundles.reuse import find_measured
 from lake.errors import CommitConflictError, UnknownNameError, UsageError
 from lake.model.dataset import Dataset
 from lake.model.digest import combine_digests
@@ -118,8 +121,12 @@ class Measurement:
     coverage: tuple[CoveragePart, ...]
 
 
-def measure(store: Store, request: PinRequest, progress: Progress) -> Measurement:
+def measure(
+    store: Store, known: KnownIndex, request: PinRequest, progress: Progress
+) -> Measurement:
     """Capture the tables at versions that were current at one moment, and measure the selection.
+
+    Market-days whose files have the hashes that an earlier bundle lists are not read again.
 
     Raises
     ------
@@ -130,7 +137,7 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
     CommitConflictError
         Writers committed too often to capture versions of one moment.
     DamagedError
-        A data file is not as it was committed.
+        A data file is not as it was committed, or as an earlier bundle lists it.
     """
     now = store.now()
     datasets = _require_valid(store, request, now)
@@ -139,7 +146,7 @@ def measure(store: Store, request: PinRequest, progress: Progress) -> Measuremen
     answers = Ledger(store).read_coverage(markets, request.as_of)
     covered, not_given = join_answers(answers)
     tables = tuple(
-        _measure_table(snapshot, request.selection, progress)
+        _measure_table(snapshot, known, request.selection, progress)
         for snapshot in capture_versions(store, datasets, request.as_of)
     )
     parts = _list_coverage_parts(covered, tables)
@@ -220,12 +227,18 @@ def capture_versions(
     )
 
 
-def _measure_table(snapshot: Snapshot, selection: Selection, progress: Progress) -> MeasuredTable:
+def _measure_table(
+    snapshot: Snapshot, known: KnownIndex, selection: Selection, progress: Progress
+) -> MeasuredTable:
     dataset = snapshot.dataset
     files = hash_committed_files(snapshot, snapshot.files(selection), progress)
-    open_bars = find_open_bars(snapshot, selection)
+    listed = known.read(dataset.name)
+    require_equal_hashes(Path(snapshot.uri), files, listed.find_hashes(snapshot.table_id, files))
+    measured = find_measured(dataset, files, selection, listed.days)
+    open_bars = find_open_bars(snapshot, selection, measured.unsure)
     pinned = replace(snapshot, closed_only=not open_bars.is_empty())
-    days = measure_days(pinned, selection, progress)
+    read_days = measure_parts(pinned, files, measured.parts, progress)
+    days = pl.concat([measured.days, read_days]).sort(*MARKET_COLUMNS, "date")
     _require_markets(dataset, selection, days, open_bars)
     rows, first, last = days.select(
         pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max()

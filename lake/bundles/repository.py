@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-import polars as pl
-
 from lake.bundles.contents import MANIFEST, Contents
 from lake.bundles.draft import Draft
 from lake.bundles.manifest import (
@@ -28,7 +26,7 @@ from lake.bundles.manifest import (
     Manifest,
 )
 from lake.bundles.receipts import require_equal_availability
-from lake.errors import DamagedError, LakeError, UnknownNameError, UsageError
+from lake.errors import DamagedError, UnknownNameError, UsageError
 from lake.store import index
 from lake.store.faults import translate_errors
 from lake.store.root import Root, replace_file, sync_folder
@@ -62,30 +60,6 @@ class Repository:
         with translate_errors("bundles"), self.create_folder() as folder:
             manifest = _write_files(folder, draft)
             return self.publish(folder, manifest.id, "pin")
-
-    def find_hashes(self, table: str, table_id: str, files: pl.DataFrame) -> pl.DataFrame:
-        """Return the SHA-256 of those data files of a table that some bundle lists already.
-
-        Bundles with data of their own do not count: they say nothing about the table's files.
-
-        Returns
-        -------
-        DataFrame
-            `path`, `bytes`, `sha256`.
-        """
-        key = ["path", "bytes"]
-        hashes = pl.DataFrame(schema={"path": pl.String, "bytes": pl.Int64, "sha256": pl.String})
-        for bundle_id in self.list_ids():
-            missing = files.join(hashes, on=key, how="anti")
-            if missing.is_empty():
-                break
-            with suppress(LakeError):  # a damaged bundle has no usable list
-                contents = self.open(bundle_id)
-                refs = {ref.table: ref.table_id for _, ref in contents.manifest.refs()}
-                if refs.get(table) == table_id and not contents.owns_data:
-                    listed = contents.files.files(table).select(*key, "sha256")
-                    hashes.extend(listed.join(missing, on=key, how="semi"))
-        return hashes
 
     def publish(self, folder: Path, bundle_id: str, task: str) -> Contents:
         """Move a finished folder to its place; an equal bundle that exists stays.
@@ -143,7 +117,7 @@ class Repository:
         UsageError
             The name is taken.
         """
-        points_to = self.read_names().get(name)
+        points_to = self._read_name(name)
         if points_to not in (None, bundle_id) and not move:
             raise UsageError(
                 f"bundle {name} exists already and holds other rows",
@@ -175,6 +149,14 @@ class Repository:
             files = sorted((self._folder / "names").glob("[!.]*"))
             return {file.name: file.read_bytes().decode(errors="replace").strip() for file in files}
 
+    def _read_name(self, name: str) -> str | None:
+        """Read the id that a name points to; None if there is no such name."""
+        if _NAME.fullmatch(name) is None:
+            return None
+        with translate_errors("bundles"), suppress(FileNotFoundError):
+            return self._build_name_path(name).read_bytes().decode(errors="replace").strip()
+        return None
+
     def list_ids(self) -> list[str]:
         """List the ids of all bundles, sorted."""
         with translate_errors("bundles"):
@@ -189,8 +171,9 @@ class Repository:
         UnknownNameError
             The reference means no bundle, or several.
         """
-        names = self.read_names()
-        wanted = names.get(reference) or reference.rpartition("@")[2]
+        wanted = self._read_name(reference) or reference.rpartition("@")[2]
+        if _WHOLE_ID.fullmatch(wanted) and (self._folder / wanted).is_dir():
+            return wanted
         is_id = _ID.fullmatch(wanted) is not None
         matches = [each for each in self.list_ids() if is_id and each.startswith(wanted)]
         if len(matches) == 1:
@@ -200,6 +183,7 @@ class Repository:
                 f"{reference!r} matches several bundles",
                 "Give more digits of one of: " + ", ".join(matches),
             )
+        names = self.read_names()
         close = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
         listed = ", ".join([*close, *(name for name in names if name not in close)])
         raise UnknownNameError(

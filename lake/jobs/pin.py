@@ -6,9 +6,9 @@ from lake.bundles.cache import Cache
 from lake.bundles.contents import Contents
 from lake.bundles.draft import Assessment
 from lake.bundles.gates import require_score
-from lake.bundles.hashes import require_equal_hashes
+from lake.bundles.known import KnownIndex
 from lake.bundles.left_out import log_left_out
-from lake.bundles.pin import MeasuredTable, Measurement, PinRequest, build_draft, measure
+from lake.bundles.pin import Measurement, PinRequest, build_draft, measure
 from lake.bundles.repository import Repository
 from lake.jobs.quality.pin_report import assess
 from lake.model.progress import Progress
@@ -42,10 +42,9 @@ def pin(
         A data file is not as it was committed, or as an earlier bundle lists it.
     """
     repository.require_name(request.name)
+    known = KnownIndex(repository)
     with locks.lock_for_pin(store.root):
-        measurement = measure(store, request, progress)
-        for table in measurement.tables:
-            _compare_with_bundles(repository, table)
+        measurement = measure(store, known, request, progress)
         assessment = _assess(store, settings, measurement, progress) if request.check else None
         if request.min_quality is not None:
             require_score(request.min_quality, assessment.score if assessment else None)
@@ -53,6 +52,7 @@ def pin(
         repository.require_free(request.name, draft.id, move=request.move)
         contents = repository.store(draft)
         repository.point(request.name, contents.id)
+        known.update()
     for table in measurement.tables:
         log_left_out(table.ref, table.open_bars, request.as_of or measurement.now)
     return contents
@@ -73,17 +73,10 @@ def remove_bundle(
     with locks.lock_for_deletion(repository.root):
         bundle_id = repository.resolve(reference)
         names = repository.remove(bundle_id)
+        KnownIndex(repository).update()
     if cache is not None:
         cache.remove(bundle_id)
     return bundle_id, names
-
-
-def _compare_with_bundles(repository: Repository, table: MeasuredTable) -> None:
-    """Compare hashes with those that earlier bundles list, also of files without a record."""
-    ref = table.ref
-    listed = repository.find_hashes(ref.table, ref.table_id, table.files)
-    recorded = listed.rename({"sha256": "recorded"})
-    require_equal_hashes(repository.root.tables / ref.table, table.files, recorded)
 
 
 def _assess(

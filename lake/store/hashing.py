@@ -8,12 +8,14 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from lake.model.progress import NoProgress, Progress
 
 _READ_BYTES = 1024 * 1024
 _LARGE_BYTES = 1024 * 1024
+_FILES_PER_TASK = 16
 _Stamp = tuple[int, int, int, int]
 
 
@@ -65,17 +67,23 @@ def is_plain_file(path: str | Path, folder: Path) -> bool:
     return real == os.path.join(os.path.realpath(folder), relative) and os.path.isfile(real)  # noqa: PTH113, PTH118 - for each of many files
 
 
-def hash_files(paths: Sequence[Path], progress: Progress | None = None) -> list[str]:
+def hash_files(paths: Sequence[Path | str], progress: Progress | None = None) -> list[str]:
     """Return the SHA-256 of each file, computed on all cores; progress advances by files."""
     progress = progress or NoProgress()
 
-    def hash_one(path: Path) -> str:
-        digest = hash_file(path)
-        progress.advance()
-        return digest
+    def hash_some(some: Sequence[Path | str]) -> list[str]:
+        digests = []
+        for path in some:
+            digests.append(hash_file(path))
+            progress.advance()
+        return digests
 
+    # A task costs as much as hashing a small file: each task takes several.
+    parts = [
+        paths[start : start + _FILES_PER_TASK] for start in range(0, len(paths), _FILES_PER_TASK)
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return list(threads.map(hash_one, paths))
+        return list(chain.from_iterable(threads.map(hash_some, parts)))
 
 
 @dataclass
