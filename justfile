@@ -26,6 +26,11 @@ test-slow *options:
 trials kills="120" rounds="100" pairs="30" seed=`date +%s`:
     TRIAL_KILLS={{ kills }} TRIAL_SEED={{ seed }} TRIAL_ROUNDS={{ rounds }} TRIAL_PAIRS={{ pairs }} scripts/test -n 0 -s tests/jobs/test_killed_anywhere.py tests/jobs/ingest/test_mixed_faults.py tests/lookahead
 
+# Run a year of daily runs, a day of runs each five minutes, and a year of daily commits; print what the last ones cost
+growth:
+    GROWTH_RUNS=365 GROWTH_FREQUENT_RUNS=288 scripts/test -n 0 -s tests/jobs/test_growth.py
+    GROWTH_DAYS=365 scripts/test -n 0 -s -m bench tests/bench/test_store_growth.py
+
 # Check format, lint, types and layers
 lint:
     scripts/lint
