@@ -162,7 +162,7 @@ class Maintenance:
     def checkpoint(self, table: Names = (), *, timeframe: Names = ()) -> pl.DataFrame:
         """Write checkpoints, so that tables open faster; return table and version.
 
-        Delta writes a checkpoint every hundred commits by itself.
+        Delta writes one each 100 commits by itself, of the tables of the lake itself each 20.
         """
         return self._maintainer.checkpoint(self._context.tables(table, timeframe))
 

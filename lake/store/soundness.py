@@ -30,6 +30,7 @@ from lake.store.log import (
     list_added,
     list_newest_entry,
     locate_log_file,
+    measure_entry,
     read_actions,
     read_latest_version,
 )
@@ -59,9 +60,8 @@ def require_sound(table: Path, newest: int, after: int = -1) -> None:
         A commit is empty or was changed; the message names its file.
     """
     for version in range(newest, max(after, newest - RECENT), -1):
-        file = locate_log_file(table, version)
         with suppress(FileNotFoundError):  # other engines delete commits before a checkpoint
-            if file.stat().st_size == 0:
+            if measure_entry(table, version) == 0:
                 raise _build_error(table, version, "is empty")
     if newest > after and _differs_from_record(table, newest):
         raise _build_error(table, newest, _CHANGED)

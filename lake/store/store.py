@@ -340,10 +340,10 @@ class Store:
     ) -> pl.DataFrame:
         """Read rows of a table, now or as of a time; empty if it did not exist."""
         try:
-            snapshot = self.snapshot(dataset, as_of=as_of)
+            table = self.latest(dataset) if as_of is None else self.snapshot(dataset, as_of=as_of)
         except UnknownNameError:
             return dataset.empty()
-        return snapshot.collect(selection)
+        return table.collect(selection)
 
     def _compact(self, handle: LocalTable, dataset: Dataset, origin: Origin) -> None:
         """Compact the partitions of a table of the lake itself that have too many files.
