@@ -38,6 +38,8 @@ def take_back_coverage(
         A row of `repairs`.
     """
     coverage = store.catalog.dataset("coverage")
+    if not store.exists(coverage.name):
+        return
     first = _find_first_commit(store, coverage, repair["job_id"])
     if first is None:
         return  # it was answered nothing that was not recorded before
