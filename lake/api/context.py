@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lake.errors import UnknownNameError
 from lake.model.selection import Selection, as_tuple
-from lake.model.time import Time, resolve_time
+from lake.model.time import Time, require_passed, resolve_time
 from lake.query.names import Missing, find_tables, require_markets
 from lake.settings import Settings
 from lake.store.damages import Damages
@@ -110,6 +110,18 @@ class Context:
     def time(self, time: Time | None) -> datetime | None:
         """Return a user's time in UTC."""
         return resolve_time(time, self.now())
+
+    def past(self, time: Time | None) -> datetime | None:
+        """Return in UTC the time of a past state of tables.
+
+        Raises
+        ------
+        UsageError
+            It is in the future.
+        """
+        now = self.now()
+        past = resolve_time(time, now)
+        return None if past is None else require_passed(past, now)
 
     def select(
         self,

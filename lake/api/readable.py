@@ -77,10 +77,12 @@ class Readable:
         ------
         UnknownNameError
             A table, market, version or column does not exist; the hint suggests similar names.
+        UsageError
+            `as_of` is in the future.
         """
         store, context = self._context.store, self._context
         dataset = self._find(table, timeframe)
-        snapshot = store.snapshot(dataset, version=version, as_of=context.time(as_of))
+        snapshot = store.snapshot(dataset, version=version, as_of=context.past(as_of))
         selection = context.select(exchange, symbol, since, until)
         require_markets(store, [snapshot], selection, missing)
         read = snapshot.scan if ordered else snapshot.scan_unordered
@@ -260,14 +262,15 @@ class Readable:
         Raises
         ------
         UsageError
-            The text is not a query (SQL cannot write to a lake), or it reads a file elsewhere.
+            The text is not a query (SQL cannot write to a lake), it reads a file elsewhere, or
+            `as_of` is in the future.
         UnknownNameError
             The query names a table that does not exist.
         """
         from lake.query.sql import query
         from lake.query.sql_views import list_views
 
-        views = list_views(self._context.store, at or {}, self._context.time(as_of))
+        views = list_views(self._context.store, at or {}, self._context.past(as_of))
         return query(query_text, views, parameters, allow_files)
 
     def _scan_known(

@@ -39,7 +39,7 @@ from lake.model.intervals import subtract
 from lake.model.market import MARKET_COLUMNS, Market
 from lake.model.progress import Progress
 from lake.model.selection import Selection
-from lake.model.time import TimeRange, in_utc, iso
+from lake.model.time import TimeRange, iso, require_passed
 from lake.query.grids import read_grid
 from lake.query.overview import join_answers
 from lake.query.shortage import Shortage, find_shortages
@@ -202,8 +202,8 @@ def _require_valid(store: Store, request: PinRequest, now: datetime) -> list[Dat
     """Return the datasets of a request, after checking that the request is valid."""
     if not request.tables:
         raise UsageError("a bundle needs a dataset", "Name at least one, such as bars_1m.")
-    if request.as_of is not None and in_utc(request.as_of) > now:
-        raise UsageError(f"{iso(request.as_of)} is in the future", "Pin a time that has passed.")
+    if request.as_of is not None:
+        require_passed(request.as_of, now)
     return [store.catalog.dataset(name) for name in dict.fromkeys(request.tables)]
 
 

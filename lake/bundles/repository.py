@@ -183,12 +183,15 @@ class Repository:
                 f"{reference!r} matches several bundles",
                 "Give more digits of one of: " + ", ".join(matches),
             )
+        raise UnknownNameError(f"there is no bundle {reference!r}", self._suggest(reference))
+
+    def _suggest(self, reference: str) -> str:
+        """Suggest names of bundles, similar ones first."""
         names = self.read_names()
         close = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
         listed = ", ".join([*close, *(name for name in names if name not in close)])
-        raise UnknownNameError(
-            f"there is no bundle {reference!r}",
-            f"Bundles: {listed}." if listed else "No bundle is pinned yet; run `lake bundle pin`.",
+        return (
+            f"Bundles: {listed}." if listed else "No bundle is pinned yet; run `lake bundle pin`."
         )
 
     def open(self, reference: str) -> Contents:

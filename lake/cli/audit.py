@@ -8,6 +8,7 @@ import typer
 
 from lake.cli.options import Tables, Timeframes, where, which
 from lake.cli.output import show
+from lake.cli.partial import show_done
 from lake.cli.session import Format, Session, command
 from lake.errors import UsageError
 
@@ -48,19 +49,28 @@ def audit(
 
     lake audit bars_1m --since 7d -s BTC/USDT
     """
+    import polars as pl
+
     lake = session.lake()
     if jobs:
         _require_none_of(table, timeframe, source, operation, exchange, symbol)
-        entries = lake.jobs(since=since, until=until, job=job).reverse().head(limit)
-    else:
-        entries = lake.audit(
+        _show(session, lake.jobs(since=since, until=until, job=job).reverse().head(limit))
+        return
+    show_done(
+        lambda: lake.audit(
             **which(table, timeframe),
             **where(exchange, symbol, since, until),
             job=job,
             source=source,
             operation=operation,
             limit=limit,
-        )
+        ),
+        pl.DataFrame,
+        lambda entries: _show(session, entries),
+    )
+
+
+def _show(session: Session, entries: pl.DataFrame) -> None:
     show(session, _narrow(entries) if session.format is Format.table else entries)
 
 

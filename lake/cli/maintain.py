@@ -8,6 +8,7 @@ import typer
 
 from lake.cli.options import Tables, Timeframes, which
 from lake.cli.output import show
+from lake.cli.partial import show_done
 from lake.cli.session import Session, command
 from lake.errors import UsageError
 from lake.model.words import count
@@ -40,16 +41,14 @@ def optimize(
 
     `lake maintain vacuum` deletes the old files.
     """
-    result = session.lake().maintenance.optimize(
-        **which(table, timeframe), before=before, progress=session.progress()
-    )
-    show(session, result)
-    total = result.sum()
-    _note(
-        session,
-        f"Compacted {count(total['dates'][0], 'date')}: "
-        f"{count(total['files_before'][0], 'file')} became "
-        f"{total['files_after'][0]:,}.",
+    import polars as pl
+
+    maintenance, progress = session.lake().maintenance, session.progress()
+    tables = which(table, timeframe)
+    show_done(
+        lambda: maintenance.optimize(**tables, before=before, progress=progress),
+        pl.DataFrame,
+        lambda result: _show_compacted(session, result),
     )
 
 
@@ -69,12 +68,14 @@ def vacuum(
     Files of bundles stay, whatever --keep says, until `lake bundle rm`.
     """
     _require_choice("vacuum", dry_run=dry_run, yes=yes)
-    report = session.lake().maintenance.vacuum(
-        **which(table, timeframe), keep=keep, dry_run=dry_run
+    from lake.store.vacuum import VacuumReport
+
+    maintenance, tables = session.lake().maintenance, which(table, timeframe)
+    show_done(
+        lambda: maintenance.vacuum(**tables, keep=keep, dry_run=dry_run),
+        VacuumReport,
+        lambda report: _show_deleted(session, report, dry_run=dry_run),
     )
-    show(session, report.files)
-    _note_held(session, report)
-    _note(session, _summary(report.files, "file", dry_run=dry_run))
 
 
 def checkpoint(session: Session, table: Tables = None, timeframe: Timeframes = None) -> None:
@@ -88,6 +89,23 @@ def gc(session: Session, dry_run: DryRun = False, yes: Yes = False) -> None:
     leftovers = session.lake().maintenance.gc(dry_run=dry_run)
     show(session, leftovers)
     _note(session, _summary(leftovers, "leftover", dry_run=dry_run))
+
+
+def _show_compacted(session: Session, result: pl.DataFrame) -> None:
+    show(session, result)
+    total = result.sum()
+    _note(
+        session,
+        f"Compacted {count(total['dates'][0], 'date')}: "
+        f"{count(total['files_before'][0], 'file')} became "
+        f"{total['files_after'][0]:,}.",
+    )
+
+
+def _show_deleted(session: Session, report: VacuumReport, *, dry_run: bool) -> None:
+    show(session, report.files)
+    _note_held(session, report)
+    _note(session, _summary(report.files, "file", dry_run=dry_run))
 
 
 def _require_choice(verb: str, *, dry_run: bool, yes: bool) -> None:

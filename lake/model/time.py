@@ -115,6 +115,21 @@ def resolve_time(time: Time | None, now: datetime) -> datetime | None:
     return None if time is None else in_utc(time)
 
 
+def require_passed(time: datetime, now: datetime) -> datetime:
+    """Return the time of a past state; the state at a time to come is not known yet.
+
+    Raises
+    ------
+    UsageError
+        The time is in the future.
+    """
+    if in_utc(time) > now:
+        raise UsageError(
+            f"{iso(time)} is in the future: it is {iso(now)}", "Give a time that has passed."
+        )
+    return time
+
+
 def parse_duration(text: str) -> timedelta:
     """Read a duration such as `90s`, `30m`, `12h`, `7d` or `2w`.
 

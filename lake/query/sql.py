@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from lake.errors import UsageError
+from lake.errors import LakeError, UsageError
 from lake.query.connection import ALLOW_FILES, connect, resolve_folders
 from lake.query.sql_errors import NAMES_A_FILE, to_file_error, to_query_error
 from lake.query.sql_filters import choose_selections
@@ -24,7 +24,6 @@ from lake.query.sql_text import (
 )
 from lake.query.sql_views import View, create_view, render_rows
 from lake.store.damages import Damages
-from lake.store.faults import get_first_line
 from lake.store.reader import TableReader
 
 if TYPE_CHECKING:
@@ -90,6 +89,7 @@ def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.D
         A data file cannot be read for another reason.
     """
     import duckdb
+    from arro3.core import RecordBatchReader
 
     intervals = [str(kind) == "INTERVAL" for kind in relation.types]
     if any(intervals):
@@ -99,18 +99,26 @@ def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.D
         ]
         relation = relation.project(", ".join(expressions))
     try:
-        reader = relation.to_arrow_reader(rows)
-        yield pl.DataFrame(reader.schema.empty_table())
+        # arro3 comes with deltalake; the reader of DuckDB would import pyarrow and numpy.
+        reader = RecordBatchReader.from_stream(relation)
+        yield pl.DataFrame(schema=pl.Schema(reader.schema))
         for batch in reader:
-            yield pl.DataFrame(batch)
-    except (duckdb.Error, PolarsError) as error:
-        if isinstance(error, duckdb.PermissionException):
-            raise UsageError(f"SQL: {get_first_line(error)}", ALLOW_FILES) from error
-        if isinstance(error, duckdb.IOException) or NAMES_A_FILE.search(str(error)):
-            raise to_file_error(error) from error
-        raise UsageError(
-            f"SQL: {error}", "Change the query: this expression cannot be computed."
-        ) from error
+            yield from pl.DataFrame(batch).iter_slices(rows)
+    except Exception as error:
+        if type(error) is not Exception and not isinstance(error, (duckdb.Error, PolarsError)):
+            raise
+        raise _explain_fetch(error) from error
+
+
+def _explain_fetch(error: Exception) -> LakeError:
+    """Explain why rows cannot be fetched; arro3 gives DuckDB's errors as text, without a class."""
+    text = str(error).removeprefix("C Data interface error: ")
+    line = text.splitlines()[0]
+    if line.startswith("Permission Error"):
+        return UsageError(f"SQL: {line}", ALLOW_FILES)
+    if line.startswith("IO Error") or NAMES_A_FILE.search(text):
+        return to_file_error(Exception(text))
+    return UsageError(f"SQL: {text}", "Change the query: this expression cannot be computed.")
 
 
 def _run_pruned(

@@ -8,11 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake.exceptions import CommitFailedError
 
 from lake.errors import CommitConflictError, DamagedError
@@ -30,6 +28,9 @@ from lake.store.local_table import LocalTable
 from lake.store.log import read_commits
 from lake.store.snapshot import Snapshot
 from lake.version import VERSION
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FILE_ROWS = 5_000_000
 MOST_SMALL = 64
@@ -327,6 +328,8 @@ def _read_rows(snapshot: Snapshot, paths: Iterable[str], partition: dict[str, An
 
 def write_rows(path: Path, rows: pl.DataFrame, *, syncs: bool = True) -> int:
     """Write a Parquet file as delta-rs does, and sync it to disk; return its size in bytes."""
+    import pyarrow.parquet as pq
+
     with path.open("xb") as file:
         tables = _split_row_groups(rows)
         first = next(tables)
@@ -349,6 +352,8 @@ def write_rows(path: Path, rows: pl.DataFrame, *, syncs: bool = True) -> int:
 
 def _split_row_groups(rows: pl.DataFrame) -> Iterator[pa.Table]:
     """Split rows into row groups with Arrow's plain types, whose string arrays hold up to 2 GB."""
+    import pyarrow as pa
+
     for part in rows.iter_slices(delta.GROUP_ROWS):
         table = part.to_arrow(compat_level=pl.CompatLevel.oldest())
         fields = [pa.field(f.name, _simplify_type(f.type)) for f in table.schema]
@@ -356,6 +361,8 @@ def _split_row_groups(rows: pl.DataFrame) -> Iterator[pa.Table]:
 
 
 def _simplify_type(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
     if pa.types.is_large_string(kind):
         return pa.string()
     if pa.types.is_large_list(kind):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import json
+import os
 from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path

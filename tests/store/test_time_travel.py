@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,21 @@ def test_as_of_gives_the_version_that_was_the_latest_then(lake: Lake) -> None:
         write(lake, "trades", trades(1, first=number))
     heights = [lake.scan("trades", as_of=then).collect().height for then in times]
     assert heights == [1, 2, 3, 4, 5]
-    assert lake.scan("trades", as_of=utc_now() + timedelta(days=1)).collect().height == 6
+    assert lake.scan("trades", as_of=utc_now()).collect().height == 6
+
+
+def test_a_state_of_the_future_is_not_known(lake: Lake) -> None:
+    write(lake, "trades", trades(1))
+    tomorrow = utc_now() + timedelta(days=1)
+    reads: list[Callable[[], object]] = [
+        lambda: lake.scan("trades", as_of=tomorrow),
+        lambda: lake.available("trades", as_of=tomorrow),
+        lambda: lake.sql("SELECT count(*) FROM trades", as_of=tomorrow),
+        lambda: lake.bundles.pin("b", table="trades", as_of=tomorrow),
+    ]
+    for read in reads:
+        with pytest.raises(UsageError, match="is in the future: it is"):
+            read()
 
 
 def test_as_of_does_not_depend_on_the_times_of_files(lake: Lake) -> None:
