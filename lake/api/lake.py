@@ -16,7 +16,6 @@ from lake.model.progress import NoProgress, Progress
 from lake.model.selection import Selection, as_tuple
 from lake.model.time import Time, TimeRange, resolve_time
 from lake.query.names import find_table, find_tables
-from lake.query.overview import describe_columns, list_tables, read_coverage, read_status
 from lake.settings import Settings
 from lake.store.root import Root
 
@@ -263,6 +262,7 @@ class Lake(Readable):
         Units of amounts are those of the selected markets, by the table `instruments`.
         """
         from lake.query.markets import describe_units
+        from lake.query.overview import describe_columns
 
         dataset = self.dataset(table, timeframe=timeframe)
         selection = Selection(as_tuple(exchange), as_tuple(symbol))
@@ -270,6 +270,8 @@ class Lake(Readable):
 
     def tables(self) -> pl.DataFrame:
         """List the tables: rows, markets, first and last time, size in bytes, version."""
+        from lake.query.overview import list_tables
+
         return list_tables(self._context.store)
 
     def status(self) -> pl.DataFrame:
@@ -277,6 +279,8 @@ class Lake(Readable):
 
         It goes by the log: `Lake.maintenance.verify` sees whether files are missing or changed.
         """
+        from lake.query.overview import read_status
+
         return read_status(self._context.store)
 
     def versions(self, table: str, *, timeframe: str | None = None) -> pl.DataFrame:
@@ -378,6 +382,8 @@ class Lake(Readable):
 
         The table `coverage` has the answer of each source, also what one no longer serves.
         """
+        from lake.query.overview import read_coverage
+
         store, selection = self._context.store, self._context.select(exchange, symbol)
         tables = find_tables(store, as_tuple(table), as_tuple(timeframe), must_exist=False)
         return read_coverage(store, tables, selection)
