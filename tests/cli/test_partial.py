@@ -27,7 +27,7 @@ def damaged(lake: Lake) -> Lake:
     [
         ("maintain optimize", "files_before"),
         ("maintain vacuum --dry-run --keep 1h", None),
-        ("audit", "operation"),
+        ("audit bars_1m trades", "operation"),
     ],
 )
 def test_what_was_done_for_other_tables_is_shown(
