@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -37,6 +39,7 @@ _MAX_PER_DAY = 100  # findings of one kind; the rest of them becomes one finding
 _MAX_MESSAGES = 3  # texts of findings of one time and reason that their common finding has
 _MAX_CONTEXTS = 20  # findings of one check and day that have neighbouring rows
 _ROWS_AROUND = 3
+_AT_ONCE = 2  # groups of slices
 _QUANTILES = (0.5, 0.9, 0.99)
 
 
@@ -77,6 +80,37 @@ def run_all_checks(slices: Sequence[Slice], checks: Sequence[ConfiguredCheck]) -
             found = _run_joined(joined, checks)
         results.update(zip(numbers, found, strict=True))
     return [results[number] for number in range(len(slices))]
+
+
+def run_groups(
+    groups: Iterable[Sequence[Slice]], checks: Sequence[ConfiguredCheck]
+) -> Iterator[tuple[Slice, CheckResult]]:
+    """Run checks over groups of slices of one table, in order.
+
+    Two groups are worked on at once: while one is planned or read, the other one is computed. A
+    user's own checks may not stand that, and with them groups are checked one by one.
+    """
+    if not all(check.is_builtin for check in checks):
+        for slices in groups:
+            yield from zip(slices, run_all_checks(slices, checks), strict=True)
+        return
+    running: deque[tuple[Sequence[Slice], Future[list[CheckResult]]]] = deque()
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="checks")
+    try:
+        for slices in groups:
+            running.append((slices, pool.submit(run_all_checks, slices, checks)))
+            if len(running) == _AT_ONCE:
+                yield from _wait(*running.popleft())
+        while running:
+            yield from _wait(*running.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _wait(
+    slices: Sequence[Slice], results: Future[list[CheckResult]]
+) -> Iterator[tuple[Slice, CheckResult]]:
+    return zip(slices, results.result(), strict=True)
 
 
 def _run_joined(joined: Joined, checks: Sequence[ConfiguredCheck]) -> list[CheckResult]:

@@ -21,7 +21,7 @@ from lake.model.time import TimeRange
 from lake.model.venues import find_capabilities
 from lake.quality.checks.completeness import gaps
 from lake.quality.configure import ConfiguredCheck, Overrides, OwnChecks, configure
-from lake.quality.run import FINDINGS, run_all_checks
+from lake.quality.run import FINDINGS, run_groups
 from lake.quality.score import score_days
 from lake.query.markets import read_instruments
 from lake.query.overview import join_answers
@@ -169,14 +169,13 @@ def check_tables(
     checks = {name: configure_checks(inputs, name, quality, own) for name in tables}
     for name in tables:
         progress.begin(f"checking {name}", inputs.estimate_rows(name, selection))
-        for slices in cut_groups(inputs, name, selection, damages, exactly=exactly):
-            results = run_all_checks(slices, checks[name])
-            for data, result in zip(slices, results, strict=True):
-                progress.advance(int(result.days["rows"].sum()))
-                is_defect = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
-                findings = result.findings.filter(is_defect)
-                scores = score_days(result.days, result.findings)
-                yield MarketResult(name, data.market, data.range, findings, scores)
+        groups = cut_groups(inputs, name, selection, damages, exactly=exactly)
+        for data, result in run_groups(groups, checks[name]):
+            progress.advance(int(result.days["rows"].sum()))
+            is_defect = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
+            findings = result.findings.filter(is_defect)
+            scores = score_days(result.days, result.findings)
+            yield MarketResult(name, data.market, data.range, findings, scores)
         progress.end()
 
 

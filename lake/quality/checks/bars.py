@@ -86,27 +86,29 @@ def measure_runs(data: Slice, bad: pl.Expr, min_rows: int) -> pl.LazyFrame:
     average (`expected`), and one run in exp(n) is n times longer. Each day of a run gets the length
     of the whole run (`measured`); p is the share in the day and `Slice.reach` around it.
     """
-    marked = (
-        filter_observed(data)
-        .select(data.time.alias("_time"), _bad=bad.fill_null(value=False))
-        .with_row_index("_row")
-        .with_columns(_run=pl.col("_bad").rle_id(), _sum=pl.col("_bad").cum_sum())
+    bars = filter_observed(data).select(data.time.alias("_time"), _bad=bad).with_row_index("_row")
+    places = bars.select("_time", "_row")
+    # Mostly few bars are left here.
+    follows = pl.col("_row").diff() == 1
+    rows = (
+        bars.filter(pl.col("_bad").fill_null(value=False))
+        .select("_time", "_row", _run=(~follows).fill_null(value=True).cum_sum())
+        .with_row_index("_nth")
     )
     length = pl.min_horizontal("_last", "_high") - pl.max_horizontal("_first", "_low") + 1
     usual = 1 / (1 - pl.col("_bad") / pl.col("_all")).clip(1e-6)
     return (
-        _add_day_counts(_split_by_day(marked, data, min_rows), marked, data)
+        _add_day_counts(_split_by_day(rows, data, min_rows), places, rows, data)
         .with_columns(measured=length.cast(pl.Float64), expected=usual)
         .filter(pl.col("measured") >= min_rows)
         .select("start", "end", "rows", "measured", "expected")
     )
 
 
-def _split_by_day(marked: pl.LazyFrame, data: Slice, min_rows: int) -> pl.LazyFrame:
+def _split_by_day(rows: pl.LazyFrame, data: Slice, min_rows: int) -> pl.LazyFrame:
     """Split runs that are long enough by day, with `_first` and `_last` row of the whole run."""
     return (
-        marked.filter("_bad")
-        .filter(pl.len().over("_run") >= min_rows)
+        rows.filter(pl.len().over("_run") >= min_rows)
         .with_columns(
             _first=pl.col("_row").min().over("_run"), _last=pl.col("_row").max().over("_run")
         )
@@ -120,23 +122,34 @@ def _split_by_day(marked: pl.LazyFrame, data: Slice, min_rows: int) -> pl.LazyFr
     )
 
 
-def _add_day_counts(parts: pl.LazyFrame, marked: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
+def _add_day_counts(
+    parts: pl.LazyFrame, places: pl.LazyFrame, rows: pl.LazyFrame, data: Slice
+) -> pl.LazyFrame:
     """Add the first and last row of the day and its surroundings, and the number of bad rows."""
-    low = marked.select("_time", _low="_row", _under=pl.col("_sum") - pl.col("_bad"))
-    high = marked.select("_time", _high="_row", _over="_sum")
-    return (
-        parts.with_columns(
-            _from=pl.col("_day") - data.reach,
-            _to=pl.col("_day").dt.offset_by("1d") + data.reach,
+    around = parts.with_columns(
+        _from=pl.col("_day") - data.reach, _to=pl.col("_day").dt.offset_by("1d") + data.reach
+    )
+    time = pl.col("_time")
+    for frame, place, first, after in (
+        (places, "_row", "_low", "_high"),
+        (rows, "_nth", "_first_bad", "_last_bad"),
+    ):
+        number = pl.col(place).cast(pl.Int64)
+        around = around.join_asof(
+            frame.select(time.alias(f"_at{first}"), number.alias(first)),
+            left_on="_from",
+            right_on=f"_at{first}",
+            strategy="forward",
+        ).join_asof(
+            frame.select(time.alias(f"_at{after}"), number.alias(after)),
+            left_on="_to",
+            right_on=f"_at{after}",
+            strategy="backward",
+            allow_exact_matches=False,
         )
-        .join_asof(low, left_on="_from", right_on="_time", strategy="forward")
-        .join_asof(
-            high, left_on="_to", right_on="_time", strategy="backward", allow_exact_matches=False
-        )
-        .with_columns(
-            _bad=pl.col("_over").cast(pl.Int64) - pl.col("_under").cast(pl.Int64),
-            _all=pl.col("_high").cast(pl.Int64) - pl.col("_low").cast(pl.Int64) + 1,
-        )
+    return around.with_columns(
+        _bad=pl.col("_last_bad") - pl.col("_first_bad") + 1,
+        _all=pl.col("_high") - pl.col("_low") + 1,
     )
 
 

@@ -23,6 +23,7 @@ _HABIT = 10  # repeats on a day from which they are a habit: orders cut into equ
 _SHORT = 2  # repeats of a bar with one price that may be chance, however rare its volume
 _LEAST_SHARE = 0.02  # share of bars that keep their price, at least: rare events are not counted
 _MOVING = 0.5  # share of a venue's bars that must have several prices while a price stands still
+_DAY_US = 86_400_000_000
 _FAR = 3.0  # usual differences between two venues by which one must move meanwhile
 
 
@@ -45,11 +46,10 @@ def repeated(data: Slice, *, min_rows: int, chance: float) -> pl.LazyFrame:
     bars = filter_observed(data).select(
         *names,
         _time=data.time,
-        _day=data.time.dt.date(),
-        _same=_is_repeated(data, names),
-        _kept=_keeps_price(data),
+        _before=previous_value(data, "close"),
+        _volume_before=pl.col("volume").shift(1),
     )
-    repeats = bars.with_row_index("_row").filter(pl.col("_same").fill_null(value=False))
+    repeats = _find_repeats(bars.with_row_index("_row"), names)
     runs = _group_repeats(data, _drop_real(data, repeats))
     flat = pl.col("_flat")
     rare = pl.col("_kept_share") * pl.col("_volume_share") <= chance
@@ -76,17 +76,24 @@ def repeated(data: Slice, *, min_rows: int, chance: float) -> pl.LazyFrame:
     )
 
 
-def _is_repeated(data: Slice, names: list[str]) -> pl.Expr:
-    """Whether a bar with volume is equal to the bar before."""
-    optional = [pl.col(name).eq_missing(pl.col(name).shift(1)) for name in names if name in SUMS]
-    prices = [pl.col(name) == pl.col(name).shift(1) for name in PRICES[:3]]
-    same_close = pl.col("close") == previous_value(data, "close")
-    return pl.all_horizontal(same_close, *prices, *optional, pl.col("volume") > 0)
+def _find_repeats(bars: pl.LazyFrame, names: list[str]) -> pl.LazyFrame:
+    """Find the bars with volume that are equal to the bar before; add their `_day`."""
+    volume, close = pl.col("volume"), pl.col("close")
+    same = [pl.col(name).eq_missing(pl.col(f"{name}_last")) for name in names if name in SUMS]
+    same += [pl.col(name) == pl.col(f"{name}_last") for name in PRICES[:3]]
+    few = bars.filter(close == pl.col("_before"), volume == pl.col("_volume_before"), volume > 0)
+    last = [pl.col(name).alias(f"{name}_last") for name in names]
+    before = bars.select(pl.col("_row") + 1, *last).join(few, on="_row", how="semi")
+    return (
+        few.join(before, on="_row", maintain_order="left")
+        .filter(*same)
+        .with_columns(_day=pl.col("_time").dt.date())
+    )
 
 
-def _keeps_price(data: Slice) -> pl.Expr:
+def _keeps_price(before: pl.Expr) -> pl.Expr:
     """Whether all prices of a bar with volume are the close before it."""
-    return _is_flat() & (pl.col("close") == previous_value(data, "close")) & (pl.col("volume") > 0)
+    return (pl.col("close") == before) & _is_flat() & (pl.col("volume") > 0)
 
 
 def _is_flat() -> pl.Expr:
@@ -123,8 +130,15 @@ def _group_repeats(data: Slice, repeats: pl.LazyFrame) -> pl.LazyFrame:
 
 def _add_likelihood(bars: pl.LazyFrame, runs: pl.LazyFrame) -> pl.LazyFrame:
     """Add the shares of the bars of the day that keep their price, and that have the volume."""
-    of_days = bars.join(runs, on="_day", how="semi", maintain_order="left")
-    kept = pl.col("_kept").fill_null(value=False)
+    # Numbers of days are much cheaper than dates, and mostly no day is left.
+    number = pl.col("_time").dt.timestamp("us") // _DAY_US
+    days = runs.select(_number=pl.col("start").dt.timestamp("us") // _DAY_US).unique()
+    of_days = (
+        bars.with_columns(_number=number)
+        .join(days, on="_number", how="semi", maintain_order="left")
+        .with_columns(_day=pl.col("_time").dt.date())
+    )
+    kept = _keeps_price(pl.col("_before")).fill_null(value=False)
     days = of_days.group_by("_day").agg(_kept_share=kept.mean(), _bars=pl.len())
     volumes = of_days.group_by("_day", "volume").agg(_count=pl.len())
     return (
@@ -153,7 +167,7 @@ def stale(
         Least surprise of such a run: its length times the negative logarithm of the share of bars
         that keep their price.
     """
-    same = _keeps_price(data)
+    same = _keeps_price(previous_value(data, "close"))
     text = "{} consecutive bars have the same price, with volume; {} would be usual; {}"
     alone = find_long_runs(data, same, min_rows=min_rows, times=times)
     nobody = pl.lit("no other venue testifies")

@@ -32,14 +32,14 @@ def measure_jumps(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
 def _measure_jumps(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
     """Measure the jump of each bar from the previous bar, and its own change, as logarithms.
 
+    `_far` is the larger one of the jumps beside a bar, `_tail` its longer wick.
+
     A block is half a window of slots, so that blocks do not depend on the checked range. So far
     back the previous bar may be, too: a block, its neighbours and what they are measured by are
     within a window and a half of each row.
     """
     half = window_rows // 2
     before = previous_value(data, "close", half * (data.step or timedelta(0)))
-    top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")
-    up, down = pl.col("high") / top - 1, bottom / pl.col("low") - 1
     return (
         filter_observed(data)
         .select(
@@ -52,16 +52,35 @@ def _measure_jumps(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
         )
         .with_row_index("_row")
         .with_columns(
-            _out=pl.col("_in").shift(-1),
-            _earlier=pl.col("_body").shift(1),
-            _later=pl.col("_body").shift(-1),
-            _in_before=pl.col("_in").shift(1),
-            _out_after=pl.col("_in").shift(-2),
             _far=pl.max_horizontal(pl.col("_in").abs(), pl.col("_in").shift(-1).abs()),
-            _tail=pl.max_horizontal(up, down),
-            _is_up=up >= down,
+            _tail=pl.max_horizontal(_measure_wicks().values()),
         )
     )
+
+
+def _measure_wicks() -> dict[str, pl.Expr]:
+    """Measure how far high and low are beyond open and close."""
+    top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")
+    return {"high": pl.col("high") / top - 1, "low": bottom / pl.col("low") - 1}
+
+
+def add_neighbours(few: pl.LazyFrame, path: pl.LazyFrame) -> pl.LazyFrame:
+    """Add how prices move before and after few bars, and whether the high is the longer wick.
+
+    `_out`, `_out_after`: jumps into the next bar and the one after it; `_in_before`: into the bar
+    before; `_earlier`, `_later`: changes of the bars before and after.
+    """
+    columns = {-1: {"_in": "_in_before", "_body": "_earlier"},
+               1: {"_in": "_out", "_body": "_later"},
+               2: {"_in": "_out_after"}}  # fmt: skip
+    row, wicks = pl.col("_row").cast(pl.Int64), _measure_wicks()
+    rows = pl.concat(few.select(_at=row + step) for step in columns).unique()
+    near = path.select(_at=row, _in="_in", _body="_body").join(rows, on="_at", how="semi")
+    beside = few.with_columns(_at=row, _is_up=wicks["high"] >= wicks["low"])
+    for step, names in columns.items():
+        other = near.select(pl.col("_at") - step, *(pl.col(n).alias(to) for n, to in names.items()))
+        beside = beside.join(other, on="_at", how="left", maintain_order="left")
+    return beside.drop("_at")
 
 
 def measure_blocks(data: Slice, path: pl.LazyFrame, min_return: float) -> pl.LazyFrame:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import polars as pl
 
+from lake.model.time import MICROSECOND
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
 from lake.quality.checks.bars import end_of_row, filter_observed, previous_value
 from lake.quality.checks.second_opinions import (
@@ -21,6 +22,7 @@ from lake.quality.slice import Slice
 _EDGE = 0.9  # quantile of jumps between bars: the least size of a deviation, as in spikes
 _SECONDS_A_DAY = 86_400
 _MIN_ROWS = 20  # bars around midnight that are needed to measure how prices move
+_ALMOST = 1 - 1e-9  # rounding errors must not lose a step at the bound
 _RETURNED = 0.7  # largest difference of two jumps that cancel, as a logarithm: factor 2
 
 
@@ -68,6 +70,9 @@ def jumps(data: Slice, *, deviations: float, window_rows: int, min_return: float
 
 def _select_near_midnight(data: Slice, around: timedelta) -> pl.LazyFrame:
     """Select the bars around each midnight, with the last close and whether no bar is between."""
+    microseconds = around // MICROSECOND
+    of_day = data.time.dt.timestamp("us") % (_SECONDS_A_DAY * 1_000_000)
+    is_near = (of_day <= microseconds) | (of_day >= _SECONDS_A_DAY * 1_000_000 - microseconds)
     return (
         filter_observed(data)
         .select(
@@ -75,11 +80,14 @@ def _select_near_midnight(data: Slice, around: timedelta) -> pl.LazyFrame:
             _open="open",
             _before=previous_value(data, "close"),
             _close="close",
-            _midnight=(data.time + timedelta(hours=12)).dt.truncate("1d"),
-            _next=data.time == data.time.shift(1) + pl.lit(data.step),
+            _last=data.time.shift(1),
         )
-        .filter((data.time - pl.col("_midnight")).abs() <= around)
-        .with_columns(_jump=(pl.col("_open") / pl.col("_before")).log())
+        .filter(is_near)
+        .with_columns(
+            _midnight=(data.time + timedelta(hours=12)).dt.truncate("1d"),
+            _next=data.time == pl.col("_last") + pl.lit(data.step),
+            _jump=(pl.col("_open") / pl.col("_before")).log(),
+        )
     )
 
 
@@ -96,14 +104,20 @@ def scale(data: Slice, *, factor: float) -> pl.LazyFrame:
     """
     least = math.log(factor)
     time = data.dataset.time_column
-    step = (pl.col("close") / previous_value(data, "close")).log()
-    day = data.time.dt.truncate("1d").alias("_day")
-    bars = filter_observed(data).select(data.time, "close", day, _step=step)
-    steps = bars.filter(pl.col("_step").abs() >= least).select(data.time, "_step")
+    # Ratios are compared first: the logarithms of all would be dear.
+    ratio, bound = pl.col("_ratio"), factor * _ALMOST
+    bars = filter_observed(data).select(data.time, "close")
+    steps = (
+        filter_observed(data)
+        .select(data.time, _ratio=pl.col("close") / previous_value(data, "close"))
+        .filter((ratio >= bound) | (ratio <= 1 / bound))
+        .select(data.time, _step=ratio.log())
+        .filter(pl.col("_step").abs() >= least)
+    )
     offsets = _measure_offsets(steps, data, least - _RETURNED)
     times = pl.col("_away").median().exp().round_sig_figs(3)
     # Almost always no day is left here.
-    suspects = bars.join(offsets, on="_day", how="semi").join_asof(
+    suspects = _select_days(bars, offsets, data).join_asof(
         offsets, on=time, by="_day", strategy="backward", check_sortedness=False
     )
     closes = suspects.filter("_is_off").select("close", start=data.time)
@@ -123,6 +137,15 @@ def scale(data: Slice, *, factor: float) -> pl.LazyFrame:
             pl.lit(name_witnesses(data)),
         ),
     )
+
+
+def _select_days(bars: pl.LazyFrame, offsets: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
+    """Select the bars of the days of `offsets`, with their `_day`."""
+    day = (data.time.dt.timestamp("us") // (_SECONDS_A_DAY * 1_000_000)).alias("_number")
+    numbers = offsets.select(pl.col("_day").dt.timestamp("us") // (_SECONDS_A_DAY * 1_000_000))
+    numbers = numbers.rename({"_day": "_number"}).unique()
+    of_days = bars.with_columns(day).join(numbers, on="_number", how="semi", maintain_order="left")
+    return of_days.drop("_number").with_columns(_day=data.time.dt.truncate("1d"))
 
 
 def _measure_offsets(steps: pl.LazyFrame, data: Slice, least: float) -> pl.LazyFrame:

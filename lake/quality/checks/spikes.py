@@ -12,7 +12,14 @@ import polars.selectors as cs
 
 from lake.model.ohlcv import PRICES
 from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
-from lake.quality.checks.jumps import EDGE, MIN_BARS, filter_beyond, measure_blocks, measure_jumps
+from lake.quality.checks.jumps import (
+    EDGE,
+    MIN_BARS,
+    add_neighbours,
+    filter_beyond,
+    measure_blocks,
+    measure_jumps,
+)
 from lake.quality.checks.second_opinions import (
     WITNESSES,
     aggregate_market,
@@ -85,8 +92,9 @@ def _classify(
     away = pl.col("_size") >= pl.col("_far_bound")
     shape = pl.coalesce(pl.when(size[name] == pl.col("_size")).then(pl.lit(name)) for name in size)
     end = pl.when("_is_up").then(pl.lit("high")).otherwise(pl.lit("low"))
+    few = filter_beyond(path, blocks, deviations * least, wick * least)
     return (
-        filter_beyond(path, blocks, deviations * least, wick * least)
+        add_neighbours(few, path)
         .with_columns(_size=pl.max_horizontal(size.values()))
         .filter(away | (pl.col("_tail") >= pl.col("_tail_bound")))
         .with_columns(

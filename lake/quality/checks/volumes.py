@@ -50,30 +50,41 @@ def volume_spikes(data: Slice, *, times: float, far_times: float, window_rows: i
     grid = data.grid
     if grid is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    path = _select_bars(data, grid, window_rows).cache()
-    high = _find_high(path, _summarize_blocks(path), times).cache()
+    has_quotes = "quote_volume" in data.dataset.polars_schema
+    quotes = ("high", "low", "quote_volume") if has_quotes else ()
+    path = _select_bars(data, grid, window_rows, *quotes).cache()
+    blocks = _measure_blocks(path, **(_measure_averages() if has_quotes else {})).cache()
+    high = _find_high(path, _summarize_blocks(blocks), times).cache()
     suspects = _find_suspects(high, path, far_times)
     for parts, _ in aggregate_references(data, grid):
         suspects = _leave_to_parts(suspects, parts, grid)
     witnessed = _compare_with_venues(suspects, data, grid, window_rows)
     findings = [_to_findings(data, witnessed)]
-    if "quote_volume" in data.dataset.polars_schema:
-        findings.append(_find_wrong_averages(data, grid, window_rows))
+    if has_quotes:
+        findings.append(_find_wrong_averages(data, path, blocks))
     return pl.concat(findings)
 
 
-def _select_bars(bars: Slice | Reference, grid: Grid, window_rows: int) -> pl.LazyFrame:
-    """Select the bars with a volume: `start`, `volume`, and their `_block` of slots."""
+def _select_bars(bars: Slice | Reference, grid: Grid, window_rows: int, *more: str) -> pl.LazyFrame:
+    """Select the bars with a volume: `start`, `volume`, their `_block` of slots, and `more`."""
     time = pl.col(bars.dataset.time_column)
     block = slot_of(time, grid) // (window_rows // 2)
     return (
         filter_observed(bars)
         .filter(pl.col("volume") > 0)
-        .select("volume", start=time, _block=block)
+        .select("volume", *more, start=time, _block=block)
     )
 
 
-def _summarize_blocks(path: pl.LazyFrame) -> pl.LazyFrame:
+def _measure_blocks(path: pl.LazyFrame, **more: pl.Expr) -> pl.LazyFrame:
+    """Measure the volumes of each block."""
+    volume = pl.col("volume")
+    return path.group_by("_block").agg(
+        _median=volume.median(), _rows=pl.len(), _most=volume.max(), **more
+    )
+
+
+def _summarize_blocks(blocks: pl.LazyFrame) -> pl.LazyFrame:
     """Return the `_usual` volume of each block and its neighbours, null with few bars, and `_most`.
 
     `_most` is the highest volume of the block.
@@ -81,9 +92,7 @@ def _summarize_blocks(path: pl.LazyFrame) -> pl.LazyFrame:
     near = [_neighbour("_median", step) for step in (-1, 0, 1)]
     rows = pl.sum_horizontal(_neighbour("_rows", step) for step in (-1, 0, 1))
     return (
-        path.group_by("_block")
-        .agg(_median=pl.col("volume").median(), _rows=pl.len(), _most=pl.col("volume").max())
-        .sort("_block")
+        blocks.sort("_block")
         .with_columns(_usual=pl.concat_list(near).list.median(), _around=rows)
         .select("_block", "_most", _usual=pl.when(pl.col("_around") > _MIN_ROWS).then("_usual"))
     )
@@ -166,7 +175,7 @@ def _compare_with_venues(
     bursts = []
     for other in others:
         path = _select_bars(other, grid, window_rows)
-        usual = _summarize_blocks(_select_near(path, suspects)).drop("_most")
+        usual = _summarize_blocks(_measure_blocks(_select_near(path, suspects))).drop("_most")
         ratio = pl.col("volume") / pl.col("_usual")
         bursts.append(
             path.join(suspects.select("start"), on="start", how="semi")
@@ -183,19 +192,13 @@ def _compare_with_venues(
     return suspects.join(verdicts, on="start", how="left").filter(~is_seen)
 
 
-def _find_wrong_averages(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFrame:
+def _find_wrong_averages(data: Slice, path: pl.LazyFrame, blocks: pl.LazyFrame) -> pl.LazyFrame:
     """Find bars whose quote volume by volume is a price far outside of the bar."""
-    average = pl.col("quote_volume") / pl.col("volume")
-    block = slot_of(data.time, grid) // (window_rows // 2)
-    bars = (
-        filter_observed(data)
-        .filter(pl.col("volume") > 0, pl.col("quote_volume") > 0)
-        .select("volume", "high", "low", start=data.time, _block=block, _average=average)
-        .cache()
-    )
+    bars = _select_spread(path, blocks).filter(pl.col("quote_volume") > 0)
+    bars = bars.with_columns(_average=_average())
     # Contracts have a size: the usual ratio of average and price need not be 1.
     size = (pl.col("_average") / (pl.col("high") * pl.col("low")).sqrt()).median()
-    usual = _select_spread(bars).group_by("_block").agg(_size=size, _rows=pl.len())
+    usual = bars.group_by("_block").agg(_size=size, _rows=pl.len())
     price = pl.col("_average") / pl.col("_size")
     is_off = (price > _OFF * pl.col("high")) | (price < pl.col("low") / _OFF)
     wrong = bars.join(usual, on="_block").filter(is_off & (pl.col("_rows") >= _MIN_ROWS // 2))
@@ -219,16 +222,27 @@ def _find_wrong_averages(data: Slice, grid: Grid, window_rows: int) -> pl.LazyFr
     ).sort("start")
 
 
-def _select_spread(bars: pl.LazyFrame) -> pl.LazyFrame:
+def _average() -> pl.Expr:
+    """Return the average price of a bar by its volumes; null without a quote volume."""
+    quotes = pl.col("quote_volume")
+    return pl.when(quotes > 0).then(quotes / pl.col("volume"))
+
+
+def _measure_averages() -> dict[str, pl.Expr]:
+    """Measure between what the size of the contract is, by the highs and lows of a block."""
+    return {
+        "_least": (_average() / pl.col("high")).min(),
+        "_greatest": (_average() / pl.col("low")).max(),
+    }
+
+
+def _select_spread(bars: pl.LazyFrame, blocks: pl.LazyFrame) -> pl.LazyFrame:
     """Select the bars of blocks in which an average price may be outside of its bar: mostly none.
 
     The size of the contract is between the least ratio of an average to a high and the largest one
     to a low: if these are near each other, no average is far outside. Medians would be dear.
     """
-    least = (pl.col("_average") / pl.col("high")).min()
-    most = (pl.col("_average") / pl.col("low")).max()
-    blocks = bars.group_by("_block").agg(_least=least, _most=most)
-    is_near = pl.col("_most") < _OFF * _ALMOST * pl.col("_least")
+    is_near = pl.col("_greatest") < _OFF * _ALMOST * pl.col("_least")
     spread = blocks.filter(~is_near.fill_null(value=False))
     return bars.join(spread.select("_block"), on="_block", how="semi", maintain_order="left")
 
