@@ -50,6 +50,15 @@ class BuiltinCheck:
     dimension: Dimension
 
 
+def select_few(frame: pl.LazyFrame) -> pl.LazyFrame | None:
+    """Compute the rows that a check is about, mostly none: then None, and no plan is made of them.
+
+    What follows is joined with rows that are known to be few, which is much cheaper.
+    """
+    rows = frame.collect()
+    return None if rows.is_empty() else rows.lazy()
+
+
 def group_runs(
     frame: pl.LazyFrame,
     bad: pl.Expr,

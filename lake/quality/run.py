@@ -63,6 +63,7 @@ def run_checks(data: Slice, checks: Sequence[ConfiguredCheck]) -> CheckResult:
     """Run checks over a slice."""
     lazy = [_run_check(check, data) for check in checks]
     *results, days = pl.collect_all([*lazy, _measure_days(data)])
+    data.release()
     return _complete(data, results, days)
 
 
@@ -122,6 +123,7 @@ def _run_joined(joined: Joined, checks: Sequence[ConfiguredCheck]) -> list[Check
         for data in ([joined.slice] if check.is_builtin else joined.markets)
     ]
     *frames, days = pl.collect_all([*lazy, _measure_days(joined.slice)])
+    joined.slice.release()
     left = iter(frames)
     by_check = [
         joined.split(next(left), "start", "end")

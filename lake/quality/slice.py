@@ -201,10 +201,14 @@ class Slice:
         return timedelta(seconds=timeframe.seconds) if timeframe else None
 
     def share(self, name: str, make: Callable[[], pl.LazyFrame]) -> pl.LazyFrame:
-        """Make a frame that several checks need; of checks that run together, it is made once."""
+        """Compute a frame that several checks need; of checks that run together, only once."""
         if name not in self._shared:
-            self._shared[name] = make().cache()
+            self._shared[name] = make().collect().lazy()
         return self._shared[name]
+
+    def release(self) -> None:
+        """Forget frames that checks shared."""
+        self._shared.clear()
 
     def is_inside(self) -> pl.Expr:
         """Whether a row is in the checked range."""

@@ -7,8 +7,10 @@ from datetime import timedelta
 
 import polars as pl
 
-from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, select_few
 from lake.quality.slice import Reference, Slice
+
+_RUNS = {name: CHECK_COLUMNS[name] for name in ("start", "end", "rows", "measured", "expected")}
 
 
 def filter_observed(bars: Slice | Reference) -> pl.LazyFrame:
@@ -95,10 +97,13 @@ def measure_runs(data: Slice, bad: pl.Expr, min_rows: int) -> pl.LazyFrame:
         .select("_time", "_row", _run=(~follows).fill_null(value=True).cum_sum())
         .with_row_index("_nth")
     )
+    parts = select_few(_split_by_day(rows, data, min_rows))
+    if parts is None:
+        return pl.LazyFrame(schema=_RUNS)
     length = pl.min_horizontal("_last", "_high") - pl.max_horizontal("_first", "_low") + 1
     usual = 1 / (1 - pl.col("_bad") / pl.col("_all")).clip(1e-6)
     return (
-        _add_day_counts(_split_by_day(rows, data, min_rows), places, rows, data)
+        _add_day_counts(parts, places, rows, data)
         .with_columns(measured=length.cast(pl.Float64), expected=usual)
         .filter(pl.col("measured") >= min_rows)
         .select("start", "end", "rows", "measured", "expected")

@@ -18,7 +18,7 @@ from lake.model.interpolate import is_guess
 from lake.model.intervals import RangeSet, intersect, split, subtract
 from lake.model.slots import slot_of
 from lake.model.time import DAY, TimeRange
-from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs, select_few
 from lake.quality.checks.conservation import add_conservation
 from lake.quality.checks.missing_slots import find_missing_slots, find_slots_not_given
 from lake.quality.slice import Reference, Slice
@@ -55,7 +55,8 @@ def gaps(data: Slice) -> pl.LazyFrame:
     grid = data.grid
     if grid is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
-    return _join_slots(classify_missing(data, grid))
+    missing = classify_missing(data, grid)
+    return pl.LazyFrame(schema=CHECK_COLUMNS) if missing is None else _join_slots(missing)
 
 
 def uncovered(data: Slice) -> pl.LazyFrame:
@@ -179,11 +180,17 @@ def is_within(time: pl.Expr, ranges: RangeSet) -> pl.Expr:
     return pl.any_horizontal(is_inside) if is_inside else pl.lit(value=False)
 
 
-def classify_missing(data: Slice, grid: Grid) -> pl.LazyFrame:
-    """Find missing slots with their `reason`, and `_against`, the table that proves it."""
-    missing = find_missing_slots(data, grid)
+def classify_missing(data: Slice, grid: Grid) -> pl.LazyFrame | None:
+    """Find missing slots with their `reason`, and `_against`, the table that proves it.
+
+    None if there are none.
+    """
+    slots = find_missing_slots(data, grid)
     if data.not_given or data.gone:
-        missing = pl.concat([missing, find_slots_not_given(data, grid)]).unique("slot")
+        slots = pl.concat([slots, find_slots_not_given(data, grid)]).unique("slot")
+    missing = select_few(slots)
+    if missing is None:
+        return None
     missing = add_conservation(missing, data, grid)
     missing = _add_refused(_add_trades(missing, data), data, grid)
     missing = _add_is_within(missing, data.outages, "_silent")

@@ -8,7 +8,7 @@ from datetime import timedelta
 import polars as pl
 
 from lake.model.time import DAY
-from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, select_few
 from lake.quality.checks.jumps import MIN_BARS, measure_blocks, measure_jumps
 from lake.quality.checks.second_opinions import WITNESSES, judge_jumps
 from lake.quality.slice import Slice
@@ -48,7 +48,10 @@ def excursions(
     if grid is None or step is None:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     path = measure_jumps(data, grid, window_rows)
-    edges = _find_edges(path, measure_blocks(data, path, min_return), step, deviations)
+    blocks = measure_blocks(data, path, min_return)
+    edges = select_few(_find_edges(path, blocks, step, deviations))
+    if edges is None:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
     by_day = _spread_over_days(edges, window_rows // 2 * step)
     judged = judge_jumps(data, _match_edges(by_day, most_rows * step))
     alone = pl.col("_confirmed").is_null()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from lake.model.ohlcv import OHLCV, PRICES, SUMS
-from lake.quality.check import BuiltinCheck, count_phrase
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, select_few
 from lake.quality.checks.bars import (
     end_of_row,
     filter_observed,
@@ -49,7 +49,10 @@ def repeated(data: Slice, *, min_rows: int, chance: float) -> pl.LazyFrame:
         _before=previous_value(data, "close"),
         _volume_before=pl.col("volume").shift(1),
     )
-    repeats = _find_repeats(bars.with_row_index("_row"), names)
+    bars = bars.with_row_index("_row").collect().lazy()
+    repeats = _find_repeats(bars, names)
+    if repeats is None:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
     runs = _group_repeats(data, _drop_real(data, repeats))
     flat = pl.col("_flat")
     rare = pl.col("_kept_share") * pl.col("_volume_share") <= chance
@@ -76,15 +79,19 @@ def repeated(data: Slice, *, min_rows: int, chance: float) -> pl.LazyFrame:
     )
 
 
-def _find_repeats(bars: pl.LazyFrame, names: list[str]) -> pl.LazyFrame:
-    """Find the bars with volume that are equal to the bar before; add their `_day`."""
+def _find_repeats(bars: pl.LazyFrame, names: list[str]) -> pl.LazyFrame | None:
+    """Find the bars with volume that are equal to the bar before, with their `_day`; or None."""
     volume, close = pl.col("volume"), pl.col("close")
     same = [pl.col(name).eq_missing(pl.col(f"{name}_last")) for name in names if name in SUMS]
     same += [pl.col(name) == pl.col(f"{name}_last") for name in PRICES[:3]]
-    few = bars.filter(close == pl.col("_before"), volume == pl.col("_volume_before"), volume > 0)
+    few = select_few(
+        bars.filter(close == pl.col("_before"), volume == pl.col("_volume_before"), volume > 0)
+    )
+    if few is None:
+        return None
     last = [pl.col(name).alias(f"{name}_last") for name in names]
     before = bars.select(pl.col("_row") + 1, *last).join(few, on="_row", how="semi")
-    return (
+    return select_few(
         few.join(before, on="_row", maintain_order="left")
         .filter(*same)
         .with_columns(_day=pl.col("_time").dt.date())

@@ -9,7 +9,7 @@ from datetime import timedelta
 import polars as pl
 
 from lake.model.time import MICROSECOND
-from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs, select_few
 from lake.quality.checks.bars import end_of_row, filter_observed, previous_value
 from lake.quality.checks.second_opinions import (
     WITNESSES,
@@ -47,9 +47,13 @@ def jumps(data: Slice, *, deviations: float, window_rows: int, min_return: float
     nights = frame.group_by("_midnight").agg(_scale=scale, _rows=pl.len())
     firsts = frame.filter(data.time == pl.col("_midnight"), "_next").join(nights, on="_midnight")
     far = pl.col("_jump").abs() > deviations * pl.col("_scale")
-    suspects = firsts.filter(far & (pl.col("_rows") >= _MIN_ROWS)).with_columns(
-        start=data.time, open="_open", _away="_jump"
+    suspects = select_few(
+        firsts.filter(far & (pl.col("_rows") >= _MIN_ROWS)).with_columns(
+            start=data.time, open="_open", _away="_jump"
+        )
     )
+    if suspects is None:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
     judged = judge_jumps(data, suspects)
     return judged.filter(~pl.col("_confirmed").fill_null(value=False)).select(
         start="start",
@@ -114,7 +118,10 @@ def scale(data: Slice, *, factor: float) -> pl.LazyFrame:
         .select(data.time, _step=ratio.log())
         .filter(pl.col("_step").abs() >= least)
     )
-    offsets = _measure_offsets(steps, data, least - _RETURNED)
+    few = select_few(steps)
+    if few is None:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    offsets = _measure_offsets(few, data, least - _RETURNED)
     times = pl.col("_away").median().exp().round_sig_figs(3)
     # Almost always no day is left here.
     suspects = _select_days(bars, offsets, data).join_asof(

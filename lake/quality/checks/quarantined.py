@@ -79,7 +79,10 @@ def _add_is_gap(rows: pl.LazyFrame, data: Slice) -> pl.LazyFrame:
     grid = data.grid
     if grid is None:
         return rows.with_columns(_is_gap=pl.lit(value=False))
-    gaps = classify_missing(data, grid).filter(pl.col("reason") == "refused")
+    missing = classify_missing(data, grid)
+    if missing is None:
+        return rows.with_columns(_is_gap=pl.lit(value=False))
+    gaps = missing.filter(pl.col("reason") == "refused")
     marked = gaps.select(_slot="slot", _is_gap=pl.lit(value=True))
     slot = slot_of(pl.col("timestamp"), grid).alias("_slot")
     return (

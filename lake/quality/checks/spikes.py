@@ -11,7 +11,7 @@ import polars as pl
 import polars.selectors as cs
 
 from lake.model.ohlcv import PRICES
-from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, select_few
 from lake.quality.checks.jumps import (
     EDGE,
     MIN_BARS,
@@ -63,15 +63,21 @@ def spikes(
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     path = measure_jumps(data, grid, window_rows)
     blocks = measure_blocks(data, path, min_return)
-    candidates = _classify(path, blocks, deviations, wick_deviations).cache()
-    scored = _score(candidates, path, blocks, window_rows, min_return)
-    strong, findings = scored.filter(_is_beyond(deviations, wick_deviations)), []
-    for bars, table in aggregate_market(data):  # they decide: other venues are not compared
-        strong = strong.join(bars, on="start", how="anti")
-        findings.append(_find_contradicted(data, path, blocks, bars, table, reference_deviations))
-    alone = pl.col("_confirmed").is_null() & _is_rare()
-    suspects = compare_with_venues(data, strong).filter(~pl.col("_confirmed") | alone)
-    return pl.concat([*findings, _to_findings(data, suspects)])
+    market = aggregate_market(data)  # it decides: other venues are not compared
+    findings = [
+        _find_contradicted(data, path, blocks, bars, table, reference_deviations)
+        for bars, table in market
+    ]
+    candidates = select_few(_classify(path, blocks, deviations, wick_deviations))
+    if candidates is not None:
+        scored = _score(candidates, path, blocks, window_rows, min_return)
+        strong = scored.filter(_is_beyond(deviations, wick_deviations))
+        for bars, _ in market:
+            strong = strong.join(bars, on="start", how="anti")
+        alone = pl.col("_confirmed").is_null() & _is_rare()
+        suspects = compare_with_venues(data, strong).filter(~pl.col("_confirmed") | alone)
+        findings.append(_to_findings(data, suspects))
+    return pl.concat(findings) if findings else pl.LazyFrame(schema=CHECK_COLUMNS)
 
 
 def _classify(
@@ -92,7 +98,9 @@ def _classify(
     away = pl.col("_size") >= pl.col("_far_bound")
     shape = pl.coalesce(pl.when(size[name] == pl.col("_size")).then(pl.lit(name)) for name in size)
     end = pl.when("_is_up").then(pl.lit("high")).otherwise(pl.lit("low"))
-    few = filter_beyond(path, blocks, deviations * least, wick * least)
+    few = select_few(filter_beyond(path, blocks, deviations * least, wick * least))
+    if few is None:
+        return path.clear()
     return (
         add_neighbours(few, path)
         .with_columns(_size=pl.max_horizontal(size.values()))

@@ -13,7 +13,7 @@ import polars as pl
 
 from lake.model.grid import Grid
 from lake.model.slots import slot_of, start_of
-from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, select_few
 from lake.quality.checks.bars import filter_observed
 from lake.quality.checks.digits import count_digits, count_figures
 from lake.quality.checks.references import aggregate_references
@@ -26,6 +26,10 @@ _NEAR_TOP = 0.3  # least share of the highest volume around
 _ABOVE_ALL = 5.0  # how far a volume without a trait of a wrong unit exceeds all others around
 _SEEN = 0.1  # share of a burst that confirms it if another venue has it
 _ALMOST = 1 - 1e-9  # rounding errors must not lose a bar at the bound
+_COLUMNS = (
+    *("start", "end", "rows", "measured", "expected"),
+    *("reason", "against", "severity", "message"),
+)
 _OFF = 2.0  # factor by which the average price of a bar cannot be outside its high and low
 
 
@@ -52,16 +56,19 @@ def volume_spikes(data: Slice, *, times: float, far_times: float, window_rows: i
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     has_quotes = "quote_volume" in data.dataset.polars_schema
     quotes = ("high", "low", "quote_volume") if has_quotes else ()
-    path = _select_bars(data, grid, window_rows, *quotes).cache()
-    blocks = _measure_blocks(path, **(_measure_averages() if has_quotes else {})).cache()
-    high = _find_high(path, _summarize_blocks(blocks), times).cache()
-    suspects = _find_suspects(high, path, far_times)
-    for parts, _ in aggregate_references(data, grid):
-        suspects = _leave_to_parts(suspects, parts, grid)
-    witnessed = _compare_with_venues(suspects, data, grid, window_rows)
-    findings = [_to_findings(data, witnessed)]
-    if has_quotes:
-        findings.append(_find_wrong_averages(data, path, blocks))
+    path = _select_bars(data, grid, window_rows, *quotes).collect().lazy()
+    blocks = _measure_blocks(path, **(_measure_averages() if has_quotes else {})).collect().lazy()
+    findings = [pl.LazyFrame(schema=CHECK_COLUMNS).select(_COLUMNS)]
+    high = select_few(_find_high(path, _summarize_blocks(blocks), times))
+    if high is not None:
+        suspects = _find_suspects(high, path, far_times)
+        for parts, _ in aggregate_references(data, grid):
+            suspects = _leave_to_parts(suspects, parts, grid)
+        witnessed = _compare_with_venues(suspects, data, grid, window_rows)
+        findings.append(_to_findings(data, witnessed).select(_COLUMNS))
+    spread = select_few(_select_spread(path, blocks)) if has_quotes else None
+    if spread is not None:
+        findings.append(_find_wrong_averages(data, spread).select(_COLUMNS))
     return pl.concat(findings)
 
 
@@ -192,10 +199,9 @@ def _compare_with_venues(
     return suspects.join(verdicts, on="start", how="left").filter(~is_seen)
 
 
-def _find_wrong_averages(data: Slice, path: pl.LazyFrame, blocks: pl.LazyFrame) -> pl.LazyFrame:
+def _find_wrong_averages(data: Slice, spread: pl.LazyFrame) -> pl.LazyFrame:
     """Find bars whose quote volume by volume is a price far outside of the bar."""
-    bars = _select_spread(path, blocks).filter(pl.col("quote_volume") > 0)
-    bars = bars.with_columns(_average=_average())
+    bars = spread.filter(pl.col("quote_volume") > 0).with_columns(_average=_average())
     # Contracts have a size: the usual ratio of average and price need not be 1.
     size = (pl.col("_average") / (pl.col("high") * pl.col("low")).sqrt()).median()
     usual = bars.group_by("_block").agg(_size=size, _rows=pl.len())
