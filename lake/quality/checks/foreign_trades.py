@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.quality.check import BuiltinCheck, count_phrase
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, select_few
 from lake.quality.slice import Slice
 
 _LOW = 0.25  # quantile of price changes: also where every second trade is foreign, it is small
@@ -33,7 +33,10 @@ def foreign_trades(data: Slice, *, min_jump: float, deviations: float) -> pl.Laz
         Smallest jump in deviations: a deviation is the 25th percentile of the price changes of a
         day that are not zero. Foreign trades themselves hardly raise it.
     """
-    rows = _mark_edges(_select_days(data, min_jump), min_jump, deviations).cache()
+    near = select_few(_select_days(data, min_jump))
+    if near is None:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    rows = _mark_edges(near, min_jump, deviations).cache()
     foreign = _find_foreign(_summarize_segments(rows))
     marked = rows.join(foreign, on="_segment", how="inner", maintain_order="left")
     main = pl.col("_main").first()
@@ -76,7 +79,10 @@ def _select_days(data: Slice, min_jump: float) -> pl.LazyFrame:
         (pl.col("_ratio") >= up) | (pl.col("_ratio") <= 1 / up)
     )
     near = [day.dt.offset_by(step) for step in ("-1d", "0d", "1d")]
-    days = jumps.select(pl.concat_list(near).alias("_day")).explode("_day").unique()
+    few = select_few(jumps)
+    if few is None:
+        return data.frame.clear()
+    days = few.select(pl.concat_list(near).alias("_day")).explode("_day").unique()
     path = data.frame.with_row_index("_row").select(
         "_row", "price", _time=data.time, _day=day, _before=before
     )

@@ -116,14 +116,13 @@ def swapped(data: Slice, *, least_bps: float, times: float) -> pl.LazyFrame:
     if not others:
         return pl.LazyFrame(schema=CHECK_COLUMNS)
     pairs = [_find_mirrored(data, other, least_bps / 1e4, times) for other in others]
-    ends_before = pl.col("end").shift(1).over(pl.col("start").dt.date())
     return (
         pl.concat(pairs)
         .group_by("start", maintain_order=True)
         .agg(pl.exclude("start").first(), _venues=pl.len())
         .filter(pl.col("_venues") * 2 > len(others))
         .sort("start")
-        .filter((pl.col("start") >= ends_before).fill_null(value=True))
+        .filter(~_is_outdone())
         .select(
             *("start", "end", "measured", "expected", "against"),
             rows=pl.lit(2, dtype=pl.Int64),
@@ -135,6 +134,15 @@ def swapped(data: Slice, *, least_bps: float, times: float) -> pl.LazyFrame:
             ),
         )
     )
+
+
+def _is_outdone() -> pl.Expr:
+    """Whether a pair beside it shares a bar and moves farther: half of a swap is mirrored, too."""
+    start, end, size = pl.col("start"), pl.col("end"), pl.col("measured")
+    day = start.dt.date()
+    before = (start < end.shift(1).over(day)) & (size <= size.shift(1).over(day))
+    after = (end > start.shift(-1).over(day)) & (size < size.shift(-1).over(day))
+    return (before | after).fill_null(value=False)
 
 
 def _find_mirrored(data: Slice, other: Reference, least: float, times: float) -> pl.LazyFrame:

@@ -12,7 +12,7 @@ from lake.model.literals import time_literal
 from lake.model.schedule import scheduled_at
 from lake.model.slots import slot_of, start_of
 from lake.model.time import FIRST_TIME
-from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, count_phrase, group_runs, select_few
 from lake.quality.slice import Slice
 
 _UNIT = 1000  # seconds, milliseconds and microseconds are a thousand apart
@@ -41,7 +41,10 @@ def implausible_time(data: Slice, *, ahead_seconds: float) -> pl.LazyFrame:
         .then(pl.lit("ahead"))
         .otherwise(pl.lit("impossible"))
     )
-    bad = data.frame.filter((time < first_time) | (time > last_time)).with_columns(_reason=reason)
+    bad = select_few(data.frame.filter((time < first_time) | (time > last_time)))
+    if bad is None:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
+    bad = bad.with_columns(_reason=reason)
     return pl.concat(
         group_runs(
             bad,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lake.quality.check import CHECK_COLUMNS, BuiltinCheck
+from lake.quality.check import CHECK_COLUMNS, BuiltinCheck, select_few
 from lake.quality.slice import Slice
 
 _ALMOST = 1 - 1e-9  # rounding errors of logarithms must not lose a trade at the bound
@@ -33,9 +33,14 @@ def trade_spikes(
     min_return
         Smallest size of a deviation, as a share of the price.
     """
+    price, may_reverse = pl.col("price"), _may_reverse(deviations * min_return)
+    ratios = data.frame.select(_ratio=price / price.shift(1))
+    changes = ratios.with_columns(_next=pl.col("_ratio").shift(-1))
+    if select_few(changes.filter(may_reverse)) is None:
+        return pl.LazyFrame(schema=CHECK_COLUMNS)
     path = _measure_changes(data, window_rows)
     scale = pl.max_horizontal(pl.col("_in").abs().quantile(_EDGE), pl.lit(min_return))
-    far = path.filter(_may_reverse(deviations * min_return))
+    far = path.filter(may_reverse)
     # Mostly no trade is as far away as the least deviation requires, and no block is measured.
     near = path.join(far.select(_BLOCK).unique(), on=_BLOCK, how="semi")
     blocks = near.with_columns(_in=pl.col("_ratio").log()).group_by(_BLOCK).agg(_deviation=scale)

@@ -86,3 +86,11 @@ def test_most_venues_must_agree_that_bars_are_swapped() -> None:
     wrong = swap(apart, PLACE)
     right, odd = venue(1, frame=apart), venue(2, OKX, wrong)
     assert run("swapped", wrong, others=(right, odd)).is_empty()
+
+
+def test_the_larger_one_of_two_mirrored_moves_is_the_swap() -> None:
+    """Prices go up and then down by the same: seen from the bar before, a swap is mirrored, too."""
+    bars = put(walk(), pl.int_range(pl.len()) >= PLACE - 1, **dict.fromkeys(PRICES, 100.0))
+    apart = times(times(bars, at(PLACE), 1.002), at(PLACE + 1), 1 / 1.002)
+    findings = run("swapped", swap(apart, PLACE), others=(venue(1, frame=apart),))
+    assert findings["start"].to_list() == [T0 + PLACE * MINUTE]
