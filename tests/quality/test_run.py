@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lake.errors import DamagedError
 from lake.quality.checks.completeness import gaps
-from lake.quality.configure import ConfiguredCheck
+from lake.quality.configure import ConfiguredCheck, configure
 from lake.quality.findings import as_rows
-from lake.quality.run import FINDINGS, run_checks
+from lake.quality.run import FINDINGS, run_checks, run_groups
 from lake.quality.score import DELAYS
 from lake.quality.slice import Slice
 from tests.conftest import DAY, MINUTE, SECOND, T0, TIME, bars, trades
@@ -179,3 +182,29 @@ def test_a_bar_is_late_by_the_time_after_its_end() -> None:
     received = pl.Series([end + timedelta(milliseconds=80) for end in ends], dtype=TIME)
     live = slice_of("bars_1m", bars(5, received_at=received))
     assert run_checks(live, []).days.rows() == [(T0, 5, 80.0, 80.0, 80.0)]
+
+
+def test_groups_are_checked_in_order_and_errors_arrive() -> None:
+    groups = [[slice_of("bars_1m", bars(count))] for count in (3, 1, 2, 5)]
+    builtin = configure(groups[0][0].dataset)
+    rows = [result.days["rows"].sum() for _, result in run_groups(groups, builtin)]
+    assert rows == [3, 1, 2, 5]
+
+    def fail() -> Iterator[list[Slice]]:
+        yield groups[0]
+        raise DamagedError("a file is damaged")
+
+    with pytest.raises(DamagedError, match="a file is damaged"):
+        list(run_groups(fail(), builtin))
+
+
+def test_own_checks_run_one_by_one_where_they_were_called() -> None:
+    threads: set[int] = set()
+
+    def remember(_: Slice) -> pl.LazyFrame:
+        threads.add(threading.get_ident())
+        return pl.LazyFrame(schema=FINDINGS).select("start")
+
+    groups = [[slice_of("bars_1m", bars(2))] for _ in range(3)]
+    assert len(list(run_groups(groups, [check(remember)]))) == 3
+    assert threads == {threading.get_ident()}
