@@ -30,6 +30,8 @@ FINDINGS = pl.Schema(
         "context": pl.String(),
     }
 )
+IS_DEFECT = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
+"""Whether a finding is one: intervals without a trade count in scores, and are not recorded."""
 FOLDED_PATTERN = r"^\d+ more like this: "
 """Pattern at the start of the message of a finding that stands for many findings of a day."""
 
@@ -271,8 +273,12 @@ def _add_context(findings: pl.DataFrame, frame: pl.DataFrame, dataset: Dataset) 
     number = pl.int_range(pl.len()).over(pl.col("start").dt.date())
     numbered = findings.sort("start", maintain_order=True).with_columns(_number=number)
     texts = [
-        _format_day_context(frame, times, dataset, start, end) if number < _MAX_CONTEXTS else "[]"
-        for start, end, number in numbered.select("start", "end", "_number").iter_rows()
+        _format_day_context(frame, times, dataset, start, end)
+        if number < _MAX_CONTEXTS and is_defect
+        else "[]"
+        for start, end, number, is_defect in numbered.select(
+            "start", "end", "_number", is_defect=IS_DEFECT
+        ).iter_rows()
     ]
     return numbered.drop("_number").with_columns(context=pl.Series(texts, dtype=pl.String))
 

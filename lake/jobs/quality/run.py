@@ -21,7 +21,7 @@ from lake.model.time import TimeRange
 from lake.model.venues import find_capabilities
 from lake.quality.checks.completeness import gaps
 from lake.quality.configure import ConfiguredCheck, Overrides, OwnChecks, configure
-from lake.quality.run import FINDINGS, run_groups
+from lake.quality.run import FINDINGS, IS_DEFECT, run_groups
 from lake.quality.score import score_days
 from lake.query.markets import read_instruments
 from lake.query.overview import join_answers
@@ -172,8 +172,7 @@ def check_tables(
         groups = cut_groups(inputs, name, selection, damages, exactly=exactly)
         for data, result in run_groups(groups, checks[name]):
             progress.advance(int(result.days["rows"].sum()))
-            is_defect = (pl.col("check") != "gaps") | (pl.col("reason") != "no_trade")
-            findings = result.findings.filter(is_defect)
+            findings = result.findings.filter(IS_DEFECT)
             scores = score_days(result.days, result.findings)
             yield MarketResult(name, data.market, data.range, findings, scores)
         progress.end()

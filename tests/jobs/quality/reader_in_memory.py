@@ -36,7 +36,10 @@ class ReaderInMemory(TableReader):
     def _read(
         self, selection: Selection, wanted: Sequence[str], predicate: pl.Expr | None
     ) -> pl.DataFrame:
-        frame = self.select_rows(self._frame.lazy(), selection)
+        rows, partitioning = self._frame.lazy(), self.dataset.partitioning
+        if partitioning.keeps_date:
+            rows = rows.with_columns(pl.lit("").alias(partitioning.column))
+        frame = self.select_rows(rows, selection)
         if predicate is not None:
             frame = frame.filter(predicate)
         return self.sort_rows(frame, selection, wanted)
