@@ -83,7 +83,7 @@ def of_coins(tables: Mapping[str, Mapping[str, pl.DataFrame]]) -> dict[str, pl.D
     }
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(st.integers(0, 99), st.data())
 def test_minutes_of_many_markets_are_checked_as_those_of_each(
     seed: int, data: st.DataObject
