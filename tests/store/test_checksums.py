@@ -234,18 +234,36 @@ def test_a_damaged_record_is_refused(filled: Store, change: Callable[[bytes], by
     assert "delete it" in caught.value.hint
 
 
-def test_a_disk_that_fails_to_sync_fails_the_write(
-    filled: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No real disk fails on demand; the next write seals what this one left."""
+def _fail_to_sync(patch: pytest.MonkeyPatch, write_again: Callable[[], object]) -> None:
+    """Write to a disk that fails: no real one does on demand."""
 
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
+    with patch.context() as failing:
+        failing.setattr(os, "fsync", fail)
         with pytest.raises(StorageError, match="the disk is full"):
-            write(filled, "trades", trades(5, first=50))
+            write_again()
+
+
+def test_new_rows_that_cannot_be_synced_are_not_committed(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fail_to_sync(monkeypatch, lambda: write(filled, "trades", trades(5, first=50)))
     assert len(list_records(table_of(filled))) == 4
-    assert write(filled, "trades", trades(5, first=50)).unchanged == 5
+    assert len(list(table_of(filled).rglob("*.parquet"))) == 3
+    assert write(filled, "trades", trades(5, first=50)).inserted == 5
     assert set(list_live(filled)) <= set(read_hashes(filled))
+
+
+def test_a_merge_that_cannot_be_synced_fails_and_the_next_write_seals_it(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(lake)
+    write(store, "bars_1m", bars(5))
+    revised = bars(5, volume=[9.0] * 5)
+    _fail_to_sync(monkeypatch, lambda: write(store, "bars_1m", revised))
+    table = store.root.tables / "bars_1m"
+    assert len(list_records(table)) == 2
+    assert write(store, "bars_1m", revised).unchanged == 5
+    assert len(list_records(table)) == 3
