@@ -163,7 +163,7 @@ def test_config_shows_values_origins_and_masks_secrets(
         "value": "False",
         "origin": "environment",
     }
-    assert settings["http.timeout_seconds"]["origin"] == "default"
+    assert settings["http.max_answer_bytes"]["origin"] == "default"
     assert settings["exchanges.binance.secret"]["value"] == "**********"
     assert "hunter2" not in shown.out
     severity = settings["alerts.rules.bad.severity"]
