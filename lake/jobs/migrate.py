@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import polars as pl
@@ -14,7 +15,7 @@ from lake.model.partitions import Granularity
 from lake.model.progress import NoProgress, Progress
 from lake.store.columns import build_missing_fields
 from lake.store.damages import Damages
-from lake.store.delta import add_missing_columns
+from lake.store.delta import add_missing_columns, write_checkpoint
 from lake.store.ledger import Ledger
 from lake.store.locks import lock_for_pin
 from lake.store.migrate import change_granularity
@@ -128,6 +129,8 @@ class Migrator:
             done = change_granularity(
                 table, step.dataset, now=now, job_id=job_id, progress=progress
             )
+        # The entry names all files, old and new: without a checkpoint, tables would open slowly.
+        write_checkpoint(Path(table.folder), step.dataset, self._store.clock)
         tally.add(step.dataset.name, WriteResult(done.rows, 0, 0, 0, done.version))
 
 
