@@ -47,6 +47,7 @@ class Walks:
 
     name = f"files:{EXCHANGE}"
     batch_size = 1_000
+    concurrency = 8
     requests = 0
 
     def __init__(self, step: int = 1) -> None:
