@@ -162,7 +162,7 @@ class Maintenance:
     def checkpoint(self, table: Names = (), *, timeframe: Names = ()) -> pl.DataFrame:
         """Write checkpoints, so that tables open faster; return table and version.
 
-        Delta writes one each 100 commits by itself, of the tables of the lake itself each 20.
+        A table gets one each 20 commits by itself.
         """
         return self._maintainer.checkpoint(self._context.tables(table, timeframe))
 

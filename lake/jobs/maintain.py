@@ -156,7 +156,7 @@ class Maintainer:
     def checkpoint(self, tables: Sequence[str] = ()) -> pl.DataFrame:
         """Write checkpoints, so that tables open faster; return table and version.
 
-        Delta writes one each 100 commits by itself, of the tables of the lake itself each 20.
+        A table gets one each 20 commits by itself.
         """
         datasets = self._resolve_datasets(tables)
         arguments = {"tables": [dataset.name for dataset in datasets]}

@@ -53,9 +53,8 @@ WRITER = WriterProperties(
 AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 CONFLICT_ATTEMPTS = 100
 _CHECKPOINT_INTERVAL = "delta.checkpointInterval"
-_USUAL_INTERVAL = 100
-# Each run opens the lake's own tables; they have few files, so that a checkpoint costs little.
-_OWN_INTERVAL = 20
+# Each run opens tables: the entries since the last checkpoint cost it more than the checkpoints do.
+_INTERVAL = 20
 # Without their last rows, work is repeated, and nothing else is lost: what becomes of such rows.
 REPEATABLE = {
     "coverage": "what they recorded is requested again",
@@ -84,7 +83,6 @@ class DataFile:
 
 def create_table(path: Path, dataset: Dataset, clock: CommitClock) -> None:
     """Create the table of a dataset if it does not exist; another writer may be faster."""
-    interval = _USUAL_INTERVAL if dataset.kind == "data" else _OWN_INTERVAL
     with translate_errors(f"table {dataset.name}"), suppress(CommitFailedError):
         DeltaTable.create(
             path,
@@ -95,7 +93,7 @@ def create_table(path: Path, dataset: Dataset, clock: CommitClock) -> None:
             description=dataset.title,
             configuration={
                 "delta.enableExpiredLogCleanup": "false",
-                _CHECKPOINT_INTERVAL: str(interval),
+                _CHECKPOINT_INTERVAL: str(_INTERVAL),
                 "delta.dataSkippingStatsColumns": ",".join(list_bounded(dataset)),
             },
             commit_properties=build_commit_properties(clock.stamp({}, path)),
@@ -286,8 +284,7 @@ def write_checkpoint(path: Path, dataset: Dataset, clock: CommitClock) -> int:
 
 def create_due_checkpoint(table: LocalTable) -> None:
     """Write a checkpoint of the version of a handle if one is due, by the rule of delta-rs."""
-    configured = table.metadata().configuration.get(_CHECKPOINT_INTERVAL)
-    if (table.version() + 1) % int(configured or _USUAL_INTERVAL) == 0:
+    if (table.version() + 1) % int(table.metadata().configuration[_CHECKPOINT_INTERVAL]) == 0:
         table.load()
         table.create_checkpoint()
 

@@ -37,7 +37,8 @@ from lake.store.log import (
 from lake.store.root import sync_folder
 
 _log = get_logger(__name__)
-# delta-rs writes a checkpoint each hundred commits: older ones are not read to open a table.
+# A checkpoint is written each 20 commits: older ones are not read to open a table, even if the last
+# checkpoints are lost.
 RECENT = 128
 SET_ASIDE = "_set_aside"
 _PARQUET = b"PAR1"

@@ -131,14 +131,14 @@ def _complete(store: Store, rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def test_a_checkpoint_is_made_each_hundred_commits(lake: Lake) -> None:
+def test_a_checkpoint_is_made_each_twenty_commits(lake: Lake) -> None:
     store = store_of(lake)
-    for number in range(101):
+    for number in range(21):
         write(store, "bars_1m", bars(1, start=T0 + number * MINUTE))
     folder = lake.root.tables / "bars_1m"
-    assert (folder / name_checkpoint(99)).exists()
-    assert json.loads((folder / "_delta_log/_last_checkpoint").read_text())["version"] == 99
-    assert count_rows(lake, "bars_1m") == 101
+    assert (folder / name_checkpoint(19)).exists()
+    assert json.loads((folder / "_delta_log/_last_checkpoint").read_text())["version"] == 19
+    assert count_rows(lake, "bars_1m") == 21
     assert lake.maintenance.verify("bars_1m").tables["damaged"].sum() == 0
 
 
