@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,6 @@ from lake.model.time import DAY, TimeRange
 from lake.store.log import has_table, parse_metadata, read_actions, read_latest_version
 
 _DAY = ("table", *MARKET_DAY)
-_TIME = re.compile(r"arrow_cast\('([^']+)'")
-"""A time in the predicate of a merge, such as `timestamp = arrow_cast('2024-01-01T…', …)`."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +70,24 @@ class CommitRange:
         for add in (entry["add"] for entry in entries if "add" in entry):
             *market, whole = parse_partition(add["partitionValues"])
             if add["dataChange"] and tuple(market) in markets:
-                days = self._find_row_days(add, whole, info)
+                days = self._find_row_days(add, whole, own)
                 yield (*market, *days, own.get("job"), own.get("source"))
 
     def _find_row_days(
-        self, add: Mapping[str, Any], whole: TimeRange, info: Mapping[str, Any]
+        self, add: Mapping[str, Any], whole: TimeRange, own: Mapping[str, Any]
     ) -> tuple[str, str]:
-        """Return bounds of the first and last day of the rows that a commit wrote into a file."""
+        """Return bounds of the first and last day of the rows that a commit wrote into a file.
+
+        `own`: what lake says of the commit, with the first and last time of all its rows.
+        """
         start, end = f"{whole.start:%Y-%m-%d}", f"{whole.end - DAY:%Y-%m-%d}"
         if start == end:
             return start, start
         name = self.dataset.time_column
         stats = orjson.loads(add.get("stats") or "{}")
-        # A rewritten file also holds rows that the commit did not touch. The rows of the commit lie
-        # within the times of its batch, which are in its predicate.
-        predicate = (info.get("operationParameters") or {}).get("predicate") or ""
-        times = sorted(_TIME.findall(predicate))
-        firsts = [start, stats.get("minValues", {}).get(name), *times[:1]]
-        lasts = [stats.get("maxValues", {}).get(name), end, *times[-1:]]
+        # A rewritten file also holds rows that the commit did not touch.
+        firsts = [start, stats.get("minValues", {}).get(name), own.get("first")]
+        lasts = [stats.get("maxValues", {}).get(name), end, own.get("last")]
         return max(text[:10] for text in firsts if text), min(text[:10] for text in lasts if text)
 
 

@@ -17,7 +17,7 @@ from lake.model.market import MARKET_COLUMNS
 from lake.model.partitions import MARKET_DAY
 from lake.model.revision import CONFLICTS, REVISED_AT, has_repeated_keys, revise
 from lake.model.selection import Selection
-from lake.model.time import MICROSECOND
+from lake.model.time import MICROSECOND, iso
 from lake.store.conform import keep_latest, mark_conflicting, sort_rows
 from lake.store.local_table import LocalTable
 from lake.store.reader import TIME_STEP
@@ -142,7 +142,17 @@ class Preparation:
     def _complete_metadata(self, rows: pl.DataFrame) -> dict[str, Any]:
         conflicting = self.conflicting.height
         counts = {"rejected": self._metadata["rejected"] + conflicting, "conflicting": conflicting}
-        return {**self._metadata, **counts, "digest": compute_digest(self._dataset, rows)}
+        return {**self._metadata, **counts, **describe_rows(self._dataset, rows)}
+
+
+def describe_rows(dataset: Dataset, rows: pl.DataFrame) -> dict[str, str]:
+    """Describe rows of a commit for its metadata: their digest, and their first and last time."""
+    digest = {"digest": compute_digest(dataset, rows)}
+    if rows.is_empty():
+        return digest
+    time = pl.col(dataset.time_column)
+    first, last = rows.select(time.min().alias("first"), time.max().alias("last")).row(0)
+    return {**digest, "first": iso(first), "last": iso(last)}
 
 
 @dataclass(frozen=True)
