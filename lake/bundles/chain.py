@@ -81,7 +81,7 @@ def read_bounds(table: PinnedTable, selection: Selection) -> pl.DataFrame:
     with translate_errors(f"table {table.dataset.name}"):
         found = (
             pl.scan_parquet(
-                [f"{table.uri}/{path}" for path in files["path"]],
+                table.locate(files["path"]),
                 glob=False,
                 hive_partitioning=False,
                 include_file_paths="_path",

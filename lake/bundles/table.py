@@ -128,10 +128,7 @@ class PinnedTable(TableReader):
         if within is None:
             return self.index.files(self.dataset.name, self.pinned).clear()
         files = self.index.files(self.dataset.name, within)
-        expected = (
-            ExpectedFile(f"{self.uri}/{path}", size, digest)
-            for path, size, digest in files.select("path", "bytes", "sha256").iter_rows()
-        )
+        expected = map(ExpectedFile, self.locate(files["path"]), files["bytes"], files["sha256"])
         mismatches = self.checker.find_wrong(expected)
         if mismatches:
             names = ", ".join(sorted(file.path for file in mismatches))

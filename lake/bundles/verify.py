@@ -186,7 +186,7 @@ def _verify_rows(contents: Contents, progress: Progress, broken: set[str]) -> It
         for market in sorted(markets):
             pinned = Selection(market[:1], market[1:], table.pinned.start, table.pinned.end)
             files = contents.files.files(ref.table, pinned)
-            if not broken.isdisjoint(f"{table.uri}/{path}" for path in files["path"]):
+            if not broken.isdisjoint(table.locate(files["path"])):
                 continue
             own_days = pinned_days.filter(exchange=market[0], symbol=market[1])
             where = f"{place}: {' '.join(market)}"

@@ -110,7 +110,7 @@ def _list_files(reader: TableReader, selections: Sequence[Selection]) -> list[st
     files = pl.concat([reader.files(selection) for selection in selections])
     if len(selections) > 1:
         files = files.unique("path").sort("exchange", "symbol", "first", "path")
-    return [f"{reader.uri}/{path}" for path in files["path"]]
+    return reader.locate(files["path"])
 
 
 def _render_files(name: str, dataset: Dataset, lacking: Sequence[str]) -> str:

@@ -318,7 +318,7 @@ def _stage(snapshot: Snapshot, files: pl.DataFrame, staged: _Staging) -> None:
 
 def _read_rows(snapshot: Snapshot, paths: Iterable[str], partition: dict[str, Any]) -> pl.DataFrame:
     """Read the rows of files of one partition, with the columns that are in their paths."""
-    full = [f"{snapshot.uri}/{path}" for path in paths]
+    full = snapshot.locate(paths)
     options = build_scan_options(snapshot.dataset, snapshot.list_lacking())
     stored = pl.scan_parquet(full, glob=False, hive_partitioning=False, **options).collect()
     shown = snapshot.dataset.polars_schema

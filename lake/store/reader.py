@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -65,6 +65,11 @@ class TableReader(ABC):
             of its partition), `rows`, `bytes`, `first` and `last` time, rounded down to
             milliseconds; ordered by market and time.
         """
+
+    def locate(self, paths: Iterable[str]) -> list[str]:
+        """Return the full paths of data files, whose paths are relative to the table."""
+        folder = f"{self.uri}/"
+        return [folder + path for path in paths]
 
     def clip(self, selection: Selection) -> Selection | None:
         """Return the part of a selection that the reader can hold; None if there is none."""
@@ -141,7 +146,7 @@ class TableReader(ABC):
         """Scan data files for the rows of a selection, in the order of the files."""
         if files.is_empty():
             return self.dataset.empty().lazy()
-        paths = [f"{self.uri}/{path}" for path in files["path"]]
+        paths = self.locate(files["path"])
         partitioning = self.dataset.partitioning
         partitions = dict.fromkeys(MARKET_COLUMNS, pl.String())
         frame = pl.scan_parquet(
