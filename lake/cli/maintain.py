@@ -80,7 +80,12 @@ def vacuum(
 
 def checkpoint(session: Session, table: Tables = None, timeframe: Timeframes = None) -> None:
     """Write a checkpoint of each table's log, so that it opens faster."""
-    show(session, session.lake().maintenance.checkpoint(**which(table, timeframe)))
+    import polars as pl
+
+    maintenance, tables = session.lake().maintenance, which(table, timeframe)
+    show_done(
+        lambda: maintenance.checkpoint(**tables), pl.DataFrame, lambda result: show(session, result)
+    )
 
 
 def gc(session: Session, dry_run: DryRun = False, yes: Yes = False) -> None:

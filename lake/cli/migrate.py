@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lake.cli.output import show
+from lake.cli.partial import show_done
 from lake.cli.session import Session, command
 from lake.model.words import count
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,10 +36,20 @@ def migrate(
 
     Bundles keep the files that they need. Run the command again if it was interrupted.
     """
+    import polars as pl
+
     from lake.model.catalog import parse_granularity
 
     chosen = dict(parse_granularity(text) for text in granularity or [])
-    steps = session.lake().maintenance.migrate(chosen, apply=apply, progress=session.progress())
+    maintenance, progress = session.lake().maintenance, session.progress()
+    show_done(
+        lambda: maintenance.migrate(chosen, apply=apply, progress=progress),
+        pl.DataFrame,
+        lambda steps: _show_steps(session, steps, apply=apply),
+    )
+
+
+def _show_steps(session: Session, steps: pl.DataFrame, *, apply: bool) -> None:
     show(session, steps)
     text = f"Made {count(steps.height, 'step')}."
     if steps.is_empty():

@@ -12,8 +12,8 @@ _Report = TypeVar("_Report")
 
 def show_done(
     work: Callable[[], _Report], kind: type[_Report], show: Callable[[_Report], None]
-) -> None:
-    """Show the result of work, also if an error that carries it follows.
+) -> _Report:
+    """Show the result of work, also if an error that carries it follows; return it.
 
     Parameters
     ----------
@@ -32,3 +32,4 @@ def show_done(
             show(error.report)
         raise
     show(report)
+    return report

@@ -21,8 +21,9 @@ from lake.cli.options import (
     which,
 )
 from lake.cli.output import rounded_down, show, show_record, write_text
+from lake.cli.partial import show_done
 from lake.cli.session import Format, Session, command
-from lake.errors import DamagedError, QualityError, UsageError
+from lake.errors import QualityError, UsageError
 from lake.model.words import count
 
 if TYPE_CHECKING:
@@ -77,17 +78,15 @@ def check(
 
     is_shown = session.stderr().is_terminal and session.format is Format.table
     lake = session.lake(hidden_logs=(FINDINGS,) if is_shown and not session.verbose else ())
-    try:
-        result = lake.quality.check(
+    result = show_done(
+        lambda: lake.quality.check(
             **which(table, timeframe),
             **where(exchange, symbol, since, until),
             progress=session.progress(),
-        )
-    except DamagedError as error:
-        if isinstance(error.report, CheckReport):  # all other tables are checked
-            _show_check(session, error.report)
-        raise
-    _show_check(session, result)
+        ),
+        CheckReport,
+        lambda report: _show_check(session, report),
+    )
     failing = result.worst(fail_on)
     if failing:
         raise QualityError(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from lake.cli.options import Tables, Timeframes, which
 from lake.cli.output import show
+from lake.cli.partial import show_done
 from lake.cli.session import Format, Session, command
 from lake.errors import DamagedError
 from lake.model.words import count
+
+if TYPE_CHECKING:
+    from lake.store.verify import TableVerification
 
 _GROUP_HELP = "Compare files of tables with what was committed; see also `lake bundle verify`."
 
@@ -27,11 +33,21 @@ def verify_table(session: Session, table: Tables = None, timeframe: Timeframes =
     Files without a recorded hash, of an earlier version or of another program, are listed as
     `unrecorded`; they are no mismatch.
     """
+    from lake.store.verify import TableVerification
+
+    maintenance, progress = session.lake().maintenance, session.progress()
+    tables = which(table, timeframe)
+    show_done(
+        lambda: maintenance.verify(**tables, progress=progress),
+        TableVerification,
+        lambda result: _show_verification(session, result),
+    )
+
+
+def _show_verification(session: Session, result: TableVerification) -> None:
+    """Show what was verified; mismatches are an error, whatever else could not be verified."""
     import polars as pl
 
-    result = session.lake().maintenance.verify(
-        **which(table, timeframe), progress=session.progress()
-    )
     problems = result.problems
     if session.format is not Format.table:
         show(session, result.files)

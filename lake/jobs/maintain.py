@@ -166,8 +166,9 @@ class Maintainer:
                 with damages.collect(dataset.name):
                     version = self._write_checkpoint(dataset)
                     rows.append({"table": dataset.name, "version": version})
-            damages.raise_if_any()
-        return pl.DataFrame(rows, schema={"table": pl.String(), "version": pl.Int64()})
+            report = pl.DataFrame(rows, schema={"table": pl.String(), "version": pl.Int64()})
+            damages.raise_if_any(report)
+        return report
 
     def gc(self, *, dry_run: bool = False) -> pl.DataFrame:
         """Delete files that crashes left beside the tables, if older than an hour.

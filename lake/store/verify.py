@@ -22,7 +22,8 @@ from lake.store.checksums import (
     order_records,
     read_record,
 )
-from lake.store.damages import UNREADABLE
+from lake.store.damages import UNREADABLE, Damages
+from lake.store.faults import translate_errors
 from lake.store.hashing import hash_files
 from lake.store.log import has_lost_log, list_newest_entry
 from lake.store.reader import FILES
@@ -109,19 +110,29 @@ class _Expected:
 def verify_tables(
     store: Store, datasets: Iterable[Dataset], progress: Progress
 ) -> TableVerification:
-    """Verify the live data files and the whole log of tables, by their recorded hashes."""
-    tables, problems = [], []
+    """Verify the live data files and the whole log of tables, by their recorded hashes.
+
+    Raises
+    ------
+    StorageError
+        The storage refuses files of a table. All others are verified, and the error has the result.
+    """
+    tables, problems, damages = [], [], Damages()
     for dataset in datasets:
-        summary, found = _verify_table(store, dataset, progress)
-        tables.append({"table": dataset.name, **summary})
-        problems += [
-            {"table": dataset.name, "path": p.path, "kind": p.kind, "expected": p.expected,
-             "found": p.found}
-            for p in found
-        ]  # fmt: skip
-    return TableVerification(
+        name = dataset.name
+        with damages.collect(name), translate_errors(f"table {name}"):
+            summary, found = _verify_table(store, dataset, progress)
+            tables.append({"table": name, **summary})
+            problems += [
+                {"table": name, "path": p.path, "kind": p.kind, "expected": p.expected,
+                 "found": p.found}
+                for p in found
+            ]  # fmt: skip
+    result = TableVerification(
         pl.DataFrame(tables, schema=_TABLES), pl.DataFrame(problems, schema=PROBLEMS)
     )
+    damages.raise_if_any(result)
+    return result
 
 
 _NO_LOG = "its data files are there, and no commit is"
