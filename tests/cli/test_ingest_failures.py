@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -78,3 +80,47 @@ def test_a_symbol_that_was_never_covered_is_an_error_before_anything_is_fetched(
     assert (refused.code, refused.error["code"]) == (2, "unknown_name")
     assert "ETH/USDT" in refused.error["message"]
     assert cli("tables", "--json").json == []
+
+
+def test_an_answer_over_the_limit_is_an_error_of_the_source(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("init")
+    monkeypatch.setenv("LAKE_HTTP__MAX_ANSWER_BYTES", "1000")
+    done = cli("ingest", "bars", *MARKETS, "--since", "1d", "--json")
+    assert (done.code, done.error["code"]) == (4, "source_unavailable")
+    assert "an answer of more than 1,000 bytes" in done.error["message"]
+    assert "/exchangeInfo" in done.error["message"]
+
+
+@pytest.fixture
+def redirecting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The hosts that were asked: an exchange redirects all requests to another host, itself."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(str(self.headers["Host"]).partition(":")[0])
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{server.server_port}{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Write nothing to stderr, which the test reads."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("LAKE_EXCHANGES__BINANCE__URL", f"http://127.0.0.1:{server.server_port}")
+        yield asked
+        server.shutdown()
+
+
+def test_a_redirect_to_another_host_is_an_error_of_the_source(
+    cli: Cli, redirecting: list[str]
+) -> None:
+    cli("init")
+    done = cli("ingest", "bars", *MARKETS, "--since", "1d", "--json")
+    assert (done.code, done.error["code"]) == (4, "source_unavailable")
+    assert "a redirect to another host, localhost" in done.error["message"]
+    assert set(redirecting) == {"127.0.0.1"}
