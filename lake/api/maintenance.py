@@ -119,6 +119,11 @@ class Maintenance:
         TableVerification
             `is_intact`; `problems`: damaged and missing files; `files`: these, and files without a
             recorded hash, which an earlier version or another program wrote; `tables`: counts.
+
+        Raises
+        ------
+        StorageError
+            The storage refuses files. All others are verified, and the error's `report` has that.
         """
         names = self._context.tables(table, timeframe, may_be_lost=True)
         return self._maintainer.verify(names, progress=progress)

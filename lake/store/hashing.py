@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
+from lake.errors import StorageError
 from lake.model.progress import NoProgress, Progress
 
 _READ_BYTES = 1024 * 1024
@@ -67,14 +68,31 @@ def is_plain_file(path: str | Path, folder: Path) -> bool:
     return real == os.path.join(os.path.realpath(folder), relative) and os.path.isfile(real)  # noqa: PTH113, PTH118 - for each of many files
 
 
-def hash_files(paths: Sequence[Path | str], progress: Progress | None = None) -> list[str]:
-    """Return the SHA-256 of each file, computed on all cores; progress advances by files."""
+def hash_files(
+    paths: Sequence[Path | str],
+    progress: Progress | None = None,
+    refused: dict[Path | str, StorageError] | None = None,
+) -> list[str]:
+    """Return the SHA-256 of each file, computed on all cores; progress advances by files.
+
+    Parameters
+    ----------
+    refused
+        Gets the errors of files that the storage refuses, whose hash is empty; None: the first one
+        is raised.
+    """
     progress = progress or NoProgress()
 
     def hash_some(some: Sequence[Path | str]) -> list[str]:
         digests = []
         for path in some:
-            digests.append(hash_file(path))
+            try:
+                digests.append(hash_file(path))
+            except StorageError as error:
+                if refused is None:
+                    raise
+                refused[path] = error
+                digests.append("")
             progress.advance()
         return digests
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
-from lake.errors import DamagedError, UnknownNameError
+from lake.errors import DamagedError, LakeError, StorageError, UnknownNameError
 from lake.model.dataset import Dataset
 from lake.model.progress import Progress
+from lake.model.words import count
 from lake.store.checksums import (
     LOG_PREFIX,
     find_last,
@@ -115,13 +116,13 @@ def verify_tables(
     Raises
     ------
     StorageError
-        The storage refuses files of a table. All others are verified, and the error has the result.
+        The storage refuses files. All others are verified, and the error has the result.
     """
     tables, problems, damages = [], [], Damages()
     for dataset in datasets:
         name = dataset.name
         with damages.collect(name), translate_errors(f"table {name}"):
-            summary, found = _verify_table(store, dataset, progress)
+            summary, found = _verify_table(store, dataset, progress, damages)
             tables.append({"table": name, **summary})
             problems += [
                 {"table": name, "path": p.path, "kind": p.kind, "expected": p.expected,
@@ -148,7 +149,7 @@ _TABLES = pl.Schema(
 
 
 def _verify_table(
-    store: Store, dataset: Dataset, progress: Progress
+    store: Store, dataset: Dataset, progress: Progress, damages: Damages
 ) -> tuple[dict[str, int | None], list[_Problem]]:
     folder = store.root.tables / dataset.name
     expected = _Expected.read(folder)
@@ -162,11 +163,9 @@ def _verify_table(
         snapshot = store.snapshot(dataset)
         version, files = snapshot.version, snapshot.files()
     except (UnknownNameError, *UNREADABLE) as error:
-        if not problems and (isinstance(error, UnknownNameError) or has_lost_log(folder)):
-            problems.append(_Problem(LOG_PREFIX, "missing", None, _NO_LOG))
-        elif not problems:
-            problems.append(_Problem(LOG_PREFIX, "damaged", "readable", error.message))
-    problems += _verify_data(folder, files, expected, progress)
+        if not problems:
+            problems.append(_explain_unopened(folder, error))
+    problems += _verify_data(folder, files, expected, progress, damages)
     counts = {
         kind: sum(problem.kind == kind for problem in problems)
         for kind in ("damaged", "missing", "unrecorded")
@@ -175,6 +174,15 @@ def _verify_table(
     return {
         "version": version, "files": files.height, "bytes": size, "commits": newest + 1, **counts
     }, problems  # fmt: skip
+
+
+def _explain_unopened(folder: Path, error: LakeError) -> _Problem:
+    """Return the problem of a table that cannot be opened; raise what is none of its files."""
+    if isinstance(error, UnknownNameError) or has_lost_log(folder):
+        return _Problem(LOG_PREFIX, "missing", None, _NO_LOG)
+    if isinstance(error, StorageError):
+        raise error
+    return _Problem(LOG_PREFIX, "damaged", "readable", error.message)
 
 
 def _verify_log(folder: Path, newest: int, expected: _Expected) -> Iterator[_Problem]:
@@ -205,21 +213,46 @@ def _verify_checkpoints(folder: Path, newest: int, expected: _Expected) -> Itera
 
 
 def _verify_data(
-    folder: Path, files: pl.DataFrame, expected: _Expected, progress: Progress
+    folder: Path, files: pl.DataFrame, expected: _Expected, progress: Progress, damages: Damages
 ) -> Iterator[_Problem]:
+    """Verify data files; of those that the storage refuses nothing is known but that."""
+    refused: dict[Path | str, StorageError] = {}
     sizes = dict(files.select("path", "bytes").iter_rows())
     present = [path for path in sizes if (folder / path).is_file()]
     progress.begin(f"hashing {folder.name}", len(present))
-    digests = hash_files([folder / path for path in present], progress)
+    digests = hash_files([folder / path for path in present], progress, refused)
     progress.end()
     hashes = dict(zip(present, digests, strict=True))
+    if refused:
+        damages.add(folder.name, _join_refused(refused))
+    for file in refused:
+        del sizes[str(Path(file).relative_to(folder))]
     for path, size in sizes.items():
-        recorded, found = expected.hashes.get(path), hashes.get(path)
-        if found is None:
-            yield _Problem(path, "missing", recorded)
-        elif recorded is None and not is_readable(folder / path, size):
-            yield _Problem(path, "damaged", f"{size} readable bytes", found)
-        elif recorded is None:
-            yield _Problem(path, "unrecorded", None, found)
-        elif found != recorded:
-            yield _Problem(path, "damaged", recorded, found)
+        recorded = expected.hashes.get(path)
+        problem = _compare_file(folder, path, size, recorded, hashes.get(path))
+        if problem is not None:
+            yield problem
+
+
+def _join_refused(refused: Mapping[Path | str, StorageError]) -> StorageError:
+    """Return one error for all files that the storage refuses."""
+    first = refused[min(refused, key=str)]
+    more = len(refused) - 1
+    return (
+        StorageError(f"{first.message}; and {count(more, 'more file')}", first.hint)
+        if more
+        else first
+    )
+
+
+def _compare_file(
+    folder: Path, path: str, size: int, recorded: str | None, found: str | None
+) -> _Problem | None:
+    """Compare the size and hash of a data file with what was recorded."""
+    if found is None:
+        return _Problem(path, "missing", recorded)
+    if recorded is None and not is_readable(folder / path, size):
+        return _Problem(path, "damaged", f"{size} readable bytes", found)
+    if recorded is None:
+        return _Problem(path, "unrecorded", None, found)
+    return None if found == recorded else _Problem(path, "damaged", recorded, found)

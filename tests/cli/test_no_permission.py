@@ -111,12 +111,24 @@ def test_others_are_checked(folder: Path) -> None:
     assert isinstance(json.loads(whole.out), list)
 
 
-def test_damage_of_another_table_is_still_found(folder: Path) -> None:
-    file = min((folder / "lake" / "tables" / "funding").rglob("*.parquet"))
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
+def test_damage_of_other_files_is_still_found(folder: Path, what: str) -> None:
+    tables = ["funding"] if what in WHOLE_TABLES else ["funding", "trades"]
+    files = [max((folder / "lake" / "tables" / table).rglob("*.parquet")) for table in tables]
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
     done = run(folder, "verify table")
     assert done.code == 3, done.err
     require_named(done)
-    assert [row["path"] for row in json.loads(done.out) if row["kind"] == "damaged"] == [
-        str(file.relative_to(folder / "lake" / "tables" / "funding"))
-    ]
+    damaged = {row["path"]: row["kind"] for row in json.loads(done.out)}
+    assert list(damaged.values()) == ["damaged"] * len(files)
+    assert {Path(path).name for path in damaged} == {file.name for file in files}
+
+
+def test_several_refused_files_are_one_error(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "lake", tmp_path / "lake")
+    first, second = sorted((tmp_path / "lake" / "tables" / "trades").rglob("*.parquet"))
+    with closed(first), closed(second):
+        done = run(tmp_path, "verify table trades")
+    assert done.code == 2, done.err
+    assert str(first) in done.error["message"]
+    assert done.error["message"].endswith("; and 1 more file")
