@@ -14,7 +14,7 @@ import pytest
 
 from lake.api import Lake
 from lake.bundles.bundle import Bundle
-from lake.bundles.manifest import ListPart, Manifest
+from lake.bundles.manifest import FORMAT, ListPart, Manifest
 from lake.errors import ConfigError, DamagedError, LakeError
 from lake.store import index
 from lake.store.hashing import hash_file
@@ -139,10 +139,12 @@ def test_a_manifest_of_another_lake_is_refused(lake: Lake, new_lake: NewLake) ->
         elsewhere.bundles.open(folder.name)
 
 
+@pytest.mark.parametrize("other", [FORMAT - 1, FORMAT + 1])
 @pytest.mark.usefixtures("bundle")
-def test_a_manifest_of_a_newer_format_is_not_read(lake: Lake) -> None:
-    edit(lake, ("format",), lambda _: 2)
-    with pytest.raises(ConfigError, match="has bundle format 2; this version reads up to 1"):
+def test_a_manifest_of_another_format_is_not_read(lake: Lake, other: int) -> None:
+    edit(lake, ("format",), lambda _: other)
+    said = rf"has bundle format {other}\b.*; this version reads {FORMAT}"
+    with pytest.raises(ConfigError, match=said):
         lake.bundles.open("b")
 
 
