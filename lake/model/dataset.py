@@ -225,14 +225,14 @@ class Dataset:
     family: str
     title: str
     description: str
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...] = field(hash=False)  # long: a look-up in a cache hashes the rest
     key: tuple[str, ...]
     time_column: str
     sort: tuple[str, ...]
     granularity: Granularity
     rows: RowKind
-    rules: tuple[Rule, ...] = field(default=())
-    checks: tuple[Check, ...] = field(default=())
+    rules: tuple[Rule, ...] = field(default=(), hash=False)
+    checks: tuple[Check, ...] = field(default=(), hash=False)
     keep_when: str | None = None
     timeframe: Timeframe | None = None
     available_at: str | None = None
@@ -242,8 +242,8 @@ class Dataset:
     rank: int = 100
     event: EventKind | None = None
     margin: timedelta = timedelta(hours=1)
-    fetch: Fetch | None = None
-    repair: RepairPolicy = RepairPolicy()
+    fetch: Fetch | None = field(default=None, hash=False)
+    repair: RepairPolicy = field(default=RepairPolicy(), hash=False)
     time_tolerance: timedelta = timedelta(0)
     counts_receipt: bool = True
     schedule: timedelta | None = None
