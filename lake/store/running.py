@@ -21,6 +21,7 @@ from typing import Any
 
 from lake.log import get_logger
 from lake.model.time import iso
+from lake.store.bounds import is_usable
 from lake.store.faults import translate_errors
 from lake.store.root import sync_folder
 from lake.version import VERSION
@@ -165,19 +166,30 @@ def _read(path: Path, *, is_running: bool) -> StartedJob | None:
     """Read the file of a job; None if it has just been removed, or is damaged."""
     try:
         facts = json.loads(path.read_bytes())
-        return StartedJob(
-            str(facts["job_id"]),
-            str(facts["command"]),
-            str(facts["arguments"]),
-            datetime.fromisoformat(facts["started_at"]),
-            str(facts["version"]),
-            is_running,
-        )
+        texts = [str(facts[name]) for name in ("job_id", "command", "arguments", "version")]
+        "".join(texts).encode()  # JSON can escape what no table can hold
+        started_at = _parse_start(facts["started_at"])
+        job_id, command, arguments, version = texts
+        return StartedJob(job_id, command, arguments, started_at, version, is_running)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         _log.error("file of a job is damaged", file=str(path), reason=str(error))
         return None
+
+
+def _parse_start(text: str) -> datetime:
+    """Parse when a job began.
+
+    Raises
+    ------
+    ValueError
+        It is no time, has no zone, or a lake cannot hold it.
+    """
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None or not is_usable(time):
+        raise ValueError(f"no job began at {text}")
+    return time
 
 
 def _is_locked(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -139,10 +140,28 @@ def test_a_job_that_a_full_disk_ends_is_interrupted(disk: Path) -> None:
     assert recorded(lake) == ["ok", "interrupted", "ok"]
 
 
-def test_a_damaged_file_of_a_job_stops_nothing(lake: Lake) -> None:
-    folder = lake.root.path / "jobs"
+DAMAGED: dict[str, str | dict[str, str]] = {
+    "cut": "{",
+    "no zone": {"started_at": "2024-01-01T00:00:00"},
+    "before all times": {"started_at": "0001-01-01T00:00:00+14:00"},
+    "after all times": {"started_at": "9999-12-31T23:59:59.999999+00:00"},
+    "no text": {"command": "\ud800"},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_of_a_job_stops_nothing(lake: Lake, name: str) -> None:
+    folder, damage = lake.root.path / "jobs", DAMAGED[name]
     folder.mkdir()
-    (folder / "20260101T000000-0.json").write_text("{")
+    facts = {
+        "job_id": "1",
+        "command": "test",
+        "arguments": "{}",
+        "started_at": "2024-01-01T00:00:00+00:00",
+        "version": "1",
+    }
+    text = damage if isinstance(damage, str) else json.dumps({**facts, **damage})
+    (folder / "20260101T000000-0.json").write_text(text)
     assert RunningJobs(lake.root.path).read() == []
     with record_job(Ledger(store_of(lake)), "test", {}, WriteCounts()):
         pass
