@@ -283,10 +283,15 @@ def write_checkpoint(path: Path, dataset: Dataset, clock: CommitClock) -> int:
 
 
 def create_due_checkpoint(table: LocalTable) -> None:
-    """Write a checkpoint of the version of a handle if one is due, by the rule of delta-rs."""
-    if (table.version() + 1) % int(table.metadata().configuration[_CHECKPOINT_INTERVAL]) == 0:
-        table.load()
-        table.create_checkpoint()
+    """Write a checkpoint of the version of a handle if one is due, by the rule of delta-rs.
+
+    None if another program has just committed: this must not undo what the caller says of its own.
+    """
+    interval = table.metadata().configuration.get(_CHECKPOINT_INTERVAL, _INTERVAL)
+    if (table.version() + 1) % int(interval) == 0:
+        with suppress(CommitFailedError):
+            table.load()
+            table.create_checkpoint()
 
 
 def build_commit_properties(metadata: Mapping[str, Any]) -> CommitProperties:

@@ -12,7 +12,9 @@ from deltalake.exceptions import CommitFailedError
 
 from lake.api import Lake
 from lake.store import append as appending
+from lake.store import delta
 from lake.store.checksums import name_checkpoint
+from lake.store.columns import build_schema
 from lake.store.local_table import LocalTable
 from lake.store.log import locate_log_file, read_actions, read_commits
 from lake.store.store import Store
@@ -140,6 +142,31 @@ def test_a_checkpoint_is_made_each_twenty_commits(lake: Lake) -> None:
     assert json.loads((folder / "_delta_log/_last_checkpoint").read_text())["version"] == 19
     assert count_rows(lake, "bars_1m") == 21
     assert lake.maintenance.verify("bars_1m").tables["damaged"].sum() == 0
+
+
+def test_rows_are_appended_to_a_table_without_an_interval_of_checkpoints(lake: Lake) -> None:
+    dataset = store_of(lake).catalog.dataset("trades")
+    DeltaTable.create(
+        lake.root.tables / "trades", build_schema(dataset), partition_by=list(dataset.partitions)
+    )
+    assert write(lake, "trades", trades(2)).inserted == 2
+    assert count_rows(lake, "trades") == 2
+
+
+def test_rows_count_as_inserted_if_another_program_commits_before_the_checkpoint(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(lake, "trades", trades(2))
+    table, create = DeltaTable(lake.root.tables / "trades"), delta.create_due_checkpoint
+    table.alter.set_table_properties({"delta.checkpointInterval": "2"})
+
+    def meddle(handle: LocalTable) -> None:
+        table.alter.set_table_properties({"delta.checkpointInterval": "4"})
+        create(handle)
+
+    monkeypatch.setattr(appending, "create_due_checkpoint", meddle)
+    result = write(lake, "trades", trades(2, start=T0 + DAY, first=10))
+    assert (result.inserted, count_rows(lake, "trades")) == (2, 4)
 
 
 def test_tables_that_ask_more_of_a_writer_are_merged_into(lake: Lake) -> None:
