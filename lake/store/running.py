@@ -29,6 +29,8 @@ from lake.version import VERSION
 _log = get_logger(__name__)
 FOLDER = "jobs"
 TEMPORARY = ".tmp"
+# Each is an open file, of which a process may often have 1,024; later jobs record the others.
+_MOST_CLAIMS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +121,16 @@ class RunningJobs:
 
     @contextmanager
     def claim_interrupted(self) -> Iterator[tuple[StartedJob, ...]]:
-        """Give the interrupted jobs to the block, and to nobody else; then remove their files.
+        """Give interrupted jobs to the block, and to nobody else; then remove their files.
 
-        If the block raises, or its process dies, the files stay.
+        They are the oldest ones, if there are many. If the block raises, or its process dies, their
+        files stay.
         """
         holds: dict[StartedJob, Hold] = {}
         try:
             for path in self._paths():
+                if len(holds) == _MOST_CLAIMS:
+                    break
                 hold = _claim(path)
                 job = _read(path, is_running=False) if hold else None
                 if hold and job:

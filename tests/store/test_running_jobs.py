@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import time
+from collections import Counter
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -138,6 +140,25 @@ def test_a_job_that_a_full_disk_ends_is_interrupted(disk: Path) -> None:
     with record_job(ledger, "fourth", {}, WriteCounts()):
         pass
     assert recorded(lake) == ["ok", "interrupted", "ok"]
+
+
+def test_more_dead_jobs_than_a_process_may_open_files_stop_nothing(lake: Lake) -> None:
+    folder, limits = lake.root.path / "jobs", resource.getrlimit(resource.RLIMIT_NOFILE)
+    folder.mkdir()
+    for number in range(600):
+        facts = {"job_id": f"{number}", "command": "test", "arguments": "{}", "version": "1"}
+        text = json.dumps({**facts, "started_at": "2024-01-01T00:00:00+00:00"})
+        (folder / f"20240101T000000-{number:03}.json").write_text(text)
+    ledger = Ledger(store_of(lake))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, limits[1]))
+    try:
+        for _ in range(3):
+            with record_job(ledger, "test", {}, WriteCounts()):
+                pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert files(lake) == []
+    assert Counter(recorded(lake)) == {"interrupted": 600, "ok": 3}
 
 
 DAMAGED: dict[str, str | dict[str, str]] = {
