@@ -9,7 +9,7 @@ from datetime import datetime
 from lake.model.intervals import RangeSet, intersect, subtract
 from lake.model.time import TimeRange, iso
 from lake.query.unchecked import Place
-from lake.query.unfinished import find_unfinished
+from lake.query.unfinished import Part, find_unfinished
 from lake.store.refusals import Refusal, Refusals
 from lake.store.store import Store
 
@@ -37,10 +37,23 @@ def describe_open(
         refusals[place].append(refusal.limit(covered.get(place, ())))
     for place, listed in refusals.items():
         texts[place] += describe_refusals(listed, covered.get(place, ()), store.now())
-    known = {(table, *market) for table, market in (*covered, *texts)}
-    for (table, exchange, symbol), item in find_unfinished(store, known).items():
+    starts = _find_starts((*covered.items(), *not_given.items()), refusals)
+    for (table, exchange, symbol), item in find_unfinished(store, starts).items():
         texts[table, (exchange, symbol)].append(item.describe())
     return {place: _join(listed) for place, listed in texts.items() if listed}
+
+
+def _find_starts(
+    answered: Iterable[tuple[Place, RangeSet]], refusals: Mapping[Place, Iterable[Refusal]]
+) -> dict[Part, datetime]:
+    """Find by table and market from when on something was answered or refused."""
+    begun = [(place, ranges[0].start) for place, ranges in answered if ranges]
+    begun += [(place, refusal.start) for place, listed in refusals.items() for refusal in listed]
+    starts: dict[Part, datetime] = {}
+    for (table, market), start in begun:
+        part = (table, *market)
+        starts[part] = min(start, starts.get(part, start))
+    return starts
 
 
 def describe_refusals(refusals: Iterable[Refusal], covered: RangeSet, now: datetime) -> list[str]:

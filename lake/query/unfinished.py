@@ -1,18 +1,20 @@
-"""Ingestions that did not end well, and the markets that they left without any coverage."""
+"""Ingestions that did not end well, and the markets of which they left the beginning open."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
 
 import polars as pl
 
+from lake.errors import UnknownNameError
 from lake.model.selection import Selection
-from lake.model.time import iso
+from lake.model.time import MICROSECOND, iso
 from lake.store.ledger import Ledger
 from lake.store.reader import EVERYTHING
 from lake.store.store import Store
@@ -25,7 +27,7 @@ _COLUMNS = ("timestamp", "job_id", "command", "arguments", "status")
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """An ingestion that left a market without any coverage, and from when on it was requested."""
+    """An ingestion that left the beginning of a market open, and from when on it was requested."""
 
     job_id: str
     status: str
@@ -37,31 +39,43 @@ class Unfinished:
         return text if self.status == "running" else f"{text}, `lake ingest` continues it"
 
 
-def find_unfinished(store: Store, known: Collection[Part]) -> dict[Part, Unfinished]:
-    """Find by table and market the ingestions that were to fetch it and did not.
+def find_unfinished(store: Store, known: Mapping[Part, datetime]) -> dict[Part, Unfinished]:
+    """Find by table and market the ingestions that were to fetch it from earlier on and did not.
 
     Rows of a killed run may be stored; without coverage nobody knows which are missing.
 
     Parameters
     ----------
     known
-        What is covered or refused: it goes on from there.
+        From when on something is covered or refused: it goes on from there.
     """
+
+    def is_settled(part: Part, since: datetime) -> bool:
+        return part in known and known[part] < since + _find_step(store, part[0])
+
     failed = _read_ingestions(store, pl.col("status") != "ok")
-    parts = {part for job in failed.iter_rows(named=True) for part in _list_parts(job)}
-    if parts <= set(known):
+    wanted = [item for job in failed.iter_rows(named=True) for item in _list_parts(job).items()]
+    if all(is_settled(*item) for item in wanted):
         return {}
     since = Selection(start=failed["timestamp"].min())  # type: ignore[arg-type]
     ended_well = _read_ingestions(store, pl.col("status") == "ok", since)
     found: dict[Part, Unfinished] = {}
     for job in pl.concat([failed, ended_well]).sort("timestamp", "job_id").iter_rows(named=True):
         for part, begin in _list_parts(job).items():
-            if part in known or job["status"] == "ok":
+            if is_settled(part, begin) or job["status"] == "ok":
                 found.pop(part, None)
                 continue
             first = min(begin, found[part].since) if part in found else begin
             found[part] = Unfinished(job["job_id"], job["status"], first)
     return found
+
+
+def _find_step(store: Store, table: str) -> timedelta:
+    """Return by how much what is covered may begin later than what was requested."""
+    with suppress(UnknownNameError):  # its dataset file is gone
+        timeframe = store.catalog.dataset(table).timeframe
+        return MICROSECOND if timeframe is None else timeframe.longest
+    return MICROSECOND
 
 
 def _read_ingestions(

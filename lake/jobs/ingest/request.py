@@ -157,10 +157,11 @@ def _read_begun(store: Store) -> dict[Part, datetime | None]:
     What only a user's own rows cover was never fetched, and is not begun.
     """
     rows = Ledger(store).read_coverage(EVERYTHING).filter(pl.col("source") != CLAIMED)
-    known: set[Part] = set(rows.select("dataset", "exchange", "symbol").unique().iter_rows())
-    known |= {
-        (item.table, item.market.exchange, item.market.symbol) for item in Refusals(store).read()
-    }
+    begun = rows.group_by("dataset", "exchange", "symbol").agg(pl.col("timestamp").min())
+    known: dict[Part, datetime] = {(t, e, s): start for t, e, s, start in begun.iter_rows()}
+    for item in Refusals(store).read():
+        part = (item.table, item.market.exchange, item.market.symbol)
+        known[part] = min(item.start, known.get(part, item.start))
     left = {part: item.since for part, item in find_unfinished(store, known).items()}
     return {**dict.fromkeys(known), **left}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from lake.api import Lake
@@ -72,6 +74,26 @@ def test_a_market_that_a_killed_run_left_uncovered_goes_on_from_its_beginning(
     Ledger(store).finish_job(job, "ok", {})
     assert chosen(covered) == COVERED
     assert covered.status().filter(symbol="ETH/USDT").is_empty()
+
+
+def test_a_covered_market_that_a_killed_run_was_to_fetch_from_earlier_on_goes_on_from_there(
+    covered: Lake,
+) -> None:
+    store, market = store_of(covered), Market("binance", "BTC/USDT")
+    earlier = T0 - 3 * DAY
+    killed = IngestRequest(covered.dataset("bars_1m"), market, earlier)
+    job = Ledger(store).start_job(*describe_job([killed]))
+    assert job.hold is not None
+    job.hold.release()  # as the kernel does where its process is killed
+    [request] = choose_requests(store, IngestChoice(("bars_1m",), exchanges=("binance",)))
+    assert request.since == earlier
+    shown = covered.status().filter(table="bars_1m", exchange="binance")["open"].item()
+    assert shown.startswith("not fetched from 2023-12-29T00:00:00Z")
+    half_a_bar_later = TimeRange(earlier + timedelta(seconds=30), T0)
+    answers = {part_of("bars_1m", market): [CoveredRange(half_a_bar_later, 1)]}
+    Ledger(store).record_coverage(answers, ORIGIN)
+    [request] = choose_requests(store, IngestChoice(("bars_1m",), exchanges=("binance",)))
+    assert request.since is None
 
 
 def test_a_killed_run_of_unequal_tables_tells_of_no_market_for_sure(covered: Lake) -> None:
