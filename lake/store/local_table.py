@@ -22,7 +22,7 @@ from lake.store.live_files import LiveFiles
 from lake.store.locks import lock_file
 from lake.store.log import PROBED, has_entry
 from lake.store.seal import seal_commits
-from lake.store.soundness import explain_damage, require_sound
+from lake.store.soundness import EntryId, explain_damage, identify_entry, require_sound
 
 _LONGEST_WAIT = timedelta(minutes=10)
 # Short, so that a process that commits without a break leaves room for others.
@@ -43,6 +43,7 @@ class LocalTable(DeltaTable):
     clock: CommitClock | None = None
     _live: LiveFiles | None = None
     _sound = -1
+    _entry: EntryId | None = None
     _sealed: int | None = None
 
     @property
@@ -73,6 +74,7 @@ class LocalTable(DeltaTable):
         What they do is loaded only if it is more than adding and removing files: `load` does that
         where delta-rs itself reads or writes the table.
         """
+        self._reopen_if_replaced()
         folder, version = Path(self.folder), self.version()
         newest = version
         while has_entry(folder, newest + 1):
@@ -119,7 +121,7 @@ class LocalTable(DeltaTable):
         version = self.version()
         if version != self._sound:
             require_sound(Path(self.folder), version, self._sound)
-            self._sound = version
+            self._mark_sound(version)
 
     def update_incremental(self) -> None:
         """Load later commits, and refuse damaged ones."""
@@ -165,6 +167,7 @@ class LocalTable(DeltaTable):
                     "Look whether that process hangs, then run the same command again.",
                 )
             if loads:
+                self._reopen_if_replaced()
                 self.update_incremental()
             else:
                 self.follow()
@@ -187,4 +190,21 @@ class LocalTable(DeltaTable):
         sealed, self._sealed = self._sealed, None
         with translate_errors(f"table {folder.name}"):
             seal_commits(folder, sealed, self.version(), metadata)
-        self._sealed = self._sound = self.version()
+        self._sealed = self.version()
+        self._mark_sound(self._sealed)
+
+    def _mark_sound(self, version: int) -> None:
+        self._sound, self._entry = version, identify_entry(Path(self.folder), version)
+
+    def _reopen_if_replaced(self) -> None:
+        """Open the table anew if its folder was replaced, by a backup for example.
+
+        Its commits would otherwise be taken for later ones of the table that was there.
+        """
+        folder = Path(self.folder)
+        if self._sound < 0 or identify_entry(folder, self._sound) == self._entry:
+            return
+        DeltaTable.__init__(self, folder)
+        self.__dict__.pop("checksums", None)
+        self._live, self._sealed, self._sound = None, None, -1
+        self.require_sound()

@@ -165,11 +165,6 @@ def list_newest_entry(table: Path) -> int:
     return -1
 
 
-def measure_entry(table: Path, version: int) -> int:
-    """Return the size of the log's entry of a version, in bytes."""
-    return os.stat(f"{table}/_delta_log/{version:020}.json").st_size  # noqa: PTH116 - much faster
-
-
 def has_entry(table: Path, version: int) -> bool:
     """Whether the log has an entry of a version."""
     return os.path.exists(f"{table}/_delta_log/{version:020}.json")  # noqa: PTH110 - much faster

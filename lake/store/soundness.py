@@ -6,8 +6,10 @@ coverage says that they are there. So a table is opened only if its recent commi
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -30,7 +32,6 @@ from lake.store.log import (
     list_added,
     list_newest_entry,
     locate_log_file,
-    measure_entry,
     read_actions,
     read_latest_version,
 )
@@ -43,6 +44,23 @@ RECENT = 128
 SET_ASIDE = "_set_aside"
 _PARQUET = b"PAR1"
 _CHANGED = "was changed since it was written"
+
+
+class EntryId(NamedTuple):
+    """What tells an entry of a log from another one of its version."""
+
+    number: int
+    changed_ns: int
+    bytes: int
+
+
+def identify_entry(table: Path, version: int) -> EntryId | None:
+    """Return what tells the log's entry of a version from another one; None if there is none."""
+    try:
+        entry = os.stat(f"{table}/_delta_log/{version:020}.json")  # noqa: PTH116 - much faster
+    except FileNotFoundError:
+        return None
+    return EntryId(entry.st_ino, entry.st_mtime_ns, entry.st_size)
 
 
 def require_sound(table: Path, newest: int, after: int = -1) -> None:
@@ -61,9 +79,9 @@ def require_sound(table: Path, newest: int, after: int = -1) -> None:
         A commit is empty or was changed; the message names its file.
     """
     for version in range(newest, max(after, newest - RECENT), -1):
-        with suppress(FileNotFoundError):  # other engines delete commits before a checkpoint
-            if measure_entry(table, version) == 0:
-                raise _build_error(table, version, "is empty")
+        entry = identify_entry(table, version)  # other engines delete those before a checkpoint
+        if entry and entry.bytes == 0:
+            raise _build_error(table, version, "is empty")
     if newest > after and _differs_from_record(table, newest):
         raise _build_error(table, newest, _CHANGED)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from lake.store.live_files import LiveFiles
 from lake.store.local_table import LocalTable
 from lake.store.log import locate_log_file, read_latest_version
 from lake.store.snapshot import Snapshot
-from tests.conftest import DAY, MINUTE, T0, bars, store_of, trades, write
+from tests.conftest import DAY, MINUTE, T0, NewLake, bars, store_of, trades, write
 
 
 def open_table(lake: Lake, name: str) -> LocalTable:
@@ -151,3 +152,21 @@ def test_an_entry_that_cannot_be_read_is_left_to_delta_rs(lake: Lake, text: str)
     locate_log_file(lake.root.tables / "bars_1m", 2).write_text(text)
     after = live.follow(lake.root.tables / "bars_1m", 2)
     assert after is None or (text == "" and after.frame.equals(live.frame))
+
+
+@pytest.mark.parametrize("commits", [1, 3, 5])
+def test_a_table_that_was_replaced_is_opened_anew(new_lake: NewLake, commits: int) -> None:
+    """As by a restore from a backup: its commits are no later ones of the table before."""
+    lake, other = new_lake(), new_lake()
+    store = store_of(lake)
+    for number in range(3):
+        write(store, "trades", trades(2, first=10 * number, start=T0 + number * DAY))
+    for number in range(commits):
+        write(other, "trades", trades(3, first=1000 + 10 * number, start=T0 + number * DAY))
+    assert lake.sql("SELECT count(*) FROM trades").fetchall() == [(6,)]
+    shutil.rmtree(lake.root.tables / "trades")
+    shutil.copytree(other.root.tables / "trades", lake.root.tables / "trades")
+    assert lake.sql("SELECT count(*) FROM trades").fetchall() == [(3 * commits,)]
+    assert write(store, "trades", trades(3, first=1000)).unchanged == 3
+    assert write(store, "trades", trades(2)).inserted == 2
+    assert lake.scan("trades").collect().height == 3 * commits + 2
