@@ -79,6 +79,8 @@ def query(
 def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.DataFrame]:
     """Yield the result in frames of about `rows` rows; at least one, which may be empty.
 
+    Columns of equal names are renamed as by `relation.pl()`: the second `close` is `close_1`.
+
     Raises
     ------
     UsageError
@@ -91,13 +93,7 @@ def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.D
     import duckdb
     from arro3.core import RecordBatchReader
 
-    intervals = [str(kind) == "INTERVAL" for kind in relation.types]
-    if any(intervals):
-        expressions = [
-            f'CAST("{name}" AS VARCHAR) AS "{name}"' if is_interval else f'"{name}"'
-            for name, is_interval in zip(relation.columns, intervals, strict=True)
-        ]
-        relation = relation.project(", ".join(expressions))
+    relation = _prepare_columns(relation)
     try:
         # arro3 comes with deltalake; the reader of DuckDB would import pyarrow and numpy.
         reader = RecordBatchReader.from_stream(relation)
@@ -108,6 +104,21 @@ def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.D
         if type(error) is not Exception and not isinstance(error, (duckdb.Error, PolarsError)):
             raise
         raise _explain_fetch(error) from error
+
+
+def _prepare_columns(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Give each column a name of its own, and a type that Arrow readers know."""
+    if len({name.lower() for name in relation.columns}) < len(relation.columns):
+        relation = relation.project("*")  # renames the later ones
+    intervals = [str(kind) == "INTERVAL" for kind in relation.types]
+    if not any(intervals):
+        return relation
+    names = ['"{}"'.format(name.replace('"', '""')) for name in relation.columns]
+    expressions = [
+        f"CAST({name} AS VARCHAR) AS {name}" if is_interval else name
+        for name, is_interval in zip(names, intervals, strict=True)
+    ]
+    return relation.project(", ".join(expressions))
 
 
 def _explain_fetch(error: Exception) -> LakeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -195,3 +195,35 @@ def test_a_result_comes_in_batches(filled: Lake) -> None:
     assert pl.concat(frames)["n"].to_list() == list(range(10000))
     empty = list(fetch_batches(filled.sql("SELECT price FROM trades WHERE price < 0"), rows=10))
     assert [frame.schema for frame in empty] == [pl.Schema({"price": pl.Float64()})]
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("SELECT a.close, b.close FROM bars_1m a JOIN bars_1m b USING (timestamp)", ["close"] * 2),
+        ("SELECT count(*), count(*) FROM bars_1m", ["count_star()"] * 2),
+        ("SELECT 1 AS x, 2 AS x_1, 3 AS X", ["x", "x_1", "X"]),
+        ("SELECT INTERVAL 1 DAY AS x, INTERVAL 2 DAY AS x", ["x"] * 2),
+        ('SELECT INTERVAL 1 DAY AS "a""b"', ['a"b']),
+    ],
+)
+def test_columns_of_equal_names_get_names_of_their_own(
+    filled: Lake, query: str, names: list[str]
+) -> None:
+    relation = filled.sql(query)
+    assert relation.columns == names
+    read = pl.concat(fetch_batches(relation, rows=10))
+    assert read.columns == relation.project("*").columns
+    assert len(set(read.columns)) == len(names)
+    assert read.rows() == [tuple(map(_text, row)) for row in relation.fetchall()]
+
+
+def _text(value: object) -> object:
+    return str(value).split(",")[0] if isinstance(value, timedelta) else value
+
+
+def test_a_join_of_all_columns_can_be_fetched(filled: Lake) -> None:
+    query = "SELECT * FROM bars_1m a JOIN bars_1m b ON a.timestamp = b.timestamp ORDER BY ALL"
+    read = pl.concat(fetch_batches(filled.sql(query), rows=10))
+    assert_frame_equal(read, filled.sql(query).pl())
+    assert {"close", "close_1", "available_at_1"} <= set(read.columns)
