@@ -126,7 +126,8 @@ class RunningJobs:
         They are the oldest ones, if there are many. If the block raises, or its process dies, their
         files stay.
         """
-        holds: dict[StartedJob, Hold] = {}
+        holds: list[Hold] = []
+        jobs: list[StartedJob] = []  # two files may say the same
         try:
             for path in self._paths():
                 if len(holds) == _MOST_CLAIMS:
@@ -134,18 +135,20 @@ class RunningJobs:
                 hold = _claim(path)
                 job = _read(path, is_running=False) if hold else None
                 if hold and job:
-                    holds[job] = hold
+                    holds.append(hold)
+                    jobs.append(job)
                 elif hold:
                     hold.remove()  # it says nothing: `_read` has logged it
-            yield tuple(holds)
-            for hold in holds.values():
+            yield tuple(jobs)
+            for hold in holds:
                 hold.remove()
         finally:
-            for hold in holds.values():
+            for hold in holds:
                 hold.release()
 
     def _paths(self) -> list[Path]:
-        return sorted(self._folder.glob("[!.]*.json"))
+        """List the files of jobs; to open anything else, such as a pipe, might wait for ever."""
+        return sorted(path for path in self._folder.glob("[!.]*.json") if path.is_file())
 
 
 def _write_locked(path: Path, content: bytes) -> int:
@@ -178,7 +181,7 @@ def _read(path: Path, *, is_running: bool) -> StartedJob | None:
         return StartedJob(job_id, command, arguments, started_at, version, is_running)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         _log.error("file of a job is damaged", file=str(path), reason=str(error))
         return None
 

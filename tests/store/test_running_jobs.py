@@ -161,8 +161,16 @@ def test_more_dead_jobs_than_a_process_may_open_files_stop_nothing(lake: Lake) -
     assert Counter(recorded(lake)) == {"interrupted": 600, "ok": 3}
 
 
+FACTS = {
+    "job_id": "1",
+    "command": "test",
+    "arguments": "{}",
+    "started_at": "2024-01-01T00:00:00+00:00",
+    "version": "1",
+}
 DAMAGED: dict[str, str | dict[str, str]] = {
     "cut": "{",
+    "nested": "[" * 100_000,
     "no zone": {"started_at": "2024-01-01T00:00:00"},
     "before all times": {"started_at": "0001-01-01T00:00:00+14:00"},
     "after all times": {"started_at": "9999-12-31T23:59:59.999999+00:00"},
@@ -174,17 +182,31 @@ DAMAGED: dict[str, str | dict[str, str]] = {
 def test_a_damaged_file_of_a_job_stops_nothing(lake: Lake, name: str) -> None:
     folder, damage = lake.root.path / "jobs", DAMAGED[name]
     folder.mkdir()
-    facts = {
-        "job_id": "1",
-        "command": "test",
-        "arguments": "{}",
-        "started_at": "2024-01-01T00:00:00+00:00",
-        "version": "1",
-    }
-    text = damage if isinstance(damage, str) else json.dumps({**facts, **damage})
+    text = damage if isinstance(damage, str) else json.dumps({**FACTS, **damage})
     (folder / "20260101T000000-0.json").write_text(text)
     assert RunningJobs(lake.root.path).read() == []
     with record_job(Ledger(store_of(lake)), "test", {}, WriteCounts()):
         pass
     assert recorded(lake) == ["ok"]
+    assert files(lake) == []
+
+
+def test_a_pipe_and_a_folder_among_the_files_of_jobs_are_left_alone(lake: Lake) -> None:
+    folder = lake.root.path / "jobs"
+    (folder / "folder.json").mkdir(parents=True)
+    os.mkfifo(folder / "pipe.json")
+    with record_job(Ledger(store_of(lake)), "test", {}, WriteCounts()):
+        assert statuses(lake) == ["running"]
+    assert recorded(lake) == ["ok"]
+    assert {path.name for path in files(lake)} == {"folder.json", "pipe.json"}
+
+
+def test_a_copied_file_of_a_job_is_recorded_once_and_removed(lake: Lake) -> None:
+    folder = lake.root.path / "jobs"
+    folder.mkdir()
+    for name in ("first", "second"):
+        (folder / f"{name}.json").write_text(json.dumps(FACTS))
+    with record_job(Ledger(store_of(lake)), "test", {}, WriteCounts()):
+        assert files(lake) != []
+    assert sorted(recorded(lake)) == ["interrupted", "ok"]
     assert files(lake) == []
