@@ -25,12 +25,14 @@ from lake.bundles.draft import DAYS
 from lake.bundles.manifest import Ref
 from lake.bundles.repository import Repository
 from lake.errors import DamagedError, LakeError
+from lake.log import get_logger
 from lake.model.market import MARKET_COLUMNS
 from lake.store.faults import translate_errors
 from lake.store.index import FileSeal, read_checked, write_sealed
 from lake.store.locks import lock_file
 from lake.store.root import replace_file
 
+_log = get_logger(__name__)
 FOLDER = "known"
 _STATE, _LOCK = "known.json", ".known.lock"
 _FORMAT = 1
@@ -92,6 +94,7 @@ class KnownIndex:
         self._repository = repository
         self._bundles = repository.root.bundles
         self._folder = self._bundles / FOLDER
+        self._state = self._bundles / _STATE
 
     def read(self, table: str) -> Known:
         """Return what the bundles of the lake list of a table.
@@ -170,6 +173,8 @@ class KnownIndex:
 
     def _write(self, state: _State, tables: Mapping[str, Known]) -> _State:
         """Write lists of tables under new names, then the state that names them."""
+        if self._folder.is_file():
+            self._folder.unlink()
         self._folder.mkdir(exist_ok=True)
         seals = dict(state.seals)
         for table, known in tables.items():
@@ -179,20 +184,21 @@ class KnownIndex:
                 name: write_sealed(self._folder / name, frame) for name, frame in frames.items()
             }
         written = _State(state.bundles, seals)
-        replace_file(self._bundles / _STATE, _render(written))
+        if self._state.is_dir():
+            _log.error("a folder is in place of a file: pins take longer", file=str(self._state))
+        else:
+            replace_file(self._state, _render(written))
         named = {name for own in seals.values() for name in own}
         for path in self._folder.iterdir():
-            if path.name not in named:
+            if path.name not in named and not path.is_dir():
                 path.unlink(missing_ok=True)
         return written
 
     def _read_state(self) -> _State:
         """Read the state; the empty one if it is missing or damaged."""
-        try:
-            text = (self._bundles / _STATE).read_bytes()
-        except FileNotFoundError:
+        if not self._state.is_file() or self._folder.is_file():
             return _EMPTY
-        return _parse(text) or _EMPTY
+        return _parse(self._state.read_bytes()) or _EMPTY
 
 
 def _list_known(contents: Contents) -> dict[str, Known]:
@@ -245,7 +251,7 @@ def _render(state: _State) -> bytes:
 
 def _parse(text: bytes) -> _State | None:
     """Parse a state; None if it is damaged, or of another version."""
-    with suppress(ValueError, TypeError, KeyError, AttributeError):
+    with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
         record = json.loads(text)
         content = record["content"]
         if content["format"] != _FORMAT or record["checksum"] != _compute_checksum(content):

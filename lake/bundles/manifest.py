@@ -385,7 +385,7 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise DamagedError(f"{where} is damaged: {place}: {first['msg']}", _RESTORE) from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DamagedError(f"{where} is not a manifest: {error}", _RESTORE) from error
 
 

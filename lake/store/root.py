@@ -248,7 +248,7 @@ def _parse_version(text: str) -> tuple[int, ...]:
 
 
 def _parse_marker(path: Path, text: bytes) -> dict[str, Any]:
-    with suppress(ValueError, KeyError, TypeError):
+    with suppress(ValueError, KeyError, TypeError, RecursionError):
         marker: dict[str, Any] = json.loads(text)
         kinds = {"format": int, "id": str, "granularity": dict, "features": list, "min_writer": str}
         filled = {"granularity": {}, "features": [], "min_writer": "0", **marker}

@@ -321,3 +321,10 @@ def test_the_log_may_be_gone_and_rows_are_read_all_the_same(lake: Lake) -> None:
     (problem,) = lake.bundles.open("b").verify()
     assert (problem.kind, problem.place) == ("damaged", "trades.version")
     assert lake.bundles.open("b", cache=False).scan("trades").collect().height == 5
+
+
+@pytest.mark.usefixtures("bundle")
+def test_a_manifest_nested_too_deep_is_damaged(lake: Lake) -> None:
+    manifest_file(lake).write_text("[" * 100_000)
+    with pytest.raises(DamagedError, match="is not a manifest"):
+        lake.bundles.open("b")

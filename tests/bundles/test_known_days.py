@@ -167,7 +167,7 @@ def test_a_bit_that_flips_in_a_file_without_a_record_is_found(filled: Lake) -> N
         pin(filled, "after")
 
 
-@pytest.mark.parametrize("harm", ["state", "lists", "flipped", "forged", "folder"])
+@pytest.mark.parametrize("harm", ["state", "lists", "flipped", "forged", "nested", "folder"])
 def test_a_damaged_index_is_made_again(filled: Lake, harm: str) -> None:
     before, _ = pin(filled, "before")
     state, folder = filled.root.bundles / STATE, filled.root.bundles / FOLDER
@@ -185,12 +185,35 @@ def test_a_damaged_index_is_made_again(filled: Lake, harm: str) -> None:
         record = json.loads(state.read_bytes())
         record["content"]["bundles"] = []
         state.write_text(json.dumps(record))
+    elif harm == "nested":
+        state.write_text("[" * 100_000)
     else:
         shutil.rmtree(folder)
     after, rows = pin(filled, "after")
     assert rows == 0
     assert after.id == before.id
     assert after.verify(deep=True) == []
+
+
+@pytest.mark.parametrize("harm", ["folder within", "folder for state", "file for folder"])
+def test_what_lies_in_the_way_of_the_index_stops_no_pin(filled: Lake, harm: str) -> None:
+    before, _ = pin(filled, "before")
+    state, folder = filled.root.bundles / STATE, filled.root.bundles / FOLDER
+    if harm == "folder within":
+        (folder / "mine").mkdir()
+    elif harm == "folder for state":
+        state.unlink()
+        (state / "mine").mkdir(parents=True)
+    else:
+        shutil.rmtree(folder)
+        folder.touch()
+    write(filled, "trades", trades(1, first=100, start=T0 + 3 * DAY))
+    pin(filled, "after")
+    assert filled.bundles.open("after").verify(deep=True) == []
+    assert filled.bundles.open("before").id == before.id
+    assert pin(filled, "again")[1] == 0
+    kept = {"folder within": folder / "mine", "folder for state": state / "mine"}
+    assert all(path.is_dir() for path in [kept.get(harm, folder)])
 
 
 def test_what_only_a_removed_bundle_lists_is_forgotten(filled: Lake) -> None:

@@ -116,6 +116,7 @@ def test_a_lake_of_a_newer_format_is_not_touched(tmp_path: Path) -> None:
         b"",
         b"{",
         b"[]",
+        b"[" * 100_000,
         b"\xff\xfe",
         b'{"id": "x"}',
         b'{"format": "1", "id": "x"}',
