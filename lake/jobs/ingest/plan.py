@@ -66,12 +66,13 @@ def resolve_range(
 
 
 def _require_past(since: datetime | None, until: datetime | None, now: datetime) -> None:
-    for name, time in (("since", since), ("until", until)):
+    hints = {
+        "since": "Give an earlier beginning.",
+        "until": "Leave --until out to fetch up to now.",
+    }
+    for (name, hint), time in zip(hints.items(), (since, until), strict=True):
         if time is not None and time > now:
-            raise UsageError(
-                f"{name} {iso(time)} is in the future: it is {iso(now)}",
-                "Leave --until out to fetch up to now.",
-            )
+            raise UsageError(f"{name} {iso(time)} is in the future: it is {iso(now)}", hint)
 
 
 def select_holding_bars(gaps: RangeSet, grid: Grid) -> RangeSet:

@@ -124,8 +124,9 @@ def test_without_since_it_goes_on_from_where_the_coverage_begins() -> None:
 def test_a_range_that_cannot_be_met_is_refused(
     since: datetime | None, until: datetime | None, words: str
 ) -> None:
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=words) as caught:
         _wanted(since, until)
+    assert ("--until" in (caught.value.hint or "")) == ("until 2026" in words)
 
 
 def test_there_is_nothing_to_ask_where_no_bar_opens() -> None:
