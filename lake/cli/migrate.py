@@ -12,6 +12,8 @@ from lake.cli.session import Session, command
 from lake.model.words import count
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import polars as pl
 
 
@@ -41,19 +43,28 @@ def migrate(
     from lake.model.catalog import parse_granularity
 
     chosen = dict(parse_granularity(text) for text in granularity or [])
-    maintenance, progress = session.lake().maintenance, session.progress()
+    lake, progress = session.lake(), session.progress()
+    later = {name: kind for name, kind in chosen.items() if not (lake.root.tables / name).exists()}
     show_done(
-        lambda: maintenance.migrate(chosen, apply=apply, progress=progress),
+        lambda: lake.maintenance.migrate(chosen, apply=apply, progress=progress),
         pl.DataFrame,
-        lambda steps: _show_steps(session, steps, apply=apply),
+        lambda steps: _show_steps(session, steps, later, apply=apply),
     )
 
 
-def _show_steps(session: Session, steps: pl.DataFrame, *, apply: bool) -> None:
+def _show_steps(
+    session: Session, steps: pl.DataFrame, later: Mapping[str, str], *, apply: bool
+) -> None:
+    """Show the steps, and how tables will be kept that are not stored yet."""
     show(session, steps)
-    text = f"Made {count(steps.height, 'step')}."
-    if steps.is_empty():
-        text = "Nothing to migrate."
-    elif not apply:
-        text = f"{count(steps.height, 'step')} to make with --apply; nothing was changed."
-    session.stderr().print(text)
+    made = count(steps.height, "step")
+    when = "" if apply else "with --apply, "
+    lines = [
+        f"{name} is not stored yet: {when}it will be kept by {kind}."
+        for name, kind in later.items()
+    ]
+    if steps.height:
+        lines.append(
+            f"Made {made}." if apply else f"{made} to make with --apply; nothing was changed."
+        )
+    session.stderr().print("\n".join(lines) or "Nothing to migrate.", soft_wrap=True)

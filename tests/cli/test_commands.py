@@ -49,6 +49,17 @@ def test_migrate_lists_steps_and_makes_them_when_asked(cli: Cli) -> None:
     assert (refused.code, refused.error["code"]) == (2, "usage")
 
 
+def test_migrate_says_how_a_table_will_be_kept_that_is_not_stored_yet(cli: Cli) -> None:
+    cli("init")
+    command = ("migrate", "--granularity", "funding=month")
+    assert cli(*command).err == (
+        "funding is not stored yet: with --apply, it will be kept by month.\n"
+    )
+    assert "kept by exchange, symbol and year" in cli("describe", "funding").err
+    assert cli(*command, "--apply").err == "funding is not stored yet: it will be kept by month.\n"
+    assert "kept by exchange, symbol and month" in cli("describe", "funding").err
+
+
 def test_ingest_tells_what_became_of_the_rows(cli: Cli) -> None:
     cli("init")
     done = cli("ingest", "bars", "-e", "binance", "-s", "BTC/USDT", *RANGE, "--json")
