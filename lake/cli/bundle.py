@@ -289,5 +289,6 @@ def _summary(session: Session, bundle: Bundle, name: str) -> None:
     lines += describe_left_out(ref for _, ref in bundle.manifest.refs())
     if bundle.manifest.quality_report is not None:
         score = rounded_down(bundle.manifest.metadata.data_quality_score)
-        lines.append(f"Quality score {score}: `lake quality report --bundle {name}` explains it.")
+        command = f"lake quality report --bundle {name}{session.lake_option}"
+        lines.append(f"Quality score {score}: `{command}` explains it.")
     session.stderr().print("\n".join(lines), soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,6 +59,11 @@ class Session:
     def now(self) -> datetime:
         """The present time; commands and the API read no other clock."""
         return datetime.now(UTC)
+
+    @property
+    def lake_option(self) -> str:
+        """The option that names the lake, after a space, for a command that a note suggests."""
+        return "" if self.uri is None else f" --lake {shlex.quote(self.uri)}"
 
     def overrides(self) -> dict[str, Any]:
         """Return the settings that the options override."""

@@ -194,12 +194,13 @@ def test_a_bundle_reports_what_was_pinned(cli: Cli, lake: Lake) -> None:
     assert "pinned without a check" in failed.error["message"]
 
 
-@pytest.mark.usefixtures("lake")
-def test_a_bundle_says_how_good_it_is_and_where_that_is_explained(cli: Cli) -> None:
+def test_a_bundle_says_how_good_it_is_and_where_that_is_explained(cli: Cli, lake: Lake) -> None:
     pinned = cli("bundle", "pin", "part", "bars_1m", *BTC)
     words = "Quality score 0.993055: `lake quality report --bundle part` explains it."
     assert words in pinned.err
     assert words in cli("bundle", "show", "part").err
+    named = cli("bundle", "show", "part", "--lake", str(lake.root.path)).err
+    assert f"`lake quality report --bundle part --lake {lake.root.path}` explains it." in named
     assert "Quality" not in cli("bundle", "pin", "blind", "bars_1m", "--no-check").err
     listed = {row["name"]: row["score"] for row in cli("bundle", "ls", "--json").json}
     assert listed == {"part": pytest.approx(1430 / 1440), "blind": None}
