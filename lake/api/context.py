@@ -107,6 +107,23 @@ class Context:
             damages.raise_if_any()
             raise
 
+    def require_known_markets(self, selection: Selection) -> None:
+        """Refuse markets that neither a data table nor a reference, such as `instruments`, holds.
+
+        A lake without such tables refuses none.
+
+        Raises
+        ------
+        UnknownNameError
+            A market is unknown; the hint suggests similar names.
+        DamagedError
+            Only a damaged table may hold it.
+        """
+        kinds = {name: self.store.catalog.dataset(name).kind for name in self.store.tables()}
+        held = [name for name, kind in kinds.items() if kind != "record"]
+        if held:
+            self.require_markets(held, selection)
+
     def time(self, time: Time | None) -> datetime | None:
         """Return a user's time in UTC."""
         return resolve_time(time, self.now())

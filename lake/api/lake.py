@@ -260,13 +260,20 @@ class Lake(Readable):
         """Describe the columns of a table: column, type, unit, null, meaning.
 
         Units of amounts are those of the selected markets, by the table `instruments`.
+
+        Raises
+        ------
+        UnknownNameError
+            The dataset does not exist, or no table holds a market; the hint suggests similar names.
         """
         from lake.query.markets import describe_units
         from lake.query.overview import describe_columns
 
         dataset = self.dataset(table, timeframe=timeframe)
         selection = Selection(as_tuple(exchange), as_tuple(symbol))
-        return describe_columns(dataset, describe_units(self._context.store, dataset, selection))
+        store = self._context.store
+        self._context.require_known_markets(selection)
+        return describe_columns(dataset, describe_units(store, dataset, selection))
 
     def tables(self) -> pl.DataFrame:
         """List the tables: rows, markets, first and last time, size in bytes, version."""

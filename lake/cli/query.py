@@ -53,8 +53,8 @@ def sql(
     It reads the lake and nothing else, unless --allow-files opens a folder of your own files.
     """
     lake = session.lake()
+    _require_one(bundle, at, as_of)
     if bundle:
-        _require_neither(at, as_of)
         relation = lake.bundles.open(bundle).sql(query, allow_files=allow_files or ())
     else:
         versions = dict(_version(text) for text in at or [])
@@ -100,11 +100,16 @@ def status(session: Session) -> None:
     show(session, session.lake().status())
 
 
-def _require_neither(at: list[str] | None, as_of: str | None) -> None:
-    if at or as_of:
+def _require_one(bundle: str | None, at: list[str] | None, as_of: str | None) -> None:
+    if bundle and (at or as_of):
         raise UsageError(
             f"--bundle and {'--at' if at else '--as-of'} cannot be combined",
             "A bundle pins its own versions: leave out --at and --as-of.",
+        )
+    if at and as_of:
+        raise UsageError(
+            "--at and --as-of cannot be combined",
+            "Give the version of each table by --at, or one time for all by --as-of.",
         )
 
 

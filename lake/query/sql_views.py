@@ -13,6 +13,7 @@ import polars as pl
 from lake.model.dataset import Dataset
 from lake.model.selection import Selection
 from lake.model.time import iso
+from lake.query.names import find_table
 from lake.query.sql_columns import render_columns, render_partition_types, render_typed_nulls
 from lake.query.sql_errors import to_file_error
 from lake.store.reader import EVERYTHING, OpenRows, TableReader
@@ -42,10 +43,13 @@ def list_views(
     Raises
     ------
     UnknownNameError
-        No dataset has such a name.
+        A version is given of a table that does not exist; the hint suggests similar names.
     """
     names = store.tables()
-    datasets = {name: store.catalog.dataset(name) for name in (*versions, *names)}
+    for name in versions:
+        if name not in names:
+            find_table(store, name)
+    datasets = {name: store.catalog.dataset(name) for name in names}
 
     def open_table(name: str) -> TableReader:
         if name not in versions and as_of is None:

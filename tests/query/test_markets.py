@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from lake.api import Lake
+from lake.errors import UnknownNameError
 from lake.model.market import Market, StoredMarket
 from lake.model.units import Units
 from lake.query.markets import find_market_units
@@ -75,3 +76,14 @@ def test_units_without_a_specification_are_unknown(new_lake: NewLake) -> None:
     assert unit(lake, "amount") == "base"
     write(lake, "trades", trades(exchange="kraken", symbol=LINEAR))
     assert unit(lake, "amount") == "unknown"
+
+
+def test_describe_knows_the_markets_of_all_tables_and_no_others(new_lake: NewLake) -> None:
+    lake = new_lake()
+    assert unit(lake, "amount", symbol="NO/SUCH") == "base", "an empty lake refuses none"
+    write(lake, "instruments", specification(LINEAR, True, 0.01))
+    write(lake, "bars_1m", bars(exchange="okx", symbol=SPOT))
+    for symbol in (LINEAR, SPOT):
+        assert lake.describe("trades", exchange="okx", symbol=symbol).height > 0
+    with pytest.raises(UnknownNameError, match="NO/SUCH"):
+        lake.describe("trades", symbol="NO/SUCH")

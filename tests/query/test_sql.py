@@ -154,8 +154,11 @@ def test_an_unknown_table_is_an_error_that_lists_tables(filled: Lake) -> None:
 
 
 def test_a_version_of_an_unknown_table_is_refused(filled: Lake) -> None:
-    with pytest.raises(UnknownNameError, match="there is no dataset 'nope'"):
+    with pytest.raises(UnknownNameError, match="there is no table 'nope'") as caught:
         filled.sql("SELECT 1", at={"nope": 1})
+    assert caught.value.hint == "Tables: bars_1m, trades."
+    with pytest.raises(UnknownNameError, match="table funding does not exist yet"):
+        filled.sql("SELECT 1", at={"funding": 1})
 
 
 @pytest.mark.parametrize(
