@@ -136,7 +136,7 @@ METHODS = {
     Bundles: "diff export import_ ls open pin resolve rm verify warm",
     Quality: "check finding findings gaps repair repairs report scores undo",
     Alerts: "ls run test",
-    Maintenance: "checkpoint gc optimize vacuum verify",
+    Maintenance: "checkpoint gc migrate optimize vacuum verify",
 }
 ORDER = ("table", "timeframe", "exchange", "symbol", "since", "until")
 
