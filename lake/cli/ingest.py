@@ -183,7 +183,8 @@ def _fetch_present(
 def _show(session: Session, reports: Sequence[IngestReport]) -> None:
     for report in reports:
         if report.score is not None:
-            where = ", see `lake quality findings`" if report.findings else ""
+            command = f"lake quality findings{session.lake_option}"
+            where = f", see `{command}`" if report.findings else ""
             session.stderr().print(
                 f"Checked the days of the ingested rows: score {rounded_down(report.score)}, "
                 f"findings: {report.findings}{where}.",

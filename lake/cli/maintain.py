@@ -67,7 +67,7 @@ def vacuum(
 
     Files of bundles stay, whatever --keep says, until `lake bundle rm`.
     """
-    _require_choice("vacuum", dry_run=dry_run, yes=yes)
+    _require_choice(session, "vacuum", dry_run=dry_run, yes=yes)
     from lake.store.vacuum import VacuumReport
 
     maintenance, tables = session.lake().maintenance, which(table, timeframe)
@@ -90,7 +90,7 @@ def checkpoint(session: Session, table: Tables = None, timeframe: Timeframes = N
 
 def gc(session: Session, dry_run: DryRun = False, yes: Yes = False) -> None:
     """Delete unfinished bundles and temporary files of crashed runs."""
-    _require_choice("gc", dry_run=dry_run, yes=yes)
+    _require_choice(session, "gc", dry_run=dry_run, yes=yes)
     leftovers = session.lake().maintenance.gc(dry_run=dry_run)
     show(session, leftovers)
     _note(session, _summary(leftovers, "leftover", dry_run=dry_run))
@@ -113,12 +113,12 @@ def _show_deleted(session: Session, report: VacuumReport, *, dry_run: bool) -> N
     _note(session, _summary(report.files, "file", dry_run=dry_run))
 
 
-def _require_choice(verb: str, *, dry_run: bool, yes: bool) -> None:
+def _require_choice(session: Session, verb: str, *, dry_run: bool, yes: bool) -> None:
     if dry_run == yes:
+        command = f"lake maintain {verb}{session.lake_option}"
         raise UsageError(
             f"lake maintain {verb} deletes files; confirm with --yes",
-            f"`lake maintain {verb} --dry-run` lists them, "
-            f"`lake maintain {verb} --yes` deletes them.",
+            f"`{command} --dry-run` lists them, `{command} --yes` deletes them.",
         )
 
 
@@ -127,7 +127,7 @@ def _note_held(session: Session, report: VacuumReport) -> None:
         _note(
             session,
             f"Bundle {name} ({bundle[:12]}) needs {count(files, 'file')} of {table}, "
-            f"{size / 1e6:,.1f} MB. `lake bundle rm {name}` gives it up.",
+            f"{size / 1e6:,.1f} MB. `lake bundle rm {name}{session.lake_option}` gives it up.",
         )
 
 

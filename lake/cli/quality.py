@@ -91,8 +91,8 @@ def check(
     if failing:
         raise QualityError(
             f"{failing} finding{'s have' if failing > 1 else ' has'} severity {fail_on} or worse",
-            "`lake quality show ID` explains one, `lake quality repair --dry-run` shows possible "
-            "repairs.",
+            f"`lake quality show ID{session.lake_option}` explains one, "
+            f"`lake quality repair --dry-run{session.lake_option}` shows possible repairs.",
         )
 
 
@@ -268,7 +268,10 @@ def _short(session: Session, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _summarize(session: Session, result: CheckReport, hidden: int) -> None:
     if hidden:
-        session.stderr().print(f"… and {hidden:,} more: `lake quality findings` lists all.")
+        session.stderr().print(
+            f"… and {hidden:,} more: `lake quality findings{session.lake_option}` lists all.",
+            soft_wrap=True,
+        )
     session.stderr().print(
         f"Rows checked: {result.rows:,}; score: {rounded_down(result.scores['score'])}. "
         f"Open findings: {result.findings.height:,}; new: {result.recorded.opened:,}; "
@@ -276,5 +279,5 @@ def _summarize(session: Session, result: CheckReport, hidden: int) -> None:
     )
     owed = result.describe_owed()
     if owed is not None:
-        text = f"{owed}; `lake quality findings` lists them."
-        session.stderr().print(text)
+        text = f"{owed}; `lake quality findings{session.lake_option}` lists them."
+        session.stderr().print(text, soft_wrap=True)

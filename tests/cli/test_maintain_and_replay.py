@@ -47,6 +47,13 @@ def test_compaction_and_vacuum_say_what_they_did(pinned: Cli) -> None:
     assert commands.count("maintain optimize") == 2
 
 
+def test_the_hint_of_a_vacuum_names_the_lake_that_was_named(pinned: Cli) -> None:
+    uri = os.environ["LAKE_URI"]
+    words = f"`lake maintain vacuum --lake {uri} --yes` deletes them"
+    assert words in pinned("maintain", "vacuum", "--lake", uri, "--json").error["hint"]
+    assert "`lake maintain gc --yes`" in pinned("maintain", "gc", "--json").error["hint"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

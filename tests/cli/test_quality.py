@@ -30,6 +30,14 @@ def lake(cli: Cli, tmp_path: Path) -> Lake:
 BTC = ("-s", "BTC/USDT")
 
 
+def test_the_hint_of_a_check_names_the_lake_that_was_named(cli: Cli, lake: Lake) -> None:
+    named = ("--lake", str(lake.root.path))
+    hint = cli("quality", "check", "bars_1m", *BTC, *named, "--json").error["hint"]
+    option = " ".join(named)
+    assert f"`lake quality show ID {option}` explains one" in hint
+    assert f"`lake quality repair --dry-run {option}` shows" in hint
+
+
 @pytest.mark.usefixtures("lake")
 def test_a_check_lists_findings_and_exits_with_3_where_they_are_bad(cli: Cli) -> None:
     done = cli("quality", "check", "bars_1m", *BTC, "--json")
