@@ -97,6 +97,6 @@ def _describe_oldest(table: Path, latest: int) -> str:
 def _when(table: Path) -> str:
     try:
         last = json.loads((table / _RECORD).read_bytes())["last"]
-    except (FileNotFoundError, ValueError, KeyError):  # one of an earlier version or another engine
-        return ""
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        return ""  # of an earlier version or another engine, or damaged: only the time is lost
     return f" (the last one at {last})"

@@ -112,6 +112,13 @@ def test_files_that_another_engine_removed_are_no_damage_either(lake: Lake) -> N
         lake.scan("bars_1m", version=1).collect()
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '"x"', "[" * 100_000])
+def test_a_damaged_record_of_the_last_vacuum_costs_its_time_only(vacuumed: Lake, text: str) -> None:
+    Path(vacuumed.root.tables, "bars_1m", "_vacuum.json").write_text(text)
+    with pytest.raises(UnknownNameError, match="any more: a vacuum removed 1 of the 2"):
+        vacuumed.scan("bars_1m", version=2).collect()
+
+
 def test_a_second_vacuum_and_the_command_line_go_on(
     vacuumed: Lake, capsys: pytest.CaptureFixture[str]
 ) -> None:
