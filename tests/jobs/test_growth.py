@@ -13,7 +13,7 @@ import pytest
 from tests.jobs.growing import OWN_TABLES, GrowingLake, median_cpu, read_number
 
 RUNS = read_number("GROWTH_RUNS", 40)
-FREQUENT_RUNS = read_number("GROWTH_FREQUENT_RUNS", 36)
+FREQUENT_RUNS = read_number("GROWTH_FREQUENT_RUNS", 24)
 MARKETS = 20
 COMPARED = 8
 FILES = 65
