@@ -100,7 +100,7 @@ def fetch_batches(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[pl.D
         yield pl.DataFrame(schema=pl.Schema(reader.schema))
         for batch in reader:
             yield from pl.DataFrame(batch).iter_slices(rows)
-    except Exception as error:
+    except Exception as error:  # arro3 raises what DuckDB says as a bare Exception
         if type(error) is not Exception and not isinstance(error, (duckdb.Error, PolarsError)):
             raise
         raise _explain_fetch(error) from error
